@@ -1,0 +1,33 @@
+# Every target installs what it needs into .venv on first use.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+export OMP_NUM_THREADS ?= 2
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: demo test test-all lint bench clean
+
+demo: $(STAMP)            ## the whole path on a CPU in minutes: curate, GRPO, evaluate, report
+	$(BIN)/mmrl demo
+
+test: $(STAMP)            ## the default tests: no GPU, no network
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test-all: $(STAMP)        ## all tests, the slow ones too
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu"
+
+lint: $(STAMP)            ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+
+bench: $(STAMP)           ## every quick benchmark
+	@for file in benchmarks/[a-z]*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) --quick; done
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $(STAMP)
+
+clean:
+	rm -rf .venv demo_out runs

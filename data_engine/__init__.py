@@ -1,0 +1,1 @@
+"""The data engine: raw image and video sources become validated parquet shards."""

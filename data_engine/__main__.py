@@ -1,0 +1,13 @@
+"""`python -m data_engine` is `mmrl data`."""
+
+import sys
+
+from data_engine.cli import app
+from mmrl.config import InputError
+
+if __name__ == "__main__":
+    try:
+        app(prog_name="python -m data_engine")
+    except InputError as error:
+        print(f"python -m data_engine: {error}", file=sys.stderr)
+        sys.exit(2)

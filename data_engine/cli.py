@@ -1,0 +1,126 @@
+"""`mmrl data build | plan | show | stats | lint-boxes`, also `python -m data_engine`."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mmrl.config import InputError, load
+
+app = typer.Typer(
+    help="Build, look at and check datasets.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, as in configs/data/.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="Changes to the recipe.")]
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A dataset directory.")]
+Split = Annotated[str | None, typer.Option(help="Only samples of this split.")]
+
+
+@app.command()
+def build(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes for the per-sample stages.")] = os.cpu_count() or 1,
+    out: Annotated[Path | None, typer.Option(help="Where to write; default: the recipe's output.")] = None,
+) -> None:
+    """Build the dataset of RECIPE; a dataset that is already there is replaced when the new one is complete."""
+    from data_engine.look import count_table
+    from data_engine.pipeline import run
+    from data_engine.recipe import Recipe
+
+    written = load(Recipe, recipe, overrides)
+    counts = run(written, out=out, workers=workers)
+    console = Console()
+    for name, counter in counts.as_dict().items():
+        if counter:
+            console.print(count_table(name, counter))
+    console.print(f"{out or written.output}: {counts.kept.total():,} samples", markup=False, soft_wrap=True)
+
+
+@app.command()
+def plan(recipe: RecipeFile, overrides: Overrides = None) -> None:
+    """Print what RECIPE will do; every unknown name and option is found here, before any work."""
+    from data_engine.recipe import Recipe
+    from data_engine.recipe import plan as planned
+
+    written = load(Recipe, recipe, overrides)
+    steps = planned(written)
+    table = Table("step", "what", "options", "where")
+    for source in steps.sources:
+        limit = f", at most {source.spec.limit:,}" if source.spec.limit else ""
+        table.add_row("read", source.label, Text(_options(source.args)), f"main process{limit}")
+    for stage in steps.stages:
+        where = "main process, in order" if stage.kind == "stream" else "worker processes"
+        table.add_row("operate", stage.name, Text(_options(stage.args)), where)
+    table.add_row("write", str(written.output or "(--out DIR)"), "", "main process")
+    Console().print(table)
+
+
+@app.command()
+def show(
+    directory: Directory,
+    n: Annotated[int, typer.Option(min=1, help="How many samples.")] = 5,
+    split: Split = None,
+    task: Annotated[str | None, typer.Option(help="Only samples of this task.")] = None,
+) -> None:
+    """Show samples of a dataset."""
+    from data_engine.look import sample_panel
+    from data_engine.shards import read_samples
+
+    samples = (sample for sample in read_samples(directory, split=split) if task in (None, sample.task))
+    console = Console()
+    for sample in itertools.islice(samples, n):
+        console.print(sample_panel(sample))
+
+
+@app.command()
+def stats(directory: Directory, split: Split = None) -> None:
+    """Count the samples of a dataset by task, source and split; show the ranges of sizes and durations."""
+    from data_engine.look import stats_tables
+    from data_engine.shards import read_samples
+
+    console = Console()
+    for table in stats_tables(read_samples(directory, split=split)):
+        console.print(table)
+
+
+@app.command("lint-boxes")
+def lint_boxes(
+    directory: Directory,
+    max_pixels: Annotated[int, typer.Option(min=1, help="The budget that `resized` refers to.")] = 1280 * 28 * 28,
+    factor: Annotated[int, typer.Option(min=2, help="Pixels a side of a vision token, as 28 or 32.")] = 28,
+) -> None:
+    """Say in which coordinate space the gold boxes of a dataset are really written."""
+    from data_engine.lint import best, fits
+    from data_engine.shards import read_samples
+    from mmrl.config import validate
+    from mmrl.vision import VisionBudget, VisionGeometry
+
+    limits = {"max_pixels": max_pixels, "min_pixels": min(max_pixels, 4 * factor * factor)}
+    budget = validate(VisionBudget, limits, where="lint-boxes")
+    found = fits(read_samples(directory), budget, VisionGeometry(patch=factor // 2, merge=2, temporal_patch=2))
+    if not found:
+        raise InputError(f"{directory} has no sample with gold boxes")
+    table = Table("space", "boxes", "inside the image", "large enough", "reach", "possible")
+    for fit in found:
+        numbers = (f"{fit.boxes:,}", f"{fit.inside:.1%}", f"{fit.plausible:.1%}", f"{fit.reach:.2f}")
+        table.add_row(fit.space, *numbers, "yes" if fit.possible else "no")
+    console = Console()
+    console.print(table)
+    chosen = best(found)
+    console.print(f"fits: {chosen.space}" if chosen else "no space fits: the boxes are wrong or of other images")
+
+
+def _options(args: dict[str, object]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in args.items() if name != "root")

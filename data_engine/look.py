@@ -1,0 +1,86 @@
+"""A dataset made readable on a terminal: its samples, and its numbers."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from data_engine.schema import Media, Sample, dumps
+
+
+def sample_panel(sample: Sample) -> Panel:
+    """One sample: what is shown, asked and expected."""
+    lines = [Text.assemble((f"{message['role']}: ", "bold"), _said(message)) for message in sample.prompt]
+    lines += [Text.assemble(("answer: ", "bold green"), printable(dumps(sample.answer)))]
+    lines += [Text(printable(media_line(item)), style="dim") for item in sample.media]
+    lines += [Text(printable(f"meta {dumps(dict(sample.meta))}"), style="dim")] if sample.meta else []
+    title = Text(printable(f"{sample.id} · {sample.source} · {sample.task}"))
+    return Panel(Group(*lines), title=title, title_align="left")
+
+
+def media_line(media: Media) -> str:
+    """One media item in a line: kind, size, time, place."""
+    words = [media.kind, f"{media.width}x{media.height}"]
+    if media.kind == "video":
+        words += [f"{media.num_frames} frames", f"{media.duration} s"]
+    if media.start is not None or media.end is not None:
+        words.append(f"cut {media.start}-{media.end} s")
+    return " ".join([*words, media.path or f"{len(media.bytes or b'')} bytes"])
+
+
+def stats_tables(samples: Iterable[Sample]) -> list[Table]:
+    """Counts by task, source and split, and the range of sizes and durations."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    numbers: dict[str, list[float]] = defaultdict(list)
+    for sample in samples:
+        kinds = "+".join(item.kind for item in sample.media) or "text only"
+        for name, value in (("task", sample.task), ("source", sample.source), ("media", kinds)):
+            counts[name][value] += 1
+        counts["split"][str(sample.meta.get("split", "none"))] += 1
+        for item in sample.media:
+            measured = {"width": item.width, "height": item.height, "frames": item.num_frames, "seconds": item.duration}
+            for name, value in measured.items():
+                if value is not None:
+                    numbers[f"{item.kind} {name}"].append(value)
+    return [*(count_table(name, counts[name]) for name in counts), _ranges(numbers)]
+
+
+def count_table(name: str, counts: Mapping[str, int]) -> Table:
+    """Counts, largest first, with their share and their sum."""
+    total = sum(counts.values())
+    table = Table(name, "samples", "share")
+    for value, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        table.add_row(Text(printable(value)), f"{count:,}", f"{count / total:.1%}")
+    table.add_section()
+    table.add_row("all", f"{total:,}", "")
+    return table
+
+
+def _ranges(numbers: Mapping[str, Sequence[float]]) -> Table:
+    table = Table("media", "n", "smallest", "median", "largest")
+    for name, values in sorted(numbers.items()):
+        shown = (f"{value:,.6g}" for value in (min(values), statistics.median(values), max(values)))
+        table.add_row(name, f"{len(values):,}", *shown)
+    return table
+
+
+def printable(text: str) -> str:
+    """The text with control characters spelt out: what a dataset says must not steer the terminal.
+
+    >>> printable("red\\x1b[2J")
+    'red\\\\x1b[2J'
+    """
+    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
+
+
+def _said(message: Mapping[str, Any]) -> str:
+    content = message["content"]
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return printable(" ".join(part["text"] if part["type"] == "text" else f"<{part['type']}>" for part in parts))

@@ -1,0 +1,133 @@
+"""Images and videos of others: probed, hashed and decoded, or refused with a reason."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from data_engine.files import MediaError, Place, Source, name_of, open_place, place_of, resolve, sha256_of
+from data_engine.schema import Media, MediaKind
+from data_engine.video import Video, load_video, probe_video
+
+__all__ = ["MediaError", "Video", "load_image", "load_video", "probe", "resolve", "sha256_of"]
+
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")  # EPS would start a program
+MAX_PIXELS = 89_478_485  # Pillow's own limit; an image of one gigabyte once decoded to four bytes a pixel is 3 times it
+ORIENTATION = 0x0112  # the EXIF tag; from 5 on it swaps width and height
+WHITE = (255, 255, 255, 255)
+
+
+def load_image(source: Source, root: Path | None = None, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The image in RGB, all of it decoded, turned as its EXIF orientation says, transparency laid over white.
+
+    The content decides the format, not the file's name. 16-bit grey is scaled to 8 bits; of an animation the first
+    frame counts. With a `root`, paths start there and may not leave it.
+    """
+    place = place_of(source, root)
+    with open_place(place) as file, _pillow_errors(place):
+        image = _header(file, place, max_pixels)
+        image.load()
+        return _rgb(ImageOps.exif_transpose(image), place)
+
+
+def probe(source: Source, kind: MediaKind | None = None, *, root: Path | None = None, validate: bool = True) -> Media:
+    """`source` as a Media with its hash and measures filled in; without a kind, the content says which it is.
+
+    `validate` decodes every pixel and every frame. Without it only headers are read, and `num_frames` of a video stays
+    None: it is the number of frames that were seen to decode.
+    """
+    place = place_of(source, root)
+    kind = kind or (source.kind if isinstance(source, Media) else _kind(place))
+    if isinstance(source, Media):
+        media = replace(source, kind=kind)
+    else:
+        media = Media(kind, bytes=source) if isinstance(source, bytes) else Media(kind, path=str(source))
+    media = replace(media, sha256=sha256_of(place))
+    if kind == "video":
+        return replace(media, **probe_video(place, validate=validate))
+    width, height = load_image(place).size if validate else _shown_size(place)
+    return replace(media, width=width, height=height)
+
+
+def _kind(place: Place) -> MediaKind:
+    try:
+        _shown_size(place)
+    except MediaError as error:
+        if error.reason != "unreadable":
+            raise
+        return "video"
+    return "image"
+
+
+def _shown_size(place: Place) -> tuple[int, int]:
+    """(width, height) after EXIF rotation, from the header alone."""
+    with open_place(place) as file, _pillow_errors(place):
+        image = _header(file, place, MAX_PIXELS)
+        width, height = image.size
+        turned = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) >= 5  # Pillow turns TIFF on its own
+        return (height, width) if turned else (width, height)
+
+
+def _header(file: object, place: Place, max_pixels: int) -> Image.Image:
+    image = Image.open(file, formats=_formats())  # pyright: ignore[reportArgumentType]
+    if image.width * image.height > max_pixels:
+        raise MediaError(
+            "bomb",
+            f"{name_of(place)} has {image.width}x{image.height} pixels, the limit is {max_pixels}; scale it down",
+        )
+    return image
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this build of Pillow reads."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _rgb(image: Image.Image, place: Place) -> Image.Image:
+    if image.mode == "F":
+        raise MediaError(
+            "unreadable", f"{name_of(place)} has float pixels of no known range; save it with 8 or 16 bits"
+        )
+    if image.mode.startswith("I"):
+        return _from_16_bits(image, place)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
+    return image.convert("RGB")
+
+
+def _from_16_bits(image: Image.Image, place: Place) -> Image.Image:
+    """Grey of 16 bits a pixel as RGB; `convert` alone would clip at 255 and give a white picture."""
+    grey = np.asarray(image).astype(np.int64)
+    if grey.min() < 0 or grey.max() > 65535:
+        raise MediaError(
+            "unreadable", f"{name_of(place)} has 32-bit pixels of no known range; save it with 8 or 16 bits"
+        )
+    return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+
+
+@contextlib.contextmanager
+def _pillow_errors(place: Place) -> Iterator[None]:
+    """Whatever Pillow raises on a file, as a MediaError."""
+    name = name_of(place)
+    try:
+        yield
+    except MediaError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise MediaError("bomb", f"{name}: {error}") from None
+    except UnidentifiedImageError:
+        known = ", ".join(_formats())
+        raise MediaError("unreadable", f"{name} is not an image of a known format ({known})") from None
+    except Exception as error:  # on damaged bytes its decoders raise nearly anything
+        if any(word in str(error).lower() for word in ("truncated", "broken data stream", "unexpected end")):
+            raise MediaError("truncated", f"{name} is cut off ({error}); get the whole file") from None
+        raise MediaError("unreadable", f"{name} does not decode: {type(error).__name__}: {error}") from None

@@ -1,0 +1,136 @@
+"""What may become of a sample, and how an operator is written.
+
+An operator is a plain function under one of three decorators, its options as keywords:
+
+- `@drops`: `(sample, **options) -> str | None`, the reason to leave the sample out, or None to keep it;
+- `@each`: `(sample, **options) -> Sample | Dropped | Quarantined`;
+- `@stream`: `(samples, **options) -> Iterator[Sample | Dropped | Quarantined]`, for what must see many samples.
+
+The first two may run in any process; a stream runs in the main one, in order. An operator with a `seed` option gets
+the recipe's seed.
+"""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, NonNegativeFloat
+
+from data_engine.schema import Sample
+
+Kind = Literal["drops", "each", "stream"]
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+def _some_weight(weights: dict[str, float]) -> dict[str, float]:
+    if not any(weights.values()):
+        raise ValueError("one of the weights must be above 0")
+    return weights
+
+
+Weights = Annotated[dict[str, NonNegativeFloat], AfterValidator(_some_weight)]  # name -> weight; they need not sum to 1
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A good sample that an operator left out; `reason` is the code under which it is counted."""
+
+    sample: Sample
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """An input that is broken: `reason` is the code that is counted, `why` names the sample and what would be right.
+
+    `where` is its place in the source (`questions.jsonl:12`) and `row` the raw row or the sample, for looking at.
+    """
+
+    reason: str
+    why: str
+    source: str = ""
+    where: str = ""
+    row: Any = None
+
+
+Outcome = Sample | Dropped | Quarantined
+
+
+def drops(function: FunctionT) -> FunctionT:
+    """Mark a function that says why to leave a sample out, or None."""
+    return _marked(function, "drops")
+
+
+def each(function: FunctionT) -> FunctionT:
+    """Mark a function that makes one outcome of one sample."""
+    return _marked(function, "each")
+
+
+def stream(function: FunctionT) -> FunctionT:
+    """Mark a function over all samples; it yields one outcome for each sample it takes."""
+    return _marked(function, "stream")
+
+
+def kind_of(function: Callable[..., Any]) -> Kind | None:
+    """How an operator is called; None if the function carries none of the three decorators."""
+    return getattr(function, "operator_kind", None)
+
+
+def quarantine(sample: Sample, reason: str, why: str) -> Quarantined:
+    """The quarantine entry of a sample; its media are described without their bytes."""
+    media = [{key: value for key, value in asdict(item).items() if key != "bytes"} for item in sample.media]
+    asked = {"task": sample.task, "prompt": sample.prompt, "answer": sample.answer}
+    row = {**asked, "media": media, "meta": dict(sample.meta)}
+    return Quarantined(reason, f"{describe(sample)}: {why}", sample.source, str(sample.meta.get("where", "")), row)
+
+
+def describe(sample: Sample) -> str:
+    """The sample's place in its source, or what else tells a reader which one it is."""
+    texts = [part["text"] for message in sample.prompt for part in _parts(message) if part.get("type") == "text"]
+    name = sample.meta.get("where") or sample.id or sample.source
+    return f"{name} ({sample.task}: {' '.join(texts)[:60]!r})"
+
+
+class Spool:
+    """Samples kept on disk, for operators that look at all of them before they decide on the first.
+
+    >>> spool = Spool()
+    >>> spool.add(Sample("a", "s", "yesno", [], {"yesno": True}))
+    >>> [sample.id for sample in spool]
+    ['a']
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it has no name on disk, and is gone with the spool
+        self._places: list[int] = []
+
+    def add(self, sample: Sample) -> None:
+        """Append a sample."""
+        self._places.append(self._file.seek(0, 2))
+        pickle.dump(sample, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return self.read(range(len(self)))
+
+    def read(self, order: Iterable[int]) -> Iterator[Sample]:
+        """The samples at the given places, in that order."""
+        for index in order:
+            self._file.seek(self._places[index])
+            yield pickle.load(self._file)
+
+
+def _parts(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    content = message["content"]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _marked(function: FunctionT, kind: Kind) -> FunctionT:
+    vars(function)["operator_kind"] = kind
+    return function

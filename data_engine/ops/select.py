@@ -1,0 +1,95 @@
+"""Operators that choose how many samples of what, and in which order. All choices are drawn by hash."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
+
+from pydantic import PositiveInt
+
+from data_engine.draw import digest
+from data_engine.ops.base import Dropped, Spool, Weights, stream
+from data_engine.schema import ANSWER_KEYS, Sample, dumps
+from mmrl.config import InputError
+
+Property = Literal["task", "source", "split", "answer"]
+
+PROPERTIES: dict[str, Callable[[Sample], Any]] = {
+    "task": lambda sample: sample.task,
+    "source": lambda sample: sample.source,
+    "split": lambda sample: sample.meta.get("split"),
+    "answer": lambda sample: _answer(sample),
+}
+
+
+@stream
+def sample(samples: Iterator[Sample], *, n: PositiveInt, seed: int = 0) -> Iterator[Sample | Dropped]:
+    """Keep `n` samples, in the order they came."""
+    spool, draws = _spooled(samples, lambda one: digest("sample", seed, one.id))
+    chosen = set(_lowest(draws, n))
+    for index, one in enumerate(spool):
+        yield one if index in chosen else Dropped(one, "not_sampled")
+
+
+@stream
+def balance(
+    samples: Iterator[Sample], *, by: list[Property], cap: PositiveInt, seed: int = 0
+) -> Iterator[Sample | Dropped]:
+    """Keep at most `cap` samples of each combination of the properties in `by`, in the order they came."""
+    spool, keys = _spooled(samples, lambda one: (dumps([PROPERTIES[name](one) for name in by]), one.id))
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, (group, _) in enumerate(keys):
+        groups[group].append(index)
+    draws = [digest("balance", seed, sample_id) for _, sample_id in keys]
+    chosen = {index for group in groups.values() for index in _lowest(draws, cap, group)}
+    for index, one in enumerate(spool):
+        yield one if index in chosen else Dropped(one, "over_cap")
+
+
+@stream
+def mix(samples: Iterator[Sample], *, weights: Weights, seed: int = 0) -> Iterator[Sample | Dropped]:
+    """As many samples as the sources allow in the proportion of `weights` (source -> weight), shuffled."""
+    spool, keys = _spooled(samples, lambda one: (one.source, digest("mix", seed, one.id)))
+    counts = Counter(source for source, _ in keys)
+    wanted = {source: weight for source, weight in weights.items() if weight > 0}
+    if missing := sorted(wanted.keys() - counts.keys()):
+        raise InputError(f"no sample of {', '.join(missing)} is left to mix; look at the quarantine or weigh it 0")
+    unit = min(counts[source] / weight for source, weight in wanted.items())
+    quota = {source: math.floor(unit * weight + 1e-9) for source, weight in wanted.items()}
+    draws = [draw for _, draw in keys]
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, (source, _) in enumerate(keys):
+        groups[source].append(index)
+    chosen = {index for source, group in groups.items() for index in _lowest(draws, quota.get(source, 0), group)}
+    for index, one in zip(order := _lowest(draws), spool.read(order), strict=True):
+        yield one if index in chosen else Dropped(one, f"over_share_of_{one.source}")
+
+
+@stream
+def shuffle(samples: Iterator[Sample], *, seed: int = 0) -> Iterator[Sample]:
+    """All samples in a drawn order."""
+    spool, draws = _spooled(samples, lambda one: digest("shuffle", seed, one.id))
+    yield from spool.read(_lowest(draws))
+
+
+def _spooled(samples: Iterable[Sample], key: Callable[[Sample], Any]) -> tuple[Spool, list[Any]]:
+    """The samples on disk, and the key of each."""
+    spool, keys = Spool(), []
+    for one in samples:
+        spool.add(one)
+        keys.append(key(one))
+    return spool, keys
+
+
+def _lowest(draws: list[str], n: int | None = None, among: Iterable[int] | None = None) -> list[int]:
+    """The indices with the `n` lowest draws, lowest first."""
+    return sorted(range(len(draws)) if among is None else among, key=lambda index: (draws[index], index))[:n]
+
+
+def _answer(sample: Sample) -> Any:
+    """What balancing calls the same answer: of a choice the option's text, else the value that the task must have."""
+    if sample.task == "choice":
+        return sample.answer["options"][ord(sample.answer["choice"]) - ord("A")]
+    return [sample.answer.get(key) for key in ANSWER_KEYS[sample.task]]

@@ -1,0 +1,158 @@
+"""The recipe of a dataset, and its plan: every name resolved and every option checked before any work."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, get_type_hints
+
+from pydantic import Field, NonNegativeFloat, PositiveInt, create_model
+
+from data_engine.ops import OPERATORS
+from data_engine.ops.base import Kind, Quarantined, kind_of
+from data_engine.schema import Sample
+from data_engine.sources import SOURCES
+from mmrl.config import Config, InputError, nearest, validate
+
+FIRST = "validate"  # the operator that probes media and gives samples their ids: others rely on both
+
+
+class SourceSpec(Config):
+    """One source: a registered name or "module:function", its options, and what its samples are called."""
+
+    fn: str
+    name: str | None = None  # default: fn without its module
+    args: dict[str, Any] = Field(default_factory=dict)
+    limit: PositiveInt | None = None  # read no more than this many samples
+
+    @property
+    def label(self) -> str:
+        """The `source` of its samples."""
+        return self.name or self.fn.rpartition(":")[2]
+
+
+class OperatorSpec(Config):
+    """One operator: a registered name or "module:function", and its options."""
+
+    fn: str
+    args: dict[str, Any] = Field(default_factory=dict)
+
+
+class Recipe(Config):
+    """How a dataset is made: sources, operators in order, the mix of sources, where to write."""
+
+    sources: list[SourceSpec] = Field(min_length=1)
+    operators: list[OperatorSpec] = Field(default_factory=lambda: [OperatorSpec(fn=FIRST)])
+    mix: dict[str, NonNegativeFloat] | None = None  # source -> weight; default: every sample, in order
+    seed: int = 0
+    root: Path = Path()  # where relative paths of sources start; default: the current directory
+    output: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSource:
+    """A source that is ready to be read."""
+
+    label: str
+    spec: SourceSpec
+    args: dict[str, Any]
+    read: Callable[[], Iterator[Sample | Quarantined]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """An operator that is ready to run; `target` and `args` are all that another process needs to run it."""
+
+    name: str
+    target: str
+    kind: Kind
+    args: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a recipe will do."""
+
+    sources: list[PlannedSource]
+    stages: list[Stage]
+
+
+def plan(recipe: Recipe) -> Plan:
+    """The recipe with every name resolved and every option checked; nothing is read but the existence of inputs."""
+    for label, count in Counter(spec.label for spec in recipe.sources).items():
+        if count > 1:
+            raise InputError(f"{count} sources are called {label}; give each its own name")
+    given = {"root": recipe.root.absolute(), "seed": recipe.seed}
+    specs = [*recipe.operators, *_mixing(recipe)]
+    names = [spec.fn for spec in specs]
+    if FIRST not in names:
+        raise InputError(f"operators lack {FIRST}, which probes the media and gives samples their ids; put it first")
+    stages = [_stage(spec, given) for spec in specs]
+    for stage in stages[: names.index(FIRST)]:
+        if stage.kind == "stream":
+            raise InputError(f"operator {stage.name} comes before {FIRST} but needs the ids it gives; put it after")
+    return Plan([_source(spec, given) for spec in recipe.sources], stages)
+
+
+def _mixing(recipe: Recipe) -> list[OperatorSpec]:
+    if recipe.mix is None:
+        return []
+    labels = {spec.label for spec in recipe.sources}
+    for name in recipe.mix:
+        if name not in labels:
+            raise InputError(f"mix weighs an unknown source {name}; {nearest(name, labels)}")
+    if missing := sorted(labels - recipe.mix.keys()):
+        raise InputError(f"mix does not weigh {', '.join(missing)}; weigh every source, by 0 to leave it out")
+    return [OperatorSpec(fn="mix", args={"weights": recipe.mix})]
+
+
+def _source(spec: SourceSpec, given: Mapping[str, Any]) -> PlannedSource:
+    function, _ = _resolved(spec.fn, SOURCES, "source")
+    args = _arguments(function, spec.args, given, skip=0, where=f"source {spec.label}")
+    try:
+        function(**args)
+    except InputError as error:
+        raise InputError(f"source {spec.label}: {error}") from None
+    return PlannedSource(spec.label, spec, args, lambda: function(**args))
+
+
+def _stage(spec: OperatorSpec, given: Mapping[str, Any]) -> Stage:
+    function, target = _resolved(spec.fn, OPERATORS, "operator")
+    kind = kind_of(function)
+    if kind is None:
+        raise InputError(f"{spec.fn} is no operator; put it under @drops, @each or @stream of data_engine.ops.base")
+    name = spec.fn.rpartition(":")[2]
+    return Stage(name, target, kind, _arguments(function, spec.args, given, skip=1, where=f"operator {name}"))
+
+
+def _resolved(name: str, registry: Mapping[str, str], what: str) -> tuple[Callable[..., Any], str]:
+    """(function, "module:function") of a registered name or of a "module:function"."""
+    target = registry.get(name, name)
+    if ":" not in target:
+        raise InputError(f"unknown {what} {name!r}; {nearest(name, registry)}; yours is written module:function")
+    try:
+        return resolve_name(target), target
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{what} {name}: cannot import {target}: {error}") from None
+
+
+def _arguments(
+    function: Callable[..., Any], args: Mapping[str, Any], given: Mapping[str, Any], *, skip: int, where: str
+) -> dict[str, Any]:
+    """The options of `function` from `args`, checked against its signature; `root` and `seed` from `given`.
+
+    The first `skip` parameters (the samples) are the pipeline's.
+    """
+    parameters = list(inspect.signature(function).parameters.values())[skip:]
+    hints = get_type_hints(function, include_extras=True)
+    fields: dict[str, Any] = {
+        one.name: (hints.get(one.name, Any), ... if one.default is inspect.Parameter.empty else one.default)
+        for one in parameters
+    }
+    defaults = {name: value for name, value in given.items() if name in fields}
+    checked = validate(create_model("Options", __base__=Config, **fields), {**defaults, **args}, where=where)
+    return {name: getattr(checked, name) for name in fields}

@@ -1,0 +1,152 @@
+"""Sample and Media: one task instance and its images or videos, and the rules that make them valid."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+MediaKind = Literal["image", "video"]
+
+ANSWER_KEYS: dict[str, tuple[str, ...]] = {  # the keys that the answer of a task must have
+    "choice": ("choice", "options"),
+    "yesno": ("yesno",),
+    "number": ("number",),
+    "count": ("number",),
+    "math": ("math",),
+    "text": ("text",),
+    "ocr": ("text",),
+    "chart": ("text",),
+    "grounding": ("boxes",),
+    "detection": ("boxes", "labels"),
+    "point": ("points",),
+    "temporal": ("spans",),
+    "caption": ("references",),
+    "open": ("references",),
+    "preference": ("preferred", "candidates"),
+    "edit": ("instruction",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """One image or video of a sample: a path (relative to its dataset) or bytes, and what probing found.
+
+    Width and height are pixels after EXIF rotation; duration, start and end are seconds; start and end cut a video.
+    """
+
+    kind: MediaKind
+    path: str | None = None
+    bytes: bytes | None = None
+    sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    num_frames: int | None = None
+    fps: float | None = None
+    duration: float | None = None
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One task instance. `prompt` is a list of chat messages whose content is a list of parts
+    `{"type": "text", "text": ...}`, `{"type": "image"}` or `{"type": "video"}`; the n-th media part is `media[n]`.
+    Boxes in `answer` are xyxy pixels of the original image after EXIF rotation, spans are seconds.
+    """
+
+    id: str
+    source: str
+    task: str
+    prompt: list[dict[str, Any]]
+    answer: dict[str, Any]
+    media: tuple[Media, ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+def user_prompt(text: str, media: Sequence[MediaKind] = ()) -> list[dict[str, Any]]:
+    """One user message: media parts first, then the text; or, where the text marks places, media at the markers.
+
+    >>> user_prompt("Is <image> like <image>?", ["image", "image"])[0]["content"][1]
+    {'type': 'image'}
+    """
+    pieces = _split_markers(text)
+    marked = [kind for kind, _ in pieces if kind != "text"]
+    if marked:
+        if marked != list(media):
+            raise ValueError(f"the text marks {marked} but the sample has media {list(media)}")
+        content = [{"type": kind, "text": piece} if kind == "text" else {"type": kind} for kind, piece in pieces]
+    else:
+        content = [*({"type": kind} for kind in media), {"type": "text", "text": text}]
+    return [{"role": "user", "content": content}]
+
+
+def media_parts(prompt: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The kinds of the media parts of a prompt, in order."""
+    return [
+        part["type"]
+        for message in prompt
+        if not isinstance(message["content"], str)
+        for part in message["content"]
+        if part["type"] != "text"
+    ]
+
+
+def content_id(sample: Sample) -> str:
+    """Hash of what the sample asks and shows (source, task, prompt, answer, media): 16 hex digits.
+
+    Media count by their bytes' hash where it is known, else by path.
+    """
+    shown = [[m.kind, m.sha256 or m.path, m.start, m.end] for m in sample.media]
+    asked = [sample.source, sample.task, sample.prompt, sample.answer, shown]
+    return hashlib.sha256(dumps(asked).encode()).hexdigest()[:16]
+
+
+def with_id(sample: Sample) -> Sample:
+    """`sample` under its content hash."""
+    return replace(sample, id=content_id(sample))
+
+
+def dumps(value: Any) -> str:
+    """Canonical JSON: sorted keys, no blanks, no NaN; equal values give equal text."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def to_row(sample: Sample) -> dict[str, Any]:
+    """The parquet row of a sample: prompt, answer and meta as JSON text (Arrow would fill absent keys with None)."""
+    return {
+        "id": sample.id,
+        "source": sample.source,
+        "task": sample.task,
+        "prompt": dumps(sample.prompt),
+        "answer": dumps(sample.answer),
+        "media": [asdict(media) for media in sample.media],
+        "meta": dumps(dict(sample.meta)),
+    }
+
+
+def from_row(row: Mapping[str, Any]) -> Sample:
+    """The sample of a parquet row; the inverse of `to_row`."""
+    return Sample(
+        id=row["id"],
+        source=row["source"],
+        task=row["task"],
+        prompt=json.loads(row["prompt"]),
+        answer=json.loads(row["answer"]),
+        media=tuple(Media(**media) for media in row["media"] or ()),
+        meta=json.loads(row["meta"]),
+    )
+
+
+def _split_markers(text: str) -> list[tuple[str, str]]:
+    """(kind, text) pieces of a text with `<image>` and `<video>` markers; blank text pieces are left out."""
+    pieces = []
+    for piece in re.split(r"(<image>|<video>)", text):
+        if piece in ("<image>", "<video>"):
+            pieces.append((piece[1:-1], ""))
+        elif piece.strip():
+            pieces.append(("text", piece))
+    return pieces

@@ -1,0 +1,41 @@
+"""What sources share: the errors of rows, and the places of files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data_engine.media import MediaError, probe
+from data_engine.ops.base import Quarantined
+from data_engine.schema import Media, Sample
+from mmrl.config import InputError
+
+Items = Iterator[Sample | Quarantined]
+
+
+class RowError(Exception):
+    """A row cannot become a sample: a reason code, and a message that says what would be right."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def quarantined(error: RowError | MediaError, source: str, where: str, row: Any) -> Quarantined:
+    """The quarantine entry of a row that cannot become a sample."""
+    return Quarantined(error.reason, f"{where}: {error}", source, where, row)
+
+
+def existing(root: Path, path: str, what: str) -> Path:
+    """The file or folder of a source option; what a user typed wrong is found before any work."""
+    found = root / path
+    if not found.exists():
+        raise InputError(f"no {what} at {found}; relative paths start at the recipe's root")
+    return found
+
+
+def shown_size(media: Media) -> tuple[int, int]:
+    """(width, height) of an image as it is shown, after EXIF rotation."""
+    probed = probe(media, "image", validate=False)
+    return probed.width or 0, probed.height or 0

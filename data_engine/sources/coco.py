@@ -1,0 +1,164 @@
+"""COCO instances JSON: boxes of named categories on photographs."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from data_engine.media import MediaError, resolve
+from data_engine.schema import Media, Sample, user_prompt
+from data_engine.sources.base import Items, RowError, existing, quarantined, shown_size
+from data_engine.sources.rows import pixels, xyxy
+from mmrl.config import InputError, nearest
+from mmrl.vision import CoordinateSpace
+
+Box = list[float]
+Size = tuple[int, int]
+
+ORIENTATION = 0x0112  # the EXIF tag; from 5 on it swaps width and height
+
+QUESTIONS = {
+    "detection": "Find every object of these categories: {categories}.",
+    "grounding": "Locate the {categories}.",
+}
+
+
+def coco(
+    *,
+    annotations: str,
+    images: str,
+    root: Path,
+    task: Literal["detection", "grounding"] = "detection",
+    categories: list[str] | None = None,
+    question: str | None = None,
+    space: CoordinateSpace = CoordinateSpace.pixel,
+    exif: Literal["applied", "ignored"] = "applied",
+) -> Items:
+    """Detection: a sample per image with all boxes of `categories` (default: all of the file). Grounding: a sample for
+    each category that occurs exactly once in an image.
+
+    `{categories}` in the question is replaced. `exif` says whether the boxes were drawn on the picture as it is shown
+    (`applied`) or on the pixels as stored, before EXIF rotation (`ignored`: they are rotated on reading).
+    """
+    file, folder = existing(root, annotations, "COCO annotation file"), existing(root, images, "image folder")
+    asked = question or QUESTIONS[task]
+
+    def samples() -> Items:
+        data = _read(file)
+        names = {entry["id"]: str(entry["name"]) for entry in data["categories"]}
+        wanted = categories or sorted(set(names.values()))
+        if unknown := [name for name in wanted if name not in names.values()]:
+            raise InputError(f"{file} has no category {unknown[0]!r}; {nearest(unknown[0], set(names.values()))}")
+        by_image = defaultdict(list)
+        for annotation in data["annotations"]:
+            by_image[annotation.get("image_id")].append(annotation)
+        for entry in data["images"]:
+            where = f"{annotations}: image {entry.get('id')}"
+            found = by_image.pop(entry.get("id"), [])
+            try:
+                media = Media("image", path=str(resolve(str(entry.get("file_name")), folder)))
+                objects = [_object(one, names) for one in found if not one.get("iscrowd")]
+                crowds = {names.get(one.get("category_id")) for one in found if one.get("iscrowd")}
+                boxes = _shown(media, entry, [box for _, box in objects], space, exif)
+            except (RowError, MediaError) as error:
+                yield quarantined(error, "coco", where, entry)
+                continue
+            labelled = [(label, box) for (label, _), box in zip(objects, boxes, strict=True) if label in wanted]
+            meta = {"where": where, "crowds": sorted(set(wanted) & crowds)}
+            for text, answer in _asked(task, asked, wanted, labelled, crowds):
+                yield Sample("", "coco", task, user_prompt(text, ["image"]), answer, (media,), meta)
+        for image_id, orphans in by_image.items():
+            error = RowError("unknown_image", f"{len(orphans)} annotations of an image that is not under images")
+            yield quarantined(error, "coco", f"{annotations}: image {image_id}", orphans[0])
+
+    return samples()
+
+
+def _asked(
+    task: str, question: str, wanted: list[str], labelled: list[tuple[str, Box]], crowds: set[str | None]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(question, answer) of the samples of one image; crowds are not boxes of single objects and are left out."""
+    if task == "detection":
+        answer = {"boxes": [box for _, box in labelled], "labels": [label for label, _ in labelled]}
+        if labelled:
+            yield question.replace("{categories}", ", ".join(wanted)), answer
+        return
+    boxes: dict[str, list[Box]] = defaultdict(list)
+    for label, box in labelled:
+        boxes[label].append(box)
+    for label, found in boxes.items():
+        if len(found) == 1 and label not in crowds:
+            yield question.replace("{categories}", label), {"boxes": found}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The file's JSON without the segmentations, which are most of its size."""
+    try:
+        with file.open(encoding="utf-8") as text:
+            data = json.load(text, object_hook=lambda entry: {k: v for k, v in entry.items() if k != "segmentation"})
+        missing = [key for key in ("images", "annotations", "categories") if not isinstance(data.get(key), list)]
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{file} is not COCO instances JSON: {error}") from None
+    if missing:
+        raise InputError(f"{file} is not COCO instances JSON: no list under {', '.join(missing)}")
+    return data
+
+
+def _object(annotation: dict[str, Any], names: dict[Any, str]) -> tuple[str, Box]:
+    """(label, xyxy box) of an annotation."""
+    which = f"annotation {annotation.get('id')}"
+    label = names.get(annotation.get("category_id"))
+    if label is None:
+        raise RowError("unknown_category", f"{which}: category_id {annotation.get('category_id')!r} is not defined")
+    try:
+        (box,) = xyxy(annotation.get("bbox"), "xywh")
+    except RowError as error:
+        raise RowError("bad_box", f"{which}: bbox [x, y, width, height]: {error}") from None
+    return label, box
+
+
+def _shown(media: Media, entry: dict[str, Any], boxes: list[Box], space: str, exif: str) -> list[Box]:
+    """The boxes in pixels of the image as it is shown, after EXIF rotation."""
+    shown, orientation = shown_size(media), _orientation(media)
+    stored = shown[::-1] if orientation >= 5 else shown
+    drawn_on = shown if exif == "applied" else stored
+    declared = (entry.get("width", drawn_on[0]), entry.get("height", drawn_on[1]))
+    if declared != drawn_on:
+        hint = "; its boxes are of the stored pixels, set exif: ignored" if declared == stored else ""
+        message = f"{entry.get('file_name')} is declared as {declared}, the image is {drawn_on}{hint}"
+        raise RowError("size_mismatch", message)
+    boxes = pixels(boxes, space, drawn_on)
+    return boxes if exif == "applied" else [_rotated(box, stored, orientation) for box in boxes]
+
+
+def _orientation(media: Media) -> int:
+    """The EXIF orientation of an image, 1 to 8."""
+    with Image.open(media.path or "") as image:
+        return image.getexif().get(ORIENTATION, 1)
+
+
+def _rotated(box: Box, stored: Size, orientation: int) -> Box:
+    """A box on the stored pixels, on the image rotated by its EXIF orientation.
+
+    >>> _rotated([0, 0, 10, 20], (100, 50), 6)
+    [30, 0, 50, 10]
+    """
+    width, height = stored
+    x1, y1, x2, y2 = box
+    mirrored_x, mirrored_y = (width - x2, width - x1), (height - y2, height - y1)
+    horizontal, vertical = {
+        1: ((x1, x2), (y1, y2)),
+        2: (mirrored_x, (y1, y2)),
+        3: (mirrored_x, mirrored_y),
+        4: ((x1, x2), mirrored_y),
+        5: ((y1, y2), (x1, x2)),
+        6: (mirrored_y, (x1, x2)),
+        7: (mirrored_y, mirrored_x),
+        8: ((y1, y2), mirrored_x),
+    }.get(orientation, ((x1, x2), (y1, y2)))
+    return [horizontal[0], vertical[0], horizontal[1], vertical[1]]

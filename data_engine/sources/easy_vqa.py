@@ -1,0 +1,53 @@
+"""The easy-VQA package: real third-party pictures of coloured shapes and questions about them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from data_engine import draw
+from data_engine.schema import Media, Sample, user_prompt
+from mmrl.config import InputError
+
+SHAPES = ("circle", "rectangle", "triangle")
+COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
+
+Split = Literal["train", "test"]
+
+
+def easy_vqa(
+    *,
+    split: Split | Literal["all"] = "all",
+    seed: int = 0,
+    open_questions: Literal["choice", "text"] = "choice",
+    options: Annotated[int, Field(ge=2, le=len(COLOURS))] = 4,
+) -> Iterator[Sample]:
+    """Yes/no questions, and questions on shape and colour: as a choice of up to `options` answers, or as free text."""
+    spec = importlib.util.find_spec("easy_vqa")
+    if spec is None or spec.origin is None:
+        raise InputError("source easy_vqa reads the package easy-vqa: pip install easy-vqa==1.0")
+    data = Path(spec.origin).parent / "data"
+    splits: tuple[Split, ...] = ("train", "test") if split == "all" else (split,)
+
+    def samples() -> Iterator[Sample]:
+        for name in splits:
+            rows = json.loads((data / name / "questions.json").read_text(encoding="utf-8"))
+            for number, (question, answer, image_id) in enumerate(rows):
+                key = (seed, name, image_id, question)
+                if answer in ("yes", "no"):
+                    task, text, gold = "yesno", question, {"yesno": answer == "yes"}
+                elif open_questions == "text":
+                    task, text, gold = "text", question, {"text": [answer]}
+                else:
+                    kind = SHAPES if answer in SHAPES else COLOURS
+                    task, (text, gold) = "choice", draw.choice(question, answer, kind, options, *key)
+                media = Media("image", path=str(data / name / "images" / f"{image_id}.png"))
+                meta = {"split": name, "licence": "MIT", "where": f"easy_vqa/{name}/questions.json:{number}"}
+                yield Sample("", "easy_vqa", task, user_prompt(text, ["image"]), gold, (media,), meta)
+
+    return samples()

@@ -1,0 +1,241 @@
+"""A row of a table -> a Sample: the format that the jsonl, parquet, datasets and video_questions sources share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from pydantic import Field
+
+from data_engine.draw import letter, with_options
+from data_engine.media import MediaError, resolve
+from data_engine.schema import ANSWER_KEYS, Media, MediaKind, Sample, media_parts, user_prompt
+from data_engine.sources.base import Items, RowError, quarantined, shown_size
+from mmrl.config import Config, nearest
+from mmrl.vision import CoordinateSpace, to_pixels
+
+RowColumn = Literal["question", "prompt", "task", "answer", "meta"]
+MediaColumn = Literal["image", "images", "video", "videos", "media", "start", "end", "seen_size"]
+AnswerColumn = Literal["options", "boxes", "labels", "points", "spans", "unit", "candidates", "preferred", "questions"]
+Column = RowColumn | MediaColumn | AnswerColumn
+ANSWER_COLUMNS: tuple[str, ...] = get_args(AnswerColumn)
+COLUMNS: tuple[str, ...] = (*get_args(RowColumn), *get_args(MediaColumn), *ANSWER_COLUMNS)
+Coordinates = Literal["xyxy", "xywh"]
+
+
+class Rows(Config):
+    """How the rows of a table are written. `columns` maps our names to the table's: `{question: query}`."""
+
+    task: str | None = None  # of rows that do not say it themselves
+    columns: dict[Column, str] = Field(default_factory=dict)
+    space: CoordinateSpace = CoordinateSpace.pixel
+    boxes: Coordinates = "xyxy"
+    media_root: str | None = None  # where relative media paths start and all must lie; default: the table's folder
+    list_options: bool = False  # append the options to the question as lines "A. cat"
+
+
+PLAIN_ROWS = Rows()
+
+
+class Row(NamedTuple):
+    """A row and its place (`questions.jsonl:12`), or what is wrong with it."""
+
+    where: str
+    values: Any
+    error: RowError | None = None
+
+
+def samples_of(rows: Iterable[Row], form: Rows, media_root: Path, source: str) -> Items:
+    """One sample per row; a row that cannot become one is quarantined and the next one is read."""
+    for row in rows:
+        try:
+            if row.error:
+                raise row.error
+            yield _sample(row.values, form, media_root, source, row.where)
+        except (RowError, MediaError) as error:
+            yield quarantined(error, source, row.where, row.values)
+
+
+def xyxy(boxes: Any, form: Coordinates = "xyxy") -> list[list[float]]:
+    """Boxes as corner coordinates; one box is a list of one.
+
+    >>> xyxy([10, 20, 5, 5], "xywh")
+    [[10.0, 20.0, 15.0, 25.0]]
+    """
+    boxes = _nested(boxes, 4, "a box is four numbers")
+    return boxes if form == "xyxy" else [[x, y, x + width, y + height] for x, y, width, height in boxes]
+
+
+def pixels(coords: list[list[float]], space: str, size: tuple[int, int], seen_size: Any = None) -> list[list[float]]:
+    """Boxes or points of a source as pixels of the image, to a ten-thousandth."""
+    if space == "resized" and not seen_size:
+        raise RowError("no_seen_size", "space resized needs seen_size, the [width, height] the coordinates refer to")
+    converted = to_pixels(coords, space, size, seen_size or ())
+    return converted.round(4).tolist() if coords else []
+
+
+def _sample(values: Any, form: Rows, media_root: Path, source: str, where: str) -> Sample:
+    if not isinstance(values, Mapping):
+        raise RowError("bad_row", f"expected an object with named values, got {values!r:.80}")
+    row = {name: values.get(form.columns.get(name, name)) for name in COLUMNS}
+    row = {name: value for name, value in row.items() if value is not None}
+    task = _task(row.get("task", form.task), row)
+    media = tuple(_media(row, media_root))
+    answer = _answer(task, row)
+    _into_pixels(answer, form, media, row.get("seen_size"))
+    return Sample(
+        id="",
+        source=source,
+        task=task,
+        prompt=_prompt(row, form, media, answer),
+        answer=answer,
+        media=media,
+        meta={**_meta(row.get("meta", {})), "where": where},
+    )
+
+
+def _task(task: Any, row: Mapping[str, Any]) -> str:
+    if task is None and "spans" in row:
+        return "temporal"
+    if task is None:
+        raise RowError("no_task", f"the row names no task; give it one of {', '.join(ANSWER_KEYS)}, or set rows.task")
+    if task not in ANSWER_KEYS:
+        raise RowError("unknown_task", f"unknown task {task!r}; {nearest(str(task), ANSWER_KEYS)}")
+    return task
+
+
+def _media(row: Mapping[str, Any], root: Path) -> Iterator[Media]:
+    """The images, then the videos, of a row; or its `media`, which says their order itself."""
+    entries: list[tuple[MediaKind, Any]] = []
+    for kind in ("image", "video"):
+        entries += [(kind, entry) for name in (kind, f"{kind}s") for entry in _listed(row.get(name, []))]
+    for entry in _listed(row.get("media", [])):
+        if not isinstance(entry, Mapping) or entry.get("kind") not in ("image", "video"):
+            raise RowError("bad_media", f"an entry of media needs kind: image or video, got {entry!r:.80}")
+        entries.append((entry["kind"], entry))
+    for kind, entry in entries:
+        fields = entry if isinstance(entry, Mapping) else {"bytes" if isinstance(entry, bytes) else "path": entry}
+        start, end = (
+            _second(fields.get(name, row.get(name))) if kind == "video" else None for name in ("start", "end")
+        )
+        if isinstance(fields.get("bytes"), bytes):
+            yield Media(kind, bytes=fields["bytes"], start=start, end=end)
+        elif isinstance(fields.get("path"), str):
+            yield Media(kind, path=str(resolve(fields["path"], root)), start=start, end=end)
+        else:
+            raise RowError(
+                "bad_media", f"expected the path of a file or an object with path or bytes, got {entry!r:.80}"
+            )
+
+
+def _prompt(row: Mapping[str, Any], form: Rows, media: tuple[Media, ...], answer: Mapping[str, Any]) -> Any:
+    kinds: list[MediaKind] = [item.kind for item in media]
+    if isinstance(prompt := row.get("prompt"), list):
+        try:
+            marked = media_parts(prompt)
+        except (KeyError, TypeError, AttributeError):
+            rule = "a prompt is a list of messages with role and content"
+            raise RowError("bad_prompt", f"{rule}, got {prompt!r:.80}") from None
+        if marked != kinds:
+            raise RowError("marker_mismatch", f"the prompt has media parts {marked} but the row has media {kinds}")
+        return prompt
+    text = row.get("question", row.get("prompt"))
+    if not isinstance(text, str) or not text.strip():
+        raise RowError("no_question", f"the row needs a question (a text), got {text!r:.80}")
+    if form.list_options and answer.get("options"):
+        text = with_options(text, answer["options"])
+    try:
+        return user_prompt(text, kinds)
+    except ValueError as error:
+        raise RowError("marker_mismatch", f"{error}; question {text!r:.80}") from None
+
+
+def _answer(task: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer under the keys of its task, from the short forms that tables use."""
+    given, key = row.get("answer"), ANSWER_KEYS[task][0]
+    answer = {name: row[name] for name in ANSWER_COLUMNS if name in row}
+    answer |= given if isinstance(given, Mapping) else {} if given is None else {key: given}
+    if answer.get(key) is None:
+        raise RowError("no_answer", f"task {task} needs the answer keys {', '.join(ANSWER_KEYS[task])}")
+    answer = {name: value for name, value in answer.items() if value is not None}
+    if key == "choice":
+        return {**answer, "choice": _choice(answer[key], answer.get("options") or [])}
+    for name in answer.keys() & SHAPES.keys():
+        answer[name] = SHAPES[name](answer[name])
+    return answer
+
+
+def _into_pixels(answer: dict[str, Any], form: Rows, media: tuple[Media, ...], seen_size: Any) -> None:
+    """Turn the boxes and points of `answer`, as the table writes them, into pixels of the first image, in place."""
+    if "boxes" in answer:
+        answer["boxes"] = xyxy(answer["boxes"], form.boxes)
+    written = [name for name in ("boxes", "points") if name in answer]
+    if written and form.space != "pixel":
+        if not media or media[0].kind != "image":
+            raise RowError("no_image", f"{', '.join(written)} in space {form.space} need an image to refer to")
+        size = shown_size(media[0])
+        seen = seen_size[0] if seen_size and isinstance(seen_size[0], list) else seen_size
+        for name in written:
+            answer[name] = pixels(answer[name], form.space, size, seen)
+
+
+def _meta(meta: Any) -> Mapping[str, Any]:
+    if not isinstance(meta, Mapping):
+        raise RowError("bad_meta", f"meta is an object with named values, got {meta!r:.80}")
+    return meta
+
+
+def _choice(value: Any, options: list[Any]) -> str:
+    """The letter of a choice given as a letter, as the text of an option, or as a number from 0."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(options):
+        return letter(value)
+    if isinstance(value, str) and options.count(value) == 1:
+        return letter(options.index(value))
+    if isinstance(value, str) and re.fullmatch("[A-Z]", value):
+        return value
+    raise RowError("bad_answer", f"{value!r:.80} is neither a letter nor one of the options {options!r:.200}")
+
+
+def _yesno(value: Any) -> bool:
+    said = {"yes": True, "true": True, "no": False, "false": False}.get(str(value).strip().lower())
+    if said is None:
+        raise RowError("bad_answer", f"{value!r:.80} is neither yes nor no")
+    return said
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise RowError("bad_answer", f"{value!r:.80} is not a number") from None
+
+
+def _second(value: Any) -> float | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise RowError("bad_media", f"start and end of a video are seconds, got {value!r:.80}")
+    return value
+
+
+def _nested(value: Any, width: int, rule: str) -> list[list[float]]:
+    """A list of rows of `width` numbers; a single row is a list of one."""
+    rows = value if isinstance(value, list) and all(isinstance(row, list) for row in value) else [value]
+    if not all(isinstance(row, list) and len(row) == width for row in rows):
+        raise RowError("bad_answer", f"{rule}, got {value!r:.80}")
+    return [[_number(number) for number in row] for row in rows]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+SHAPES: dict[str, Callable[[Any], Any]] = {  # how the values of an answer are brought into shape
+    "yesno": _yesno,
+    "number": _number,
+    "text": _listed,
+    "references": _listed,
+    "boxes": lambda value: value,
+    "points": lambda value: _nested(value, 2, "a point is two numbers"),
+    "spans": lambda value: _nested(value, 2, "a span is [start, end] in seconds"),
+}

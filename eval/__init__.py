@@ -1,0 +1,1 @@
+"""Evaluation: records first, then scores with error bars."""

@@ -1,0 +1,114 @@
+"""What is evaluated and how it is asked: a benchmark's samples, the decoding, and the draws they make together."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from data_engine.schema import Sample
+from data_engine.shards import read_samples
+from mmrl.config import Config, InputError
+
+logger = logging.getLogger(__name__)
+
+
+class Data(Config):
+    """A split of a dataset directory; `limit` caps the samples of each task."""
+
+    path: str
+    split: str = "test"
+    limit: PositiveInt | None = None
+
+
+class Sampling(Config):
+    """How answers are drawn: `samples` draws per prompt. Greedy decoding reads neither temperature, top_p nor seed."""
+
+    do_sample: bool = False
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_new_tokens: PositiveInt = 512
+    samples: PositiveInt = 1
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _greedy_draws_are_equal(self) -> Self:
+        if self.samples > 1 and not self.do_sample:
+            raise ValueError(f"samples {self.samples} without do_sample would be equal draws; set do_sample: true")
+        return self
+
+    def protocol(self) -> dict[str, Any]:
+        """What decides a single draw."""
+        shared = {"max_new_tokens": self.max_new_tokens}
+        if not self.do_sample:
+            return {"decoding": "greedy", **shared}
+        return {"decoding": "sampled", "temperature": self.temperature, "top_p": self.top_p, "seed": self.seed, **shared}
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A named set of samples; another prompt, selection rule or revision of the data is another version."""
+
+    name: str
+    version: str
+    split: str
+    load: Callable[[], list[Sample]]
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One answer to be generated: the `number`-th draw for a sample."""
+
+    sample: Sample
+    number: int = 0
+
+
+def dataset_benchmark(data: Data) -> Benchmark:
+    """The benchmark that a split of a dataset directory makes; its version is the hash of the directory's manifest."""
+    directory = Path(data.path)
+    manifest = directory / "manifest.json"
+    if not manifest.is_file():
+        raise InputError(f"no dataset at {directory}: expected a directory with manifest.json, built by `mmrl data build`")
+    version = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
+    name = directory.resolve().name
+    return Benchmark(name, version, data.split, lambda: selected(_read(directory, data.split), data.limit))
+
+
+def selected(samples: Iterable[Sample], limit: int | None) -> list[Sample]:
+    """Up to `limit` samples of each task, those with the smallest ids, sorted by id.
+
+    Ids are content hashes: the selection is a fixed random one that does not depend on the order of rows, and a smaller
+    limit selects a subset.
+    """
+    by_task: dict[str, dict[str, Sample]] = defaultdict(dict)
+    count = 0
+    for count, sample in enumerate(samples, 1):
+        by_task[sample.task].setdefault(sample.id, sample)
+    repeated = count - sum(map(len, by_task.values()))
+    if repeated:
+        logger.warning("%d of %d samples repeat the id of another and are evaluated once", repeated, count)
+    chosen = [sample for task in by_task.values() for sample in sorted(task.values(), key=lambda s: s.id)[:limit]]
+    return sorted(chosen, key=lambda sample: sample.id)
+
+
+def batches(draws: Sequence[Draw], size: int, cost: Callable[[Sample], int]) -> list[list[Draw]]:
+    """The draws in batches of prompts of like cost, the costliest first, so that a run that will not fit fails at once.
+
+    The plan depends on nothing but the draws: a resumed run meets the same batches.
+    """
+    costs = {draw.sample.id: cost(draw.sample) for draw in draws}
+    ordered = sorted(draws, key=lambda draw: (-costs[draw.sample.id], draw.sample.id, draw.number))
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+
+def _read(directory: Path, split: str) -> list[Sample]:
+    samples = list(read_samples(directory, split=split))
+    if not samples:
+        raise InputError(f"no samples in split {split!r} of {directory}; `mmrl data stats {directory}` lists its splits")
+    return samples

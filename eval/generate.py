@@ -1,0 +1,166 @@
+"""Answers from a local model: batches of any mix of media, and the same answer for a draw whatever batch it is in."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessorList
+
+from data_engine.schema import Media, Sample
+from eval.benchmark import Draw, Sampling
+from eval.encode import Encoded, collate, encode, media_token_types
+from eval.sampling import RowSampler, vision_token_ids
+from mmrl.vision import Size, VisionBudget, VisionGeometry, geometry_of
+
+_NOMINAL_TOKEN = 28 * 28  # pixels to a token, to sort prompts by, where the processor's arithmetic is not known
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What a model said to one draw: the text, its number of tokens, whether the token limit ended it, and the
+    (width, height) of each media item as the model sees it."""
+
+    response: str
+    tokens: int
+    truncated: bool
+    seen_size: tuple[Size, ...]
+
+
+class LocalGenerator:
+    """Answers draws with a model in this process. `blind` asks without the media: what the text alone gives away."""
+
+    def __init__(
+        self, model: Any, processor: Any, *, budget: VisionBudget, sampling: Sampling, blind: bool = False
+    ) -> None:
+        self.model = model
+        self.processor = processor
+        self.budget = budget
+        self.sampling = sampling
+        self.blind = blind
+        self._geometry = geometry_of(processor)
+        self._stops = _stop_tokens(model, processor.tokenizer)
+        pad = processor.tokenizer.pad_token_id
+        self._pad: int = self._stops[0] if pad is None else pad
+
+    def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
+        """One answer per draw, generated as one batch."""
+        samples = {draw.sample.id: draw.sample for draw in draws}
+        once = {name: self._encode(sample) for name, sample in samples.items()}
+        encoded = [once[draw.sample.id] for draw in draws]
+        batch = self._batch(encoded)
+        with evaluating(self.model), torch.no_grad():
+            output = self.model.generate(
+                **batch, generation_config=self._config(), logits_processor=self._samplers(draws)
+            )
+        completions = output[:, batch["input_ids"].shape[1] :].tolist()
+        return [
+            self._generation(ids, predicted_sizes(draw.sample, self.budget, self._geometry) if self.blind else one.seen_size)
+            for ids, one, draw in zip(completions, encoded, draws, strict=True)
+        ]
+
+    def cost(self, sample: Sample) -> int:
+        """The length of a prompt in tokens, about: what batches are sorted by."""
+        text = sum(len(str(message["content"])) for message in sample.prompt) // 4
+        if self.blind:
+            return text
+        token = self._geometry.factor**2 if self._geometry else _NOMINAL_TOKEN
+        sizes = predicted_sizes(sample, self.budget, self._geometry)
+        frames = [seen_frames(media, self.budget, self._geometry) for media in sample.media]
+        return text + sum(w * h * t for (w, h), t in zip(sizes, frames, strict=True)) // token
+
+    def _encode(self, sample: Sample) -> Encoded:
+        if self.blind:
+            return encode(self.processor, without_media(sample.prompt), (), self.budget)
+        return encode(self.processor, sample.prompt, sample.media, self.budget)
+
+    def _batch(self, encoded: Sequence[Encoded]) -> dict[str, Tensor]:
+        width = max(len(one.input_ids) for one in encoded)
+        ids = torch.full((len(encoded), width), self._pad)
+        mask = torch.zeros_like(ids)
+        for row, one in enumerate(encoded):
+            ids[row, width - len(one.input_ids) :] = torch.tensor(one.input_ids)
+            mask[row, width - len(one.input_ids) :] = 1
+        batch = {"input_ids": ids, "attention_mask": mask, **collate(encoded)}
+        if "mm_token_type_ids" in inspect.signature(self.model.forward).parameters:
+            batch["mm_token_type_ids"] = media_token_types(ids, self.model.config)
+        return {key: value.to(self.model.device) for key, value in batch.items()}
+
+    def _config(self) -> GenerationConfig:
+        """Plain decoding: a checkpoint's own penalties and sampling flags do not apply."""
+        return GenerationConfig(
+            do_sample=False,  # RowSampler makes the likeliest token a drawn one
+            num_beams=1,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            max_new_tokens=self.sampling.max_new_tokens,
+            suppress_tokens=vision_token_ids(self.model.config, self.processor.tokenizer) or None,
+            eos_token_id=self._stops,
+            pad_token_id=self._pad,
+        )
+
+    def _samplers(self, draws: Sequence[Draw]) -> LogitsProcessorList:
+        """Random numbers belong to a draw and not to a model, so two models are compared under the same ones."""
+        sampling = self.sampling
+        if not sampling.do_sample:
+            return LogitsProcessorList()
+        keys = [(sampling.seed, draw.sample.id, draw.number) for draw in draws]
+        options = {"max_new_tokens": sampling.max_new_tokens, "temperature": sampling.temperature}
+        return LogitsProcessorList([RowSampler(keys, top_p=sampling.top_p, **options)])
+
+    def _generation(self, ids: list[int], seen_size: tuple[Size, ...]) -> Generation:
+        stop = next((at for at, token in enumerate(ids) if token in self._stops), None)
+        text = self.processor.tokenizer.decode(ids[:stop], skip_special_tokens=True)
+        return Generation(text, len(ids) if stop is None else stop + 1, stop is None, seen_size)
+
+
+def predicted_sizes(sample: Sample, budget: VisionBudget, geometry: VisionGeometry | None) -> tuple[Size, ...]:
+    """The (width, height) of each media item as a model of this geometry would see it; without one, the original's."""
+    sizes = []
+    for media in sample.media:
+        size = (media.width or 0, media.height or 0)
+        if geometry and media.kind == "image":
+            size = budget.image_size(*size, geometry)
+        elif geometry:
+            size = budget.video_size(*size, seen_frames(media, budget, geometry), geometry)
+        sizes.append(size)
+    return tuple(sizes)
+
+
+def seen_frames(media: Media, budget: VisionBudget, geometry: VisionGeometry | None) -> int:
+    """How many frames of a media item a model sees; 1 for an image."""
+    if media.kind == "image" or not media.num_frames or not media.fps:
+        return 1
+    return len(budget.frame_indices(media.num_frames, media.fps, media.start, media.end, geometry))
+
+
+def without_media(prompt: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """`prompt` with its text parts alone."""
+    return [
+        dict(message)
+        if isinstance(message["content"], str)
+        else {**message, "content": [part for part in message["content"] if part["type"] == "text"]}
+        for message in prompt
+    ]
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """`model` in evaluation mode; a model in training is put back afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def _stop_tokens(model: Any, tokenizer: Any) -> list[int]:
+    stops = model.generation_config.eos_token_id
+    stops = stops if isinstance(stops, list) else [stops]
+    return [token for token in (*stops, tokenizer.eos_token_id) if token is not None]

@@ -1,0 +1,180 @@
+"""What an evaluation writes: `records.jsonl`, one line per item and draw, and `run.json`, how they came about.
+
+Everything after generation (scoring, reports, comparisons) reads these two files alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from data_engine.schema import Media, dumps
+from mmrl.config import InputError
+
+RECORDS = "records.jsonl"
+RUN = "run.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One response with what was asked, what was right and how it scored.
+
+    `key` is a hash of protocol, item and draw; `protocol` and `scorer` are the ids of the RunInfo that made the response
+    and the scores. `answer_text` is the part of the response that answers, None where there is none. `gold`, `media`,
+    `seen_size` and `meta` are the sample's, so a reward can be computed again from the record alone. A reward that does
+    not apply to the task is absent from `scores`, `kinds` and `why`. `flags`: `blind` (asked without the media),
+    `truncated` (the token limit ended the response), `empty`.
+    """
+
+    key: str
+    protocol: str
+    benchmark: str
+    split: str
+    item_id: str
+    draw: int
+    task: str
+    source: str
+    prompt_id: str
+    prompt: list[dict[str, Any]]
+    media: list[dict[str, Any]]
+    seen_size: list[list[int]]
+    response: str
+    tokens: int
+    gold: Any
+    meta: dict[str, Any] = field(default_factory=dict)
+    flags: list[str] = field(default_factory=list)
+    answer_text: str | None = None
+    scorer: str = ""
+    scores: dict[str, float | None] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
+    why: dict[str, str] = field(default_factory=dict)
+    total: float | None = None
+
+    @property
+    def cluster(self) -> str:
+        """What makes records depend on each other: the same media, or else the same item."""
+        return "+".join(sorted(m["sha256"] or m["path"] or "" for m in self.media)) or self.item_id
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """How the records of a directory came about: `protocol` decides the responses, `suite` the scores.
+
+    A reward's mean is withheld from reports when more than `max_unjudged` of its verdicts are missing. `seconds` is the
+    time that finished runs took.
+    """
+
+    model: str
+    protocol: dict[str, Any]
+    suite: dict[str, Any]
+    versions: dict[str, str]
+    max_unjudged: float
+    seconds: float = 0.0
+
+    @property
+    def protocol_id(self) -> str:
+        """The hash of everything that decides the responses."""
+        return digest(self.protocol)
+
+    @property
+    def scorer(self) -> str:
+        """The hash of everything that decides the scores."""
+        return digest(self.suite)
+
+
+class RecordWriter:
+    """Appends records to `records.jsonl`; what `append` returned from is on disk, and a torn last line is cut off."""
+
+    def __init__(self, out: Path) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self._file = (out / RECORDS).open("a+b")
+
+    def __enter__(self) -> RecordWriter:
+        self._file.seek(0)
+        self._file.truncate(self._file.read().rfind(b"\n") + 1)
+        return self
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Write `records` and wait until the disk has them."""
+        self._file.write(b"".join(_line(record) for record in records))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+
+
+def read_records(out: Path) -> list[Record]:
+    """The records in directory `out`; a torn last line does not count."""
+    path = out / RECORDS
+    if not path.is_file():
+        raise InputError(f"no {RECORDS} in {out}; expected the `out` directory of `mmrl eval run`")
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [_record(line, f"{path} line {number}") for number, line in enumerate(lines, 1)]
+
+
+def replace_records(out: Path, records: Sequence[Record], info: RunInfo) -> None:
+    """Put `records` and `info` in place of those in `out`; at any moment the old or the new file is there, whole."""
+    write_atomic(out / RECORDS, b"".join(_line(record) for record in records))
+    write_run(out, info)
+
+
+def read_run(out: Path) -> RunInfo:
+    """The RunInfo of directory `out`."""
+    path = out / RUN
+    if not path.is_file():
+        raise InputError(f"no {RUN} in {out}; expected the `out` directory of `mmrl eval run`")
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return RunInfo(**{f.name: stored[f.name] for f in fields(RunInfo)})
+
+
+def write_run(out: Path, info: RunInfo) -> None:
+    """Write `run.json`, whole or not at all."""
+    out.mkdir(parents=True, exist_ok=True)
+    content = {"protocol_id": info.protocol_id, "scorer": info.scorer, **asdict(info)}
+    write_atomic(out / RUN, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write `path` whole or not at all."""
+    beside = path.with_name(path.name + ".part")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def content_key(protocol_id: str, item_id: str, draw: int) -> str:
+    """What a record is known by: the same protocol, item and draw give the same key, whatever the row order."""
+    return digest([protocol_id, item_id, draw])
+
+
+def digest(value: Any) -> str:
+    """16 hex digits of the hash of a JSON value."""
+    return hashlib.sha256(dumps(value).encode()).hexdigest()[:16]
+
+
+def media_entry(media: Media) -> dict[str, Any]:
+    """A media item as a record describes it."""
+    entry = {"kind": media.kind, "path": media.path, "sha256": media.sha256}
+    entry |= {"width": media.width, "height": media.height, "frames": media.num_frames}
+    return entry | {"start": media.start, "end": media.end}
+
+
+def _line(record: Record) -> bytes:
+    content = {f.name: getattr(record, f.name) for f in fields(record)}
+    return json.dumps(content, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _record(line: bytes, where: str) -> Record:
+    try:
+        return Record(**json.loads(line))
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+        raise InputError(f"{where} is not a record of this version of mmrl: {error}") from None

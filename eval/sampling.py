@@ -1,0 +1,82 @@
+"""Sampling that depends on the seed and the row alone: not on the batch a row is in, nor on the number of processes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+
+class RowSampler(LogitsProcessor):
+    """Samples one token per row and leaves it as the only possible one, so that greedy `generate` follows.
+
+    Row r draws its tokens with uniform numbers from a stream keyed by `keys[r]` (inverse of the cumulative
+    distribution), after temperature, top-k, top-p and min-p. `temperature=0` is greedy.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[Sequence[int | str]],
+        *,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        min_p: float | None = None,
+    ) -> None:
+        self.uniforms_BT = torch.from_numpy(np.stack([row_generator(*key).random(max_new_tokens) for key in keys]))
+        self.greedy = temperature == 0
+        self.warpers = LogitsProcessorList()
+        if not self.greedy and temperature != 1:
+            self.warpers.append(TemperatureLogitsWarper(temperature))
+        if top_k:
+            self.warpers.append(TopKLogitsWarper(top_k))
+        if top_p < 1:
+            self.warpers.append(TopPLogitsWarper(top_p))
+        if min_p:
+            self.warpers.append(MinPLogitsWarper(min_p))
+        self.position = 0
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """[B, V] scores with the sampled token at 0 and all others at -inf."""
+        position, self.position = self.position, self.position + 1
+        if self.greedy:
+            return scores
+        cumulative_BV = self.warpers(input_ids, scores.float()).softmax(dim=-1).double().cumsum(dim=-1)
+        threshold_B1 = self.uniforms_BT[:, position : position + 1].to(cumulative_BV) * cumulative_BV[:, -1:]
+        token_B1 = torch.searchsorted(cumulative_BV, threshold_B1, right=True)
+        return torch.full_like(scores, -torch.inf).scatter_(1, token_B1, 0.0)
+
+
+def row_generator(*key: int | str) -> np.random.Generator:
+    """A stream of random numbers keyed by numbers and words."""
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
+
+
+def vision_token_ids(config: Any, tokenizer: Any) -> list[int]:
+    """Ids of image, video and vision-boundary tokens: a policy that samples one breaks the count of image features."""
+    named = [getattr(config, name, None) for name in dir(config) if name.endswith("_token_id") and _visual(name)]
+    special = [tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens if _visual(token)]
+    return sorted({int(token) for token in [*named, *special] if token is not None})
+
+
+def banned(scores: Tensor, ids: Sequence[int]) -> Tensor:
+    """`scores` [B, V] with the tokens `ids` made impossible."""
+    return scores.index_fill(1, torch.tensor(list(ids), device=scores.device, dtype=torch.long), -torch.inf)
+
+
+def _visual(name: str) -> bool:
+    return any(word in name for word in ("image", "img", "video", "vision", "<row_"))

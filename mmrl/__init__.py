@@ -1,0 +1,1 @@
+"""mmrl: curate, train and evaluate vision-language models with reinforcement learning."""

@@ -1,0 +1,70 @@
+"""Gold answers as text in the model's own format: what SFT teaches, and what injected ground truth says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mmrl.config import InputError
+from mmrl.vision import CoordinateSpace, from_pixels
+
+ANSWER_FORMAT = "<think>{rationale}</think><answer>{answer}</answer>"
+
+
+def rendered(
+    row: Mapping[str, Any], space: CoordinateSpace, seen_size: Sequence[tuple[int, int]], *, form: str = ANSWER_FORMAT
+) -> str:
+    """The full completion that answers `row` right, with the sample's own rationale (`meta["rationale"]`) as thought.
+
+    >>> row = {"id": "a", "task": "yesno", "answer": {"yesno": True}, "media": (), "meta": {"rationale": "I look"}}
+    >>> rendered(row, CoordinateSpace.resized, [])
+    '<think>I look</think><answer>yes</answer>'
+    """
+    return form.format(rationale=row["meta"].get("rationale", ""), answer=answer_text(row, space, seen_size))
+
+
+def answer_text(row: Mapping[str, Any], space: CoordinateSpace, seen_size: Sequence[tuple[int, int]]) -> str:
+    """The gold answer of `row` as text; coordinates in `space`, for the picture as the model saw it."""
+    task, answer = row["task"], row["answer"]
+    if task not in _TEXTS:
+        raise InputError(f"sample {row['id']}: no way to render an answer of task {task!r}; known: {sorted(_TEXTS)}")
+
+    def points(pixels: Any) -> Any:
+        media = row["media"][0]
+        return _rounded(from_pixels(np.asarray(pixels, dtype=float), space, (media.width, media.height), seen_size[0]), space)
+
+    return _TEXTS[task](answer, points)
+
+
+def _rounded(coordinates: np.ndarray, space: CoordinateSpace) -> Any:
+    return np.round(coordinates, 3).tolist() if space is CoordinateSpace.unit else np.rint(coordinates).astype(int).tolist()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _detected(answer: Mapping[str, Any], points: Callable[[Any], Any]) -> str:
+    boxes = points(answer["boxes"]) if answer["boxes"] else []
+    return _json([{"bbox_2d": box, "label": label} for box, label in zip(boxes, answer["labels"], strict=True)])
+
+
+_TEXTS: dict[str, Callable[[Mapping[str, Any], Callable[[Any], Any]], str]] = {
+    "choice": lambda answer, _: answer["choice"],
+    "yesno": lambda answer, _: "yes" if answer["yesno"] else "no",
+    "number": lambda answer, _: f"{answer['number']:g}",
+    "count": lambda answer, _: f"{answer['number']:g}",
+    "math": lambda answer, _: answer["math"],
+    "text": lambda answer, _: answer["text"][0],
+    "ocr": lambda answer, _: answer["text"][0],
+    "chart": lambda answer, _: answer["text"][0],
+    "grounding": lambda answer, points: _json(points(answer["boxes"][0])),
+    "detection": _detected,
+    "point": lambda answer, points: _json(points(answer["points"][0])),
+    "temporal": lambda answer, _: _json(answer["spans"][0]),
+    "caption": lambda answer, _: answer["references"][0],
+    "open": lambda answer, _: answer["references"][0],
+}

@@ -1,0 +1,59 @@
+"""Checkpoints that survive: written whole or not at all, and resumed with their weights."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
+from trl.trainer.utils import is_peft_model
+
+from mmrl.config import InputError
+
+
+class WholeCheckpoints(Trainer):
+    """A mixin for transformers trainers: put it before the trainer's class among the bases."""
+
+    _staging: Path | None = None
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._staging) if self._staging else super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write the checkpoint beside its place and move it there whole: a kill leaves the old state or the new."""
+        place = Path(self._get_output_dir(trial))
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        self._staging = place / ".saving"
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            staging, self._staging = self._staging, None
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            shutil.rmtree(place / name, ignore_errors=True)
+            os.replace(staging / name, place / name)
+            rotate_checkpoints(output_dir=str(place), save_total_limit=self.args.save_total_limit)
+        self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Restore every weight. The stock method loads a state dict without strictness: for Qwen2.5-VL the saved names
+        differ from the names in memory, no weight matches, and training goes on from the weights it started with."""
+        target = self.accelerator.unwrap_model(model or self.model)
+        if is_peft_model(target):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        restored, report = type(target).from_pretrained(
+            resume_from_checkpoint, dtype=target.dtype, output_loading_info=True
+        )
+        if report["missing_keys"] or report["mismatched_keys"]:
+            raise InputError(f"{resume_from_checkpoint} does not hold this model: {report}")
+        target.load_state_dict(restored.state_dict())
+
+
+def latest_checkpoint(out: Path) -> str | None:
+    """The newest checkpoint in `out`, or None; leftovers of an interrupted save are removed."""
+    shutil.rmtree(out / ".saving", ignore_errors=True)
+    return get_last_checkpoint(str(out)) if out.is_dir() else None

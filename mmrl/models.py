@@ -1,0 +1,99 @@
+"""The policy: a vision-language model and its processor from a path, with frozen parts or LoRA adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, ProcessorMixin
+
+from eval.checkpoint import check_architecture, load_processor
+from mmrl.config import Config, InputError
+from mmrl.vision import VisionBudget, apply_budget
+
+Part = Literal["vision", "projector", "language"]
+
+
+class LoraSettings(Config):
+    """Low-rank adapters (PEFT) on the linear layers of the language model, or on `target_modules`."""
+
+    r: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    target_modules: list[str] | str = "all-linear"
+
+
+def load_policy(
+    path: str | Path, budget: VisionBudget, *, dtype: str = "float32", trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """The model and the processor at `path` (a directory, or a hub id where there is a network), under `budget`.
+
+    Missing or misshapen weights are errors: a silently re-initialised layer is the start of a wasted week.
+    """
+    from transformers import AutoModelForImageTextToText
+
+    local = Path(path)
+    if local.exists():
+        check_architecture(local)
+    processor = load_processor(local if local.exists() else path)  # pyright: ignore[reportArgumentType]
+    model, report = AutoModelForImageTextToText.from_pretrained(
+        path, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, output_loading_info=True
+    )
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise InputError(f"{path}: {len(missing)} weights are missing, the first is {missing[0]}")
+    apply_budget(processor, budget)
+    return model, processor
+
+
+def parts(model: nn.Module) -> dict[str, Part]:
+    """The part of every parameter, by its name.
+
+    >>> part_of("model.visual.merger.mlp.0.weight"), part_of("model.language_model.norm.weight")
+    ('projector', 'language')
+    """
+    return {name: part_of(name) for name, _ in model.named_parameters()}
+
+
+def part_of(name: str) -> Part:
+    """The part that a parameter belongs to: projectors sit inside or beside the vision tower in most models."""
+    words = name.replace("_", ".").split(".")
+    if any(word in ("merger", "projector", "connector", "aligner") for word in words):
+        return "projector"
+    return "vision" if any(word in ("visual", "vision") for word in words) else "language"
+
+
+def freeze(model: nn.Module, frozen: Sequence[Part]) -> None:
+    """Stop training the given parts."""
+    for name, parameter in model.named_parameters():
+        if part_of(name) in frozen:
+            parameter.requires_grad_(False)
+
+
+def trainable_table(model: nn.Module) -> list[dict[str, Any]]:
+    """Per part: parameters and how many of them train."""
+    rows = {part: {"part": part, "parameters": 0, "trainable": 0} for part in ("vision", "projector", "language")}
+    for name, parameter in model.named_parameters():
+        rows[part_of(name)]["parameters"] += parameter.numel()
+        rows[part_of(name)]["trainable"] += parameter.numel() * parameter.requires_grad
+    return list(rows.values())
+
+
+def adapted(model: Any, *, frozen: Sequence[Part] = (), lora: LoraSettings | None = None) -> Any:
+    """`model` with the given parts frozen, or with LoRA adapters as the only thing that trains."""
+    if lora is None:
+        freeze(model, frozen)
+        return model
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)

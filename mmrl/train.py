@@ -1,0 +1,164 @@
+"""`mmrl train CONFIG`: an SFT warm-up, GRPO, or one after the other. The same command continues a run that stopped."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from mmrl.config import Config, InputError, load, nearest
+from mmrl.models import LoraSettings, Part
+from mmrl.vision import CoordinateSpace, VisionBudget
+from rewards import RewardSpec, Suite
+
+logger = logging.getLogger(__name__)
+app = typer.Typer(add_completion=False)
+
+
+class Advantages(Config):
+    """The estimator that turns reward vectors into advantages, a name of `mmrl.advantages.ADVANTAGES`."""
+
+    name: str = "gdpo"
+    options: dict[str, Any] = {}
+
+
+class TrainConfig(Config):
+    """Everything about a training run. `sft` and `grpo` go to TRL's SFTConfig and GRPOConfig as they are."""
+
+    model: str
+    data: str
+    output: str
+    split: str | None = "train"
+    limit: int | None = None
+    seed: int = 0
+    dtype: str = "float32"
+    vision: VisionBudget = VisionBudget()
+    space: CoordinateSpace = CoordinateSpace.resized
+    rewards: dict[str, RewardSpec] = {}
+    advantages: Advantages = Advantages()
+    freeze: list[Part] = []
+    lora: LoraSettings | None = None
+    sft: dict[str, Any] | None = None
+    grpo: dict[str, Any] | None = None
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file of a TrainConfig")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="key=value")] = None,
+) -> None:
+    """Train a model: SFT warm-up (`sft:` block), then GRPO (`grpo:` block)."""
+    final = run(load(TrainConfig, config, overrides))
+    typer.echo(f"trained model: {final}")
+
+
+def run(config: TrainConfig) -> Path:
+    """Run the stages of `config` that are not done yet; returns the directory of the final model."""
+    if config.sft is None and config.grpo is None:
+        raise InputError("nothing to train: the config has neither an `sft:` nor a `grpo:` block")
+    out = Path(config.output)
+    remember(config, out)
+    model = config.model
+    if config.sft is not None:
+        model = str(_stage(config, out / "sft", model, _sft_trainer))
+    if config.grpo is not None:
+        model = str(_stage(config, out, model, _grpo_trainer))
+    return Path(model)
+
+
+def remember(config: TrainConfig, out: Path) -> None:
+    """Write `config` to `out/config.yaml`; another config than the one that the run in `out` began with is refused."""
+    place = out / "config.yaml"
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=True)
+    if place.exists():
+        before = yaml.safe_load(place.read_text())
+        now = yaml.safe_load(text)
+        changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+        if changed:
+            raise InputError(f"{out} holds a run with another config ({', '.join(changed)} differ); choose another output")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    staging = place.with_suffix(".writing")
+    staging.write_text(text)
+    os.replace(staging, place)
+
+
+def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
+    """Train one stage, from its newest checkpoint if there is one; a stage that is done is not run again."""
+    from mmrl.checkpoints import latest_checkpoint
+    from mmrl.data import training_set
+    from mmrl.models import adapted, load_policy
+
+    final = out / "final"
+    if (final / "config.json").exists():
+        return final
+    model, processor = load_policy(model_path, config.vision, dtype=config.dtype)
+    model = adapted(model, frozen=config.freeze, lora=config.lora)
+    trainer = build(config, out, model, processor, training_set(config.data, config.split, config.limit))
+    trainer.train(resume_from_checkpoint=latest_checkpoint(out))
+    save_final(trainer, processor, final)
+    return final
+
+
+def _sft_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:
+    from trl import SFTConfig
+
+    from mmrl.sft import MultimodalSFTTrainer
+
+    args = _arguments(SFTConfig, "sft", config.sft or {}, output_dir=str(out), seed=config.seed)
+    return MultimodalSFTTrainer(
+        model, processing_class=processor, args=args, train_dataset=dataset, budget=config.vision, space=config.space
+    )
+
+
+def _grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:
+    from trl import GRPOConfig
+
+    from mmrl.trainer import MultimodalGRPOTrainer
+
+    suite = Suite(config.rewards)
+    for task, names in suite.tasks_scored(dataset.tasks).items():
+        logger.warning("task %s is scored by %s", task, ", ".join(names))
+    args = _arguments(GRPOConfig, "grpo", config.grpo or {}, output_dir=str(out), seed=config.seed)
+    return MultimodalGRPOTrainer(
+        model,
+        processing_class=processor,
+        rewards=suite,
+        args=args,
+        train_dataset=dataset,
+        budget=config.vision,
+        space=config.space,
+        advantages=config.advantages.name,
+        advantage_options=config.advantages.options,
+    )
+
+
+def _arguments(schema: Any, block: str, given: dict[str, Any], **ours: Any) -> Any:
+    """TRL's own config from the block of that name; unknown keys name the nearest known one."""
+    known = schema.__dataclass_fields__
+    for key in given:
+        if key in ours:
+            raise InputError(f"{block}.{key} is set at the top level of the config, not in the {block} block")
+        if key not in known:
+            raise InputError(f"unknown key {block}.{key} (value {given[key]!r}); {nearest(key, known)}")
+    return schema(**{"report_to": "none", **given, **ours})
+
+
+def save_final(trainer: Any, processor: Any, final: Path) -> None:
+    """Write the model (adapters merged) and the processor to `final`, whole or not at all."""
+    staging = final.with_name(".final.writing")
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+        model.save_pretrained(staging)
+    else:
+        trainer.save_model(str(staging))
+    trainer.accelerator.wait_for_everyone()
+    if trainer.accelerator.is_main_process:
+        processor.save_pretrained(staging)
+        os.replace(staging, final)
+    trainer.accelerator.wait_for_everyone()

@@ -1,0 +1,306 @@
+"""TRL's GRPOTrainer for any mix of text, images and videos, with rewards that may abstain.
+
+TRL 1.16 knows images only: it re-processes them for every rollout, drops videos before scoring and breaks on batches
+that mix prompts with and without images. Here the media never enter TRL. Each prompt is encoded once per generation
+step; TRL sees the ready token ids, and every forward is handed the media of its rows. All private methods of TRL that
+this relies on are overridden in this file, and `tests/test_trl_contract.py` holds their signatures.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather, gather_object
+from torch import Tensor
+from torch.utils.data import Sampler
+from trl import GRPOConfig, GRPOTrainer
+from trl.models import unwrap_model_for_generation
+from trl.trainer.utils import RepeatSampler, pad
+
+from eval.encode import Encoded, collate, encode, media_token_types
+from eval.sampling import RowSampler, vision_token_ids
+from mmrl.advantages import ADVANTAGES, dead_groups
+from mmrl.checkpoints import WholeCheckpoints
+from mmrl.config import InputError, nearest
+from mmrl.data import SampleDataset
+from mmrl.rollouts import rollout_of, write_rollouts
+from mmrl.vision import CoordinateSpace, VisionBudget
+from rewards import Suite, Verdict
+
+
+class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
+    """GRPO on prompts with images, several images, videos or none, mixed in one batch.
+
+    `rewards` is the suite that scores the rollouts; its reward vector goes to `advantages`, a name of
+    `mmrl.advantages.ADVANTAGES` with its options. `space` is the coordinate space that the model speaks.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        processing_class: Any,
+        rewards: Suite,
+        args: GRPOConfig,
+        train_dataset: SampleDataset,
+        budget: VisionBudget,
+        space: CoordinateSpace = CoordinateSpace.resized,
+        advantages: str = "gdpo",
+        advantage_options: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if advantages not in ADVANTAGES:
+            raise InputError(f"no advantage estimator {advantages!r}; {nearest(advantages, ADVANTAGES)}")
+        if args.use_vllm:
+            raise InputError("use_vllm=true is not supported: TRL 1.16 hands vLLM expanded image tokens and raw images")
+        if args.steps_per_generation % args.gradient_accumulation_steps:
+            raise InputError(
+                f"steps_per_generation={args.steps_per_generation} must be a multiple of "
+                f"gradient_accumulation_steps={args.gradient_accumulation_steps}: generations are whole optimizer steps"
+            )
+        args.reward_weights = list(rewards.weights)
+        processing_class.tokenizer.padding_side = "left"  # on the right TRL misplaces what belongs to the prompt
+        self.suite = rewards
+        self.budget = budget
+        self.space = space
+        self.estimator = functools.partial(ADVANTAGES[advantages], **(advantage_options or {}))
+        self._rows: Sequence[Encoded] = ()  # the encoded prompts of the rows that a forward is about to see
+        self._rewards_NK = torch.empty(0)
+        self._inputs: Sequence[Mapping[str, Any]] = ()
+        self._completions: list[tuple[str, int]] = []
+        self._verdicts: list[dict[str, Verdict]] = []
+        super().__init__(
+            model=model,
+            reward_funcs=[_named(name) for name in rewards.names],
+            args=args,
+            train_dataset=train_dataset,  # pyright: ignore[reportArgumentType]
+            processing_class=processing_class,
+            **kwargs,
+        )
+        unwrapped = self.accelerator.unwrap_model(self.model)
+        self.banned_tokens = vision_token_ids(unwrapped.config, processing_class.tokenizer)
+
+    # One generation step
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        encoded = {row["id"]: row for row in inputs}
+        encoded = {name: self._encode(row) for name, row in encoded.items()}
+        self._rows = [encoded[row["id"]] for row in inputs]
+        self._inputs = inputs
+        output = super()._generate_and_score_completions(inputs)
+        advantages_N = self._advantages(inputs)
+        start = self.accelerator.process_index * len(inputs)
+        output["advantages"] = advantages_N[start : start + len(inputs)]
+        output["rows"] = list(self._rows)  # shuffled and sliced by TRL together with the token ids
+        self._record(inputs, output)
+        return output
+
+    def _encode(self, row: Mapping[str, Any]) -> Encoded:
+        return encode(self.processing_class, row["prompt"], row["media"], self.budget)
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        return [row.input_ids for row in self._rows], None, {}
+
+    def _generate_single_turn(
+        self,
+        prompt_ids: list[list[int]],
+        images: Any,
+        multimodal_fields: Any,
+        num_generations: int,
+        has_tool_images: bool = False,
+    ) -> tuple[list[list[int]], None]:
+        ids = [torch.tensor(one) for one in prompt_ids]
+        padding: Any = {"padding_side": "left"}
+        input_ids = pad(ids, padding_value=self._tokenizer.pad_token_id, **padding).to(self.accelerator.device)
+        mask = pad([torch.ones_like(one) for one in ids], padding_value=0, **padding).to(input_ids)
+        sampler = RowSampler(
+            self._sampling_keys(num_generations),
+            max_new_tokens=self.max_completion_length,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k or 0,
+            min_p=self.min_p,
+        )
+        with (
+            unwrap_model_for_generation(
+                self.model_wrapped,
+                self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+                generation_kwargs=self.generation_kwargs,
+                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+            ) as model,
+            torch.no_grad(),
+        ):
+            output = model.generate(
+                input_ids=input_ids,
+                attention_mask=mask,
+                **self._media(self._rows, input_ids),
+                max_new_tokens=self.max_completion_length,
+                do_sample=False,
+                suppress_tokens=self.banned_tokens,
+                logits_processor=[sampler],
+                eos_token_id=self.eos_token_ids,
+                pad_token_id=self._tokenizer.pad_token_id,
+                disable_compile=True,
+            )
+        completions = output[:, input_ids.shape[1] :].tolist()
+        return [_until_end(one, self.eos_token_ids) for one in completions], None
+
+    def _sampling_keys(self, num_generations: int) -> list[tuple[int | str, ...]]:
+        """What each row's randomness hangs on: the seed, the step, the prompt and its place in the group."""
+        micro = self._step % max(self.args.gradient_accumulation_steps, 1)
+        first = self.accelerator.process_index * len(self._inputs)
+        return [
+            (self.args.seed, self.state.global_step, micro, row["id"], (first + i) % num_generations)
+            for i, row in enumerate(self._inputs)
+        ]
+
+    # Rewards and advantages
+
+    def _calculate_rewards(
+        self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids_list: Any
+    ) -> Tensor:
+        rollouts = [
+            rollout_of(row, completion, encoded, self.space, self.state.global_step, self.state.max_steps)
+            for row, completion, encoded in zip(inputs, completions, self._rows, strict=True)
+        ]
+        self._completions = [(r.completion, len(ids)) for r, ids in zip(rollouts, completion_ids_list, strict=True)]
+        self._verdicts = self.suite.score(rollouts)
+        scores = [[_number(verdicts[name].score) for name in self.suite.names] for verdicts in self._verdicts]
+        self._rewards_NK = gather(torch.tensor(scores, device=self.accelerator.device))
+        return self._rewards_NK
+
+    def _advantages(self, inputs: Sequence[Mapping[str, Any]]) -> Tensor:
+        """[N] advantages of all processes' rows; replaces what TRL logged of its own."""
+        mode = "train" if self.model.training else "eval"
+        group = self.num_generations if mode == "train" else self.num_generations_eval
+        rewards_PGK = self._rewards_NK.view(-1, group, len(self.suite.names))
+        options = {}
+        if self.estimator.keywords.get("whiten") == "task":
+            options["tasks_P"] = gather_object([row["task"] for row in inputs])[::group]
+        advantages_PG = self.estimator(rewards_PGK, self.reward_weights.to(rewards_PGK), **options)
+        dead_PK = dead_groups(rewards_PGK)
+        metrics = self._metrics[mode]
+        metrics["frac_reward_zero_std"][-1] = dead_PK.all(dim=1).float().mean().item()
+        for k, name in enumerate(self.suite.names):
+            metrics[f"rewards/{name}/dead_groups"].append(dead_PK[:, k].float().mean().item())
+            metrics[f"rewards/{name}/abstained"].append(rewards_PGK[..., k].isnan().float().mean().item())
+        advantages_N = advantages_PG.flatten()
+        for _ in range(min(len(advantages_N), len(self._logs["advantages"]))):
+            self._logs["advantages"].pop()
+        self._logs["advantages"].extend(advantages_N.tolist())
+        return advantages_N
+
+    def _record(self, inputs: Sequence[Mapping[str, Any]], output: Mapping[str, Any]) -> None:
+        """Write this step's rollouts of all processes to `OUT/rollouts`."""
+        if not self.model.training:
+            return
+        columns = zip(inputs, self._completions, self._verdicts, output["advantages"].tolist(), strict=True)
+        rows = gather_object([
+            {"row": dict(row), "completion": text, "tokens": tokens, "verdicts": verdicts, "advantage": advantage}
+            for row, (text, tokens), verdicts, advantage in columns
+        ])  # fmt: skip
+        if self.accelerator.is_main_process:
+            write_rollouts(rows, Path(str(self.args.output_dir)), step=self.state.global_step, group=self.num_generations)
+
+    # Scoring
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        self._rows = inputs["rows"]
+        return super()._compute_loss(model, inputs)
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **_: Any,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """TRL's own, chunk by chunk, with a model that is handed the media of the chunk's rows."""
+        size = batch_size or len(input_ids)
+        chunks = []
+        for start in range(0, len(input_ids), size):
+            rows = slice(start, start + size)
+            seeing = functools.partial(model, **self._media(self._rows[rows], input_ids[rows], logits_to_keep))
+            chunks.append(
+                super()._get_per_token_logps_and_entropies(
+                    seeing,
+                    input_ids[rows],
+                    attention_mask[rows],
+                    logits_to_keep,
+                    compute_entropy=compute_entropy,
+                    compute_aux_loss=compute_aux_loss,
+                )
+            )
+        logps, entropies, aux = zip(*chunks, strict=True)
+        return (
+            torch.cat(logps),
+            torch.cat(entropies) if compute_entropy else None,
+            torch.stack(aux).mean() if compute_aux_loss else None,
+        )
+
+    def _media(self, rows: Sequence[Encoded], input_ids: Tensor, completion: int = 0) -> dict[str, Tensor]:
+        """The media tensors of `rows` as model inputs; the last `completion` tokens are text whatever their ids."""
+        config = self.accelerator.unwrap_model(self.model).config
+        media = collate(rows)
+        if any(key.endswith("_grid_thw") for key in media):
+            types = media_token_types(input_ids, config)
+            if completion:
+                types[:, -completion:] = 0
+            media["mm_token_type_ids"] = types
+        return {key: value.to(self.accelerator.device) for key, value in media.items()}
+
+    # Data order
+
+    def _get_train_sampler(self, dataset: Any = None) -> Sampler:
+        sampler = super()._get_train_sampler(dataset)
+        assert isinstance(sampler, RepeatSampler)
+        return _EpochSampler(sampler, self.args.seed)
+
+
+class _EpochSampler(Sampler[int]):
+    """TRL's RepeatSampler whose order depends on the seed and the epoch alone, so that a resumed run finds it again."""
+
+    def __init__(self, repeat: RepeatSampler, seed: int) -> None:
+        self.repeat = repeat
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Any:
+        if self.repeat.shuffle:
+            self.repeat.generator.manual_seed(self.seed + self.epoch)
+        return iter(self.repeat)
+
+    def __len__(self) -> int:
+        return len(self.repeat)
+
+
+def _named(name: str) -> Any:
+    """What TRL wants as a reward function: it takes the name; the scores come from the suite."""
+
+    def reward(**_: Any) -> list[float]:
+        raise RuntimeError(f"{name} is scored by the suite")
+
+    reward.__name__ = name
+    return reward
+
+
+def _number(score: float | None) -> float:
+    return float("nan") if score is None else score
+
+
+def _until_end(ids: list[int], ends: Sequence[int]) -> list[int]:
+    """`ids` up to and including the first end token."""
+    stop = next((i for i, token in enumerate(ids) if token in ends), len(ids) - 1)
+    return ids[: stop + 1]

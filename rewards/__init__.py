@@ -1,0 +1,6 @@
+"""Rewards for vision-language rollouts: rules, models, and rewards made of rewards. Importing needs no torch."""
+
+from rewards.base import MediaRef, Reward, Rollout, Verdict, per_rollout
+from rewards.spec import REWARDS, RewardSpec, Suite, get
+
+__all__ = ["REWARDS", "MediaRef", "Reward", "RewardSpec", "Rollout", "Suite", "Verdict", "get", "per_rollout"]

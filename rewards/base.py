@@ -1,0 +1,162 @@
+"""The contract of every reward: rollouts in, verdicts out, and no failure that becomes a number."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["scored", "unparsed", "abstained", "failed"]
+ROUNDING = 1e-6  # how far float32 arithmetic may carry a score beyond 1
+
+
+class MediaLike(Protocol):
+    """What a reward may ask of a media item: `data_engine.schema.Media` has it, and so has `MediaRef`."""
+
+    @property
+    def kind(self) -> str: ...  # "image" or "video"
+    @property
+    def path(self) -> str | None: ...
+    @property
+    def width(self) -> int | None: ...  # pixels of the original, after EXIF rotation
+    @property
+    def height(self) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRef:
+    """A media item as rollout files describe it."""
+
+    kind: str = "image"
+    path: str | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One completion with all that scores it.
+
+    `seen_size` is the (width, height) in pixels of each media item as the model saw it; `meta["space"]` names the
+    coordinate space the model speaks (`mmrl.vision.CoordinateSpace`), `pixel` when absent.
+    """
+
+    completion: str
+    answer: Any = None
+    task: str = ""
+    prompt: Any = None
+    media: Sequence[MediaLike] = ()
+    seen_size: Sequence[tuple[int, int]] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    group: str | int | None = None
+    step: int | None = None
+    total_steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a reward says of one rollout: a score, or None for no verdict through no fault of the completion.
+
+    `kind` tells apart what a bare number hides: `unparsed` (scored 0 because no answer could be read), `abstained`
+    (another task, unparseable gold) and `failed` (the reward raised, timed out or returned nonsense).
+    """
+
+    score: float | None
+    why: str = ""
+    kind: Kind = "scored"
+
+    def __post_init__(self) -> None:
+        if self.score is None and self.kind == "scored":
+            object.__setattr__(self, "kind", "abstained")
+        if (self.score is None) != (self.kind in ("abstained", "failed")):
+            raise ValueError(f"a verdict of kind {self.kind} cannot have the score {self.score}")
+
+
+Score = float | None
+Scored = Score | Verdict
+Reward = Callable[[Sequence[Rollout]], list[Verdict]]
+
+
+def unparsed(why: str) -> Verdict:
+    """The verdict on a completion in which no answer could be read: 0, counted apart from a wrong answer."""
+    return Verdict(0.0, why, "unparsed")
+
+
+def abstain(why: str) -> Verdict:
+    """No verdict, through no fault of the completion."""
+    return Verdict(None, why, "abstained")
+
+
+def failed(why: str) -> Verdict:
+    """No verdict because the reward itself failed."""
+    return Verdict(None, why, "failed")
+
+
+def per_rollout(function: Callable[..., Scored]) -> Callable[..., list[Verdict]]:
+    """A reward over a batch from a function of one rollout; an exception fails that rollout alone."""
+
+    @functools.wraps(function)
+    def reward(rollouts: Sequence[Rollout], **options: Any) -> list[Verdict]:
+        return [_guarded(function, rollout, options) for rollout in rollouts]
+
+    return reward
+
+
+def checked(reward: Callable[[Sequence[Rollout]], Sequence[Scored]], *, name: str) -> Reward:
+    """`reward` with the contract enforced: one finite verdict or None per rollout, and failures that stay failures."""
+
+    def call(rollouts: Sequence[Rollout]) -> list[Verdict]:
+        try:
+            scored = list(reward(rollouts))
+        except Exception as error:  # a user's reward may raise anything; the run counts it and goes on
+            logger.debug("reward %s raised", name, exc_info=True)
+            return [failed(f"{name} raised {type(error).__name__}: {error}")] * len(rollouts)
+        if len(scored) != len(rollouts):
+            return [failed(f"{name} returned {len(scored)} verdicts for {len(rollouts)} rollouts")] * len(rollouts)
+        return [as_verdict(one) for one in scored]
+
+    return call
+
+
+def as_verdict(scored: Any) -> Verdict:
+    """A verdict from what a reward returned; NaN, inf, scores outside [-1, 1] and non-numbers become failures.
+
+    >>> as_verdict(float("nan")).kind, as_verdict(None).kind, as_verdict(True).score
+    ('failed', 'abstained', 1.0)
+    """
+    verdict = scored if isinstance(scored, Verdict) else None
+    value = verdict.score if verdict else scored
+    if value is None:
+        return verdict or Verdict(None)
+    if isinstance(value, str | bytes):  # float() would read them
+        return failed(f"score {value[:50]!r} is not a number")
+    try:
+        score = float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # RuntimeError: a torch tensor of many elements
+        return failed(f"score of type {type(value).__name__} is not a number")
+    if not math.isfinite(score):
+        return failed(f"score {score} is not finite")
+    if abs(score) > 1 + ROUNDING:
+        return failed(f"score {score} is outside [0, 1] (penalties: [-1, 0])")
+    if verdict and type(verdict.score) is float and abs(score) <= 1:
+        return verdict
+    score = min(max(score, -1.0), 1.0)
+    return Verdict(score, verdict.why, verdict.kind) if verdict else Verdict(score)
+
+
+def gold(rollout: Rollout, key: str) -> Any:
+    """The gold value under `key`, or None; an answer that is not a mapping is itself the gold value."""
+    return rollout.answer.get(key) if isinstance(rollout.answer, Mapping) else rollout.answer
+
+
+def _guarded(function: Callable[..., Scored], rollout: Rollout, options: Mapping[str, Any]) -> Verdict:
+    try:
+        return as_verdict(function(rollout, **options))
+    except Exception as error:
+        logger.debug("%s raised on %r", function.__name__, rollout.completion[:200], exc_info=True)
+        return failed(f"{type(error).__name__}: {error}")

@@ -1,0 +1,206 @@
+"""What a completion answers: the text that counts, and in it a choice, a number, or yes or no.
+
+Nothing is ever guessed: what cannot be read is None. Every pattern here and in `rewards.regions` takes time linear in
+the text, however it is baited: repeats are possessive (`*+`) or bounded.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Sequence
+from string import ascii_uppercase
+
+_THINK = re.compile(r"</?think>")
+_ANSWER = re.compile(r"<answer>([^<]*+(?:<(?!/?answer>)[^<]*+)*+)</answer>")
+
+
+def _braced(depth: int) -> str:
+    """A pattern of text whose braces are balanced, nested up to `depth` deep."""
+    return rf"[^{{}}]*+(?:\{{{_braced(depth - 1)}\}}[^{{}}]*+)*+" if depth else r"[^{}]*+"
+
+
+_BOXED = re.compile(rf"\\boxed\s*+\{{({_braced(8)})\}}")
+
+
+def answer_text(completion: str) -> str | None:
+    """The text that is scored: after the thinking, inside the last answer pair, else the last box, else all of it.
+
+    None where thinking never ends.
+
+    >>> answer_text("<think>A or B?</think> So <answer>(B)</answer>")
+    '(B)'
+    """
+    text = without_thinking(completion)
+    if text is None:
+        return None
+    answers = _ANSWER.findall(text)
+    return (answers[-1] if answers else boxed(text)).strip()
+
+
+def without_thinking(completion: str) -> str | None:
+    """The completion without its `<think>` blocks, None if one is unclosed.
+
+    A closing tag without an opening one ends thinking that the prompt began: all before it goes.
+    """
+    kept: list[str] = []
+    position, thinking = 0, False
+    for tag in _THINK.finditer(completion):
+        if tag.group() == "<think>":
+            if not thinking:
+                kept.append(completion[position : tag.start()])
+            thinking = True
+            continue
+        if not thinking:
+            kept.clear()
+        position, thinking = tag.end(), False
+    return None if thinking else "".join([*kept, completion[position:]])
+
+
+def boxed(text: str) -> str:
+    r"""The content of the last balanced `\boxed{...}`, or the text itself where there is none.
+
+    >>> boxed(r"so \boxed{\frac{1}{2}}, no: \boxed{3"), boxed("no box")
+    ('\\frac{1}{2}', 'no box')
+    """
+    boxes = _BOXED.findall(text)
+    return boxes[-1] if boxes else text
+
+
+_OPEN = r"""(?:\\(?:boxed|text|textbf|mathrm|mathbf)\{|[(\[{"'“‘`$*_\s])*+"""
+_CLOSE = r"""[)\]}"'”’`$*_\s.:,]*+"""
+_STARTS_WORD = r"(?<![^\W_].)(?<!\w['’-].)"  # these two follow a letter: is it alone, not part of x-A, A's or AB?
+_ENDS_WORD = r"(?![^\W_]|['’-]\w)"
+_REFUSALS = (
+    "sorry",
+    "don't know",
+    "do not know",
+    *(
+        f"{unable} {verb}"
+        for unable in ("cannot", "can't", "can not", "unable to", "not able to")
+        for verb in ("determine", "be determined", "answer", "be answered", "tell", "identify")
+    ),
+)
+
+
+def choice_letter(text: str, letters: str = ascii_uppercase, options: Sequence[str] = ()) -> str | None:
+    """The letter that an answer text chooses among `letters` (upper case), which stand for `options`; None if unclear.
+
+    The order of evidence: the whole text is a letter; "the answer is X"; a text that starts with "X." and goes on; a
+    bracketed (X); the only stand-alone letter; the only option text. Within a level the last match wins, and "A or B"
+    is no match. A refusal is None, unless the text names its letter in one of the first two ways.
+
+    >>> choice_letter("I first took (A), but it is (C).", "ABCD"), choice_letter("either (A) or (C)", "ABCD")
+    ('C', None)
+    >>> choice_letter("A red bus", "AB", ["car", "red bus"])
+    'B'
+    """
+    patterns = _choice_patterns(letters)
+    if whole := patterns["whole"].fullmatch(text):
+        return whole[1].upper()
+    untied = patterns["tie"].sub(lambda tie: tie[0] if len(set(patterns["letter"].findall(tie[0]))) == 1 else " ", text)
+    if stated := patterns["stated"].findall(untied):
+        return stated[-1]
+    if _refuses(text, options):
+        return None
+    if begun := patterns["begun"].match(untied):
+        return begun[1]
+    if bracketed := patterns["bracketed"].findall(untied):
+        return bracketed[-1]
+    alone = set(patterns["alone"].findall(text))
+    return alone.pop() if len(alone) == 1 else _named(text, letters, options)
+
+
+@functools.lru_cache(maxsize=64)
+def _choice_patterns(letters: str) -> dict[str, re.Pattern[str]]:
+    letter = rf"[{letters}]{_STARTS_WORD}{_ENDS_WORD}"
+    item = rf"[(\[]?\*{{0,2}}{letter}\*{{0,2}}[)\]]?"
+    several = rf"(?<![(\[*,])(?<!,\s){item}(?:,\s?{item})"  # only at the head of a list, or a long one costs its square
+    said = r"(?:[Aa]nswer|ANSWER|[Oo]ption|OPTION|[Cc]hoice|CHOICE)[*_\s]*+(?:is|IS|:)[:*_\s]*+"
+    patterns = {
+        "letter": letter,
+        "whole": rf"{_OPEN}([{letters}{letters.lower()}]){_CLOSE}",
+        "tie": rf"{several}*+,?\s?(?:and|or|AND|OR|&|/)\s?(?:option )?{item}|{several}++[\s.]*+\Z",
+        "stated": rf"{said}(?:(?:option|choice|letter)\s++)?+{_OPEN}([{letters}]){_ENDS_WORD}",
+        "begun": rf"""[*_\s"'“]*+([{letters}])[*_]*+(?:\.(?=[\s*_])|[):])[*_]*+\s*+\S""",
+        "bracketed": rf"[(\[{{]\s*+\*{{0,2}}([{letters}])\*{{0,2}}\s*+[)\]}}]",
+        "alone": rf"{letter}(?:(?<![AI])|(?!\s++[a-z]))",  # A before a lower-case word is the article, I the pronoun
+    }
+    return {name: re.compile(pattern) for name, pattern in patterns.items()}
+
+
+def _refuses(text: str, options: Sequence[str]) -> bool:
+    """Whether the text declines to answer, in words that are not those of an option."""
+    said, offered = text.casefold().replace("’", "'"), " ".join(options).casefold()
+    return any(phrase in said and phrase not in offered for phrase in _REFUSALS)
+
+
+_WORDS = re.compile(r"\d+(?:[.,]\d+)*+\w*+|\w++|[^\w\s]")
+
+
+def _named(text: str, letters: str, options: Sequence[str]) -> str | None:
+    """The letter of the only option whose text occurs, as whole words; inside a longer option it does not count."""
+    folded = _folded(text)
+    phrases = [_folded(option).rstrip(".") for option in options]
+    if not any(phrase and phrase in folded for phrase in phrases):
+        return None
+    words, phrases = _spaced(folded), [_spaced(phrase) for phrase in phrases]
+    named = set()
+    for phrase in sorted(filter(None, set(phrases)), key=len, reverse=True):
+        if phrase in words:
+            named.add(phrase)
+            words = words.replace(phrase, "\0")
+    found = [letter for letter, phrase in zip(letters, phrases, strict=False) if phrase in named]
+    return found[0] if len(found) == 1 else None
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().replace("_", " ").split())
+
+
+def _spaced(text: str) -> str:
+    """Every word and sign between blanks of its own, so that finding a phrase finds whole words."""
+    return "".join(f" {word} " for word in _WORDS.findall(text))
+
+
+_SCIENTIFIC = re.compile(r"\s?(?:×|\*|x|\\times|\\cdot)\s?10\s?\^\s?\{?([-+]?\d++)\}?")
+_NUMERIC = re.compile(r"(?<![\w.,/^{])[-+]?+\.?+\d[\d.,:/^]*+(?:[eE][-+]?\d++)?+(?:\s?\\?%)?+")
+_DECIMAL = re.compile(r"[-+]?+(?:\d++(?:\.\d++)?+|\.\d++)(?:[eE][-+]?\d++)?+")
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})++(?:\.\d++)?+")
+
+
+def number(text: str, *, thousands: bool = False, percent: bool = False) -> float | None:
+    r"""The last number of a text (of its last box, if it has one); None if that is no plain decimal number.
+
+    `thousands` allows 1,200 for 1200, and `percent` allows 12% for 12; without them these are no numbers, like 1/2, 10^3,
+    12:30 and numbers beyond the range of floats.
+
+    >>> number("3 cats and 2 dogs are 5"), number("-1.5e3 cm"), number("1,200", thousands=True), number("1/2")
+    (5.0, -1500.0, 1200.0, None)
+    """
+    tokens = _NUMERIC.findall(_SCIENTIFIC.sub(r"e\1", boxed(text).replace("−", "-")))
+    if not tokens:
+        return None
+    token = tokens[-1].rstrip(".,:/^")
+    if token.endswith("%"):
+        token = token.rstrip("\\% ") if percent else ""
+    if thousands and _THOUSANDS.fullmatch(token):
+        token = token.replace(",", "")
+    return finite(token) if _DECIMAL.fullmatch(token) else None
+
+
+def finite(text: str) -> float | None:
+    """The number that a decimal text writes, None beyond the range of floats."""
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
+def yes_no(text: str) -> bool | None:
+    """True if the word yes occurs and no does not, False the other way round, else None.
+
+    >>> yes_no("**Yes**, it is."), yes_no("No."), yes_no("yes and no"), yes_no("not at all")
+    (True, False, None, None)
+    """
+    words = set(re.findall(r"[^\W_]+", text.lower()))
+    return "yes" in words if ("yes" in words) != ("no" in words) else None

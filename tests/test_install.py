@@ -1,0 +1,37 @@
+"""What is imported is this project, and the command is there."""
+
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize("package", ["mmrl", "rewards", "data_engine", "eval"])
+def test_no_other_distribution_provides_our_packages(package: str) -> None:
+    owners = importlib.metadata.packages_distributions().get(package, [])
+    assert set(owners) <= {"mmrl-stack"}
+
+
+def test_decord2_is_not_installed_beside_decord() -> None:
+    installed = {dist.metadata["Name"].lower() for dist in importlib.metadata.distributions()}
+    assert not {"decord", "decord2"} <= installed
+
+
+def test_help_names_every_verb() -> None:
+    text = subprocess.check_output([sys.executable, "-m", "mmrl", "--help"], text=True)
+    assert all(verb in text for verb in ("data", "train", "eval", "reward", "view", "demo"))
+
+
+def test_an_unknown_verb_is_an_error_that_lists_the_known_ones() -> None:
+    run = subprocess.run([sys.executable, "-m", "mmrl", "trian"], capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert "trian" in run.stderr
+    assert "train" in run.stderr
+
+
+def test_every_console_script_is_declared() -> None:
+    scripts = importlib.metadata.entry_points(group="console_scripts", name="mmrl")
+    assert [script.value for script in scripts] == ["mmrl.cli:main"]
+    assert Path(__file__).parent.parent.joinpath("pyproject.toml").exists()

@@ -1,0 +1,301 @@
+"""Sources: raw files become samples, and broken rows become quarantine entries that say what would be right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+from data_engine.ops.base import Quarantined
+from data_engine.schema import Sample
+from data_engine.sources.coco import coco
+from data_engine.sources.easy_vqa import COLOURS, SHAPES, easy_vqa
+from data_engine.sources.folders import image_folder
+from data_engine.sources.rows import Rows
+from data_engine.sources.tables import jsonl, parquet, saved_dataset, video_questions
+from mmrl.config import InputError
+
+WIDTH, HEIGHT = 640, 427  # of the photographs that scikit-learn ships
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with the photographs china.jpg and flower.jpg."""
+    for name in ("china.jpg", "flower.jpg"):
+        Image.fromarray(load_sample_image(name)).save(tmp_path / name)
+    return tmp_path
+
+
+def write_lines(path: Path, rows: list[Any]) -> str:
+    path.write_text(
+        "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows), encoding="utf-8"
+    )
+    return path.name
+
+
+def only_sample(items: Any) -> Sample:
+    (sample,) = items
+    assert isinstance(sample, Sample), sample
+    return sample
+
+
+def reasons(items: Any) -> list[str]:
+    return [item.reason if isinstance(item, Quarantined) else item.task for item in items]
+
+
+def read_rows(root: Path, rows: list[Any], **form: Any) -> list[Sample | Quarantined]:
+    return list(jsonl(path=write_lines(root / "rows.jsonl", rows), root=root, rows=Rows(**form)))
+
+
+def test_a_row_becomes_a_sample(photos: Path) -> None:
+    sample = only_sample(
+        read_rows(photos, [{"question": "Red?", "image": "flower.jpg", "task": "yesno", "answer": "Yes"}])
+    )
+    assert sample.answer == {"yesno": True}
+    assert sample.prompt[0]["content"] == [{"type": "image"}, {"type": "text", "text": "Red?"}]
+    assert sample.media[0].path == str(photos / "flower.jpg")
+    assert sample.meta == {"where": "rows.jsonl:1"}
+
+
+def test_markers_place_the_media(photos: Path) -> None:
+    row = {"question": "Is <image> like <image>?", "images": ["china.jpg", "flower.jpg"], "answer": "no"}
+    (message,) = only_sample(read_rows(photos, [row], task="yesno")).prompt
+    assert [part["type"] for part in message["content"]] == ["text", "image", "text", "image", "text"]
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "answer"),
+    [
+        ("choice", {"answer": 1, "options": ["cat", "dog"]}, {"choice": "B", "options": ["cat", "dog"]}),
+        ("choice", {"answer": "cat", "options": ["cat", "dog"]}, {"choice": "A", "options": ["cat", "dog"]}),
+        ("choice", {"answer": "B", "options": ["cat", "dog"]}, {"choice": "B", "options": ["cat", "dog"]}),
+        ("yesno", {"answer": False}, {"yesno": False}),
+        ("number", {"answer": "3.5", "unit": "cm"}, {"number": 3.5, "unit": "cm"}),
+        ("text", {"answer": "Paris"}, {"text": ["Paris"]}),
+        ("caption", {"answer": ["a", "b"]}, {"references": ["a", "b"]}),
+        ("temporal", {"spans": [1, 2]}, {"spans": [[1.0, 2.0]]}),
+        (
+            "point",
+            {"answer": [[3, 4]], "boxes": [1, 2, 5, 6]},
+            {"points": [[3.0, 4.0]], "boxes": [[1.0, 2.0, 5.0, 6.0]]},
+        ),
+        ("math", {"answer": {"math": "1/2"}}, {"math": "1/2"}),
+    ],
+)
+def test_short_answers_are_brought_into_the_schema(tmp_path: Path, task: str, given: dict, answer: dict) -> None:
+    assert only_sample(read_rows(tmp_path, [{"question": "?", "task": task, **given}])).answer == answer
+
+
+def test_columns_are_renamed_and_options_listed(tmp_path: Path) -> None:
+    row = {"query": "Which?", "choices": ["cat", "dog"], "label": 0}
+    columns = {"question": "query", "options": "choices", "answer": "label"}
+    sample = only_sample(read_rows(tmp_path, [row], task="choice", columns=columns, list_options=True))
+    assert sample.prompt[0]["content"][0]["text"] == "Which?\nA. cat\nB. dog"
+
+
+@pytest.mark.parametrize(
+    ("form", "box"),
+    [
+        ({}, [64, 42.7, 320, 213.5]),
+        ({"space": "unit"}, [0.1, 0.1, 0.5, 0.5]),
+        ({"space": "per_mille"}, [100, 100, 500, 500]),
+        ({"space": "unit", "boxes": "xywh"}, [0.1, 0.1, 0.4, 0.4]),
+        ({"space": "resized"}, [32, 21.35, 160, 106.75]),
+    ],
+)
+def test_boxes_of_every_declared_space_become_pixels(photos: Path, form: dict, box: list[float]) -> None:
+    row = {"question": "?", "image": "china.jpg", "boxes": [box], "seen_size": [320, 213.5]}
+    sample = only_sample(read_rows(photos, [row], task="grounding", **form))
+    assert sample.answer["boxes"][0] == pytest.approx([64, 42.7, 320, 213.5], abs=1e-3)
+
+
+def test_a_bad_row_is_quarantined_with_its_place_and_the_next_is_read(photos: Path) -> None:
+    good = {"question": "?", "task": "yesno", "answer": "no"}
+    (photos.parent / "outside.jpg").write_bytes((photos / "china.jpg").read_bytes())
+    (photos / "link.jpg").symlink_to(photos.parent / "outside.jpg")
+    (photos / "torn.jpg").write_text("not a picture")
+    bad = {
+        "bad_json": '{"question": ',
+        "bad_row": [1, 2],
+        "no_task": {"question": "?", "answer": "no"},
+        "unknown_task": {**good, "task": "yesn"},
+        "no_question": {**good, "question": " "},
+        "no_answer": {**good, "answer": None},
+        "bad_answer": {**good, "answer": "perhaps"},
+        "missing": {**good, "image": "nowhere.jpg"},
+        "remote": {**good, "image": "https://example.org/a.jpg"},
+        "outside_root": {**good, "image": "link.jpg"},
+        "marker_mismatch": {**good, "question": "<image>?", "images": ["china.jpg", "flower.jpg"]},
+        "unreadable": {"question": "?", "image": "torn.jpg", "boxes": [0, 0, 1, 1], "task": "grounding"},
+    }
+    form = {"space": "unit"}
+    items = read_rows(photos, [*bad.values(), '{"question": "?", "answer": NaN}', "", good], **form)
+    assert reasons(items) == [*bad, "bad_json", "yesno"]
+    assert all(f"rows.jsonl:{number}: " in item.why for number, item in enumerate(items[:13], start=1))
+    assert "did you mean yesno" in items[3].why
+    assert "nowhere.jpg" in items[7].why
+    assert "marks ['image'] but the sample has media ['image', 'image']" in items[10].why
+
+
+def test_a_prompt_of_messages_must_place_the_row_s_media(photos: Path) -> None:
+    prompt = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
+    row = {"prompt": prompt, "image": "china.jpg", "task": "yesno", "answer": "no"}
+    assert reasons(read_rows(photos, [row])) == ["marker_mismatch"]
+
+
+def test_a_missing_table_is_found_when_the_source_is_called(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no JSONL file at .*nowhere.jsonl"):
+        jsonl(path="nowhere.jsonl", root=tmp_path)
+
+
+def test_parquet_rows_hold_media_as_bytes_or_paths(photos: Path) -> None:
+    picture = (photos / "flower.jpg").read_bytes()
+    images = [{"bytes": picture, "path": None}, {"bytes": None, "path": "china.jpg"}]
+    table = pa.table({"question": ["a?", "b?"], "answer": ["yes", "no"], "image": images})
+    pq.write_table(table, photos / "rows.parquet")
+    first, second = parquet(path="rows.parquet", root=photos, rows=Rows(task="yesno"))
+    assert isinstance(first, Sample)
+    assert isinstance(second, Sample)
+    assert first.media[0].bytes == picture
+    assert second.media[0].path == str(photos / "china.jpg")
+    assert second.meta["where"] == "rows.parquet:2"
+
+
+def test_a_saved_dataset_is_read_without_decoding_its_images(photos: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = {"question": ["a?"], "answer": ["yes"], "images": [[str(photos / "flower.jpg")]]}
+    features = {"question": datasets.Value("string"), "answer": datasets.Value("string")}
+    features["images"] = datasets.List(datasets.Image())
+    saved = datasets.DatasetDict(train=datasets.Dataset.from_dict(rows, features=datasets.Features(features)))
+    saved.save_to_disk(photos / "saved")
+    sample = only_sample(saved_dataset(path="saved", split="train", root=photos, rows=Rows(task="yesno")))
+    assert sample.media[0].bytes == (photos / "flower.jpg").read_bytes()
+    with pytest.raises(InputError, match=r"did you mean train\?"):
+        saved_dataset(path="saved", split="trian", root=photos)
+
+
+def test_an_image_folder_asks_for_the_class(photos: Path) -> None:
+    for name, file in (("building", "china.jpg"), ("plant", "flower.jpg")):
+        (photos / "classes" / name).mkdir(parents=True)
+        (photos / file).rename(photos / "classes" / name / file)
+    (photos / "classes" / "loose.jpg").write_bytes(b"")
+    (photos / "classes" / "plant" / "notes.txt").write_text("")
+    items = list(image_folder(path="classes", root=photos))
+    assert reasons(items) == ["choice", "no_class", "choice", "not_an_image"]
+    assert isinstance(items[0], Sample)
+    answer = items[0].answer
+    assert answer["options"]["AB".index(answer["choice"])] == "building"
+
+
+def test_easy_vqa_gives_yes_no_and_choice_questions() -> None:
+    samples = list(easy_vqa(split="test"))
+    assert len(samples) == 9673
+    yesno, choice = ([s for s in samples if s.task == task] for task in ("yesno", "choice"))
+    assert len(yesno) == 7136
+    assert len(yesno) + len(choice) == len(samples)
+    for sample in choice:
+        options = sample.answer["options"]
+        assert set(options) == set(SHAPES) or (len(options) == 4 and set(options) <= set(COLOURS))
+        assert sample.prompt[0]["content"][1]["text"].endswith(
+            "\n".join(f"{x}. {o}" for x, o in zip("ABCD", options, strict=False))
+        )
+    letters = [sample.answer["choice"] for sample in choice if len(sample.answer["options"]) == 4]
+    assert all(0.2 < letters.count(x) / len(letters) < 0.3 for x in "ABCD")  # the place of the answer tells nothing
+
+
+def test_easy_vqa_options_depend_on_the_question_and_the_seed_only() -> None:
+    first, again, other = (list(easy_vqa(split="test", seed=seed)) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+    texts = [sample for sample in easy_vqa(split="test", open_questions="text") if sample.task == "text"]
+    assert all(sample.answer["text"][0] in SHAPES + COLOURS for sample in texts)
+
+
+def write_coco(folder: Path, annotations: list[dict], **image: Any) -> str:
+    entry = {"id": 7, "file_name": "china.jpg", "width": WIDTH, "height": HEIGHT, **image}
+    data = {"images": [entry], "categories": [{"id": 1, "name": "roof"}, {"id": 2, "name": "tree"}]}
+    (folder / "instances.json").write_text(json.dumps({**data, "annotations": annotations}))
+    return "instances.json"
+
+
+ROOF = {"id": 1, "image_id": 7, "category_id": 1, "bbox": [100, 50, 200, 100], "segmentation": [[1, 2, 3]]}
+TREES = [{"id": n, "image_id": 7, "category_id": 2, "bbox": [10 * n, 300, 20, 40]} for n in (2, 3)]
+
+
+def test_coco_boxes_become_corners(photos: Path) -> None:
+    file = write_coco(photos, [ROOF, *TREES])
+    sample = only_sample(coco(annotations=file, images=".", root=photos))
+    assert sample.answer["labels"] == ["roof", "tree", "tree"]
+    assert sample.answer["boxes"][0] == [100, 50, 300, 150]
+    assert sample.prompt[0]["content"][1]["text"] == "Find every object of these categories: roof, tree."
+
+
+def test_coco_grounding_asks_only_for_what_occurs_once(photos: Path) -> None:
+    file = write_coco(photos, [ROOF, *TREES])
+    sample = only_sample(coco(annotations=file, images=".", root=photos, task="grounding"))
+    assert sample.prompt[0]["content"][1]["text"] == "Locate the roof."
+    assert sample.answer == {"boxes": [[100, 50, 300, 150]]}
+
+
+def test_a_crowd_is_no_single_object(photos: Path) -> None:
+    file = write_coco(photos, [ROOF, {**TREES[0], "category_id": 1, "iscrowd": 1}])
+    assert list(coco(annotations=file, images=".", root=photos, task="grounding")) == []
+
+
+@pytest.mark.parametrize(
+    ("annotation", "image", "reason"),
+    [
+        ({"category_id": 3}, {}, "unknown_category"),
+        ({"bbox": [1, 2, 3]}, {}, "bad_box"),
+        ({"image_id": 8}, {}, "unknown_image"),
+        ({}, {"file_name": "nowhere.jpg"}, "missing"),
+        ({}, {"width": HEIGHT, "height": WIDTH}, "size_mismatch"),
+    ],
+)
+def test_a_bad_coco_entry_is_quarantined(photos: Path, annotation: dict, image: dict, reason: str) -> None:
+    items = list(coco(annotations=write_coco(photos, [{**ROOF, **annotation}], **image), images=".", root=photos))
+    assert reasons(items) == [reason]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_coco_boxes_on_stored_pixels_follow_the_exif_rotation(photos: Path, orientation: int) -> None:
+    stored = np.zeros((60, 100, 3), np.uint8)
+    stored[10:20, 30:70] = 255  # a white box, and the gold says where it is in the stored pixels
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(photos / "turned.png", exif=exif)
+    file = write_coco(photos, [{**ROOF, "bbox": [30, 10, 40, 10]}], file_name="turned.png", width=100, height=60)
+    sample = only_sample(coco(annotations=file, images=".", root=photos, exif="ignored"))
+
+    from PIL import ImageOps
+
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(photos / "turned.png")))
+    rows, columns = np.nonzero(shown[..., 0])
+    assert sample.answer["boxes"] == [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]]
+
+
+def test_coco_names_the_nearest_category(photos: Path) -> None:
+    with pytest.raises(InputError, match="did you mean tree"):
+        list(coco(annotations=write_coco(photos, []), images=".", root=photos, categories=["trea"]))
+
+
+def test_video_questions_carry_spans_and_cuts(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "a.mp4").write_bytes(b"probed later")
+    rows = [
+        {"video": "a.mp4", "question": "When is the 3 visible?", "spans": [[0.5, 1.5]]},
+        {"video": "a.mp4", "question": "Which digit?", "task": "number", "answer": 3, "start": 1, "end": 2},
+        {"question": "Which?", "task": "number", "answer": 3},
+    ]
+    write_lines(tmp_path / "questions.jsonl", rows)
+    items = list(video_questions(questions="questions.jsonl", videos="clips", root=tmp_path))
+    assert reasons(items) == ["temporal", "number", "no_video"]
+    assert isinstance(items[1], Sample)
+    assert (items[1].media[0].start, items[1].media[0].end) == (1.0, 2.0)
