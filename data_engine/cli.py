@@ -45,7 +45,10 @@ def build(
     for name, counter in counts.as_dict().items():
         if counter:
             console.print(count_table(name, counter))
-    console.print(f"{out or written.output}: {counts.kept.total():,} samples", markup=False, soft_wrap=True)
+    place = out or written.output
+    if counts.quarantined:
+        console.print(f"what is broken: mmrl data show {place} --quarantine", markup=False, soft_wrap=True)
+    console.print(f"{place}: {counts.kept.total():,} samples", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -73,15 +76,18 @@ def show(
     n: Annotated[int, typer.Option(min=1, help="How many samples.")] = 5,
     split: Split = None,
     task: Annotated[str | None, typer.Option(help="Only samples of this task.")] = None,
+    quarantine: Annotated[bool, typer.Option("--quarantine", help="What was broken instead, and why.")] = False,
 ) -> None:
-    """Show samples of a dataset."""
-    from data_engine.look import sample_panel
-    from data_engine.shards import read_samples
+    """Show samples of a dataset, or what its quarantine holds."""
+    from data_engine.look import quarantine_panel, quarantine_rows, sample_panel
+    from data_engine.shards import read_manifest, read_samples
 
+    read_manifest(directory)
     samples = (sample for sample in read_samples(directory, split=split) if task in (None, sample.task))
+    panels = map(quarantine_panel, quarantine_rows(directory)) if quarantine else map(sample_panel, samples)
     console = Console()
-    for sample in itertools.islice(samples, n):
-        console.print(sample_panel(sample))
+    for panel in itertools.islice(panels, n):
+        console.print(panel)
 
 
 @app.command()
@@ -102,16 +108,16 @@ def lint_boxes(
     factor: Annotated[int, typer.Option(min=2, help="Pixels a side of a vision token, as 28 or 32.")] = 28,
 ) -> None:
     """Say in which coordinate space the gold boxes of a dataset are really written."""
-    from data_engine.lint import best, fits
-    from data_engine.shards import read_samples
+    from data_engine.lint import best, fits, gold_boxes
     from mmrl.config import validate
     from mmrl.vision import VisionBudget, VisionGeometry
 
     limits = {"max_pixels": max_pixels, "min_pixels": min(max_pixels, 4 * factor * factor)}
     budget = validate(VisionBudget, limits, where="lint-boxes")
-    found = fits(read_samples(directory), budget, VisionGeometry(patch=factor // 2, merge=2, temporal_patch=2))
-    if not found:
-        raise InputError(f"{directory} has no sample with gold boxes")
+    gold = gold_boxes(directory)
+    if not gold:
+        raise InputError(f"{directory} has no gold boxes")
+    found = fits(gold, budget, VisionGeometry(patch=factor // 2, merge=2, temporal_patch=2))
     table = Table("space", "boxes", "inside the image", "large enough", "reach", "possible")
     for fit in found:
         numbers = (f"{fit.boxes:,}", f"{fit.inside:.1%}", f"{fit.plausible:.1%}", f"{fit.reach:.2f}")

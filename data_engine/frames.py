@@ -152,7 +152,9 @@ def opened(place: Place) -> Iterator[Opened]:
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > MAX_FRAME_PIXELS:
             raise MediaError("bomb", f"{name} has frames of {width}x{height}, the limit is {MAX_FRAME_PIXELS} pixels")
-        stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}  # holds when the size changes midway, too
+        # Damage is an error and not painted over; H.264 reports it in one thread only. A size may change midway.
+        stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(MAX_FRAME_PIXELS)}
+        stream.codec_context.thread_count = 1
         yield container, stream
 
 

@@ -6,17 +6,30 @@ smaller than a pixel, boxes in 0..1000 leave small images and never reach the fa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_engine.look import quarantine_rows
 from data_engine.schema import Sample
+from data_engine.shards import read_samples
 from mmrl.vision import CoordinateSpace, VisionBudget, VisionGeometry, to_pixels
 
 SLACK = 0.5  # pixels that a box may reach over the edge
 LEAST_SIDE = 2.0  # pixels: a box with a shorter side shows nothing
 FITS = 0.99  # the share of boxes that must be possible in a space that fits
+CLOSE = 0.95  # of the furthest reach: spaces closer than that are told apart by their order, pixel first
+
+
+class Gold(NamedTuple):
+    """A gold box as it is written, and the (width, height) of its image in pixels."""
+
+    box: list[float]
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +50,41 @@ class Fit:
         return min(self.inside, self.plausible) >= FITS
 
 
-def fits(samples: Iterable[Sample], budget: VisionBudget, geometry: VisionGeometry) -> list[Fit]:
-    """The gold boxes as if they were written in each space; budget and geometry say what `resized` means."""
-    rows = [
-        (box, size, budget.image_size(*size, geometry))
-        for sample in samples
-        if sample.media and (size := (sample.media[0].width or 0, sample.media[0].height or 0)) > (0, 0)
-        for box in sample.answer.get("boxes", [])
+def gold_boxes(directory: Path) -> list[Gold]:
+    """The gold boxes of a dataset with the size of their image, those that were refused as outside of it included."""
+    found = [(sample.answer, sample.media[0].width, sample.media[0].height) for sample in _pictures(directory)]
+    for row in _refused(directory):
+        picture = row["media"][0]
+        found.append((row["answer"], picture["width"], picture["height"]))
+    return [
+        Gold(box, (width, height))
+        for answer, width, height in found
+        for box in answer.get("boxes", [])
+        if width and height
     ]
-    if not rows:
-        return []
-    boxes, sizes, seen = (np.asarray(column, dtype=np.float64) for column in zip(*rows, strict=True))
+
+
+def fits(gold: Sequence[Gold], budget: VisionBudget, geometry: VisionGeometry) -> list[Fit]:
+    """The boxes as if they were written in each space; budget and geometry say what `resized` means."""
+    boxes, sizes = np.array([one.box for one in gold]), np.array([one.size for one in gold])
+    seen = np.array([budget.image_size(*one.size, geometry) for one in gold])
     return [_fit(space, to_pixels(boxes, space, sizes, seen), sizes) for space in CoordinateSpace]
 
 
-def best(found: list[Fit]) -> Fit | None:
-    """The fit to believe: possible, and reaching furthest towards the edges (boxes in the right space do)."""
-    return max((fit for fit in found if fit.possible), key=lambda fit: fit.reach, default=None)
+def best(found: Sequence[Fit]) -> Fit | None:
+    """The fit to believe: possible, and reaching as far towards the edges as any (boxes in the right space do)."""
+    possible = [fit for fit in found if fit.possible]
+    furthest = max((fit.reach for fit in possible), default=0.0)
+    return next((fit for fit in possible if fit.reach >= CLOSE * furthest), None)
+
+
+def _pictures(directory: Path) -> Iterator[Sample]:
+    return (sample for sample in read_samples(directory) if sample.media)
+
+
+def _refused(directory: Path) -> list[dict[str, Any]]:
+    """The samples in the quarantine whose boxes lie outside of their image."""
+    return [json.loads(row["row"]) for row in quarantine_rows(directory) if row["reason"] == "box_outside"]
 
 
 def _fit(space: CoordinateSpace, boxes: np.ndarray, sizes: np.ndarray) -> Fit:

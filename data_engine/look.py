@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from rich.console import Group
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from data_engine.schema import Media, Sample, dumps
+
+ROW_CHARS = 500  # of a broken row that are shown
 
 
 def sample_panel(sample: Sample) -> Panel:
@@ -22,6 +26,20 @@ def sample_panel(sample: Sample) -> Panel:
     lines += [Text(printable(media_line(item)), style="dim") for item in sample.media]
     lines += [Text(printable(f"meta {dumps(dict(sample.meta))}"), style="dim")] if sample.meta else []
     title = Text(printable(f"{sample.id} · {sample.source} · {sample.task}"))
+    return Panel(Group(*lines), title=title, title_align="left")
+
+
+def quarantine_rows(directory: Path) -> Iterator[dict[str, str]]:
+    """What a dataset's quarantine holds: rows of reason, why, source, where and row (JSON)."""
+    for file in sorted((directory / "quarantine").glob("*.parquet")):
+        for batch in pq.ParquetFile(file).iter_batches():
+            yield from batch.to_pylist()
+
+
+def quarantine_panel(row: Mapping[str, str]) -> Panel:
+    """One broken input: what is wrong with it, and how it was written."""
+    lines = [Text(printable(row["why"])), Text(printable(row["row"][:ROW_CHARS]), style="dim")]
+    title = Text(printable(f"{row['reason']} · {row['source']} · {row['where']}"))
     return Panel(Group(*lines), title=title, title_align="left")
 
 

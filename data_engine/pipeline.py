@@ -12,7 +12,7 @@ from pkgutil import resolve_name
 from data_engine.ops.base import Dropped, Outcome, Quarantined
 from data_engine.recipe import PlannedSource, Recipe, Stage, plan
 from data_engine.schema import Sample
-from data_engine.shards import DatasetWriter
+from data_engine.shards import DatasetWriter, read_manifest
 from data_engine.workers import mapped
 from mmrl.config import InputError
 
@@ -23,7 +23,7 @@ class AccountingError(RuntimeError):
 
 @dataclass
 class Counts:
-    """What became of the samples: `read = kept + dropped + quarantined`."""
+    """What became of the samples; `read = kept + dropped + quarantined`."""
 
     read: Counter[str] = field(default_factory=Counter)  # by source
     kept: Counter[str] = field(default_factory=Counter)  # by source
@@ -31,14 +31,8 @@ class Counts:
     quarantined: Counter[str] = field(default_factory=Counter)  # by reason
 
     def as_dict(self) -> dict[str, dict[str, int]]:
-        """The counts as plain dicts, sorted by name."""
+        """The counts as plain dicts, sorted by key."""
         return {name: dict(sorted(counter.items())) for name, counter in vars(self).items()}
-
-    def check(self) -> None:
-        """Raise unless every sample that was read has ended in exactly one way."""
-        totals = {name: counter.total() for name, counter in vars(self).items()}
-        if totals["read"] != totals["kept"] + totals["dropped"] + totals["quarantined"]:
-            raise AccountingError(f"samples were lost or invented: {totals}; read must be the sum of the others")
 
 
 def run(recipe: Recipe, *, out: Path | None = None, workers: int = 1) -> Counts:
@@ -48,15 +42,16 @@ def run(recipe: Recipe, *, out: Path | None = None, workers: int = 1) -> Counts:
         raise InputError("the recipe names no output; set output: DIR or give --out DIR")
     planned = plan(recipe)
     counts = Counts()
-    with DatasetWriter(out) as writer:
+    with DatasetWriter(out, name=recipe.name, recipe=recipe.fingerprint()) as writer:
         flow = _Flow(counts, writer.quarantine)
         samples = flow.read(planned.sources)
-        for in_order, stages in itertools.groupby(planned.stages, key=lambda stage: stage.kind == "stream"):
-            samples = flow.streamed(samples, list(stages)) if in_order else flow.mapped(samples, list(stages), workers)
+        for is_stream, group in itertools.groupby(planned.stages, key=lambda stage: stage.kind == "stream"):
+            stages = list(group)
+            samples = flow.streamed(samples, stages) if is_stream else flow.mapped(samples, stages, workers)
         for sample in samples:
-            counts.kept[sample.source] += 1
-            writer.add(sample)
-        counts.check()
+            counts.kept[sample.source] += writer.add(sample)
+        writer.account(counts.read.total(), counts.dropped)  # the writer checks that the numbers add up
+    counts.quarantined.update(read_manifest(out)["counts"]["quarantined"])
     return counts
 
 
@@ -104,10 +99,9 @@ class _Flow:
             yield from self._passed(stage.name, outcome)
         left = next(samples, None) is not None
         if left or given != taken.count:
-            raise AccountingError(
-                f"operator {stage.name} took {taken.count} samples{' and left others' if left else ''}, and accounts for "
-                f"{given}; it must take all, and yield each one or Dropped(sample, reason)"
-            )
+            took = f"took {taken.count} samples{' and left some' if left else ''}"
+            rule = "it must take all, and give each of them or Dropped(sample, reason)"
+            raise AccountingError(f"operator {stage.name} {took}, and gave {given}; {rule}")
 
     def _passed(self, name: str, outcome: Outcome) -> Iterator[Sample]:
         if isinstance(outcome, Sample):
@@ -115,5 +109,4 @@ class _Flow:
         elif isinstance(outcome, Dropped):
             self.counts.dropped[f"{name}: {outcome.reason}"] += 1
         else:
-            self.counts.quarantined[outcome.reason] += 1
             self.to_quarantine(outcome)

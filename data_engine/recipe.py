@@ -12,13 +12,14 @@ from typing import Any, get_type_hints
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, create_model
 
+from data_engine.draw import digest
 from data_engine.ops import OPERATORS
 from data_engine.ops.base import Kind, Quarantined, kind_of
 from data_engine.schema import Sample
 from data_engine.sources import SOURCES
 from mmrl.config import Config, InputError, nearest, validate
 
-FIRST = "validate"  # the operator that probes media and gives samples their ids: others rely on both
+FIRST = "validate"  # the operator that probes media and gives samples their ids: all others rely on both
 
 
 class SourceSpec(Config):
@@ -46,11 +47,16 @@ class Recipe(Config):
     """How a dataset is made: sources, operators in order, the mix of sources, where to write."""
 
     sources: list[SourceSpec] = Field(min_length=1)
-    operators: list[OperatorSpec] = Field(default_factory=lambda: [OperatorSpec(fn=FIRST)])
+    operators: list[OperatorSpec] = Field(default_factory=lambda: [OperatorSpec(fn=FIRST)], min_length=1)
     mix: dict[str, NonNegativeFloat] | None = None  # source -> weight; default: every sample, in order
     seed: int = 0
     root: Path = Path()  # where relative paths of sources start; default: the current directory
     output: Path | None = None
+    name: str = "dataset"  # what the dataset's card calls it
+
+    def fingerprint(self) -> str:
+        """A hash of what decides the content: where it is read from and written to does not."""
+        return digest(self.model_dump_json(exclude={"root", "output", "name"}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +94,9 @@ def plan(recipe: Recipe) -> Plan:
             raise InputError(f"{count} sources are called {label}; give each its own name")
     given = {"root": recipe.root.absolute(), "seed": recipe.seed}
     specs = [*recipe.operators, *_mixing(recipe)]
-    names = [spec.fn for spec in specs]
-    if FIRST not in names:
-        raise InputError(f"operators lack {FIRST}, which probes the media and gives samples their ids; put it first")
+    if specs[0].fn != FIRST:
+        raise InputError(f"the first operator must be {FIRST}, which measures media and gives ids; got {specs[0].fn}")
     stages = [_stage(spec, given) for spec in specs]
-    for stage in stages[: names.index(FIRST)]:
-        if stage.kind == "stream":
-            raise InputError(f"operator {stage.name} comes before {FIRST} but needs the ids it gives; put it after")
     return Plan([_source(spec, given) for spec in recipe.sources], stages)
 
 

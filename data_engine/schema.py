@@ -1,4 +1,4 @@
-"""Sample and Media: one task instance and its images or videos, and the rules that make them valid."""
+"""Sample and Media: one task instance and its images or videos. What makes them valid stands in `data_engine.rules`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
+
+from mmrl.config import InputError
 
 MediaKind = Literal["image", "video"]
 
@@ -35,7 +37,8 @@ ANSWER_KEYS: dict[str, tuple[str, ...]] = {  # the keys that the answer of a tas
 class Media:
     """One image or video of a sample: a path (relative to its dataset) or bytes, and what probing found.
 
-    Width and height are pixels after EXIF rotation; duration, start and end are seconds; start and end cut a video.
+    Width and height are pixels after EXIF rotation; duration, start and end are seconds of the file; start and end cut
+    a video. `num_frames` is the number of frames that were seen to decode.
     """
 
     kind: MediaKind
@@ -55,7 +58,8 @@ class Media:
 class Sample:
     """One task instance. `prompt` is a list of chat messages whose content is a list of parts
     `{"type": "text", "text": ...}`, `{"type": "image"}` or `{"type": "video"}`; the n-th media part is `media[n]`.
-    Boxes in `answer` are xyxy pixels of the original image after EXIF rotation, spans are seconds.
+    Boxes in `answer` are xyxy pixels of the original image after EXIF rotation. Spans are seconds from the start of the
+    video as it is shown: of a video with a `start`, from there.
     """
 
     id: str
@@ -77,7 +81,7 @@ def user_prompt(text: str, media: Sequence[MediaKind] = ()) -> list[dict[str, An
     marked = [kind for kind, _ in pieces if kind != "text"]
     if marked:
         if marked != list(media):
-            raise ValueError(f"the text marks {marked} but the sample has media {list(media)}")
+            raise InputError(f"the text marks {marked} but the sample has media {list(media)}")
         content = [{"type": kind, "text": piece} if kind == "text" else {"type": kind} for kind, piece in pieces]
     else:
         content = [*({"type": kind} for kind in media), {"type": "text", "text": text}]
@@ -93,6 +97,19 @@ def media_parts(prompt: Sequence[Mapping[str, Any]]) -> list[str]:
         for part in message["content"]
         if part["type"] != "text"
     ]
+
+
+def prompt_text(prompt: Sequence[Mapping[str, Any]]) -> str:
+    """The texts of a prompt, one to a line."""
+    contents = [message["content"] for message in prompt]
+    parts = [[{"type": "text", "text": one}] if isinstance(one, str) else one for one in contents]
+    return "\n".join(part["text"] for content in parts for part in content if part["type"] == "text")
+
+
+def shown_seconds(media: Media) -> float | None:
+    """How long a video is shown between its start and end; None where its duration is not known."""
+    ends = [end for end in (media.end, media.duration) if end is not None]
+    return min(ends) - (media.start or 0.0) if ends else None
 
 
 def content_id(sample: Sample) -> str:

@@ -110,7 +110,7 @@ def _read(
         unfit = _unfit_for_decord(media, table)
         try:
             if unfit:
-                raise MediaError("unreadable", f"{name_of(place)}: not a file for decord: {unfit}")
+                raise MediaError("unreadable", f"{name_of(place)}: not for decord, {unfit}; use backend auto")
             return _from_decord(place, table, positions), "decord"
         except MediaError as error:
             if backend == "decord":
@@ -126,9 +126,9 @@ def _unfit_for_decord(media: Media, table: FrameTable) -> str:
     if media.num_frames != len(table.times):
         return f"the file has {len(table.times)} frames and its Media says {media.num_frames}: probe it first"
     if table.codec not in DECORD_CODECS or table.pixel_format not in DECORD_PIXELS:
-        return f"it may show other frames or colours of {table.codec} {table.pixel_format}"
+        return f"of {table.codec} {table.pixel_format} it may show other frames or colours"
     if not table.plain:
-        return "the file has open groups of pictures, hidden frames or several streams, in which it lands elsewhere"
+        return "it lands beside the frame in files with open groups of pictures, hidden frames or several streams"
     return ""
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import logging
 import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -15,7 +17,7 @@ from typing import Any
 
 from data_engine.ops.base import Dropped, Outcome, describe, quarantine
 from data_engine.recipe import Stage
-from data_engine.schema import Sample
+from data_engine.schema import Sample, with_id
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ def mapped(samples: Iterable[Sample], stages: Sequence[Stage], workers: int) -> 
         while pending:
             yield from crew.results(*pending.popleft())
     finally:
-        crew.pool.shutdown(cancel_futures=True)
+        crew.close()
 
 
 class _Crew:
@@ -53,6 +55,7 @@ class _Crew:
     def __init__(self, stages: Sequence[Stage], workers: int) -> None:
         self.stages, self.workers = stages, workers
         self.pool = _pool(stages, workers)
+        self.careful: ProcessPoolExecutor | None = None  # of one process: when it dies, it is clear on which sample
 
     def submit(self, chunk: list[Sample]) -> Future[list[Result]]:
         try:
@@ -70,16 +73,22 @@ class _Crew:
             return list(self._one_by_one(chunk))
 
     def _one_by_one(self, chunk: list[Sample]) -> Iterator[Result]:
-        pool = _pool(self.stages, 1)
-        pool.submit(_run, []).result()  # if even this breaks, the samples are not to blame: let it surface
         for sample in chunk:
+            if self.careful is None:
+                self.careful = _pool(self.stages, 1)
+                self.careful.submit(_run, []).result()  # if even this breaks, no sample is to blame: let it surface
             try:
-                yield from pool.submit(_run, [sample]).result()
+                yield from self.careful.submit(_run, [sample]).result()
             except BrokenProcessPool:
+                self.careful = None
                 why = "the process that looked at it died; check its media with another program"
                 yield self.stages[0].name, quarantine(sample, "worker_died", why)
-                pool = _pool(self.stages, 1)
-        pool.shutdown()
+
+    def close(self) -> None:
+        """End all processes; what they have not begun is left."""
+        for pool in (self.pool, self.careful):
+            if pool is not None:
+                pool.shutdown(cancel_futures=True)
 
 
 def _pool(stages: Sequence[Stage], workers: int) -> ProcessPoolExecutor:
@@ -89,7 +98,15 @@ def _pool(stages: Sequence[Stage], workers: int) -> ProcessPoolExecutor:
 
 
 def _start(stages: Sequence[Stage]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _steps.extend(_resolved(stages))
+
+
+def _end_with_parent() -> None:
+    """End this process when the main one is gone: killed, it cannot say so, and workers would wait for ever."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _run(chunk: Sequence[Sample]) -> list[Result]:
@@ -106,9 +123,9 @@ def _outcome(function: Callable[..., Any], stage: Stage, sample: Sample) -> Outc
         said = function(sample, **stage.args)
     except Exception as error:
         raise RuntimeError(f"operator {stage.name} failed on {describe(sample)}: {error!r}") from error
-    if stage.kind == "each":
-        return said
-    return Dropped(sample, said) if said else sample
+    if stage.kind == "drops":
+        return Dropped(sample, said) if said else sample
+    return with_id(said) if isinstance(said, Sample) and said is not sample else said
 
 
 def _through(sample: Sample, steps: Sequence[Step]) -> Result:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Protocol, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from data_engine.schema import Sample
-from data_engine.shards import read_samples
-from mmrl.config import Config, InputError
+from data_engine.shards import read_manifest, read_samples
+from mmrl.config import Config
+from mmrl.vision import Size
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +33,8 @@ class Sampling(Config):
     """How answers are drawn: `samples` draws per prompt. Greedy decoding reads neither temperature, top_p nor seed."""
 
     do_sample: bool = False
-    temperature: float = Field(1.0, gt=0)
-    top_p: float = Field(1.0, gt=0, le=1)
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_new_tokens: PositiveInt = 512
     samples: PositiveInt = 1
     seed: NonNegativeInt = 0
@@ -48,7 +50,13 @@ class Sampling(Config):
         shared = {"max_new_tokens": self.max_new_tokens}
         if not self.do_sample:
             return {"decoding": "greedy", **shared}
-        return {"decoding": "sampled", "temperature": self.temperature, "top_p": self.top_p, "seed": self.seed, **shared}
+        return {
+            "decoding": "sampled",
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "seed": self.seed,
+            **shared,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +77,36 @@ class Draw:
     number: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What a model said to one draw: the text, its number of tokens, whether the token limit ended it, and the
+    (width, height) of each media item as the model sees it."""
+
+    response: str
+    tokens: int
+    truncated: bool
+    seen_size: tuple[Size, ...]
+
+
+class Generator(Protocol):
+    """What answers draws; `eval.generate.LocalGenerator` is one."""
+
+    def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
+        """One answer per draw, generated as one batch."""
+        ...
+
+    def cost(self, sample: Sample) -> int:
+        """About how long the prompt is: batches are sorted by it."""
+        ...
+
+
 def dataset_benchmark(data: Data) -> Benchmark:
-    """The benchmark that a split of a dataset directory makes; its version is the hash of the directory's manifest."""
-    directory = Path(data.path)
-    manifest = directory / "manifest.json"
-    if not manifest.is_file():
-        raise InputError(f"no dataset at {directory}: expected a directory with manifest.json, built by `mmrl data build`")
-    version = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
-    name = directory.resolve().name
-    return Benchmark(name, version, data.split, lambda: selected(_read(directory, data.split), data.limit))
+    """The benchmark that a split of a dataset directory makes; its version is the hash of the split's shards."""
+    directory = Path(data.path).resolve()
+    shards = [shard["sha256"] for shard in read_manifest(directory)["shards"] if shard["split"] == data.split]
+    version = hashlib.sha256("".join(shards).encode()).hexdigest()[:16]
+    load = partial(read_samples, directory, split=data.split)
+    return Benchmark(directory.name, version, data.split, lambda: selected(load(), data.limit))
 
 
 def selected(samples: Iterable[Sample], limit: int | None) -> list[Sample]:
@@ -87,12 +116,12 @@ def selected(samples: Iterable[Sample], limit: int | None) -> list[Sample]:
     limit selects a subset.
     """
     by_task: dict[str, dict[str, Sample]] = defaultdict(dict)
-    count = 0
-    for count, sample in enumerate(samples, 1):
-        by_task[sample.task].setdefault(sample.id, sample)
-    repeated = count - sum(map(len, by_task.values()))
+    repeated = 0
+    for sample in samples:
+        repeated += sample.id in by_task[sample.task]
+        by_task[sample.task][sample.id] = sample
     if repeated:
-        logger.warning("%d of %d samples repeat the id of another and are evaluated once", repeated, count)
+        logger.warning("%d samples repeat the id of another and are evaluated once", repeated)
     chosen = [sample for task in by_task.values() for sample in sorted(task.values(), key=lambda s: s.id)[:limit]]
     return sorted(chosen, key=lambda sample: sample.id)
 
@@ -107,8 +136,11 @@ def batches(draws: Sequence[Draw], size: int, cost: Callable[[Sample], int]) -> 
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
-def _read(directory: Path, split: str) -> list[Sample]:
-    samples = list(read_samples(directory, split=split))
-    if not samples:
-        raise InputError(f"no samples in split {split!r} of {directory}; `mmrl data stats {directory}` lists its splits")
-    return samples
+def without_media(prompt: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """`prompt` with its text parts alone."""
+    return [
+        dict(message)
+        if isinstance(message["content"], str)
+        else {**message, "content": [part for part in message["content"] if part["type"] == "text"]}
+        for message in prompt
+    ]

@@ -10,7 +10,8 @@ from eval.records import digest
 from mmrl.config import InputError
 
 # What decides a model's answers; the state of an optimizer beside it does not.
-_DECISIVE = ("*.safetensors", "*.model", "*.jinja", "*config.json", "*token*.json", "vocab.*", "merges.txt")
+_DECISIVE = ("*.safetensors", "*config.json", "*token*", "*.model", "vocab.*", "merges.txt", "chat_template*")
+_TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken")
 
 
 def fingerprint(path: Path) -> str:
@@ -22,18 +23,25 @@ def fingerprint(path: Path) -> str:
 def load_checkpoint(path: Path) -> tuple[Any, Any]:
     """(model, processor) in `path`, on the accelerator if there is one; anything but a complete vision-language
     checkpoint is an InputError."""
+    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
 
     architecture = check_architecture(path)
     processor = load_processor(path)
-    model, info = AutoModelForImageTextToText.from_pretrained(
-        path, dtype="auto", local_files_only=True, use_safetensors=True, output_loading_info=True,
-        ignore_mismatched_sizes=True,
-    )  # fmt: skip
+    options: Any = {"dtype": "auto", "use_safetensors": True, "trust_remote_code": False}
+    try:
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+            path, **options, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except SafetensorError as error:
+        raise InputError(f"the weights in {path} are damaged ({error}); save or copy them again") from None
+    model, info = loaded
     wrong = [f"{name} is missing" for name in sorted(info["missing_keys"])]
     wrong += [f"{name} has shape {tuple(have)}, not {tuple(want)}" for name, have, want in info["mismatched_keys"]]
     if wrong:
-        raise InputError(f"the weights in {path} are not those of {architecture}: {'; '.join(wrong[:3])} ({len(wrong)} in all)")
+        raise InputError(
+            f"the weights in {path} are not those of {architecture}: {'; '.join(wrong[:3])} ({len(wrong)} in all)"
+        )
     return model.to(_device()).eval(), processor
 
 
@@ -43,13 +51,15 @@ def check_architecture(path: Path) -> str:
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
     if not (path / "config.json").is_file():
-        raise InputError(f"no checkpoint at {path}: expected a directory with config.json, *.safetensors and a processor")
+        raise InputError(
+            f"no checkpoint at {path}: expected a directory with config.json, *.safetensors and a processor"
+        )
     if not list(path.glob("*.safetensors")):
         raise InputError(f"no *.safetensors in {path}; save the model with save_pretrained")
     try:
-        config = AutoConfig.from_pretrained(path, local_files_only=True)
-    except ValueError as error:
-        raise InputError(f"{path}/config.json: {error}") from None
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}/config.json: {str(error).partition(chr(10))[0]}") from None
     if config.model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         known = "qwen2_5_vl, qwen3_vl, internvl, llava_onevision, smolvlm"
         raise InputError(f"{path} is a {config.model_type} checkpoint, not a vision-language model (such as {known})")
@@ -60,15 +70,15 @@ def load_processor(path: str | Path) -> Any:
     """The processor in `path`, padding on the left."""
     from transformers import AutoProcessor
 
+    wanted = f"expected its files and the tokenizer's beside the weights: processor.save_pretrained({str(path)!r})"
+    if Path(path).is_dir() and not any(file for pattern in _TOKENIZERS for file in Path(path).glob(pattern)):
+        raise InputError(f"no tokenizer in {path}; {wanted}")  # transformers would make up an empty one
     try:
-        processor = AutoProcessor.from_pretrained(path)
+        processor = AutoProcessor.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise InputError(f"no usable processor in {path}: {error}") from None
-    if not hasattr(processor, "image_processor") or not getattr(processor, "tokenizer", None):
-        raise InputError(
-            f"no processor in {path}: expected preprocessor_config.json and the tokenizer's files beside the weights; "
-            f"save them with processor.save_pretrained({str(path)!r})"
-        )
+        raise InputError(f"no processor in {path}; {wanted} ({str(error).partition(chr(10))[0]})") from None
+    if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
+        raise InputError(f"no processor in {path}, only a {type(processor).__name__}; {wanted}")
     if not processor.chat_template:
         raise InputError(f"the processor in {path} has no chat template; expected chat_template.jinja")
     processor.tokenizer.padding_side = "left"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,23 +13,13 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList
 
 from data_engine.schema import Media, Sample
-from eval.benchmark import Draw, Sampling
+from eval.benchmark import Draw, Generation, Sampling, without_media
 from eval.encode import Encoded, collate, encode, media_token_types
 from eval.sampling import RowSampler, vision_token_ids
+from mmrl.config import InputError
 from mmrl.vision import Size, VisionBudget, VisionGeometry, geometry_of
 
 _NOMINAL_TOKEN = 28 * 28  # pixels to a token, to sort prompts by, where the processor's arithmetic is not known
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """What a model said to one draw: the text, its number of tokens, whether the token limit ended it, and the
-    (width, height) of each media item as the model sees it."""
-
-    response: str
-    tokens: int
-    truncated: bool
-    seen_size: tuple[Size, ...]
 
 
 class LocalGenerator:
@@ -60,7 +50,9 @@ class LocalGenerator:
             )
         completions = output[:, batch["input_ids"].shape[1] :].tolist()
         return [
-            self._generation(ids, predicted_sizes(draw.sample, self.budget, self._geometry) if self.blind else one.seen_size)
+            self._generation(
+                ids, predicted_sizes(draw.sample, self.budget, self._geometry) if self.blind else one.seen_size
+            )
             for ids, one, draw in zip(completions, encoded, draws, strict=True)
         ]
 
@@ -75,9 +67,9 @@ class LocalGenerator:
         return text + sum(w * h * t for (w, h), t in zip(sizes, frames, strict=True)) // token
 
     def _encode(self, sample: Sample) -> Encoded:
-        if self.blind:
-            return encode(self.processor, without_media(sample.prompt), (), self.budget)
-        return encode(self.processor, sample.prompt, sample.media, self.budget)
+        prompt, media = (without_media(sample.prompt), ()) if self.blind else (sample.prompt, sample.media)
+        with naming(sample):
+            return encode(self.processor, prompt, media, self.budget)
 
     def _batch(self, encoded: Sequence[Encoded]) -> dict[str, Tensor]:
         width = max(len(one.input_ids) for one in encoded)
@@ -110,8 +102,10 @@ class LocalGenerator:
         if not sampling.do_sample:
             return LogitsProcessorList()
         keys = [(sampling.seed, draw.sample.id, draw.number) for draw in draws]
-        options = {"max_new_tokens": sampling.max_new_tokens, "temperature": sampling.temperature}
-        return LogitsProcessorList([RowSampler(keys, top_p=sampling.top_p, **options)])
+        sampler = RowSampler(
+            keys, max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature, top_p=sampling.top_p
+        )
+        return LogitsProcessorList([sampler])
 
     def _generation(self, ids: list[int], seen_size: tuple[Size, ...]) -> Generation:
         stop = next((at for at, token in enumerate(ids) if token in self._stops), None)
@@ -139,14 +133,36 @@ def seen_frames(media: Media, budget: VisionBudget, geometry: VisionGeometry | N
     return len(budget.frame_indices(media.num_frames, media.fps, media.start, media.end, geometry))
 
 
-def without_media(prompt: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """`prompt` with its text parts alone."""
-    return [
-        dict(message)
-        if isinstance(message["content"], str)
-        else {**message, "content": [part for part in message["content"] if part["type"] == "text"]}
-        for message in prompt
-    ]
+def probe_sizes(
+    samples: Sequence[Sample], budget: VisionBudget, processor: Any
+) -> list[tuple[int, int] | tuple[int, int, int]]:
+    """Sizes to check a processor on: the smallest and the largest image, and the smallest video.
+
+    A sample of which nothing can be shown under the budget is an error here, before any answer.
+    """
+    geometry = geometry_of(processor)
+    images: set[tuple[int, int]] = set()
+    videos: set[tuple[int, int, int]] = set()
+    for sample in samples:
+        with naming(sample):
+            predicted_sizes(sample, budget, geometry)
+        for media in sample.media:
+            width, height = media.width or 0, media.height or 0
+            if media.kind == "image":
+                images.add((width, height))
+            else:
+                videos.add((width, height, seen_frames(media, budget, geometry)))
+    by_area = sorted(images, key=math.prod)
+    return [*dict.fromkeys(by_area[:1] + by_area[-1:]), *sorted(videos, key=math.prod)[:1]]
+
+
+@contextmanager
+def naming(sample: Sample) -> Iterator[None]:
+    """Say of which sample an InputError is."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"sample {sample.id} of {sample.source}: {error}") from error
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
@@ -19,17 +19,18 @@ from mmrl.config import InputError
 
 RECORDS = "records.jsonl"
 RUN = "run.json"
+TOTAL = "total"  # the name of the weighted sum of the rewards, beside them
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """One response with what was asked, what was right and how it scored.
 
-    `key` is a hash of protocol, item and draw; `protocol` and `scorer` are the ids of the RunInfo that made the response
-    and the scores. `answer_text` is the part of the response that answers, None where there is none. `gold`, `media`,
-    `seen_size` and `meta` are the sample's, so a reward can be computed again from the record alone. A reward that does
-    not apply to the task is absent from `scores`, `kinds` and `why`. `flags`: `blind` (asked without the media),
-    `truncated` (the token limit ended the response), `empty`.
+    `key` is a hash of protocol, item and draw; `protocol` and `scorer` are the ids of the RunInfo that made the
+    response and the scores. `answer_text` is the part of the response that answers, None where there is none. `gold`,
+    `media`, `seen_size` and `meta` are the sample's, so rewards can be computed again from the record alone. A reward
+    of other tasks is absent from `scores`, `kinds` and `why`. `flags`: `blind` (asked without the media), `truncated`
+    (the token limit ended the response), `empty`.
     """
 
     key: str
@@ -66,8 +67,8 @@ class Record:
 class RunInfo:
     """How the records of a directory came about: `protocol` decides the responses, `suite` the scores.
 
-    A reward's mean is withheld from reports when more than `max_unjudged` of its verdicts are missing. `seconds` is the
-    time that finished runs took.
+    `planned` is how many records there are to be, `seconds` the time that finished runs took. Reports withhold a
+    reward's mean when more than `max_unjudged` of its verdicts are missing.
     """
 
     model: str
@@ -75,6 +76,7 @@ class RunInfo:
     suite: dict[str, Any]
     versions: dict[str, str]
     max_unjudged: float
+    planned: int
     seconds: float = 0.0
 
     @property
@@ -86,6 +88,10 @@ class RunInfo:
     def scorer(self) -> str:
         """The hash of everything that decides the scores."""
         return digest(self.suite)
+
+    def key(self, item_id: str, draw: int) -> str:
+        """What the record of a draw is known by: a hash of content, whatever the order of rows."""
+        return digest([self.protocol_id, item_id, draw])
 
 
 class RecordWriter:
@@ -106,7 +112,9 @@ class RecordWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
 
 
@@ -130,8 +138,11 @@ def read_run(out: Path) -> RunInfo:
     path = out / RUN
     if not path.is_file():
         raise InputError(f"no {RUN} in {out}; expected the `out` directory of `mmrl eval run`")
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    return RunInfo(**{f.name: stored[f.name] for f in fields(RunInfo)})
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return RunInfo(**{f.name: stored[f.name] for f in fields(RunInfo)})
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not of this version of mmrl: {error!r}") from None
 
 
 def write_run(out: Path, info: RunInfo) -> None:
@@ -151,14 +162,19 @@ def write_atomic(path: Path, content: bytes) -> None:
     beside.replace(path)
 
 
-def content_key(protocol_id: str, item_id: str, draw: int) -> str:
-    """What a record is known by: the same protocol, item and draw give the same key, whatever the row order."""
-    return digest([protocol_id, item_id, draw])
-
-
 def digest(value: Any) -> str:
     """16 hex digits of the hash of a JSON value."""
     return hashlib.sha256(dumps(value).encode()).hexdigest()[:16]
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What differs between two protocols.
+
+    >>> differences({"decoding": "greedy", "split": "test"}, {"decoding": "sampled", "split": "test"})
+    {'decoding': {'before': 'greedy', 'after': 'sampled'}}
+    """
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return {name: {"before": before.get(name), "after": after.get(name)} for name in names}
 
 
 def media_entry(media: Media) -> dict[str, Any]:

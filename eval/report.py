@@ -1,4 +1,4 @@
-"""From records to numbers: a table per task and reward, and the paired differences between two runs."""
+"""From records to numbers: the mean of every reward on every task, with its interval and with what went wrong."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.metrics import Estimate, mean_estimate, paired_estimate
-from eval.records import Record, RunInfo, read_records, read_run, write_atomic
+from eval.metrics import Estimate, mean_estimate
+from eval.records import TOTAL, Record, RunInfo, read_records, read_run, write_atomic
 from mmrl.config import InputError
 
 ALL = "all"  # the task that stands for the mix
-TOTAL = "total"  # the reward that stands for the weighted sum
 _MISSING = ("abstained", "failed")
 
 
@@ -40,6 +39,7 @@ def report(out: Path) -> dict[str, Any]:
     content = {
         "run": {"model": info.model, **info.protocol, "scorer": info.scorer, "seconds": info.seconds},
         "records": len(records),
+        "planned": info.planned,
         "truncated": _share("truncated" in record.flags for record in records),
         "rows": rows,
         "silent": [{"task": task, "reward": reward} for task, reward in silent],
@@ -49,42 +49,13 @@ def report(out: Path) -> dict[str, Any]:
     return content
 
 
-def compare(before: Path, after: Path) -> dict[str, Any]:
-    """Paired differences `after - before` over the items that both runs scored, per task and reward.
-
-    The draws of an item are averaged first. `gained` and `lost` list the items that crossed 0.5, upwards and downwards.
-    """
-    infos = [read_run(before), read_run(after)]
-    both = [read_records(before), read_records(after)]
-    for out, info, records in zip((before, after), infos, both, strict=True):
-        check_scorer(out, info, records)
-    if infos[0].scorer != infos[1].scorer:
-        raise InputError(
-            f"{before} and {after} were scored by different rewards; score one by the suite of the other first: "
-            f"mmrl eval score {after} {before}"
-        )
-    live, _ = applicable([*both[0], *both[1]])
-    tables = [table(records, live) for records in both]
-    rows = []
-    for task, reward in tables[0]:
-        row = _difference(tables[0][task, reward], tables[1].get((task, reward), []))
-        if row["n"]:
-            rows.append({"task": task, "reward": reward, **row})
-    if not rows:
-        raise InputError(f"{before} and {after} have no item in common that both could score")
-    return {
-        "before": {"model": infos[0].model, **infos[0].protocol},
-        "after": {"model": infos[1].model, **infos[1].protocol},
-        "unmatched": len({r.item_id for r in both[0]} ^ {r.item_id for r in both[1]}),
-        "rows": rows,
-    }
-
-
 def check_scorer(out: Path, info: RunInfo, records: Sequence[Record]) -> None:
     """Refuse records whose scores are of another suite than `run.json` says, which a killed rescoring may leave."""
     foreign = sum(record.scorer != info.scorer for record in records)
     if foreign:
-        raise InputError(f"{foreign} of {len(records)} records in {out} were scored by another suite; run mmrl eval score {out}")
+        raise InputError(
+            f"{foreign} of {len(records)} records in {out} were scored by another suite; run mmrl eval score {out}"
+        )
 
 
 def applicable(records: Iterable[Record]) -> tuple[set[tuple[str, str]], list[tuple[str, str]]]:
@@ -104,18 +75,21 @@ def table(records: Iterable[Record], live: set[tuple[str, str]]) -> dict[tuple[s
         kinds = {reward: kind for reward, kind in record.kinds.items() if (record.task, reward) in live}
         scores = {**{reward: record.scores[reward] for reward in kinds}, TOTAL: record.total}
         kinds[TOTAL] = next((k for k in ("failed", "abstained", "unparsed") if k in kinds.values()), "scored")
+        cluster = record.cluster
         for reward, score in scores.items():
-            cell = Cell(record.item_id, record.cluster, score, kinds[reward])
+            cell = Cell(record.item_id, cluster, score, kinds[reward])
             cells[record.task, reward].append(cell)
             cells[ALL, reward].append(cell)
-    return dict(sorted(cells.items(), key=lambda pair: (pair[0][0] != ALL, pair[0][0], pair[0][1] != TOTAL, pair[0][1])))
+    return dict(
+        sorted(cells.items(), key=lambda pair: (pair[0][0] != ALL, pair[0][0], pair[0][1] != TOTAL, pair[0][1]))
+    )
 
 
 def summary(cells: Sequence[Cell], max_unjudged: float) -> dict[str, Any]:
     """The mean score with its interval and the shares of what went wrong.
 
-    The mean is withheld when a share above `max_unjudged` has no verdict (a total counts as such when any of its rewards
-    has none): what is left would not stand for the whole.
+    The mean is withheld when a share above `max_unjudged` has no verdict (a total counts as such when any of its
+    rewards has none): what is left would not stand for the whole.
     """
     scored = [cell for cell in cells if cell.score is not None]
     estimate = mean_estimate([cell.score or 0.0 for cell in scored], [cell.cluster for cell in scored])
@@ -133,7 +107,7 @@ def markdown(content: Mapping[str, Any]) -> str:
     lines = [
         f"# {run['benchmark']} ({run['split']})",
         "",
-        f"Model `{run['model']}`, {run['decoding']}{', asked without the media' if run['blind'] else ''}; "
+        f"Model `{run['model']}`, {decoding(run)}{', asked without the media' if run['blind'] else ''}; "
         f"{content['records']} records, {content['truncated']:.1%} cut off by the token limit.",
         "",
         "| task | reward | mean | 95 % interval | n | unparsed | abstained | failed |",
@@ -144,10 +118,24 @@ def markdown(content: Mapping[str, Any]) -> str:
         f"| {row['unparsed']:.1%} | {row['abstained']:.1%} | {row['failed']:.1%} |"
         for row in content["rows"]
     ]
+    if warning := incomplete(content):
+        lines += ["", warning]
     if content["silent"]:
         pairs = ", ".join(f"{pair['reward']} on {pair['task']}" for pair in content["silent"])
         lines += ["", f"Without any verdict, and left out: {pairs}."]
     return "\n".join(lines) + "\n"
+
+
+def decoding(run: Mapping[str, Any]) -> str:
+    """How the answers of a run were drawn, in words."""
+    return f"sampled at temperature {run['temperature']:g}" if run["decoding"] == "sampled" else "greedy"
+
+
+def incomplete(content: Mapping[str, Any]) -> str:
+    """A warning that the run was stopped early, or nothing; the costliest prompts are answered first."""
+    if content["records"] >= content["planned"]:
+        return ""
+    return f"Incomplete: {content['records']} of {content['planned']} records, those of the longest prompts."
 
 
 def shown_mean(row: Mapping[str, Any]) -> str:
@@ -160,32 +148,6 @@ def shown_mean(row: Mapping[str, Any]) -> str:
 def interval(row: Mapping[str, Any]) -> str:
     """The interval of a row as text; a single cluster has none."""
     return "-" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
-
-
-def _difference(before: Sequence[Cell], after: Sequence[Cell]) -> dict[str, Any]:
-    old, new = _by_item(before), _by_item(after)
-    clusters = {cell.item: cell.cluster for cell in before}
-    items = sorted(old.keys() & new.keys())
-    estimate = paired_estimate([old[i] for i in items], [new[i] for i in items], [clusters[i] for i in items])
-    return {
-        "before": mean_estimate([old[i] for i in items]).mean,
-        "after": mean_estimate([new[i] for i in items]).mean,
-        "n": estimate.n,
-        "difference": estimate.mean,
-        "low": estimate.low,
-        "high": estimate.high,
-        "gained": [i for i in items if old[i] < 0.5 <= new[i]],
-        "lost": [i for i in items if new[i] < 0.5 <= old[i]],
-    }
-
-
-def _by_item(cells: Sequence[Cell]) -> dict[str, float]:
-    """The mean score of each item that has one."""
-    scores: dict[str, list[float]] = defaultdict(list)
-    for cell in cells:
-        if cell.score is not None:
-            scores[cell.item].append(cell.score)
-    return {item: sum(values) / len(values) for item, values in scores.items()}
 
 
 def _share(flags: Iterable[bool]) -> float:

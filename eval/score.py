@@ -4,39 +4,72 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from eval.records import Record, RunInfo, read_records, read_run, replace_records
-from rewards import MediaRef, Rollout, Suite
+from eval.records import RUN, TOTAL, Record, read_records, read_run, replace_records
+from mmrl.config import InputError
+from rewards import MediaRef, RewardSpec, Rollout, Suite
 from rewards.extract import answer_text
+
+
+def evaluation_suite(specs: Mapping[str, RewardSpec | Mapping[str, Any]]) -> Suite:
+    """The suite of training, but failures never stop it: answers are costly, and reports withhold what failed."""
+    if TOTAL in specs:
+        raise InputError(f"a reward cannot be called {TOTAL!r}: that is the weighted sum of all; choose another name")
+    return Suite(specs, max_failed=1.0)
+
+
+def suite_identity(suite: Suite) -> dict[str, Any]:
+    """What decides scores: the rewards with their options, and the version of the code behind them."""
+    rewards = {name: spec.model_dump(mode="json") for name, spec in suite.specs.items()}
+    return {"version": version("mmrl-stack"), "rewards": rewards}
+
+
+def rescore(out: Path, source: Path | None = None) -> list[Record]:
+    """Score the records in `out` again: by the suite in the YAML file `source`, by that of the run in the directory
+    `source`, else by their own."""
+    info, records = read_run(out), read_records(out)
+    if source is None or (source / RUN).is_file():
+        specs = read_run(source or out).suite["rewards"]
+    else:
+        specs = Suite.load(source).specs
+    suite = evaluation_suite(specs)
+    suite.check_tasks(record.task for record in records)
+    info = replace(info, suite=suite_identity(suite))
+    rescored = scored(records, suite, info.scorer)
+    replace_records(out, rescored, info)
+    return rescored
 
 
 def scored(records: Sequence[Record], suite: Suite, scorer: str) -> list[Record]:
     """`records` with the verdicts of `suite`, signed by `scorer`."""
-    verdicts = suite.score([rollout_of(record) for record in records])
+    vectors = suite.score([rollout_of(record) for record in records])
+    names = suite.tasks_scored(record.task for record in records)
     weights = dict(zip(suite.names, suite.weights, strict=True))
     signed = []
-    for record, by_name in zip(records, verdicts, strict=True):
-        scores = {name: verdict.score for name, verdict in by_name.items()}
+    for record, vector in zip(records, vectors, strict=True):
+        verdicts = {name: vector[name] for name in names[record.task]}
+        scores = {name: verdict.score for name, verdict in verdicts.items()}
         signed.append(
             replace(
                 record,
                 answer_text=answer_text(record.response),
                 scorer=scorer,
                 scores=scores,
-                kinds={name: verdict.kind for name, verdict in by_name.items()},
-                why={name: verdict.why for name, verdict in by_name.items() if verdict.why},
-                total=total(scores, weights),
+                kinds={name: verdict.kind for name, verdict in verdicts.items()},
+                why={name: verdict.why for name, verdict in verdicts.items() if verdict.why},
+                total=weighted_sum(scores, weights),
             )
         )
     return signed
 
 
-def total(scores: Mapping[str, float | None], weights: Mapping[str, float]) -> float | None:
-    """The sum of weight times score over the rewards that have one; None if none has.
+def weighted_sum(scores: Mapping[str, float | None], weights: Mapping[str, float]) -> float | None:
+    """The sum of weight times score over the rewards that have a score; None if none has.
 
-    >>> total({"accuracy": 1.0, "format": 0.5, "judge": None}, {"accuracy": 1.0, "format": 0.2, "judge": 1.0})
+    >>> weighted_sum({"accuracy": 1.0, "format": 0.5, "judge": None}, {"accuracy": 1.0, "format": 0.2, "judge": 1.0})
     1.1
     """
     present = [weights[name] * score for name, score in scores.items() if score is not None]
@@ -44,7 +77,7 @@ def total(scores: Mapping[str, float | None], weights: Mapping[str, float]) -> f
 
 
 def rollout_of(record: Record) -> Rollout:
-    """What the rewards saw, from the record of it."""
+    """What the rewards score, from the record of it."""
     return Rollout(
         completion=record.response,
         answer=record.gold,

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
-from trl.trainer.utils import is_peft_model
+from accelerate.utils import is_peft_model
 
 from mmrl.config import InputError
 

@@ -2,49 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import Dataset
+from datasets import Dataset
 
-from data_engine.schema import Sample
+from data_engine.schema import Sample, from_row, to_row
 from data_engine.shards import read_samples
 from mmrl.config import InputError
 
 
-class SampleDataset(Dataset[dict[str, Any]]):
+def training_set(directory: str | Path, split: str | None = None, limit: int | None = None) -> Dataset:
+    """The samples of `split` in a dataset directory built by `mmrl data build`, the first `limit` of them."""
+    return as_dataset(islice(read_samples(Path(directory), split=split), limit))
+
+
+def as_dataset(samples: Iterable[Sample]) -> Dataset:
     """Samples as rows `{"id", "prompt", "media", "answer", "task", "meta"}`; media stay on disk until they are encoded.
 
     The columns `image` and `images` are avoided on purpose: TRL would decode and copy them for every rollout.
     """
-
-    def __init__(self, samples: Iterable[Sample]) -> None:
-        self.samples = list(samples)
-        if not self.samples:
-            raise InputError("the training set is empty; check the split and the task names")
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        sample = self.samples[index]
-        return {
-            "id": sample.id,
-            "prompt": sample.prompt,
-            "media": sample.media,
-            "answer": sample.answer,
-            "task": sample.task,
-            "meta": dict(sample.meta),
-        }
-
-    @property
-    def tasks(self) -> list[str]:
-        """The tasks that occur, sorted."""
-        return sorted({sample.task for sample in self.samples})
+    rows = [to_row(sample) for sample in samples]
+    if not rows:
+        raise InputError("the training set is empty; check the split and the task names")
+    return Dataset.from_list(rows).with_transform(_decoded)
 
 
-def training_set(directory: str | Path, split: str | None = None, limit: int | None = None) -> SampleDataset:
-    """The samples of `split` in a dataset directory built by `mmrl data build`, the first `limit` of them."""
-    samples = list(read_samples(Path(directory), split=split))
-    return SampleDataset(samples[:limit])
+def tasks_of(dataset: Dataset) -> list[str]:
+    """The tasks that occur, sorted."""
+    return sorted(set(dataset.with_format(None)["task"]))
+
+
+def _decoded(batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    samples = [from_row(dict(zip(batch, values, strict=True))) for values in zip(*batch.values(), strict=True)]
+    return {
+        "id": [sample.id for sample in samples],
+        "prompt": [sample.prompt for sample in samples],
+        "media": [sample.media for sample in samples],
+        "answer": [sample.answer for sample in samples],
+        "task": [sample.task for sample in samples],
+        "meta": [dict(sample.meta) for sample in samples],
+    }

@@ -12,7 +12,7 @@ from trl import SFTConfig, SFTTrainer
 from eval.encode import Encoded, collate, encode, media_token_types
 from mmrl.answers import rendered
 from mmrl.checkpoints import WholeCheckpoints
-from mmrl.data import SampleDataset
+from datasets import Dataset
 from mmrl.vision import CoordinateSpace, VisionBudget
 
 IGNORED = -100
@@ -27,7 +27,7 @@ class MultimodalSFTTrainer(WholeCheckpoints, SFTTrainer):
         *,
         processing_class: Any,
         args: SFTConfig,
-        train_dataset: SampleDataset,
+        train_dataset: Dataset,
         budget: VisionBudget,
         space: CoordinateSpace = CoordinateSpace.resized,
         **kwargs: Any,
@@ -37,7 +37,7 @@ class MultimodalSFTTrainer(WholeCheckpoints, SFTTrainer):
         super().__init__(
             model=model,
             args=args,
-            train_dataset=train_dataset,  # pyright: ignore[reportArgumentType]
+            train_dataset=train_dataset,
             processing_class=processing_class,
             data_collator=AnswerCollator(processing_class, model.config, budget, space),
             **kwargs,

@@ -118,10 +118,12 @@ def _sft_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dat
 def _grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:
     from trl import GRPOConfig
 
+    from mmrl.data import tasks_of
     from mmrl.trainer import MultimodalGRPOTrainer
 
     suite = Suite(config.rewards)
-    for task, names in suite.tasks_scored(dataset.tasks).items():
+    suite.check_tasks(tasks_of(dataset))
+    for task, names in suite.tasks_scored(tasks_of(dataset)).items():
         logger.warning("task %s is scored by %s", task, ", ".join(names))
     args = _arguments(GRPOConfig, "grpo", config.grpo or {}, output_dir=str(out), seed=config.seed)
     return MultimodalGRPOTrainer(

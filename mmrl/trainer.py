@@ -26,7 +26,7 @@ from eval.sampling import RowSampler, vision_token_ids
 from mmrl.advantages import ADVANTAGES, dead_groups
 from mmrl.checkpoints import WholeCheckpoints
 from mmrl.config import InputError, nearest
-from mmrl.data import SampleDataset
+from datasets import Dataset
 from mmrl.rollouts import rollout_of, write_rollouts
 from mmrl.vision import CoordinateSpace, VisionBudget
 from rewards import Suite, Verdict
@@ -46,7 +46,7 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         processing_class: Any,
         rewards: Suite,
         args: GRPOConfig,
-        train_dataset: SampleDataset,
+        train_dataset: Dataset,
         budget: VisionBudget,
         space: CoordinateSpace = CoordinateSpace.resized,
         advantages: str = "gdpo",
@@ -77,7 +77,7 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
             model=model,
             reward_funcs=[_named(name) for name in rewards.names],
             args=args,
-            train_dataset=train_dataset,  # pyright: ignore[reportArgumentType]
+            train_dataset=train_dataset,
             processing_class=processing_class,
             **kwargs,
         )

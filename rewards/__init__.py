@@ -1,6 +1,17 @@
 """Rewards for vision-language rollouts: rules, models, and rewards made of rewards. Importing needs no torch."""
 
 from rewards.base import MediaRef, Reward, Rollout, Verdict, per_rollout
-from rewards.spec import REWARDS, RewardSpec, Suite, get
+from rewards.spec import REWARDS, RewardFailure, RewardSpec, Suite, get
 
-__all__ = ["REWARDS", "MediaRef", "Reward", "RewardSpec", "Rollout", "Suite", "Verdict", "get", "per_rollout"]
+__all__ = [
+    "REWARDS",
+    "MediaRef",
+    "Reward",
+    "RewardFailure",
+    "RewardSpec",
+    "Rollout",
+    "Suite",
+    "Verdict",
+    "get",
+    "per_rollout",
+]

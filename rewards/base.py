@@ -19,13 +19,24 @@ class MediaLike(Protocol):
     """What a reward may ask of a media item: `data_engine.schema.Media` has it, and so has `MediaRef`."""
 
     @property
-    def kind(self) -> str: ...  # "image" or "video"
+    def kind(self) -> str:
+        """`image` or `video`."""
+        ...
+
     @property
-    def path(self) -> str | None: ...
+    def path(self) -> str | None:
+        """Where the file is."""
+        ...
+
     @property
-    def width(self) -> int | None: ...  # pixels of the original, after EXIF rotation
+    def width(self) -> int | None:
+        """Pixels of the original, after EXIF rotation."""
+        ...
+
     @property
-    def height(self) -> int | None: ...
+    def height(self) -> int | None:
+        """Pixels of the original, after EXIF rotation."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +141,7 @@ def as_verdict(scored: Any) -> Verdict:
     ('failed', 'abstained', 1.0)
     """
     verdict = scored if isinstance(scored, Verdict) else None
-    value = verdict.score if verdict else scored
+    value: Any = verdict.score if verdict else scored
     if value is None:
         return verdict or Verdict(None)
     if isinstance(value, str | bytes):  # float() would read them

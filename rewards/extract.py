@@ -12,6 +12,8 @@ import re
 from collections.abc import Sequence
 from string import ascii_uppercase
 
+MAX_NAMING = 20_000  # characters of an answer in which option texts are looked for; in longer ones it takes too long
+
 _THINK = re.compile(r"</?think>")
 _ANSWER = re.compile(r"<answer>([^<]*+(?:<(?!/?answer>)[^<]*+)*+)</answer>")
 
@@ -21,7 +23,7 @@ def _braced(depth: int) -> str:
     return rf"[^{{}}]*+(?:\{{{_braced(depth - 1)}\}}[^{{}}]*+)*+" if depth else r"[^{}]*+"
 
 
-_BOXED = re.compile(rf"\\boxed\s*+\{{({_braced(8)})\}}")
+_BOXED = re.compile(rf"\\boxed\s*+\{{({_braced(5)})\}}")
 
 
 def answer_text(completion: str) -> str | None:
@@ -68,8 +70,8 @@ def boxed(text: str) -> str:
     return boxes[-1] if boxes else text
 
 
-_OPEN = r"""(?:\\(?:boxed|text|textbf|mathrm|mathbf)\{|[(\[{"'“‘`$*_\s])*+"""
-_CLOSE = r"""[)\]}"'”’`$*_\s.:,]*+"""
+_OPEN = r"""(?:\\(?:boxed|text|textbf|mathrm|mathbf)\{|[(\[{"'“‘`$_\s])*+"""
+_CLOSE = r"""[)\]}"'”’`$_\s.:,]*+"""
 _STARTS_WORD = r"(?<![^\W_].)(?<!\w['’-].)"  # these two follow a letter: is it alone, not part of x-A, A's or AB?
 _ENDS_WORD = r"(?![^\W_]|['’-]\w)"
 _REFUSALS = (
@@ -97,9 +99,10 @@ def choice_letter(text: str, letters: str = ascii_uppercase, options: Sequence[s
     'B'
     """
     patterns = _choice_patterns(letters)
-    if whole := patterns["whole"].fullmatch(text):
+    plain = text.replace("*", "")  # markdown
+    if whole := patterns["whole"].fullmatch(plain):
         return whole[1].upper()
-    untied = patterns["tie"].sub(lambda tie: tie[0] if len(set(patterns["letter"].findall(tie[0]))) == 1 else " ", text)
+    untied = patterns["tie"].sub(" ", plain)
     if stated := patterns["stated"].findall(untied):
         return stated[-1]
     if _refuses(text, options):
@@ -108,26 +111,32 @@ def choice_letter(text: str, letters: str = ascii_uppercase, options: Sequence[s
         return begun[1]
     if bracketed := patterns["bracketed"].findall(untied):
         return bracketed[-1]
-    alone = set(patterns["alone"].findall(text))
-    return alone.pop() if len(alone) == 1 else _named(text, letters, options)
+    alone = [letter for letter in letters if letter in plain and _alone(letter).search(plain)]
+    return alone[0] if len(alone) == 1 else _named(text, letters, options)
 
 
 @functools.lru_cache(maxsize=64)
 def _choice_patterns(letters: str) -> dict[str, re.Pattern[str]]:
-    letter = rf"[{letters}]{_STARTS_WORD}{_ENDS_WORD}"
-    item = rf"[(\[]?\*{{0,2}}{letter}\*{{0,2}}[)\]]?"
-    several = rf"(?<![(\[*,])(?<!,\s){item}(?:,\s?{item})"  # only at the head of a list, or a long one costs its square
-    said = r"(?:[Aa]nswer|ANSWER|[Oo]ption|OPTION|[Cc]hoice|CHOICE)[*_\s]*+(?:is|IS|:)[:*_\s]*+"
+    letter = rf"[{letters}]{_ENDS_WORD}{_STARTS_WORD}"
+    head = r"(?<!,.)(?<!,\s.)(?<!,[(\[].)(?<!,\s[(\[].)"  # from inside a list, a long one would cost its square
+    first, more = rf"([{letters}]){_ENDS_WORD}{_STARTS_WORD}{head}[)\]]?", rf"(?:,\s?[(\[]?{letter}[)\]]?)"
+    joined = r",?\s?(?:and|or|AND|OR|&|/)\s?(?:option )?[(\[]?"
+    said = r"(?:[Aa]nswer|ANSWER|[Oo]ption|OPTION|[Cc]hoice|CHOICE)[_\s]*+(?:is|IS|:)[:_\s]*+"
     patterns = {
-        "letter": letter,
         "whole": rf"{_OPEN}([{letters}{letters.lower()}]){_CLOSE}",
-        "tie": rf"{several}*+,?\s?(?:and|or|AND|OR|&|/)\s?(?:option )?{item}|{several}++[\s.]*+\Z",
+        "tie": rf"{first}(?:{more}{{0,25}}+{joined}(?!\1){letter}|{more}{{1,25}}+[\s.]*+\Z)",
         "stated": rf"{said}(?:(?:option|choice|letter)\s++)?+{_OPEN}([{letters}]){_ENDS_WORD}",
-        "begun": rf"""[*_\s"'“]*+([{letters}])[*_]*+(?:\.(?=[\s*_])|[):])[*_]*+\s*+\S""",
-        "bracketed": rf"[(\[{{]\s*+\*{{0,2}}([{letters}])\*{{0,2}}\s*+[)\]}}]",
-        "alone": rf"{letter}(?:(?<![AI])|(?!\s++[a-z]))",  # A before a lower-case word is the article, I the pronoun
+        "begun": rf"""[_\s"'“]*+([{letters}])_*+(?:\.(?=[\s_])|[):])_*+\s*+\S""",
+        "bracketed": rf"[(\[{{]\s*+([{letters}])\s*+[)\]}}]",
     }
     return {name: re.compile(pattern) for name, pattern in patterns.items()}
+
+
+@functools.lru_cache(maxsize=64)
+def _alone(letter: str) -> re.Pattern[str]:
+    """The letter on its own; before a lower-case word, except and and or, A is the article and I the pronoun."""
+    word = r"(?!\s++(?!(?:and|or)\b)[a-z])" if letter in "AI" else ""
+    return re.compile(f"{letter}{_ENDS_WORD}{_STARTS_WORD}{word}")
 
 
 def _refuses(text: str, options: Sequence[str]) -> bool:
@@ -136,21 +145,22 @@ def _refuses(text: str, options: Sequence[str]) -> bool:
     return any(phrase in said and phrase not in offered for phrase in _REFUSALS)
 
 
-_WORDS = re.compile(r"\d+(?:[.,]\d+)*+\w*+|\w++|[^\w\s]")
+_WORD_START = re.compile(r"(?<!\w)(?<!\d[.,])")  # 5 in 5.5 is no whole word
+_WORD_END = re.compile(r"(?!\w|[.,]\d)")
 
 
 def _named(text: str, letters: str, options: Sequence[str]) -> str | None:
     """The letter of the only option whose text occurs, as whole words; inside a longer option it does not count."""
-    folded = _folded(text)
-    phrases = [_folded(option).rstrip(".") for option in options]
-    if not any(phrase and phrase in folded for phrase in phrases):
+    if len(text) > MAX_NAMING:
         return None
-    words, phrases = _spaced(folded), [_spaced(phrase) for phrase in phrases]
+    text = _folded(text)
+    phrases = [_folded(option).rstrip(".") for option in options]
     named = set()
-    for phrase in sorted(filter(None, set(phrases)), key=len, reverse=True):
-        if phrase in words:
+    for phrase in sorted({phrase for phrase in phrases if phrase and phrase in text}, key=len, reverse=True):
+        rest = _without(text, phrase)
+        if rest != text:
             named.add(phrase)
-            words = words.replace(phrase, "\0")
+        text = rest
     found = [letter for letter, phrase in zip(letters, phrases, strict=False) if phrase in named]
     return found[0] if len(found) == 1 else None
 
@@ -159,13 +169,21 @@ def _folded(text: str) -> str:
     return " ".join(text.casefold().replace("_", " ").split())
 
 
-def _spaced(text: str) -> str:
-    """Every word and sign between blanks of its own, so that finding a phrase finds whole words."""
-    return "".join(f" {word} " for word in _WORDS.findall(text))
+def _without(text: str, phrase: str) -> str:
+    """`text` with a gap wherever `phrase` stands as whole words."""
+    pieces, position, start = [], 0, text.find(phrase)
+    while start >= 0:
+        end = start + len(phrase)
+        whole = _WORD_START.match(text, start) and _WORD_END.match(text, end)
+        if whole:
+            pieces.append(text[position:start])
+            position = end
+        start = text.find(phrase, end if whole else start + 1)
+    return "\0".join([*pieces, text[position:]])
 
 
 _SCIENTIFIC = re.compile(r"\s?(?:×|\*|x|\\times|\\cdot)\s?10\s?\^\s?\{?([-+]?\d++)\}?")
-_NUMERIC = re.compile(r"(?<![\w.,/^{])[-+]?+\.?+\d[\d.,:/^]*+(?:[eE][-+]?\d++)?+(?:\s?\\?%)?+")
+_NUMERIC = re.compile(r"[-+.\d](?<![\w.,/^{].)(?:(?<=\d)|\.?\d)[\d.,:/^]*+(?:[eE][-+]?\d++)?+(?:\s?\\?%)?+")
 _DECIMAL = re.compile(r"[-+]?+(?:\d++(?:\.\d++)?+|\.\d++)(?:[eE][-+]?\d++)?+")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})++(?:\.\d++)?+")
 
@@ -173,8 +191,8 @@ _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})++(?:\.\d++)?+")
 def number(text: str, *, thousands: bool = False, percent: bool = False) -> float | None:
     r"""The last number of a text (of its last box, if it has one); None if that is no plain decimal number.
 
-    `thousands` allows 1,200 for 1200, and `percent` allows 12% for 12; without them these are no numbers, like 1/2, 10^3,
-    12:30 and numbers beyond the range of floats.
+    `thousands` allows 1,200 for 1200, and `percent` allows 12% for 12; without them these are no numbers. Nor are 1/2,
+    10^3, 12:30 and what is beyond the range of floats.
 
     >>> number("3 cats and 2 dogs are 5"), number("-1.5e3 cm"), number("1,200", thousands=True), number("1/2")
     (5.0, -1500.0, 1200.0, None)

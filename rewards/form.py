@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import Field
 
 from rewards.base import Rollout, Verdict, per_rollout
-
-Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][\w-]*$")]
 
 _THINK_ANSWER = re.compile(r"\s*<think>(.*)</think>\s*<answer>(.*)</answer>\s*", re.DOTALL)
 
@@ -31,7 +29,9 @@ def think_format(rollout: Rollout) -> Verdict:
 
 
 @per_rollout
-def tag_format(rollout: Rollout, *, tags: tuple[Tag, ...] = ("think", "answer")) -> Verdict:
+def tag_format(
+    rollout: Rollout, *, tags: Annotated[tuple[str, ...], Field(min_length=1)] = ("think", "answer")
+) -> Verdict:
     """The share of `tags` of which the completion has exactly one pair with content, in this order and not nested.
 
     Text outside the pairs is free; `think_format` is the strict form.

@@ -1,19 +1,22 @@
-"""Boxes and time spans read from an answer text: JSON first, then tags or clock times, then plain brackets and words."""
+"""Boxes and time spans read from an answer text: JSON first, then tags or clock times, then brackets and words."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
 
 Box = tuple[float, float, float, float]
 Span = tuple[float, float]
+Region = TypeVar("Region", Box, Span)
 
 BOX_KEYS = ("bbox_2d", "bbox", "box_2d", "box", "coordinates")
 SPAN_KEYS = (("start", "end"), ("start_time", "end_time"))
-MAX_BLOCKS = 16  # fenced blocks tried as JSON: an answer has one, a flood of them would only cost time
+MAX_REGIONS = 1000  # an answer names a few; more, or much broken JSON, would only cost time
+MAX_BROKEN = 3
 
 _NUMBER = r"[-+]?+(?:\d++(?:\.\d*+)?+|\.\d++)(?:[eE][-+]?\d++)?+"
 _COMMA = r"(?:\s*+,\s*+|\s++)"
@@ -34,23 +37,22 @@ def boxes(text: str) -> list[Box]:
     ([(1.0, 2.0, 30.0, 40.0)], [])
     """
     text = text.replace("−", "-")
-    for value in _json_values(text):
-        if found := _json_boxes(value):
-            return found
+    if found := _json_regions(text, _boxes_of):
+        return found
     for pattern in (_TAGGED_BOX, _BRACKETED_BOX):
-        if found := [box for match in pattern.findall(text) if (box := _as_box([float(side) for side in match]))]:
+        matches = islice(pattern.finditer(text), MAX_REGIONS)
+        if found := [box for match in matches if (box := _as_box([float(side) for side in match.groups()]))]:
             return found
     return []
 
 
-_UNIT = r"\s?(?:s|secs?|seconds?)?"
+_UNIT = r"(?:\s?s(?:ec(?:ond)?s?)?)?+"
 _TIME = r"(\d++(?:\.\d++)?+)"
+_FIRST_TIME = r"(\d(?<![\w.:]\d)\d*+(?:\.\d++)?+)"  # a digit first and then the look behind it: faster to search
 _BRACKETED_SPAN = re.compile(rf"[\[(]\s*+({_NUMBER}){_UNIT}\s*+,\s*+({_NUMBER}){_UNIT}\s*+[\])]")
-_CLOCK = re.compile(r"(?<![\d:.])(?:(\d{1,3}):)?+(\d{1,3}):([0-5]\d(?:\.\d++)?+)(?![\d:])")
-_RANGE = re.compile(
-    rf"between\s{_TIME}{_UNIT}\sand\s{_TIME}(?![\d:])"
-    rf"|(?<![\w.:]){_TIME}{_UNIT}\s?(?:to|until|till|-|–|—)\s?{_TIME}(?![\d:])"
-)
+_CLOCK = re.compile(r"\d(?<![\d:.]\d)\d{0,2}(?::[0-5]\d){1,2}(?:\.\d++)?+(?![\d:])")
+_RANGE = re.compile(rf"{_FIRST_TIME}{_UNIT}\s?(?:to|until|till|[-–—])\s?{_TIME}(?![\d:])")
+_BETWEEN = re.compile(rf"between\s{_TIME}{_UNIT}\sand\s{_TIME}(?![\d:])")
 _AT = rf"[a-z_]{{0,5}}(?:\stime)?\W{{0,3}}(?:(?:at|is|about|around)\s)*+{_TIME}(?![\d:])"
 _START = re.compile(rf"(?:start|begin){_AT}")
 _END = re.compile(rf"(?:end|finish|stop){_AT}")
@@ -68,42 +70,68 @@ def spans(text: str) -> list[Span]:
     ([(2.0, 4.5)], [])
     """
     text = text.replace("−", "-").lower()
-    found = _json_spans(text) or _bracketed_spans(text) or _clock_spans(text) or _worded_spans(text)
+    found = (
+        _json_regions(text, _spans_of)
+        or _pattern_spans(_BRACKETED_SPAN, text)
+        or _clock_spans(text)
+        or _pattern_spans(_BETWEEN, text)
+        or _pattern_spans(_RANGE, text)
+        or _start_end_spans(text)
+    )
     return [(min(span), max(span)) for span in found]
 
 
+def _json_regions(text: str, read: Callable[[Any], Iterator[Region]]) -> list[Region]:
+    """What `read` finds in the JSON of fenced blocks; if it finds nothing there, in that of the whole text."""
+    for sources in (text.split("```")[1::2][:MAX_REGIONS], [text]):
+        values = islice((value for source in sources for value in _json_values(source)), MAX_REGIONS)
+        if found := list(islice((region for value in values for region in read(value)), MAX_REGIONS)):
+            return found
+    return []
+
+
 def _json_values(text: str) -> Iterator[Any]:
-    """What can be read as JSON in fenced blocks, then from the first bracket or brace on; numbers are floats."""
-    for source in (*text.split("```")[1::2][:MAX_BLOCKS], text):
-        for start in sorted({source.find("["), source.find("{")} - {-1}):
-            try:
-                value, _ = _DECODER.raw_decode(source, start)
-            except (ValueError, RecursionError):  # not JSON, or nested beyond reason
-                continue
+    """The JSON lists and objects in a text, with every number a float."""
+    position, broken = 0, 0
+    while broken < MAX_BROKEN and (opening := _OPENING.search(text, position)):
+        try:
+            value, position = _DECODER.raw_decode(text, opening.start())
+        except (ValueError, RecursionError):  # not JSON, or nested beyond reason
+            position, broken = opening.end(), broken + 1
+        else:
             yield value
 
 
+_OPENING = re.compile(r"[\[{]")
 _DECODER = json.JSONDecoder(parse_int=float)
+
+
+def _boxes_of(value: Any) -> Iterator[Box]:
+    nodes = [value]
+    while nodes:
+        node = nodes.pop()
+        if box := _as_box(node):
+            yield box
+        elif isinstance(node, dict) and (key := next((key for key in BOX_KEYS if key in node), None)):
+            nodes.append(node[key])
+        else:
+            nodes.extend(_inner(node))
+
+
+def _spans_of(value: Any) -> Iterator[Span]:
+    nodes = [value]
+    while nodes:
+        node = nodes.pop()
+        for start, end in SPAN_KEYS:
+            if isinstance(node, dict) and start in node and end in node:
+                yield from _span(_seconds(node[start]), _seconds(node[end]))
+        nodes.extend(_inner(node))
 
 
 def _inner(node: Any) -> Iterator[Any]:
     """The lists and objects directly inside a JSON value, last first."""
-    values = node.values() if isinstance(node, dict) else node
+    values = list(node.values()) if isinstance(node, dict) else node if isinstance(node, list) else []
     return (value for value in reversed(values) if isinstance(value, list | dict))
-
-
-def _json_boxes(value: Any) -> list[Box]:
-    found: list[Box] = []
-    stack = [value]
-    while stack:
-        node = stack.pop()
-        if box := _as_box(node):
-            found.append(box)
-        elif isinstance(node, dict) and (key := next((key for key in BOX_KEYS if key in node), None)):
-            stack.append(node[key])
-        elif isinstance(node, list | dict):
-            stack.extend(_inner(node))
-    return found
 
 
 def _as_box(node: Any) -> Box | None:
@@ -117,55 +145,38 @@ def _as_box(node: Any) -> Box | None:
     return (node[0], node[1], node[2], node[3])
 
 
-def _json_spans(text: str) -> list[Span]:
-    for value in _json_values(text):
-        found: list[Span] = []
-        stack = [value]
-        while stack:
-            node = stack.pop()
-            if not isinstance(node, list | dict):
-                continue
-            for start, end in SPAN_KEYS:
-                if isinstance(node, dict) and start in node and end in node:
-                    found += _span(_seconds(node[start]), _seconds(node[end]))
-            stack.extend(_inner(node))
-        if found:
-            return found
-    return []
-
-
 def _seconds(value: Any) -> float | None:
     """A JSON value as seconds: a number, "12.5", "12.5 s" or "1:12.5"."""
     if isinstance(value, str):
-        clock = _CLOCK.fullmatch(value.strip())
+        if _CLOCK.fullmatch(value.strip()):
+            return _clock_seconds(value)
         plain = re.fullmatch(rf"{_TIME}{_UNIT}", value.strip())
-        return _clock_seconds(clock.groups("0")) if clock else float(plain[1]) if plain else None
+        return float(plain[1]) if plain else None
     return value if isinstance(value, float) else None
 
 
-def _bracketed_spans(text: str) -> list[Span]:
-    return [span for start, end in _BRACKETED_SPAN.findall(text) for span in _span(float(start), float(end))]
-
-
 def _clock_spans(text: str) -> list[Span]:
-    times = [_clock_seconds(groups) for groups in _CLOCK.findall(text)]
+    times = [_clock_seconds(match.group()) for match in islice(_CLOCK.finditer(text), 2 * MAX_REGIONS)]
     return list(zip(times[::2], times[1::2], strict=False))
 
 
-def _clock_seconds(groups: Sequence[str]) -> float:
-    hours, minutes, seconds = groups
-    return float(hours or 0) * 3600 + float(minutes) * 60 + float(seconds)
+def _clock_seconds(clock: str) -> float:
+    return sum(float(part) * 60**place for place, part in enumerate(reversed(clock.split(":"))))
 
 
-def _worded_spans(text: str) -> list[Span]:
-    ranges = [span for a, b, c, d in _RANGE.findall(text) for span in _span(float(a or c), float(b or d))]
-    return ranges or _start_end_spans(text)
+def _pattern_spans(pattern: re.Pattern[str], text: str) -> list[Span]:
+    matches = islice(pattern.finditer(text), MAX_REGIONS)
+    return [span for match in matches for span in _span(float(match[1]), float(match[2]))]
 
 
 def _start_end_spans(text: str) -> list[Span]:
     found: list[Span] = []
     position = 0
-    while (start := _START.search(text, position)) and (end := _END.search(text, start.end())):
+    while (
+        len(found) < MAX_REGIONS
+        and (start := _START.search(text, position))
+        and (end := _END.search(text, start.end()))
+    ):
         found += _span(float(start[1]), float(end[1]))
         position = end.end()
     return found

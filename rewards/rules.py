@@ -25,8 +25,9 @@ def choice_match(rollout: Rollout) -> Verdict:
     >>> choice_match([Rollout("<answer>(B)</answer>", {"choice": "B", "options": ["cat", "dog"]})])[0].score
     1.0
     """
-    options = _options(rollout.answer)
-    letters = ascii_uppercase[: len(options)] if options else ascii_uppercase
+    options = rollout.answer.get("options") if isinstance(rollout.answer, Mapping) else None
+    options = [str(option) for option in options] if isinstance(options, list | tuple) else []
+    letters = ascii_uppercase[: len(options)] or ascii_uppercase
     right = gold(rollout, "choice")
     if not isinstance(right, str) or len(right) != 1 or right not in letters:
         return abstain(f"gold choice {right!r} is not one of the letters {letters}")
@@ -105,11 +106,6 @@ def _compared(said: str, right: str, same: bool) -> Verdict:
     return Verdict(1.0, f"said {said}") if same else Verdict(0.0, f"said {said}, gold {right}")
 
 
-def _options(answer: Any) -> list[str]:
-    options = answer.get("options") if isinstance(answer, Mapping) else None
-    return [str(option) for option in options or ()]
-
-
 def _yes(said: bool) -> str:
     return "yes" if said else "no"
 
@@ -117,9 +113,12 @@ def _yes(said: bool) -> str:
 def _gold_number(value: Any) -> float | None:
     if isinstance(value, str):
         return extract.number(value, thousands=True, percent=True)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an integer beyond the range of floats
+        return None
 
 
 def _plain(text: str) -> str:

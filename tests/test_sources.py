@@ -10,15 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from data_engine.ops.base import Quarantined
-from data_engine.schema import Sample
+from data_engine.ops.check import validate
+from data_engine.schema import ANSWER_KEYS, Sample, with_id
 from data_engine.sources.coco import coco
 from data_engine.sources.easy_vqa import COLOURS, SHAPES, easy_vqa
 from data_engine.sources.folders import image_folder
-from data_engine.sources.rows import Rows
+from data_engine.sources.rows import COLUMNS, Row, Rows, samples_of
 from data_engine.sources.tables import jsonl, parquet, saved_dataset, video_questions
 from mmrl.config import InputError
 
@@ -71,7 +74,7 @@ def test_markers_place_the_media(photos: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "given", "answer"),
+    ("task", "row", "answer"),
     [
         ("choice", {"answer": 1, "options": ["cat", "dog"]}, {"choice": "B", "options": ["cat", "dog"]}),
         ("choice", {"answer": "cat", "options": ["cat", "dog"]}, {"choice": "A", "options": ["cat", "dog"]}),
@@ -89,8 +92,8 @@ def test_markers_place_the_media(photos: Path) -> None:
         ("math", {"answer": {"math": "1/2"}}, {"math": "1/2"}),
     ],
 )
-def test_short_answers_are_brought_into_the_schema(tmp_path: Path, task: str, given: dict, answer: dict) -> None:
-    assert only_sample(read_rows(tmp_path, [{"question": "?", "task": task, **given}])).answer == answer
+def test_short_answers_are_brought_into_the_schema(tmp_path: Path, task: str, row: dict, answer: dict) -> None:
+    assert only_sample(read_rows(tmp_path, [{"question": "?", "task": task, **row}])).answer == answer
 
 
 def test_columns_are_renamed_and_options_listed(tmp_path: Path) -> None:
@@ -136,18 +139,34 @@ def test_a_bad_row_is_quarantined_with_its_place_and_the_next_is_read(photos: Pa
         "unreadable": {"question": "?", "image": "torn.jpg", "boxes": [0, 0, 1, 1], "task": "grounding"},
     }
     form = {"space": "unit"}
-    items = read_rows(photos, [*bad.values(), '{"question": "?", "answer": NaN}', "", good], **form)
-    assert reasons(items) == [*bad, "bad_json", "yesno"]
-    assert all(f"rows.jsonl:{number}: " in item.why for number, item in enumerate(items[:13], start=1))
+    items: list[Any] = read_rows(
+        photos, [*bad.values(), '{"question": "?", "answer": NaN}', "[" * 900 + "]" * 900, "", good], **form
+    )
+    assert reasons(items) == [*bad, "bad_json", "bad_json", "yesno"]
+    assert all(f"rows.jsonl:{number}: " in item.why for number, item in enumerate(items[:14], start=1))
     assert "did you mean yesno" in items[3].why
     assert "nowhere.jpg" in items[7].why
     assert "marks ['image'] but the sample has media ['image', 'image']" in items[10].why
 
 
-def test_a_prompt_of_messages_must_place_the_row_s_media(photos: Path) -> None:
-    prompt = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
-    row = {"prompt": prompt, "image": "china.jpg", "task": "yesno", "answer": "no"}
-    assert reasons(read_rows(photos, [row])) == ["marker_mismatch"]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5) | st.just("a.png"),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["kind", "path", "x"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(row=st.dictionaries(st.sampled_from(COLUMNS), JSON), task=st.sampled_from(sorted(ANSWER_KEYS)))
+@settings(max_examples=300, deadline=None)
+def test_no_row_stops_the_run(row: dict[str, Any], task: str) -> None:
+    row = {"question": "?", **row}
+    for space in ("pixel", "unit"):
+        form = Rows.model_validate({"task": task, "space": space, "list_options": True})
+        (item,) = samples_of([Row("rows.jsonl:1", row)], form, Path(__file__).parent, "jsonl")
+        if isinstance(item, Sample) and isinstance(checked := validate(item), Sample):
+            assert with_id(checked).id
 
 
 def test_a_missing_table_is_found_when_the_source_is_called(tmp_path: Path) -> None:
@@ -281,6 +300,13 @@ def test_coco_boxes_on_stored_pixels_follow_the_exif_rotation(photos: Path, orie
     assert sample.answer["boxes"] == [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]]
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"images": [], "annotations": [3], "categories": []}'])
+def test_a_file_that_is_no_coco_file_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "other.json").write_text(text)
+    with pytest.raises(InputError, match=r"other.json is not"):
+        list(coco(annotations="other.json", images=".", root=tmp_path))
+
+
 def test_coco_names_the_nearest_category(photos: Path) -> None:
     with pytest.raises(InputError, match="did you mean tree"):
         list(coco(annotations=write_coco(photos, []), images=".", root=photos, categories=["trea"]))
@@ -299,3 +325,9 @@ def test_video_questions_carry_spans_and_cuts(tmp_path: Path) -> None:
     assert reasons(items) == ["temporal", "number", "no_video"]
     assert isinstance(items[1], Sample)
     assert (items[1].media[0].start, items[1].media[0].end) == (1.0, 2.0)
+
+
+def test_spans_are_seconds_of_the_part_that_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"probed later")
+    row = {"question": "When?", "video": "a.mp4", "spans": [[3, 4.5]], "start": 2, "end": 5}
+    assert only_sample(read_rows(tmp_path, [row])).answer == {"spans": [[1.0, 2.5]]}

@@ -3,7 +3,7 @@
 An operator is a plain function under one of three decorators, its options as keywords:
 
 - `@drops`: `(sample, **options) -> str | None`, the reason to leave the sample out, or None to keep it;
-- `@each`: `(sample, **options) -> Sample | Dropped | Quarantined`;
+- `@each`: `(sample, **options) -> Sample | Dropped | Quarantined`; a changed sample gets a new id;
 - `@stream`: `(samples, **options) -> Iterator[Sample | Dropped | Quarantined]`, for what must see many samples.
 
 The first two may run in any process; a stream runs in the main one, in order. An operator with a `seed` option gets
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import pickle
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -90,9 +90,8 @@ def quarantine(sample: Sample, reason: str, why: str) -> Quarantined:
 
 def describe(sample: Sample) -> str:
     """The sample's place in its source, or what else tells a reader which one it is."""
-    texts = [part["text"] for message in sample.prompt for part in _parts(message) if part.get("type") == "text"]
-    name = sample.meta.get("where") or sample.id or sample.source
-    return f"{name} ({sample.task}: {' '.join(texts)[:60]!r})"
+    name = sample.meta.get("where") or sample.id or f"{sample.prompt!r:.200}"
+    return f"{sample.source} sample {name}"
 
 
 class Spool:
@@ -124,11 +123,6 @@ class Spool:
         for index in order:
             self._file.seek(self._places[index])
             yield pickle.load(self._file)
-
-
-def _parts(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    content = message["content"]
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def _marked(function: FunctionT, kind: Kind) -> FunctionT:

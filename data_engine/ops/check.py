@@ -9,17 +9,19 @@ from pydantic import PositiveInt
 
 from data_engine.media import MediaError, probe
 from data_engine.ops.base import Quarantined, drops, each, quarantine
-from data_engine.schema import Media, MediaKind, Sample, with_id
+from data_engine.rules import validate_sample
+from data_engine.schema import Media, MediaKind, Sample
 
 
 @each
 def validate(sample: Sample) -> Sample | Quarantined:
-    """The sample with its media decoded, hashed and measured, under its content hash; broken ones are quarantined."""
+    """The sample with its media decoded, hashed and measured; one that breaks a rule of its task is quarantined."""
     try:
         probed = replace(sample, media=tuple(map(_probed, sample.media)))
     except MediaError as error:
         return quarantine(sample, error.reason, str(error))
-    return with_id(probed)
+    fault = validate_sample(probed)
+    return replace(quarantine(probed, fault.reason, ""), why=fault.message) if fault else probed  # it names the sample
 
 
 @drops

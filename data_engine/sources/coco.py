@@ -50,20 +50,20 @@ def coco(
 
     def samples() -> Items:
         data = _read(file)
-        names = {entry["id"]: str(entry["name"]) for entry in data["categories"]}
+        names = {repr(entry.get("id")): str(entry.get("name")) for entry in data["categories"]}  # any JSON is an id
         wanted = categories or sorted(set(names.values()))
         if unknown := [name for name in wanted if name not in names.values()]:
             raise InputError(f"{file} has no category {unknown[0]!r}; {nearest(unknown[0], set(names.values()))}")
         by_image = defaultdict(list)
         for annotation in data["annotations"]:
-            by_image[annotation.get("image_id")].append(annotation)
+            by_image[repr(annotation.get("image_id"))].append(annotation)
         for entry in data["images"]:
             where = f"{annotations}: image {entry.get('id')}"
-            found = by_image.pop(entry.get("id"), [])
+            found = by_image.pop(repr(entry.get("id")), [])
             try:
                 media = Media("image", path=str(resolve(str(entry.get("file_name")), folder)))
                 objects = [_object(one, names) for one in found if not one.get("iscrowd")]
-                crowds = {names.get(one.get("category_id")) for one in found if one.get("iscrowd")}
+                crowds = {names.get(repr(one.get("category_id"))) for one in found if one.get("iscrowd")}
                 boxes = _shown(media, entry, [box for _, box in objects], space, exif)
             except (RowError, MediaError) as error:
                 yield quarantined(error, "coco", where, entry)
@@ -101,18 +101,19 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         with file.open(encoding="utf-8") as text:
             data = json.load(text, object_hook=lambda entry: {k: v for k, v in entry.items() if k != "segmentation"})
-        missing = [key for key in ("images", "annotations", "categories") if not isinstance(data.get(key), list)]
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{file} is not COCO instances JSON: {error}") from None
-    if missing:
-        raise InputError(f"{file} is not COCO instances JSON: no list under {', '.join(missing)}")
+    except ValueError as error:
+        raise InputError(f"{file} is not JSON: {error}") from None
+    for key in ("images", "annotations", "categories"):
+        entries = data.get(key) if isinstance(data, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise InputError(f"{file} is not COCO instances JSON: it needs a list of objects under {key}")
     return data
 
 
-def _object(annotation: dict[str, Any], names: dict[Any, str]) -> tuple[str, Box]:
+def _object(annotation: dict[str, Any], names: dict[str, str]) -> tuple[str, Box]:
     """(label, xyxy box) of an annotation."""
     which = f"annotation {annotation.get('id')}"
-    label = names.get(annotation.get("category_id"))
+    label = names.get(repr(annotation.get("category_id")))
     if label is None:
         raise RowError("unknown_category", f"{which}: category_id {annotation.get('category_id')!r} is not defined")
     try:
@@ -125,7 +126,7 @@ def _object(annotation: dict[str, Any], names: dict[Any, str]) -> tuple[str, Box
 def _shown(media: Media, entry: dict[str, Any], boxes: list[Box], space: str, exif: str) -> list[Box]:
     """The boxes in pixels of the image as it is shown, after EXIF rotation."""
     shown, orientation = shown_size(media), _orientation(media)
-    stored = shown[::-1] if orientation >= 5 else shown
+    stored = (shown[1], shown[0]) if orientation >= 5 else shown
     drawn_on = shown if exif == "applied" else stored
     declared = (entry.get("width", drawn_on[0]), entry.get("height", drawn_on[1]))
     if declared != drawn_on:

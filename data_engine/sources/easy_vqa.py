@@ -17,12 +17,10 @@ from mmrl.config import InputError
 SHAPES = ("circle", "rectangle", "triangle")
 COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 
-Split = Literal["train", "test"]
-
 
 def easy_vqa(
     *,
-    split: Split | Literal["all"] = "all",
+    split: Literal["train", "test", "all"] = "all",
     seed: int = 0,
     open_questions: Literal["choice", "text"] = "choice",
     options: Annotated[int, Field(ge=2, le=len(COLOURS))] = 4,
@@ -32,7 +30,7 @@ def easy_vqa(
     if spec is None or spec.origin is None:
         raise InputError("source easy_vqa reads the package easy-vqa: pip install easy-vqa==1.0")
     data = Path(spec.origin).parent / "data"
-    splits: tuple[Split, ...] = ("train", "test") if split == "all" else (split,)
+    splits = ("train", "test") if split == "all" else (split,)
 
     def samples() -> Iterator[Sample]:
         for name in splits:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -11,7 +12,7 @@ from pydantic import Field
 
 from data_engine.draw import letter, with_options
 from data_engine.media import MediaError, resolve
-from data_engine.schema import ANSWER_KEYS, Media, MediaKind, Sample, media_parts, user_prompt
+from data_engine.schema import ANSWER_KEYS, Media, MediaKind, Sample, user_prompt
 from data_engine.sources.base import Items, RowError, quarantined, shown_size
 from mmrl.config import Config, nearest
 from mmrl.vision import CoordinateSpace, to_pixels
@@ -20,8 +21,8 @@ RowColumn = Literal["question", "prompt", "task", "answer", "meta"]
 MediaColumn = Literal["image", "images", "video", "videos", "media", "start", "end", "seen_size"]
 AnswerColumn = Literal["options", "boxes", "labels", "points", "spans", "unit", "candidates", "preferred", "questions"]
 Column = RowColumn | MediaColumn | AnswerColumn
-ANSWER_COLUMNS: tuple[str, ...] = get_args(AnswerColumn)
-COLUMNS: tuple[str, ...] = (*get_args(RowColumn), *get_args(MediaColumn), *ANSWER_COLUMNS)
+ANSWER_COLUMNS: tuple[AnswerColumn, ...] = get_args(AnswerColumn)
+COLUMNS: tuple[Column, ...] = (*get_args(RowColumn), *get_args(MediaColumn), *ANSWER_COLUMNS)
 Coordinates = Literal["xyxy", "xywh"]
 
 
@@ -72,8 +73,10 @@ def pixels(coords: list[list[float]], space: str, size: tuple[int, int], seen_si
     """Boxes or points of a source as pixels of the image, to a ten-thousandth."""
     if space == "resized" and not seen_size:
         raise RowError("no_seen_size", "space resized needs seen_size, the [width, height] the coordinates refer to")
-    converted = to_pixels(coords, space, size, seen_size or ())
-    return converted.round(4).tolist() if coords else []
+    try:
+        return to_pixels(coords, space, size, seen_size or ()).round(4).tolist()
+    except (ValueError, TypeError) as error:
+        raise RowError("bad_coordinates", str(error)) from None
 
 
 def _sample(values: Any, form: Rows, media_root: Path, source: str, where: str) -> Sample:
@@ -85,15 +88,9 @@ def _sample(values: Any, form: Rows, media_root: Path, source: str, where: str) 
     media = tuple(_media(row, media_root))
     answer = _answer(task, row)
     _into_pixels(answer, form, media, row.get("seen_size"))
-    return Sample(
-        id="",
-        source=source,
-        task=task,
-        prompt=_prompt(row, form, media, answer),
-        answer=answer,
-        media=media,
-        meta={**_meta(row.get("meta", {})), "where": where},
-    )
+    _into_cut(answer, media)
+    prompt, meta = _prompt(row, form, media, answer), {**_meta(row.get("meta", {})), "where": where}
+    return Sample("", source, task, prompt, answer, media, meta)
 
 
 def _task(task: Any, row: Mapping[str, Any]) -> str:
@@ -101,46 +98,43 @@ def _task(task: Any, row: Mapping[str, Any]) -> str:
         return "temporal"
     if task is None:
         raise RowError("no_task", f"the row names no task; give it one of {', '.join(ANSWER_KEYS)}, or set rows.task")
-    if task not in ANSWER_KEYS:
+    if not isinstance(task, str) or task not in ANSWER_KEYS:
         raise RowError("unknown_task", f"unknown task {task!r}; {nearest(str(task), ANSWER_KEYS)}")
     return task
 
 
 def _media(row: Mapping[str, Any], root: Path) -> Iterator[Media]:
     """The images, then the videos, of a row; or its `media`, which says their order itself."""
-    entries: list[tuple[MediaKind, Any]] = []
-    for kind in ("image", "video"):
-        entries += [(kind, entry) for name in (kind, f"{kind}s") for entry in _listed(row.get(name, []))]
+    kinds: tuple[MediaKind, ...] = ("image", "video")
+    entries: list[tuple[MediaKind, Any]] = [
+        (kind, entry) for kind in kinds for name in (kind, f"{kind}s") for entry in _listed(row.get(name, []))
+    ]
     for entry in _listed(row.get("media", [])):
         if not isinstance(entry, Mapping) or entry.get("kind") not in ("image", "video"):
             raise RowError("bad_media", f"an entry of media needs kind: image or video, got {entry!r:.80}")
         entries.append((entry["kind"], entry))
     for kind, entry in entries:
-        fields = entry if isinstance(entry, Mapping) else {"bytes" if isinstance(entry, bytes) else "path": entry}
-        start, end = (
-            _second(fields.get(name, row.get(name))) if kind == "video" else None for name in ("start", "end")
-        )
-        if isinstance(fields.get("bytes"), bytes):
-            yield Media(kind, bytes=fields["bytes"], start=start, end=end)
-        elif isinstance(fields.get("path"), str):
-            yield Media(kind, path=str(resolve(fields["path"], root)), start=start, end=end)
-        else:
-            raise RowError(
-                "bad_media", f"expected the path of a file or an object with path or bytes, got {entry!r:.80}"
-            )
+        media = _one_media(kind, entry, root)
+        if kind == "video":
+            fields = {**row, **entry} if isinstance(entry, Mapping) else row
+            media = replace(media, start=_second(fields.get("start")), end=_second(fields.get("end")))
+        yield media
+
+
+def _one_media(kind: MediaKind, entry: Any, root: Path) -> Media:
+    """A media item given as a path, as bytes, or as an object with one of the two."""
+    path, content = (entry.get("path"), entry.get("bytes")) if isinstance(entry, Mapping) else (entry, entry)
+    if isinstance(content, bytes):
+        return Media(kind, bytes=content)
+    if isinstance(path, str):
+        return Media(kind, path=str(resolve(path, root)))
+    raise RowError("bad_media", f"expected the path of a file, or an object with path or bytes, got {entry!r:.80}")
 
 
 def _prompt(row: Mapping[str, Any], form: Rows, media: tuple[Media, ...], answer: Mapping[str, Any]) -> Any:
     kinds: list[MediaKind] = [item.kind for item in media]
-    if isinstance(prompt := row.get("prompt"), list):
-        try:
-            marked = media_parts(prompt)
-        except (KeyError, TypeError, AttributeError):
-            rule = "a prompt is a list of messages with role and content"
-            raise RowError("bad_prompt", f"{rule}, got {prompt!r:.80}") from None
-        if marked != kinds:
-            raise RowError("marker_mismatch", f"the prompt has media parts {marked} but the row has media {kinds}")
-        return prompt
+    if isinstance(row.get("prompt"), list):
+        return row["prompt"]
     text = row.get("question", row.get("prompt"))
     if not isinstance(text, str) or not text.strip():
         raise RowError("no_question", f"the row needs a question (a text), got {text!r:.80}")
@@ -160,6 +154,8 @@ def _answer(task: str, row: Mapping[str, Any]) -> dict[str, Any]:
     if answer.get(key) is None:
         raise RowError("no_answer", f"task {task} needs the answer keys {', '.join(ANSWER_KEYS[task])}")
     answer = {name: value for name, value in answer.items() if value is not None}
+    if not isinstance(answer.get("options", []), list):
+        raise RowError("bad_answer", f"options are a list of texts, got {answer['options']!r:.80}")
     if key == "choice":
         return {**answer, "choice": _choice(answer[key], answer.get("options") or [])}
     for name in answer.keys() & SHAPES.keys():
@@ -187,6 +183,13 @@ def _meta(meta: Any) -> Mapping[str, Any]:
     return meta
 
 
+def _into_cut(answer: dict[str, Any], media: tuple[Media, ...]) -> None:
+    """Turn spans, which tables write in seconds of the file, into seconds of the part that is shown, in place."""
+    start = next((item.start for item in media if item.kind == "video"), None)
+    if start and "spans" in answer:
+        answer["spans"] = [[second - start for second in span] for span in answer["spans"]]
+
+
 def _choice(value: Any, options: list[Any]) -> str:
     """The letter of a choice given as a letter, as the text of an option, or as a number from 0."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(options):
@@ -208,7 +211,7 @@ def _yesno(value: Any) -> bool:
 def _number(value: Any) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise RowError("bad_answer", f"{value!r:.80} is not a number") from None
 
 

@@ -15,6 +15,7 @@ from data_engine.sources.rows import PLAIN_ROWS, Row, Rows, samples_of
 from mmrl.config import InputError, nearest
 
 BATCH_ROWS = 64  # rows of a parquet file in memory at once: they may hold whole images
+MAX_DEPTH = 32  # of nested JSON: whoever handles it later may recurse
 
 
 def jsonl(*, path: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
@@ -28,6 +29,8 @@ def video_questions(*, questions: str, videos: str, root: Path, rows: Rows = PLA
 
     A row names its `video`; one with `spans` ([[start, end]] in seconds of the file) is a temporal task.
     """
+    if rows.media_root:
+        raise InputError(f"rows.media_root {rows.media_root} has no say here: the videos lie in videos, {videos}")
     file, folder = existing(root, questions, "JSONL file of questions"), existing(root, videos, "folder of videos")
     return samples_of(map(_with_video, _json_rows(file, questions)), rows, folder, "video_questions")
 
@@ -85,9 +88,17 @@ def _json_rows(file: Path, path: str) -> Iterator[Row]:
 
 def _json_row(where: str, line: bytes) -> Row:
     try:
-        return Row(where, json.loads(line, parse_constant=_no_number))
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, NaN, or nested without end
-        return Row(where, line[:1000].decode(errors="replace"), RowError("bad_json", f"not a JSON object: {error}"))
+        values = json.loads(line, parse_constant=_no_number)
+        if _is_deeper(values, MAX_DEPTH):
+            raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
+        return Row(where, values)
+    except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON
+        return Row(where, line[:1000].decode(errors="replace"), RowError("bad_json", f"no JSON to use: {error}"))
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_is_deeper(part, levels - 1) for part in inner)
 
 
 def _no_number(name: str) -> NoReturn:

@@ -1,0 +1,13 @@
+"""`python -m eval` is `mmrl eval`."""
+
+import sys
+
+from eval.cli import app
+from mmrl.config import InputError
+
+if __name__ == "__main__":
+    try:
+        app(prog_name="python -m eval")
+    except InputError as error:
+        print(f"python -m eval: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,108 @@
+"""`mmrl eval run | score | report | compare`, also `python -m eval`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mmrl.config import load
+
+app = typer.Typer(
+    help="Evaluate a model and compare evaluations.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="An evaluation, as in configs/eval/.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="Changes to the config.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The `out` directory of a run.")]
+
+
+@app.command()
+def run(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Answer, score and record the samples of CONFIG, then report; a run that was stopped goes on."""
+    from eval.report import report as write_report
+    from eval.run import EvalConfig
+    from eval.run import run as run_evaluation
+
+    chosen = load(EvalConfig, config, overrides)
+    run_evaluation(chosen)
+    _print_report(Path(chosen.out), write_report(Path(chosen.out)))
+
+
+@app.command()
+def score(
+    directory: Run,
+    suite: Annotated[
+        Path | None, typer.Argument(metavar="[SUITE]", help="A suite's YAML file or another run; default: RUN's own.")
+    ] = None,
+) -> None:
+    """Compute every score of RUN again from its records, then report; needs no model."""
+    from eval.report import report as write_report
+    from eval.score import rescore
+
+    rescore(directory, suite)
+    _print_report(directory, write_report(directory))
+
+
+@app.command()
+def report(directory: Run) -> None:
+    """Write report.md and report.json of RUN and print the table."""
+    from eval.report import report as write_report
+
+    _print_report(directory, write_report(directory))
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="A", help="The `out` directory of a run.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="The run compared with it.")],
+    to: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the numbers to FILE.")] = None,
+) -> None:
+    """Print how B differs from A, item by item: paired differences with 95 % intervals, and the items that flipped."""
+    from eval.compare import compare as compare_runs
+    from eval.report import interval
+
+    content = compare_runs(before, after)
+    if to:
+        to.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    console = Console()
+    for name, change in content["protocol"].items():
+        console.print(f"{name}: {change['before']} -> {change['after']}", markup=False)
+    table = _table("task", "reward", "A", "B", "B - A", "95 % interval", "n", "flips")
+    for row in content["rows"]:
+        means = [f"{row['before']:.3f}", f"{row['after']:.3f}", f"{row['difference']:+.3f}", interval(row)]
+        flips = f"+{len(row['gained'])} -{len(row['lost'])}"
+        table.add_row(row["task"], row["reward"], *means, str(row["n"]), flips)
+    console.print(table)
+    if content["unmatched"]:
+        console.print(f"{content['unmatched']} items are in one of the runs only and do not count")
+
+
+def _print_report(out: Path, content: Mapping[str, Any]) -> None:
+    from eval.report import incomplete, interval, shown_mean
+
+    table = _table("task", "reward", "mean", "95 % interval", "n", "unparsed", "no verdict")
+    for row in content["rows"]:
+        shares = [f"{row['unparsed']:.1%}", f"{row['abstained'] + row['failed']:.1%}"]
+        table.add_row(row["task"], row["reward"], shown_mean(row), interval(row), str(row["n"]), *shares)
+    console = Console()
+    console.print(table)
+    if warning := incomplete(content):
+        console.print(warning, style="bold red")
+    console.print(f"{content['records']} records, report in {out / 'report.md'}", markup=False, soft_wrap=True)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=True, justify="left" if column in ("task", "reward") else "right")
+    return table

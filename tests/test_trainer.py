@@ -1,0 +1,117 @@
+"""What the model is trained on is what it saw: log-probs of mixed batches against each row alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+from trl import GRPOConfig
+
+from data_engine.schema import Sample
+from eval.encode import encode, media_token_types
+from mmrl.data import as_dataset
+from mmrl.tiny import tiny_model
+from mmrl.trainer import MultimodalGRPOTrainer
+from mmrl.vision import VisionBudget, apply_budget
+from rewards import Suite
+from tests.conftest import TEXTS
+
+SUITE = {
+    "length": {"fn": "tests.test_trainer:brevity"},
+    "letters": {"fn": "tests.test_trainer:letters", "weight": 0.5},
+}
+
+
+def brevity(rollouts: Any) -> list[float]:
+    return [1 / (1 + len(rollout.completion)) for rollout in rollouts]
+
+
+def letters(rollouts: Any) -> list[float]:
+    return [sum(c in "aeiou" for c in rollout.completion) / max(len(rollout.completion), 1) for rollout in rollouts]
+
+
+class Recording(MultimodalGRPOTrainer):
+    """Keeps what every scoring forward saw and said."""
+
+    def _get_per_token_logps_and_entropies(self, model: Any, input_ids: Tensor, *args: Any, **kwargs: Any) -> Any:
+        result = super()._get_per_token_logps_and_entropies(model, input_ids, *args, **kwargs)
+        self.seen = [*getattr(self, "seen", []), (list(self._rows), input_ids, args[0], args[1], result[0].detach())]
+        return result
+
+
+def trainer(
+    out: Path, model: Any, processor: Any, samples: list[Sample], budget: VisionBudget, **grpo: Any
+) -> MultimodalGRPOTrainer:
+    settings: dict[str, Any] = {
+        "per_device_train_batch_size": len(samples) * 2,
+        "num_generations": 2,
+        "max_completion_length": 8,
+        "max_steps": 1,
+        "learning_rate": 1e-3,
+        "report_to": "none",
+        "bf16": False,
+        "use_cpu": True,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "gradient_checkpointing": False,
+    }
+    return Recording(
+        model,
+        processing_class=processor,
+        rewards=Suite(SUITE),
+        args=GRPOConfig(output_dir=str(out), **(settings | grpo)),
+        train_dataset=as_dataset(samples),
+        budget=budget,
+    )
+
+
+def logps_alone(model: Any, row: Any, completion: Tensor) -> Tensor:
+    """Log-probs of a completion from one plain forward of its prompt, unpadded."""
+    ids = torch.tensor([[*row.input_ids, *completion.tolist()]])
+    media = dict(row.tensors)
+    if any(key.endswith("_grid_thw") for key in media):
+        media["mm_token_type_ids"] = media_token_types(ids, model.config)
+    with torch.no_grad():
+        logits = type(model).forward(model, input_ids=ids, attention_mask=torch.ones_like(ids), **media).logits
+    return logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[-len(completion) :, 0]
+
+
+@pytest.mark.parametrize("architecture", ["qwen2_5_vl", "qwen3_vl", "idefics3"])
+def test_log_probs_of_a_mixed_batch_are_those_of_each_row_alone(
+    architecture: str, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
+) -> None:
+    model, processor = tiny_model(architecture, TEXTS)
+    apply_budget(processor, budget)
+    has_video = architecture != "idefics3"
+    samples = [s for s in mixed_samples if has_video or all(m.kind == "image" for m in s.media)]
+    grpo = {
+        "per_device_train_batch_size": len(samples),
+        "gradient_accumulation_steps": 2,
+        "steps_per_generation": 4,
+        "num_generations": 4,
+        "max_steps": 2,
+        "learning_rate": 1e-8,  # the weights stay put, so that later slices can be compared as well
+    }
+    run = trainer(tmp_path, model, processor, samples, budget, **grpo)
+    plain, _ = tiny_model(architecture, TEXTS)
+    run.train()
+    assert len(run.seen) >= 4  # old log-probs of the whole batch, then every micro-batch
+    for rows, input_ids, mask, keep, logps in run.seen:
+        for row, ids, valid, got in zip(rows, input_ids, mask, logps, strict=True):
+            length = int(valid[-keep:].sum())
+            assert_close(got[:length], logps_alone(plain, row, ids[-keep:][:length]), atol=1e-4, rtol=0)
+
+
+def test_a_video_moves_the_log_probs(mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path) -> None:
+    """The comparison above would pass if neither side saw the video; here a black clip must change the numbers."""
+    model, processor = tiny_model("qwen2_5_vl", TEXTS)
+    apply_budget(processor, budget)
+    row = encode(processor, mixed_samples[3].prompt, mixed_samples[3].media, budget)
+    completion = torch.tensor(processor.tokenizer("[0.5,2.0]")["input_ids"])
+    shown = logps_alone(model, row, completion)
+    row.tensors["pixel_values_videos"].zero_()
+    assert (shown - logps_alone(model, row, completion)).abs().max() > 1e-4
