@@ -17,13 +17,14 @@ ANSWER_FORMAT = "<think>{rationale}</think><answer>{answer}</answer>"
 def rendered(
     row: Mapping[str, Any], space: CoordinateSpace, seen_size: Sequence[tuple[int, int]], *, form: str = ANSWER_FORMAT
 ) -> str:
-    """The full completion that answers `row` right, with the sample's own rationale (`meta["rationale"]`) as thought.
+    """The full completion that answers `row` right; the thought is the sample's own (`meta["rationale"]`) or, for
+    a choice, the text of the right option.
 
-    >>> row = {"id": "a", "task": "yesno", "answer": {"yesno": True}, "media": (), "meta": {"rationale": "I look"}}
+    >>> row = {"id": "a", "task": "yesno", "answer": {"yesno": True}, "media": (), "meta": {}}
     >>> rendered(row, CoordinateSpace.resized, [])
     '<think>I look</think><answer>yes</answer>'
     """
-    return form.format(rationale=row["meta"].get("rationale", ""), answer=answer_text(row, space, seen_size))
+    return form.format(rationale=_thought(row), answer=answer_text(row, space, seen_size))
 
 
 def answer_text(row: Mapping[str, Any], space: CoordinateSpace, seen_size: Sequence[tuple[int, int]]) -> str:
@@ -37,6 +38,12 @@ def answer_text(row: Mapping[str, Any], space: CoordinateSpace, seen_size: Seque
         return _rounded(from_pixels(np.asarray(pixels, dtype=float), space, (media.width, media.height), seen_size[0]), space)
 
     return _TEXTS[task](answer, points)
+
+
+def _thought(row: Mapping[str, Any]) -> str:
+    if row["task"] == "choice":
+        return row["answer"]["options"]["ABCDEFGHIJKLMNOPQRSTUVWXYZ".index(row["answer"]["choice"])]
+    return row["meta"].get("rationale", "I look")
 
 
 def _rounded(coordinates: np.ndarray, space: CoordinateSpace) -> Any:

@@ -9,6 +9,7 @@ this relies on are overridden in this file, and `tests/test_trl_contract.py` hol
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
-from trl.trainer.utils import RepeatSampler, pad
+from trl.trainer.utils import RepeatSampler
 
 from eval.encode import Encoded, collate, encode, media_token_types
 from eval.sampling import RowSampler, vision_token_ids
@@ -27,9 +28,13 @@ from mmrl.advantages import ADVANTAGES, dead_groups
 from mmrl.checkpoints import WholeCheckpoints
 from mmrl.config import InputError, nearest
 from datasets import Dataset
+from mmrl.generation import generated
 from mmrl.rollouts import rollout_of, write_rollouts
+from mmrl.scoring import packed
 from mmrl.vision import CoordinateSpace, VisionBudget
 from rewards import Suite, Verdict
+
+logger = logging.getLogger(__name__)
 
 
 class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
@@ -51,6 +56,7 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         space: CoordinateSpace = CoordinateSpace.resized,
         advantages: str = "gdpo",
         advantage_options: Mapping[str, Any] | None = None,
+        shared_prefix: bool = True,
         **kwargs: Any,
     ) -> None:
         if advantages not in ADVANTAGES:
@@ -68,6 +74,7 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         self.budget = budget
         self.space = space
         self.estimator = functools.partial(ADVANTAGES[advantages], **(advantage_options or {}))
+        self._sharing = self._prefilling = None if shared_prefix else False  # None: not decided yet
         self._rows: Sequence[Encoded] = ()  # the encoded prompts of the rows that a forward is about to see
         self._rewards_NK = torch.empty(0)
         self._inputs: Sequence[Mapping[str, Any]] = ()
@@ -113,18 +120,6 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         num_generations: int,
         has_tool_images: bool = False,
     ) -> tuple[list[list[int]], None]:
-        ids = [torch.tensor(one) for one in prompt_ids]
-        padding: Any = {"padding_side": "left"}
-        input_ids = pad(ids, padding_value=self._tokenizer.pad_token_id, **padding).to(self.accelerator.device)
-        mask = pad([torch.ones_like(one) for one in ids], padding_value=0, **padding).to(input_ids)
-        sampler = RowSampler(
-            self._sampling_keys(num_generations),
-            max_new_tokens=self.max_completion_length,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k or 0,
-            min_p=self.min_p,
-        )
         with (
             unwrap_model_for_generation(
                 self.model_wrapped,
@@ -135,20 +130,38 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
             ) as model,
             torch.no_grad(),
         ):
-            output = model.generate(
-                input_ids=input_ids,
-                attention_mask=mask,
-                **self._media(self._rows, input_ids),
-                max_new_tokens=self.max_completion_length,
-                do_sample=False,
-                suppress_tokens=self.banned_tokens,
-                logits_processor=[sampler],
-                eos_token_id=self.eos_token_ids,
-                pad_token_id=self._tokenizer.pad_token_id,
-                disable_compile=True,
-            )
-        completions = output[:, input_ids.shape[1] :].tolist()
-        return [_until_end(one, self.eos_token_ids) for one in completions], None
+            if self._prefilling is None:  # decided once, by comparing both ways on the first batch
+                shared, plain = (self._completions_by(model, num_generations, shared=way) for way in (True, False))
+                same = torch.tensor(float(shared == plain), device=self.accelerator.device).reshape(1)
+                self._prefilling = bool(gather(same).min())
+                logger.info("shared-prefix generation %s", "on" if self._prefilling else "off: other tokens")
+                return plain, None
+            return self._completions_by(model, num_generations, shared=self._prefilling), None
+
+    def _completions_by(self, model: Any, num_generations: int, *, shared: bool) -> list[list[int]]:
+        sampler = RowSampler(
+            self._sampling_keys(num_generations),
+            max_new_tokens=self.max_completion_length,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k or 0,
+            min_p=self.min_p,
+        )
+        completions_BC = generated(
+            model,
+            self._rows,
+            self._media,
+            pad=self._tokenizer.pad_token_id,
+            device=self.accelerator.device,
+            shared=shared,
+            max_new_tokens=self.max_completion_length,
+            do_sample=False,  # the sampler has chosen
+            suppress_tokens=self.banned_tokens,
+            logits_processor=[sampler],
+            eos_token_id=self.eos_token_ids,
+            disable_compile=True,
+        )
+        return [_until_end(ids, self.eos_token_ids) for ids in completions_BC.tolist()]
 
     def _sampling_keys(self, num_generations: int) -> list[tuple[int | str, ...]]:
         """What each row's randomness hangs on: the seed, the step, the prompt and its place in the group."""
@@ -224,28 +237,52 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         compute_aux_loss: bool = False,
         **_: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """TRL's own, chunk by chunk, with a model that is handed the media of the chunk's rows."""
+        """TRL's own, chunk by chunk, with a model that is handed the media of the chunk's rows; or, where it holds to
+        the same numbers, one packed row per prompt (`mmrl.scoring`)."""
         size = batch_size or len(input_ids)
         chunks = []
         for start in range(0, len(input_ids), size):
             rows = slice(start, start + size)
+            here = (model, self._rows[rows], input_ids[rows], attention_mask[rows], logits_to_keep)
+            if self._shares(here) and not compute_aux_loss:
+                chunks.append((*self._packed_logps(*here), None))
+                continue
             seeing = functools.partial(model, **self._media(self._rows[rows], input_ids[rows], logits_to_keep))
-            chunks.append(
-                super()._get_per_token_logps_and_entropies(
-                    seeing,
-                    input_ids[rows],
-                    attention_mask[rows],
-                    logits_to_keep,
-                    compute_entropy=compute_entropy,
-                    compute_aux_loss=compute_aux_loss,
-                )
-            )
+            options = {"compute_entropy": compute_entropy, "compute_aux_loss": compute_aux_loss}
+            chunks.append(super()._get_per_token_logps_and_entropies(seeing, *here[2:], **options))
         logps, entropies, aux = zip(*chunks, strict=True)
         return (
             torch.cat(logps),
             torch.cat(entropies) if compute_entropy else None,
             torch.stack(aux).mean() if compute_aux_loss else None,
         )
+
+    def _packed_logps(
+        self, model: Any, rows: Sequence[Encoded], input_ids: Tensor, attention_mask: Tensor, keep: int
+    ) -> tuple[Tensor, Tensor]:
+        completion, valid = input_ids[:, -keep:], attention_mask[:, -keep:].bool()
+        bare = self.accelerator.unwrap_model(model)
+        batch = packed(bare, rows, completion, valid, pad=self._tokenizer.pad_token_id)
+        with self.accelerator.autocast():
+            output = model(**batch.inputs, labels=batch.labels_RT, fused_lm_head=True)
+        return batch.unpacked(output.log_probs), batch.unpacked(output.entropy)
+
+    def _shares(self, here: tuple[Any, Sequence[Encoded], Tensor, Tensor, int]) -> bool:
+        """Whether prompts are shared: decided once, by comparing with plain scoring on the first rows seen."""
+        if self._sharing is None:
+            model, rows, input_ids, attention_mask, keep = here
+            seeing = functools.partial(model, **self._media(rows, input_ids, keep))
+            with torch.no_grad():
+                plain, _, _ = super()._get_per_token_logps_and_entropies(seeing, input_ids, attention_mask, keep)
+                try:
+                    gap = (self._packed_logps(*here)[0] - plain).abs().max()
+                except (RuntimeError, TypeError, ValueError) as error:  # an architecture that takes no tree mask
+                    logger.warning("prompts are not shared: %s", error)
+                    gap = plain.new_tensor(float("inf"))
+            worst = float(gather(gap.reshape(1)).max())
+            self._sharing = worst < (1e-3 if plain.dtype == torch.float32 else 0.1)
+            logger.info("shared-prefix scoring %s: log-probs differ by %.1e", "on" if self._sharing else "off", worst)
+        return self._sharing
 
     def _media(self, rows: Sequence[Encoded], input_ids: Tensor, completion: int = 0) -> dict[str, Tensor]:
         """The media tensors of `rows` as model inputs; the last `completion` tokens are text whatever their ids."""

@@ -63,7 +63,7 @@ def built(recipe: Path) -> Path:
 
 def test_plan_says_what_runs_where(recipe: Path) -> None:
     text = printed("plan", recipe, "seed=7")
-    assert "read easy_vqa split=test, seed=7, open_questions=choice, options=4 main process, at most 60" in text
+    assert re.search(r"read easy_vqa split=test, seed=7, .*options=4.* main process, at most 60 read digits", text)
     assert "operate validate worker processes" in text
     assert "operate split shares={'train': 0.5, 'test': 0.5}, seed=7 main process, in order" in text
 
@@ -158,7 +158,7 @@ def ids(directory: Path) -> list[str]:
     return [sample.id for sample in read_samples(directory)]
 
 
-def wait_for_the_end_of(group: int, seconds: float = 20) -> None:
+def wait_for_the_end_of(group: int, seconds: float = 60) -> None:
     """Wait until the workers of a killed process have ended too."""
     until = time.monotonic() + seconds
     with contextlib.suppress(ProcessLookupError):
@@ -175,8 +175,10 @@ def test_a_dataset_survives_a_kill_at_any_moment(recipe: Path, built: Path, tmp_
     printed("build", recipe, "seed=1", "--workers", 1, "--out", new)
     assert ids(new) != ids(out)
     command = [sys.executable, "-m", "data_engine", "build", recipe, "seed=1", "--workers=2", f"--out={out}"]
-    for seconds in (0.3, 0.8, 1.3, 1.8):
+    for seconds in (0, 0.5, 1.0):
         started = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+        while started.poll() is None and not (tmp_path / ".out.partial").exists():  # it has begun to write
+            time.sleep(0.01)
         time.sleep(seconds)
         started.kill()
         started.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -23,8 +24,11 @@ def rollout(completion: str, boxes: Any = (GOLD,), **fields: Any) -> Rollout:
     )
 
 
+reward_of = functools.cache(get)
+
+
 def overlap(completion: str, boxes: Any = (GOLD,), **options: Any) -> Verdict:
-    return get("box_iou", **options)([rollout(completion, boxes)])[0]
+    return reward_of("box_iou", **options)([rollout(completion, boxes)])[0]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +152,7 @@ def test_a_box_nearer_to_the_gold_scores_more(near: float, far: float) -> None:
 
 
 def seconds(completion: str, spans: Any) -> float | None:
-    return get("span_iou")([Rollout(completion, {"spans": spans}, "temporal")])[0].score
+    return reward_of("span_iou")([Rollout(completion, {"spans": spans}, "temporal")])[0].score
 
 
 def test_spans_overlap_in_time() -> None:

@@ -44,7 +44,7 @@ class Recording(MultimodalGRPOTrainer):
 
 
 def trainer(
-    out: Path, model: Any, processor: Any, samples: list[Sample], budget: VisionBudget, **grpo: Any
+    out: Path, model: Any, processor: Any, samples: list[Sample], budget: VisionBudget, shared_prefix: bool = True, **grpo: Any
 ) -> MultimodalGRPOTrainer:
     settings: dict[str, Any] = {
         "per_device_train_batch_size": len(samples) * 2,
@@ -66,6 +66,7 @@ def trainer(
         args=GRPOConfig(output_dir=str(out), **(settings | grpo)),
         train_dataset=as_dataset(samples),
         budget=budget,
+        shared_prefix=shared_prefix,
     )
 
 
@@ -80,9 +81,10 @@ def logps_alone(model: Any, row: Any, completion: Tensor) -> Tensor:
     return logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[-len(completion) :, 0]
 
 
+@pytest.mark.parametrize("shared_prefix", [True, False])
 @pytest.mark.parametrize("architecture", ["qwen2_5_vl", "qwen3_vl", "idefics3"])
 def test_log_probs_of_a_mixed_batch_are_those_of_each_row_alone(
-    architecture: str, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
+    architecture: str, shared_prefix: bool, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
     model, processor = tiny_model(architecture, TEXTS)
     apply_budget(processor, budget)
@@ -96,9 +98,11 @@ def test_log_probs_of_a_mixed_batch_are_those_of_each_row_alone(
         "max_steps": 2,
         "learning_rate": 1e-8,  # the weights stay put, so that later slices can be compared as well
     }
-    run = trainer(tmp_path, model, processor, samples, budget, **grpo)
+    run = trainer(tmp_path, model, processor, samples, budget, shared_prefix=shared_prefix, **grpo)
     plain, _ = tiny_model(architecture, TEXTS)
     run.train()
+    assert run._sharing is shared_prefix
+    assert run._prefilling is shared_prefix
     assert len(run.seen) >= 4  # old log-probs of the whole batch, then every micro-batch
     for rows, input_ids, mask, keep, logps in run.seen:
         for row, ids, valid, got in zip(rows, input_ids, mask, logps, strict=True):

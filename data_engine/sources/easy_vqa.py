@@ -6,9 +6,9 @@ import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from data_engine import draw
 from data_engine.schema import Media, Sample, user_prompt
@@ -24,8 +24,12 @@ def easy_vqa(
     seed: int = 0,
     open_questions: Literal["choice", "text"] = "choice",
     options: Annotated[int, Field(ge=2, le=len(COLOURS))] = 4,
+    per_kind: PositiveInt | None = None,
 ) -> Iterator[Sample]:
-    """Yes/no questions, and questions on shape and colour: as a choice of up to `options` answers, or as free text."""
+    """Yes/no questions, and questions on shape and colour: as a choice of up to `options` answers, or as free text.
+
+    `per_kind` draws that many questions of each of the two kinds from every split.
+    """
     spec = importlib.util.find_spec("easy_vqa")
     if spec is None or spec.origin is None:
         raise InputError("source easy_vqa reads the package easy-vqa: pip install easy-vqa==1.0")
@@ -35,7 +39,7 @@ def easy_vqa(
     def samples() -> Iterator[Sample]:
         for name in splits:
             rows = json.loads((data / name / "questions.json").read_text(encoding="utf-8"))
-            for number, (question, answer, image_id) in enumerate(rows):
+            for number, (question, answer, image_id) in _drawn(rows, per_kind, seed):
                 key = (seed, name, image_id, question)
                 if answer in ("yes", "no"):
                     task, text, gold = "yesno", question, {"yesno": answer == "yes"}
@@ -49,3 +53,14 @@ def easy_vqa(
                 yield Sample("", "easy_vqa", task, user_prompt(text, ["image"]), gold, (media,), meta)
 
     return samples()
+
+
+def _drawn(rows: list[Any], per_kind: int | None, seed: int) -> list[tuple[int, Any]]:
+    """(number, row) of the rows, or of `per_kind` rows of each kind of question, in the order they came."""
+    numbered = list(enumerate(rows))
+    if per_kind is None:
+        return numbered
+    kinds: dict[bool, list[tuple[int, Any]]] = {True: [], False: []}
+    for number, row in sorted(numbered, key=lambda pair: draw.digest("easy_vqa", seed, *pair[1])):
+        kinds[row[1] in ("yes", "no")].append((number, row))
+    return sorted(kinds[True][:per_kind] + kinds[False][:per_kind])

@@ -1,4 +1,4 @@
-"""A row of a table -> a Sample: the format that the jsonl, parquet, datasets and video_questions sources share."""
+"""A row of a table -> a Sample: the format that the sources in tables.py share."""
 
 from __future__ import annotations
 
