@@ -22,7 +22,7 @@ lint: $(STAMP)            ## formatting, lint, types
 	$(BIN)/basedpyright
 
 bench: $(STAMP)           ## every quick benchmark
-	@for file in benchmarks/[a-z]*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) --quick; done
+	@for file in $$(ls benchmarks | grep "^[a-z].*\.py$$"); do $(BIN)/python -m benchmarks.$${file%.py} --quick; done
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -12,7 +12,7 @@ import importlib.resources
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -191,7 +191,7 @@ def _digits() -> dict[str, list[np.ndarray]]:
     """uint8 scans [n, 8, 8] by split and digit; every fifth scan of a digit is for testing."""
     from sklearn.datasets import load_digits
 
-    data = load_digits()
+    data: Any = load_digits()
     scans, labels = (np.asarray(data["images"]) * 255 / 16).astype(np.uint8), np.asarray(data["target"])
     by_digit = [scans[labels == digit] for digit in range(10)]
     return {

@@ -20,15 +20,29 @@ def fingerprint(path: Path) -> str:
     return digest([[file.name, _sha256(file)] for file in files])
 
 
-def load_checkpoint(path: Path) -> tuple[Any, Any]:
-    """(model, processor) in `path`, on the accelerator if there is one; anything but a complete vision-language
-    checkpoint is an InputError."""
+def local(model: str | Path) -> Path:
+    """The directory of a checkpoint: `model` itself, or where the hub's copy of that id is (downloaded if need be)."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    if Path(model).exists():
+        return Path(model)
+    try:
+        return Path(snapshot_download(str(model)))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        cause = str(error).partition("\n")[0]
+        raise InputError(f"no checkpoint directory {model}, nor a model of that id on the hub ({cause})") from None
+
+
+def load_checkpoint(path: Path, *, dtype: str = "auto") -> tuple[Any, Any]:
+    """(model, processor) in `path`, in main memory; anything but a complete vision-language checkpoint is an
+    InputError: a layer that is initialised anew in silence is the start of a wasted week."""
     from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
 
     architecture = check_architecture(path)
     processor = load_processor(path)
-    options: Any = {"dtype": "auto", "use_safetensors": True, "trust_remote_code": False}
+    options: Any = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
     try:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             path, **options, output_loading_info=True, ignore_mismatched_sizes=True
@@ -42,7 +56,7 @@ def load_checkpoint(path: Path) -> tuple[Any, Any]:
         raise InputError(
             f"the weights in {path} are not those of {architecture}: {'; '.join(wrong[:3])} ({len(wrong)} in all)"
         )
-    return model.to(_device()).eval(), processor
+    return model, processor
 
 
 def check_architecture(path: Path) -> str:
@@ -83,12 +97,6 @@ def load_processor(path: str | Path) -> Any:
         raise InputError(f"the processor in {path} has no chat template; expected chat_template.jinja")
     processor.tokenizer.padding_side = "left"
     return processor
-
-
-def _device() -> Any:
-    from accelerate import PartialState
-
-    return PartialState().device
 
 
 def _sha256(file: Path) -> str:

@@ -147,9 +147,9 @@ def prepare(out: Path, info: RunInfo, suite: Suite) -> RunInfo:
 
 def run_info(config: EvalConfig, benchmark: Benchmark, suite: Suite, *, planned: int) -> RunInfo:
     """How this run's records come about."""
-    from eval.checkpoint import check_architecture, fingerprint
+    from eval.checkpoint import check_architecture, fingerprint, local
 
-    model = Path(config.model)
+    model = local(config.model)
     check_architecture(model)
     protocol = {
         "fingerprint": fingerprint(model),
@@ -166,13 +166,16 @@ def run_info(config: EvalConfig, benchmark: Benchmark, suite: Suite, *, planned:
 
 
 def _local(config: EvalConfig, samples: Sequence[Sample]) -> Generator:
-    from eval.checkpoint import load_checkpoint
+    from accelerate import PartialState
+
+    from eval.checkpoint import load_checkpoint, local
     from eval.generate import LocalGenerator, probe_sizes
     from mmrl.vision import apply_budget, check_budget
 
-    model, processor = load_checkpoint(Path(config.model))
+    model, processor = load_checkpoint(local(config.model))
     apply_budget(processor, config.vision)
     check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))
+    model = model.to(PartialState().device).eval()
     return LocalGenerator(model, processor, budget=config.vision, sampling=config.sampling, blind=config.blind)
 
 

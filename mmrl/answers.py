@@ -35,7 +35,9 @@ def answer_text(row: Mapping[str, Any], space: CoordinateSpace, seen_size: Seque
 
     def points(pixels: Any) -> Any:
         media = row["media"][0]
-        return _rounded(from_pixels(np.asarray(pixels, dtype=float), space, (media.width, media.height), seen_size[0]), space)
+        return _rounded(
+            from_pixels(np.asarray(pixels, dtype=float), space, (media.width, media.height), seen_size[0]), space
+        )
 
     return _TEXTS[task](answer, points)
 
@@ -47,7 +49,11 @@ def _thought(row: Mapping[str, Any]) -> str:
 
 
 def _rounded(coordinates: np.ndarray, space: CoordinateSpace) -> Any:
-    return np.round(coordinates, 3).tolist() if space is CoordinateSpace.unit else np.rint(coordinates).astype(int).tolist()
+    return (
+        np.round(coordinates, 3).tolist()
+        if space is CoordinateSpace.unit
+        else np.rint(coordinates).astype(int).tolist()
+    )
 
 
 def _json(value: Any) -> str:

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import is_peft_model
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
-from accelerate.utils import is_peft_model
 
 from mmrl.config import InputError
 
@@ -41,7 +41,7 @@ class WholeCheckpoints(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Restore every weight. The stock method loads a state dict without strictness: for Qwen2.5-VL the saved names
         differ from the names in memory, no weight matches, and training goes on from the weights it started with."""
-        target = self.accelerator.unwrap_model(model or self.model)
+        target: Any = self.accelerator.unwrap_model(model or self.model)
         if is_peft_model(target):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return

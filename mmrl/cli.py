@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pkgutil import resolve_name
 from typing import NoReturn
@@ -38,6 +39,7 @@ def run(program: str, target: str, arguments: list[str]) -> NoReturn:
     """Run the typer app at `target`; what a user typed wrong is one line on stderr and exit status 2."""
     from mmrl.config import InputError
 
+    sys.path.append(os.getcwd())  # so that `my_lab.rewards:brevity` is found beside the config
     try:
         resolve_name(target)(arguments, prog_name=program)
     except InputError as error:

@@ -14,9 +14,12 @@ from data_engine.shards import read_samples
 from mmrl.config import InputError
 
 
-def training_set(directory: str | Path, split: str | None = None, limit: int | None = None) -> Dataset:
+def training_samples(directory: str | Path, split: str | None = None, limit: int | None = None) -> list[Sample]:
     """The samples of `split` in a dataset directory built by `mmrl data build`, the first `limit` of them."""
-    return as_dataset(islice(read_samples(Path(directory), split=split), limit))
+    samples = list(islice(read_samples(Path(directory), split=split), limit))
+    if not samples:
+        raise InputError(f"no samples of the split {split!r} in {directory}")
+    return samples
 
 
 def as_dataset(samples: Iterable[Sample]) -> Dataset:
@@ -24,10 +27,7 @@ def as_dataset(samples: Iterable[Sample]) -> Dataset:
 
     The columns `image` and `images` are avoided on purpose: TRL would decode and copy them for every rollout.
     """
-    rows = [to_row(sample) for sample in samples]
-    if not rows:
-        raise InputError("the training set is empty; check the split and the task names")
-    return Dataset.from_list(rows).with_transform(_decoded)
+    return Dataset.from_list([to_row(sample) for sample in samples]).with_transform(_decoded)
 
 
 def tasks_of(dataset: Dataset) -> list[str]:

@@ -48,7 +48,8 @@ def prefilled(model: Any, rows: Sequence[Encoded], media: Media, *, pad: int, de
     row_B = torch.tensor([number[id(row)] for row in rows], device=device)
     cache.batch_select_indices(row_B)
     if hasattr(core, "rope_deltas"):
-        deltas_P1 = core.rope_deltas if with_grids else torch.zeros(len(prompts), 1, dtype=torch.long, device=device)
+        none_P1 = torch.zeros(len(prompts), 1, dtype=torch.long, device=device)
+        deltas_P1: Tensor = core.rope_deltas if with_grids else none_P1  # pyright: ignore[reportAssignmentType]
         core.rope_deltas = deltas_P1[row_B]
     return {"past_key_values": cache}
 

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import nn
-from transformers import PreTrainedModel, ProcessorMixin
 
-from eval.checkpoint import check_architecture, load_processor
-from mmrl.config import Config, InputError
+from eval.checkpoint import load_checkpoint, local
+from mmrl.config import Config
 from mmrl.vision import VisionBudget, apply_budget
 
 Part = Literal["vision", "projector", "language"]
@@ -26,40 +24,19 @@ class LoraSettings(Config):
     target_modules: list[str] | str = "all-linear"
 
 
-def load_policy(
-    path: str | Path, budget: VisionBudget, *, dtype: str = "float32", trust_remote_code: bool = False
-) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """The model and the processor at `path` (a directory, or a hub id where there is a network), under `budget`.
-
-    Missing or misshapen weights are errors: a silently re-initialised layer is the start of a wasted week.
-    """
-    from transformers import AutoModelForImageTextToText
-
-    local = Path(path)
-    if local.exists():
-        check_architecture(local)
-    processor = load_processor(local if local.exists() else path)  # pyright: ignore[reportArgumentType]
-    model, report = AutoModelForImageTextToText.from_pretrained(
-        path, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, output_loading_info=True
-    )
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise InputError(f"{path}: {len(missing)} weights are missing, the first is {missing[0]}")
+def load_policy(model: str | Path, budget: VisionBudget, *, dtype: str = "float32") -> tuple[Any, Any]:
+    """The model and the processor at `model` (a directory, or a hub id where there is a network), under `budget`."""
+    policy, processor = load_checkpoint(local(model), dtype=dtype)
     apply_budget(processor, budget)
-    return model, processor
+    return policy, processor
 
 
-def parts(model: nn.Module) -> dict[str, Part]:
-    """The part of every parameter, by its name.
+def part_of(name: str) -> Part:
+    """The part that a parameter belongs to: projectors sit inside or beside the vision tower in most models.
 
     >>> part_of("model.visual.merger.mlp.0.weight"), part_of("model.language_model.norm.weight")
     ('projector', 'language')
     """
-    return {name: part_of(name) for name, _ in model.named_parameters()}
-
-
-def part_of(name: str) -> Part:
-    """The part that a parameter belongs to: projectors sit inside or beside the vision tower in most models."""
     words = name.replace("_", ".").split(".")
     if any(word in ("merger", "projector", "connector", "aligner") for word in words):
         return "projector"

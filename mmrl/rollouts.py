@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from data_engine.schema import dumps
 from eval.encode import Encoded
+from eval.records import media_entry
 from mmrl.vision import CoordinateSpace
 from rewards import Rollout
 
@@ -40,13 +41,16 @@ def rollout_of(
     )
 
 
-def write_rollouts(rows: Sequence[Mapping[str, Any]], out: Path, *, step: int, group: int) -> Path:
+def write_rollouts(
+    rows: Sequence[Mapping[str, Any]], out: Path, *, step: int, group: int, space: CoordinateSpace
+) -> Path:
     """Write the rollouts of one generation step to `out/rollouts/step-00010.parquet`; returns the file.
 
-    Each row has the sample's id, task, prompt, gold answer and media paths, the completion, its length in tokens, the
-    advantage, and for every reward a score, a kind and a why.
+    Each row has the sample's id, task, prompt, gold answer and media (files, not bytes), the size at which the
+    model saw each, the space it speaks, the completion, its length in tokens, the advantage, and for every reward a
+    score, a kind and a why.
     """
-    columns = [_columns(row, place % group) for place, row in enumerate(rows)]
+    columns = [_columns(row, place % group) | {"space": space.value} for place, row in enumerate(rows)]
     directory = out / "rollouts"
     directory.mkdir(parents=True, exist_ok=True)
     place = directory / f"step-{step:05d}.parquet"
@@ -64,7 +68,8 @@ def _columns(row: Mapping[str, Any], draw: int) -> dict[str, Any]:
         "task": sample["task"],
         "prompt": dumps(sample["prompt"]),
         "answer": dumps(sample["answer"]),
-        "media": [{"kind": media.kind, "path": media.path} for media in sample["media"]],
+        "media": [media_entry(media) for media in sample["media"]],
+        "seen_size": [list(size) for size in row["seen_size"]],
         "completion": row["completion"],
         "tokens": row["tokens"],
         "advantage": row["advantage"],

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from datasets import Dataset
 from torch import Tensor
-from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 from eval.encode import Encoded, collate, encode, media_token_types
 from mmrl.answers import rendered
 from mmrl.checkpoints import WholeCheckpoints
-from datasets import Dataset
 from mmrl.vision import CoordinateSpace, VisionBudget
 
 IGNORED = -100
@@ -59,6 +60,7 @@ class AnswerCollator:
         self.kept: dict[str, Encoded] = {}
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """The batch that the model takes: ids, mask and labels [B, T], and the media of all rows."""
         encoded = [self._encoded(row) for row in rows]
         answers = [self._answer(row, one) for row, one in zip(rows, encoded, strict=True)]
         length = max(len(one.input_ids) + len(answer) for one, answer in zip(encoded, answers, strict=True))

@@ -89,7 +89,9 @@ def tiny_model(
     return model.eval(), processor
 
 
-def trained_tokenizer(texts: Iterable[str], special: tuple[str, ...], *, vocab: int, eos: str) -> PreTrainedTokenizerFast:
+def trained_tokenizer(
+    texts: Iterable[str], special: tuple[str, ...], *, vocab: int, eos: str
+) -> PreTrainedTokenizerFast:
     """A byte-level BPE trained on `texts`; up to three digits are one token where the texts hold them often."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -117,7 +119,7 @@ def trained_tokenizer(texts: Iterable[str], special: tuple[str, ...], *, vocab: 
 
 def _qwen2_5_vl(texts: list[str], size: TinySize) -> tuple[PreTrainedModel, ProcessorMixin]:
     tokenizer = trained_tokenizer(texts, QWEN_TOKENS, vocab=size.vocab, eos="<|im_end|>")
-    patches = {"patch_size": size.patch, "merge_size": size.merge, "temporal_patch_size": 2}
+    patches: dict[str, Any] = {"patch_size": size.patch, "merge_size": size.merge, "temporal_patch_size": 2}
     processor = Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(**patches),
         tokenizer=tokenizer,
@@ -139,14 +141,17 @@ def _qwen2_5_vl(texts: list[str], size: TinySize) -> tuple[PreTrainedModel, Proc
         "fullatt_block_indexes": [size.vision_layers - 1],
     }
     config = Qwen2_5_VLConfig(
-        text_config=_text_config(tokenizer, size), vision_config=vision, tie_word_embeddings=True, **_qwen_ids(tokenizer)
+        text_config=_text_config(tokenizer, size),
+        vision_config=vision,
+        tie_word_embeddings=True,
+        **_qwen_ids(tokenizer),
     )
     return _finished(Qwen2_5_VLForConditionalGeneration(config), tokenizer), processor
 
 
 def _qwen3_vl(texts: list[str], size: TinySize) -> tuple[PreTrainedModel, ProcessorMixin]:
     tokenizer = trained_tokenizer(texts, QWEN_TOKENS, vocab=size.vocab, eos="<|im_end|>")
-    patches = {"patch_size": size.patch, "merge_size": size.merge, "temporal_patch_size": 2}
+    patches: dict[str, Any] = {"patch_size": size.patch, "merge_size": size.merge, "temporal_patch_size": 2}
     processor = Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessor(**patches),
         tokenizer=tokenizer,
@@ -165,8 +170,8 @@ def _qwen3_vl(texts: list[str], size: TinySize) -> tuple[PreTrainedModel, Proces
         "num_position_embeddings": 64,
         "deepstack_visual_indexes": [size.vision_layers - 1],
     }
-    text = _text_config(tokenizer, size) | {"head_dim": size.hidden // size.heads}
-    text["rope_parameters"] = text["rope_parameters"] | {"mrope_interleaved": True}
+    text: dict[str, Any] = _text_config(tokenizer, size) | {"head_dim": size.hidden // size.heads}
+    text["rope_parameters"]["mrope_interleaved"] = True
     config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **_qwen_ids(tokenizer))
     return _finished(Qwen3VLForConditionalGeneration(config), tokenizer), processor
 
@@ -182,7 +187,10 @@ def _idefics3(texts: list[str], size: TinySize) -> tuple[PreTrainedModel, Proces
         image_seq_len=(side // size.patch) ** 2 // size.merge**2,
         chat_template=IDEFICS_TEMPLATE,
     )
-    text = _text_config(tokenizer, size) | {"model_type": "llama", "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}
+    text = _text_config(tokenizer, size) | {
+        "model_type": "llama",
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+    }
     config = Idefics3Config(
         image_token_id=_id(tokenizer, "<image>"),
         tie_word_embeddings=True,
@@ -196,7 +204,6 @@ def _idefics3(texts: list[str], size: TinySize) -> tuple[PreTrainedModel, Proces
             "image_size": side,
             "patch_size": size.patch,
         },
-        pad_token_id=_id(tokenizer, "<|endoftext|>"),
     )
     return _finished(Idefics3ForConditionalGeneration(config), tokenizer), processor
 
@@ -222,7 +229,7 @@ def _text_config(tokenizer: PreTrainedTokenizerFast, size: TinySize) -> dict[str
     }
 
 
-def _qwen_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+def _qwen_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     return {
         "image_token_id": _id(tokenizer, "<|image_pad|>"),
         "video_token_id": _id(tokenizer, "<|video_pad|>"),

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from pydantic import Field
 
 from mmrl.config import Config, InputError, load, nearest
 from mmrl.models import LoraSettings, Part
-from mmrl.vision import CoordinateSpace, VisionBudget
+from mmrl.vision import CoordinateSpace, VisionBudget, check_budget
 from rewards import RewardSpec, Suite
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ class Advantages(Config):
     """The estimator that turns reward vectors into advantages, a name of `mmrl.advantages.ADVANTAGES`."""
 
     name: str = "gdpo"
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class TrainConfig(Config):
@@ -38,9 +39,9 @@ class TrainConfig(Config):
     dtype: str = "float32"
     vision: VisionBudget = VisionBudget()
     space: CoordinateSpace = CoordinateSpace.resized
-    rewards: dict[str, RewardSpec] = {}
+    rewards: dict[str, RewardSpec] = Field(default_factory=dict)
     advantages: Advantages = Advantages()
-    freeze: list[Part] = []
+    freeze: list[Part] = Field(default_factory=list)
     lora: LoraSettings | None = None
     sft: dict[str, Any] | None = None
     grpo: dict[str, Any] | None = None
@@ -79,7 +80,9 @@ def remember(config: TrainConfig, out: Path) -> None:
         now = yaml.safe_load(text)
         changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
         if changed:
-            raise InputError(f"{out} holds a run with another config ({', '.join(changed)} differ); choose another output")
+            raise InputError(
+                f"{out} holds a run with another config ({', '.join(changed)} differ); choose another output"
+            )
         return
     out.mkdir(parents=True, exist_ok=True)
     staging = place.with_suffix(".writing")
@@ -89,23 +92,31 @@ def remember(config: TrainConfig, out: Path) -> None:
 
 def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
     """Train one stage, from its newest checkpoint if there is one; a stage that is done is not run again."""
+    from transformers import set_seed
+
+    from eval.generate import probe_sizes
+    from mmrl.callbacks import MetricsFile
     from mmrl.checkpoints import latest_checkpoint
-    from mmrl.data import training_set
+    from mmrl.data import as_dataset, training_samples
     from mmrl.models import adapted, load_policy
 
     final = out / "final"
     if (final / "config.json").exists():
         return final
+    set_seed(config.seed)  # LoRA's first weights are random, and the same whether or not a stage ran before
+    samples = training_samples(config.data, config.split, config.limit)
     model, processor = load_policy(model_path, config.vision, dtype=config.dtype)
+    check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))
     model = adapted(model, frozen=config.freeze, lora=config.lora)
-    trainer = build(config, out, model, processor, training_set(config.data, config.split, config.limit))
+    trainer = build(config, out, model, processor, as_dataset(samples))
+    trainer.add_callback(MetricsFile())
     trainer.train(resume_from_checkpoint=latest_checkpoint(out))
     save_final(trainer, processor, final)
     return final
 
 
 def _sft_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:
-    from trl import SFTConfig
+    from trl.trainer.sft_config import SFTConfig
 
     from mmrl.sft import MultimodalSFTTrainer
 
@@ -116,7 +127,7 @@ def _sft_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dat
 
 
 def _grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:
-    from trl import GRPOConfig
+    from trl.trainer.grpo_config import GRPOConfig
 
     from mmrl.data import tasks_of
     from mmrl.trainer import MultimodalGRPOTrainer

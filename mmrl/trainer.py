@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import gather, gather_object
+from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import Sampler
-from trl import GRPOConfig, GRPOTrainer
-from trl.models import unwrap_model_for_generation
+from trl.models.utils import unwrap_model_for_generation
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from eval.encode import Encoded, collate, encode, media_token_types
@@ -27,7 +29,6 @@ from eval.sampling import RowSampler, vision_token_ids
 from mmrl.advantages import ADVANTAGES, dead_groups
 from mmrl.checkpoints import WholeCheckpoints
 from mmrl.config import InputError, nearest
-from datasets import Dataset
 from mmrl.generation import generated
 from mmrl.rollouts import rollout_of, write_rollouts
 from mmrl.scoring import packed
@@ -43,6 +44,15 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
     `rewards` is the suite that scores the rollouts; its reward vector goes to `advantages`, a name of
     `mmrl.advantages.ADVANTAGES` with its options. `space` is the coordinate space that the model speaks.
     """
+
+    model: Any  # what TRL declares as possibly None, or as one of many types
+    model_wrapped: Any
+    args: Any
+    num_generations: Any
+    num_generations_eval: Any
+    max_completion_length: Any
+    max_steps: Any
+    _tokenizer: Any
 
     def __init__(
         self,
@@ -63,11 +73,13 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
             raise InputError(f"no advantage estimator {advantages!r}; {nearest(advantages, ADVANTAGES)}")
         if args.use_vllm:
             raise InputError("use_vllm=true is not supported: TRL 1.16 hands vLLM expanded image tokens and raw images")
+        assert args.steps_per_generation is not None  # GRPOConfig fills it in
         if args.steps_per_generation % args.gradient_accumulation_steps:
             raise InputError(
                 f"steps_per_generation={args.steps_per_generation} must be a multiple of "
                 f"gradient_accumulation_steps={args.gradient_accumulation_steps}: generations are whole optimizer steps"
             )
+        check_saving(args)
         args.reward_weights = list(rewards.weights)
         processing_class.tokenizer.padding_side = "left"  # on the right TRL misplaces what belongs to the prompt
         self.suite = rewards
@@ -88,7 +100,7 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
             processing_class=processing_class,
             **kwargs,
         )
-        unwrapped = self.accelerator.unwrap_model(self.model)
+        unwrapped: Any = self.accelerator.unwrap_model(self.model)
         self.banned_tokens = vision_token_ids(unwrapped.config, processing_class.tokenizer)
 
     # One generation step
@@ -133,7 +145,7 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
             if self._prefilling is None:  # decided once, by comparing both ways on the first batch
                 shared, plain = (self._completions_by(model, num_generations, shared=way) for way in (True, False))
                 same = torch.tensor(float(shared == plain), device=self.accelerator.device).reshape(1)
-                self._prefilling = bool(gather(same).min())
+                self._prefilling = bool(_gathered(same).min())
                 logger.info("shared-prefix generation %s", "on" if self._prefilling else "off: other tokens")
                 return plain, None
             return self._completions_by(model, num_generations, shared=self._prefilling), None
@@ -184,7 +196,7 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         self._completions = [(r.completion, len(ids)) for r, ids in zip(rollouts, completion_ids_list, strict=True)]
         self._verdicts = self.suite.score(rollouts)
         scores = [[_number(verdicts[name].score) for name in self.suite.names] for verdicts in self._verdicts]
-        self._rewards_NK = gather(torch.tensor(scores, device=self.accelerator.device))
+        self._rewards_NK = _gathered(torch.tensor(scores, device=self.accelerator.device))
         return self._rewards_NK
 
     def _advantages(self, inputs: Sequence[Mapping[str, Any]]) -> Tensor:
@@ -212,13 +224,15 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         """Write this step's rollouts of all processes to `OUT/rollouts`."""
         if not self.model.training:
             return
-        columns = zip(inputs, self._completions, self._verdicts, output["advantages"].tolist(), strict=True)
+        seen = [{"row": dict(row), "seen_size": one.seen_size} for row, one in zip(inputs, self._rows, strict=True)]
+        said = zip(seen, self._completions, self._verdicts, output["advantages"].tolist(), strict=True)
         rows = gather_object([
-            {"row": dict(row), "completion": text, "tokens": tokens, "verdicts": verdicts, "advantage": advantage}
-            for row, (text, tokens), verdicts, advantage in columns
+            row | {"completion": text, "tokens": tokens, "verdicts": verdicts, "advantage": advantage}
+            for row, (text, tokens), verdicts, advantage in said
         ])  # fmt: skip
         if self.accelerator.is_main_process:
-            write_rollouts(rows, Path(str(self.args.output_dir)), step=self.state.global_step, group=self.num_generations)
+            out, step = Path(str(self.args.output_dir)), self.state.global_step
+            write_rollouts(rows, out, step=step, group=self.num_generations, space=self.space)
 
     # Scoring
 
@@ -279,17 +293,17 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
                 except (RuntimeError, TypeError, ValueError) as error:  # an architecture that takes no tree mask
                     logger.warning("prompts are not shared: %s", error)
                     gap = plain.new_tensor(float("inf"))
-            worst = float(gather(gap.reshape(1)).max())
+            worst = float(_gathered(gap.reshape(1)).max())
             self._sharing = worst < (1e-3 if plain.dtype == torch.float32 else 0.1)
             logger.info("shared-prefix scoring %s: log-probs differ by %.1e", "on" if self._sharing else "off", worst)
         return self._sharing
 
     def _media(self, rows: Sequence[Encoded], input_ids: Tensor, completion: int = 0) -> dict[str, Tensor]:
         """The media tensors of `rows` as model inputs; the last `completion` tokens are text whatever their ids."""
-        config = self.accelerator.unwrap_model(self.model).config
+        bare: Any = self.accelerator.unwrap_model(self.model)
         media = collate(rows)
         if any(key.endswith("_grid_thw") for key in media):
-            types = media_token_types(input_ids, config)
+            types = media_token_types(input_ids, bare.config)
             if completion:
                 types[:, -completion:] = 0
             media["mm_token_type_ids"] = types
@@ -297,30 +311,42 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
 
     # Data order
 
-    def _get_train_sampler(self, dataset: Any = None) -> Sampler:
+    def _get_train_sampler(self, dataset: Any = None) -> Sampler:  # pyright: ignore[reportIncompatibleMethodOverride]
         sampler = super()._get_train_sampler(dataset)
         assert isinstance(sampler, RepeatSampler)
-        return _EpochSampler(sampler, self.args.seed)
+        return _EpochSampler(sampler, self.args.seed, epoch=lambda: int(self.state.epoch or 0))
 
 
 class _EpochSampler(Sampler[int]):
-    """TRL's RepeatSampler whose order depends on the seed and the epoch alone, so that a resumed run finds it again."""
+    """TRL's RepeatSampler whose order depends on the seed and the epoch alone, so that a resumed run finds it again.
 
-    def __init__(self, repeat: RepeatSampler, seed: int) -> None:
+    The epoch is asked for: `set_epoch` does not reach the sampler of a resumed run with several processes.
+    """
+
+    def __init__(self, repeat: RepeatSampler, seed: int, *, epoch: Callable[[], int]) -> None:
         self.repeat = repeat
         self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __iter__(self) -> Any:
         if self.repeat.shuffle:
-            self.repeat.generator.manual_seed(self.seed + self.epoch)
+            self.repeat.generator.manual_seed(self.seed + self.epoch())
         return iter(self.repeat)
 
     def __len__(self) -> int:
         return len(self.repeat)
+
+
+def check_saving(args: GRPOConfig) -> None:
+    """Refuse to save while rollouts are still in use: they are not in the checkpoint, and a resumed run would make new
+    ones with other weights. A save falls between cycles of generating and learning, or it is an InputError."""
+    cycle = args.steps_per_generation // args.gradient_accumulation_steps * args.num_iterations
+    if args.save_strategy == "steps" and cycle > 1 and args.save_steps % cycle:
+        raise InputError(
+            f"save_steps={args.save_steps:g} is no multiple of {cycle}, the optimizer steps that share rollouts "
+            f"(steps_per_generation={args.steps_per_generation} / gradient_accumulation_steps="
+            f"{args.gradient_accumulation_steps} * num_iterations={args.num_iterations})"
+        )
 
 
 def _named(name: str) -> Any:
@@ -331,6 +357,11 @@ def _named(name: str) -> Any:
 
     reward.__name__ = name
     return reward
+
+
+def _gathered(tensor: Tensor) -> Tensor:
+    """`tensor` of all processes, concatenated along its first dimension."""
+    return cast(Tensor, gather(tensor))
 
 
 def _number(score: float | None) -> float:

@@ -24,7 +24,9 @@ TEXTS = [
 def budget() -> Any:
     from mmrl.vision import VisionBudget
 
-    return VisionBudget(min_pixels=784, max_pixels=56 * 56, fps=2.0, min_frames=2, max_frames=8, total_pixels=8 * 56 * 56)
+    return VisionBudget(
+        min_pixels=784, max_pixels=56 * 56, fps=2.0, min_frames=2, max_frames=8, total_pixels=8 * 56 * 56
+    )
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +41,12 @@ def mixed_samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
         ("grounding", image.prompt, image.answer, (first,)),
         ("count", user_prompt("How many digits are there?", ["image", "image"]), count.answer, (first, second)),
         ("temporal", video.prompt, video.answer, (clip,)),
-        ("yesno", user_prompt("<image>Which digit comes first?<video>", ["image", "video"]), {"yesno": True}, (second, clip)),
+        (
+            "yesno",
+            user_prompt("<image>Which digit comes first?<video>", ["image", "video"]),
+            {"yesno": True},
+            (second, clip),
+        ),
     ]
     return [
         with_id(Sample("", "test", task, prompt, answer, media, {"rationale": "I see"}))

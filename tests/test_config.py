@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 
 from mmrl.config import Config, InputError, load
 
@@ -14,7 +15,7 @@ class Inner(Config):
 class Outer(Config):
     name: str
     inner: Inner = Inner()
-    many: dict[str, Inner] = {}
+    many: dict[str, Inner] = Field(default_factory=dict)
 
 
 def written(directory: Path, text: str, name: str = "a.yaml") -> Path:

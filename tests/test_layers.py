@@ -43,7 +43,9 @@ def test_imports_go_down_only(package: str) -> None:
                 assert LAYERS.index(below) < LAYERS.index(here), f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("code", ["import rewards", "import mmrl.cli; mmrl.cli.usage()", "import mmrl.config, mmrl.vision"])
+@pytest.mark.parametrize(
+    "code", ["import rewards", "import mmrl.cli; mmrl.cli.usage()", "import mmrl.config, mmrl.vision"]
+)
 def test_light_imports_load_neither_torch_nor_transformers(code: str) -> None:
     check = f"import sys; {code}; print([m for m in ('torch', 'transformers') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", check], text=True).strip() == "[]"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
-from trl import GRPOConfig
+from trl.trainer.grpo_config import GRPOConfig
 
 from data_engine.schema import Sample
 from eval.encode import encode, media_token_types
@@ -37,6 +37,8 @@ def letters(rollouts: Any) -> list[float]:
 class Recording(MultimodalGRPOTrainer):
     """Keeps what every scoring forward saw and said."""
 
+    seen: list[Any]
+
     def _get_per_token_logps_and_entropies(self, model: Any, input_ids: Tensor, *args: Any, **kwargs: Any) -> Any:
         result = super()._get_per_token_logps_and_entropies(model, input_ids, *args, **kwargs)
         self.seen = [*getattr(self, "seen", []), (list(self._rows), input_ids, args[0], args[1], result[0].detach())]
@@ -44,8 +46,14 @@ class Recording(MultimodalGRPOTrainer):
 
 
 def trainer(
-    out: Path, model: Any, processor: Any, samples: list[Sample], budget: VisionBudget, shared_prefix: bool = True, **grpo: Any
-) -> MultimodalGRPOTrainer:
+    out: Path,
+    model: Any,
+    processor: Any,
+    samples: list[Sample],
+    budget: VisionBudget,
+    shared_prefix: bool = True,
+    **grpo: Any,
+) -> Recording:
     settings: dict[str, Any] = {
         "per_device_train_batch_size": len(samples) * 2,
         "num_generations": 2,

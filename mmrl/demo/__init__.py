@@ -37,7 +37,9 @@ def demo(
     data = curated(out / "data")
     console.print("[bold]2/4[/] evaluate the warm checkpoint: greedy, sampled, and without the pictures")
     config = training(data, out, overrides)
-    runs = {name: evaluated(config, Path(config.model), out, name) for name in ("greedy_before", "sampled_before", "blind")}
+    runs = {
+        name: evaluated(config, Path(config.model), out, name) for name in ("greedy_before", "sampled_before", "blind")
+    }
     console.print("[bold]3/4[/] reinforcement learning")
     started = time.monotonic()
     final = trained(config)
@@ -109,7 +111,11 @@ def summarised(runs: dict[str, Path]) -> list[dict[str, Any]]:
     blind = {(row["task"], row["reward"]): row["mean"] for row in report(runs["blind"])["rows"]}
     columns = ("task", "reward", "before", "after", "n", "difference", "low", "high")
     return [
-        {**{column: row[column] for column in columns}, "decoding": decoding, "prior": blind.get((row["task"], row["reward"]))}
+        {
+            **{column: row[column] for column in columns},
+            "decoding": decoding,
+            "prior": blind.get((row["task"], row["reward"])),
+        }
         for decoding in ("greedy", "sampled")
         for row in compare(runs[f"{decoding}_before"], runs[f"{decoding}_after"])["rows"]
     ]

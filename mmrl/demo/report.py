@@ -1,0 +1,198 @@
+"""The demo's report: scores before and after training, the curves between, and answers to look at, in one HTML file."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from eval.records import TOTAL, Record, read_records, read_run
+from eval.report import ALL, decoding
+from mmrl.cards import Exhibit, card, media_of
+from mmrl.config import InputError
+from mmrl.curves import charts
+from mmrl.pages import Html, element, page, table, write_page
+from mmrl.view import record_answer
+
+OUTCOMES = ("improved", "unchanged", "got worse")
+DECODINGS = {"sampled": "Sampled at the training temperature", "greedy": "Greedy"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A held-out question with its greedy answers before and after training."""
+
+    before: Record
+    after: Record
+
+    @property
+    def outcome(self) -> str:
+        """What became of its total score."""
+        gain = (self.after.total or 0.0) - (self.before.total or 0.0)
+        return OUTCOMES[1] if abs(gain) < 1e-9 else OUTCOMES[0] if gain > 0 else OUTCOMES[2]
+
+
+def write_report(
+    out: Path, *, summary: list[dict[str, Any]], runs: dict[str, Path], training: Path, samples: int = 12
+) -> Path:
+    """Write `out/report.html` from the rows of `summary`, the evaluation directories `runs` and the output of training.
+
+    `runs` has `greedy_before` and `greedy_after`, whose answers are shown, and any others.
+    """
+    pairs = paired(read_records(runs["greedy_before"]), read_records(runs["greedy_after"]))
+    picked = chosen(pairs, samples)
+    content = page(
+        "Before and after reinforcement learning",
+        headline(summary),
+        element("h2", "Held-out scores"),
+        *(part for decoded in DECODINGS for part in scores(summary, decoded)),
+        element("p", _how_to_read(runs), class_="dim"),
+        element("h2", "During training"),
+        charts(training),
+        element("h2", f"{len(picked)} questions before and after"),
+        element("p", _how_chosen(pairs, picked), class_="dim"),
+        *(card(_exhibit(pair), badge=_change(pair)) for pair in picked),
+        element("h2", "The evaluations"),
+        evaluations(runs),
+    )
+    return write_page(content, out / "report.html")
+
+
+def headline(summary: Sequence[Mapping[str, Any]]) -> Html:
+    """The mean total over all tasks in large, for each decoding."""
+    parts = []
+    for row in summary:
+        if row["task"] == ALL and row["reward"] == TOTAL:
+            prior = "" if row["prior"] is None else f"; {row['prior']:.3f} without the pictures"
+            note = f"{row['difference']:+.3f}, 95 % interval {_interval(row)}{prior}"
+            numbers = element("strong", f"{row['before']:.3f} → {row['after']:.3f}")
+            name = DECODINGS.get(row["decoding"], row["decoding"])
+            parts.append(element("div", f"{name}, {row['n']} questions", numbers, element("span", note, class_="dim")))
+    return element("div", *parts, class_="headline")
+
+
+def scores(summary: Sequence[Mapping[str, Any]], decoded: str) -> list[Html]:
+    """The table of one decoding: totals, and every reward of every task."""
+    rows = [row for row in summary if row["decoding"] == decoded]
+    tasks = Counter(row["reward"] for row in rows if row["task"] != ALL)
+    rows = [row for row in rows if row["task"] != ALL or tasks[row["reward"]] != 1]  # else the mix says nothing new
+    if not rows:
+        return []
+    reach = max([abs(row[end]) for row in rows for end in ("low", "high") if row[end] is not None], default=1.0) or 1.0
+    head = ["task", "reward", "before", "after", "difference", "95 % interval", "", "no picture", "n"]
+    body = [
+        [
+            row["task"],
+            row["reward"],
+            f"{row['before']:.3f}",
+            f"{row['after']:.3f}",
+            f"{row['difference']:+.3f}",
+            _interval(row),
+            _span(row, reach),
+            "–" if row["prior"] is None else f"{row['prior']:.3f}",
+            str(row["n"]),
+        ]
+        for row in rows
+    ]
+    strong = [place for place, row in enumerate(rows) if row["task"] == ALL and row["reward"] == TOTAL]
+    return [element("h3", DECODINGS[decoded]), table(head, body, texts=2, strong=strong)]
+
+
+def evaluations(runs: Mapping[str, Path]) -> Html:
+    """A row for each evaluation: its model, how it was drawn, and what went wrong."""
+    head = ["evaluation", "model", "decoding", "answers", "cut off", "unreadable"]
+    body = []
+    for name, place in runs.items():
+        info, records = read_run(place), read_records(place)
+        drawn = f"{decoding(info.protocol)}{', without pictures' if info.protocol['blind'] else ''}"
+        cut = sum("truncated" in record.flags for record in records) / max(len(records), 1)
+        unread = sum("unparsed" in record.kinds.values() for record in records) / max(len(records), 1)
+        body.append([name, info.model, drawn, str(len(records)), f"{cut:.1%}", f"{unread:.1%}"])
+    return table(head, body, texts=3)
+
+
+def paired(before: Sequence[Record], after: Sequence[Record]) -> list[Pair]:
+    """The first draws of the questions that both runs scored, in order of their ids."""
+    olds, news = ({r.item_id: r for r in run if r.draw == 0 and r.total is not None} for run in (before, after))
+    both = sorted(olds.keys() & news.keys())
+    if not both:
+        raise InputError("the greedy runs before and after have no scored question in common; evaluate the same data")
+    return [Pair(olds[item], news[item]) for item in both]
+
+
+def chosen(pairs: Sequence[Pair], samples: int) -> list[Pair]:
+    """Up to `samples` pairs: tasks take turns, and so do the outcomes, beginning at another one with each task.
+
+    Where a task has none left of an outcome, the next outcome has its turn. If any pair got worse, one of those is in.
+    """
+    waiting: dict[str, dict[str, list[Pair]]] = defaultdict(lambda: {outcome: [] for outcome in OUTCOMES})
+    for pair in reversed(pairs):
+        waiting[pair.before.task][pair.outcome].append(pair)
+    picked: list[Pair] = []
+    tasks = sorted(waiting)
+    for turn in count():
+        if len(picked) == min(samples, len(pairs)):
+            break
+        outcomes = waiting[tasks[turn % len(tasks)]]
+        wanted = turn % len(tasks) + turn // len(tasks)
+        order = [OUTCOMES[(wanted + i) % len(OUTCOMES)] for i in range(len(OUTCOMES))]
+        stack = next((outcomes[outcome] for outcome in order if outcomes[outcome]), None)
+        if stack:
+            picked.append(stack.pop())
+    worse = next((pair for pair in pairs if pair.outcome == OUTCOMES[2]), None)
+    if picked and worse and all(pair.outcome != OUTCOMES[2] for pair in picked):
+        picked[-1] = worse
+    return sorted(picked, key=lambda pair: pair.before.task)
+
+
+def _exhibit(pair: Pair) -> Exhibit:
+    before, after = pair.before, pair.after
+    answers = [record_answer(before, kind="before", label="before"), record_answer(after, kind="after", label="after")]
+    media = [media_of(entry) for entry in before.media]
+    return Exhibit(before.task, f"{before.source} · {before.item_id}", before.prompt, before.gold, media, answers)
+
+
+def _change(pair: Pair) -> str:
+    return f"{pair.outcome}: {pair.before.total:.2f} → {pair.after.total:.2f}"
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return "–" if row["low"] is None else f"{row['low']:+.3f} to {row['high']:+.3f}"
+
+
+def _span(row: Mapping[str, Any], reach: float) -> Html | None:
+    """The interval and the difference as a line with a dot, beside the line of no difference."""
+    if row["low"] is None:
+        return None
+    low, middle, high = (60 + row[key] / reach * 55 for key in ("low", "difference", "high"))
+    zero = element("path", d="M60 0V18", class_="zero")
+    colour = "var(--after)" if row["low"] > 0 else "var(--before)" if row["high"] < 0 else "var(--dim)"
+    line = element("path", d=f"M{low:.1f} 9H{high:.1f}", stroke=colour, stroke_width=2)
+    dot = element("circle", cx=f"{middle:.1f}", cy=9, r=3.5, fill=colour)
+    return element(
+        "svg", zero, line, dot, viewBox="0 0 120 18", width=120, height=18, class_="span", aria_hidden="true"
+    )
+
+
+def _how_to_read(runs: Mapping[str, Path]) -> str:
+    prior = (
+        f" “No picture” is what {read_run(runs['blind']).model} scores without the pictures." if "blind" in runs else ""
+    )
+    return (
+        "Both models answer the same questions. Intervals are 95 % bootstrap intervals of the paired difference, over "
+        f"pictures; a blue line lies wholly above zero, an orange one wholly below.{prior}"
+    )
+
+
+def _how_chosen(pairs: Sequence[Pair], picked: Sequence[Pair]) -> str:
+    found, shown = (Counter(pair.outcome for pair in some) for some in (pairs, picked))
+    counts, here = (", ".join(f"{number[name]} {name}" for name in OUTCOMES) for number in (found, shown))
+    return (
+        f"Of the {len(pairs)} questions answered greedily, {counts} in total score. Here are {here}: the tasks take "
+        "turns, and for each comes in turn one that improved, one that did not change and one that got worse, as far "
+        "as there are any, in the order of ids, which are hashes. Nothing was picked by hand, and rare outcomes are "
+        "shown more often than they occur. Boxes and spans are drawn as the rewards read them."
+    )

@@ -1,0 +1,77 @@
+"""`python -m mmrl.demo.warm`: rebuild the demo's warm checkpoint from the data.
+
+It builds 30,000 training samples, trains a tokenizer on their text, and teaches a Qwen2.5-VL of two million parameters,
+from random weights, to answer them, somewhat. The checkpoint is stored as float16.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from data_engine.pipeline import run as build
+from data_engine.recipe import Recipe
+from data_engine.schema import Sample
+from data_engine.shards import read_samples
+from mmrl.answers import rendered
+from mmrl.config import load
+from mmrl.demo import HERE
+from mmrl.models import load_policy
+from mmrl.tiny import TinySize, tiny_model
+from mmrl.train import TrainConfig, run
+
+SIZE = TinySize(
+    hidden=160,
+    layers=4,
+    heads=5,
+    mlp=448,
+    vision_hidden=96,
+    vision_layers=3,
+    vision_heads=3,
+    patch=8,
+    vocab=512,
+)
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="where the data and the runs go")] = Path("runs/warm"),
+    checkpoint: Annotated[Path, typer.Option(help="where the finished checkpoint goes")] = HERE / "checkpoint",
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="key=value")] = None,
+) -> None:
+    """Build the data, train the tokenizer and the model, store the checkpoint. A run that was stopped goes on."""
+    data = out / "data"
+    if not (data / "manifest.json").exists():
+        build(load(Recipe, HERE / "warm_recipe.yaml"), out=data, workers=os.cpu_count() or 1)
+    places = [f"model={out / 'random'}", f"data={data}", f"output={out / 'train'}"]
+    config = load(TrainConfig, HERE / "warm.yaml", [*places, *(overrides or [])])
+    if not (out / "random" / "config.json").exists():
+        texts = [text for sample in read_samples(data) for text in texts_of(sample, config)]
+        model, processor = tiny_model("qwen2_5_vl", [*texts, *map(str, range(100))], size=SIZE, seed=config.seed)
+        model.save_pretrained(out / "random")
+        processor.save_pretrained(out / "random")
+    store(run(config), config, checkpoint)
+
+
+def texts_of(sample: Sample, config: TrainConfig) -> list[str]:
+    """What a sample asks and how it is answered; coordinates are left to the plain numbers of the vocabulary."""
+    asked = [part["text"] for message in sample.prompt for part in message["content"] if part["type"] == "text"]
+    row = {"id": sample.id, "task": sample.task, "answer": sample.answer, "media": sample.media, "meta": sample.meta}
+    side = 64
+    return [*asked, rendered(row, config.space, [(side, side)] * len(sample.media))]
+
+
+def store(final: Path, config: TrainConfig, checkpoint: Path) -> None:
+    """Write the model at `final` to `checkpoint` in half precision, with its processor."""
+    model, processor = load_policy(final, config.vision)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    model.to(torch.float16).save_pretrained(checkpoint)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    processor.save_pretrained(checkpoint)
+
+
+if __name__ == "__main__":
+    typer.run(main)
