@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ class MetricsFile(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Drop what comes after the checkpoint that the run goes on from."""
         if not state.is_world_process_zero:
             return
         place = metrics_file(args)
@@ -39,9 +42,44 @@ class MetricsFile(TrainerCallback):
         logs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        """Append one line."""
         if state.is_world_process_zero and logs:
             with metrics_file(args).open("a") as file:
                 file.write(json.dumps({"step": state.global_step} | {key: _plain(logs[key]) for key in logs}) + "\n")
+
+
+class ProgressLine(TrainerCallback):
+    """One readable line per logged step: the mean of every reward (or the loss), dead groups, pace, time left."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the clock."""
+        self.started, self.first = time.monotonic(), state.global_step
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Print the line."""
+        done = state.global_step - self.first
+        if not state.is_world_process_zero or not logs or "train_runtime" in logs or done < 1:
+            return
+        pace = (time.monotonic() - self.started) / done
+        left = timedelta(seconds=round(pace * (state.max_steps - state.global_step)))
+        said = " ".join(f"{name} {value:.2f}" for name, value in _spoken(logs))
+        print(f"step {state.global_step}/{state.max_steps}  {said}  {pace:.1f} s/step, {left} left", flush=True)
+
+
+def _spoken(logs: Mapping[str, Any]) -> list[tuple[str, float]]:
+    means = [(key.split("/")[1], value) for key, value in logs.items() if key.startswith("rewards/") and "/mean" in key]
+    dead = [("dead groups", logs["frac_reward_zero_std"])] if "frac_reward_zero_std" in logs else []
+    spoken = [*means, *dead] if means else [("loss", logs["loss"])] if "loss" in logs else []
+    return [(name, value) for name, value in spoken if isinstance(value, float | int) and math.isfinite(value)]
 
 
 def metrics_file(args: TrainingArguments) -> Path:

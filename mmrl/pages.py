@@ -96,7 +96,7 @@ class Html(str):
 Child = Html | str | None
 
 
-def element(name: str, *children: Child, **attributes: object) -> Html:
+def element(name: str, /, *children: Child, **attributes: object) -> Html:
     """An element; `class_` is the attribute class, `stroke_width` is stroke-width, attributes of None are left out.
 
     >>> element("b", "1 < 2", element("br"), class_="x")

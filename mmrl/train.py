@@ -95,7 +95,9 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
     from transformers import set_seed
 
     from eval.generate import probe_sizes
-    from mmrl.callbacks import MetricsFile
+    from transformers import PrinterCallback, ProgressCallback
+
+    from mmrl.callbacks import MetricsFile, ProgressLine
     from mmrl.checkpoints import latest_checkpoint
     from mmrl.data import as_dataset, training_samples
     from mmrl.models import adapted, load_policy
@@ -109,7 +111,10 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
     check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))
     model = adapted(model, frozen=config.freeze, lora=config.lora)
     trainer = build(config, out, model, processor, as_dataset(samples))
-    trainer.add_callback(MetricsFile())
+    for talkative in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(talkative)
+    for callback in (MetricsFile(), ProgressLine()):
+        trainer.add_callback(callback)
     trainer.train(resume_from_checkpoint=latest_checkpoint(out))
     save_final(trainer, processor, final)
     return final

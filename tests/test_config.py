@@ -29,6 +29,20 @@ def test_overrides_win_over_the_file_and_are_yaml(tmp_path: Path) -> None:
     assert (config.name, config.inner.weight, config.many["x"].weight) == ("a", 0.5, 3.0)
 
 
+@pytest.mark.parametrize("text", ["3e-4", "3.0e-4", "3E-04", ".3e-3"])
+def test_exponents_are_numbers_with_or_without_a_point(text: str) -> None:
+    weight = load(Outer, None, ["name=a", f"inner={{weight: {text}}}"]).inner.weight
+    assert weight == pytest.approx(3e-4)
+    assert read_yaml_value(text) == pytest.approx(3e-4)
+
+
+def read_yaml_value(text: str) -> object:
+    class Anything(Config):
+        value: object
+
+    return load(Anything, None, [f"value={text}"]).value
+
+
 def test_a_file_extends_another_and_wins(tmp_path: Path) -> None:
     written(tmp_path, "name: base\ninner: {weight: 2}", "base.yaml")
     config = load(Outer, written(tmp_path, "extends: base.yaml\nname: top"))

@@ -20,7 +20,7 @@ from data_engine.schema import Media, Sample, user_prompt, with_id
 from data_engine.shards import write_dataset
 from data_engine.synthesis import digits_grounding, digits_video
 from mmrl.cli import VERBS, run
-from tests.conftest import TEXTS
+from tests.conftest import TEXTS, stored
 
 REWARDS = {"letters": {"fn": "tests.training:letters"}, "brevity": {"fn": "tests.training:brevity", "weight": 0.5}}
 VISION = {"min_pixels": 784, "max_pixels": 3136, "min_frames": 2, "max_frames": 4, "total_pixels": 12544}
@@ -60,7 +60,7 @@ def material(out: Path, number: int = 13) -> Path:
     """`out` with a dataset in `data` and a tiny random Qwen2.5-VL in `model`."""
     from mmrl.tiny import TinySize, tiny_model
 
-    write_dataset(questions(number), out / "data")
+    write_dataset(questions(number, out / "media"), out / "data")
     size = TinySize(hidden=32, mlp=64, heads=2, vision_hidden=16, vocab=400)
     for part in tiny_model("qwen2_5_vl", TEXTS, size=size):
         part.save_pretrained(out / "model")
