@@ -27,6 +27,7 @@ from rewards.regions import boxes, spans
 
 FRAMES = VisionBudget(min_pixels=1, max_pixels=2**31, min_frames=8, max_frames=8, total_pixels=2**40)  # of a strip
 FAR = 1e9  # pixels; boxes are cut here before they are scaled, as the reward does
+REGIONS = {"boxes": 4, "spans": 2}  # the keys of gold answers that are drawn, and how many numbers each has
 CHARACTERS = 4000  # of a completion that are shown
 
 Region = tuple[float, ...]
@@ -61,9 +62,10 @@ def card(exhibit: Exhibit, *, badge: str | None = None) -> Html:
     """The exhibit as an article: a single picture stands beside the text, all else above it."""
     title = element("h3", exhibit.title), badge and element("span", badge, class_="badge")
     figures = element("div", *_figures(exhibit), class_="figures") if exhibit.media else None
-    gold = element("p", swatch("gold"), " gold: ", element("span", _plain(exhibit.gold)))
+    drawn = any(gold_rows(exhibit.gold, key, length) for key, length in REGIONS.items())
+    gold = element("p", swatch("gold") if drawn else None, " gold: ", _plain(exhibit.gold))
     question = element("p", _prompt_text(exhibit.prompt), class_="question")
-    answers = element("div", *map(_answer, exhibit.answers), class_="answers")
+    answers = element("div", *(_answer(answer, drawn) for answer in exhibit.answers), class_="answers")
     text = element("div", question, gold, answers)
     beside = [media.kind for media in exhibit.media] == ["image"]
     header = element("header", *title, element("small", exhibit.about))
@@ -119,7 +121,7 @@ def _figures(exhibit: Exhibit) -> Iterable[Html]:
 
 def _picture(exhibit: Exhibit, media: Media, caption: str, place: int) -> Html:
     image = load_image(media)
-    marks = _marks(exhibit, "boxes", 4, image.size) if place == 0 else []
+    marks = _marks(exhibit, "boxes", image.size) if place == 0 else []
     return picture(image, marks, caption=f"{caption} {image.width}×{image.height}".strip())
 
 
@@ -129,12 +131,12 @@ def _film(exhibit: Exhibit, media: Media, caption: str) -> Html:
     assert seconds is not None
     height, width = video.frames.shape[1:3]
     caption = f"{caption} {width}×{height}, {video.num_frames} frames".strip()
-    return film(video.frames, seconds, _marks(exhibit, "spans", 2), caption=caption)
+    return film(video.frames, seconds, _marks(exhibit, "spans"), caption=caption)
 
 
-def _marks(exhibit: Exhibit, key: str, length: int, size: Sequence[int] = ()) -> list[Mark]:
+def _marks(exhibit: Exhibit, key: str, size: Sequence[int] = ()) -> list[Mark]:
     """The gold regions under `key`, and what the answers say in their place: one region unless labels ask for a set."""
-    golds = gold_rows(exhibit.gold, key, length)
+    golds = gold_rows(exhibit.gold, key, REGIONS[key])
     if not golds:
         return []
     count = None if "labels" in exhibit.gold else 1
@@ -151,27 +153,26 @@ def _cut(regions: Any, size: Sequence[int]) -> list[Region]:
     return [tuple(box) for box in np.clip(corners, 0, np.tile(size, 2)).tolist()]
 
 
-def _answer(answer: Answer) -> Html:
-    title = swatch(answer.kind), element("strong", answer.label)
-    facts = [element("span", fact, class_="dim") for fact in answer.facts]
-    header = element("header", *title, *facts)
-    verdicts = element("table", element("tbody", *_verdict_rows(answer.verdicts)))
-    return element("section", header, element("pre", _shortened(answer.completion)), verdicts, class_="answer")
+def _answer(answer: Answer, drawn: bool) -> Html:
+    title = swatch(answer.kind) if drawn else None, element("strong", answer.label)
+    header = element("header", *title, *(element("span", fact, class_="dim") for fact in answer.facts))
+    text = element("pre", _shortened(answer.completion))
+    return element("section", header, text, *_verdicts(answer.verdicts), class_="answer")
 
 
-def _verdict_rows(verdicts: Mapping[str, Verdict]) -> Iterable[Html]:
-    """A row per reward; those that abstained for one reason share a row."""
-    silent: dict[str, list[str]] = defaultdict(list)
+def _verdicts(verdicts: Mapping[str, Verdict]) -> Iterable[Html]:
+    """A table of score and why, and a line for those rewards that abstained for one reason."""
+    rows, silent = [], defaultdict[str, list[str]](list)
     for name, verdict in verdicts.items():
         if verdict.kind == "abstained":
             silent[verdict.why].append(name)
             continue
         score = "–" if verdict.score is None else f"{verdict.score:.2f}"
         why = verdict.why if verdict.kind == "scored" else f"{verdict.kind}: {verdict.why}"
-        yield element("tr", *(element("td", cell) for cell in (name, score, why)))
+        rows.append(element("tr", *(element("td", cell) for cell in (name, score, why))))
+    yield element("table", element("tbody", *rows))
     for why, names in silent.items():
-        words = ", ".join(names), "–", f"abstained: {why}" if why else "abstained"
-        yield element("tr", *(element("td", cell) for cell in words), class_="dim")
+        yield element("p", f"abstained: {', '.join(names)}{f' ({why})' if why else ''}", class_="dim small")
 
 
 def _shortened(text: str) -> Child:
@@ -204,10 +205,18 @@ def _parts(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 def _plain(gold: Any) -> str:
-    """The gold answer in a line."""
-    if not isinstance(gold, Mapping):
-        return json.dumps(gold, ensure_ascii=False)
-    return ", ".join(
-        f"{key} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-        for key, value in gold.items()
-    )
+    """The gold answer in a line.
+
+    >>> _plain({"boxes": [[3.0, 4.5, 12.0, 9.0]], "labels": ["cat"]})
+    'boxes [[3, 4.5, 12, 9]], labels ["cat"]'
+    """
+    if isinstance(gold, Mapping):
+        return ", ".join(f"{key} {value if isinstance(value, str) else _plain(value)}" for key, value in gold.items())
+    return json.dumps(_whole(gold), ensure_ascii=False)
+
+
+def _whole(value: Any) -> Any:
+    """`value` with whole floats as integers, as people write them."""
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

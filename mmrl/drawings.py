@@ -48,7 +48,9 @@ def film(frames: np.ndarray, seconds: float, marks: Sequence[Mark], *, caption: 
     """
     strip = element("img", src=data_uri(_side_by_side(frames)), alt=caption, class_="frames")
     rows = [_time_row(label, list(spans), seconds) for label, spans in groupby(marks, key=lambda mark: mark.label)]
-    content = element("div", element("span"), strip, *rows, element("span"), _time_axis(seconds), class_="time")
+    indent = element("span") if rows else None  # the column of labels
+    parts = indent, strip, *rows, indent, _time_axis(seconds)
+    content = element("div", *parts, class_="time" if rows else "time plain")
     return element("figure", element("div", content, class_="scroll"), element("figcaption", caption), class_="film")
 
 

@@ -27,6 +27,7 @@ h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; }
 h3 { font-size: 1rem; margin: 1.25rem 0 .5rem; }
 p { margin: .4rem 0; max-width: 46rem; overflow-wrap: anywhere; }
 small, .dim { color: var(--dim); }
+.small { font-size: .85rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
@@ -38,10 +39,12 @@ figure { margin: 0; }
 figcaption { font-size: .85rem; color: var(--dim); overflow-wrap: anywhere; }
 svg, img { display: block; max-width: 100%; }
 .headline { display: flex; flex-wrap: wrap; gap: 1rem 3rem; margin: 1rem 0; }
+.headline div { font-size: .9rem; }
 .headline strong { display: block; font-size: 1.7rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); gap: 1.25rem; }
 .chart text { font-size: 11px; fill: var(--dim); }
-.chart .grid, .span .zero { stroke: var(--line); }
+.chart .grid { stroke: var(--line); }
+.span .zero { stroke: #8c8c8c; }
 .chart .raw { stroke: var(--after); stroke-opacity: .3; stroke-width: 3.5; stroke-linecap: round; }
 .chart .mean { stroke: var(--after); stroke-width: 2.2; fill: none; stroke-linejoin: round; }
 .card { border-top: 1px solid var(--line); padding: 1rem 0 1.5rem; }
@@ -63,17 +66,18 @@ svg, img { display: block; max-width: 100%; }
 .answer table { font-size: .85rem; width: 100%; }
 .answer td { padding: .15rem .5rem .15rem 0; overflow-wrap: anywhere; }
 .answer td:nth-child(2) { text-align: right; white-space: nowrap; }
-.answer td:last-child { width: 60%; }
+.answer td:last-child { width: 65%; }
 .swatch { display: inline-block; width: 1.8rem; height: .9rem; vertical-align: -.1rem; }
 .mark { fill: none; stroke: var(--after); stroke-width: 2.5; vector-effect: non-scaling-stroke; }
-.halo { fill: none; stroke: #fff; stroke-width: 5; stroke-opacity: .85; vector-effect: non-scaling-stroke; }
-.mark.gold { stroke: var(--gold); }
-.halo.gold { stroke: #222; }
+.halo { fill: none; stroke: #fff; stroke-width: 4.5; stroke-opacity: .85; vector-effect: non-scaling-stroke; }
+.mark.gold { stroke: var(--gold); stroke-width: 6; }
+.halo.gold { stroke: #222; stroke-width: 8; }
 .mark.before { stroke: var(--before); stroke-dasharray: 7 4; }
 .number-mark { fill: var(--after); stroke: #fff; paint-order: stroke; font-weight: 700; }
-.film .time { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: .15rem .6rem; align-items: center;
-  min-width: 30rem; }
-.time > * { width: 100%; font-size: .85rem; }
+.time { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: .15rem .6rem; align-items: center;
+  min-width: 30rem; font-size: .85rem; }
+.time.plain { grid-template-columns: minmax(0, 1fr); }
+.time > * { width: 100%; }
 .time svg { overflow: visible; }
 .time text { font-size: 11px; fill: var(--dim); }
 .time .track { background: #ececea; }
@@ -83,6 +87,7 @@ svg, img { display: block; max-width: 100%; }
 @media (max-width: 46rem) {
   .side { grid-template-columns: minmax(0, 1fr); }
   h1 { font-size: 1.35rem; }
+  .numbers { font-size: .85rem; }
 }
 """
 

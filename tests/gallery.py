@@ -131,7 +131,13 @@ def training(out: Path, samples: list[Sample], *, steps: int = 40, group: int = 
 
 def summary(difference: float = 0.1) -> list[dict[str, Any]]:
     """Summary rows by hand: the mix and two tasks, greedy and sampled."""
-    pairs = [("all", "total"), ("all", "format"), ("grounding", "grounding"), ("grounding", "format"), ("count", "format")]
+    pairs = [
+        ("all", "total"),
+        ("all", "format"),
+        ("grounding", "grounding"),
+        ("grounding", "format"),
+        ("count", "format"),
+    ]
     return [
         {
             "task": task,

@@ -38,12 +38,12 @@ def brevity(rollouts: Any) -> list[float]:
     return [1 / (1 + len(rollout.completion)) for rollout in rollouts]
 
 
-def questions(number: int) -> Iterator[Sample]:
-    """Questions about no picture, one, two, and a video, in turn; `number` in all."""
-    pictures = [
-        next(digits_grounding(n=1, seed=seed, side=side)).media[0] for seed, side in ((0, 84), (1, 56), (2, 56))
-    ]
-    clip = next(digits_video(n=1, side=56, seconds=2.0)).media[0]
+def questions(number: int, directory: Path) -> Iterator[Sample]:
+    """Questions about no picture, one, two, and a video, in turn; `number` in all, their media in `directory`."""
+    directory.mkdir(parents=True)
+    made = [next(digits_grounding(n=1, seed=seed, side=side)) for seed, side in ((0, 84), (1, 56), (2, 56))]
+    pictures = [stored(sample.media[0], directory) for sample in made]
+    clip = stored(next(digits_video(n=1, side=56, seconds=2.0)).media[0], directory)
     kinds: list[tuple[str, dict[str, Any], tuple[Media, ...]]] = [
         ("text", {"text": ["yes"]}, ()),
         ("count", {"number": 2.0}, (pictures[0],)),

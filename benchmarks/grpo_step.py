@@ -1,0 +1,252 @@
+"""One GRPO step, mmrl against stock TRL: same weights, data, seed, sampled completions and rewards.
+
+    python -m benchmarks.grpo_step [--quick] [--json FILE]
+
+Each side runs in a process of its own, in turn, several times; a step is the median after one warm-up step. Memory is
+the peak resident size above what was resident before training. The losses of both sides must agree to 1e-4, the norms of
+their gradients to one part in a thousand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Prompts in a step, completions of a prompt, vision tokens of a prompt (0: text only)."""
+
+    group: int
+    vision_tokens: int
+    prompts: int = 4
+    new_tokens: int = 32
+
+    @property
+    def name(self) -> str:
+        """What the case is called in the table."""
+        kind = f"{self.vision_tokens} vision tokens" if self.vision_tokens else "text only"
+        return f"G={self.group}, {kind}"
+
+
+QUICK = [Case(8, 256), Case(8, 0)]
+FULL = [Case(group, tokens) for group in (4, 8, 16) for tokens in (16, 64, 256)] + [Case(8, 0)]
+STEPS = 4  # the first warms up
+
+
+def main() -> None:
+    """Run the cases and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="the promised cases only")
+    parser.add_argument("--json", type=Path, help="write the rows there as well")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        side, case = arguments.worker
+        print(json.dumps(measured(side, Case(**json.loads(case)))))
+        return
+    repeats = 2 if arguments.quick else 3
+    rows = [row for case in (QUICK if arguments.quick else FULL) for row in compared(case, repeats)]
+    table = Table("case", "mmrl", "TRL", "ratio", "unit", "n")
+    for row in rows:
+        table.add_row(
+            row["case"], *(f"{row[key]:.3g}" for key in ("ours", "peer", "ratio")), row["unit"], str(row["n"])
+        )
+    Console().print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1))
+
+
+def compared(case: Case, repeats: int) -> list[dict[str, Any]]:
+    """The rows of one case: time of a step and peak memory."""
+    runs: dict[str, list[dict[str, Any]]] = {"ours": [], "peer": []}
+    for _ in range(repeats):
+        for side, done in runs.items():
+            done.append(in_process(side, case))
+    for ours, peer in zip(runs["ours"], runs["peer"], strict=True):
+        losses = max(abs(a - b) for a, b in zip(ours["losses"], peer["losses"], strict=True))
+        norms = max(abs(a / b - 1) for a, b in zip(ours["norms"], peer["norms"], strict=True))
+        if losses > 1e-4 or norms > 1e-3:
+            raise SystemExit(f"{case.name}: losses differ by {losses:.1e}, gradient norms by {norms:.1e}")
+    rows = []
+    for what, unit in (("seconds", "s/step"), ("megabytes", "MB")):
+        ours, peer = (statistics.median(run[what] for run in runs[side]) for side in ("ours", "peer"))
+        rows.append({"case": case.name, "ours": ours, "peer": peer, "ratio": ours / peer, "unit": unit, "n": repeats})
+    return rows
+
+
+def in_process(side: str, case: Case) -> dict[str, Any]:
+    """The measurement of one side, from a fresh process."""
+    command = [sys.executable, "-m", "benchmarks.grpo_step", "--worker", side, json.dumps(asdict(case))]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise SystemExit(f"{side} failed on {case.name}:\n{run.stderr[-2000:]}")
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def measured(side: str, case: Case) -> dict[str, Any]:
+    """Train STEPS steps; the median time of a step after the first, the peak memory, the losses."""
+    with tempfile.TemporaryDirectory() as directory:
+        trainer = (ours if side == "ours" else peer)(case, Path(directory))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        times, marks = [], [time.perf_counter()]
+        step = trainer.training_step
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            result = step(*args, **kwargs)
+            marks.append(time.perf_counter())
+            return result
+
+        trainer.training_step = timed
+        trainer.train()
+        times = [after - start for start, after in itertools.pairwise(marks)]
+        logged = [line for line in trainer.state.log_history if "loss" in line]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "seconds": statistics.median(times[1:]),
+        "megabytes": (peak - before) / 1024,
+        "losses": [line["loss"] for line in logged],
+        "norms": [line["grad_norm"] for line in logged],
+    }
+
+
+def ours(case: Case, out: Path) -> Any:
+    """mmrl's trainer on the case."""
+    from data_engine.media import probe
+    from data_engine.schema import Media, Sample, user_prompt
+    from mmrl.data import as_dataset
+    from mmrl.trainer import MultimodalGRPOTrainer
+    from rewards import Suite
+
+    model, processor, budget = policy(case)
+    samples = []
+    for number, question in enumerate(questions(case)):
+        media: tuple[Media, ...] = ()
+        if case.vision_tokens:
+            place = out / f"{number}.png"
+            picture(case, number).save(place)
+            media = (probe(str(place)),)
+        prompt = user_prompt(question, [one.kind for one in media])
+        samples.append(Sample(str(number), "benchmark", "text", prompt, {"text": [""]}, media))
+    return MultimodalGRPOTrainer(
+        model,
+        processing_class=processor,
+        rewards=Suite({"fixed": {"fn": "benchmarks.grpo_step:fixed"}}),
+        args=settings(case, out),
+        train_dataset=as_dataset(samples),
+        budget=budget,
+        advantages="grpo",
+    )
+
+
+def peer(case: Case, out: Path) -> Any:
+    """TRL's trainer on the case; only its random numbers are ours, so that both sides draw the same completions."""
+    from datasets import Dataset, Features, Image, List, Value
+    from transformers import SuppressTokensLogitsProcessor
+    from trl.trainer.grpo_trainer import GRPOTrainer
+
+    from eval.sampling import RowSampler, vision_token_ids
+
+    model, processor, _ = policy(case)
+    rows: dict[str, list[Any]] = {"prompt": [[{"role": "user", "content": text}] for text in questions(case)]}
+    features = {"prompt": List({"role": Value("string"), "content": Value("string")})}
+    if case.vision_tokens:
+        rows["image"] = [picture(case, number) for number in range(case.prompts)]
+        features["image"] = Image()
+    args = settings(case, out)
+    banned = SuppressTokensLogitsProcessor(vision_token_ids(model.config, processor.tokenizer))
+    generate, step = model.generate, itertools.count()
+
+    def drawing(**inputs: Any) -> Any:
+        now, size = next(step), range(case.prompts * case.group)
+        keys = [(args.seed, now, 0, str(i // case.group), i % case.group) for i in size]
+        return generate(**inputs, logits_processor=[banned, RowSampler(keys, max_new_tokens=case.new_tokens)])
+
+    model.generate = drawing
+    return GRPOTrainer(
+        model,
+        reward_funcs=[lambda completions, **_: steps_of(len(completions))],
+        args=args,
+        train_dataset=Dataset.from_dict(rows, features=Features(features)),
+        processing_class=processor,
+    )
+
+
+def policy(case: Case) -> tuple[Any, Any, Any]:
+    """A small random Qwen2.5-VL, its processor and the vision budget of the case."""
+    from mmrl.tiny import TinySize, tiny_model
+    from mmrl.vision import VisionBudget, apply_budget
+
+    size = TinySize(hidden=256, layers=8, heads=8, mlp=768, vision_hidden=128, vision_layers=6, vision_heads=4)
+    model, processor = tiny_model("qwen2_5_vl", questions(case), size=size)
+    pixels = max(case.vision_tokens, 4) * 28 * 28
+    budget = VisionBudget(min_pixels=4 * 28 * 28, max_pixels=pixels, total_pixels=64 * pixels)
+    apply_budget(processor, budget)
+    return model, processor, budget
+
+
+def settings(case: Case, out: Path) -> Any:
+    """TRL's settings, the same for both sides: one optimizer step a generation."""
+    from trl.trainer.grpo_config import GRPOConfig
+
+    return GRPOConfig(
+        output_dir=str(out),
+        per_device_train_batch_size=case.prompts * case.group,
+        num_generations=case.group,
+        max_completion_length=case.new_tokens,
+        max_steps=STEPS,
+        learning_rate=1e-5,
+        shuffle_dataset=False,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        bf16=False,
+        use_cpu=True,
+        gradient_checkpointing=False,
+        disable_tqdm=True,
+    )
+
+
+def questions(case: Case) -> list[str]:
+    """Questions of about twenty tokens."""
+    words = ["which", "of", "these", "pictures", "shows", "the", "number", "that", "comes", "next"]
+    return [" ".join(words[(number + i) % len(words)] for i in range(20)) for number in range(case.prompts)]
+
+
+def picture(case: Case, number: int) -> Any:
+    """A real photograph that becomes exactly the vision tokens of the case."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_image
+
+    side = round(case.vision_tokens**0.5) * 28
+    photograph = Image.fromarray(load_sample_image("china.jpg"))
+    return photograph.crop((number * 20, 0, number * 20 + 400, 400)).resize((side, side))
+
+
+def fixed(rollouts: Any) -> list[float]:
+    """A reward that differs within a group though the completions do not."""
+    return steps_of(len(rollouts))
+
+
+def steps_of(count: int) -> list[float]:
+    """0, 0.1, 0.2 and so on, in turn."""
+    return [(i % 7) / 10 for i in range(count)]
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()
