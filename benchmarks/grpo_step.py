@@ -3,8 +3,8 @@
     python -m benchmarks.grpo_step [--quick] [--json FILE]
 
 Each side runs in a process of its own, in turn, several times; a step is the median after one warm-up step. Memory is
-the peak resident size above what was resident before training. The losses of both sides must agree to 1e-4, the norms of
-their gradients to one part in a thousand.
+the peak resident size above what was resident before training. Losses must agree to 1e-4, the norms of the gradients to
+one part in a thousand.
 """
 
 from __future__ import annotations

@@ -92,11 +92,9 @@ def remember(config: TrainConfig, out: Path) -> None:
 
 def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
     """Train one stage, from its newest checkpoint if there is one; a stage that is done is not run again."""
-    from transformers import set_seed
+    from transformers import PrinterCallback, ProgressCallback, set_seed
 
     from eval.generate import probe_sizes
-    from transformers import PrinterCallback, ProgressCallback
-
     from mmrl.callbacks import MetricsFile, ProgressLine
     from mmrl.checkpoints import latest_checkpoint
     from mmrl.data import as_dataset, training_samples

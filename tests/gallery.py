@@ -1,4 +1,4 @@
-"""A small run written by hand: real pictures and clips, answers good and bad, a dataset, two evaluations, a training."""
+"""A small run by hand: real pictures and clips, answers good and bad; a dataset, evaluations, a training."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def demo(
     Overrides are those of `mmrl train`, such as grpo.max_steps=20. A demo that was stopped goes on where it stopped.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    console = Console()
+    console = Console(width=100)
     console.print("[bold]1/4[/] curate: questions on pictures and videos made of real material")
     data = curated(out / "data")
     console.print("[bold]2/4[/] evaluate the warm checkpoint: greedy, sampled, and without the pictures")
@@ -86,7 +86,7 @@ def evaluated(config: Any, model: Path, out: Path, name: str) -> Path:
 
     sampling: dict[str, Any] = {"max_new_tokens": config.grpo["max_completion_length"]}
     if name.startswith("sampled"):
-        sampling |= {"do_sample": True, "temperature": config.grpo["temperature"], "samples": 2, "seed": 1}
+        sampling |= {"do_sample": True, "temperature": config.grpo["temperature"], "samples": 3, "seed": 1}
     values = {
         "model": str(model),
         "data": {"path": config.data, "split": "test"},
@@ -122,13 +122,12 @@ def summarised(runs: dict[str, Path]) -> list[dict[str, Any]]:
 
 
 def table(summary: list[dict[str, Any]]) -> Table:
-    """The summary for people: totals, then the reward of each task."""
-    shown = Table("task", "reward", "decoding", "before", "after", "difference (95 %)", "without picture", "n")
+    """The weighted sum of rewards by task, before and after; every reward is in `summary.json` and in the report."""
+    shown = Table("task", "decoding", "before", "after", "difference (95 %)", "without picture", "n")
     for row in summary:
-        if row["task"] == "all" and row["reward"] != "total":
-            continue
-        interval = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-        prior = "" if row["prior"] is None else f"{row['prior']:.3f}"
-        numbers = (f"{row['before']:.3f}", f"{row['after']:.3f}", interval, prior, str(row["n"]))
-        shown.add_row(row["task"], row["reward"], row["decoding"], *numbers)
+        if row["reward"] == "total":
+            interval = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+            prior = "" if row["prior"] is None else f"{row['prior']:.3f}"
+            numbers = (f"{row['before']:.3f}", f"{row['after']:.3f}", interval, prior, str(row["n"]))
+            shown.add_row(row["task"], row["decoding"], *numbers)
     return shown

@@ -64,13 +64,19 @@ def write_report(
 def headline(summary: Sequence[Mapping[str, Any]]) -> Html:
     """The mean total over all tasks in large, for each decoding."""
     parts = []
-    for row in summary:
+    for row in sorted(summary, key=lambda row: list(DECODINGS).index(row["decoding"])):
         if row["task"] == ALL and row["reward"] == TOTAL:
-            prior = "" if row["prior"] is None else f"; {row['prior']:.3f} without the pictures"
+            prior = "" if row["prior"] is None else f"; {row['prior']:.3f} from the text only"
             note = f"{row['difference']:+.3f}, 95 % interval {_interval(row)}{prior}"
             numbers = element("strong", f"{row['before']:.3f} → {row['after']:.3f}")
-            name = DECODINGS.get(row["decoding"], row["decoding"])
-            parts.append(element("div", f"{name}, {row['n']} questions", numbers, element("span", note, class_="dim")))
+            parts.append(
+                element(
+                    "div",
+                    f"{DECODINGS[row['decoding']]}, {row['n']} questions",
+                    numbers,
+                    element("span", note, class_="dim"),
+                )
+            )
     return element("div", *parts, class_="headline")
 
 
@@ -82,7 +88,7 @@ def scores(summary: Sequence[Mapping[str, Any]], decoded: str) -> list[Html]:
     if not rows:
         return []
     reach = max([abs(row[end]) for row in rows for end in ("low", "high") if row[end] is not None], default=1.0) or 1.0
-    head = ["task", "reward", "before", "after", "difference", "95 % interval", "", "no picture", "n"]
+    head = ["task", "reward", "before", "after", "difference", "95 % interval", "", "text only", "n"]
     body = [
         [
             row["task"],
@@ -178,9 +184,7 @@ def _span(row: Mapping[str, Any], reach: float) -> Html | None:
 
 
 def _how_to_read(runs: Mapping[str, Path]) -> str:
-    prior = (
-        f" “No picture” is what {read_run(runs['blind']).model} scores without the pictures." if "blind" in runs else ""
-    )
+    prior = f" Text only: {read_run(runs['blind']).model}, asked without the pictures." if "blind" in runs else ""
     return (
         "Both models answer the same questions. Intervals are 95 % bootstrap intervals of the paired difference, over "
         f"pictures; a blue line lies wholly above zero, an orange one wholly below.{prior}"
