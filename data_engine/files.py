@@ -88,18 +88,36 @@ def sha256_of(place: Place) -> str:
 def put_in_place(new: Path, target: Path) -> None:
     """Make the folder `new` stand at `target`; a reader, or a kill at any moment, meets the old folder or the new one.
 
-    Linux exchanges the two in one step. Elsewhere a kill between two renames can leave the old folder beside the
-    target as `.NAME.old`.
+    Linux exchanges the two in one step. Elsewhere a kill may come between two renames: then `restore` brings the old
+    folder back.
     """
     if not target.exists():
         new.rename(target)
-        return
-    if not _exchanged(new, target):
-        old = target.with_name(f".{target.name}.old")
-        target.rename(old)
-        new.rename(target)
-        new = old
-    shutil.rmtree(new)
+    elif _exchanged(new, target):
+        shutil.rmtree(new)
+    else:
+        exchange_by_renames(new, target)
+
+
+def exchange_by_renames(new: Path, target: Path) -> None:
+    """`put_in_place` for systems that cannot exchange two folders."""
+    old = _aside(target)
+    target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old)
+
+
+def restore(target: Path) -> None:
+    """Undo or finish what a killed `exchange_by_renames` left; nothing to do otherwise."""
+    old = _aside(target)
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
+        old.rename(target)
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
 
 
 def _exchanged(one: Path, other: Path) -> bool:

@@ -18,7 +18,7 @@ from data_engine.video import Video, load_video, probe_video
 __all__ = ["MediaError", "Video", "load_image", "load_video", "probe", "resolve", "sha256_of"]
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")  # EPS would start a program
-MAX_PIXELS = 89_478_485  # Pillow's own limit; an image of one gigabyte once decoded to four bytes a pixel is 3 times it
+MAX_PIXELS = 89_478_485  # where Pillow itself begins to warn
 ORIENTATION = 0x0112  # the EXIF tag; from 5 on it swaps width and height
 WHITE = (255, 255, 255, 255)
 

@@ -27,7 +27,7 @@ from typing import Any, Self
 import pyarrow.parquet as pq
 
 from data_engine.card import card
-from data_engine.files import MediaError, put_in_place, resolve, sha256_of
+from data_engine.files import MediaError, put_in_place, resolve, restore, sha256_of
 from data_engine.ops.base import Quarantined, describe, quarantine
 from data_engine.rows import QUARANTINE, SAMPLES, STATS, RowWriter, quarantine_row, stats_row
 from data_engine.schema import Sample, from_row, to_row, with_id
@@ -59,6 +59,7 @@ class DatasetWriter:
         if rows_per_shard < 1:
             raise InputError(f"rows_per_shard is {rows_per_shard}; give 1 or more")
         self.out = Path(out).resolve()
+        restore(self.out)
         if self.out.exists() and not (self.out / "manifest.json").is_file() and not _is_empty(self.out):
             raise InputError(f"{self.out} is not a dataset and would be replaced; choose another place or remove it")
         self._partial = self.out.with_name(f".{self.out.name}.partial")

@@ -31,7 +31,8 @@ def local(model: str | Path) -> Path:
         return Path(snapshot_download(str(model)))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         cause = str(error).partition("\n")[0]
-        raise InputError(f"no checkpoint directory {model}, nor a model of that id on the hub ({cause})") from None
+        wanted = "expected a directory with config.json, *.safetensors and a processor, or the id of a hub model"
+        raise InputError(f"no checkpoint at {model}: {wanted} ({cause})") from None
 
 
 def load_checkpoint(path: Path, *, dtype: str = "auto") -> tuple[Any, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from eval.encode import Encoded
+from mmrl.models import core
 
 Media = Callable[[Sequence[Encoded], Tensor], dict[str, Tensor]]
 
@@ -36,10 +37,10 @@ def prefilled(model: Any, rows: Sequence[Encoded], media: Media, *, pad: int, de
     number = {id(prompt): p for p, prompt in enumerate(prompts)}
     ids_PL, mask_PL = left_padded(prompts, pad, device)
     inputs = media(prompts, ids_PL)
-    core = getattr(model, "model", model)
+    inner = core(model)
     with_grids = any(key.endswith("_grid_thw") for key in inputs)
-    if hasattr(core, "rope_deltas"):
-        core.rope_deltas = None  # of an earlier batch
+    if hasattr(inner, "rope_deltas"):
+        inner.rope_deltas = None  # of an earlier batch
     if not with_grids:
         inputs["position_ids"] = (mask_PL.cumsum(dim=1) - 1).clamp(min=0)
     cache = DynamicCache(config=model.config)
@@ -47,10 +48,10 @@ def prefilled(model: Any, rows: Sequence[Encoded], media: Media, *, pad: int, de
     cache.crop(-1)  # generate wants a token to go on from: it reads each prompt's last one again
     row_B = torch.tensor([number[id(row)] for row in rows], device=device)
     cache.batch_select_indices(row_B)
-    if hasattr(core, "rope_deltas"):
+    if hasattr(inner, "rope_deltas"):
         none_P1 = torch.zeros(len(prompts), 1, dtype=torch.long, device=device)
-        deltas_P1: Tensor = core.rope_deltas if with_grids else none_P1  # pyright: ignore[reportAssignmentType]
-        core.rope_deltas = deltas_P1[row_B]
+        deltas_P1: Tensor = inner.rope_deltas if with_grids else none_P1  # pyright: ignore[reportAssignmentType]
+        inner.rope_deltas = deltas_P1[row_B]
     return {"past_key_values": cache}
 
 

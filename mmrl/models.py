@@ -31,6 +31,12 @@ def load_policy(model: str | Path, budget: VisionBudget, *, dtype: str = "float3
     return policy, processor
 
 
+def core(model: Any) -> Any:
+    """What `model` has below its language head, where multimodal positions are made, without adapters around it."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return getattr(base, "model", base)
+
+
 def part_of(name: str) -> Part:
     """The part that a parameter belongs to: projectors sit inside or beside the vision tower in most models.
 

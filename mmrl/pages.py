@@ -53,7 +53,7 @@ svg, img { display: block; max-width: 100%; }
 .badge { border: 1px solid currentColor; border-radius: 1rem; padding: 0 .6rem; font-size: .85rem; }
 .side { display: grid; grid-template-columns: minmax(0, 20rem) minmax(0, 1fr); gap: 1rem 1.5rem; }
 .figures { display: flex; flex-wrap: wrap; gap: .75rem; align-content: start; margin-bottom: .75rem; }
-.figures > figure { flex: 1 1 14rem; max-width: 20rem; }
+.figures > figure { flex: 1 1 14rem; min-width: 0; max-width: 20rem; }
 .figures > figure.film { flex-basis: 100%; max-width: 44rem; }
 .missing { border: 1px dashed var(--dim); padding: .75rem; color: var(--dim); font-size: .85rem; }
 .question, .answer pre { white-space: pre-wrap; unicode-bidi: isolate; }
@@ -69,13 +69,13 @@ svg, img { display: block; max-width: 100%; }
 .answer td:last-child { width: 65%; }
 .swatch { display: inline-block; width: 1.8rem; height: .9rem; vertical-align: -.1rem; }
 .mark { fill: none; stroke: var(--after); stroke-width: 2.5; vector-effect: non-scaling-stroke; }
-.halo { fill: none; stroke: #fff; stroke-width: 4.5; stroke-opacity: .85; vector-effect: non-scaling-stroke; }
-.mark.gold { stroke: var(--gold); stroke-width: 6; }
-.halo.gold { stroke: #222; stroke-width: 8; }
+.halo { fill: none; stroke: #fff; stroke-width: 4; stroke-opacity: .85; vector-effect: non-scaling-stroke; }
+.mark.gold { stroke: var(--gold); stroke-width: 5.5; }
+.halo.gold { stroke: #222; stroke-width: 7.5; }
 .mark.before { stroke: var(--before); stroke-dasharray: 7 4; }
 .number-mark { fill: var(--after); stroke: #fff; paint-order: stroke; font-weight: 700; }
 .time { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: .15rem .6rem; align-items: center;
-  min-width: 30rem; font-size: .85rem; }
+  min-width: 20rem; font-size: .85rem; }
 .time.plain { grid-template-columns: minmax(0, 1fr); }
 .time > * { width: 100%; }
 .time svg { overflow: visible; }
@@ -85,7 +85,7 @@ svg, img { display: block; max-width: 100%; }
 .time rect.before { fill: var(--before); }
 .time :is(rect.after, rect.answer) { fill: var(--after); }
 @media (max-width: 46rem) {
-  .side { grid-template-columns: minmax(0, 1fr); }
+  .side { grid-template-columns: minmax(0, 1fr); gap: .25rem; }
   h1 { font-size: 1.35rem; }
   .numbers { font-size: .85rem; }
 }
@@ -161,20 +161,20 @@ def line_chart(points: Sequence[tuple[float, float]], *, title: str, window: int
     """
     width, height, left, bottom = 320, 170, 36, 22
     steps, values = zip(*points, strict=True)
-    low, high = min(0.0, *values), max(top, *values)
+    low = min(0.0, *values)
+    rise = (max(top, *values) - low) or 1
     first, span = min(steps), (max(steps) - min(steps)) or 1
-    rise = (high - low) or 1
 
     def place(step: float, value: float) -> str:
         x = left + 6 + (step - first) / span * (width - left - 12)
         return f"{x:.1f} {height - bottom - 4 - (value - low) / rise * (height - bottom - 12):.1f}"
 
     grid: list[Html] = []
-    for tick in ticks(low, high):
+    for tick in ticks(low, low + rise):
         y = place(first, tick).split()[1]
         grid.append(element("path", d=f"M{left} {y}H{width}", class_="grid"))
         grid.append(element("text", f"{tick:g}", x=left - 5, y=y, dy=".35em", text_anchor="end"))
-    for tick in ticks(first, first + span):
+    for tick in (tick for tick in ticks(first, first + span) if tick.is_integer()):
         x = place(tick, low).split()[0]
         grid.append(element("text", f"{tick:g}", x=x, y=height - 5, text_anchor="middle"))
     raw = "".join(f"M{place(*point)}h0" for point in points)
@@ -196,12 +196,12 @@ def running_mean(values: Sequence[float], window: int) -> list[float]:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Three to six round numbers from `low` to `high`, which must be apart.
+    """Two to six round numbers from `low` to `high`, which must be apart.
 
     >>> ticks(0, 1), ticks(0, 119)
     ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.0, 50.0, 100.0])
     """
-    power = 10.0 ** math.floor(math.log10((high - low) / 2))
+    power = 10.0 ** math.floor(math.log10((high - low) / 4))
     step = next(step for step in (1, 2, 5, 10) if (high - low) / (step * power) <= 5.0000001) * power
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(i * step, 10) for i in range(first, last + 1)]

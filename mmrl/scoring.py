@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from eval.encode import Encoded, collate, media_token_types
+from mmrl.models import core
 
 IGNORED = -100
 
@@ -86,7 +87,7 @@ def tree_mask(segment_RT: Tensor, *, dtype: torch.dtype) -> Tensor:
 
 def _positions(model: Any, prompts: Sequence[Encoded], media: dict[str, Tensor], step_RT: Tensor) -> Tensor:
     """Position ids of the packed rows: [R, T], or [3, R, T] for models with multimodal rotary positions."""
-    rope_index = getattr(getattr(model, "model", model), "get_rope_index", None)
+    rope_index = getattr(core(model), "get_rope_index", None)
     if rope_index is None or not any(key.endswith("_grid_thw") for key in media):
         return step_RT
     prompt_RP = _padded([prompt.input_ids for prompt in prompts], 0).to(step_RT)

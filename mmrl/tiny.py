@@ -119,25 +119,9 @@ def trained_tokenizer(
 
 def _qwen2_5_vl(texts: list[str], size: TinySize) -> tuple[PreTrainedModel, ProcessorMixin]:
     tokenizer = trained_tokenizer(texts, QWEN_TOKENS, vocab=size.vocab, eos="<|im_end|>")
-    patches: dict[str, Any] = {"patch_size": size.patch, "merge_size": size.merge, "temporal_patch_size": 2}
-    processor = Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(**patches),
-        tokenizer=tokenizer,
-        video_processor=Qwen2VLVideoProcessor(**patches),
-        chat_template=QWEN_TEMPLATE,
-    )
-    factor = size.patch * size.merge
-    vision = {
-        "depth": size.vision_layers,
-        "hidden_size": size.vision_hidden,
-        "intermediate_size": 2 * size.vision_hidden,
-        "num_heads": size.vision_heads,
-        "out_hidden_size": size.hidden,
-        "patch_size": size.patch,
-        "spatial_merge_size": size.merge,
-        "temporal_patch_size": 2,
+    vision = _qwen_vision(size) | {
         "tokens_per_second": 2,
-        "window_size": 4 * factor,
+        "window_size": 4 * size.patch * size.merge,
         "fullatt_block_indexes": [size.vision_layers - 1],
     }
     config = Qwen2_5_VLConfig(
@@ -146,19 +130,34 @@ def _qwen2_5_vl(texts: list[str], size: TinySize) -> tuple[PreTrainedModel, Proc
         tie_word_embeddings=True,
         **_qwen_ids(tokenizer),
     )
+    processor = _qwen_processor(tokenizer, size, Qwen2_5_VLProcessor, Qwen2VLVideoProcessor)
     return _finished(Qwen2_5_VLForConditionalGeneration(config), tokenizer), processor
 
 
 def _qwen3_vl(texts: list[str], size: TinySize) -> tuple[PreTrainedModel, ProcessorMixin]:
     tokenizer = trained_tokenizer(texts, QWEN_TOKENS, vocab=size.vocab, eos="<|im_end|>")
+    vision = _qwen_vision(size) | {"num_position_embeddings": 64, "deepstack_visual_indexes": [size.vision_layers - 1]}
+    text: dict[str, Any] = _text_config(tokenizer, size) | {"head_dim": size.hidden // size.heads}
+    text["rope_parameters"]["mrope_interleaved"] = True
+    config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **_qwen_ids(tokenizer))
+    processor = _qwen_processor(tokenizer, size, Qwen3VLProcessor, Qwen3VLVideoProcessor)
+    return _finished(Qwen3VLForConditionalGeneration(config), tokenizer), processor
+
+
+def _qwen_processor(
+    tokenizer: PreTrainedTokenizerFast, size: TinySize, processor: Any, video_processor: Any
+) -> ProcessorMixin:
     patches: dict[str, Any] = {"patch_size": size.patch, "merge_size": size.merge, "temporal_patch_size": 2}
-    processor = Qwen3VLProcessor(
+    return processor(
         image_processor=Qwen2VLImageProcessor(**patches),
         tokenizer=tokenizer,
-        video_processor=Qwen3VLVideoProcessor(**patches),
+        video_processor=video_processor(**patches),
         chat_template=QWEN_TEMPLATE,
     )
-    vision = {
+
+
+def _qwen_vision(size: TinySize) -> dict[str, Any]:
+    return {
         "depth": size.vision_layers,
         "hidden_size": size.vision_hidden,
         "intermediate_size": 2 * size.vision_hidden,
@@ -167,13 +166,7 @@ def _qwen3_vl(texts: list[str], size: TinySize) -> tuple[PreTrainedModel, Proces
         "patch_size": size.patch,
         "spatial_merge_size": size.merge,
         "temporal_patch_size": 2,
-        "num_position_embeddings": 64,
-        "deepstack_visual_indexes": [size.vision_layers - 1],
     }
-    text: dict[str, Any] = _text_config(tokenizer, size) | {"head_dim": size.hidden // size.heads}
-    text["rope_parameters"]["mrope_interleaved"] = True
-    config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **_qwen_ids(tokenizer))
-    return _finished(Qwen3VLForConditionalGeneration(config), tokenizer), processor
 
 
 def _idefics3(texts: list[str], size: TinySize) -> tuple[PreTrainedModel, ProcessorMixin]:

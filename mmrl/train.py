@@ -175,6 +175,7 @@ def save_final(trainer: Any, processor: Any, final: Path) -> None:
         trainer.save_model(str(staging))
     trainer.accelerator.wait_for_everyone()
     if trainer.accelerator.is_main_process:
+        (staging / "training_args.bin").unlink(missing_ok=True)  # a pickle: nothing anyone should load
         processor.save_pretrained(staging)
         os.replace(staging, final)
     trainer.accelerator.wait_for_everyone()

@@ -9,6 +9,7 @@ this relies on are overridden in this file, and `tests/test_trl_contract.py` hol
 from __future__ import annotations
 
 import functools
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,8 @@ from mmrl.vision import CoordinateSpace, VisionBudget
 from rewards import Suite, Verdict
 
 logger = logging.getLogger(__name__)
+
+DECIDED = "shared_prefix.json"  # in a checkpoint: whether prompts are shared; decided anew, the last digits may differ
 
 
 class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
@@ -273,13 +276,14 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
 
     def _packed_logps(
         self, model: Any, rows: Sequence[Encoded], input_ids: Tensor, attention_mask: Tensor, keep: int
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         completion, valid = input_ids[:, -keep:], attention_mask[:, -keep:].bool()
         bare = self.accelerator.unwrap_model(model)
         batch = packed(bare, rows, completion, valid, pad=self._tokenizer.pad_token_id)
         with self.accelerator.autocast():
             output = model(**batch.inputs, labels=batch.labels_RT, fused_lm_head=True)
-        return batch.unpacked(output.log_probs), batch.unpacked(output.entropy)
+        entropy = None if output.entropy is None else batch.unpacked(output.entropy)  # a reference model has none
+        return batch.unpacked(output.log_probs), entropy
 
     def _shares(self, here: tuple[Any, Sequence[Encoded], Tensor, Tensor, int]) -> bool:
         """Whether prompts are shared: decided once, by comparing with plain scoring on the first rows seen."""
@@ -308,6 +312,20 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
                 types[:, -completion:] = 0
             media["mm_token_type_ids"] = types
         return {key: value.to(self.accelerator.device) for key, value in media.items()}
+
+    # What a run that goes on must know again
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        if self.args.should_save:
+            decided = {"sharing": self._sharing, "prefilling": self._prefilling}
+            (Path(output_dir) / DECIDED).write_text(json.dumps(decided))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if checkpoint is not None and (place := Path(checkpoint) / DECIDED).exists():
+            decided = json.loads(place.read_text())
+            self._sharing, self._prefilling = decided["sharing"], decided["prefilling"]
 
     # Data order
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -15,9 +16,14 @@ from sklearn.datasets import load_sample_image
 MILLISECOND = Fraction(1, 1000)
 
 
+@functools.cache
+def _photo() -> np.ndarray:
+    return load_sample_image("china.jpg")
+
+
 def picture(index: int, width: int = 96, height: int = 64) -> np.ndarray:
     """Frame `index` of every clip, uint8 [height, width, 3]."""
-    photo = load_sample_image("china.jpg")
+    photo = _photo()
     y, x = index * 3 % (photo.shape[0] - height), index * 5 % (photo.shape[1] - width)
     return np.ascontiguousarray(photo[y : y + height, x : x + width])
 

@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from data_engine.files import put_in_place
+from data_engine.files import exchange_by_renames, put_in_place, restore
 from data_engine.media import load_image, probe
 from data_engine.ops.base import Quarantined
 from data_engine.schema import Media, Sample, user_prompt, with_id
@@ -256,13 +256,30 @@ def test_a_kill_leaves_the_old_dataset_or_the_new(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_folders_change_places_in_one_step(tmp_path: Path) -> None:
-    for name in ("old", "new"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "which").write_text(name)
-    put_in_place(tmp_path / "new", tmp_path / "old")
-    assert (tmp_path / "old" / "which").read_text() == "new"
-    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+@pytest.mark.parametrize("exchange", [put_in_place, exchange_by_renames])
+def test_a_folder_takes_the_place_of_another(exchange: Callable[[Path, Path], None], tmp_path: Path) -> None:
+    folders(tmp_path, "old", "new")
+    exchange(tmp_path / "new", tmp_path / "old")
+    assert contents(tmp_path) == {"old": "new"}
+
+
+def test_a_kill_between_two_renames_is_undone(tmp_path: Path) -> None:
+    folders(tmp_path, ".out.old", ".out.partial")
+    restore(tmp_path / "out")
+    assert contents(tmp_path) == {"out": ".out.old", ".out.partial": ".out.partial"}
+    folders(tmp_path, ".out.old")
+    restore(tmp_path / "out")
+    assert contents(tmp_path) == {"out": ".out.old", ".out.partial": ".out.partial"}
+
+
+def folders(parent: Path, *names: str) -> None:
+    for name in names:
+        (parent / name).mkdir()
+        (parent / name / "which").write_text(name)
+
+
+def contents(parent: Path) -> dict[str, str]:
+    return {path.name: (path / "which").read_text() for path in parent.iterdir()}
 
 
 def damage_shard(out: Path) -> None:

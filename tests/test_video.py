@@ -72,7 +72,9 @@ def hard_clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "open_groups": write_clip(folder / "open.mp4", codec_options=open_groups),
         "refresh": write_clip(folder / "r.mp4", codec_options={"x264-params": "intra-refresh=1:keyint=15:bframes=0"}),
         "hevc": write_clip(
-            folder / "hevc.mp4", codec="libx265", codec_options={"x265-params": "keyint=12:log-level=none"}
+            folder / "hevc.mp4",
+            codec="libx265",
+            codec_options={"x265-params": "keyint=12:log-level=none:pools=none:frame-threads=1"},
         ),
         "ten_bits": write_clip(folder / "deep.mp4", pixel_format="yuv420p10le"),
         "stream": write_clip(folder / "a.ts"),
@@ -217,7 +219,7 @@ def test_paths_start_at_the_root_and_stay_inside(clips: dict[str, Path], tmp_pat
         load_video("https://example.com/a.mp4", FEW)
 
 
-@pytest.mark.parametrize("form", ["mp4", "mkv", "webm", "ts"])
+@pytest.mark.parametrize("form", ["mp4", "mkv", "webm"])
 def test_a_cut_file_is_refused_whatever_its_header_says(form: str, tmp_path: Path) -> None:
     codec = {"webm": "libvpx-vp9"}.get(form, "libx264")
     options = {"movflags": "faststart"} if form == "mp4" else {}
@@ -225,9 +227,6 @@ def test_a_cut_file_is_refused_whatever_its_header_says(form: str, tmp_path: Pat
     for share in (30, 60):
         cut = tmp_path / f"cut{share}.{form}"
         cut.write_bytes(whole[: len(whole) * share // 100])
-        if form == "ts":  # its header declares nothing: what is there, decodes
-            assert (probe(cut).num_frames or 0) < 100
-            continue
         assert reason(cut) == "cut"
         assert reason(cut, validate=False) == "cut"
         with pytest.raises(MediaError, match="whole file"):

@@ -175,7 +175,8 @@ def _span(row: Mapping[str, Any], reach: float) -> Html | None:
         return None
     low, middle, high = (60 + row[key] / reach * 55 for key in ("low", "difference", "high"))
     zero = element("path", d="M60 0V18", class_="zero")
-    colour = "var(--after)" if row["low"] > 0 else "var(--before)" if row["high"] < 0 else "var(--dim)"
+    above, below = round(row["low"], 3) > 0, round(row["high"], 3) < 0  # as the numbers beside it read
+    colour = "var(--after)" if above else "var(--before)" if below else "var(--dim)"
     line = element("path", d=f"M{low:.1f} 9H{high:.1f}", stroke=colour, stroke_width=2)
     dot = element("circle", cx=f"{middle:.1f}", cy=9, r=3.5, fill=colour)
     return element(

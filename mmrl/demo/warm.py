@@ -1,7 +1,7 @@
 """`python -m mmrl.demo.warm`: rebuild the demo's warm checkpoint from the data.
 
 It builds 30,000 training samples, trains a tokenizer on their text, and teaches a Qwen2.5-VL of two million parameters,
-from random weights, to answer them, somewhat. The checkpoint is stored as float16.
+from random weights, to answer them, somewhat: what it can do half the time is what reinforcement learning can teach.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from data_engine.pipeline import run as build
@@ -21,7 +20,6 @@ from data_engine.shards import read_samples
 from mmrl.answers import rendered
 from mmrl.config import load
 from mmrl.demo import HERE
-from mmrl.models import load_policy
 from mmrl.tiny import TinySize, tiny_model
 from mmrl.train import TrainConfig, run
 
@@ -54,7 +52,8 @@ def main(
         model, processor = tiny_model("qwen2_5_vl", [*texts, *map(str, range(100))], size=SIZE, seed=config.seed)
         model.save_pretrained(out / "random")
         processor.save_pretrained(out / "random")
-    store(run(config), config, checkpoint)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    shutil.copytree(run(config), checkpoint)
 
 
 def texts_of(sample: Sample, config: TrainConfig) -> list[str]:
@@ -63,14 +62,6 @@ def texts_of(sample: Sample, config: TrainConfig) -> list[str]:
     row = {"id": sample.id, "task": sample.task, "answer": sample.answer, "media": sample.media, "meta": sample.meta}
     side = 64
     return [*asked, rendered(row, config.space, [(side, side)] * len(sample.media))]
-
-
-def store(final: Path, config: TrainConfig, checkpoint: Path) -> None:
-    """Write the model at `final` to `checkpoint` in half precision, with its processor."""
-    model, processor = load_policy(final, config.vision)
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    model.to(torch.float16).save_pretrained(checkpoint)  # pyright: ignore[reportArgumentType, reportCallIssue]
-    processor.save_pretrained(checkpoint)
 
 
 if __name__ == "__main__":
