@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import is_peft_model
+from torch import nn
 from transformers import Trainer
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
 
 from mmrl.config import InputError
@@ -35,6 +38,7 @@ class WholeCheckpoints(Trainer):
         if self.args.should_save:
             shutil.rmtree(place / name, ignore_errors=True)
             os.replace(staging / name, place / name)
+            shutil.rmtree(staging)
             rotate_checkpoints(output_dir=str(place), save_total_limit=self.args.save_total_limit)
         self.accelerator.wait_for_everyone()
 
@@ -51,6 +55,15 @@ class WholeCheckpoints(Trainer):
         if report["missing_keys"] or report["mismatched_keys"]:
             raise InputError(f"{resume_from_checkpoint} does not hold this model: {report}")
         target.load_state_dict(restored.state_dict())
+
+
+def in_one_piece(model: nn.Module) -> AbstractContextManager[Any]:
+    """A context in which every process has all weights of `model`, also where ZeRO-3 keeps them in shards."""
+    if not is_deepspeed_zero3_enabled():
+        return nullcontext()
+    from deepspeed.zero import GatheredParameters
+
+    return GatheredParameters(list(model.parameters()))
 
 
 def latest_checkpoint(out: Path) -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from eval.checkpoint import load_checkpoint, local
 from mmrl.config import Config
@@ -26,6 +27,7 @@ class LoraSettings(Config):
 
 def load_policy(model: str | Path, budget: VisionBudget, *, dtype: str = "float32") -> tuple[Any, Any]:
     """The model and the processor at `model` (a directory, or a hub id where there is a network), under `budget`."""
+    unset_hf_deepspeed_config()  # of an earlier stage: weights loaded in shards (ZeRO-3) are saved under wrong names
     policy, processor = load_checkpoint(local(model), dtype=dtype)
     apply_budget(processor, budget)
     return policy, processor

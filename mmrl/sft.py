@@ -13,6 +13,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from eval.encode import Encoded, collate, encode, media_token_types
 from mmrl.answers import rendered
+from mmrl.blank import Blanks
 from mmrl.checkpoints import WholeCheckpoints
 from mmrl.vision import CoordinateSpace, VisionBudget
 
@@ -35,14 +36,19 @@ class MultimodalSFTTrainer(WholeCheckpoints, SFTTrainer):
     ) -> None:
         args.dataset_kwargs = {"skip_prepare_dataset": True}
         args.remove_unused_columns = False
+        collator = AnswerCollator(processing_class, model.config, budget, space)
         super().__init__(
             model=model,
             args=args,
             train_dataset=train_dataset,
             processing_class=processing_class,
-            data_collator=AnswerCollator(processing_class, model.config, budget, space),
+            data_collator=collator,
             **kwargs,
         )
+        collator.blanks = Blanks(self, processing_class, train_dataset)
+        # The loss divides by the answer tokens of all accumulated batches and processes. Qwen's models say that their
+        # own loss cannot; it is not used here, and transformers would average means of unequal batches instead.
+        self.model_accepts_loss_kwargs = True
 
 
 class AnswerCollator:
@@ -58,16 +64,19 @@ class AnswerCollator:
         self.space = space
         self.room = keep
         self.kept: dict[str, Encoded] = {}
+        self.blanks: Blanks | None = None
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """The batch that the model takes: ids, mask and labels [B, T], and the media of all rows."""
         encoded = [self._encoded(row) for row in rows]
         answers = [self._answer(row, one) for row, one in zip(rows, encoded, strict=True)]
+        for one in self.blanks.beside(encoded) if self.blanks else ():
+            encoded, answers = [*encoded, one], [*answers, []]
         length = max(len(one.input_ids) + len(answer) for one, answer in zip(encoded, answers, strict=True))
         batch = {
-            "input_ids": torch.full((len(rows), length), self.processor.tokenizer.pad_token_id),
-            "attention_mask": torch.zeros(len(rows), length, dtype=torch.long),
-            "labels": torch.full((len(rows), length), IGNORED),
+            "input_ids": torch.full((len(encoded), length), self.processor.tokenizer.pad_token_id),
+            "attention_mask": torch.zeros(len(encoded), length, dtype=torch.long),
+            "labels": torch.full((len(encoded), length), IGNORED),
         }
         for r, (one, answer) in enumerate(zip(encoded, answers, strict=True)):
             start, end = len(one.input_ids), len(one.input_ids) + len(answer)

@@ -15,6 +15,7 @@ from mmrl.config import Config, InputError, load, nearest
 from mmrl.models import LoraSettings, Part
 from mmrl.vision import CoordinateSpace, VisionBudget, check_budget
 from rewards import RewardSpec, Suite
+from rewards.judging.spec import JudgeSpec
 
 logger = logging.getLogger(__name__)
 app = typer.Typer(add_completion=False)
@@ -40,6 +41,7 @@ class TrainConfig(Config):
     vision: VisionBudget = VisionBudget()
     space: CoordinateSpace = CoordinateSpace.resized
     rewards: dict[str, RewardSpec] = Field(default_factory=dict)
+    judges: dict[str, JudgeSpec] = Field(default_factory=dict)
     advantages: Advantages = Advantages()
     freeze: list[Part] = Field(default_factory=list)
     lora: LoraSettings | None = None
@@ -135,7 +137,7 @@ def _grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, da
     from mmrl.data import tasks_of
     from mmrl.trainer import MultimodalGRPOTrainer
 
-    suite = Suite(config.rewards)
+    suite = Suite(config.rewards, judges=config.judges)
     suite.check_tasks(tasks_of(dataset))
     for task, names in suite.tasks_scored(tasks_of(dataset)).items():
         logger.warning("task %s is scored by %s", task, ", ".join(names))
@@ -166,11 +168,15 @@ def _arguments(schema: Any, block: str, given: dict[str, Any], **ours: Any) -> A
 
 def save_final(trainer: Any, processor: Any, final: Path) -> None:
     """Write the model (adapters merged) and the processor to `final`, whole or not at all."""
+    from mmrl.checkpoints import in_one_piece
+
     staging = final.with_name(".final.writing")
     model = trainer.accelerator.unwrap_model(trainer.model)
     if hasattr(model, "merge_and_unload"):
-        model = model.merge_and_unload()
-        model.save_pretrained(staging)
+        with in_one_piece(model):
+            merged = model.merge_and_unload()
+            if trainer.accelerator.is_main_process:
+                merged.save_pretrained(staging)
     else:
         trainer.save_model(str(staging))
     trainer.accelerator.wait_for_everyone()

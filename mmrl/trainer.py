@@ -28,6 +28,7 @@ from trl.trainer.utils import RepeatSampler
 from eval.encode import Encoded, collate, encode, media_token_types
 from eval.sampling import RowSampler, vision_token_ids
 from mmrl.advantages import ADVANTAGES, dead_groups
+from mmrl.blank import Blanks
 from mmrl.checkpoints import WholeCheckpoints
 from mmrl.config import InputError, nearest
 from mmrl.generation import generated
@@ -105,6 +106,7 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         )
         unwrapped: Any = self.accelerator.unwrap_model(self.model)
         self.banned_tokens = vision_token_ids(unwrapped.config, processing_class.tokenizer)
+        self._blanks = Blanks(self, processing_class, train_dataset)
 
     # One generation step
 
@@ -260,19 +262,35 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         chunks = []
         for start in range(0, len(input_ids), size):
             rows = slice(start, start + size)
-            here = (model, self._rows[rows], input_ids[rows], attention_mask[rows], logits_to_keep)
+            here = (model, *self._in_step(self._rows[rows], input_ids[rows], attention_mask[rows], logits_to_keep))
             if self._shares(here) and not compute_aux_loss:
                 chunks.append((*self._packed_logps(*here), None))
                 continue
-            seeing = functools.partial(model, **self._media(self._rows[rows], input_ids[rows], logits_to_keep))
+            seeing = functools.partial(model, **self._media(here[1], here[2], logits_to_keep))
             options = {"compute_entropy": compute_entropy, "compute_aux_loss": compute_aux_loss}
             chunks.append(super()._get_per_token_logps_and_entropies(seeing, *here[2:], **options))
         logps, entropies, aux = zip(*chunks, strict=True)
+        lengths = [min(size, len(input_ids) - start) for start in range(0, len(input_ids), size)]  # without blanks
         return (
-            torch.cat(logps),
-            torch.cat(entropies) if compute_entropy else None,
+            torch.cat([one[:length] for one, length in zip(logps, lengths, strict=True)]),
+            torch.cat([one[:length] for one, length in zip(entropies, lengths, strict=True)]) if compute_entropy else None,
             torch.stack(aux).mean() if compute_aux_loss else None,
         )
+
+    def _in_step(
+        self, rows: Sequence[Encoded], input_ids: Tensor, attention_mask: Tensor, keep: int
+    ) -> tuple[Sequence[Encoded], Tensor, Tensor, int]:
+        """The rows, and what `mmrl.blank` adds to them at their end."""
+        for one in self._blanks.beside(rows):
+            room = max(input_ids.shape[1] - keep, len(one.input_ids))
+            width = (room + keep - input_ids.shape[1], 0)
+            around = (room - len(one.input_ids), keep)
+            ids, mask = torch.tensor([one.input_ids]).to(input_ids), torch.ones(1, len(one.input_ids)).to(attention_mask)
+            pad, token = torch.nn.functional.pad, self._tokenizer.pad_token_id
+            input_ids = torch.cat([pad(input_ids, width, value=token), pad(ids, around, value=token)])
+            attention_mask = torch.cat([pad(attention_mask, width), pad(mask, around)])
+            rows = [*rows, one]
+        return rows, input_ids, attention_mask, keep
 
     def _packed_logps(
         self, model: Any, rows: Sequence[Encoded], input_ids: Tensor, attention_mask: Tensor, keep: int

@@ -165,6 +165,17 @@ def gold(rollout: Rollout, key: str) -> Any:
     return rollout.answer.get(key) if isinstance(rollout.answer, Mapping) else rollout.answer
 
 
+def progress(rollout: Rollout) -> float | None:
+    """The share of the training that is done, None where it is not known.
+
+    >>> progress(Rollout("", step=5, total_steps=20)), progress(Rollout(""))
+    (0.25, None)
+    """
+    if rollout.step is None or not rollout.total_steps:
+        return None
+    return min(max(rollout.step / rollout.total_steps, 0.0), 1.0)
+
+
 def _guarded(function: Callable[..., Scored], rollout: Rollout, options: Mapping[str, Any]) -> Verdict:
     try:
         return as_verdict(function(rollout, **options))

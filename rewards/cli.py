@@ -1,9 +1,12 @@
-"""`mmrl reward`: list the rewards, show one, score a file of rollouts."""
+"""`mmrl reward`: list the rewards, show one, score a file of rollouts, test rewards on spoilt gold answers."""
 
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +17,9 @@ from rich.table import Table
 
 from mmrl.config import Config, load
 from rewards.base import Verdict
-from rewards.files import read_rollouts, write_scores
+from rewards.files import read_gold, read_rollouts, write_scores, write_whole
 from rewards.spec import REWARDS, RewardFailure, Suite, function_of, options_of
+from rewards.workbench import PERTURBATIONS, Finding, try_suite
 
 app = typer.Typer(help="Try any reward offline.", no_args_is_help=True, add_completion=False)
 
@@ -54,6 +58,33 @@ def score(
     if out:
         write_scores(out, zip((name for name, _ in rows), verdicts, strict=True))
     Console().print(summary(scorer, verdicts))
+    if scorer.judges:
+        Console().print(judge_summary(scorer))
+
+
+@app.command("test")
+def try_rewards(
+    suite: Annotated[str, typer.Argument(help="A YAML file, or the name of a reward.")],
+    dataset: Annotated[
+        Path, typer.Argument(help="A dataset directory, or JSON lines with `completion`, `answer` and `task`.")
+    ],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="key=value")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the table, as JSON.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Samples that are tried, from the first on.")] = 500,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 if a reward is lax.")] = False,
+) -> None:
+    """Show what SUITE gives for the gold answers of DATASET and for spoilt ones; a lax reward shows at once."""
+    scorer = suite_of(suite, overrides)
+    try:
+        findings = try_suite(scorer, islice(read_gold(dataset), limit))
+    except RewardFailure as failure:
+        typer.echo(f"mmrl reward: {failure}", err=True)
+        raise typer.Exit(1) from None
+    if out:
+        write_whole(out, [json.dumps([asdict(one) for one in findings], indent=2) + "\n"])
+    Console().print(_tried(findings))
+    if strict and any(one.lax for one in findings):
+        raise typer.Exit(1)
 
 
 class _Options(Config):
@@ -78,6 +109,26 @@ def summary(suite: Suite, verdicts: Sequence[Mapping[str, Verdict]]) -> Table:
         counts = suite.counts[name]
         cells = (f"{weight:g}", mean, len(scores), counts["unparsed"], counts["abstained"], counts["failed"])
         table.add_row(name, *map(str, cells))
+    return table
+
+
+def _tried(findings: Sequence[Finding]) -> Table:
+    """One row per reward and task: its mean for the gold answer and for each spoilt form of it."""
+    table = Table("reward", "task", "n", *PERTURBATIONS, "what to look at")
+    for one in findings:
+        means = [f"{mean:.2f}" if mean is not None else "-" for mean in map(one.means.get, PERTURBATIONS)]
+        table.add_row(one.reward, one.task, str(one.n), *means, "; ".join(one.flags))
+    return table
+
+
+def judge_summary(suite: Suite) -> Table:
+    """One row per judge: calls, how many the cache answered, requests sent, latency, and failures by cause."""
+    table = Table("judge", "calls", "cached", "requests", "p50 s", "p99 s", "failed")
+    for name, judge in suite.judges.items():
+        found = judge.metrics.summary()
+        times = [f"{found['seconds'][share]:.2f}" if found["seconds"] else "-" for share in ("p50", "p99")]
+        causes = ", ".join(f"{count} {cause}" for cause, count in found["failed"].items())
+        table.add_row(name, *(str(found[key]) for key in ("calls", "cached", "requests")), *times, causes)
     return table
 
 

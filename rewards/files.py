@@ -66,19 +66,54 @@ def read_rollouts(path: Path) -> Iterator[tuple[str | int, Rollout]]:
             yield number if row.id is None else row.id, row.rollout()
 
 
+def read_gold(path: Path) -> Iterator[Rollout]:
+    """The samples of a dataset directory (`shards/*.parquet`), or of a rollouts file, as rollouts to be filled in."""
+    if not path.is_dir():
+        yield from (rollout for _, rollout in read_rollouts(path))
+        return
+    shards = sorted((path / "shards").glob("*.parquet"))
+    if not shards:
+        raise InputError(f"no dataset at {path}: it has no shards/*.parquet")
+    from pyarrow import ArrowException
+    from pyarrow.parquet import read_table
+
+    for shard in shards:
+        try:
+            rows = read_table(shard, columns=["task", "answer", "media", "prompt", "meta"]).to_pylist()
+        except (ArrowException, OSError) as error:
+            raise InputError(f"{shard} cannot be read: {error}") from None
+        for row in rows:
+            yield Rollout(
+                "",
+                json.loads(row["answer"]),
+                row["task"],
+                json.loads(row["prompt"]),
+                [MediaRef(item["kind"], item["path"], item["width"], item["height"]) for item in row["media"]],
+                meta=json.loads(row["meta"]),
+            )
+
+
 def write_scores(path: Path, scored: Iterable[tuple[str | int, Mapping[str, Verdict]]]) -> None:
     """Write `{"id", "scores", "why"}` lines; until all of them are written, `path` keeps what it held."""
+    write_whole(path, (_line(name, verdicts) for name, verdicts in scored))
+
+
+def write_whole(path: Path, texts: Iterable[str]) -> None:
+    """Write a file from its parts; until all of them are written, `path` keeps what it held."""
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with staging.open("w", encoding="utf-8") as out:
-            for name, verdicts in scored:
-                scores = {reward: verdict.score for reward, verdict in verdicts.items()}
-                why = {reward: verdict.why for reward, verdict in verdicts.items()}
-                out.write(json.dumps({"id": name, "scores": scores, "why": why}) + "\n")
+            out.writelines(texts)
         staging.replace(path)
     finally:
         staging.unlink(missing_ok=True)
+
+
+def _line(name: str | int, verdicts: Mapping[str, Verdict]) -> str:
+    scores = {reward: verdict.score for reward, verdict in verdicts.items()}
+    why = {reward: verdict.why for reward, verdict in verdicts.items()}
+    return json.dumps({"id": name, "scores": scores, "why": why}) + "\n"
 
 
 def _object(line: bytes, *, where: str) -> dict[str, Any]:

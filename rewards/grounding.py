@@ -54,7 +54,7 @@ def span_iou(rollout: Rollout) -> Verdict:
     >>> span_iou([Rollout("from 2 to 6 seconds", {"spans": [[4, 8]]})])[0].score
     0.3333333333333333
     """
-    golds = _gold_rows(gold(rollout, "spans"), 2, spans)
+    golds = gold_rows(gold(rollout, "spans"), 2, spans)
     golds = [] if golds is None else [(start, end) for start, end in np.sort(golds).tolist() if start < end]
     if not golds:
         return abstain("gold spans are not [start, end] seconds of some length")
@@ -67,20 +67,25 @@ def span_iou(rollout: Rollout) -> Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
-    """What is compared for one rollout: its box as written, in a space, and the gold boxes in pixels [m, 4]."""
+class Frame:
+    """In what a completion writes its coordinates: a space, and the sizes of the first media item that it needs."""
 
-    box: Box
-    golds: Floats
     space: CoordinateSpace
     size: Sides
     seen_size: Sides
 
+    def pixels(self, coords: Sequence[Sequence[float]]) -> Floats:
+        """Coordinates [n, 2k] as pixels of the original image, cut where no image reaches."""
+        rows = np.clip(np.asarray(coords, dtype=np.float64), -FAR, FAR)
+        return (
+            rows
+            if self.space == CoordinateSpace.pixel or not rows.size
+            else to_pixels(rows, self.space, self.size, self.seen_size)
+        )
 
-def _read(rollout: Rollout, space: CoordinateSpace | None) -> _Reading | Verdict:
-    golds = _gold_rows(gold(rollout, "boxes"), 4, boxes)
-    if golds is None:
-        return abstain("gold boxes are not [x1, y1, x2, y2] pixels")
+
+def frame_of(rollout: Rollout, space: CoordinateSpace | None) -> Frame | Verdict:
+    """`space`, else the rollout's `meta["space"]`, else pixels; a failure if a size that the space needs is unknown."""
     named = space or rollout.meta.get("space") or CoordinateSpace.pixel
     if named not in list(CoordinateSpace):
         return failed(f"unknown coordinate space {named!r}; known: {', '.join(CoordinateSpace)}")
@@ -88,14 +93,31 @@ def _read(rollout: Rollout, space: CoordinateSpace | None) -> _Reading | Verdict
     size = (media.width, media.height) if media and media.width and media.height else UNKNOWN
     seen_size = rollout.seen_size[0] if rollout.seen_size else UNKNOWN
     if named != CoordinateSpace.pixel and size is UNKNOWN:
-        return failed(f"boxes in space {named} need the width and height of the media item")
+        return failed(f"coordinates in space {named} need the width and height of the media item")
     if named == CoordinateSpace.resized and seen_size is UNKNOWN:
-        return failed("boxes in space resized need seen_size")
+        return failed("coordinates in space resized need seen_size")
+    return Frame(CoordinateSpace(named), size, (seen_size[0], seen_size[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What is compared for one rollout: its box as written, its frame, and the gold boxes in pixels [m, 4]."""
+
+    box: Box
+    golds: Floats
+    frame: Frame
+
+
+def _read(rollout: Rollout, space: CoordinateSpace | None) -> _Reading | Verdict:
+    golds = gold_rows(gold(rollout, "boxes"), 4, boxes)
+    if golds is None:
+        return abstain("gold boxes are not [x1, y1, x2, y2] pixels")
+    frame = frame_of(rollout, space)
+    if isinstance(frame, Verdict):
+        return frame
     text = answer_text(rollout.completion)
     found = boxes(text) if text is not None else []
-    if not found:
-        return unparsed("no box")
-    return _Reading(found[0], golds, CoordinateSpace(named), size, (seen_size[0], seen_size[1]))
+    return _Reading(found[0], golds, frame) if found else unparsed("no box")
 
 
 def _overlaps(readings: Sequence[_Reading], kind: Kind, threshold: float | None) -> list[Verdict]:
@@ -103,18 +125,18 @@ def _overlaps(readings: Sequence[_Reading], kind: Kind, threshold: float | None)
     if not readings:
         return []
     boxes_N4 = np.clip([one.box for one in readings], -FAR, FAR)
-    size_N2 = np.array([one.size for one in readings], dtype=np.float64)
-    seen_N2 = np.array([one.seen_size for one in readings], dtype=np.float64)
-    spaces = np.array([one.space.value for one in readings])
+    size_N2 = np.array([one.frame.size for one in readings], dtype=np.float64)
+    seen_N2 = np.array([one.frame.seen_size for one in readings], dtype=np.float64)
+    spaces = np.array([one.frame.space.value for one in readings])
     for space in set(spaces.tolist()) - {CoordinateSpace.pixel.value}:
         rows = spaces == space
         boxes_N4[rows] = to_pixels(boxes_N4[rows], space, size_N2[rows], seen_N2[rows])
     counts_N = np.array([len(one.golds) for one in readings])
     golds_M4 = np.concatenate([one.golds for one in readings])
     first_N = np.cumsum(counts_N) - counts_N  # where the gold boxes of each reading begin
-    ordered_N4 = _ordered(boxes_N4)
-    cut_N4 = _cut(ordered_N4, size_N2)
-    cut_M4 = _cut(_ordered(golds_M4), size_N2.repeat(counts_N, axis=0))
+    ordered_N4 = ordered(boxes_N4)
+    cut_N4 = cut_at(ordered_N4, size_N2)
+    cut_M4 = cut_at(ordered(golds_M4), size_N2.repeat(counts_N, axis=0))
     overlap_M = box_iou_paired(cut_N4.repeat(counts_N, axis=0), cut_M4, kind=kind).clip(0, 1)
     overlap_N = np.maximum.reduceat(overlap_M, first_N)
     scores_N = overlap_N if threshold is None else (overlap_N >= threshold).astype(np.float64)
@@ -130,17 +152,17 @@ def _overlaps(readings: Sequence[_Reading], kind: Kind, threshold: float | None)
     ]
 
 
-def _ordered(boxes_N4: Floats) -> Floats:
+def ordered(boxes_N4: Floats) -> Floats:
     """Boxes with x1 <= x2 and y1 <= y2."""
     return np.sort(boxes_N4.reshape(-1, 2, 2), axis=1).reshape(-1, 4)
 
 
-def _cut(boxes_N4: Floats, size_N2: Floats) -> Floats:
+def cut_at(boxes_N4: Floats, size_N2: Floats) -> Floats:
     """The part of boxes that is inside their images."""
     return np.clip(boxes_N4, 0, np.tile(size_N2, 2))
 
 
-def _gold_rows(value: Any, width: int, parse: Callable[[str], list[Any]]) -> Floats | None:
+def gold_rows(value: Any, width: int, parse: Callable[[str], list[Any]]) -> Floats | None:
     """Gold boxes or spans as rows [m, width], from one row, several, or a text; None if they are not that."""
     try:
         rows = np.asarray(parse(value) if isinstance(value, str) else value, dtype=np.float64)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 Box = tuple[float, float, float, float]
 Span = tuple[float, float]
-Region = TypeVar("Region", Box, Span)
+Region = TypeVar("Region")
 
 BOX_KEYS = ("bbox_2d", "bbox", "box_2d", "box", "coordinates")
 SPAN_KEYS = (("start", "end"), ("start_time", "end_time"))
@@ -37,11 +37,14 @@ def boxes(text: str) -> list[Box]:
     ([(1.0, 2.0, 30.0, 40.0)], [])
     """
     text = text.replace("−", "-")
-    if found := _json_regions(text, _boxes_of):
-        return found
+    return json_regions(text, _boxes_of) or written_boxes(text)
+
+
+def written_boxes(text: str) -> list[Box]:
+    """The boxes of a text that are not JSON: in tags, else in brackets."""
     for pattern in (_TAGGED_BOX, _BRACKETED_BOX):
         matches = islice(pattern.finditer(text), MAX_REGIONS)
-        if found := [box for match in matches if (box := _as_box([float(side) for side in match.groups()]))]:
+        if found := [box for match in matches if (box := as_box([float(side) for side in match.groups()]))]:
             return found
     return []
 
@@ -71,7 +74,7 @@ def spans(text: str) -> list[Span]:
     """
     text = text.replace("−", "-").lower()
     found = (
-        _json_regions(text, _spans_of)
+        json_regions(text, _spans_of)
         or _pattern_spans(_BRACKETED_SPAN, text)
         or _clock_spans(text)
         or _pattern_spans(_BETWEEN, text)
@@ -81,7 +84,7 @@ def spans(text: str) -> list[Span]:
     return [(min(span), max(span)) for span in found]
 
 
-def _json_regions(text: str, read: Callable[[Any], Iterator[Region]]) -> list[Region]:
+def json_regions(text: str, read: Callable[[Any], Iterator[Region]]) -> list[Region]:
     """What `read` finds in the JSON of fenced blocks; if it finds nothing there, in that of the whole text."""
     for sources in (text.split("```")[1::2][:MAX_REGIONS], [text]):
         values = islice((value for source in sources for value in _json_values(source)), MAX_REGIONS)
@@ -110,12 +113,12 @@ def _boxes_of(value: Any) -> Iterator[Box]:
     nodes = [value]
     while nodes:
         node = nodes.pop()
-        if box := _as_box(node):
+        if box := as_box(node):
             yield box
         elif isinstance(node, dict) and (key := next((key for key in BOX_KEYS if key in node), None)):
             nodes.append(node[key])
         else:
-            nodes.extend(_inner(node))
+            nodes.extend(inner_values(node))
 
 
 def _spans_of(value: Any) -> Iterator[Span]:
@@ -125,16 +128,16 @@ def _spans_of(value: Any) -> Iterator[Span]:
         for start, end in SPAN_KEYS:
             if isinstance(node, dict) and start in node and end in node:
                 yield from _span(_seconds(node[start]), _seconds(node[end]))
-        nodes.extend(_inner(node))
+        nodes.extend(inner_values(node))
 
 
-def _inner(node: Any) -> Iterator[Any]:
+def inner_values(node: Any) -> Iterator[Any]:
     """The lists and objects directly inside a JSON value, last first."""
     values = list(node.values()) if isinstance(node, dict) else node if isinstance(node, list) else []
     return (value for value in reversed(values) if isinstance(value, list | dict))
 
 
-def _as_box(node: Any) -> Box | None:
+def as_box(node: Any) -> Box | None:
     """[x1, y1, x2, y2] or [[x1, y1], [x2, y2]]; the JSON decoder makes every number a float."""
     if not isinstance(node, list):
         return None

@@ -9,32 +9,72 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from mmrl.config import Config, InputError, load, nearest, validate
 from rewards.base import Kind, Reward, Rollout, Verdict, abstain, checked
+from rewards.deadline import deadlined
+from rewards.judging.spec import JudgeSpec
+
+if TYPE_CHECKING:
+    from rewards.judging.client import Judge
 
 logger = logging.getLogger(__name__)
 
 REWARDS = {
+    "anls": "rewards.text:anls",
+    "blend": "rewards.hybrid:blend",
+    "bleu": "rewards.text:bleu",
+    "bmas": "rewards.bmas:bmas",
     "box_iou": "rewards.grounding:box_iou",
+    "box_set": "rewards.detection:box_set",
+    "caption_language": "rewards.captions:caption_language",
+    "caption_precision": "rewards.captions:caption_precision",
+    "caption_recall": "rewards.captions:caption_recall",
+    "caption_utility": "rewards.captions:caption_utility",
     "choice_match": "rewards.rules:choice_match",
+    "chrf": "rewards.text:chrf",
+    "cosine_length": "rewards.lengths:cosine_length",
+    "edit_score": "rewards.edits:edit_score",
+    "edit_verifier": "rewards.edits:edit_verifier",
+    "fallback": "rewards.hybrid:fallback",
+    "gate": "rewards.hybrid:gate",
+    "group_rank": "rewards.shaping:group_rank",
+    "judge": "rewards.judge:judge",
+    "length_mask": "rewards.lengths:length_mask",
+    "length_penalty": "rewards.lengths:length_penalty",
+    "length_window": "rewards.lengths:length_window",
+    "math_match": "rewards.mathematics:math_match",
     "number_match": "rewards.rules:number_match",
+    "object_hallucination": "rewards.hallucination:object_hallucination",
+    "overlong": "rewards.lengths:overlong",
+    "point_match": "rewards.detection:point_match",
+    "progressive": "rewards.hybrid:progressive",
+    "relaxed_match": "rewards.text:relaxed_match",
+    "repetition": "rewards.lengths:repetition",
+    "reward_chain": "rewards.text:reward_chain",
+    "rouge_l": "rewards.text:rouge_l",
+    "shape": "rewards.shaping:shape",
     "span_iou": "rewards.grounding:span_iou",
     "tag_format": "rewards.form:tag_format",
     "text_match": "rewards.rules:text_match",
     "think_format": "rewards.form:think_format",
+    "tool_call": "rewards.tools:tool_call",
     "yesno_match": "rewards.rules:yesno_match",
 }
 
 
 class Call(Config):
-    """A reward in YAML: the name of its function and its options, which may be rewards themselves."""
+    """A reward in YAML: the name of its function and its options, which may be rewards themselves.
+
+    With a `deadline` in seconds it runs in a process of its own (`rewards.deadline`).
+    """
 
     fn: str
     args: dict[str, Any] = Field(default_factory=dict)
+    deadline: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
 
 
 class RewardSpec(Call):
@@ -48,6 +88,7 @@ class SuiteConfig(Config):
     """A suite file. A reward that fails on more than `max_failed` of `min_calls` or more rollouts stops the run."""
 
     rewards: Annotated[dict[str, RewardSpec], Field(min_length=1)]
+    judges: dict[str, JudgeSpec] = Field(default_factory=dict)
     max_failed: Annotated[float, Field(ge=0, le=1)] = 0.5
     min_calls: Annotated[int, Field(ge=1)] = 200
 
@@ -55,16 +96,23 @@ class SuiteConfig(Config):
 def get(name: str, /, **options: Any) -> Reward:
     """The reward of a registered name or "module:function" with its options; what is wrong with them shows here.
 
-    An option that is a mapping with the key `fn` (and perhaps `args`) is a reward and is made one.
+    An option that is a mapping with the key `fn` (and perhaps `args`) is a reward and is made one. A judge is given as
+    a `Judge` or as the settings of one; in a suite also by its name.
 
     >>> get("number_match", rel_tol=0.1)([Rollout("<answer>21</answer>", answer=20)])[0].score
     1.0
     """
+    return _reward(name, options, {})
+
+
+def _reward(name: str, options: Mapping[str, Any], judges: Mapping[str, Judge]) -> Reward:
     function = function_of(name)
     schema = options_of(function)
     if options and not schema.model_fields:
         raise InputError(f"reward {name} takes no options, got {', '.join(options)}")
-    built = {key: _built(value) for key, value in options.items()}
+    built = {key: _built(value, judges) for key, value in options.items()}
+    if "judge" in options and "judge" in schema.model_fields:
+        built["judge"] = _judge(built["judge"], schema, judges)
     given = validate(schema, built, where=f"reward {name}")
     chosen = {key: getattr(given, key) for key in given.model_fields_set}
     return checked(functools.partial(function, **chosen), name=name)
@@ -106,14 +154,42 @@ class _Options(Config):
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())  # any type, any name
 
 
-def _built(value: Any) -> Any:
+def _built(value: Any, judges: Mapping[str, Judge]) -> Any:
     """`value` with every mapping in it that has the key `fn` replaced by the reward it names."""
     if isinstance(value, Mapping) and "fn" in value:
         call = validate(Call, value, where=f"reward {value['fn']}")
-        return get(call.fn, **call.args)
+        return _made(call, judges)
     if isinstance(value, Mapping):
-        return {key: _built(inner) for key, inner in value.items()}
-    return [_built(inner) for inner in value] if isinstance(value, list) else value
+        return {key: _built(inner, judges) for key, inner in value.items()}
+    return [_built(inner, judges) for inner in value] if isinstance(value, list) else value
+
+
+def _made(call: Call, judges: Mapping[str, Judge]) -> Reward:
+    """The reward that a call asks for, under its deadline if it has one."""
+    reward = _reward(call.fn, call.args, judges)
+    if call.deadline is None:
+        return reward
+    return checked(deadlined(call.fn, _spelled(call.args, judges), call.deadline), name=call.fn)
+
+
+def _spelled(args: Any, judges: Mapping[str, Judge]) -> Any:
+    """Options for another process: the settings of every judge stand in place of its name."""
+    if isinstance(args, list):
+        return [_spelled(inner, judges) for inner in args]
+    if not isinstance(args, Mapping):
+        return args
+    spelled = {key: _spelled(inner, judges) for key, inner in args.items()}
+    judge = args.get("judge")
+    if isinstance(judge, str) and judge in judges:
+        spelled["judge"] = judges[judge].spec.model_dump(mode="json")
+    return spelled
+
+
+def _judge(given: Any, schema: type[BaseModel], judges: Mapping[str, Judge]) -> Any:
+    """The judge that the option `judge` means, if that option takes one."""
+    from rewards.judging.client import Judge, judge_of
+
+    return judge_of(given, judges) if schema.model_fields["judge"].annotation is Judge else given
 
 
 class RewardFailure(RuntimeError):  # noqa: N818 - named for what happened, not a mistake in the code
@@ -136,14 +212,21 @@ class Suite:
         self,
         specs: Mapping[str, RewardSpec | Mapping[str, Any]],
         *,
+        judges: Mapping[str, JudgeSpec | Mapping[str, Any]] | None = None,
         max_failed: float = 0.5,
         min_calls: int = 200,
     ) -> None:
-        values = {"rewards": dict(specs), "max_failed": max_failed, "min_calls": min_calls}
+        values = {
+            "rewards": dict(specs),
+            "judges": dict(judges or {}),
+            "max_failed": max_failed,
+            "min_calls": min_calls,
+        }
         self.config = validate(SuiteConfig, values, where="reward suite")
         self.specs = self.config.rewards
         self.counts: dict[str, Counter[Kind]] = {name: Counter() for name in self.specs}
-        self._rewards = {name: _named(name, spec) for name, spec in self.specs.items()}
+        self.judges = _judges(self.config.judges)
+        self._rewards = {name: _named(name, spec, self.judges) for name, spec in self.specs.items()}
         self._recent: dict[str, tuple[int, int]] = dict.fromkeys(
             self.specs, (0, 0)
         )  # calls, failures since last judged
@@ -152,7 +235,7 @@ class Suite:
     def load(cls, path: str | Path, overrides: Sequence[str] | None = None) -> Suite:
         """The suite in a YAML file."""
         config = load(SuiteConfig, path, overrides)
-        return cls(config.rewards, max_failed=config.max_failed, min_calls=config.min_calls)
+        return cls(config.rewards, judges=config.judges, max_failed=config.max_failed, min_calls=config.min_calls)
 
     @property
     def names(self) -> list[str]:
@@ -215,8 +298,17 @@ class Suite:
 OTHER_TASK = abstain("a reward of other tasks")
 
 
-def _named(name: str, spec: RewardSpec) -> Reward:
+def _judges(specs: Mapping[str, JudgeSpec]) -> dict[str, Judge]:
+    """The judges of a suite by name; nothing is loaded for a suite without."""
+    if not specs:
+        return {}
+    from rewards.judging.client import Judge
+
+    return {name: Judge(spec, name) for name, spec in specs.items()}
+
+
+def _named(name: str, spec: RewardSpec, judges: Mapping[str, Judge]) -> Reward:
     try:
-        return get(spec.fn, **spec.args)
+        return _made(spec, judges)
     except InputError as error:
         raise InputError(f"rewards.{name}: {error}") from None

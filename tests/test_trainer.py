@@ -51,9 +51,12 @@ def trainer(
     processor: Any,
     samples: list[Sample],
     budget: VisionBudget,
+    *,
+    kind: Any = Recording,
+    advantages: str = "gdpo",
     shared_prefix: bool = True,
     **grpo: Any,
-) -> Recording:
+) -> Any:
     settings: dict[str, Any] = {
         "per_device_train_batch_size": len(samples) * 2,
         "num_generations": 2,
@@ -67,7 +70,7 @@ def trainer(
         "save_strategy": "no",
         "gradient_checkpointing": False,
     }
-    return Recording(
+    return kind(
         model,
         processing_class=processor,
         rewards=Suite(SUITE),
@@ -75,6 +78,7 @@ def trainer(
         train_dataset=as_dataset(samples),
         budget=budget,
         shared_prefix=shared_prefix,
+        advantages=advantages,
     )
 
 
@@ -127,3 +131,32 @@ def test_a_video_moves_the_log_probs(mixed_samples: list[Sample], budget: Vision
     shown = logps_alone(model, row, completion)
     row.tensors["pixel_values_videos"].zero_()
     assert (shown - logps_alone(model, row, completion)).abs().max() > 1e-4
+
+
+class Comparing(Recording):
+    """Keeps the advantages that TRL computed of the same rewards, and ours."""
+
+    pairs: list[tuple[Tensor, Tensor]]
+
+    def _advantages(self, inputs: Any) -> Tensor:
+        theirs = torch.tensor(list(self._logs["advantages"])[-len(inputs) :])
+        ours = super()._advantages(inputs)
+        self.pairs = [*getattr(self, "pairs", []), (ours, theirs)]
+        return ours
+
+
+@pytest.mark.parametrize(("estimator", "aggregation"), [("grpo", "sum_then_normalize"), ("gdpo", "normalize_then_sum")])
+def test_advantages_are_those_that_trl_itself_computes(
+    estimator: str, aggregation: str, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
+) -> None:
+    model, processor = tiny_model("qwen2_5_vl", TEXTS)
+    apply_budget(processor, budget)
+    grpo = {"num_generations": 5, "per_device_train_batch_size": 25, "multi_objective_aggregation": aggregation}
+    run = trainer(
+        tmp_path, model, processor, mixed_samples, budget, kind=Comparing, advantages=estimator, max_steps=2, **grpo
+    )
+    run.train()
+    assert len(run.pairs) == 2
+    for ours, theirs in run.pairs:
+        assert theirs.abs().max() > 0.5
+        assert_close(ours, theirs, atol=1e-5, rtol=0)

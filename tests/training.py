@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from multiprocessing.context import ForkServerProcess
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from tests.conftest import TEXTS, stored
 
 REWARDS = {"letters": {"fn": "tests.training:letters"}, "brevity": {"fn": "tests.training:brevity", "weight": 0.5}}
 VISION = {"min_pixels": 784, "max_pixels": 3136, "min_frames": 2, "max_frames": 4, "total_pixels": 12544}
-TIMES = {"step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos"}
+OF_THE_PROCESS = {"step_time", "num_tokens"}  # logged, but of the clock, or counted since the process started
 
 
 def letters(rollouts: Any) -> list[float]:
@@ -38,29 +37,29 @@ def brevity(rollouts: Any) -> list[float]:
     return [1 / (1 + len(rollout.completion)) for rollout in rollouts]
 
 
-def questions(number: int, directory: Path) -> Iterator[Sample]:
-    """Questions about no picture, one, two, and a video, in turn; `number` in all, their media in `directory`."""
+def questions(kinds: str, directory: Path) -> Iterator[Sample]:
+    """A question for every letter: about no picture (t), a picture (i), two (p) or a video (v); media in `directory`."""
     directory.mkdir(parents=True)
     made = [next(digits_grounding(n=1, seed=seed, side=side)) for seed, side in ((0, 84), (1, 56), (2, 56))]
-    pictures = [stored(sample.media[0], directory) for sample in made]
+    one, *two = (stored(sample.media[0], directory) for sample in made)
     clip = stored(next(digits_video(n=1, side=56, seconds=2.0)).media[0], directory)
-    kinds: list[tuple[str, dict[str, Any], tuple[Media, ...]]] = [
-        ("text", {"text": ["yes"]}, ()),
-        ("count", {"number": 2.0}, (pictures[0],)),
-        ("temporal", {"spans": [[0.5, 1.0]]}, (clip,)),
-        ("count", {"number": 3.0}, (pictures[1], pictures[2])),
-    ]
-    for index in range(number):
-        task, answer, media = kinds[index % len(kinds)]
-        prompt = user_prompt(f"{index} digits?", [one.kind for one in media])
+    shown: dict[str, tuple[str, dict[str, Any], tuple[Media, ...]]] = {
+        "t": ("text", {"text": ["yes"]}, ()),
+        "i": ("count", {"number": 2.0}, (one,)),
+        "p": ("count", {"number": 3.0}, tuple(two)),
+        "v": ("temporal", {"spans": [[0.5, 1.0]]}, (clip,)),
+    }
+    for index, kind in enumerate(kinds):
+        task, answer, media = shown[kind]
+        prompt = user_prompt(f"{index} digits?", [item.kind for item in media])
         yield with_id(Sample("", "test", task, prompt, answer, media, {"rationale": "I see"}))
 
 
-def material(out: Path, number: int = 13) -> Path:
-    """`out` with a dataset in `data` and a tiny random Qwen2.5-VL in `model`."""
+def material(out: Path, kinds: str) -> Path:
+    """`out` with a dataset of `questions` in `data` and a tiny random Qwen2.5-VL in `model`."""
     from mmrl.tiny import TinySize, tiny_model
 
-    write_dataset(questions(number, out / "media"), out / "data")
+    write_dataset(questions(kinds, out / "media"), out / "data")
     size = TinySize(hidden=32, mlp=64, heads=2, vision_hidden=16, vocab=400)
     for part in tiny_model("qwen2_5_vl", TEXTS, size=size):
         part.save_pretrained(out / "model")
@@ -90,36 +89,34 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["mmrl.trainer", "mmrl.sft", "mmrl.train", "peft", "tests.training"])
 
 
-def start(arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> ForkServerProcess:
-    """A process that does what `mmrl train ARGUMENTS` does; what it says goes to `log`."""
-    process = _CONTEXT.Process(target=_train, args=(list(arguments), log, dict(environment or {})))
-    process.start()
-    return process
-
-
-def trained(arguments: Sequence[str], log: Path, processes: int = 1, timeout: float = 180, **environment: str) -> str:
-    """Run `mmrl train ARGUMENTS` in one or several processes to its end; what it said."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    ranks = [
-        {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1"}
-        | {"MASTER_PORT": port}
-        for rank in range(processes)
-    ]
-    logs = [log.with_suffix(f".{rank}.log") for rank in range(processes)]
+def trained(config: Path, *, processes: int = 1, dies: bool = False, timeout: float = 600, **environment: str) -> Path:
+    """The output of `mmrl train CONFIG`, run to its end, or to its death, in one or several processes."""
+    logs = [config.with_suffix(f".{rank}.log") for rank in range(processes)]
+    ranks = [environment | rank for rank in (_ranks(processes) if processes > 1 else [{}])]
     running = [
-        start(arguments, one, environment | (rank if processes > 1 else {}))
-        for one, rank in zip(logs, ranks, strict=True)
+        _CONTEXT.Process(target=_train, args=([str(config)], log, rank)) for log, rank in zip(logs, ranks, strict=True)
     ]
     for process in running:
-        process.join(timeout)
+        process.start()
+    end = time.monotonic() + timeout
+    for process in running:
+        process.join(max(end - time.monotonic(), 0))
     codes = [process.exitcode for process in running]
     for process in running:
         process.kill()
-    said = "\n".join(one.read_text() for one in logs)
-    assert codes == [0] * processes, f"exit codes {codes} (None: still running after {timeout} s)\n{said}"
-    return said
+    said = "\n".join(log.read_text() for log in logs)
+    expected = -signal.SIGKILL if dies else 0
+    assert codes == [expected] * processes, f"exit codes {codes} (None: still running after {timeout} s)\n{said}"
+    return config.with_suffix("")
+
+
+def _ranks(processes: int) -> list[dict[str, str]]:
+    """The environment of each process, as `torchrun` makes it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    every = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [every | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
 
 
 def _train(arguments: list[str], log: Path, environment: Mapping[str, str]) -> None:
@@ -127,16 +124,26 @@ def _train(arguments: list[str], log: Path, environment: Mapping[str, str]) -> N
 
     os.environ.update(environment)
     torch.set_num_threads(1)
+    if "DIE_OPENING" in environment:
+        sys.addaudithook(_die_opening)
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     run("mmrl train", VERBS["train"][0], arguments)
 
 
+def _die_opening(event: str, values: tuple[Any, ...]) -> None:
+    """Killed as by `kill -9` when a file is opened whose path ends as the environment's DIE_OPENING says."""
+    if event == "open" and str(values[0]).endswith(os.environ["DIE_OPENING"]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def metrics(out: Path) -> list[dict[str, Any]]:
-    """What a run logged at its steps, without what depends on the clock."""
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{key: line[key] for key in line.keys() - TIMES} for line in lines if "loss" in line]
+    """What a run logged at its steps, without what depends on the process."""
+    from mmrl.callbacks import read_metrics
+
+    lines = [line for line in read_metrics(out / "metrics.jsonl") if "loss" in line]
+    return [{key: value for key, value in line.items() if key not in OF_THE_PROCESS} for line in lines]
 
 
 def rollouts(out: Path) -> dict[str, list[dict[str, Any]]]:

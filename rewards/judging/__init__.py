@@ -1,0 +1,1 @@
+"""Judges: models behind an OpenAI-compatible server whose replies become verdicts, or None with a cause."""

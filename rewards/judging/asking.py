@@ -1,0 +1,55 @@
+"""Rewards that ask a judge: an async function of one rollout becomes a reward over a batch, all asked at once."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from rewards.base import Rollout, Scored, Verdict, as_verdict, failed
+from rewards.judging.client import Ask, Judge, gathered
+from rewards.judging.faults import Fault
+from rewards.judging.media import MediaFault, Shown
+from rewards.judging.prompts import Template, quoted, verdict_key
+from rewards.judging.replies import verdict
+
+logger = logging.getLogger(__name__)
+
+
+def judged(function: Callable[..., Awaitable[Scored]]) -> Callable[..., list[Verdict]]:
+    """A reward over a batch from an async function of one rollout; a fault or exception fails that rollout alone."""
+
+    @functools.wraps(function)
+    def reward(rollouts: Sequence[Rollout], **options: Any) -> list[Verdict]:
+        return gathered([_guarded(function, rollout, options) for rollout in rollouts])
+
+    return reward
+
+
+async def verdict_of(
+    judge: Judge,
+    template: Template,
+    *,
+    data: Mapping[str, str],
+    plain: Mapping[str, str] | None = None,
+    shown: tuple[Shown, ...] = (),
+    parse: Callable[[dict[str, Any]], Any],
+) -> Any:
+    """What `parse` reads in the JSON verdict of `judge`; `data` are texts of others, and put in quoted."""
+    key = verdict_key(template.name, *data.values(), *(plain or {}).values())
+    values = {name: quoted(text, judge.spec.max_chars) for name, text in data.items()}
+    system, user = template.rendered({**values, **(plain or {}), "key": key})
+    return await judge.read(Ask(template.name, system, user, shown), lambda reply: parse(verdict(reply, key)))
+
+
+async def _guarded(function: Callable[..., Awaitable[Scored]], rollout: Rollout, options: Mapping[str, Any]) -> Verdict:
+    try:
+        return as_verdict(await function(rollout, **options))
+    except Fault as fault:
+        return failed(f"{options['judge'].name}: {fault}")
+    except MediaFault as fault:
+        return failed(f"media: {fault}")
+    except Exception as error:  # one rollout's failure; the run counts it and goes on
+        logger.debug("%s raised on %r", function.__name__, rollout.completion[:200], exc_info=True)
+        return failed(f"{type(error).__name__}: {error}")

@@ -1,0 +1,33 @@
+"""One event loop in a thread of its own, for rewards are plain functions that may themselves run inside a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+ResultT = TypeVar("ResultT")
+
+_lock = threading.Lock()
+_loops: dict[int, asyncio.AbstractEventLoop] = {}  # by process: a forked child has the loop but not its thread
+
+
+def wait_for(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """The result of `work`, done on the background loop; an interrupt of the caller cancels it."""
+    future = asyncio.run_coroutine_threadsafe(work, _loop())
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    with _lock:
+        loop = _loops.get(os.getpid())
+        if loop is None:
+            loop = _loops[os.getpid()] = asyncio.new_event_loop()
+            threading.Thread(target=loop.run_forever, name="judges", daemon=True).start()
+        return loop

@@ -1,0 +1,228 @@
+"""A judge: asked in words and pictures, it gives a reply that reads as a verdict, or a Fault."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mmrl.config import InputError, nearest, validate
+from rewards.judging import media
+from rewards.judging.background import wait_for
+from rewards.judging.cache import Cache
+from rewards.judging.faults import Cause, Fault, Unreadable
+from rewards.judging.metrics import Metrics
+from rewards.judging.spec import JudgeSpec
+
+if TYPE_CHECKING:  # it loads httpx, which comes with the extra `judge`
+    from rewards.judging.session import Session
+
+ReadT = TypeVar("ReadT")
+
+KEY_FORMAT = 1  # of cache keys; a new one makes every reply in a cache out of date
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One question to a judge. `prompt` names the template and its version; `params` go over those of the judge."""
+
+    prompt: str
+    system: str
+    user: str
+    shown: tuple[media.Shown, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a question: a text, or the cause of there being none."""
+
+    text: str | None
+    cause: Cause | None = None
+    detail: str = ""
+
+
+class Judge:
+    """A model behind a server. Nothing is opened before the first question."""
+
+    def __init__(self, spec: JudgeSpec, name: str = "judge") -> None:
+        self.spec, self.name, self.metrics = spec, name, Metrics()
+        self._key = os.environ.get(spec.api_key_env, "").strip() if spec.api_key_env else None
+        if spec.api_key_env and not (len((self._key or "").split()) == 1 and (self._key or "").isprintable()):
+            raise InputError(f"judge {name}: the environment variable {spec.api_key_env} holds no key; put one there")
+        _check_address(spec.base_url, name)
+        self._open: tuple[int, _Opened] | None = None
+
+    def __repr__(self) -> str:
+        return f"Judge({self.name}: {self.spec.model} at {self.spec.base_url})"
+
+    async def read(self, ask: Ask, parse: Callable[[str], ReadT]) -> ReadT:
+        """What `parse` reads in the reply, or a Fault. Only replies that can be read are kept in the cache."""
+        self.metrics.calls += 1
+        try:
+            return await self._read(ask, parse)
+        except Fault as fault:
+            self.metrics.causes[fault.cause] += 1
+            raise
+
+    def ask_all(self, asks: Sequence[Ask]) -> list[Outcome]:
+        """What came of each question; all are asked at once, as far as the limits of the judge allow."""
+
+        async def outcome(ask: Ask) -> Outcome:
+            try:
+                return Outcome(await self.read(ask, str))
+            except Fault as fault:
+                return Outcome(None, fault.cause, fault.detail)
+
+        async def all_outcomes() -> list[Outcome]:
+            return await asyncio.gather(*map(outcome, asks))
+
+        return wait_for(all_outcomes())
+
+    def close(self) -> None:
+        """Close connections and cache; a later question opens them anew."""
+        if self._open and self._open[0] == os.getpid():
+            wait_for(self._open[1].close())
+        self._open = None
+
+    async def _read(self, ask: Ask, parse: Callable[[str], ReadT]) -> ReadT:
+        opened = self._opened()
+        try:
+            key = await self._cache_key(ask)
+        except media.MediaFault as fault:
+            raise Fault("media", str(fault)) from None
+        kept = opened.cache.get(key) if opened.cache else None
+        if kept is not None:
+            try:
+                value = parse(kept)
+            except Unreadable:  # a stricter reader than the one that kept it
+                kept = None
+            else:
+                self.metrics.cached += 1
+                return value
+        text = await self._shared(opened, key, ask)
+        try:
+            value = parse(text)
+        except Unreadable as error:
+            raise Fault("unreadable", f"{error}; the reply: {text:.200}") from None
+        await opened.keep(key, ask.prompt, self.spec.model, text)
+        return value
+
+    async def _shared(self, opened: _Opened, key: bytes, ask: Ask) -> str:
+        """The reply; the same question on its way at the same time is sent once."""
+        flying = opened.flying.get(key)
+        if flying is None:
+            flying = opened.flying[key] = asyncio.ensure_future(self._called(opened.session, ask))
+            flying.add_done_callback(lambda _: opened.flying.pop(key, None))
+        else:
+            self.metrics.shared += 1
+        return await asyncio.shield(flying)
+
+    async def _called(self, session: Session, ask: Ask) -> str:
+        begun = time.perf_counter()
+        try:
+            return await session.text(functools.partial(self._made, ask))
+        except media.MediaFault as fault:
+            raise Fault("media", str(fault)) from None
+        finally:
+            self.metrics.seconds.append(time.perf_counter() - begun)
+
+    def _parameters(self, ask: Ask) -> dict[str, Any]:
+        spec = self.spec
+        own = {"model": spec.model, "temperature": spec.temperature, "max_tokens": spec.max_tokens}
+        seed = {} if spec.seed is None else {"seed": spec.seed}
+        return {**own, **seed, **spec.extra, **ask.params}
+
+    async def _made(self, ask: Ask) -> dict[str, Any]:
+        return await asyncio.to_thread(self._body, ask) if ask.shown else self._body(ask)
+
+    def _body(self, ask: Ask) -> dict[str, Any]:
+        content: Any = [{"type": "text", "text": ask.user}]
+        for item in reversed(ask.shown):
+            uris = media.data_uris(item, self.spec.max_pixels, self.spec.max_frames)
+            pictures = [{"type": "image_url", "image_url": {"url": uri}} for uri in uris]
+            content = [{"type": "text", "text": item.label}, *pictures, *content]
+        messages = [
+            {"role": "system", "content": ask.system},
+            {"role": "user", "content": content if ask.shown else ask.user},
+        ]
+        return {**self._parameters(ask), "messages": messages}
+
+    async def _cache_key(self, ask: Ask) -> bytes:
+        """The SHA-256 of all that decides a reply."""
+        files = [await asyncio.to_thread(media.digest, item) for item in ask.shown]
+        pictures = [
+            [item.kind, item.label, file, self.spec.max_pixels, self.spec.max_frames]
+            for item, file in zip(ask.shown, files, strict=True)
+        ]
+        asked = [KEY_FORMAT, ask.prompt, ask.system, ask.user, pictures, self._parameters(ask)]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).digest()
+
+    def _opened(self) -> _Opened:
+        """Connections and cache of this process: a forked child may not use those of its parent."""
+        if self._open is None or self._open[0] != os.getpid():
+            from rewards.judging.session import Session
+
+            cache = Cache(self.spec.cache) if self.spec.cache else None
+            self._open = (os.getpid(), _Opened(Session(self.spec, self._key, self.metrics), cache))
+        return self._open[1]
+
+
+class _Opened:
+    """What a judge holds open in one process."""
+
+    def __init__(self, session: Session, cache: Cache | None) -> None:
+        self.session, self.cache = session, cache
+        self.flying: dict[bytes, asyncio.Future[str]] = {}
+        self._writer = ThreadPoolExecutor(1, "judge-cache")  # it may have to wait for another process
+
+    async def keep(self, key: bytes, prompt: str, model: str, text: str) -> None:
+        """Put a reply in the cache."""
+        if self.cache:
+            write = functools.partial(self.cache.put, key, prompt, model, text, time.time())
+            await asyncio.get_running_loop().run_in_executor(self._writer, write)
+
+    async def close(self) -> None:
+        """Close connections and cache."""
+        await self.session.close()
+        self._writer.shutdown()
+        if self.cache:
+            self.cache.close()
+
+
+def _check_address(base_url: str, name: str) -> None:
+    try:
+        import httpx
+    except ImportError:
+        raise InputError(f"judge {name} is asked through httpx: pip install 'mmrl-stack[judge]'") from None
+    try:
+        httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise InputError(f"judge {name}: base_url {base_url} is no address: {error}") from None
+
+
+def judge_of(given: Judge | str | Mapping[str, Any], judges: Mapping[str, Judge]) -> Judge:
+    """The judge that an option means: one of `judges` by name, or a new one from its settings."""
+    if isinstance(given, Judge):
+        return given
+    if isinstance(given, str):
+        if given not in judges:
+            raise InputError(f"unknown judge {given!r}; {nearest(given, judges) if judges else 'there are no judges'}")
+        return judges[given]
+    return Judge(validate(JudgeSpec, given, where="judge"))
+
+
+def gathered(work: Sequence[Awaitable[ReadT]]) -> list[ReadT]:
+    """The results of all `work`, done at once on the background loop."""
+
+    async def all_results() -> list[ReadT]:
+        return await asyncio.gather(*work)
+
+    return wait_for(all_results())

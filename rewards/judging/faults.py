@@ -1,0 +1,34 @@
+"""What may keep a judge from giving a verdict."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Cause = Literal[
+    "deadline",  # no reply in time, retries and pauses included
+    "connection",  # refused, reset, closed in the middle
+    "throttled",  # 429
+    "server",  # 5xx
+    "refused",  # any other status than 200: a redirect, a wrong key, an unknown model
+    "too_large",  # more bytes than max_response
+    "malformed",  # 200, but not a chat completion with text
+    "circuit_open",  # too many failures in a row: not even asked
+    "media",  # a picture or video of the rollout cannot be read
+    "unreadable",  # a reply that is no verdict
+]
+
+
+class Fault(Exception):  # noqa: N818 - a reply that did not come
+    """No verdict, and why; `again` says whether asking once more may help, not before `after` seconds."""
+
+    def __init__(self, cause: Cause, detail: str, *, again: bool = False, after: float = 0.0) -> None:
+        super().__init__(cause, detail)
+        self.cause: Cause = cause
+        self.detail, self.again, self.after = detail, again, after
+
+    def __str__(self) -> str:
+        return f"{self.cause}: {self.detail}"
+
+
+class Unreadable(ValueError):  # noqa: N818 - a reply, not a mistake in the code
+    """A reply that is no verdict of the form that was asked for."""

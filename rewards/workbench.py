@@ -1,0 +1,166 @@
+"""What a reward gives for the gold answer and for spoilt forms of it: a lax reward shows at once.
+
+Each sample of a dataset is answered in the ways of PERTURBATIONS, as a model with perfect form would write them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rewards.base import Rollout, Verdict
+from rewards.spec import Suite
+
+PERTURBATIONS = ("exact", "empty", "other", "junk_after", "junk_before", "twice")
+JUNK = 4  # wrong parts that are added to the gold
+
+Parts = list[Any]  # an answer in parts that can be repeated and joined: boxes, points, spans, or one text
+FULL = 0.99  # from here on a score is as good as full
+CLOSE = 0.01  # scores nearer than this are equal
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The mean score of one reward for one task under each perturbation, over n samples, and what is wrong with it."""
+
+    reward: str
+    task: str
+    n: int
+    means: Mapping[str, float | None]
+    flags: tuple[str, ...]
+
+    @property
+    def lax(self) -> bool:
+        """Whether a wrong answer earns what only a right one should."""
+        return any(flag.startswith("lax") for flag in self.flags)
+
+
+def try_suite(suite: Suite, rollouts: Iterable[Rollout]) -> list[Finding]:
+    """How each reward of the suite takes the perturbed gold answers of the rollouts, task by task.
+
+    The completions of the rollouts are not looked at. Tasks whose gold has no written form (preference, edit) are left
+    out, and so are verdicts of None.
+    """
+    by_task: dict[str, list[Rollout]] = {}
+    for rollout in rollouts:
+        if gold_parts(rollout):
+            by_task.setdefault(rollout.task, []).append(_in_pixels(rollout))
+    findings = []
+    for task, samples in sorted(by_task.items()):
+        scores = {
+            kind: suite.score([_answered(samples, i, kind) for i in range(len(samples))]) for kind in PERTURBATIONS
+        }
+        for name in suite.names:
+            means = {kind: _mean([row[name] for row in rows]) for kind, rows in scores.items()}
+            if means["exact"] is not None:
+                n = sum(row[name].score is not None for row in scores["exact"])
+                findings.append(Finding(name, task, n, means, tuple(flags_of(means))))
+    return findings
+
+
+def flags_of(means: Mapping[str, float | None]) -> list[str]:
+    """What is wrong with a reward of these mean scores; what begins with "lax" lets a wrong answer earn.
+
+    >>> flags_of({"exact": 1.0, "empty": 0.0, "other": 0.1, "junk_after": 1.0, "junk_before": 1.0, "twice": 1.0})
+    ['lax: junk beside the gold is free']
+    """
+    exact, empty, other, after, before, twice = (means.get(kind) for kind in PERTURBATIONS)
+    if exact is None:
+        return []
+    flags = []
+    if exact < FULL:
+        flags.append("the gold does not score 1")
+    if (empty or 0) > CLOSE:
+        flags.append("lax: an empty completion earns")
+    if other is not None and other >= exact - CLOSE:
+        flags.append("lax: blind to the gold")
+    elif after is not None and before is not None and min(after, before) >= exact - CLOSE:
+        flags.append("lax: junk beside the gold is free")
+    elif (after or 0) >= exact - CLOSE or (before or 0) >= exact - CLOSE:
+        flags.append(f"junk {'after' if (after or 0) >= exact - CLOSE else 'before'} the gold is free")
+    if (twice or 0) > exact + CLOSE:
+        flags.append("lax: saying it twice earns more")
+    return flags
+
+
+def gold_parts(rollout: Rollout) -> Parts:
+    """The gold answer of a rollout in parts, as a completion would write them; empty where it has no written form.
+
+    >>> gold_parts(Rollout("", {"boxes": [[1, 2, 3, 4]], "labels": ["cat"]}))
+    [{'bbox_2d': [1, 2, 3, 4], 'label': 'cat'}]
+    """
+    answer = rollout.answer
+    if not isinstance(answer, Mapping):
+        return [] if answer is None else [str(answer)]
+    return next((read(answer) for key, read in _READERS.items() if answer.get(key) not in (None, [], "")), [])
+
+
+def _answered(samples: Sequence[Rollout], i: int, kind: str) -> Rollout:
+    """The i-th sample with its gold, perturbed, for a completion; other samples lend theirs for junk."""
+    mine = gold_parts(samples[i])
+    others = [
+        parts for step in range(1, len(samples)) if (parts := gold_parts(samples[(i + step) % len(samples)])) != mine
+    ]
+    junk = [part for parts in others[:JUNK] for part in parts][:JUNK] or _made_up(mine)
+    if kind == "empty":
+        return replace(samples[i], completion="")
+    parts = {
+        "exact": mine,
+        "other": others[0] if others else junk,
+        "junk_after": [*mine, *junk],
+        "junk_before": [*junk, *mine],
+        "twice": [*mine, *mine],
+    }[kind]
+    return replace(samples[i], completion=f"<think>I look.</think><answer>{_written(parts)}</answer>")
+
+
+def _written(parts: Parts) -> str:
+    return " or ".join(parts) if all(isinstance(part, str) for part in parts) else json.dumps(parts)
+
+
+def _made_up(parts: Parts) -> Parts:
+    """Junk for a sample that is the only one of its task, or whose task has one answer only."""
+    if isinstance(parts[0], str):
+        return ["17.25", "zebra crossing"]
+    if isinstance(parts[0], dict) and "point_2d" in parts[0]:
+        return [{"point_2d": [1e6 + i, 1e6]} for i in range(JUNK)]
+    if isinstance(parts[0], dict):
+        return [{**parts[0], "bbox_2d": [i, i, i + 1, i + 1]} for i in range(JUNK)]
+    return [[1e6 + i, 1e6 + i + 1] for i in range(JUNK)]
+
+
+def _boxes(answer: Mapping[str, Any]) -> Parts:
+    labels = answer.get("labels") or [None] * len(answer["boxes"])
+    named = zip(answer["boxes"], labels, strict=False)
+    return [{"bbox_2d": list(box)} | ({"label": label} if label else {}) for box, label in named]
+
+
+def _texts(key: str) -> Callable[[Mapping[str, Any]], Parts]:
+    return lambda answer: [answer[key] if isinstance(answer[key], str) else str(answer[key][0])]
+
+
+_READERS: dict[str, Callable[[Mapping[str, Any]], Parts]] = {
+    "choice": lambda answer: [str(answer["choice"])],
+    "yesno": lambda answer: [str(answer["yesno"]).replace("True", "yes").replace("False", "no")],
+    "number": lambda answer: [
+        f"{answer['number']:g}" if isinstance(answer["number"], float) else str(answer["number"])
+    ],
+    "math": lambda answer: [f"${answer['math']}$"],
+    "text": _texts("text"),
+    "points": lambda answer: [{"point_2d": list(point)} for point in answer["points"]],
+    "boxes": _boxes,
+    "spans": lambda answer: [list(span) for span in answer["spans"]],
+    "references": _texts("references"),
+}
+
+
+def _in_pixels(rollout: Rollout) -> Rollout:
+    """The rollout of a model that speaks in pixels, as the gold does."""
+    return replace(rollout, meta={key: value for key, value in rollout.meta.items() if key != "space"})
+
+
+def _mean(verdicts: Sequence[Verdict]) -> float | None:
+    scores = [verdict.score for verdict in verdicts if verdict.score is not None]
+    return sum(scores) / len(scores) if scores else None

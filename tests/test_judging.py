@@ -1,0 +1,422 @@
+"""A judge's server may fail in every way: the outcome is the right text or a cause, in time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from mmrl.config import InputError
+from rewards.judging.client import Ask, Judge
+from rewards.judging.flow import Breaker
+from rewards.judging.media import Shown
+from rewards.judging.spec import JudgeSpec
+from tests.clips import write_clip
+from tests.judge_server import Reply, Server, pictures, serving
+
+
+def ask(text: str = "hello", **fields: Any) -> Ask:
+    return Ask("test/1", "Judge.", text, **fields)
+
+
+def echo(body: dict[str, Any]) -> str:
+    return f"reply to {body['messages'][1]['content']}"
+
+
+def in_turn(*replies: Reply | str) -> Callable[[dict[str, Any]], Reply | str]:
+    """Each reply once, and then the last one for ever."""
+    rest = list(replies)
+    return lambda body: rest.pop(0) if len(rest) > 1 else rest[0]
+
+
+def test_every_question_gets_its_own_answer_within_the_limit_of_concurrency() -> None:
+    with serving(lambda body: Reply(echo(body), delay=0.01)) as server:
+        outcomes = server.judge(concurrency=8).ask_all([ask(f"question {i}") for i in range(40)])
+    assert [outcome.text for outcome in outcomes] == [f"reply to question {i}" for i in range(40)]
+    assert server.most == 8
+
+
+FAILURES: list[tuple[Reply, str]] = [
+    (Reply(status=429), "throttled"),
+    (Reply(status=500, body=b"oops"), "server"),
+    (Reply(status=503), "server"),
+    (Reply("late", delay=30.0), "deadline"),
+    (Reply("x", cut=0), "connection"),
+    (Reply("x" * 100, cut=150), "connection"),
+    (Reply(body=b'{"choices": [{"mess'), "malformed"),
+    (Reply(body=b"[" * 15_000), "malformed"),
+    (Reply(body=b'{"choices": []}'), "malformed"),
+    (Reply(body=b'{"error": "no such model"}'), "malformed"),
+    (Reply(body=b'{"choices": [{"message": {"content": null}}]}'), "malformed"),
+    (Reply(" "), "malformed"),
+    (Reply(body=b"\xff\xfe\x00"), "malformed"),
+    (Reply("ok", headers={"content-encoding": "gzip"}), "malformed"),
+    (Reply("x" * 30_000), "too_large"),
+    (Reply(raw=b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nffffff\r\n" + b"x" * 50_000), "too_large"),
+    (Reply(raw=b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", cut=1000), "malformed"),
+    (Reply(raw=b"HTTP/1.1 200 OK\r\ncontent-length: -5\r\n\r\n{}"), "malformed"),
+    (Reply(raw=b"HTTP/1.1 200 OK\r\ncontent-length: 9e9\r\n\r\n{}"), "malformed"),
+    (Reply(raw=b"HTTP/1.1 200 OK\r\nx: " + b"x" * 200_000 + b"\r\n\r\n{}"), "malformed"),
+    (Reply(raw=b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 100_000, cut=1_000_000), "too_large"),
+    (Reply(raw=b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), "malformed"),
+    (Reply(raw=b"\xff\x00\r\n\r\n"), "malformed"),
+    (Reply(status=400), "refused"),
+    (Reply(status=401), "refused"),
+    (Reply(status=302, headers={"location": "http://127.0.0.1:1/"}), "refused"),
+    (Reply(status=429, headers={"retry-after": "9" * 500}), "throttled"),
+]
+
+
+@pytest.mark.parametrize(("reply", "cause"), FAILURES)
+def test_a_failure_is_no_text_and_says_its_cause(reply: Reply, cause: str) -> None:
+    with serving(lambda body: reply) as server:
+        judge = server.judge(deadline=0.5 if cause == "deadline" else 5.0, max_response=20_000)
+        begun = time.monotonic()
+        outcome = judge.ask_all([ask()])[0]
+        took = time.monotonic() - begun
+    assert (outcome.text, outcome.cause) == (None, cause)
+    assert outcome.detail
+    assert took < 5
+    assert judge.metrics.summary()["failed"] == {cause: 1}
+
+
+def test_a_server_that_is_down_is_a_connection_failure() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        judge = Server(f"http://127.0.0.1:{taken.getsockname()[1]}/v1").judge()
+        assert judge.ask_all([ask()])[0].cause == "connection"
+
+
+@pytest.mark.parametrize("first", [Reply(status=429), Reply(status=502), Reply(cut=0), Reply("half", cut=120)])
+def test_what_may_pass_is_tried_again(first: Reply) -> None:
+    with serving(in_turn(first, first, "at last")) as server:
+        assert server.judge(retries=2).ask_all([ask()])[0].text == "at last"
+        assert len(server.bodies) == 3
+
+
+@pytest.mark.parametrize("first", [Reply(status=400), Reply(status=401), Reply(body=b"{}"), Reply(status=307)])
+def test_what_will_not_pass_is_not_tried_again(first: Reply) -> None:
+    with serving(in_turn(first, "too late")) as server:
+        assert server.judge(retries=2).ask_all([ask()])[0].text is None
+        assert len(server.bodies) == 1
+
+
+def test_a_server_that_says_when_to_come_back_is_obeyed() -> None:
+    with serving(in_turn(Reply(status=429, headers={"retry-after": "1"}), "now")) as server:
+        assert server.judge().ask_all([ask()])[0].text == "now"
+        assert server.arrivals[1] - server.arrivals[0] >= 1
+
+
+def test_the_deadline_holds_for_all_retries_together() -> None:
+    with serving(lambda body: Reply(status=500, delay=0.15)) as server:
+        begun = time.monotonic()
+        outcome = server.judge(deadline=0.4, retries=100).ask_all([ask()])[0]
+        assert outcome.cause == "deadline"
+        assert 0.35 < time.monotonic() - begun < 2
+
+
+def test_waiting_for_a_place_does_not_count_against_the_deadline() -> None:
+    with serving(lambda body: Reply("ok", delay=0.1)) as server:
+        outcomes = server.judge(concurrency=1, deadline=0.9).ask_all([ask(f"{i}") for i in range(10)])
+    assert [outcome.text for outcome in outcomes] == ["ok"] * 10
+
+
+def test_no_more_requests_a_second_than_the_rate() -> None:
+    with serving(echo) as server:
+        begun = time.monotonic()
+        server.judge(rate=50, burst=3).ask_all([ask(f"{i}") for i in range(20)])
+        assert time.monotonic() - begun >= (20 - 3) / 50
+
+
+def test_the_breaker_opens_after_failures_in_a_row_and_closes_by_a_probe() -> None:
+    breaker = Breaker(3, pause=10)
+    for ok in (False, False, True, False, False, False):
+        assert breaker.admits(0)
+        breaker.report(ok, 0)
+    assert not breaker.admits(9)
+    assert [breaker.admits(10), breaker.admits(10), breaker.admits(11)] == [True, False, False]
+    breaker.report(False, 12)
+    assert [breaker.admits(21), breaker.admits(22)] == [False, True]
+    breaker.report(True, 23)
+    assert breaker.admits(23)
+    assert breaker.openings == 1
+
+
+def test_a_broken_server_is_left_alone_and_found_again_once_it_works() -> None:
+    healthy = False
+
+    def script(body: dict[str, Any]) -> Reply | str:
+        return "well" if healthy else Reply(status=500)
+
+    with serving(script) as server:
+        judge = server.judge(breaker=5, pause=0.3, retries=0, concurrency=1)
+        causes = [outcome.cause for outcome in judge.ask_all([ask(f"{i}") for i in range(50)])]
+        assert causes == ["server"] * 5 + ["circuit_open"] * 45
+        assert len(server.bodies) == 5
+        healthy = True
+        time.sleep(0.4)
+        assert {outcome.text for outcome in judge.ask_all([ask(f"{i}") for i in range(5)])} == {"well"}
+
+
+def test_the_same_question_at_the_same_time_is_sent_once() -> None:
+    with serving(lambda body: Reply("same", delay=0.1)) as server:
+        judge = server.judge()
+        assert {outcome.text for outcome in judge.ask_all([ask()] * 20)} == {"same"}
+        assert (len(server.bodies), judge.metrics.shared) == (1, 19)
+
+
+def test_a_reply_in_the_cache_is_not_asked_for_again_by_whatever_process(tmp_path: Path) -> None:
+    cache = tmp_path / "deep" / "judge.sqlite"
+    asks = [ask(f"{i}") for i in range(30)]
+    with serving(echo) as server:
+        first = server.judge(cache=cache)
+        before = first.ask_all(asks)
+        second = server.judge(cache=cache)
+        assert second.ask_all(asks) == before
+        assert len(server.bodies) == 30
+        assert second.metrics.summary()["cached"] == 30
+        first.close()
+        assert first.ask_all(asks[:1]) == before[:1]  # a closed judge opens itself again
+
+
+def test_whatever_decides_the_reply_is_part_of_the_key(tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (40, 30), "red").save(picture)
+    shown = (Shown("image", str(picture), "Image 1:"),)
+    with serving(lambda body: "ok") as server:
+
+        def requests(question: Ask, **settings: Any) -> int:
+            before = len(server.bodies)
+            assert server.judge(cache=tmp_path / "judge.sqlite", **settings).ask_all([question])[0].text == "ok"
+            return len(server.bodies) - before
+
+        assert [requests(ask(shown=shown)), requests(ask(shown=shown))] == [1, 0]
+        assert requests(Ask("test/2", "Judge.", "hello", shown)) == 1
+        assert requests(Ask("test/1", "Judge!", "hello", shown)) == 1
+        assert requests(ask("hallo", shown=shown)) == 1
+        assert requests(ask(shown=shown, params={"seed": 1})) == 1
+        assert requests(ask(shown=shown), temperature=0.5) == 1
+        assert requests(ask(shown=shown), model="other") == 1
+        assert requests(ask(shown=shown), max_pixels=100) == 1
+        assert requests(ask(shown=shown), extra={"top_p": 0.5}) == 1
+        Image.new("RGB", (41, 30), "blue").save(picture)
+        assert [requests(ask(shown=shown)), requests(ask(shown=shown))] == [1, 0]
+
+
+def test_a_failure_is_never_kept(tmp_path: Path) -> None:
+    with serving(in_turn(Reply(status=400), "fine")) as server:
+        judge = server.judge(cache=tmp_path / "judge.sqlite")
+        assert [judge.ask_all([ask()])[0].text for _ in range(3)] == [None, "fine", "fine"]
+        assert len(server.bodies) == 2
+
+
+def test_a_damaged_cache_costs_calls_and_no_verdict(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = tmp_path / "judge.sqlite"
+    cache.write_bytes(b"this is no database" * 1000)
+    with serving(echo) as server:
+        assert server.judge(cache=cache).ask_all([ask("a"), ask("b")])[1].text == "reply to b"
+    assert "does not work and is passed over" in caplog.text
+
+
+WRITER = """
+import sys
+from rewards.judging.cache import Cache
+from pathlib import Path
+cache = Cache(Path(sys.argv[1]))
+for i in range(300):
+    cache.put(f"{sys.argv[2]} {i}".encode(), "p/1", "m", f"reply {i}", 0.0)
+    assert cache.get(f"{sys.argv[2]} {i}".encode()) == f"reply {i}"
+print(cache.errors)
+"""
+
+
+def test_several_processes_write_one_cache(tmp_path: Path) -> None:
+    path = str(tmp_path / "judge.sqlite")
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, path, name], stdout=subprocess.PIPE, text=True)
+        for name in "abc"
+    ]
+    assert [writer.communicate()[0].strip() for writer in writers] == ["0", "0", "0"]
+
+
+def test_pictures_go_scaled_down_and_videos_as_frames(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    write_clip(tmp_path / "b.mp4", 50)
+    shown = (Shown("image", str(tmp_path / "a.png"), "Image 1:"), Shown("video", str(tmp_path / "b.mp4"), "Video 2:"))
+    with serving(lambda body: "seen") as server:
+        assert server.judge(max_pixels=1000, max_frames=4).ask_all([ask(shown=shown)])[0].text == "seen"
+        sent = pictures(server.bodies[0])
+    assert len(sent) == 5
+    assert len(set(sent)) == 5
+    assert all(uri.startswith("data:image/jpeg;base64,") and len(uri) < 4000 for uri in sent)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 50])
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_media_that_cannot_be_read_are_a_failure_of_their_own(tmp_path: Path, kind: str, content: bytes | None) -> None:
+    path = tmp_path / "media"
+    if content is not None:
+        path.write_bytes(content)
+    with serving(echo) as server:
+        outcomes = server.judge().ask_all([ask(shown=(Shown(kind, str(path), "1:"),)), ask("b")])
+        assert [outcome.cause for outcome in outcomes] == ["media", None]
+        assert len(server.bodies) == 1
+
+
+def test_the_key_comes_from_the_environment_and_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(echo) as server:
+        with pytest.raises(InputError, match="environment variable NO_SUCH_KEY holds no key"):
+            server.judge(api_key_env="NO_SUCH_KEY")
+        monkeypatch.setenv("JUDGE_KEY", "sesame")
+        judge = server.judge(api_key_env="JUDGE_KEY")
+        judge.ask_all([ask()])
+        assert b"authorization: Bearer sesame" in server.headers[0]
+        assert "sesame" not in repr(judge) + repr(vars(judge.spec))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"base_url": "file:///etc/passwd"},
+        {"base_url": "http://h:99999/v1"},
+        {"base_url": "http://u:p@h/v1"},
+        {"concurrency": 0},
+        {"deadline": -1},
+        {"backend": "magic"},
+        {"x": 1},
+    ],
+)
+def test_wrong_settings_are_an_error_at_the_door(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        JudgeSpec.model_validate({"base_url": "http://127.0.0.1:1/v1", "model": "m", **settings})
+
+
+def test_a_cache_that_cannot_be_opened_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with serving(echo) as server, pytest.raises(InputError, match=r"judge cache .* cannot be opened"):
+        server.judge(cache=tmp_path).ask_all([ask()])
+
+
+OK = b'{"choices": [{"message": {"content": "fine"}}]}'
+
+
+def chunked(text: bytes, size: int) -> bytes:
+    """A response in chunks of `size` bytes."""
+    pieces = [text[start : start + size] for start in range(0, len(text), size)]
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\ntrailer: yes\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(raw=chunked(OK, 7)),
+        Reply(raw=chunked(OK, 1000)),
+        Reply(raw=b"HTTP/1.0 200 OK\r\n\r\n" + OK, cut=1000),
+        Reply(raw=b"HTTP/1.1 200\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(OK), OK), cut=1000),
+        Reply(raw=b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(OK), OK), cut=1000),
+    ],
+)
+def test_a_reply_is_read_however_its_end_is_told_and_whether_or_not_the_connection_lasts(reply: Reply) -> None:
+    with serving(lambda body: reply) as server:
+        judge = server.judge(concurrency=1, retries=0)
+        assert [judge.ask_all([ask(f"{i}")])[0].text for i in range(3)] == ["fine"] * 3
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
+def test_a_server_whose_certificate_nobody_signed_is_not_talked_to(tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-days", "1"]
+    subprocess.run([*made, "-out", cert, "-keyout", key], check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    with serving(echo, tls=context) as server:
+        outcome = server.judge(retries=0).ask_all([ask()])[0]
+        assert outcome.cause == "connection"
+        assert "certificate" in outcome.detail
+        assert server.bodies == []
+
+
+WAYS: list[Callable[[str], Reply]] = [
+    lambda text: Reply(status=429),
+    lambda text: Reply(status=500),
+    lambda text: Reply(text, cut=0),
+    lambda text: Reply(text, cut=100),
+    lambda text: Reply(body=b'{"choices": [{"message": {"content": "rep'),
+    lambda text: Reply(text, delay=30.0),
+    lambda text: Reply(status=404),
+    lambda text: Reply(status=302),
+    lambda text: Reply(body=b"{}"),
+    lambda text: Reply("x" * 30_000),
+    lambda text: Reply(""),
+]
+
+
+def chaos(calls: int, delay: float, deadline: float) -> tuple[Judge, float, float]:
+    """Ask `calls` questions of a server that fails on 3 in 10 of its requests; the judge, the time and the ideal time.
+
+    The ideal is the time that all requests take at 64 in flight, each with the server's own delay and nothing else.
+    The breaker is out of the way; it has tests of its own.
+    """
+    random, busy = np.random.default_rng(0), 0.0
+
+    def script(body: dict[str, Any]) -> Reply:
+        nonlocal busy
+        text = echo(body)
+        if random.random() >= 0.3:
+            reply = Reply(text, delay=delay)
+        else:
+            way = WAYS[random.integers(len(WAYS))](text)
+            reply = way if way.delay else Reply(way.text, way.status, way.body, delay, way.headers, way.cut)
+        busy += min(reply.delay, deadline)
+        return reply
+
+    with serving(script) as server:
+        judge = server.judge(concurrency=64, deadline=deadline, breaker=100_000, max_response=20_000, backoff=0.05)
+        begun = time.monotonic()
+        outcomes = judge.ask_all([ask(f"question {i}") for i in range(calls)])
+        took = time.monotonic() - begun
+    for i, outcome in enumerate(outcomes):
+        right = outcome.text == f"reply to question {i}"
+        assert right or (outcome.text is None and outcome.cause), outcome
+    good = sum(outcome.text is not None for outcome in outcomes)
+    assert 0.5 * calls < good < calls
+    assert sum(judge.metrics.causes.values()) == calls - good
+    return judge, took, busy / 64
+
+
+def test_chaos_gives_right_texts_or_causes() -> None:
+    judge, _, _ = chaos(1000, delay=0.02, deadline=3.0)
+    assert {"deadline", "malformed", "refused", "too_large"} <= set(judge.metrics.causes)
+
+
+@pytest.mark.slow
+def test_chaos_at_length_takes_little_more_than_the_ideal_time() -> None:
+    _, took, ideal = chaos(5000, delay=0.5, deadline=5.0)
+    assert took < 1.3 * ideal
+
+
+def test_importing_the_rewards_loads_nothing_heavy() -> None:
+    code = "import sys, rewards;print([m for m in ('asyncio.base_events', 'av', 'httpx', 'PIL', 'torch') if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_metrics_say_what_happened() -> None:
+    with serving(echo) as server:
+        judge = server.judge()
+        judge.ask_all([ask(f"{i}") for i in range(10)])
+    summary = json.loads(json.dumps(judge.metrics.summary()))
+    assert (summary["calls"], summary["requests"], summary["cached"], summary["failed"]) == (10, 10, 0, {})
+    assert 0 < summary["seconds"]["p50"] <= summary["seconds"]["p99"] < 5
