@@ -163,7 +163,7 @@ def peer(case: Case, out: Path) -> Any:
 
     model, processor, _ = policy(case)
     rows: dict[str, list[Any]] = {"prompt": [[{"role": "user", "content": text}] for text in questions(case)]}
-    features = {"prompt": List({"role": Value("string"), "content": Value("string")})}
+    features: dict[str, Any] = {"prompt": List({"role": Value("string"), "content": Value("string")})}
     if case.vision_tokens:
         rows["image"] = [picture(case, number) for number in range(case.prompts)]
         features["image"] = Image()
@@ -177,9 +177,10 @@ def peer(case: Case, out: Path) -> Any:
         return generate(**inputs, logits_processor=[banned, RowSampler(keys, max_new_tokens=case.new_tokens)])
 
     model.generate = drawing
+    rewards: Any = [lambda completions, **_: steps_of(len(completions))]
     return GRPOTrainer(
         model,
-        reward_funcs=[lambda completions, **_: steps_of(len(completions))],
+        reward_funcs=rewards,
         args=args,
         train_dataset=Dataset.from_dict(rows, features=Features(features)),
         processing_class=processor,

@@ -61,9 +61,9 @@ def in_one_piece(model: nn.Module) -> AbstractContextManager[Any]:
     """A context in which every process has all weights of `model`, also where ZeRO-3 keeps them in shards."""
     if not is_deepspeed_zero3_enabled():
         return nullcontext()
-    from deepspeed.zero import GatheredParameters
+    import deepspeed
 
-    return GatheredParameters(list(model.parameters()))
+    return deepspeed.zero.GatheredParameters(list(model.parameters()))
 
 
 def latest_checkpoint(out: Path) -> str | None:

@@ -30,11 +30,6 @@ def as_dataset(samples: Iterable[Sample]) -> Dataset:
     return Dataset.from_list([to_row(sample) for sample in samples]).with_transform(_decoded)
 
 
-def tasks_of(dataset: Dataset) -> list[str]:
-    """The tasks that occur, sorted."""
-    return sorted(set(dataset.with_format(None)["task"]))
-
-
 def _decoded(batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
     samples = [from_row(dict(zip(batch, values, strict=True))) for values in zip(*batch.values(), strict=True)]
     return {

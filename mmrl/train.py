@@ -64,7 +64,8 @@ def run(config: TrainConfig) -> Path:
     if config.sft is None and config.grpo is None:
         raise InputError("nothing to train: the config has neither an `sft:` nor a `grpo:` block")
     out = Path(config.output)
-    remember(config, out)
+    refuse_change(config, out)
+    check(config)
     model = config.model
     if config.sft is not None:
         model = str(_stage(config, out / "sft", model, _sft_trainer))
@@ -73,23 +74,40 @@ def run(config: TrainConfig) -> Path:
     return Path(model)
 
 
-def remember(config: TrainConfig, out: Path) -> None:
-    """Write `config` to `out/config.yaml`; another config than the one that the run in `out` began with is refused."""
+def check(config: TrainConfig) -> None:
+    """Refuse what is wrong about any stage before the first one begins."""
+    from mmrl.data import training_samples
+
+    tasks = sorted({sample.task for sample in training_samples(config.data, config.split, config.limit)})
+    if config.sft is not None:
+        _sft_arguments(config, Path(config.output))
+    if config.grpo is not None:
+        from mmrl.trainer import check_settings
+
+        check_settings(_grpo_arguments(config, Path(config.output)), config.advantages.name)
+        suite = Suite(config.rewards, judges=config.judges)
+        suite.check_tasks(tasks)
+        for task, names in suite.tasks_scored(tasks).items():
+            logger.warning("task %s is scored by %s", task, ", ".join(names))
+
+
+def refuse_change(config: TrainConfig, out: Path) -> None:
+    """Refuse another config than the one that the run in `out` began with."""
     place = out / "config.yaml"
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=True)
-    if place.exists():
-        before = yaml.safe_load(place.read_text())
-        now = yaml.safe_load(text)
-        changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-        if changed:
-            raise InputError(
-                f"{out} holds a run with another config ({', '.join(changed)} differ); choose another output"
-            )
+    if not place.exists():
         return
+    before, now = yaml.safe_load(place.read_text()), config.model_dump(mode="json")
+    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if changed:
+        raise InputError(f"{out} holds a run with another config ({', '.join(changed)} differ); choose another output")
+
+
+def remember(config: TrainConfig, out: Path) -> None:
+    """Write `config` to `out/config.yaml`, once it has shown that it can be trained."""
     out.mkdir(parents=True, exist_ok=True)
-    staging = place.with_suffix(".writing")
-    staging.write_text(text)
-    os.replace(staging, place)
+    staging = out / f".config.{os.getpid()}.writing"  # every process writes it, the same
+    staging.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=True))
+    os.replace(staging, out / "config.yaml")
 
 
 def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
@@ -115,44 +133,47 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
         trainer.remove_callback(talkative)
     for callback in (MetricsFile(), ProgressLine()):
         trainer.add_callback(callback)
+    remember(config, Path(config.output))
     trainer.train(resume_from_checkpoint=latest_checkpoint(out))
     save_final(trainer, processor, final)
     return final
 
 
 def _sft_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:
-    from trl.trainer.sft_config import SFTConfig
-
     from mmrl.sft import MultimodalSFTTrainer
 
-    args = _arguments(SFTConfig, "sft", config.sft or {}, output_dir=str(out), seed=config.seed)
+    args = _sft_arguments(config, out)
     return MultimodalSFTTrainer(
         model, processing_class=processor, args=args, train_dataset=dataset, budget=config.vision, space=config.space
     )
 
 
 def _grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:
-    from trl.trainer.grpo_config import GRPOConfig
-
-    from mmrl.data import tasks_of
     from mmrl.trainer import MultimodalGRPOTrainer
 
-    suite = Suite(config.rewards, judges=config.judges)
-    suite.check_tasks(tasks_of(dataset))
-    for task, names in suite.tasks_scored(tasks_of(dataset)).items():
-        logger.warning("task %s is scored by %s", task, ", ".join(names))
-    args = _arguments(GRPOConfig, "grpo", config.grpo or {}, output_dir=str(out), seed=config.seed)
     return MultimodalGRPOTrainer(
         model,
         processing_class=processor,
-        rewards=suite,
-        args=args,
+        rewards=Suite(config.rewards, judges=config.judges),
+        args=_grpo_arguments(config, out),
         train_dataset=dataset,
         budget=config.vision,
         space=config.space,
         advantages=config.advantages.name,
         advantage_options=config.advantages.options,
     )
+
+
+def _sft_arguments(config: TrainConfig, out: Path) -> Any:
+    from trl.trainer.sft_config import SFTConfig
+
+    return _arguments(SFTConfig, "sft", config.sft or {}, output_dir=str(out), seed=config.seed)
+
+
+def _grpo_arguments(config: TrainConfig, out: Path) -> Any:
+    from trl.trainer.grpo_config import GRPOConfig
+
+    return _arguments(GRPOConfig, "grpo", config.grpo or {}, output_dir=str(out), seed=config.seed)
 
 
 def _arguments(schema: Any, block: str, given: dict[str, Any], **ours: Any) -> Any:
@@ -163,7 +184,10 @@ def _arguments(schema: Any, block: str, given: dict[str, Any], **ours: Any) -> A
             raise InputError(f"{block}.{key} is set at the top level of the config, not in the {block} block")
         if key not in known:
             raise InputError(f"unknown key {block}.{key} (value {given[key]!r}); {nearest(key, known)}")
-    return schema(**{"report_to": "none", **given, **ours})
+    try:
+        return schema(**{"report_to": "none", **given, **ours})
+    except ValueError as error:
+        raise InputError(f"{block}: {error}") from None
 
 
 def save_final(trainer: Any, processor: Any, final: Path) -> None:

@@ -73,17 +73,7 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         shared_prefix: bool = True,
         **kwargs: Any,
     ) -> None:
-        if advantages not in ADVANTAGES:
-            raise InputError(f"no advantage estimator {advantages!r}; {nearest(advantages, ADVANTAGES)}")
-        if args.use_vllm:
-            raise InputError("use_vllm=true is not supported: TRL 1.16 hands vLLM expanded image tokens and raw images")
-        assert args.steps_per_generation is not None  # GRPOConfig fills it in
-        if args.steps_per_generation % args.gradient_accumulation_steps:
-            raise InputError(
-                f"steps_per_generation={args.steps_per_generation} must be a multiple of "
-                f"gradient_accumulation_steps={args.gradient_accumulation_steps}: generations are whole optimizer steps"
-            )
-        check_saving(args)
+        check_settings(args, advantages)
         args.reward_weights = list(rewards.weights)
         processing_class.tokenizer.padding_side = "left"  # on the right TRL misplaces what belongs to the prompt
         self.suite = rewards
@@ -273,7 +263,9 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         lengths = [min(size, len(input_ids) - start) for start in range(0, len(input_ids), size)]  # without blanks
         return (
             torch.cat([one[:length] for one, length in zip(logps, lengths, strict=True)]),
-            torch.cat([one[:length] for one, length in zip(entropies, lengths, strict=True)]) if compute_entropy else None,
+            torch.cat([one[:length] for one, length in zip(entropies, lengths, strict=True)])
+            if compute_entropy
+            else None,
             torch.stack(aux).mean() if compute_aux_loss else None,
         )
 
@@ -285,7 +277,10 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
             room = max(input_ids.shape[1] - keep, len(one.input_ids))
             width = (room + keep - input_ids.shape[1], 0)
             around = (room - len(one.input_ids), keep)
-            ids, mask = torch.tensor([one.input_ids]).to(input_ids), torch.ones(1, len(one.input_ids)).to(attention_mask)
+            ids, mask = (
+                torch.tensor([one.input_ids]).to(input_ids),
+                torch.ones(1, len(one.input_ids)).to(attention_mask),
+            )
             pad, token = torch.nn.functional.pad, self._tokenizer.pad_token_id
             input_ids = torch.cat([pad(input_ids, width, value=token), pad(ids, around, value=token)])
             attention_mask = torch.cat([pad(attention_mask, width), pad(mask, around)])
@@ -373,11 +368,22 @@ class _EpochSampler(Sampler[int]):
         return len(self.repeat)
 
 
-def check_saving(args: GRPOConfig) -> None:
-    """Refuse to save while rollouts are still in use: they are not in the checkpoint, and a resumed run would make new
-    ones with other weights. A save falls between cycles of generating and learning, or it is an InputError."""
+def check_settings(args: GRPOConfig, advantages: str) -> None:
+    """Refuse what the trainer cannot do, and what would make a resumed run another run."""
+    if advantages not in ADVANTAGES:
+        raise InputError(f"no advantage estimator {advantages!r}; {nearest(advantages, ADVANTAGES)}")
+    if args.use_vllm:
+        raise InputError("use_vllm=true is not supported: TRL 1.16 hands vLLM expanded image tokens and raw images")
+    if args.sync_ref_model:
+        raise InputError("sync_ref_model=true is not supported: the moved reference model is not in the checkpoints")
+    assert args.steps_per_generation is not None  # GRPOConfig fills it in
+    if args.steps_per_generation % args.gradient_accumulation_steps:
+        raise InputError(
+            f"steps_per_generation={args.steps_per_generation} must be a multiple of "
+            f"gradient_accumulation_steps={args.gradient_accumulation_steps}: generations are whole optimizer steps"
+        )
     cycle = args.steps_per_generation // args.gradient_accumulation_steps * args.num_iterations
-    if args.save_strategy == "steps" and cycle > 1 and args.save_steps % cycle:
+    if args.save_strategy == "steps" and cycle > 1 and args.save_steps % cycle:  # rollouts are not in the checkpoints
         raise InputError(
             f"save_steps={args.save_steps:g} is no multiple of {cycle}, the optimizer steps that share rollouts "
             f"(steps_per_generation={args.steps_per_generation} / gradient_accumulation_steps="

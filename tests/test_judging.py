@@ -285,6 +285,11 @@ def test_the_key_comes_from_the_environment_and_is_shown_nowhere(monkeypatch: py
         judge.ask_all([ask()])
         assert b"authorization: Bearer sesame" in server.headers[0]
         assert "sesame" not in repr(judge) + repr(vars(judge.spec))
+        monkeypatch.setenv("JUDGE_KEY", "ses\x01ame")
+        with pytest.raises(InputError, match="environment variable JUDGE_KEY holds no key"):
+            server.judge(api_key_env="JUDGE_KEY")
+        monkeypatch.setenv("JUDGE_KEY", "sésame")
+        assert server.judge(api_key_env="JUDGE_KEY").ask_all([ask()])[0].text == "reply to hello"
 
 
 @pytest.mark.parametrize(
@@ -302,6 +307,11 @@ def test_the_key_comes_from_the_environment_and_is_shown_nowhere(monkeypatch: py
 def test_wrong_settings_are_an_error_at_the_door(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         JudgeSpec.model_validate({"base_url": "http://127.0.0.1:1/v1", "model": "m", **settings})
+
+
+def test_an_address_that_httpx_cannot_read_is_an_error_that_names_it() -> None:
+    with pytest.raises(InputError, match=r"base_url http://1\.2\.3\.999/v1 is no address"):
+        Judge(JudgeSpec(base_url="http://1.2.3.999/v1", model="m"))
 
 
 def test_a_cache_that_cannot_be_opened_is_an_error_that_names_it(tmp_path: Path) -> None:
@@ -409,7 +419,8 @@ def test_chaos_at_length_takes_little_more_than_the_ideal_time() -> None:
 
 
 def test_importing_the_rewards_loads_nothing_heavy() -> None:
-    code = "import sys, rewards;print([m for m in ('asyncio.base_events', 'av', 'httpx', 'PIL', 'torch') if m in sys.modules])"
+    heavy = ("asyncio.base_events", "av", "httpx", "PIL", "torch")
+    code = f"import sys, rewards;print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 

@@ -55,25 +55,25 @@ def losses(run: MultimodalSFTTrainer) -> list[float]:
 
 def test_labels_are_on_the_answer_alone(mixed_samples: list[Sample], budget: VisionBudget) -> None:
     model, processor = policy(budget)
-    rows = list(as_dataset(mixed_samples))
+    rows: list[Any] = list(as_dataset(mixed_samples))
     collator = AnswerCollator(processor, model.config, budget, CoordinateSpace.resized)
     batch = collator(rows)
     for row, ids, mask, labels in zip(rows, batch["input_ids"], batch["attention_mask"], batch["labels"], strict=True):
         learned = labels != IGNORED
         assert torch.equal(labels[learned], ids[learned])
-        seen = collator.kept[row["id"]].seen_size  # pyright: ignore[reportArgumentType,reportCallIssue]
-        answer = rendered(row, CoordinateSpace.resized, seen)  # pyright: ignore[reportArgumentType]
+        seen = collator.kept[row["id"]].seen_size
+        answer = rendered(row, CoordinateSpace.resized, seen)
         assert processor.tokenizer.decode(labels[learned]) == answer + processor.tokenizer.eos_token
-        assert torch.equal(learned.nonzero()[:, 0], torch.arange(mask.sum() - learned.sum(), mask.sum()))
+        assert torch.equal(learned.nonzero()[:, 0], torch.arange(int(mask.sum() - learned.sum()), int(mask.sum())))
 
 
 def test_the_loss_of_a_mixed_batch_is_the_mean_over_all_answer_tokens(
     mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
-    run = trainer(tmp_path, mixed_samples, budget)
+    run: Any = trainer(tmp_path, mixed_samples, budget)
     plain, processor = policy(budget)
     collator = AnswerCollator(processor, plain.config, budget, CoordinateSpace.resized)
-    rows = list(as_dataset(mixed_samples))
+    rows: list[Any] = list(as_dataset(mixed_samples))
     total = tokens = 0.0
     with torch.no_grad():
         got = run.compute_loss(run.model, collator(rows))
@@ -106,7 +106,7 @@ def test_it_learns(mixed_samples: list[Sample], budget: VisionBudget, tmp_path: 
 
 
 def test_it_goes_on_exactly_with_all_weights(mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path) -> None:
-    """Two samples a step, three steps an epoch; from amid the second epoch on, from weights that are not yet learned."""
+    """Two samples a step, three steps an epoch; from amid the second epoch on, from weights not yet learned."""
     settings = {"per_device_train_batch_size": 2, "max_steps": 8, "save_strategy": "steps", "save_steps": 5}
     whole = trainer(tmp_path, mixed_samples, budget, **settings)
     whole.train()

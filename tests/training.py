@@ -38,7 +38,7 @@ def brevity(rollouts: Any) -> list[float]:
 
 
 def questions(kinds: str, directory: Path) -> Iterator[Sample]:
-    """A question for every letter: about no picture (t), a picture (i), two (p) or a video (v); media in `directory`."""
+    """A question for every letter: about no picture (t), one (i), two (p) or a video (v); media in `directory`."""
     directory.mkdir(parents=True)
     made = [next(digits_grounding(n=1, seed=seed, side=side)) for seed, side in ((0, 84), (1, 56), (2, 56))]
     one, *two = (stored(sample.media[0], directory) for sample in made)
@@ -79,7 +79,7 @@ def config(material: Path, place: Path, **changes: Any) -> Path:
     }
     for key, value in changes.items():
         block = key in ("grpo", "sft") and value is not None
-        values[key] = {**values.get(key, trl), **value} if block else value
+        values[key] = dict(values.get(key, trl)) | dict(value) if block else value
     place.write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not None}))
     return place
 

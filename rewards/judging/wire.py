@@ -27,8 +27,10 @@ class Connection:
         self._url = f"{base_url.rstrip('/')}/chat/completions"
         self._max_bytes = max_bytes
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        if key:
+            headers["authorization"] = f"Bearer {key}"
         self._http = httpx.AsyncClient(
-            headers={**headers, "authorization": f"Bearer {key}".encode()} if key else headers,
+            headers=httpx.Headers(headers, encoding="utf-8"),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             limits=httpx.Limits(max_connections=1, keepalive_expiry=None),
             timeout=None,  # the deadline of the call cancels it
@@ -41,7 +43,7 @@ class Connection:
         """The text of the server's reply, or a Fault."""
         try:
             status, headers, content = await self._exchanged(json.dumps(body).encode())
-        except httpx.TransportError as error:
+        except (httpx.TransportError, OSError) as error:  # httpx lets some errors of TLS through
             if _dropped(error):
                 raise Fault("connection", f"{type(error).__name__}: {error}", again=True) from None
             raise Fault("malformed", f"not HTTP/1.1: {error}") from None
@@ -101,8 +103,8 @@ def _certificates() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def _dropped(error: httpx.TransportError) -> bool:
-    return isinstance(error, httpx.NetworkError) or str(error).startswith(DROPPED)
+def _dropped(error: Exception) -> bool:
+    return isinstance(error, httpx.NetworkError | OSError) or str(error).startswith(DROPPED)
 
 
 def _refusal(status: int, retry_after: str, content: bytes) -> Fault:
