@@ -79,7 +79,8 @@ def config(material: Path, place: Path, **changes: Any) -> Path:
     }
     for key, value in changes.items():
         block = key in ("grpo", "sft") and value is not None
-        values[key] = dict(values.get(key, trl)) | dict(value) if block else value
+        given: Any = value
+        values[key] = {**values.get(key, trl), **given} if block else value
     place.write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not None}))
     return place
 
