@@ -13,7 +13,6 @@ from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
     MinPLogitsWarper,
-    TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
@@ -23,7 +22,8 @@ class RowSampler(LogitsProcessor):
     """Samples one token per row and leaves it as the only possible one, so that greedy `generate` follows.
 
     Row r draws its tokens with uniform numbers from a stream keyed by `keys[r]` (inverse of the cumulative
-    distribution), after temperature, top-k, top-p and min-p. `temperature=0` is greedy.
+    distribution), after temperature, top-k, top-p and min-p. `temperature` is one number, 0 for greedy, or one for
+    every new token.
     """
 
     def __init__(
@@ -31,16 +31,15 @@ class RowSampler(LogitsProcessor):
         keys: Sequence[Sequence[int | str]],
         *,
         max_new_tokens: int,
-        temperature: float = 1.0,
+        temperature: float | Sequence[float] = 1.0,
         top_p: float = 1.0,
         top_k: int = 0,
         min_p: float | None = None,
     ) -> None:
         self.uniforms_BT = torch.from_numpy(np.stack([row_generator(*key).random(max_new_tokens) for key in keys]))
         self.greedy = temperature == 0
+        self.temperatures = [temperature] * max_new_tokens if isinstance(temperature, int | float) else temperature
         self.warpers = LogitsProcessorList()
-        if not self.greedy and temperature != 1:
-            self.warpers.append(TemperatureLogitsWarper(temperature))
         if top_k:
             self.warpers.append(TopKLogitsWarper(top_k))
         if top_p < 1:
@@ -54,7 +53,8 @@ class RowSampler(LogitsProcessor):
         position, self.position = self.position, self.position + 1
         if self.greedy:
             return scores
-        cumulative_BV = self.warpers(input_ids, scores.float()).softmax(dim=-1).double().cumsum(dim=-1)
+        scaled_BV = scores.float() / self.temperatures[position]
+        cumulative_BV = self.warpers(input_ids, scaled_BV).softmax(dim=-1).double().cumsum(dim=-1)
         threshold_B1 = self.uniforms_BT[:, position : position + 1].to(cumulative_BV) * cumulative_BV[:, -1:]
         token_B1 = torch.searchsorted(cumulative_BV, threshold_B1, right=True)
         return torch.full_like(scores, -torch.inf).scatter_(1, token_B1, 0.0)

@@ -39,6 +39,12 @@ class Packed:
         values_RT = torch.nn.functional.pad(predicted, (1, 0))
         return values_RT.reshape(-1)[self.place_BC].masked_fill(~self.valid_BC, 0.0)
 
+    def before(self, values_BC: Tensor) -> Tensor:
+        """[R, T]: the place before each completion token has its value, all others 1."""
+        values_RT = torch.ones_like(self.labels_RT, dtype=values_BC.dtype)
+        values_RT.view(-1)[self.place_BC[self.valid_BC] - 1] = values_BC[self.valid_BC]
+        return values_RT
+
 
 def packed(model: Any, rows: Sequence[Encoded], completion_BC: Tensor, valid_BC: Tensor, *, pad: int) -> Packed:
     """The rollouts of `rows` (the same object for the rollouts of one prompt) packed for `model`, the bare module."""

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from mmrl.config import Config, InputError, load, nearest
 from mmrl.models import LoraSettings, Part
+from mmrl.temperature import TemperatureSchedule
 from mmrl.vision import CoordinateSpace, VisionBudget, check_budget
 from rewards import RewardSpec, Suite
 from rewards.judging.spec import JudgeSpec
@@ -26,6 +27,13 @@ class Advantages(Config):
 
     name: str = "gdpo"
     options: dict[str, Any] = Field(default_factory=dict)
+
+
+class RolloutSettings(Config):
+    """How completions are sampled, beside what `grpo:` says: one prefill per prompt, a schedule of temperatures."""
+
+    shared_prefix: bool = True
+    temperature: TemperatureSchedule | None = None
 
 
 class TrainConfig(Config):
@@ -43,6 +51,7 @@ class TrainConfig(Config):
     rewards: dict[str, RewardSpec] = Field(default_factory=dict)
     judges: dict[str, JudgeSpec] = Field(default_factory=dict)
     advantages: Advantages = Advantages()
+    rollout: RolloutSettings = RolloutSettings()
     freeze: list[Part] = Field(default_factory=list)
     lora: LoraSettings | None = None
     sft: dict[str, Any] | None = None
@@ -84,7 +93,8 @@ def check(config: TrainConfig) -> None:
     if config.grpo is not None:
         from mmrl.trainer import check_settings
 
-        check_settings(_grpo_arguments(config, Path(config.output)), config.advantages.name)
+        arguments = _grpo_arguments(config, Path(config.output))
+        check_settings(arguments, config.advantages.name, config.rollout.temperature)
         suite = Suite(config.rewards, judges=config.judges)
         suite.check_tasks(tasks)
         for task, names in suite.tasks_scored(tasks).items():
@@ -161,6 +171,8 @@ def _grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, da
         space=config.space,
         advantages=config.advantages.name,
         advantage_options=config.advantages.options,
+        shared_prefix=config.rollout.shared_prefix,
+        temperature=config.rollout.temperature,
     )
 
 

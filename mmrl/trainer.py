@@ -12,6 +12,7 @@ import functools
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,6 +35,7 @@ from mmrl.config import InputError, nearest
 from mmrl.generation import generated
 from mmrl.rollouts import rollout_of, write_rollouts
 from mmrl.scoring import packed
+from mmrl.temperature import TemperatureSchedule, before_completion, check_head, tempered
 from mmrl.vision import CoordinateSpace, VisionBudget
 from rewards import Suite, Verdict
 
@@ -71,9 +73,10 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         advantages: str = "gdpo",
         advantage_options: Mapping[str, Any] | None = None,
         shared_prefix: bool = True,
+        temperature: TemperatureSchedule | None = None,
         **kwargs: Any,
     ) -> None:
-        check_settings(args, advantages)
+        check_settings(args, advantages, temperature)
         args.reward_weights = list(rewards.weights)
         processing_class.tokenizer.padding_side = "left"  # on the right TRL misplaces what belongs to the prompt
         self.suite = rewards
@@ -81,6 +84,8 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         self.space = space
         self.estimator = functools.partial(ADVANTAGES[advantages], **(advantage_options or {}))
         self._sharing = self._prefilling = None if shared_prefix else False  # None: not decided yet
+        self.schedule = temperature
+        self._temperature_BC: Tensor | None = None  # of the completion tokens that a forward is about to score
         self._rows: Sequence[Encoded] = ()  # the encoded prompts of the rows that a forward is about to see
         self._rewards_NK = torch.empty(0)
         self._inputs: Sequence[Mapping[str, Any]] = ()
@@ -96,6 +101,8 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         )
         unwrapped: Any = self.accelerator.unwrap_model(self.model)
         self.banned_tokens = vision_token_ids(unwrapped.config, processing_class.tokenizer)
+        if temperature is not None:
+            check_head(unwrapped)
         self._blanks = Blanks(self, processing_class, train_dataset)
 
     # One generation step
@@ -105,7 +112,11 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         encoded = {name: self._encode(row) for name, row in encoded.items()}
         self._rows = [encoded[row["id"]] for row in inputs]
         self._inputs = inputs
+        temperatures = self._temperatures()
+        self._temperature_BC = temperatures and torch.tensor([temperatures] * len(inputs))
         output = super()._generate_and_score_completions(inputs)
+        if self._temperature_BC is not None:
+            output["temperatures"] = self._temperature_BC  # goes the way of the rows: a later step scores under them
         advantages_N = self._advantages(inputs)
         start = self.accelerator.process_index * len(inputs)
         output["advantages"] = advantages_N[start : start + len(inputs)]
@@ -149,7 +160,7 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         sampler = RowSampler(
             self._sampling_keys(num_generations),
             max_new_tokens=self.max_completion_length,
-            temperature=self.temperature,
+            temperature=self._temperatures() or self.temperature,
             top_p=self.top_p,
             top_k=self.top_k or 0,
             min_p=self.min_p,
@@ -169,6 +180,12 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
             disable_compile=True,
         )
         return [_until_end(ids, self.eos_token_ids) for ids in completions_BC.tolist()]
+
+    def _temperatures(self) -> list[float] | None:
+        """The temperature of every new token at this step, if there is a schedule; an evaluation has none."""
+        if self.schedule is None or not self.model.training:
+            return None
+        return self.schedule.temperatures(self.max_completion_length, self.state.global_step, self.state.max_steps)
 
     def _sampling_keys(self, num_generations: int) -> list[tuple[int | str, ...]]:
         """What each row's randomness hangs on: the seed, the step, the prompt and its place in the group."""
@@ -232,7 +249,7 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
     # Scoring
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        self._rows = inputs["rows"]
+        self._rows, self._temperature_BC = inputs["rows"], inputs.get("temperatures")
         return super()._compute_loss(model, inputs)
 
     def _get_per_token_logps_and_entropies(
@@ -253,12 +270,14 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         for start in range(0, len(input_ids), size):
             rows = slice(start, start + size)
             here = (model, *self._in_step(self._rows[rows], input_ids[rows], attention_mask[rows], logits_to_keep))
+            warm_BC = self._warm(rows, here[2], logits_to_keep)
             if self._shares(here) and not compute_aux_loss:
-                chunks.append((*self._packed_logps(*here), None))
+                chunks.append((*self._packed_logps(*here, warm_BC), None))
                 continue
             seeing = functools.partial(model, **self._media(here[1], here[2], logits_to_keep))
             options = {"compute_entropy": compute_entropy, "compute_aux_loss": compute_aux_loss}
-            chunks.append(super()._get_per_token_logps_and_entropies(seeing, *here[2:], **options))
+            with self._tempered(model, None if warm_BC is None else before_completion(warm_BC, here[2].shape[1])):
+                chunks.append(super()._get_per_token_logps_and_entropies(seeing, *here[2:], **options))
         logps, entropies, aux = zip(*chunks, strict=True)
         lengths = [min(size, len(input_ids) - start) for start in range(0, len(input_ids), size)]  # without blanks
         return (
@@ -287,13 +306,32 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
             rows = [*rows, one]
         return rows, input_ids, attention_mask, keep
 
+    def _warm(self, rows: slice, input_ids: Tensor, keep: int) -> Tensor | None:
+        """[B, C] temperatures of the completion tokens of `rows` and of the blanks after them, if there is a schedule."""
+        if self._temperature_BC is None:
+            return None
+        warm_BC = self._temperature_BC[rows, :keep].to(input_ids.device)
+        return torch.nn.functional.pad(warm_BC, (0, 0, 0, len(input_ids) - len(warm_BC)), value=1.0)
+
+    def _tempered(self, model: Any, temperature_RT: Tensor | None) -> AbstractContextManager[None]:
+        return nullcontext() if temperature_RT is None else tempered(self._bare(model), temperature_RT)
+
+    def _bare(self, model: Any) -> Any:
+        return self.accelerator.unwrap_model(model)
+
     def _packed_logps(
-        self, model: Any, rows: Sequence[Encoded], input_ids: Tensor, attention_mask: Tensor, keep: int
+        self,
+        model: Any,
+        rows: Sequence[Encoded],
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        keep: int,
+        warm_BC: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         completion, valid = input_ids[:, -keep:], attention_mask[:, -keep:].bool()
-        bare = self.accelerator.unwrap_model(model)
-        batch = packed(bare, rows, completion, valid, pad=self._tokenizer.pad_token_id)
-        with self.accelerator.autocast():
+        batch = packed(self._bare(model), rows, completion, valid, pad=self._tokenizer.pad_token_id)
+        divisors = None if warm_BC is None else batch.before(warm_BC)
+        with self._tempered(model, divisors), self.accelerator.autocast():
             output = model(**batch.inputs, labels=batch.labels_RT, fused_lm_head=True)
         entropy = None if output.entropy is None else batch.unpacked(output.entropy)  # a reference model has none
         return batch.unpacked(output.log_probs), entropy
@@ -368,8 +406,13 @@ class _EpochSampler(Sampler[int]):
         return len(self.repeat)
 
 
-def check_settings(args: GRPOConfig, advantages: str) -> None:
+def check_settings(args: GRPOConfig, advantages: str, temperature: TemperatureSchedule | None = None) -> None:
     """Refuse what the trainer cannot do, and what would make a resumed run another run."""
+    if temperature is not None and args.temperature != 1:
+        raise InputError(
+            f"grpo.temperature={args.temperature:g} and rollout.temperature are both given; "
+            "leave grpo.temperature at 1, the schedule has all temperatures"
+        )
     if advantages not in ADVANTAGES:
         raise InputError(f"no advantage estimator {advantages!r}; {nearest(advantages, ADVANTAGES)}")
     if args.use_vllm:

@@ -14,6 +14,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from data_engine.schema import Sample
 from eval.encode import encode, media_token_types
 from mmrl.data import as_dataset
+from mmrl.temperature import TemperatureSchedule
 from mmrl.tiny import tiny_model
 from mmrl.trainer import MultimodalGRPOTrainer
 from mmrl.vision import VisionBudget, apply_budget
@@ -55,6 +56,7 @@ def trainer(
     kind: Any = Recording,
     advantages: str = "gdpo",
     shared_prefix: bool = True,
+    temperature: TemperatureSchedule | None = None,
     **grpo: Any,
 ) -> Any:
     settings: dict[str, Any] = {
@@ -78,6 +80,7 @@ def trainer(
         train_dataset=as_dataset(samples),
         budget=budget,
         shared_prefix=shared_prefix,
+        temperature=temperature,
         advantages=advantages,
     )
 
