@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -56,14 +56,14 @@ class TemperatureSchedule(Config):
     """`ead`: `annealed` with its options; `cosine`: from `start` to `end` over the training. All temperatures > 0."""
 
     schedule: Literal["ead", "cosine"]
-    start: float = Field(1.0, gt=0)
-    end: float = Field(1.0, gt=0)
-    t_max: float = Field(1.2, gt=0)
-    t_min: float = Field(0.1, gt=0)
-    d0: float = Field(500.0, gt=0)
-    growth: float = Field(5.0, ge=0)
-    d_max: float = Field(40000.0, gt=0)
-    head: int = Field(10, ge=0)
+    start: Annotated[float, Field(gt=0)] = 1.0
+    end: Annotated[float, Field(gt=0)] = 1.0
+    t_max: Annotated[float, Field(gt=0)] = 1.2
+    t_min: Annotated[float, Field(gt=0)] = 0.1
+    d0: Annotated[float, Field(gt=0)] = 500.0
+    growth: Annotated[float, Field(ge=0)] = 5.0
+    d_max: Annotated[float, Field(gt=0)] = 40000.0
+    head: Annotated[int, Field(ge=0)] = 10
 
     @model_validator(mode="after")
     def _own_options(self) -> TemperatureSchedule:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ import yaml
 from pydantic import Field
 
 from mmrl.config import Config, InputError, load, nearest
+from mmrl.health import CollapseWarnings, Watch
 from mmrl.models import LoraSettings, Part
 from mmrl.temperature import TemperatureSchedule
 from mmrl.vision import CoordinateSpace, VisionBudget, check_budget
@@ -52,6 +54,7 @@ class TrainConfig(Config):
     judges: dict[str, JudgeSpec] = Field(default_factory=dict)
     advantages: Advantages = Advantages()
     rollout: RolloutSettings = RolloutSettings()
+    watch: Watch = Watch()
     freeze: list[Part] = Field(default_factory=list)
     lora: LoraSettings | None = None
     sft: dict[str, Any] | None = None
@@ -62,10 +65,39 @@ class TrainConfig(Config):
 def train(
     config: Annotated[Path, typer.Argument(help="YAML file of a TrainConfig")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="key=value")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="print what the run would do and need, and stop")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="two steps on a CPU, with a tiny random twin")] = False,
 ) -> None:
     """Train a model: SFT warm-up (`sft:` block), then GRPO (`grpo:` block)."""
-    final = run(load(TrainConfig, config, overrides))
-    typer.echo(f"trained model: {final}")
+    loaded = load(TrainConfig, config, overrides)
+    if plan:
+        _print_plan(loaded)
+    elif smoke:
+        _smoke(loaded)
+    else:
+        typer.echo(f"trained model: {run(loaded)}")
+
+
+def _print_plan(config: TrainConfig) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mmrl.plan import plan
+
+    check(config)
+    for title, rows in plan(config):
+        table = Table(title=title, title_justify="left", show_header=False)
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
+
+
+def _smoke(config: TrainConfig) -> None:
+    from mmrl.smoke import miniature
+
+    with tempfile.TemporaryDirectory() as directory:
+        run(miniature(config, Path(directory)))
+    typer.echo("smoke test passed: every stage made two steps with a tiny random model")
 
 
 def run(config: TrainConfig) -> Path:
@@ -141,7 +173,7 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
     trainer = build(config, out, model, processor, as_dataset(samples))
     for talkative in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(talkative)
-    for callback in (MetricsFile(), ProgressLine()):
+    for callback in (MetricsFile(), ProgressLine(), CollapseWarnings(config.watch)):
         trainer.add_callback(callback)
     remember(config, Path(config.output))
     trainer.train(resume_from_checkpoint=latest_checkpoint(out))
@@ -186,6 +218,11 @@ def _grpo_arguments(config: TrainConfig, out: Path) -> Any:
     from trl.trainer.grpo_config import GRPOConfig
 
     return _arguments(GRPOConfig, "grpo", config.grpo or {}, output_dir=str(out), seed=config.seed)
+
+
+def arguments_of(config: TrainConfig, stage: str) -> Any:
+    """TRL's arguments of the stage `sft` or `grpo`."""
+    return {"sft": _sft_arguments, "grpo": _grpo_arguments}[stage](config, Path(config.output))
 
 
 def _arguments(schema: Any, block: str, given: dict[str, Any], **ours: Any) -> Any:

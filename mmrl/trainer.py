@@ -33,6 +33,7 @@ from mmrl.blank import Blanks
 from mmrl.checkpoints import WholeCheckpoints
 from mmrl.config import InputError, nearest
 from mmrl.generation import generated
+from mmrl.health import FiniteGradients, stop
 from mmrl.rollouts import rollout_of, write_rollouts
 from mmrl.scoring import packed
 from mmrl.temperature import TemperatureSchedule, before_completion, check_head, tempered
@@ -88,6 +89,7 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         self._temperature_BC: Tensor | None = None  # of the completion tokens that a forward is about to score
         self._rows: Sequence[Encoded] = ()  # the encoded prompts of the rows that a forward is about to see
         self._rewards_NK = torch.empty(0)
+        self._batch: Mapping[str, Any] = {}
         self._inputs: Sequence[Mapping[str, Any]] = ()
         self._completions: list[tuple[str, int]] = []
         self._verdicts: list[dict[str, Verdict]] = []
@@ -103,6 +105,7 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         self.banned_tokens = vision_token_ids(unwrapped.config, processing_class.tokenizer)
         if temperature is not None:
             check_head(unwrapped)
+        self.add_callback(FiniteGradients(self))
         self._blanks = Blanks(self, processing_class, train_dataset)
 
     # One generation step
@@ -113,7 +116,7 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         self._rows = [encoded[row["id"]] for row in inputs]
         self._inputs = inputs
         temperatures = self._temperatures()
-        self._temperature_BC = temperatures and torch.tensor([temperatures] * len(inputs))
+        self._temperature_BC = None if temperatures is None else torch.tensor([temperatures] * len(inputs))
         output = super()._generate_and_score_completions(inputs)
         if self._temperature_BC is not None:
             output["temperatures"] = self._temperature_BC  # goes the way of the rows: a later step scores under them
@@ -250,7 +253,19 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         self._rows, self._temperature_BC = inputs["rows"], inputs.get("temperatures")
-        return super()._compute_loss(model, inputs)
+        self._batch = inputs
+        loss = super()._compute_loss(model, inputs)
+        if not loss.isfinite():
+            self.stop_on_nan("the loss")
+        return loss
+
+    def stop_on_nan(self, what: str) -> None:
+        """Save the batch at hand and stop."""
+        rows = [
+            {"prompt": self._tokenizer.decode(row.input_ids), "completion": self._tokenizer.decode(ids)}
+            for row, ids in zip(self._rows, self._batch["completion_ids"], strict=True)
+        ]
+        stop(Path(str(self.args.output_dir)), self.state.global_step, what, self._batch, rows)
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -307,7 +322,7 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         return rows, input_ids, attention_mask, keep
 
     def _warm(self, rows: slice, input_ids: Tensor, keep: int) -> Tensor | None:
-        """[B, C] temperatures of the completion tokens of `rows` and of the blanks after them, if there is a schedule."""
+        """[B, C] temperatures of the tokens of `rows` and of the blanks after them, if there is a schedule."""
         if self._temperature_BC is None:
             return None
         warm_BC = self._temperature_BC[rows, :keep].to(input_ids.device)

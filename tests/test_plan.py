@@ -1,0 +1,87 @@
+"""`mmrl train --plan` and `--smoke`: what a config means, and whether it runs, before a GPU is rented."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmrl.cli import VERBS, run
+from mmrl.config import InputError, load
+from mmrl.plan import batch_arithmetic, memory, plan
+from mmrl.train import TrainConfig
+from tests.training import config, material
+
+GRPO = {"per_device_train_batch_size": 4, "num_generations": 2, "num_train_epochs": 3, "steps_per_generation": 2}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return material(tmp_path_factory.mktemp("world"), "tiv")
+
+
+def train(*arguments: str | Path) -> None:
+    with pytest.raises(SystemExit) as done:
+        run("mmrl train", VERBS["train"][0], [str(argument) for argument in arguments])
+    assert done.value.code == 0
+
+
+def test_the_arithmetic_of_a_batch() -> None:
+    numbers = batch_arithmetic(
+        processes=4, per_device=2, accumulation=8, per_generation=16, group=8, prompts=1000, steps=10
+    )
+    assert numbers["rollouts a step"] == 64
+    assert numbers["rollouts a generation"] == 128
+    assert numbers["prompts a generation"] == 16
+    assert numbers["optimizer steps a generation"] == 2
+    assert numbers["rollouts in all"] == 640
+
+
+@pytest.mark.parametrize(("stage", "expected"), [(0, 4 + 4 + 8), (2, 4 + 2 + 4), (3, 2 + 2 + 4)])
+def test_memory_is_divided_as_zero_does(stage: int, expected: float) -> None:
+    table = [{"part": "language", "parameters": 2**30, "trainable": 2**30}]
+    assert sum(list(memory(table, "float32", reference=False, stage=stage, processes=2).values())[:-1]) == expected
+    with pytest.raises(InputError, match="dtype='int4'"):
+        memory(table, "int4", reference=False, stage=0, processes=1)
+
+
+def test_frozen_parts_and_adapters_show_in_the_plan(world: Path, tmp_path: Path) -> None:
+    free = dict(plan(load(TrainConfig, config(world, tmp_path / "a.yaml", grpo=GRPO)))[0][1])
+    frozen = dict(plan(load(TrainConfig, config(world, tmp_path / "b.yaml", grpo=GRPO, freeze=["vision"])))[0][1])
+    adapters = dict(plan(load(TrainConfig, config(world, tmp_path / "c.yaml", grpo=GRPO, lora={"r": 2})))[0][1])
+    total = free["vision"].split()[0]
+    assert free["vision"] == f"{total} ({total} train)"
+    assert frozen["vision"] == f"{total} (0 train)"
+    assert frozen["language"] == free["language"]
+    assert adapters["language"] != free["language"]
+
+
+def test_the_plan_is_printed_and_nothing_is_left(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(config(world, tmp_path / "run.yaml", grpo=GRPO), "--plan")
+    said = capsys.readouterr().out
+    for row in ("rollouts a step", "optimizer steps", "Adam's moments", "rewards by task", "temporal (1)"):
+        assert row in said
+    steps = next(line for line in said.splitlines() if "optimizer steps " in line and "generation" not in line)
+    assert "5" in steps  # 3 epochs of 3 prompts, 2 rollouts each, 4 a step: 18 / 4, rounded up
+    assert list(tmp_path.iterdir()) == [tmp_path / "run.yaml"]
+
+
+def test_smoke_runs_every_stage_with_a_twin(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grpo = GRPO | {"num_generations": 4, "deepspeed": "configs/train/zero3.json", "use_cpu": False, "max_steps": 900}
+    train(config(world, tmp_path / "run.yaml", sft={"max_steps": 700}, grpo=grpo, freeze=["vision"]), "--smoke")
+    assert "smoke test passed" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == [tmp_path / "run.yaml"]
+
+
+def test_smoke_needs_a_twin(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from transformers import LlavaConfig
+
+    (tmp_path / "llava").mkdir()
+    LlavaConfig().save_pretrained(tmp_path / "llava")
+    place = config(world, tmp_path / "run.yaml", grpo=GRPO, model=str(tmp_path / "llava"))
+    with pytest.raises(SystemExit) as refused:
+        run("mmrl train", VERBS["train"][0], [str(place), "--smoke"])
+    assert refused.value.code == 2
+    assert "no tiny twin of a llava" in capsys.readouterr().err
