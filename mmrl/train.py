@@ -32,10 +32,12 @@ class Advantages(Config):
 
 
 class RolloutSettings(Config):
-    """How completions are sampled, beside what `grpo:` says: one prefill per prompt, a schedule of temperatures."""
+    """How completions are sampled, beside what `grpo:` says: one prefill per prompt, a schedule of temperatures, and
+    how many rounds of new prompts may replace groups whose rewards are all constant."""
 
     shared_prefix: bool = True
     temperature: TemperatureSchedule | None = None
+    refills: Annotated[int, Field(ge=0)] = 0
 
 
 class TrainConfig(Config):
@@ -126,7 +128,7 @@ def check(config: TrainConfig) -> None:
         from mmrl.trainer import check_settings
 
         arguments = _grpo_arguments(config, Path(config.output))
-        check_settings(arguments, config.advantages.name, config.rollout.temperature)
+        check_settings(arguments, config.advantages.name, config.rollout.temperature, config.rollout.refills)
         suite = Suite(config.rewards, judges=config.judges)
         suite.check_tasks(tasks)
         for task, names in suite.tasks_scored(tasks).items():
@@ -205,6 +207,7 @@ def _grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, da
         advantage_options=config.advantages.options,
         shared_prefix=config.rollout.shared_prefix,
         temperature=config.rollout.temperature,
+        refills=config.rollout.refills,
     )
 
 

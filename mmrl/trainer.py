@@ -34,11 +34,12 @@ from mmrl.checkpoints import WholeCheckpoints
 from mmrl.config import InputError, nearest
 from mmrl.generation import generated
 from mmrl.health import FiniteGradients, stop
+from mmrl.refill import dead_here, fresh, replaced
 from mmrl.rollouts import rollout_of, write_rollouts
 from mmrl.scoring import packed
 from mmrl.temperature import TemperatureSchedule, before_completion, check_head, tempered
 from mmrl.vision import CoordinateSpace, VisionBudget
-from rewards import Suite, Verdict
+from rewards import Suite
 
 logger = logging.getLogger(__name__)
 
@@ -75,9 +76,10 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         advantage_options: Mapping[str, Any] | None = None,
         shared_prefix: bool = True,
         temperature: TemperatureSchedule | None = None,
+        refills: int = 0,
         **kwargs: Any,
     ) -> None:
-        check_settings(args, advantages, temperature)
+        check_settings(args, advantages, temperature, refills)
         args.reward_weights = list(rewards.weights)
         processing_class.tokenizer.padding_side = "left"  # on the right TRL misplaces what belongs to the prompt
         self.suite = rewards
@@ -85,14 +87,14 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         self.space = space
         self.estimator = functools.partial(ADVANTAGES[advantages], **(advantage_options or {}))
         self._sharing = self._prefilling = None if shared_prefix else False  # None: not decided yet
+        self.refills = refills
         self.schedule = temperature
         self._temperature_BC: Tensor | None = None  # of the completion tokens that a forward is about to score
         self._rows: Sequence[Encoded] = ()  # the encoded prompts of the rows that a forward is about to see
         self._rewards_NK = torch.empty(0)
         self._batch: Mapping[str, Any] = {}
         self._inputs: Sequence[Mapping[str, Any]] = ()
-        self._completions: list[tuple[str, int]] = []
-        self._verdicts: list[dict[str, Verdict]] = []
+        self._told: dict[str, Any] = {}  # what the last round's rows said and got
         super().__init__(
             model=model,
             reward_funcs=[_named(name) for name in rewards.names],
@@ -111,6 +113,19 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
     # One generation step
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output = self._round(inputs)
+        if self.model.training:
+            output = self._refilled(output)
+        told = {key: output.pop(key) for key in ("inputs", "completions", "verdicts", "rewards")}
+        self._rewards_NK = _gathered(told["rewards"])
+        advantages_N = self._advantages(told["inputs"])
+        start = self.accelerator.process_index * len(inputs)
+        output["advantages"] = advantages_N[start : start + len(inputs)]
+        self._record(told, output)
+        return output
+
+    def _round(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """One completion for each of `inputs`, with all that belongs to it: what TRL makes of it, and lists of rows."""
         encoded = {row["id"]: row for row in inputs}
         encoded = {name: self._encode(row) for name, row in encoded.items()}
         self._rows = [encoded[row["id"]] for row in inputs]
@@ -120,12 +135,51 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         output = super()._generate_and_score_completions(inputs)
         if self._temperature_BC is not None:
             output["temperatures"] = self._temperature_BC  # goes the way of the rows: a later step scores under them
-        advantages_N = self._advantages(inputs)
-        start = self.accelerator.process_index * len(inputs)
-        output["advantages"] = advantages_N[start : start + len(inputs)]
         output["rows"] = list(self._rows)  # shuffled and sliced by TRL together with the token ids
-        self._record(inputs, output)
+        return output | self._told | {"inputs": list(inputs)}
+
+    def _refilled(self, output: dict[str, Any]) -> dict[str, Any]:
+        """`output` with other prompts in place of the dead groups, as far as `refills` rounds find some.
+
+        Every process draws as many prompts as the one that needs most, by the seed and the step alone. What TRL logs
+        stays that of the first round, which is the policy's on the data.
+        """
+        group, world, drawn, dropped = self.num_generations, self.accelerator.num_processes, 0, 0
+        dead = dead_here(output["rewards"], group)
+        number = {name: place for place, name in enumerate(self._ids)} if self.refills else {}
+        taken = {number[name] for name in gather_object([row["id"] for row in output["inputs"]])} if number else set()
+        for refill in range(self.refills):
+            need = int(_gathered(torch.tensor([len(dead)], device=self.accelerator.device)).max())
+            key = (self.args.seed, self.state.global_step, self._micro(), refill)
+            places = fresh(len(self._ids), taken, need * world, *key)
+            if need == 0 or len(places) < need * world:
+                break
+            taken |= set(places)
+            mine = places[self.accelerator.process_index :: world]
+            said = {mode: {name: list(values) for name, values in of.items()} for mode, of in self._metrics.items()}
+            other = self._round([row for place in mine for row in [cast(Dataset, self.train_dataset)[place]] * group])
+            for mode, of in said.items():
+                self._metrics[mode].clear()
+                self._metrics[mode].update(of)
+            useless = set(dead_here(other["rewards"], group))
+            pairs = list(zip(dead, [new for new in range(len(mine)) if new not in useless], strict=False))
+            output = replaced(output, other, pairs, group, pad=self._tokenizer.pad_token_id)
+            dead = dead[len(pairs) :]
+            drawn, dropped = drawn + need * world, dropped + len(pairs)
+        if self.refills:
+            tokens = _gathered(output["completion_mask"].sum()[None])
+            output["num_items_in_batch"] = tokens.sum()
+            counts = _gathered(torch.tensor([[dropped, len(dead)]], device=self.accelerator.device)).sum(dim=0).tolist()
+            for name, value in zip(("drawn", "replaced", "left_dead"), (drawn, *counts), strict=True):
+                self._metrics["train"][f"dynamic/{name}"].append(float(value))
         return output
+
+    @functools.cached_property
+    def _ids(self) -> list[str]:
+        return list(cast(Dataset, self.train_dataset).with_format(None)["id"])
+
+    def _micro(self) -> int:
+        return self._step % max(self.args.gradient_accumulation_steps, 1)
 
     def _encode(self, row: Mapping[str, Any]) -> Encoded:
         return encode(self.processing_class, row["prompt"], row["media"], self.budget)
@@ -192,10 +246,9 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
 
     def _sampling_keys(self, num_generations: int) -> list[tuple[int | str, ...]]:
         """What each row's randomness hangs on: the seed, the step, the prompt and its place in the group."""
-        micro = self._step % max(self.args.gradient_accumulation_steps, 1)
         first = self.accelerator.process_index * len(self._inputs)
         return [
-            (self.args.seed, self.state.global_step, micro, row["id"], (first + i) % num_generations)
+            (self.args.seed, self.state.global_step, self._micro(), row["id"], (first + i) % num_generations)
             for i, row in enumerate(self._inputs)
         ]
 
@@ -208,11 +261,12 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
             rollout_of(row, completion, encoded, self.space, self.state.global_step, self.state.max_steps)
             for row, completion, encoded in zip(inputs, completions, self._rows, strict=True)
         ]
-        self._completions = [(r.completion, len(ids)) for r, ids in zip(rollouts, completion_ids_list, strict=True)]
-        self._verdicts = self.suite.score(rollouts)
-        scores = [[_number(verdicts[name].score) for name in self.suite.names] for verdicts in self._verdicts]
-        self._rewards_NK = _gathered(torch.tensor(scores, device=self.accelerator.device))
-        return self._rewards_NK
+        verdicts = self.suite.score(rollouts)
+        scores = [[_number(said[name].score) for name in self.suite.names] for said in verdicts]
+        rewards_NK = torch.tensor(scores, device=self.accelerator.device)
+        completions = [(r.completion, len(ids)) for r, ids in zip(rollouts, completion_ids_list, strict=True)]
+        self._told = {"completions": completions, "verdicts": verdicts, "rewards": rewards_NK}
+        return _gathered(rewards_NK)
 
     def _advantages(self, inputs: Sequence[Mapping[str, Any]]) -> Tensor:
         """[N] advantages of all processes' rows; replaces what TRL logged of its own."""
@@ -235,12 +289,13 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         self._logs["advantages"].extend(advantages_N.tolist())
         return advantages_N
 
-    def _record(self, inputs: Sequence[Mapping[str, Any]], output: Mapping[str, Any]) -> None:
+    def _record(self, told: Mapping[str, Any], output: Mapping[str, Any]) -> None:
         """Write this step's rollouts of all processes to `OUT/rollouts`."""
         if not self.model.training:
             return
-        seen = [{"row": dict(row), "seen_size": one.seen_size} for row, one in zip(inputs, self._rows, strict=True)]
-        said = zip(seen, self._completions, self._verdicts, output["advantages"].tolist(), strict=True)
+        pairs = zip(told["inputs"], output["rows"], strict=True)
+        seen = [{"row": dict(row), "seen_size": one.seen_size} for row, one in pairs]
+        said = zip(seen, told["completions"], told["verdicts"], output["advantages"].tolist(), strict=True)
         rows = gather_object([
             row | {"completion": text, "tokens": tokens, "verdicts": verdicts, "advantage": advantage}
             for row, (text, tokens), verdicts, advantage in said
@@ -421,8 +476,16 @@ class _EpochSampler(Sampler[int]):
         return len(self.repeat)
 
 
-def check_settings(args: GRPOConfig, advantages: str, temperature: TemperatureSchedule | None = None) -> None:
+def check_settings(
+    args: GRPOConfig, advantages: str, temperature: TemperatureSchedule | None = None, refills: int = 0
+) -> None:
     """Refuse what the trainer cannot do, and what would make a resumed run another run."""
+    held = args.per_device_train_batch_size * (args.steps_per_generation or 1)
+    if refills and (held % (args.num_generations or 1) or args.log_completions):
+        raise InputError(
+            f"rollout.refills={refills} needs whole groups on every process (per_device_train_batch_size * "
+            f"steps_per_generation = {held}, num_generations={args.num_generations}) and log_completions=false"
+        )
     if temperature is not None and args.temperature != 1:
         raise InputError(
             f"grpo.temperature={args.temperature:g} and rollout.temperature are both given; "

@@ -57,6 +57,7 @@ def trainer(
     advantages: str = "gdpo",
     shared_prefix: bool = True,
     temperature: TemperatureSchedule | None = None,
+    refills: int = 0,
     **grpo: Any,
 ) -> Any:
     settings: dict[str, Any] = {
@@ -81,6 +82,7 @@ def trainer(
         budget=budget,
         shared_prefix=shared_prefix,
         temperature=temperature,
+        refills=refills,
         advantages=advantages,
     )
 
