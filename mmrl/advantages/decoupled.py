@@ -1,0 +1,52 @@
+"""Estimators that standardise each reward on its own before they are summed."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+from mmrl.advantages.arrays import Array, Whiten, centred, check_common, estimator, mixed, settled, spread
+
+
+@estimator
+def gdpo(
+    rewards_PGK: Array,
+    weights_K: Array,
+    *,
+    whiten: Whiten = "batch",
+    tasks_P: Sequence[Hashable] | None = None,
+    eps: float = 1e-4,
+    dead_std: float = 1e-6,
+) -> Array:
+    """GDPO (2601.05242, eq. 4-7): each reward standardised within its group, weighted, summed, whitened over the batch.
+
+        A_k[i,j] = (r_k[i,j] - mean_j r_k) / (std_j r_k + eps);   S = sum_k w_k A_k
+        A[i,j]   = (S[i,j] - mean_batch S) / (std_batch S + eps)
+
+    Equal to TRL's `normalize_then_sum` where nothing abstains and no group is dead. `whiten="task"` standardises per
+    task, so that a task with four live rewards does not outweigh a task with one; it needs `tasks_P`.
+    """
+    check_common(whiten=whiten, eps=eps, dead_std=dead_std)
+    scale_P1K = np.nan_to_num(spread(rewards_PGK, axis=1)) + eps
+    z_PGK = centred(rewards_PGK, dead_std) / np.where(scale_P1K > 0, scale_P1K, 1.0)
+    return settled(mixed(z_PGK, weights_K), whiten=whiten, tasks_P=tasks_P, eps=eps, dead_std=dead_std)
+
+
+@estimator
+def c_gdpo(
+    rewards_PGK: Array,
+    weights_K: Array,
+    *,
+    whiten: Whiten = "none",
+    tasks_P: Sequence[Hashable] | None = None,
+    eps: float = 1e-4,
+    dead_std: float = 1e-6,
+) -> Array:
+    """c-GDPO (BalCapRL, 2605.07394): GDPO for continuous rewards, without the step over the batch.
+
+        A[i,j] = sum_k w_k (r_k[i,j] - mean_j r_k) / (std_j r_k + eps)
+
+    Whether a step over the batch follows is not stated in the paper; `whiten` puts it back.
+    """
+    return gdpo(rewards_PGK, weights_K, whiten=whiten, tasks_P=tasks_P, eps=eps, dead_std=dead_std)
