@@ -81,3 +81,5 @@ _TEXTS: dict[str, Callable[[Mapping[str, Any], Callable[[Any], Any]], str]] = {
     "caption": lambda answer, _: answer["references"][0],
     "open": lambda answer, _: answer["references"][0],
 }
+
+RENDERED = frozenset(_TEXTS)  # the tasks whose gold answers can be written down

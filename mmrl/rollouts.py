@@ -47,7 +47,8 @@ def write_rollouts(
     """Write the rollouts of one generation step to `out/rollouts/step-00010.parquet`; returns the file.
 
     Each row has the sample's id, task, prompt, gold answer and media (files, not bytes), the size at which the
-    model saw each, the space it speaks, the completion, its length in tokens, the advantage, and for every reward a
+    model saw each, the space it speaks, the completion, its length in tokens, the advantage, whether it is the
+    gold answer put among them, and for every reward a
     score, a kind and a why.
     """
     columns = [_columns(row, place % group) | {"space": space.value} for place, row in enumerate(rows)]
@@ -73,6 +74,7 @@ def _columns(row: Mapping[str, Any], draw: int) -> dict[str, Any]:
         "completion": row["completion"],
         "tokens": row["tokens"],
         "advantage": row["advantage"],
+        "injected": row["injected"],
     }
     for name, verdict in row["verdicts"].items():
         columns[f"score/{name}"] = verdict.score

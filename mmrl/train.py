@@ -14,6 +14,7 @@ from pydantic import Field
 
 from mmrl.config import Config, InputError, load, nearest
 from mmrl.health import CollapseWarnings, Watch
+from mmrl.injection import Injection
 from mmrl.models import LoraSettings, Part
 from mmrl.temperature import TemperatureSchedule
 from mmrl.vision import CoordinateSpace, VisionBudget, check_budget
@@ -33,11 +34,12 @@ class Advantages(Config):
 
 class RolloutSettings(Config):
     """How completions are sampled, beside what `grpo:` says: one prefill per prompt, a schedule of temperatures, and
-    how many rounds of new prompts may replace groups whose rewards are all constant."""
+    how many rounds of new prompts may replace groups whose rewards are all constant, the gold answer as a rollout."""
 
     shared_prefix: bool = True
     temperature: TemperatureSchedule | None = None
     refills: Annotated[int, Field(ge=0)] = 0
+    inject: Injection | None = None
 
 
 class TrainConfig(Config):
@@ -125,11 +127,17 @@ def check(config: TrainConfig) -> None:
     if config.sft is not None:
         _sft_arguments(config, Path(config.output))
     if config.grpo is not None:
+        from mmrl.advantages import check_options, options_of
+        from mmrl.injection import check_injection
         from mmrl.trainer import check_settings
 
         arguments = _grpo_arguments(config, Path(config.output))
         check_settings(arguments, config.advantages.name, config.rollout.temperature, config.rollout.refills)
         suite = Suite(config.rewards, judges=config.judges)
+        check_options(config.advantages.name, config.advantages.options, rewards=len(suite.names))
+        if config.rollout.inject is not None:
+            known = options_of(config.advantages.name)
+            check_injection(config.rollout.inject, suite.names, config.advantages.name, known)
         suite.check_tasks(tasks)
         for task, names in suite.tasks_scored(tasks).items():
             logger.warning("task %s is scored by %s", task, ", ".join(names))
@@ -208,6 +216,7 @@ def _grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, da
         shared_prefix=config.rollout.shared_prefix,
         temperature=config.rollout.temperature,
         refills=config.rollout.refills,
+        inject=config.rollout.inject,
     )
 
 

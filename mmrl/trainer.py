@@ -28,12 +28,13 @@ from trl.trainer.utils import RepeatSampler
 
 from eval.encode import Encoded, collate, encode, media_token_types
 from eval.sampling import RowSampler, vision_token_ids
-from mmrl.advantages import ADVANTAGES, dead_groups
+from mmrl.advantages import ADVANTAGES, check_options, dead_groups, options_of
 from mmrl.blank import Blanks
 from mmrl.checkpoints import WholeCheckpoints
-from mmrl.config import InputError, nearest
+from mmrl.config import InputError
 from mmrl.generation import generated
 from mmrl.health import FiniteGradients, stop
+from mmrl.injection import Injection, check_injection, label_ids, lengths_logged, own_entropy
 from mmrl.refill import dead_here, fresh, replaced
 from mmrl.rollouts import rollout_of, write_rollouts
 from mmrl.scoring import packed
@@ -77,15 +78,23 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         shared_prefix: bool = True,
         temperature: TemperatureSchedule | None = None,
         refills: int = 0,
+        inject: Injection | None = None,
         **kwargs: Any,
     ) -> None:
         check_settings(args, advantages, temperature, refills)
+        check_options(advantages, advantage_options or {}, rewards=len(rewards.names))
+        if inject is not None:
+            check_injection(inject, rewards.names, advantages, options_of(advantages))
         args.reward_weights = list(rewards.weights)
         processing_class.tokenizer.padding_side = "left"  # on the right TRL misplaces what belongs to the prompt
         self.suite = rewards
         self.budget = budget
         self.space = space
         self.estimator = functools.partial(ADVANTAGES[advantages], **(advantage_options or {}))
+        self.asked = options_of(advantages)  # what the estimator can be told of a batch
+        self.inject = inject
+        self._injected: list[bool] = []  # of the last round's rows, which say the label
+        self._strange_B: Tensor | None = None  # the same of the rows that a forward is about to see
         self._sharing = self._prefilling = None if shared_prefix else False  # None: not decided yet
         self.refills = refills
         self.schedule = temperature
@@ -117,8 +126,9 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         if self.model.training:
             output = self._refilled(output)
         told = {key: output.pop(key) for key in ("inputs", "completions", "verdicts", "rewards")}
+        told["injected"] = output["injected"]
         self._rewards_NK = _gathered(told["rewards"])
-        advantages_N = self._advantages(told["inputs"])
+        advantages_N = self._advantages(told["inputs"], told["injected"])
         start = self.accelerator.process_index * len(inputs)
         output["advantages"] = advantages_N[start : start + len(inputs)]
         self._record(told, output)
@@ -236,7 +246,21 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
             eos_token_id=self.eos_token_ids,
             disable_compile=True,
         )
-        return [_until_end(ids, self.eos_token_ids) for ids in completions_BC.tolist()]
+        said = [_until_end(ids, self.eos_token_ids) for ids in completions_BC.tolist()]
+        self._injected = [False] * len(said)
+        if self.inject is not None and self.model.training:
+            self._inject(said, num_generations)
+        return said
+
+    def _inject(self, said: list[list[int]], num_generations: int) -> None:
+        """Put the label in the place of the last rollout of each group; one that is too long is left out, not cut."""
+        first = self.accelerator.process_index * len(self._inputs)
+        for i, (row, encoded) in enumerate(zip(self._inputs, self._rows, strict=True)):
+            if (first + i) % num_generations == num_generations - 1:
+                longest, settings = self.max_completion_length, cast(Injection, self.inject)
+                ids = label_ids(row, settings, self.space, encoded.seen_size, self._tokenizer, longest=longest)
+                if ids is not None:
+                    said[i], self._injected[i] = ids, True
 
     def _temperatures(self) -> list[float] | None:
         """The temperature of every new token at this step, if there is a schedule; an evaluation has none."""
@@ -265,17 +289,29 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         scores = [[_number(said[name].score) for name in self.suite.names] for said in verdicts]
         rewards_NK = torch.tensor(scores, device=self.accelerator.device)
         completions = [(r.completion, len(ids)) for r, ids in zip(rollouts, completion_ids_list, strict=True)]
-        self._told = {"completions": completions, "verdicts": verdicts, "rewards": rewards_NK}
-        return _gathered(rewards_NK)
+        injected_N = torch.tensor(self._injected, device=rewards_NK.device)
+        self._told = {"completions": completions, "verdicts": verdicts, "rewards": rewards_NK, "injected": injected_N}
+        if self.inject is not None and self.model.training:
+            self._log_lengths(completion_ids_list, injected_N)
+        return _gathered(rewards_NK.masked_fill(injected_N.unsqueeze(1), float("nan")))  # what TRL logs is the policy's
 
-    def _advantages(self, inputs: Sequence[Mapping[str, Any]]) -> Tensor:
+    def _log_lengths(self, completions: Sequence[Sequence[int]], injected_N: Tensor) -> None:
+        lengths_N = _gathered(torch.tensor([len(ids) for ids in completions], device=injected_N.device))
+        ended_N = _gathered(torch.tensor([ids[-1] in self.eos_token_ids for ids in completions]).to(injected_N))
+        for name, value in lengths_logged(lengths_N, ended_N, _gathered(injected_N)).items():
+            self._metrics["train"][name][-1] = value
+
+    def _advantages(self, inputs: Sequence[Mapping[str, Any]], injected_N: Tensor) -> Tensor:
         """[N] advantages of all processes' rows; replaces what TRL logged of its own."""
         mode = "train" if self.model.training else "eval"
         group = self.num_generations if mode == "train" else self.num_generations_eval
         rewards_PGK = self._rewards_NK.view(-1, group, len(self.suite.names))
-        options = {}
-        if self.estimator.keywords.get("whiten") == "task":
+        options: dict[str, Any] = {}
+        if "tasks_P" in self.asked:
             options["tasks_P"] = gather_object([row["task"] for row in inputs])[::group]
+        if "injected_PG" in self.asked and self.inject is not None:
+            options["injected_PG"] = _gathered(injected_N).view(-1, group)
+            options["thinking_K"] = [name in self.inject.unrewarded for name in self.suite.names]
         advantages_PG = self.estimator(rewards_PGK, self.reward_weights.to(rewards_PGK), **options)
         dead_PK = dead_groups(rewards_PGK)
         metrics = self._metrics[mode]
@@ -295,10 +331,17 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
             return
         pairs = zip(told["inputs"], output["rows"], strict=True)
         seen = [{"row": dict(row), "seen_size": one.seen_size} for row, one in pairs]
-        said = zip(seen, told["completions"], told["verdicts"], output["advantages"].tolist(), strict=True)
+        said = zip(
+            seen,
+            told["completions"],
+            told["verdicts"],
+            output["advantages"].tolist(),
+            told["injected"].tolist(),
+            strict=True,
+        )
         rows = gather_object([
-            row | {"completion": text, "tokens": tokens, "verdicts": verdicts, "advantage": advantage}
-            for row, (text, tokens), verdicts, advantage in said
+            row | {"completion": text, "tokens": tokens, "verdicts": scores, "advantage": advantage, "injected": label}
+            for row, (text, tokens), scores, advantage, label in said
         ])  # fmt: skip
         if self.accelerator.is_main_process:
             out, step = Path(str(self.args.output_dir)), self.state.global_step
@@ -308,7 +351,7 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         self._rows, self._temperature_BC = inputs["rows"], inputs.get("temperatures")
-        self._batch = inputs
+        self._batch, self._strange_B = inputs, inputs["injected"] if self.inject is not None else None
         loss = super()._compute_loss(model, inputs)
         if not loss.isfinite():
             self.stop_on_nan("the loss")
@@ -352,11 +395,16 @@ class MultimodalGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         lengths = [min(size, len(input_ids) - start) for start in range(0, len(input_ids), size)]  # without blanks
         return (
             torch.cat([one[:length] for one, length in zip(logps, lengths, strict=True)]),
-            torch.cat([one[:length] for one, length in zip(entropies, lengths, strict=True)])
+            self._own(torch.cat([one[:length] for one, length in zip(entropies, lengths, strict=True)]), attention_mask)
             if compute_entropy
             else None,
             torch.stack(aux).mean() if compute_aux_loss else None,
         )
+
+    def _own(self, entropy_BC: Tensor, attention_mask: Tensor) -> Tensor:
+        if self._strange_B is None or len(self._strange_B) != len(entropy_BC):
+            return entropy_BC
+        return own_entropy(entropy_BC, attention_mask[:, -entropy_BC.shape[1] :], self._strange_B)
 
     def _in_step(
         self, rows: Sequence[Encoded], input_ids: Tensor, attention_mask: Tensor, keep: int
@@ -491,8 +539,10 @@ def check_settings(
             f"grpo.temperature={args.temperature:g} and rollout.temperature are both given; "
             "leave grpo.temperature at 1, the schedule has all temperatures"
         )
-    if advantages not in ADVANTAGES:
-        raise InputError(f"no advantage estimator {advantages!r}; {nearest(advantages, ADVANTAGES)}")
+    if untold := [option for option in options_of(advantages) if option in ("pairs_P", "hardness_PG")]:
+        raise InputError(
+            f"the estimator {advantages} needs {untold[0]}, which the trainer has not; use it as a function"
+        )
     if args.use_vllm:
         raise InputError("use_vllm=true is not supported: TRL 1.16 hands vLLM expanded image tokens and raw images")
     if args.sync_ref_model:

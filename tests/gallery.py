@@ -120,6 +120,7 @@ def training(out: Path, samples: list[Sample], *, steps: int = 40, group: int = 
                 "tokens": len(rollout.completion) // 4,
                 "verdicts": verdicts,
                 "advantage": 0.5 - place % group / 2,
+                "injected": False,
             }
             for place, (rollout, verdicts) in enumerate(zip(rollouts, suite.score(rollouts), strict=True))
         ]

@@ -14,6 +14,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from data_engine.schema import Sample
 from eval.encode import encode, media_token_types
 from mmrl.data import as_dataset
+from mmrl.injection import Injection
 from mmrl.temperature import TemperatureSchedule
 from mmrl.tiny import tiny_model
 from mmrl.trainer import MultimodalGRPOTrainer
@@ -58,6 +59,7 @@ def trainer(
     shared_prefix: bool = True,
     temperature: TemperatureSchedule | None = None,
     refills: int = 0,
+    inject: Injection | None = None,
     **grpo: Any,
 ) -> Any:
     settings: dict[str, Any] = {
@@ -83,6 +85,7 @@ def trainer(
         shared_prefix=shared_prefix,
         temperature=temperature,
         refills=refills,
+        inject=inject,
         advantages=advantages,
     )
 
@@ -143,9 +146,9 @@ class Comparing(Recording):
 
     pairs: list[tuple[Tensor, Tensor]]
 
-    def _advantages(self, inputs: Any) -> Tensor:
+    def _advantages(self, inputs: Any, injected_N: Tensor) -> Tensor:
         theirs = torch.tensor(list(self._logs["advantages"])[-len(inputs) :])
-        ours = super()._advantages(inputs)
+        ours = super()._advantages(inputs, injected_N)
         self.pairs = [*getattr(self, "pairs", []), (ours, theirs)]
         return ours
 
