@@ -1,6 +1,6 @@
 """Rewards for vision-language rollouts: rules, models, and rewards made of rewards. Importing needs no torch."""
 
-from rewards.base import MediaRef, Reward, Rollout, Verdict, per_rollout
+from rewards.base import MediaRef, Reward, Rollout, Span, Verdict, per_rollout
 from rewards.spec import REWARDS, RewardFailure, RewardSpec, Suite, get
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "RewardFailure",
     "RewardSpec",
     "Rollout",
+    "Span",
     "Suite",
     "Verdict",
     "get",

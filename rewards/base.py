@@ -70,16 +70,33 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """What a part of the completion earned: characters `start` up to `stop`, and their score."""
+
+    start: int
+    stop: int
+    score: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.stop:
+            raise ValueError(f"a span from {self.start} to {self.stop} holds no character")
+        if not abs(self.score) <= 1:
+            raise ValueError(f"a span scores {self.score}; it must be in [0, 1] (penalties: [-1, 0])")
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What a reward says of one rollout: a score, or None for no verdict through no fault of the completion.
 
     `kind` tells apart what a bare number hides: `unparsed` (scored 0 because no answer could be read), `abstained`
-    (another task, unparseable gold) and `failed` (the reward raised, timed out or returned nonsense).
+    (another task, unparseable gold) and `failed` (the reward raised, timed out or returned nonsense). `spans` say where
+    in the completion the score was earned, if the reward knows.
     """
 
     score: float | None
     why: str = ""
     kind: Kind = "scored"
+    spans: tuple[Span, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.score is None and self.kind == "scored":
@@ -157,7 +174,7 @@ def as_verdict(scored: Any) -> Verdict:
     if verdict and type(verdict.score) is float and abs(score) <= 1:
         return verdict
     score = min(max(score, -1.0), 1.0)
-    return Verdict(score, verdict.why, verdict.kind) if verdict else Verdict(score)
+    return Verdict(score, verdict.why, verdict.kind, verdict.spans) if verdict else Verdict(score)
 
 
 def gold(rollout: Rollout, key: str) -> Any:

@@ -9,7 +9,7 @@ import functools
 import json
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,11 +48,19 @@ def bmas(
     0.9666667
     """
     embeddings = embeddings_of(table)
-    return [_scored(rollout, embeddings, center, floor) for rollout in rollouts]
+    golds_of = functools.lru_cache(maxsize=8)(lambda text: embeddings.of(text, center))  # a group shares its gold texts
+    return [_scored(rollout, embeddings, golds_of, center, floor) for rollout in rollouts]
 
 
-def similarity(prediction_MD: NDArray[Any], reference_ND: NDArray[Any]) -> float:
+def similarity(
+    prediction_MD: NDArray[Any],
+    reference_ND: NDArray[Any],
+    counts_M: NDArray[Any] | None = None,
+    counts_N: NDArray[Any] | None = None,
+) -> float:
     """BMAS of two texts from the embeddings of their tokens, in [-1, 1]; a zero row is similar to nothing.
+
+    With counts each row stands for as many equal tokens.
 
     >>> similarity(np.array([[1.0, 0]]), np.array([[-1.0, 0]])), similarity(np.zeros((0, 2)), np.ones((1, 2)))
     (-1.0, 0.0)
@@ -61,12 +69,13 @@ def similarity(prediction_MD: NDArray[Any], reference_ND: NDArray[Any]) -> float
         return 0.0
     left_MD, right_ND = _unit(prediction_MD), _unit(reference_ND)
     rows = max(AT_ONCE // len(right_ND), 1)
-    forward, backward_N = 0.0, np.full(len(right_ND), -np.inf, dtype=np.float64)
+    forward_M = np.empty(len(left_MD), dtype=np.float64)
+    backward_N = np.full(len(right_ND), -np.inf, dtype=np.float64)
     for start in range(0, len(left_MD), rows):
         part_RN = left_MD[start : start + rows] @ right_ND.T
-        forward += float(part_RN.max(axis=1).sum(dtype=np.float64))
+        forward_M[start : start + rows] = part_RN.max(axis=1)
         backward_N = np.maximum(backward_N, part_RN.max(axis=0))
-    return (forward / len(left_MD) + float(backward_N.mean())) / 2
+    return float(np.average(forward_M, weights=counts_M) + np.average(backward_N, weights=counts_N)) / 2
 
 
 def floor_of(table: str, texts: Sequence[str], *, center: bool = False) -> float:
@@ -74,7 +83,7 @@ def floor_of(table: str, texts: Sequence[str], *, center: bool = False) -> float
     embeddings = embeddings_of(table)
     rows = [embeddings.of(text, center) for text in texts]
     pairs = zip(rows, [*rows[1:], *rows[:1]], strict=True)
-    return float(np.mean([similarity(a, b) for a, b in pairs]))
+    return float(np.mean([similarity(a, b, some, others) for (a, some), (b, others) in pairs]))
 
 
 @dataclass(frozen=True)
@@ -84,11 +93,13 @@ class Embeddings:
     table_VD: NDArray[Any]
     tokenizer: Any
 
-    def of(self, text: str, center: bool = False) -> Floats:
-        """The embeddings of the tokens of a text, without special tokens."""
-        ids = [i for i in self.tokenizer.encode(text, add_special_tokens=False).ids if i < len(self.table_VD)]
-        rows_MD = _floats(self.table_VD[ids])
-        return rows_MD - self.mean_row if center else rows_MD
+    def of(self, text: str, center: bool = False) -> tuple[Floats, NDArray[np.int64]]:
+        """The embeddings of the different tokens of a text, without special tokens, and how often each occurs."""
+        readable = text.encode(errors="replace").decode()  # half a surrogate pair is no text to a tokenizer
+        ids = np.array(self.tokenizer.encode(readable, add_special_tokens=False).ids, dtype=np.int64)
+        ids_M, counts_M = np.unique(ids[ids < len(self.table_VD)], return_counts=True)
+        rows_MD = _floats(self.table_VD[ids_M])
+        return (rows_MD - self.mean_row if center else rows_MD), counts_M
 
     @functools.cached_property
     def mean_row(self) -> Floats:
@@ -116,17 +127,23 @@ def embeddings_of(table: str) -> Embeddings:
     raise InputError(f"table {table}: no safetensors file with a tensor that ends with one of {', '.join(EMBEDDINGS)}")
 
 
-def _scored(rollout: Rollout, embeddings: Embeddings, center: bool, floor: float) -> Verdict:
+def _scored(
+    rollout: Rollout,
+    embeddings: Embeddings,
+    golds_of: Callable[[str], tuple[Floats, NDArray[np.int64]]],
+    center: bool,
+    floor: float,
+) -> Verdict:
     texts = texts_of(rollout)
     if isinstance(texts, Verdict):
         return texts
-    said_MD = embeddings.of(texts[0], center)
-    golds = [rows for one in texts[1] if len(rows := embeddings.of(one, center))]
+    said_MD, counts_M = embeddings.of(texts[0], center)
+    golds = [(rows_ND, counts_N) for rows_ND, counts_N in map(golds_of, texts[1]) if len(rows_ND)]
     if not golds:
         return abstain("the gold texts have no tokens")
     if not len(said_MD):
         return unparsed("no tokens")
-    best = max(similarity(said_MD, gold_ND) for gold_ND in golds)
+    best = max(similarity(said_MD, gold_ND, counts_M, counts_N) for gold_ND, counts_N in golds)
     return Verdict(min(max((best - floor) / (1 - floor), 0.0), 1.0), f"bmas {best:.3f}")
 
 

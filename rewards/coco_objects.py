@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from rewards.texts import mentions, words
+from rewards.texts import by_first_word, mentions, words
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "person": (
@@ -153,7 +153,7 @@ def objects_named(text: str) -> list[str]:
     """
     said = words(text)
     phrases = _phrases()
-    named = [phrases[phrase] for phrase in mentions(_without_colours(said), phrases)]
+    named = [phrases[phrase] for phrase in mentions(_without_colours(said), _by_first_word())]
     return [name for name in named if name]
 
 
@@ -173,6 +173,11 @@ def _phrases() -> dict[tuple[str, ...], str]:
     return found
 
 
+@functools.cache
+def _by_first_word() -> dict[str, list[tuple[str, ...]]]:
+    return by_first_word(_phrases())
+
+
 def plural(word: str) -> str:
     """The plural of an English noun.
 
@@ -188,6 +193,8 @@ def plural(word: str) -> str:
 
 def _without_colours(said: list[str]) -> list[str]:
     """The words without those "orange" that are followed by what they colour."""
+    if "orange" not in said:
+        return said
     return [
         "(colour)" if word == "orange" and i + 1 < len(said) and said[i + 1] not in AFTER_FRUIT else word
         for i, word in enumerate(said)

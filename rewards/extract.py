@@ -46,6 +46,11 @@ def without_thinking(completion: str) -> str | None:
 
     A closing tag without an opening one ends thinking that the prompt began: all before it goes.
     """
+    if completion.count("</think>") == 1 and completion.count("<think>") <= 1:  # the usual form, quickly
+        before, _, after = completion.partition("</think>")
+        start = before.find("<think>")
+        if "<think>" not in after:
+            return after if start < 0 else before[:start] + after
     kept: list[str] = []
     position, thinking = 0, False
     for tag in _THINK.finditer(completion):

@@ -11,6 +11,8 @@ from rewards.base import Rollout, Verdict, per_rollout
 
 _THINK_ANSWER = re.compile(r"\s*<think>(.*)</think>\s*<answer>(.*)</answer>\s*", re.DOTALL)
 
+WELL_FORMED = Verdict(1.0)
+
 
 @per_rollout
 def think_format(rollout: Rollout) -> Verdict:
@@ -25,7 +27,7 @@ def think_format(rollout: Rollout) -> Verdict:
     parts = _THINK_ANSWER.fullmatch(rollout.completion)
     if not parts:
         return Verdict(0.0, "tags out of order, or text outside them")
-    return Verdict(1.0) if parts[1].strip() and parts[2].strip() else Verdict(0.0, "nothing between the tags")
+    return WELL_FORMED if parts[1].strip() and parts[2].strip() else Verdict(0.0, "nothing between the tags")
 
 
 @per_rollout
@@ -46,7 +48,7 @@ def tag_format(
             faults.append(f"<{tag}>: {fault}")
         else:
             position = end
-    return Verdict(1 - len(faults) / len(tags), "; ".join(faults))
+    return Verdict(1 - len(faults) / len(tags), "; ".join(faults)) if faults else WELL_FORMED
 
 
 def _pair_fault(text: str, tag: str, position: int) -> tuple[str, int]:

@@ -24,6 +24,7 @@ Sides = tuple[float, float]
 
 FAR = 1e9  # pixels; boxes are cut here where the size of the image is unknown, so that no area overflows
 UNKNOWN: Sides = (FAR, FAR)
+_SPACES = {space.value: space for space in CoordinateSpace}
 
 
 def box_iou(
@@ -32,18 +33,20 @@ def box_iou(
     kind: Kind = "iou",
     threshold: Annotated[float | None, Field(ge=0, le=1)] = None,
     space: CoordinateSpace | None = None,
+    as_released: bool = False,
 ) -> list[Verdict]:
     """The overlap of the first box that the completion names with the best gold box (gold: `boxes`, in pixels).
 
     The completion speaks in `space`, else in the rollout's `meta["space"]`, else in pixels of the original; the box is
     in the first media item. Corners are put in order and boxes are cut at the image. Other kinds of overlap than IoU
-    count from 0 up. With a threshold the score is 1 from there on, else 0.
+    count from 0 up. With a threshold the score is 1 from there on, else 0. As VLM-R1 (2504.07615) released it, boxes
+    that share no more than one pixel of width or of height do not overlap.
 
     >>> box_iou([Rollout("[0, 0, 10, 5]", {"boxes": [[0, 0, 10, 10]]})])[0]
     Verdict(score=0.5, why='iou 0.500', kind='scored')
     """
     read = [_read(rollout, space) for rollout in rollouts]
-    scored = iter(_overlaps([one for one in read if not isinstance(one, Verdict)], kind, threshold))
+    scored = iter(_overlaps([one for one in read if not isinstance(one, Verdict)], kind, threshold, as_released))
     return [one if isinstance(one, Verdict) else next(scored) for one in read]
 
 
@@ -87,7 +90,7 @@ class Frame:
 def frame_of(rollout: Rollout, space: CoordinateSpace | None) -> Frame | Verdict:
     """`space`, else the rollout's `meta["space"]`, else pixels; a failure if a size that the space needs is unknown."""
     named = space or rollout.meta.get("space") or CoordinateSpace.pixel
-    if named not in list(CoordinateSpace):
+    if named not in _SPACES:
         return failed(f"unknown coordinate space {named!r}; known: {', '.join(CoordinateSpace)}")
     media = rollout.media[0] if rollout.media else None
     size = (media.width, media.height) if media and media.width and media.height else UNKNOWN
@@ -96,7 +99,7 @@ def frame_of(rollout: Rollout, space: CoordinateSpace | None) -> Frame | Verdict
         return failed(f"coordinates in space {named} need the width and height of the media item")
     if named == CoordinateSpace.resized and seen_size is UNKNOWN:
         return failed("coordinates in space resized need seen_size")
-    return Frame(CoordinateSpace(named), size, (seen_size[0], seen_size[1]))
+    return Frame(_SPACES[named], size, (seen_size[0], seen_size[1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ def _read(rollout: Rollout, space: CoordinateSpace | None) -> _Reading | Verdict
     return _Reading(found[0], golds, frame) if found else unparsed("no box")
 
 
-def _overlaps(readings: Sequence[_Reading], kind: Kind, threshold: float | None) -> list[Verdict]:
+def _overlaps(readings: Sequence[_Reading], kind: Kind, threshold: float | None, as_released: bool) -> list[Verdict]:
     """The verdicts on all readings, from one IoU of arrays."""
     if not readings:
         return []
@@ -137,7 +140,11 @@ def _overlaps(readings: Sequence[_Reading], kind: Kind, threshold: float | None)
     ordered_N4 = ordered(boxes_N4)
     cut_N4 = cut_at(ordered_N4, size_N2)
     cut_M4 = cut_at(ordered(golds_M4), size_N2.repeat(counts_N, axis=0))
-    overlap_M = box_iou_paired(cut_N4.repeat(counts_N, axis=0), cut_M4, kind=kind).clip(0, 1)
+    cut_said_M4 = cut_N4.repeat(counts_N, axis=0)
+    overlap_M = box_iou_paired(cut_said_M4, cut_M4, kind=kind).clip(0, 1)
+    if as_released:
+        sides_M2 = np.minimum(cut_said_M4[:, 2:], cut_M4[:, 2:]) - np.maximum(cut_said_M4[:, :2], cut_M4[:, :2])
+        overlap_M[(sides_M2 <= 1).any(axis=1)] = 0
     overlap_N = np.maximum.reduceat(overlap_M, first_N)
     scores_N = overlap_N if threshold is None else (overlap_N >= threshold).astype(np.float64)
     area_N = np.maximum.reduceat((cut_M4[:, 2:] - cut_M4[:, :2]).prod(axis=1), first_N)

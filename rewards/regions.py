@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterator
 from itertools import islice
+from math import isfinite
 from typing import Any, TypeVar
 
 Box = tuple[float, float, float, float]
@@ -141,11 +141,20 @@ def as_box(node: Any) -> Box | None:
     """[x1, y1, x2, y2] or [[x1, y1], [x2, y2]]; the JSON decoder makes every number a float."""
     if not isinstance(node, list):
         return None
-    if len(node) == 2 and all(isinstance(pair, list) and len(pair) == 2 for pair in node):
+    if len(node) == 2 and isinstance(node[0], list) and isinstance(node[1], list) and len(node[0]) == len(node[1]) == 2:
         node = [*node[0], *node[1]]
-    if len(node) != 4 or not all(isinstance(side, float) and math.isfinite(side) for side in node):
+    if len(node) != 4:
         return None
-    return (node[0], node[1], node[2], node[3])
+    a, b, c, d = node
+    if (
+        type(a) is type(b) is type(c) is type(d) is float
+        and isfinite(a)
+        and isfinite(b)
+        and isfinite(c)
+        and isfinite(d)
+    ):
+        return (a, b, c, d)
+    return None
 
 
 def _seconds(value: Any) -> float | None:
@@ -187,6 +196,6 @@ def _start_end_spans(text: str) -> list[Span]:
 
 def _span(start: float | None, end: float | None) -> list[Span]:
     """The span in a list, or an empty list where an end is missing or beyond the range of floats."""
-    if start is None or end is None or not math.isfinite(start) or not math.isfinite(end):
+    if start is None or end is None or not isfinite(start) or not isfinite(end):
         return []
     return [(start, end)]

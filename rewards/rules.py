@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -102,6 +103,7 @@ def text_match(rollout: Rollout) -> Verdict:
     return _compared(said[:80], sorted(rights)[0], said in rights) if said else unparsed("empty answer")
 
 
+@functools.lru_cache(maxsize=1024)  # a verdict is frozen, and most say what many others say
 def _compared(said: str, right: str, same: bool) -> Verdict:
     return Verdict(1.0, f"said {said}") if same else Verdict(0.0, f"said {said}, gold {right}")
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from rewards.base import Rollout, Verdict, abstain, gold, per_rollout, unparsed
 from rewards.extract import answer_text, finite
-from rewards.texts import common_length, edit_distance, mentions, texts_of, words
+from rewards.texts import by_first_word, common_length, edit_distance, mentions, texts_of, words
 
 Variant = Literal["default", "raw", "strict_year", "lenient_number"]
 
 _NUMBER = re.compile(r"[-+]?+(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][-+]?[0-9]++)?+")
 _YEAR = re.compile(r"(?:19\d\d|20\d\d|2100)", re.ASCII)
+_MARK = re.compile(r"[!-/:-@\[-`{-~]")
 _LONGEST_NUMBER = 400  # characters; what is longer is compared as text
 
 
@@ -77,11 +79,10 @@ def bleu(rollout: Rollout, *, guidance: bool = False) -> Verdict:
     texts = texts_of(rollout)
     if isinstance(texts, Verdict):
         return texts
-    said, golds = _tokens_13a(texts[0]), [_tokens_13a(one) for one in texts[1]]
+    said, (sizes, most) = _tokens_13a(texts[0]), _gold_ngrams(tuple(texts[1]))
     if not said or (guidance and len(said) < 4):
         return unparsed(f"{len(said)} tokens are too few")
-    precisions = [_smoothed_precision(said, golds, n) for n in range(1, 5)]
-    sizes = [len(one) for one in golds]
+    precisions = [_smoothed_precision(said, most, n) for n in range(1, 5)]
     wanted = min(sizes, key=lambda size: (abs(size - len(said)), size)) if guidance else min(sizes)
     brevity = min(1.0, math.exp(1 - wanted / len(said)))
     score = brevity * math.exp(sum(map(math.log, precisions)) / 4)
@@ -149,7 +150,7 @@ def reward_chain(rollout: Rollout) -> Verdict:
     best: dict[str, float] = {}
     for chain in chains:
         for point, keywords in chain.items():
-            found = mentions(said, keywords)
+            found = mentions(said, by_first_word(keywords))
             best[point] = max(best.get(point, 0.0), common_length(keywords, found) / max(len(keywords), len(found)))
     score = sum(best.values()) / len(best)
     return Verdict(score, ", ".join(f"{point} {value:.2f}" for point, value in best.items()))
@@ -197,22 +198,32 @@ def _tokens_13a(text: str) -> list[str]:
     text = text.replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
     for entity, character in (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">")):
         text = text.replace(entity, character)
-    text = re.sub(r"([{-~\[-` -&(-+:-@/])", r" \1 ", f" {text} ")
+    if not _MARK.search(text):
+        return text.split()
+    text = re.sub(r"([{-~\[-`!-&(-+:-@/])", r" \1 ", f" {text} ")
     text = re.sub(r"([^0-9])([.,])", r"\1 \2 ", text)
     text = re.sub(r"([.,])([^0-9])", r" \1 \2", text)
     return re.sub(r"([0-9])(-)", r"\1 \2 ", text).split()
 
 
-def _smoothed_precision(said: Sequence[str], golds: Sequence[Sequence[str]], n: int) -> float:
-    """The share of n-grams that occur in a gold text, counted at most as often as there, one added to both counts."""
+@functools.lru_cache(maxsize=64)  # the rollouts of a group share their gold texts
+def _gold_ngrams(texts: tuple[str, ...]) -> tuple[list[int], Counter[tuple[str, ...]]]:
+    """How many tokens each gold text has, and how often each n-gram of order 1 to 4 is in the one that has most."""
+    golds = [_tokens_13a(one) for one in texts]
     most: Counter[tuple[str, ...]] = Counter()
     for one in golds:
-        most |= _ngrams(one, n)
-    return ((_ngrams(said, n) & most).total() + 1) / (max(len(said) - n + 1, 0) + 1)
+        most |= Counter(gram for n in range(1, 5) for gram in _ngrams(one, n))
+    return [len(one) for one in golds], most
 
 
-def _ngrams(tokens: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
-    return Counter(zip(*(tokens[i:] for i in range(n)), strict=False))
+def _smoothed_precision(said: Sequence[str], most: Mapping[tuple[str, ...], int], n: int) -> float:
+    """The share of n-grams that occur in a gold text, counted at most as often as there, one added to both counts."""
+    common = sum(min(count, most[gram]) for gram, count in Counter(_ngrams(said, n)).items() if gram in most)
+    return (common + 1) / (max(len(said) - n + 1, 0) + 1)
+
+
+def _ngrams(tokens: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
+    return zip(*(tokens[i:] for i in range(n)), strict=False)
 
 
 def _chains(value: Any) -> list[dict[str, list[tuple[str, ...]]]]:

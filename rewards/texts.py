@@ -45,20 +45,28 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
-def mentions(said: Sequence[str], keywords: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """The keywords that occur in a text, in its order and with repetition, the longest first where several begin.
-
-    >>> mentions("a hot dog and a dog".split(), [("dog",), ("hot", "dog")])
-    [('hot', 'dog'), ('dog',)]
-    """
+def by_first_word(keywords: Iterable[tuple[str, ...]]) -> dict[str, list[tuple[str, ...]]]:
+    """The keywords that begin with each word, the longest first, as `mentions` looks for them."""
     by_first: dict[str, list[tuple[str, ...]]] = {}
     for keyword in sorted(set(keywords), key=len, reverse=True):
         by_first.setdefault(keyword[0], []).append(keyword)
-    found, i = [], 0
-    while i < len(said):
-        match = next((one for one in by_first.get(said[i], ()) if tuple(said[i : i + len(one)]) == one), None)
-        found += [match] if match else []
-        i += len(match) if match else 1
+    return by_first
+
+
+def mentions(said: Sequence[str], by_first: Mapping[str, Sequence[tuple[str, ...]]]) -> list[tuple[str, ...]]:
+    """The keywords that occur in a text, in its order and with repetition, the longest first where several begin.
+
+    >>> mentions("a hot dog and a dog".split(), by_first_word([("dog",), ("hot", "dog")]))
+    [('hot', 'dog'), ('dog',)]
+    """
+    found: list[tuple[str, ...]] = []
+    free = 0  # the first word that is not part of a mention
+    for i in [i for i, word in enumerate(said) if word in by_first]:
+        if i >= free and (
+            match := next((one for one in by_first[said[i]] if tuple(said[i : i + len(one)]) == one), None)
+        ):
+            found.append(match)
+            free = i + len(match)
     return found
 
 

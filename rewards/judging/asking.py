@@ -12,9 +12,11 @@ from rewards.judging.client import Ask, Judge, gathered
 from rewards.judging.faults import Fault
 from rewards.judging.media import MediaFault, Shown
 from rewards.judging.prompts import Template, quoted, verdict_key
-from rewards.judging.replies import verdict
+from rewards.judging.replies import verdict, yes_and_no
 
 logger = logging.getLogger(__name__)
+
+FIRST_TOKEN = {"logprobs": True, "top_logprobs": 20, "max_tokens": 1}  # the most that OpenAI's API gives
 
 
 def judged(function: Callable[..., Awaitable[Scored]]) -> Callable[..., list[Verdict]]:
@@ -41,6 +43,17 @@ async def verdict_of(
     values = {name: quoted(text, judge.spec.max_chars) for name, text in data.items()}
     system, user = template.rendered({**values, **(plain or {}), "key": key})
     return await judge.read(Ask(template.name, system, user, shown), lambda reply: parse(verdict(reply, key)))
+
+
+async def odds_of(
+    judge: Judge, template: Template, *, data: Mapping[str, str], shown: tuple[Shown, ...] = ()
+) -> tuple[float, float]:
+    """The log-probabilities that the first token of the reply says yes and no; `data` are put in quoted.
+
+    Nothing of the reply is read but this, so there is no verdict that a completion could have the judge copy.
+    """
+    system, user = template.rendered({name: quoted(text, judge.spec.max_chars) for name, text in data.items()})
+    return await judge.read(Ask(template.name, system, user, shown, FIRST_TOKEN), yes_and_no)
 
 
 async def _guarded(function: Callable[..., Awaitable[Scored]], rollout: Rollout, options: Mapping[str, Any]) -> Verdict:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
+import importlib.util
 import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmrl.config import InputError, nearest, validate
@@ -21,7 +23,8 @@ from rewards.judging.faults import Cause, Fault, Unreadable
 from rewards.judging.metrics import Metrics
 from rewards.judging.spec import JudgeSpec
 
-if TYPE_CHECKING:  # it loads httpx, which comes with the extra `judge`
+if TYPE_CHECKING:  # they load torch, and httpx, which comes with the extra `judge`
+    from rewards.judging.local import LocalSession
     from rewards.judging.session import Session
 
 ReadT = TypeVar("ReadT")
@@ -57,11 +60,15 @@ class Judge:
         self._key = os.environ.get(spec.api_key_env, "").strip() if spec.api_key_env else None
         if spec.api_key_env and not (len((self._key or "").split()) == 1 and (self._key or "").isprintable()):
             raise InputError(f"judge {name}: the environment variable {spec.api_key_env} holds no key; put one there")
-        _check_address(spec.base_url, name)
+        if spec.base_url:
+            _check_address(spec.base_url, name)
+        else:
+            _check_checkpoint(spec.model, name)
+        self._checkpoint = _stamps(spec) if spec.backend == "hf" else []
         self._open: tuple[int, _Opened] | None = None
 
     def __repr__(self) -> str:
-        return f"Judge({self.name}: {self.spec.model} at {self.spec.base_url})"
+        return f"Judge({self.name}: {self.spec.model} at {self.spec.base_url or self.spec.device})"
 
     async def read(self, ask: Ask, parse: Callable[[str], ReadT]) -> ReadT:
         """What `parse` reads in the reply, or a Fault. Only replies that can be read are kept in the cache."""
@@ -125,7 +132,7 @@ class Judge:
             self.metrics.shared += 1
         return await asyncio.shield(flying)
 
-    async def _called(self, session: Session, ask: Ask) -> str:
+    async def _called(self, session: Session | LocalSession, ask: Ask) -> str:
         begun = time.perf_counter()
         try:
             return await session.text(functools.partial(self._made, ask))
@@ -162,23 +169,30 @@ class Judge:
             [item.kind, item.label, file, self.spec.max_pixels, self.spec.max_frames]
             for item, file in zip(ask.shown, files, strict=True)
         ]
-        asked = [KEY_FORMAT, ask.prompt, ask.system, ask.user, pictures, self._parameters(ask)]
+        asked = [KEY_FORMAT, ask.prompt, ask.system, ask.user, pictures, self._parameters(ask), *self._checkpoint]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).digest()
 
     def _opened(self) -> _Opened:
         """Connections and cache of this process: a forked child may not use those of its parent."""
         if self._open is None or self._open[0] != os.getpid():
-            from rewards.judging.session import Session
-
             cache = Cache(self.spec.cache) if self.spec.cache else None
-            self._open = (os.getpid(), _Opened(Session(self.spec, self._key, self.metrics), cache))
+            self._open = (os.getpid(), _Opened(self._session(), cache))
         return self._open[1]
+
+    def _session(self) -> Session | LocalSession:
+        if self.spec.backend == "hf":
+            from rewards.judging.local import LocalSession
+
+            return LocalSession(self.spec, self.metrics)
+        from rewards.judging.session import Session
+
+        return Session(self.spec, self._key, self.metrics)
 
 
 class _Opened:
     """What a judge holds open in one process."""
 
-    def __init__(self, session: Session, cache: Cache | None) -> None:
+    def __init__(self, session: Session | LocalSession, cache: Cache | None) -> None:
         self.session, self.cache = session, cache
         self.flying: dict[bytes, asyncio.Future[str]] = {}
         self._writer = ThreadPoolExecutor(1, "judge-cache")  # it may have to wait for another process
@@ -206,6 +220,20 @@ def _check_address(base_url: str, name: str) -> None:
         httpx.URL(base_url)
     except httpx.InvalidURL as error:
         raise InputError(f"judge {name}: base_url {base_url} is no address: {error}") from None
+
+
+def _check_checkpoint(model: str, name: str) -> None:
+    if not all(importlib.util.find_spec(package) for package in ("torch", "transformers")):
+        raise InputError(f"judge {name} runs a model in this process: pip install 'mmrl-stack[train]'")
+    place = Path(model)
+    if (place.is_absolute() or place.exists()) and not (place / "config.json").is_file():
+        raise InputError(f"judge {name}: {model} is no checkpoint: it has no config.json")
+
+
+def _stamps(spec: JudgeSpec) -> list[Any]:
+    """What tells the checkpoint at a path from one that is saved there later."""
+    files = sorted(Path(spec.model).glob("*.safetensors"))
+    return [spec.backend, spec.dtype, [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]]
 
 
 def judge_of(given: Judge | str | Mapping[str, Any], judges: Mapping[str, Judge]) -> Judge:

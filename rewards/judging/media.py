@@ -61,9 +61,9 @@ def data_uris(item: Shown, max_pixels: int, max_frames: int) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=32)  # the rollouts of a group show the judge the same picture, one after the other
 def _encoded(item: Shown, stamp: tuple[int, int], max_pixels: int, max_frames: int) -> tuple[str, ...]:
-    pictures = _frames(item.path, max_frames) if item.kind == "video" else [_picture(item.path)]
+    pictures = frames(item.path, max_frames) if item.kind == "video" else [picture(item.path)]
     if item.size_of:
-        size = _picture(item.size_of).size
+        size = picture(item.size_of).size
         pictures = [picture.resize(size) for picture in pictures]
     return tuple(_data_uri(picture, max_pixels) for picture in pictures)
 
@@ -86,7 +86,8 @@ def _sha256(path: str, changed: int, size: int) -> str:
         raise MediaFault(f"cannot read {path!r:.200}: {error}") from None
 
 
-def _picture(path: str) -> Image.Image:
+def picture(path: str) -> Image.Image:
+    """The picture in RGB, turned as its EXIF orientation says; MediaFault if it cannot be read."""
     try:
         with Image.open(path, formats=[name for name in FORMATS if name in _known_formats()]) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -104,7 +105,7 @@ def _known_formats() -> frozenset[str]:
     return frozenset(Image.OPEN)
 
 
-def _frames(path: str, count: int) -> list[Image.Image]:
+def frames(path: str, count: int) -> list[Image.Image]:
     """`count` frames of a video, from the centres of as many equal parts of it."""
     try:
         import av

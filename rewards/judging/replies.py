@@ -10,6 +10,8 @@ from typing import Any
 from rewards.extract import without_thinking
 from rewards.judging.faults import Unreadable
 
+UNLIKELY = -100.0  # the log-probability of what is not among the likeliest tokens
+
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
 
 
@@ -85,6 +87,23 @@ def flags(found: dict[str, Any], name: str, count: int) -> list[bool]:
     if not isinstance(value, list) or not all(isinstance(one, bool) for one in value) or len(value) != count:
         raise Unreadable(f"{name} is {value!r:.80}, not a list of {count} times true or false")
     return value
+
+
+def yes_and_no(reply: str) -> tuple[float, float]:
+    """The log-probabilities of yes and no among those of first tokens, summed over case, blanks and stops.
+
+    >>> yes_and_no('{"Yes": -0.5, " no": -2.0, "The": -3.0}')
+    (-0.5, -2.0)
+    """
+    shares = {"yes": 0.0, "no": 0.0}
+    for token, value in json_object(reply).items():
+        word = token.strip(" \n\t.,▁Ġ").casefold()
+        if word in shares:
+            shares[word] += math.exp(in_range(value, token, -math.inf, 0.01))
+    if not any(shares.values()):
+        raise Unreadable("neither yes nor no is among the likeliest first tokens")
+    yes, no = (math.log(share) if share else UNLIKELY for share in shares.values())
+    return yes, no
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

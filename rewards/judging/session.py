@@ -21,6 +21,7 @@ class Session:
 
     def __init__(self, spec: JudgeSpec, key: str | None, metrics: Metrics) -> None:
         self._spec, self._metrics = spec, metrics
+        assert spec.base_url is not None  # the spec wants one with this backend
         self._connections = [Connection(spec.base_url, key, spec.max_response) for _ in range(spec.concurrency)]
         self._slots = Slots(list(self._connections))
         self._bucket = Bucket(spec.rate, spec.burst)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from mmrl.config import Config
 
@@ -22,12 +22,20 @@ class JudgeSpec(Config):
     `deadline` is the seconds of one call from its first request to its reply, retries and pauses included; waiting for
     a free place does not count. `rate` is requests a second. After `breaker` failures in a row no request is sent for
     `pause` seconds, and then a single one.
+
+    With `backend: hf`, `model` is a checkpoint (a path or hub id) that answers in this process, greedily, `batch`
+    questions at once; `deadline` is then that of a batch. What is about servers does not apply to it.
     """
 
-    backend: Literal["openai"] = "openai"
-    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/@?#]+(/[^\s?#]*)?$"), AfterValidator(_with_port)]
+    backend: Literal["openai", "hf"] = "openai"
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/@?#]+(/[^\s?#]*)?$"), AfterValidator(_with_port)] | None = (
+        None
+    )
     model: Annotated[str, Field(min_length=1)]
     api_key_env: str | None = None  # the NAME of the environment variable that holds the key
+    batch: PositiveInt = 8
+    device: Annotated[str, Field(min_length=1)] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     concurrency: PositiveInt = 16
     rate: PositiveFloat | None = None
     burst: PositiveInt = 1
@@ -45,3 +53,19 @@ class JudgeSpec(Config):
     max_frames: PositiveInt = 8  # of each video
     max_response: PositiveInt = 1_000_000  # bytes
     max_chars: PositiveInt = 24_000  # of each text that is quoted to the judge
+
+    @model_validator(mode="after")
+    def _of_its_backend(self) -> Self:
+        if self.backend == "openai" and self.base_url is None:
+            raise ValueError("base_url is missing: the address of the server, such as http://127.0.0.1:8000/v1")
+        other = ("base_url", "api_key_env", "rate", "extra") if self.backend == "hf" else ("batch", "device", "dtype")
+        wrong = [
+            name
+            for name in other
+            if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True)
+        ]
+        if wrong:
+            raise ValueError(f"backend {self.backend} takes no {', '.join(wrong)}")
+        if self.backend == "hf" and self.temperature:
+            raise ValueError(f"backend hf is greedy: temperature {self.temperature:g} must be 0")
+        return self

@@ -49,7 +49,7 @@ class Connection:
             raise Fault("malformed", f"not HTTP/1.1: {error}") from None
         if status != 200:
             raise _refusal(status, headers.get("retry-after", ""), content)
-        return text_of(content)
+        return first_tokens_of(content) if body.get("logprobs") else text_of(content)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -96,6 +96,20 @@ def text_of(body: bytes) -> str:
     if not isinstance(text, str) or not text.strip():
         raise Fault("malformed", f"a chat completion without text: {text!r:.100}")
     return text
+
+
+def first_tokens_of(body: bytes) -> str:
+    """The likeliest first tokens of a chat completion with their log-probabilities, as a JSON object.
+
+    >>> likely = {"content": [{"token": "No", "top_logprobs": [{"token": "No", "logprob": -0.1}]}]}
+    >>> first_tokens_of(json.dumps({"choices": [{"logprobs": likely}]}).encode())
+    '{"No": -0.1}'
+    """
+    try:
+        likely = json.loads(body)["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+        return json.dumps({one["token"]: one["logprob"] for one in likely})
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+        raise Fault("malformed", f"no log-probabilities ({type(error).__name__}): {body[:100]!r}") from None
 
 
 @functools.cache
