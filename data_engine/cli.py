@@ -1,4 +1,4 @@
-"""`mmrl data build | plan | show | stats | lint-boxes`, also `python -m data_engine`."""
+"""`mmrl data build | plan | show | stats | index | leaks | lint-boxes`, also `python -m data_engine`."""
 
 from __future__ import annotations
 
@@ -99,6 +99,50 @@ def stats(directory: Directory, split: Split = None) -> None:
     console = Console()
     for table in stats_tables(read_samples(directory, split=split)):
         console.print(table)
+
+
+@app.command()
+def index(
+    benchmarks: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Datasets that are benchmarks.")],
+    out: Annotated[Path, typer.Option(help="The folder for the fingerprint files, one per benchmark.")],
+    split: Split = None,
+) -> None:
+    """Write the fingerprints of benchmarks, for the operator `decontaminate`: hashes, no pictures and no questions."""
+    from data_engine.leaks import write_index
+    from data_engine.shards import read_manifest, read_samples
+
+    for directory in benchmarks:
+        read_manifest(directory)
+        file = out / f"{directory.resolve().name}.parquet"
+        count = write_index(read_samples(directory, split=split), file.stem, file)
+        Console().print(f"{file}: {count:,} samples", markup=False, soft_wrap=True)
+
+
+@app.command()
+def leaks(
+    directory: Directory,
+    against: Annotated[list[Path], typer.Option(help="A fingerprint file; may be given several times.")],
+    text: Annotated[float, typer.Option(min=0.01, max=1, help="Share of word triples from which texts match.")] = 0.5,
+    n: Annotated[int, typer.Option(min=0, help="How many matched pairs to list.")] = 20,
+    split: Split = None,
+) -> None:
+    """Say which samples of a dataset share pictures, questions or ids with benchmarks; nothing is changed."""
+    from collections import Counter
+
+    from data_engine.leaks import LeakIndex
+    from data_engine.look import count_table, printable
+    from data_engine.shards import read_samples
+
+    fingerprints = LeakIndex(against)
+    pairs = [(one, leak) for one in read_samples(directory, split=split) for leak in fingerprints.leaks(one, text=text)]
+    table = Table("sample", "benchmark", "its sample", "by", "picture")
+    for sample, leak in pairs[:n]:
+        shown = " ".join(item.path or "(in the shard)" for item in sample.media)
+        table.add_row(*(Text(printable(one)) for one in (sample.id, leak.benchmark, leak.id, leak.by, shown)))
+    console = Console()
+    for benchmark in sorted({leak.benchmark for _, leak in pairs}):
+        console.print(count_table(benchmark, Counter(leak.by for _, leak in pairs if leak.benchmark == benchmark)))
+    console.print(table if pairs else "no leaks")
 
 
 @app.command("lint-boxes")

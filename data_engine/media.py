@@ -15,7 +15,7 @@ from data_engine.files import MediaError, Place, Source, name_of, open_place, pl
 from data_engine.schema import Media, MediaKind
 from data_engine.video import Video, load_video, probe_video
 
-__all__ = ["MediaError", "Video", "load_image", "load_video", "probe", "resolve", "sha256_of"]
+__all__ = ["MediaError", "Video", "load_grey", "load_image", "load_video", "probe", "resolve", "sha256_of"]
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")  # EPS would start a program
 MAX_PIXELS = 89_478_485  # where Pillow itself begins to warn
@@ -34,6 +34,20 @@ def load_image(source: Source, root: Path | None = None, *, max_pixels: int = MA
         image = _header(file, place, max_pixels)
         image.load()
         return _rgb(ImageOps.exif_transpose(image), place)
+
+
+def load_grey(source: Source, root: Path | None = None, *, side: int = 64) -> Image.Image:
+    """The image in grey, small but with at least `side` pixels a side where it has them: enough to compare pictures.
+
+    JPEG is decoded at an eighth of its size and without colour where that is enough: several times faster.
+    """
+    place = place_of(source, root)
+    with open_place(place) as file, _pillow_errors(place):
+        image = _header(file, place, MAX_PIXELS)
+        image.draft("L", (side, side))
+        image.load()
+        shown = ImageOps.exif_transpose(image)
+        return shown if shown.mode == "L" else _rgb(shown, place).convert("L")
 
 
 def probe(source: Source, kind: MediaKind | None = None, *, root: Path | None = None, validate: bool = True) -> Media:

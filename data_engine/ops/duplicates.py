@@ -1,12 +1,23 @@
-"""Operators that find what was asked before."""
+"""Operators that find what was asked before: to the byte, or nearly."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Hashable, Iterator
+from typing import Annotated
+
+from pydantic import Field
 
 from data_engine.draw import digest
+from data_engine.fingerprints import MediaIndex, fingerprint
 from data_engine.ops.base import Dropped, stream
-from data_engine.schema import Sample, dumps
+from data_engine.schema import Media, Sample, dumps, prompt_text
+from data_engine.texts import TextIndex, numbers, signatures
+
+Share = Annotated[float, Field(gt=0, le=1)]
+
+BATCH = 256  # samples whose texts are hashed at a time
+PLACED = ("grounding", "detection", "point")  # the answer moves with the size of the picture
 
 
 @stream
@@ -24,3 +35,40 @@ def exact_duplicates(samples: Iterator[Sample]) -> Iterator[Sample | Dropped]:
             yield sample
         else:
             yield Dropped(sample, "duplicate" if answers[question] == answer else "duplicate_with_another_answer")
+
+
+@stream
+def near_duplicates(samples: Iterator[Sample], *, text: Share = 0.8) -> Iterator[Sample | Dropped]:
+    """Keep the first of the samples that ask nearly the same of media that look the same, with the same answer.
+
+    Questions are nearly the same if they share the numbers they name and at least `text` of their word triples.
+    """
+    media, texts = _LooksAlike(), TextIndex()
+    while batch := list(itertools.islice(samples, BATCH)):
+        asked = [prompt_text(sample.prompt) for sample in batch]
+        for sample, question, signature in zip(batch, asked, signatures(asked), strict=True):
+            answer = "" if sample.task in PLACED else digest(dumps(sample.answer))
+            key = (sample.task, answer, numbers(question), tuple(map(media.group, sample.media)))
+            if texts.matches(signature, text, key):
+                yield Dropped(sample, "near_duplicate")
+            else:
+                texts.add(signature, key)
+                yield sample
+
+
+class _LooksAlike:
+    """Media in groups: each joins that of the nearest one seen before, or begins its own."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, Hashable] = {}
+        self._indices: dict[Hashable, MediaIndex] = {}
+
+    def group(self, media: Media) -> Hashable:
+        """What media that look alike have in common."""
+        name = (media.kind, media.sha256, media.start, media.end)
+        if name not in self._known:
+            one = fingerprint(media)
+            index = self._indices.setdefault(media.kind, MediaIndex(len(one.phash)))
+            found = index.matches(one)
+            self._known[name] = (media.kind, found[0] if found else index.add(one))
+        return self._known[name]

@@ -1,27 +1,32 @@
-"""Tables of questions: JSON lines, parquet files, Hugging Face datasets, and questions about a folder of videos."""
+"""Tables of questions: JSON, parquet files, Hugging Face datasets, and questions about a folder of videos."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_engine.sources.base import Items, RowError, existing
+from data_engine.sources.lines import json_entries, json_lines
 from data_engine.sources.rows import PLAIN_ROWS, Row, Rows, samples_of
 from mmrl.config import InputError, nearest
 
 BATCH_ROWS = 64  # rows of a parquet file in memory at once: they may hold whole images
-MAX_DEPTH = 32  # of nested JSON: whoever handles it later may recurse
 
 
 def jsonl(*, path: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
     """The rows of a JSON-lines file."""
     file = existing(root, path, "JSONL file")
-    return samples_of(_json_rows(file, path), rows, _media_root(root, file.parent, rows), "jsonl")
+    return samples_of(json_lines(file, path), rows, media_root_of(root, file.parent, rows), "jsonl")
+
+
+def json_array(*, path: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
+    """The entries of a file that is one JSON array, read as a stream."""
+    file = existing(root, path, "JSON file")
+    return samples_of(json_entries(file, path), rows, media_root_of(root, file.parent, rows), "json")
 
 
 def video_questions(*, questions: str, videos: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
@@ -32,22 +37,14 @@ def video_questions(*, questions: str, videos: str, root: Path, rows: Rows = PLA
     if rows.media_root:
         raise InputError(f"rows.media_root {rows.media_root} has no say here: the videos lie in videos, {videos}")
     file, folder = existing(root, questions, "JSONL file of questions"), existing(root, videos, "folder of videos")
-    return samples_of(map(_with_video, _json_rows(file, questions)), rows, folder, "video_questions")
+    return samples_of(map(_with_video, json_lines(file, questions)), rows, folder, "video_questions")
 
 
 def parquet(*, path: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
     """The rows of a parquet file, or of all parquet files of a folder; media are paths or `{bytes, path}`."""
-    place = existing(root, path, "parquet file or folder")
-    files = sorted(place.rglob("*.parquet")) if place.is_dir() else [place]
-    if not files:
-        raise InputError(f"no *.parquet file in {place}")
-    for file in files:
-        try:
-            pq.read_schema(file)
-        except pa.ArrowInvalid as error:
-            raise InputError(f"{file} is not a parquet file: {error}") from None
+    place, files = parquet_files(root, path)
     folder = place if place.is_dir() else place.parent
-    return samples_of(_parquet_rows(files, root), rows, _media_root(root, folder, rows), "parquet")
+    return samples_of(parquet_rows(files, root), rows, media_root_of(root, folder, rows), "parquet")
 
 
 def saved_dataset(*, path: str, root: Path, split: str | None = None, rows: Rows = PLAIN_ROWS) -> Items:
@@ -63,7 +60,7 @@ def saved_dataset(*, path: str, root: Path, split: str | None = None, rows: Rows
         if split not in data:
             raise InputError(f"dataset {path} is asked for split {split}; {nearest(str(split), map(str, data))}")
         data = data[split]
-    return samples_of(_dataset_rows(data, path), rows, _media_root(root, folder, rows), "datasets")
+    return samples_of(_dataset_rows(data, path), rows, media_root_of(root, folder, rows), "datasets")
 
 
 def hub_dataset(
@@ -76,33 +73,7 @@ def hub_dataset(
 
         yield from _dataset_rows(datasets.load_dataset(repo, name, split=split, revision=revision), f"{repo}[{split}]")
 
-    return samples_of(download(), rows, _media_root(root, root, rows), "hub")
-
-
-def _json_rows(file: Path, path: str) -> Iterator[Row]:
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield _json_row(f"{path}:{number}", line)
-
-
-def _json_row(where: str, line: bytes) -> Row:
-    try:
-        values = json.loads(line, parse_constant=_no_number)
-        if _is_deeper(values, MAX_DEPTH):
-            raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
-        return Row(where, values)
-    except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON
-        return Row(where, line[:1000].decode(errors="replace"), RowError("bad_json", f"no JSON to use: {error}"))
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels == 0 or any(_is_deeper(part, levels - 1) for part in inner)
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+    return samples_of(download(), rows, media_root_of(root, root, rows), "hub")
 
 
 def _with_video(row: Row) -> Row:
@@ -111,7 +82,22 @@ def _with_video(row: Row) -> Row:
     return row._replace(error=RowError("no_video", "the row names no video; give the file's name under video"))
 
 
-def _parquet_rows(files: Iterable[Path], root: Path) -> Iterator[Row]:
+def parquet_files(root: Path, path: str) -> tuple[Path, list[Path]]:
+    """(place, its parquet files): a file or a folder, every file with a schema that can be read."""
+    place = existing(root, path, "parquet file or folder")
+    files = sorted(place.rglob("*.parquet")) if place.is_dir() else [place]
+    if not files:
+        raise InputError(f"no *.parquet file in {place}")
+    for file in files:
+        try:
+            pq.read_schema(file)
+        except pa.ArrowInvalid as error:
+            raise InputError(f"{file} is not a parquet file: {error}") from None
+    return place, files
+
+
+def parquet_rows(files: Iterable[Path], root: Path) -> Iterator[Row]:
+    """The rows of parquet files, one small batch in memory at a time."""
     for file in files:
         place = file.relative_to(root) if file.is_relative_to(root) else file
         number = 0
@@ -142,5 +128,6 @@ def _undecoded(feature: Any) -> Any:
     return feature
 
 
-def _media_root(root: Path, default: Path, rows: Rows) -> Path:
+def media_root_of(root: Path, default: Path, rows: Rows) -> Path:
+    """Where media must lie: what the rows say, else the folder of the table."""
     return existing(root, rows.media_root, "media_root") if rows.media_root else default

@@ -1,0 +1,83 @@
+"""Near-duplicate texts, one core, against datasketch: MinHash of 128 permutations over word triples, then LSH.
+
+    python -m benchmarks.text_duplicates [--quick] [--json FILE]
+
+One text in ten is an earlier one with a word exchanged. Both sides keep the first of texts that share 0.8 of their
+triples; both must find at least 90 % of the planted ones and little else, before their times count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasketch import MinHash, MinHashLSH
+
+from benchmarks.rounds import compared, report
+from data_engine.texts import TRIPLE, TextIndex, signatures, words
+
+BATCH = 256
+
+
+def texts(count: int) -> tuple[list[str], set[int]]:
+    """(texts of 40 to 80 words, the places of those that are nearly an earlier one)."""
+    draw = random.Random(0)
+    vocabulary = [f"word{number}" for number in range(5000)]
+    made: list[str] = []
+    planted = set[int]()
+    for place in range(count):
+        said = draw.choices(vocabulary, k=draw.randint(40, 80))
+        if place % 10 == 9:
+            said = made[draw.randrange(place // 10) * 10].split()
+            said[draw.randrange(len(said))] = "exchanged"
+            planted.add(place)
+        made.append(" ".join(said))
+    return made, planted
+
+
+def ours(made: Sequence[str]) -> set[int]:
+    index, found = TextIndex(), set[int]()
+    for first in range(0, len(made), BATCH):
+        for place, signature in enumerate(signatures(made[first : first + BATCH]), first):
+            if index.matches(signature, 0.8):
+                found.add(place)
+            else:
+                index.add(signature)
+    return found
+
+
+def datasketch(made: Sequence[str]) -> set[int]:
+    index, found = MinHashLSH(threshold=0.8, num_perm=128), set[int]()
+    for place, text in enumerate(made):
+        said = words(text)
+        sketch = MinHash(num_perm=128)
+        sketch.update_batch([" ".join(said[i : i + TRIPLE]).encode() for i in range(len(said) - TRIPLE + 1)])
+        if index.query(sketch):
+            found.add(place)
+        else:
+            index.insert(place, sketch)
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Check that both find what was planted, measure, print the table, write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="2,000 texts and three rounds")
+    parser.add_argument("--json", type=Path, help="write the rows there as well")
+    options = parser.parse_args(argv)
+    count, rounds = (2000, 3) if options.quick else (20_000, 5)
+    made, planted = texts(count)
+    for find in (ours, datasketch):
+        found = find(made)
+        if len(found & planted) < 0.9 * len(planted) or len(found - planted) > 0.01 * count:
+            raise SystemExit(
+                f"{find.__name__} found {len(found & planted)} of {len(planted)}, and {len(found - planted)} more"
+            )
+    row = compared("near duplicates", lambda: ours(made), lambda: datasketch(made), count, rounds, unit="texts/s")
+    report([row], options.json)
+
+
+if __name__ == "__main__":
+    main()

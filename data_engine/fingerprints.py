@@ -1,0 +1,132 @@
+"""Fingerprints of pictures and videos: what stays the same when a file is re-encoded, scaled, greyed or trimmed a bit.
+
+A picture has two hashes. The first (pHash) is the sign of its lowest 8x8 DCT coefficients against their median, over
+32x32 grey cells. The second says where a 16x16 grid gets clearly brighter to the right and downwards. Two pictures are
+the same if both hashes are close. Charts and drawings are mostly background, so that unlike ones have close hashes:
+a picture of which a third is one tone is *flat*, and a flat one must agree nearly to the bit.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from data_engine.media import load_grey, load_video
+from data_engine.schema import Media
+from mmrl.vision import VisionBudget
+
+FRAMES = 4  # of a video, spread over the part that is shown
+EDGE = 2.5  # grey levels between neighbouring cells: less is noise of the encoder
+FLAT = 0.3  # share of the cells that have the commonest tone, give or take one, from which a picture is flat
+WORDS = 8  # 64-bit words of the second hash
+
+
+class Limits(NamedTuple):
+    """The most bits by which hashes of one picture differ: the first of 64, the second of 480."""
+
+    phash: int
+    edges: int
+
+
+ORDINARY = Limits(12, 90)
+STRICT = Limits(2, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The hashes of the frames of a media item; an image is one frame."""
+
+    phash: np.ndarray  # uint64 [F]
+    edges: np.ndarray  # uint64 [F, WORDS]
+    flat: np.ndarray  # bool [F]
+
+
+def fingerprint(media: Media) -> Fingerprint:
+    """The fingerprint of an image or of a video as it is shown."""
+    if media.kind == "image":
+        return of_pictures([load_grey(media)])
+    budget = VisionBudget(min_pixels=4096, max_pixels=65536, fps=2.0, min_frames=FRAMES, max_frames=FRAMES)
+    frames = load_video(media, budget).frames
+    places = np.linspace(0, len(frames) - 1, FRAMES).round().astype(int)
+    return of_pictures([Image.fromarray(frames[place]).convert("L") for place in places])
+
+
+def of_pictures(pictures: Sequence[Image.Image]) -> Fingerprint:
+    """The fingerprint of grey pictures."""
+    cells = np.stack(
+        [np.asarray(one.resize((32, 32), Image.Resampling.BOX), np.float32) for one in pictures]
+    )  # [F, 32, 32]
+    basis = _basis()
+    waves = (basis @ cells @ basis.T).reshape(len(cells), 64)
+    phash = _packed(waves > np.median(waves[:, 1:], axis=1, keepdims=True))[:, 0]
+    grid = cells.reshape(-1, 16, 2, 16, 2).mean(axis=(2, 4))
+    steps = np.concatenate(
+        [np.diff(grid, axis=2).reshape(len(grid), -1), np.diff(grid, axis=1).reshape(len(grid), -1)], axis=1
+    )
+    return Fingerprint(phash, _packed(steps > EDGE), np.array([_common_tone(one) >= FLAT for one in cells]))
+
+
+class MediaIndex:
+    """Fingerprints of equally many frames, in the order they were added.
+
+    A look-up compares with all of them at once, some 20 ns each.
+    """
+
+    def __init__(self, frames: int) -> None:
+        self._count = 0
+        self._phash = np.zeros((64, frames), np.uint64)
+        self._edges = np.zeros((64, frames, WORDS), np.uint64)
+        self._flat = np.zeros((64, frames), bool)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, one: Fingerprint) -> int:
+        """Append a fingerprint; its place."""
+        if self._count == len(self._phash):
+            self._phash, self._edges, self._flat = (
+                np.concatenate([array, np.zeros_like(array)]) for array in (self._phash, self._edges, self._flat)
+            )
+        self._phash[self._count], self._edges[self._count] = one.phash, one.edges
+        self._flat[self._count] = one.flat
+        self._count += 1
+        return self._count - 1
+
+    def matches(self, one: Fingerprint) -> list[int]:
+        """The places of the fingerprints of the same media, nearest first; of equally near ones, the first added."""
+        near = np.bitwise_count(self._phash[: self._count] ^ one.phash)
+        places = np.flatnonzero((near <= ORDINARY.phash).all(axis=1))
+        near = near[places]
+        edges = np.bitwise_count(self._edges[places] ^ one.edges).sum(axis=2)
+        flat = self._flat[places] | one.flat
+        ordinary = (near <= ORDINARY.phash) & (edges <= ORDINARY.edges) & ~flat
+        strict = (near <= STRICT.phash) & (edges <= STRICT.edges)
+        same = (ordinary | strict).all(axis=1)
+        distance = edges.sum(axis=1)
+        return sorted(places[same].tolist(), key=dict(zip(places.tolist(), distance.tolist(), strict=True)).__getitem__)
+
+
+def _common_tone(cells: np.ndarray) -> float:
+    """The share of cells within one grey level of the commonest."""
+    tones = np.bincount(cells.round().astype(int).ravel(), minlength=256)
+    return float(np.convolve(tones, [1, 1, 1]).max() / cells.size)
+
+
+@functools.cache
+def _basis() -> np.ndarray:
+    """The eight lowest rows of the 32-point DCT-II."""
+    k, n = np.ogrid[:8, :32]
+    return np.cos(np.pi * k * (2 * n + 1) / 64).astype(np.float32)
+
+
+def _packed(bits: np.ndarray) -> np.ndarray:
+    """Rows of bits as rows of 64-bit words."""
+    rows, width = bits.shape
+    padded = np.zeros((rows, -(-width // 64) * 64), bool)
+    padded[:, :width] = bits
+    return np.packbits(padded, axis=1).view(np.uint64)

@@ -1,0 +1,159 @@
+"""Fingerprint files of benchmarks, and what of them is found in other samples.
+
+A file holds hashes, never pictures or questions: it can be given away where the benchmark cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_engine.fingerprints import WORDS, Fingerprint, MediaIndex, fingerprint
+from data_engine.schema import Media, Sample, prompt_text
+from data_engine.texts import TextIndex, signatures
+from mmrl.config import InputError
+
+VERSION = b"1"
+BATCH = 256
+
+Evidence = Literal["source_id", "image", "text", "both"]
+
+MEDIA = pa.struct(
+    [
+        ("kind", pa.string()),
+        ("sha256", pa.string()),
+        ("phash", pa.binary()),
+        ("edges", pa.binary()),
+        ("flat", pa.binary()),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("benchmark", pa.string()),
+        ("id", pa.string()),
+        ("where", pa.string()),
+        ("media", pa.list_(MEDIA)),
+        ("text", pa.binary()),
+    ],
+    metadata={"mmrl_fingerprints": VERSION},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """What ties a sample to one of a benchmark."""
+
+    benchmark: str
+    id: str  # of the benchmark's sample
+    by: Evidence
+
+
+def write_index(samples: Iterable[Sample], benchmark: str, path: Path) -> int:
+    """Write the fingerprints of samples to `path`, in one step; how many there are."""
+    count, arriving = 0, path.with_name(f".{path.name}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples, seen = iter(samples), dict[str, dict[str, Any]]()
+    with pq.ParquetWriter(arriving, SCHEMA, compression="zstd") as file:
+        while batch := list(islice(samples, BATCH)):
+            signed = signatures([prompt_text(one.prompt) for one in batch])
+            rows = [
+                {
+                    "benchmark": benchmark,
+                    "id": one.id,
+                    "where": str(one.meta.get("where", "")),
+                    "media": [_media_row(item, seen) for item in one.media],
+                    "text": signature.tobytes(),
+                }
+                for one, signature in zip(batch, signed, strict=True)
+            ]
+            file.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
+            count += len(rows)
+    arriving.replace(path)
+    return count
+
+
+class LeakIndex:
+    """The fingerprints of benchmarks, ready for questions."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._names: list[tuple[str, str]] = []  # (benchmark, id) of each sample
+        self._ids: dict[str, int] = {}
+        self._files: dict[str, set[int]] = {}
+        self._media: dict[str, MediaIndex] = {}
+        self._owners: dict[str, list[set[int]]] = {}
+        self._shown: dict[str, int] = {}
+        self._texts = TextIndex()
+        for path in paths:
+            for row in _rows(path):
+                self._add(row)
+
+    def leaks(self, sample: Sample, *, text: float) -> list[Leak]:
+        """Every benchmark sample that has this one's id, a picture of it, its question, or both."""
+        signature = signatures([prompt_text(sample.prompt)])[0]
+        same = {self._ids[sample.id]} if sample.id in self._ids else set[int]()
+        seen = set().union(*(self._showing(media) for media in sample.media))
+        asked = set(self._texts.matches(signature, text))
+        found: list[Leak] = []
+        for place in sorted(same | seen | asked):
+            by: Evidence = "source_id" if place in same else "image" if place not in asked else "text"
+            by = "both" if place in seen & asked - same else by
+            found.append(Leak(*self._names[place], by))
+        return found
+
+    def _add(self, row: dict[str, Any]) -> None:
+        place = len(self._names)
+        self._names.append((row["benchmark"], row["id"]))
+        self._ids[row["id"]] = place
+        self._texts.add(np.frombuffer(row["text"], np.uint32))
+        for media in row["media"]:
+            kind, sha256 = media["kind"], media["sha256"]
+            one = _fingerprint(media)
+            if sha256 not in self._shown:
+                index = self._media.setdefault(kind, MediaIndex(len(one.phash)))
+                self._shown[sha256] = index.add(one)
+                self._owners.setdefault(kind, []).append(set())
+            self._owners[kind][self._shown[sha256]].add(place)
+
+    def _showing(self, media: Media) -> set[int]:
+        """The samples that show what looks like `media`."""
+        if media.kind not in self._media:
+            return set()
+        found = self._media[media.kind].matches(fingerprint(media))
+        return set().union(*(self._owners[media.kind][place] for place in found))
+
+
+def _media_row(media: Media, seen: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    sha256 = media.sha256 or ""
+    if sha256 not in seen:
+        one = fingerprint(media)
+        hashes = {name: getattr(one, name).tobytes() for name in ("phash", "edges", "flat")}
+        seen[sha256] = {"kind": media.kind, "sha256": sha256, **hashes}
+    return seen[sha256]
+
+
+def _fingerprint(row: dict[str, Any]) -> Fingerprint:
+    edges = np.frombuffer(row["edges"], np.uint64).reshape(-1, WORDS)
+    return Fingerprint(np.frombuffer(row["phash"], np.uint64), edges, np.frombuffer(row["flat"], bool))
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(
+            f"{path} cannot be read as a fingerprint file ({error}); write it by mmrl data index"
+        ) from None
+    with file:
+        if (file.schema_arrow.metadata or {}).get(b"mmrl_fingerprints") != VERSION:
+            raise InputError(
+                f"{path} is no fingerprint file of version {VERSION.decode()}; write it by mmrl data index"
+            )
+        for batch in file.iter_batches():
+            yield from batch.to_pylist()

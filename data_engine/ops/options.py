@@ -1,0 +1,182 @@
+"""Multiple choice: options in a drawn order, and choices that can be guessed without looking."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from pydantic import PositiveFloat
+
+from data_engine.draw import digest, letter
+from data_engine.ops.base import Dropped, Spool, each, stream
+from data_engine.schema import Sample, prompt_text
+
+STYLES = ("{}. {}", "{}) {}", "({}) {}", "{}: {}", "({}). {}")  # how the lines of options are written
+FIXED = re.compile(r"\b(above|below|both|neither|either|options?|choices?|[A-J] (?:and|or) [A-J])\b", re.IGNORECASE)
+
+
+@each
+def shuffle_options(sample: Sample, *, seed: int = 0) -> Sample | Dropped:
+    """A choice with its options in a drawn order; `meta.option_order` says at which place each stood at first.
+
+    Options that speak of each other or of their order ("all of the above", "both A and B") or are letters themselves
+    stay in place. A prompt that does not list the options one lettered line each cannot be rewritten: dropped.
+    """
+    if sample.task != "choice":
+        return sample
+    options, gold = sample.answer["options"], _place(sample)
+    places = range(len(options))
+    order = sorted(places, key=lambda place: digest("options", seed, prompt_text(sample.prompt), place, options[place]))
+    if any(FIXED.search(option) or re.fullmatch(r"\W*[A-Z]\W*", option) for option in options):
+        order = list(places)
+    shuffled = [options[place] for place in order]
+    prompt = _relisted(sample.prompt, options, shuffled)
+    if prompt is None:
+        return Dropped(sample, "options_not_listed")
+    first = sample.meta.get("option_order", list(places))
+    answer = {**sample.answer, "options": shuffled, "choice": letter(order.index(gold))}
+    return replace(
+        sample, prompt=prompt, answer=answer, meta={**sample.meta, "option_order": [first[place] for place in order]}
+    )
+
+
+class Guess(NamedTuple):
+    """How often a way to guess without looking is right: of `n` choices, and how often chance would be."""
+
+    strategy: str
+    n: int
+    right: int
+    chance: float
+    error: float  # the standard deviation of `right` if options were drawn
+
+    @property
+    def surplus(self) -> float:
+        """How many more than chance are right."""
+        return self.right - self.chance
+
+
+class _Picks(NamedTuple):
+    """What is kept of a choice: its id, the place of its gold, how many options it has, what each strategy picks."""
+
+    id: str
+    gold: int
+    options: int
+    picks: dict[str, int]
+
+
+def guesses(samples: Iterable[Sample]) -> list[Guess]:
+    """Each strategy against chance, on those of the choices for which it names one option."""
+    choices = [_picks(sample) for sample in samples if sample.task == "choice"]
+    return [_guess(name, choices) for name in STRATEGIES]
+
+
+@stream
+def guessable(
+    samples: Iterator[Sample], *, deviations: PositiveFloat = 3.0, seed: int = 0
+) -> Iterator[Sample | Dropped]:
+    """Drop choices until no way to guess without looking beats chance by more than `deviations` standard deviations.
+
+    The ways are: one letter, the longest option, the shortest, the one that shares the most words with the question.
+    Of the choices that one guesses, a drawn part is dropped as `guessed_by_NAME`: as many as brings it back to chance.
+    """
+    spool, choices = Spool(), dict[int, _Picks]()
+    for index, sample in enumerate(samples):
+        spool.add(sample)
+        if sample.task == "choice":
+            choices[index] = _picks(sample)
+    dropped: dict[int, str] = {}
+    for name in STRATEGIES:
+        left = {index: one for index, one in choices.items() if index not in dropped}
+        guess = _guess(name, list(left.values()))
+        if guess.surplus <= deviations * guess.error:
+            continue
+        right = [(digest(name, seed, one.id), index) for index, one in left.items() if one.picks.get(name) == one.gold]
+        share = guess.chance / guess.n  # d are dropped so that of n - d choices this share, right - d, are right
+        most = math.ceil(guess.surplus / (1 - share))
+        dropped |= {index: f"guessed_by_{name}" for _, index in sorted(right)[:most]}
+    for index, sample in enumerate(spool):
+        yield Dropped(sample, dropped[index]) if index in dropped else sample
+
+
+def _picks(sample: Sample) -> _Picks:
+    picks = {name: place for name, pick in STRATEGIES.items() if (place := pick(sample)) is not None}
+    return _Picks(sample.id, _place(sample), len(sample.answer["options"]), picks)
+
+
+def _guess(name: str, choices: Sequence[_Picks]) -> Guess:
+    """How often a strategy names the gold, against an option drawn with equal odds."""
+    picked = [one for one in choices if name in one.picks]
+    odds = [1 / one.options for one in picked]
+    right = sum(one.picks[name] == one.gold for one in picked)
+    return Guess(name, len(picked), right, sum(odds), math.sqrt(sum(p * (1 - p) for p in odds)))
+
+
+def _place(sample: Sample) -> int:
+    return ord(sample.answer["choice"]) - ord("A")
+
+
+def _only_most(values: Sequence[float]) -> int | None:
+    """The place of the largest value, if it is the only one."""
+    most = max(values)
+    return values.index(most) if values.count(most) == 1 else None
+
+
+def _words(text: str) -> Counter[str]:
+    return Counter(re.findall(r"\w{3,}", text.casefold()))
+
+
+def _shared_words(sample: Sample) -> int | None:
+    options = sample.answer["options"]
+    asked = _words(_question(prompt_text(sample.prompt), options))
+    return _only_most([(asked & _words(option)).total() for option in options])
+
+
+def _question(text: str, options: Sequence[str]) -> str:
+    """The text without its lines of options."""
+    for block in _blocks(options):
+        text = text.replace(block, "")
+    return text
+
+
+def _letter_is(place: int) -> Callable[[Sample], int | None]:
+    return lambda sample: place if place < len(sample.answer["options"]) else None
+
+
+STRATEGIES: dict[str, Callable[[Sample], int | None]] = {  # a name -> the place of the option it picks
+    **{f"letter_{letter(place)}": _letter_is(place) for place in range(6)},
+    "longest": lambda sample: _only_most([len(option) for option in sample.answer["options"]]),
+    "shortest": lambda sample: _only_most([-len(option) for option in sample.answer["options"]]),
+    "shared_words": _shared_words,
+}
+
+
+def _blocks(options: Sequence[str]) -> list[str]:
+    """The options as lines, in every style."""
+    return ["\n".join(style.format(letter(i), option) for i, option in enumerate(options)) for style in STYLES]
+
+
+def _relisted(prompt: Any, options: Sequence[str], shuffled: Sequence[str]) -> list[dict[str, Any]] | None:
+    """The prompt with its lines of options in another order; None if they are not there just once."""
+    for old, new in zip(_blocks(options), _blocks(shuffled), strict=True):
+        places = [
+            (m, p)
+            for m, message in enumerate(prompt)
+            for p, part in enumerate(_parts(message["content"]))
+            if part["type"] == "text" and f"\n{old}\n" in f"\n{part['text']}\n"
+        ]
+        if len(places) != 1:
+            continue
+        (m, p) = places[0]
+        parts = _parts(prompt[m]["content"])
+        text = f"\n{parts[p]['text']}\n".replace(f"\n{old}\n", f"\n{new}\n", 1)[1:-1]
+        parts[p] = {**parts[p], "text": text}
+        return [*prompt[:m], {**prompt[m], "content": parts}, *prompt[m + 1 :]]
+    return None
+
+
+def _parts(content: Any) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)

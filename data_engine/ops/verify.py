@@ -1,0 +1,159 @@
+"""Can the answer be checked? The gold must score 1 under the reward of its task, and what says nothing must not."""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field, PositiveInt
+
+from data_engine.draw import digest
+from data_engine.ops.base import Dropped, Quarantined, Spool, each, quarantine, stream
+from data_engine.schema import Sample, dumps
+from rewards.base import Reward, Rollout, Verdict
+from rewards.spec import Call, get
+
+ROUNDING = 1e-6  # how far from 1 arithmetic may carry the score of the gold
+POOL = 64  # golds of a task that are kept to try on others
+
+RULES: dict[str, str] = {  # task -> the reward by rule that scores it; other tasks are judged and have no one gold
+    "choice": "choice_match",
+    "yesno": "yesno_match",
+    "number": "number_match",
+    "count": "number_match",
+    "math": "math_match",
+    "text": "text_match",
+    "ocr": "anls",
+    "chart": "relaxed_match",
+    "grounding": "box_iou",
+    "detection": "box_set",
+    "point": "point_match",
+    "temporal": "span_iou",
+}
+CLOSED = ("choice", "yesno")  # another sample's gold is right by chance: `guessable` looks at these
+
+GOLDS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {  # task -> every way to write the gold
+    "choice": lambda answer: [answer["choice"]],
+    "yesno": lambda answer: ["yes" if answer["yesno"] else "no"],
+    "number": lambda answer: [_number(answer["number"])],
+    "count": lambda answer: [_number(answer["number"])],
+    "math": lambda answer: [answer["math"]],
+    "text": lambda answer: list(answer["text"]),
+    "ocr": lambda answer: list(answer["text"]),
+    "chart": lambda answer: list(answer["text"]),
+    "grounding": lambda answer: [json.dumps(box) for box in answer["boxes"]],
+    "detection": lambda answer: [
+        json.dumps(
+            [{"bbox_2d": box, "label": name} for box, name in zip(answer["boxes"], answer["labels"], strict=True)]
+        )
+    ],
+    "point": lambda answer: [" ".join(f"({x}, {y})" for x, y in answer["points"])],
+    "temporal": lambda answer: [json.dumps(span) for span in answer["spans"]],
+}
+
+Rewards = dict[str, Call]
+
+
+@each
+def verifiable(
+    sample: Sample, *, rewards: Rewards | None = None, trivial: Sequence[str] = ("", "0")
+) -> Sample | Dropped | Quarantined:
+    """The sample, if its gold scores 1 as an answer under the reward of its task, and no trivial answer does.
+
+    A gold that does not is quarantined (`gold_unread` if the reward cannot read it, else `gold_scores_low`), one that a
+    trivial answer equals is dropped (`trivial_answer`). `rewards` (task -> `{fn, args}`) replaces those of `RULES`; a
+    task without a reward passes.
+    """
+    reward = _reward_of(sample.task, rewards)
+    if reward is None or sample.task not in GOLDS:
+        return sample
+    golds = GOLDS[sample.task](sample.answer)
+    for gold, verdict in zip(golds, _scored(reward, sample, golds), strict=True):
+        if verdict.score is None or verdict.kind == "unparsed":
+            return quarantine(sample, "gold_unread", f"the reward cannot read the gold {gold!r:.200}: {verdict.why}")
+        if verdict.score < 1 - ROUNDING:
+            why = f"the gold {gold!r:.200} scores {verdict.score:g} against itself, not 1: {verdict.why}"
+            return quarantine(sample, "gold_scores_low", why)
+    if any(_is_right(verdict) for verdict in _scored(reward, sample, trivial)):
+        return Dropped(sample, "trivial_answer")
+    return sample
+
+
+@stream
+def other_golds(
+    samples: Iterator[Sample],
+    *,
+    rewards: Rewards | None = None,
+    tries: PositiveInt = 8,
+    share: Annotated[float, Field(ge=0, lt=1)] = 0.25,
+    seed: int = 0,
+) -> Iterator[Sample | Dropped]:
+    """Drop samples for which golds of other samples score 1: more than `share` of up to `tries` that read otherwise
+    than its own first one.
+
+    A tolerance lets a neighbouring number score; a gold that accepts anything is another matter. Choices and yes or no
+    pass, and so do tasks without a reward.
+    """
+    spool, pools = Spool(), defaultdict[str, dict[str, str]](dict)
+    for sample in samples:
+        spool.add(sample)
+        if sample.task in GOLDS and sample.task not in CLOSED:
+            pool = pools[sample.task]
+            pool.update({digest("golds", seed, text): text for text in GOLDS[sample.task](sample.answer)[:1]})
+            if len(pool) > 2 * POOL:
+                pools[sample.task] = _lowest(pool, POOL)
+    for sample in spool:
+        reward = _reward_of(sample.task, rewards)
+        others = _others(sample, pools[sample.task], tries, seed) if reward and sample.task in pools else []
+        right = sum(map(_is_right, _scored(reward, sample, others))) if reward and others else 0
+        yield Dropped(sample, "accepts_other_golds") if right > share * len(others) else sample
+
+
+def _others(sample: Sample, pool: Mapping[str, str], tries: int, seed: int) -> list[str]:
+    """Golds of the pool that read otherwise than those of the sample, drawn for it."""
+    own = GOLDS[sample.task](sample.answer)[0].casefold()
+    drawn = sorted(_lowest(pool, POOL).values(), key=lambda text: digest("try", seed, sample.id, text))
+    return [text for text in drawn if text.casefold() != own][:tries]
+
+
+def _lowest(pool: Mapping[str, str], n: int) -> dict[str, str]:
+    return {key: pool[key] for key in heapq.nsmallest(n, pool)}
+
+
+def _scored(reward: Reward, sample: Sample, answers: Sequence[str]) -> list[Verdict]:
+    """The verdicts on answers, in pixels of the original."""
+    completions = [_completion(sample.task, answer) for answer in answers]
+    shared = {"answer": sample.answer, "task": sample.task, "prompt": sample.prompt, "media": sample.media}
+    sizes = [(media.width or 0, media.height or 0) for media in sample.media]
+    meta = {**sample.meta, "space": "pixel"}
+    return reward([Rollout(completion, **shared, seen_size=sizes, meta=meta) for completion in completions])
+
+
+def _completion(task: str, answer: str) -> str:
+    if not answer:
+        return ""
+    return rf"\boxed{{{answer}}}" if task == "math" else f"<answer>{answer}</answer>"
+
+
+def _is_right(verdict: Verdict) -> bool:
+    return verdict.score is not None and verdict.score >= 1 - ROUNDING
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(float(value))
+
+
+def _reward_of(task: str, rewards: Rewards | None) -> Reward | None:
+    if rewards and task in rewards:
+        return _built(rewards[task].fn, dumps(rewards[task].args))
+    return _built(RULES[task], "{}") if task in RULES else None
+
+
+@functools.lru_cache(maxsize=64)
+def _built(name: str, args: str) -> Reward:
+    """The reward of a name and its options as JSON: building one checks its signature, which takes a while."""
+    return get(name, **json.loads(args))

@@ -1,0 +1,209 @@
+"""Conversations: LLaVA and ShareGPT files, VLM-R1 JSONL, and the messages of ms-swift with their `objects`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from data_engine.schema import user_prompt
+from data_engine.sources.base import Items, RowError, existing
+from data_engine.sources.lines import json_table
+from data_engine.sources.rows import Row, Rows, samples_of
+from mmrl.vision import CoordinateSpace
+from rewards.extract import answer_text
+from rewards.regions import boxes, spans
+
+ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+MEDIA_MARKER = re.compile(r"<(image|video)>")
+PLACEHOLDER = re.compile(r"<(ref-object|bbox)>")
+Turn = tuple[str, str]  # role and text
+
+
+def conversations(
+    *,
+    path: str,
+    root: Path,
+    task: str = "open",
+    turn: Literal["first", "last"] = "last",
+    space: CoordinateSpace = CoordinateSpace.pixel,
+    media_root: str | None = None,
+) -> Items:
+    """The rows of a LLaVA or ShareGPT file (`.json` or `.jsonl`): the first or the last answer is the gold.
+
+    What was said before it is the prompt. Of the tasks with boxes or spans these are read from the answer's text.
+    """
+    form = Rows(task=task, space=space, media_root=media_root)
+    return _samples(path, root, form, lambda row: _asked(row, _turns(row), task, turn), "conversations")
+
+
+def vlm_r1(
+    *,
+    path: str,
+    root: Path,
+    task: str = "text",
+    space: CoordinateSpace = CoordinateSpace.pixel,
+    media_root: str | None = None,
+) -> Items:
+    """The rows of a VLM-R1 JSONL file: `conversations`, or `problem` and `solution`; answers may stand in tags."""
+    form = Rows(task=task, space=space, media_root=media_root)
+    return _samples(path, root, form, lambda row: _asked(row, _problem(row), task, "first"), "vlm_r1")
+
+
+def ms_swift(*, path: str, root: Path, task: str = "open", media_root: str | None = None) -> Items:
+    """The rows of an ms-swift JSONL file. Where the last answer holds `<bbox>`, its boxes in `objects` are the gold.
+
+    With as many `<ref-object>` in that answer the task is detection, else grounding; other rows are of `task`.
+    `bbox_type: norm1` means boxes from 0 to 1, else they are pixels.
+    """
+    file, rows = _table(path, root, "ms-swift JSONL file")
+    folder = existing(root, media_root, "media_root") if media_root else file.parent
+
+    def samples() -> Items:
+        for row in rows:
+            one = made(row, lambda values: _with_objects(values, task))
+            objects = row.values.get("objects") if isinstance(row.values, Mapping) else None
+            unit = isinstance(objects, Mapping) and objects.get("bbox_type") == "norm1"
+            space = CoordinateSpace.unit if unit else CoordinateSpace.pixel
+            yield from samples_of([one], Rows(task=task, space=space), folder, "ms_swift")
+
+    return samples()
+
+
+def _samples(
+    path: str, root: Path, form: Rows, asked: Callable[[Mapping[str, Any]], dict[str, Any]], name: str
+) -> Items:
+    file, rows = _table(path, root, "file of conversations")
+    folder = existing(root, form.media_root, "media_root") if form.media_root else file.parent
+    return samples_of((made(row, asked) for row in rows), form, folder, name)
+
+
+def _table(path: str, root: Path, what: str) -> tuple[Path, Iterator[Row]]:
+    file = existing(root, path, what)
+    return file, json_table(file, path)
+
+
+def made(row: Row, asked: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Row:
+    """The row in our own columns, or what is wrong with it."""
+    if row.error:
+        return row
+    try:
+        if not isinstance(row.values, Mapping):
+            raise RowError("bad_row", f"expected an object with named values, got {row.values!r:.80}")
+        return row._replace(values=asked(row.values))
+    except RowError as error:
+        return row._replace(error=error)
+
+
+def _turns(row: Mapping[str, Any]) -> list[Turn]:
+    """(role, text) of `conversations` or `messages`, in either notation, the system's text first."""
+    given = row.get("conversations", row.get("messages"))
+    if not isinstance(given, list) or not given:
+        raise RowError("no_conversation", "the row needs a list of turns under conversations or messages")
+    turns: list[Turn] = []
+    for one in given:
+        role, text = (
+            (one.get("from", one.get("role")), one.get("value", one.get("content"))) if _is_map(one) else (0, 0)
+        )
+        if not isinstance(role, str) or role not in ROLES or not isinstance(text, str):
+            right = f"from (or role), one of {', '.join(ROLES)}, and value (or content), a text"
+            raise RowError("bad_turn", f"a turn needs {right}; got {one!r:.120}")
+        turns.append((ROLES[role], text))
+    system = row.get("system")
+    return [("system", system), *turns] if isinstance(system, str) and system.strip() else turns
+
+
+def _problem(row: Mapping[str, Any]) -> list[Turn]:
+    if "conversations" in row or "messages" in row:
+        return _turns(row)
+    question, solution = row.get("problem"), row.get("solution")
+    if not isinstance(question, str) or not isinstance(solution, str):
+        raise RowError("no_conversation", "the row needs conversations, or problem and solution, two texts")
+    return [("user", question), ("assistant", solution)]
+
+
+def _asked(row: Mapping[str, Any], turns: Sequence[Turn], task: str, turn: str) -> dict[str, Any]:
+    """Our columns of a conversation up to one of its answers."""
+    places = [place for place, (role, _) in enumerate(turns) if role == "assistant"]
+    if not places or not places[0]:
+        raise RowError("no_answer", "the conversation needs a question and then an answer (from gpt, role assistant)")
+    place = places[0 if turn == "first" else -1]
+    prompt, media = shown(row, turns[:place])
+    return {"prompt": prompt, "media": media, "answer": _gold(turns[place][1], task), "meta": kept(row)}
+
+
+def _gold(text: str, task: str) -> Any:
+    """The gold in an answer's text: inside its tags, if it has some."""
+    said = answer_text(text)
+    if not said:
+        raise RowError("no_answer", f"no answer in {text!r:.120}")
+    found = {"grounding": boxes, "detection": boxes, "temporal": spans}.get(task, lambda _: None)(said)
+    if found == []:
+        raise RowError("bad_answer", f"task {task} needs coordinates in the answer, got {said!r:.120}")
+    return [list(one) for one in found] if found else said
+
+
+def shown(row: Mapping[str, Any], turns: Sequence[Turn]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(prompt, media) of turns: the n-th `<image>` is the n-th image; without any marker all media come first."""
+    given = {
+        kind: [one for name in (kind, f"{kind}s") for one in _listed(row.get(name))] for kind in ("image", "video")
+    }
+    kinds = [kind for _, text in turns for kind in MEDIA_MARKER.findall(text)]
+    first = next((place for place, (role, _) in enumerate(turns) if role == "user"), 0)
+    if not kinds:
+        kinds = [kind for kind, entries in given.items() for _ in entries]
+        turns = [(r, "".join(f"<{k}>" for k in kinds) + t if p == first else t) for p, (r, t) in enumerate(turns)]
+    left = {kind: iter(entries) for kind, entries in given.items()}
+    media = [(kind, next(left[kind], None)) for kind in kinds]
+    if any(entry is None for _, entry in media):
+        counts = ", ".join(f"{len(entries)} {kind}s" for kind, entries in given.items())
+        raise RowError("marker_mismatch", f"the text marks {kinds} and the row has {counts}")
+    prompt = [
+        {"role": role, "content": user_prompt(text, MEDIA_MARKER.findall(text))[0]["content"]} for role, text in turns
+    ]
+    return prompt, [
+        {**(entry if isinstance(entry, Mapping) else {"path": entry}), "kind": kind} for kind, entry in media
+    ]
+
+
+def _with_objects(row: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """Our columns of an ms-swift row, its placeholders replaced in order by what `objects` holds."""
+    turns = _turns(row)
+    objects = row.get("objects") or {}
+    given = {name: objects.get(name, []) for name in ("ref", "bbox")} if _is_map(objects) else {}
+    if not given or not all(isinstance(entries, list) for entries in given.values()):
+        raise RowError("bad_objects", f"objects hold a list under ref and one under bbox, got {objects!r:.120}")
+    left = {"ref-object": list(given["ref"]), "bbox": list(given["bbox"])}
+    asked = [(role, PLACEHOLDER.sub(lambda hit: str(_taken(left, hit[1])), text)) for role, text in turns[:-1]]
+    if turns[-1][0] != "assistant" or not PLACEHOLDER.search(turns[-1][1]):
+        return _asked(row, [*asked, turns[-1]], task, "last")
+    golds: dict[str, list[Any]] = {"ref-object": [], "bbox": []}
+    for kind in PLACEHOLDER.findall(turns[-1][1]):
+        golds[kind].append(_taken(left, kind))
+    prompt, media = shown(row, asked)
+    columns = {"prompt": prompt, "media": media, "boxes": golds["bbox"], "meta": kept(row)}
+    if len(golds["ref-object"]) == len(golds["bbox"]):
+        return {**columns, "task": "detection", "labels": golds["ref-object"]}
+    return {**columns, "task": "grounding"}
+
+
+def _taken(left: dict[str, list[Any]], kind: str) -> Any:
+    if not left[kind]:
+        raise RowError("bad_objects", f"the text has more <{kind}> than objects hold")
+    return left[kind].pop(0)
+
+
+def kept(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What goes into the meta of a sample."""
+    return {
+        name: row[name] for name in ("id", "split", "source", "data_source", "licence") if row.get(name) is not None
+    }
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _is_map(value: Any) -> bool:
+    return isinstance(value, Mapping)

@@ -1,0 +1,121 @@
+"""Rows of JSON files, one after the other: JSON lines, and one array that is never in memory as a whole."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from data_engine.sources.base import RowError
+from data_engine.sources.rows import Row
+
+MAX_DEPTH = 32  # of nested JSON: whoever handles it later may recurse
+MAX_ENTRY = 2**26  # characters of one entry of an array
+CHUNK = 2**16  # characters read at once
+
+_GAP = re.compile(r"[\s,]*")
+
+
+def json_lines(file: Path, path: str) -> Iterator[Row]:
+    """The rows of a JSON-lines file; lines that are blank are left out."""
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield _line(f"{path}:{number}", line)
+
+
+def json_entries(file: Path, path: str) -> Iterator[Row]:
+    """The entries of a file that is one JSON array, with the line at which each begins.
+
+    After an entry that is broken nothing can be told of the rest: it is the last.
+    """
+    with file.open(encoding="utf-8", errors="surrogateescape") as text:
+        yield from _entries(text, path)
+
+
+def json_table(file: Path, path: str) -> Iterator[Row]:
+    """The rows of a file of JSON lines (`.jsonl`) or of one array (any other name)."""
+    return json_lines(file, path) if file.suffix in (".jsonl", ".ndjson") else json_entries(file, path)
+
+
+def plain_json(text: str | bytes) -> Any:
+    """The value of a JSON text without NaN and without deep nesting; a ValueError says what is wrong."""
+    try:
+        value = json.loads(text, parse_constant=_no_number)
+        return _flat(value)
+    except RecursionError:
+        raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels") from None
+
+
+def _line(where: str, line: bytes) -> Row:
+    try:
+        return Row(where, plain_json(line))
+    except ValueError as error:  # not UTF-8, not JSON
+        return Row(where, line[:1000].decode(errors="replace"), RowError("bad_json", f"no JSON to use: {error}"))
+
+
+def _entries(text: TextIO, path: str) -> Iterator[Row]:
+    decoder = json.JSONDecoder(parse_constant=_no_number)
+    held, line, ended = "", 1, False
+
+    def broken(why: str, at: int = 0) -> Row:
+        return Row(f"{path}:{line}", held[at : at + 1000], RowError("bad_json", f"no JSON to use: {why}"))
+
+    while not held.strip() and not ended:
+        held, ended = _more(held, text)
+    at = len(held) - len(held.lstrip("\ufeff \t\r\n"))
+    line += held.count("\n", 0, at)
+    if not held.startswith("[", at):
+        yield broken("the file must be one array, [...]; JSON lines go into a file called .jsonl")
+        return
+    at += 1
+    while True:
+        start = at + len(_gap(held, at))
+        line, at = line + held.count("\n", at, start), start
+        if held.startswith("]", at):
+            return
+        try:
+            value, end = decoder.raw_decode(held, at) if at < len(held) else (None, at)
+            done, why = end < len(held), "the array is not closed by ]"  # what ends at the end may go on: 12 of 123
+        except (ValueError, RecursionError) as error:
+            value, end, done, why = None, at, False, str(error)
+        if done:
+            try:
+                yield Row(f"{path}:{line}", _flat(value))
+            except ValueError as error:
+                yield broken(str(error), at)
+            line, at = line + held.count("\n", at, end), end
+        elif ended or len(held) - at > MAX_ENTRY:
+            yield broken(why if ended else f"an entry is longer than {MAX_ENTRY} characters, or broken: {why}", at)
+            return
+        else:
+            (held, ended), at = _more(held[at:], text), 0
+
+
+def _gap(held: str, at: int) -> str:
+    """The blanks and commas that follow."""
+    found = _GAP.match(held, at)
+    return found.group() if found else ""
+
+
+def _more(held: str, text: TextIO) -> tuple[str, bool]:
+    """What is held and as much again, so that a long entry is not read over and over; and whether the text ended."""
+    read = text.read(max(CHUNK, len(held)))
+    return held + read, not read
+
+
+def _flat(value: Any) -> Any:
+    if _is_deeper(value, MAX_DEPTH):
+        raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
+    return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_is_deeper(part, levels - 1) for part in inner)
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,126 @@
+"""Phrases that name a place in a photograph: the referring expressions of RefCOCO, the regions of Visual Genome."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from data_engine.sources.base import Items, RowError, existing
+from data_engine.sources.lines import json_entries
+from data_engine.sources.rows import Row, Rows, samples_of
+from mmrl.config import InputError
+
+QUESTION = "Locate this in the picture: {phrase}."
+REF = ("ref_id", "image_id", "ann_id", "split")
+BOXES = Rows(task="grounding", boxes="xywh")
+
+
+def refcoco(*, refs: str, instances: str, images: str, root: Path, question: str = QUESTION) -> Items:
+    """The sentences of a refs pickle (`refs(unc).p`), each with the box that `instances.json` gives its annotation.
+
+    A pickle that holds anything but lists, dicts, texts and numbers is refused: it could run code.
+    """
+    file, table = existing(root, refs, "refs pickle"), existing(root, instances, "instances JSON")
+    folder = existing(root, images, "image folder")
+
+    def rows() -> Iterator[Row]:
+        entries, (names, boxes) = _plain_pickle(file), _instances(table)
+        for number, entry in enumerate(entries, start=1):
+            yield from _expressions(f"{refs}:{number}", entry, names, boxes, question)
+
+    return samples_of(rows(), BOXES, folder, "refcoco")
+
+
+def visual_genome(*, regions: str, images: str, root: Path, question: str = QUESTION, extension: str = "jpg") -> Items:
+    """The phrases of a Visual Genome `region_descriptions.json`, read as a stream, each with its box.
+
+    The picture of the image 7 is `7.jpg` in the folder of images.
+    """
+    file, folder = existing(root, regions, "region descriptions"), existing(root, images, "image folder")
+
+    def rows() -> Iterator[Row]:
+        for entry in json_entries(file, regions):
+            yield from [entry] if entry.error else _regions(entry, question, extension)
+
+    return samples_of(rows(), BOXES, folder, "visual_genome")
+
+
+class _Plain(pickle.Unpickler):
+    """Reads lists, dicts, texts and numbers: whatever would need an import is refused."""
+
+    def find_class(self, module_name: str, global_name: str, /) -> NoReturn:
+        raise pickle.UnpicklingError(f"it names {module_name}.{global_name}, and a refs pickle holds plain values only")
+
+    def persistent_load(self, pid: Any) -> NoReturn:
+        raise pickle.UnpicklingError("it refers to objects outside of it")
+
+
+def _plain_pickle(file: Path) -> list[Any]:
+    try:
+        with file.open("rb") as content:
+            value = _Plain(content, encoding="latin1").load()
+    except Exception as error:  # on damaged bytes it raises nearly anything
+        raise InputError(f"{file} is not a refs pickle: {type(error).__name__}: {error}") from None
+    if not isinstance(value, list):
+        raise InputError(f"{file} must hold a list of refs, it holds a {type(value).__name__}")
+    return value
+
+
+def _instances(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(image id -> file name, annotation id -> xywh box); any JSON value may be an id."""
+    try:
+        data = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} is not JSON: {error}") from None
+    tables = [data.get(name) if isinstance(data, dict) else None for name in ("images", "annotations")]
+    if not all(isinstance(table, list) and all(isinstance(one, dict) for one in table) for table in tables):
+        raise InputError(f"{file} is not COCO instances JSON: it needs lists of objects under images and annotations")
+    images, annotations = tables
+    names = {repr(one.get("id")): one.get("file_name") for one in images or ()}
+    return names, {repr(one.get("id")): one.get("bbox") for one in annotations or ()}
+
+
+def _expressions(
+    where: str, entry: Any, names: Mapping[str, Any], boxes: Mapping[str, Any], question: str
+) -> Iterator[Row]:
+    entry = entry if isinstance(entry, dict) else {}
+    plain = {key: entry[key] for key in REF if isinstance(entry.get(key), str | int)}  # the rest may hold itself
+    said = entry.get("sentences")
+    if not isinstance(said, list) or not said or not {"image_id", "ann_id"} <= plain.keys():
+        yield Row(where, plain, RowError("bad_row", "a ref needs ref_id, image_id, ann_id, split and sentences"))
+        return
+    name, box = names.get(repr(plain["image_id"])), boxes.get(repr(plain["ann_id"]))
+    if name is None or box is None:
+        missing = f"image {plain['image_id']!r}" if name is None else f"annotation {plain['ann_id']!r}"
+        yield Row(where, plain, RowError("unknown_image", f"instances.json has no {missing}"))
+        return
+    meta = {key: plain[key] for key in ("ref_id", "split") if key in plain}
+    for number, sentence in enumerate(said, start=1):
+        phrase = sentence.get("sent", sentence.get("raw")) if isinstance(sentence, Mapping) else None
+        yield _phrase(f"{where}#{number}", phrase, name, box, meta, question)
+
+
+def _regions(row: Row, question: str, extension: str) -> Iterator[Row]:
+    found = row.values.get("regions") if isinstance(row.values, Mapping) else None
+    if not isinstance(found, list):
+        yield row._replace(error=RowError("bad_row", "an image needs an id and a list of regions"))
+        return
+    for number, one in enumerate(found, start=1):
+        where = f"{row.where}#{number}"
+        if not isinstance(one, Mapping):
+            yield Row(where, one, RowError("bad_row", f"a region is an object, got {one!r:.80}"))
+            continue
+        image, box = row.values.get("id", one.get("image_id")), [one.get(k) for k in ("x", "y", "width", "height")]
+        meta = {"region_id": one["region_id"]} if isinstance(one.get("region_id"), int) else {}
+        yield _phrase(where, one.get("phrase"), f"{image}.{extension}", box, meta, question)
+
+
+def _phrase(where: str, phrase: Any, name: Any, box: Any, meta: Mapping[str, Any], question: str) -> Row:
+    if not isinstance(phrase, str) or not phrase.strip():
+        what = type(phrase).__name__
+        return Row(where, {"image": name}, RowError("no_question", f"a phrase is a text that is not blank, got {what}"))
+    asked = question.replace("{phrase}", phrase.strip().rstrip("."))
+    return Row(where, {"image": name, "question": asked, "boxes": [box], "answer": {"boxes": [box]}, "meta": meta})

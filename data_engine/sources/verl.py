@@ -1,0 +1,77 @@
+"""The parquet files of verl and EasyR1: chat prompts or problems, images beside them, and a ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from data_engine.sources.base import Items, RowError, existing
+from data_engine.sources.conversations import Turn, kept, made, shown
+from data_engine.sources.rows import Rows, samples_of
+from data_engine.sources.tables import parquet_files, parquet_rows
+from mmrl.config import InputError
+from mmrl.vision import CoordinateSpace
+from rewards.regions import boxes, spans
+
+VERL, EASY_R1 = ("prompt", "reward_model"), ("problem", "answer")
+
+
+def verl(
+    *,
+    path: str,
+    root: Path,
+    task: str = "math",
+    space: CoordinateSpace = CoordinateSpace.pixel,
+    media_root: str | None = None,
+) -> Items:
+    """The rows of a verl file (`prompt`, `reward_model`) or an EasyR1 file (`problem`, `answer`), or of a folder."""
+    place, files = parquet_files(root, path)
+    for file in files:
+        columns = pq.read_schema(file).names
+        if not any(set(needed) <= set(columns) for needed in (VERL, EASY_R1)):
+            wanted = "prompt and reward_model (verl), or problem and answer (EasyR1)"
+            raise InputError(f"{file} needs the columns {wanted}; it has {', '.join(columns)}")
+    folder = existing(root, media_root, "media_root") if media_root else place if place.is_dir() else place.parent
+    rows = (made(row, lambda values: _asked(values, task)) for row in parquet_rows(files, root))
+    return samples_of(rows, Rows(task=task, space=space), folder, "verl")
+
+
+def _asked(row: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """Our columns of a row of either project."""
+    if set(VERL) <= row.keys():
+        messages, judge = row["prompt"], row["reward_model"]
+        truth = judge.get("ground_truth") if isinstance(judge, Mapping) else None
+    else:
+        messages, truth = [{"role": "user", "content": row["problem"]}], row["answer"]
+    prompt, media = shown(row, _chat(messages))
+    extra = row.get("extra_info")
+    extra = extra if isinstance(extra, Mapping) else {}
+    meta = {name: extra[name] for name in ("split", "index") if extra.get(name) is not None}
+    return {"prompt": prompt, "media": media, "answer": _gold(truth, task), "meta": {**kept(row), **meta}}
+
+
+def _chat(messages: Any) -> list[Turn]:
+    if not isinstance(messages, list) or not messages:
+        raise RowError("no_question", f"the prompt must be a list of messages, got {messages!r:.80}")
+    turns: list[Turn] = []
+    for one in messages:
+        role, text = (one.get("role"), one.get("content")) if isinstance(one, Mapping) else (None, None)
+        if not isinstance(role, str) or not isinstance(text, str) or not text.strip():
+            raise RowError("no_question", f"a message needs a role and a text as content, got {one!r:.120}")
+        turns.append((role, text))
+    return turns
+
+
+def _gold(value: Any, task: str) -> Any:
+    """The ground truth, a text or a number; of the tasks with boxes or spans their coordinates."""
+    if value is None or value == "":
+        raise RowError("no_answer", "the row has no ground truth (reward_model.ground_truth, or answer)")
+    find = {"grounding": boxes, "detection": boxes, "temporal": spans}.get(task)
+    if find is None or not isinstance(value, str):
+        return value
+    if not (found := find(value)):
+        raise RowError("bad_answer", f"task {task} needs coordinates, got {value!r:.120}")
+    return [list(one) for one in found]

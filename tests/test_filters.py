@@ -1,0 +1,86 @@
+"""Filters on pictures and texts one can judge by eye, and quotas one can count."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFilter
+
+from data_engine.ops.base import Dropped
+from data_engine.ops.filters import (
+    max_aspect,
+    max_vision_tokens,
+    min_entropy,
+    min_sharpness,
+    option_count,
+    text_length,
+)
+from data_engine.ops.select import cap_media, filled, largest_remainder, quota
+from data_engine.schema import Media, Sample
+from mmrl.config import InputError
+from tests.test_duplicates import ask, jpeg, photos
+from tests.test_operators import ask as about
+from tests.test_operators import ends
+
+
+def test_uniform_and_blurred_pictures_are_dropped() -> None:
+    photo = photos(1)[0]
+    sharp, blurred = ask("?", jpeg(photo)), ask("?", jpeg(photo.filter(ImageFilter.GaussianBlur(12))))
+    grey = ask("?", jpeg(Image.new("RGB", (640, 480), "grey")))
+    assert [min_sharpness(one) for one in (sharp, blurred)] == [None, "blurred"]
+    assert [min_entropy(one) for one in (sharp, grey)] == [None, "too_uniform"]
+
+
+def test_shapes_lengths_and_options_have_limits() -> None:
+    strip = Sample("", "s", "yesno", [], {"yesno": True}, (Media("image", width=900, height=100),))
+    assert max_aspect(strip, ratio=9) is None
+    assert max_aspect(strip, ratio=8.9) == "too_long_and_thin"
+    assert text_length(about("one two three"), min_words=4) == "text_too_short"
+    assert text_length(about("one two three"), max_words=2) == "text_too_long"
+    assert text_length(about("這是什麼"), min_words=4) is None
+    choice = about("?", task="choice", answer={"choice": "A", "options": ["a", "b", "c"]})
+    assert option_count(choice, least=4) == "too_few_options"
+    assert option_count(choice, most=2) == "too_many_options"
+    assert option_count(about("?")) is None
+
+
+def test_vision_tokens_are_counted_as_the_model_will_see_them() -> None:
+    picture = Sample("", "s", "yesno", [], {"yesno": True}, (Media("image", width=280, height=560),))
+    assert max_vision_tokens(picture, tokens=200) is None
+    assert max_vision_tokens(picture, tokens=199) == "too_many_vision_tokens"
+    assert max_vision_tokens(picture, tokens=100, max_pixels=100 * 28 * 28) is None
+
+
+def test_a_picture_is_used_only_so_often() -> None:
+    samples = [about(f"{number}?", "a" if number < 5 else f"p{number}") for number in range(8)]
+    kept, dropped = ends(cap_media(iter(samples), n=2))
+    assert Counter(one.media[0].sha256 for one in kept) == {"a": 2, "p5": 1, "p6": 1, "p7": 1}
+    assert dropped == {"media_used_up": 3}
+
+
+def test_quotas_are_met_and_a_shortage_is_filled_or_left_or_refused() -> None:
+    samples = [about(f"{number}?", source="ab"[number >= 20]) for number in range(24)]
+
+    def kept(shortage: str) -> Counter[str]:
+        ending = quota(iter(samples), n=12, by="source", shares={"a": 1, "b": 1}, shortage=shortage)  # type: ignore[arg-type]
+        return Counter(one.source for one in ending if not isinstance(one, Dropped))
+
+    assert kept("fill") == {"a": 8, "b": 4}
+    assert kept("short") == {"a": 6, "b": 4}
+    with pytest.raises(InputError, match=r"too few samples by source: \{'b': '4 of 6'\}"):
+        kept("fail")
+
+
+@given(st.dictionaries(st.sampled_from("abcde"), st.integers(1, 50), min_size=1), st.integers(1, 100))
+@settings(max_examples=200, deadline=None)
+def test_whole_numbers_sum_to_what_was_asked(shares: dict[str, float], n: int) -> None:
+    counts = largest_remainder(n, shares)
+    assert sum(counts.values()) == n
+    assert all(abs(counts[value] - n * share / sum(shares.values())) < 1 for value, share in shares.items())
+    there = {value: int(share) for value, share in shares.items()}
+    got = filled(n, shares, there)
+    assert sum(got.values()) == min(n, sum(there.values()))
+    assert all(got[value] <= there[value] for value in got)

@@ -1,0 +1,312 @@
+"""Files in the formats of other projects, written as those projects write them, become samples."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from data_engine.ops.base import Quarantined
+from data_engine.rules import validate_sample
+from data_engine.schema import Sample
+from data_engine.sources import lines
+from data_engine.sources.conversations import conversations, ms_swift, vlm_r1
+from data_engine.sources.moments import activitynet, charades_sta
+from data_engine.sources.phrases import refcoco, visual_genome
+from data_engine.sources.rows import Rows
+from data_engine.sources.tables import json_array
+from data_engine.sources.verl import verl
+from data_engine.sources.webdataset import webdataset
+from mmrl.config import InputError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder with a picture a.png of 100 x 50 pixels."""
+    Image.new("RGB", (100, 50), "red").save(tmp_path / "a.png")
+    return tmp_path
+
+
+def write(root: Path, name: str, rows: list[Any]) -> str:
+    """The name of a new file: JSON lines if it ends so, else one array."""
+    text = "\n".join(map(json.dumps, rows)) if name.endswith(".jsonl") else json.dumps(rows, indent=1)
+    (root / name).write_text(text, encoding="utf-8")
+    return name
+
+
+def sound(items: Any) -> list[Sample]:
+    """The items, all of them samples that break no rule."""
+    samples = list(items)
+    for one in samples:
+        assert isinstance(one, Sample), one
+        assert validate_sample(one) is None
+    return samples
+
+
+def refused(items: Any) -> list[tuple[str, str]]:
+    """(reason, where) of the items that are quarantined."""
+    return [(one.reason, one.where) for one in items if isinstance(one, Quarantined)]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 2**16])
+def test_an_array_is_read_as_a_stream(root: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "CHUNK", chunk)
+    rows = [{"question": f"Réd [{n}]?", "answer": n} for n in (1, 12, 123)]
+    samples = sound(json_array(path=write(root, "a.json", rows), root=root, rows=Rows(task="count")))
+    assert [one.answer["number"] for one in samples] == [1, 12, 123]
+    assert [one.meta["where"] for one in samples] == ["a.json:2", "a.json:6", "a.json:10"]
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ('{"a": 1}', "x.json:1"),
+        ("", "x.json:1"),
+        ("[", "x.json:1"),
+        ('[\n{"question": "a"', "x.json:2"),
+        ("[12", "x.json:1"),
+        ('[\n\n{"a": NaN}]', "x.json:3"),
+        ("[" * 100_000, "x.json:1"),
+    ],
+)
+def test_a_broken_array_says_where(root: Path, text: str, where: str) -> None:
+    (root / "x.json").write_text(text)
+    assert refused(json_array(path="x.json", root=root)) == [("bad_json", where)]
+
+
+def test_an_entry_that_is_too_deep_is_one_broken_row(root: Path) -> None:
+    (root / "x.json").write_text(
+        '[{"a": ' + "[" * 40 + "]" * 40 + '},\n{"question": "?", "answer": 1, "task": "count"}]'
+    )
+    items = list(json_array(path="x.json", root=root))
+    assert refused(items) == [("bad_json", "x.json:1")]
+    assert len(sound(items[1:])) == 1
+
+
+def test_an_entry_that_never_ends_is_given_up(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MAX_ENTRY", 1000)
+    (root / "x.json").write_text('[{"a": "' + "x" * 500_000)
+    assert refused(json_array(path="x.json", root=root)) == [("bad_json", "x.json:1")]
+
+
+def talk(*texts: str, names: tuple[str, str] = ("human", "gpt")) -> list[dict[str, str]]:
+    return [{"from": names[place % 2], "value": text} for place, text in enumerate(texts)]
+
+
+def test_llava_conversations_end_in_their_gold(root: Path) -> None:
+    rows = [{"id": "7", "image": "a.png", "conversations": talk("<image>\nWhat colour?", "Red.", "Sure?", "Yes.")}]
+    (last,) = sound(conversations(path=write(root, "l.json", rows), root=root))
+    assert last.answer == {"references": ["Yes."]}
+    assert [message["role"] for message in last.prompt] == ["user", "assistant", "user"]
+    assert [part["type"] for part in last.prompt[0]["content"]] == ["image", "text"]
+    assert last.meta == {"id": "7", "where": "l.json:2"}
+    (first,) = sound(conversations(path="l.json", root=root, turn="first", task="text"))
+    assert first.answer == {"text": ["Red."]}
+    assert len(first.prompt) == 1
+
+
+def test_sharegpt_rows_may_have_a_system_and_many_images(root: Path) -> None:
+    row = {"system": "Be short.", "images": ["a.png", "a.png"], "conversations": talk("Same?", "Yes")}
+    (sample,) = sound(conversations(path=write(root, "s.jsonl", [row]), root=root, task="yesno"))
+    assert [message["role"] for message in sample.prompt] == ["system", "user"]
+    assert [part["type"] for part in sample.prompt[1]["content"]] == ["image", "image", "text"]
+
+
+def test_broken_conversations_say_where(root: Path) -> None:
+    rows = [
+        {"conversations": []},
+        {"conversations": talk("Hi")},
+        {"conversations": [{"from": "cat", "value": "Miaow"}]},
+        {"conversations": talk("<image> What?", "Red")},
+        {"image": "../a.png", "conversations": talk("What?", "Red")},
+        ["no", "object"],
+        {"conversations": ["Hi", "You"]},
+    ]
+    found = refused(conversations(path=write(root, "b.jsonl", rows), root=root))
+    reasons = ["no_conversation", "no_answer", "bad_turn", "marker_mismatch", "outside_root", "bad_row", "bad_turn"]
+    assert found == [(reason, f"b.jsonl:{line}") for line, reason in enumerate(reasons, start=1)]
+
+
+def test_vlm_r1_boxes_and_problems(root: Path) -> None:
+    rows = [
+        {"image": "a.png", "conversations": talk("<image>Where is it?", "<answer>[10, 20, 30, 40]</answer>")},
+        {"image": ["a.png"], "problem": "Where?", "solution": '<answer>{"bbox_2d": [1, 2, 3, 4]}</answer>'},
+        {"image": "a.png", "problem": "Where?", "solution": "<answer>there</answer>"},
+        {"image": "a.png", "problem": "Where?"},
+    ]
+    items = list(vlm_r1(path=write(root, "r.jsonl", rows), root=root, task="grounding"))
+    assert [one.answer["boxes"] for one in sound(items[:2])] == [[[10, 20, 30, 40]], [[1, 2, 3, 4]]]
+    assert refused(items) == [("bad_answer", "r.jsonl:3"), ("no_conversation", "r.jsonl:4")]
+
+
+def test_ms_swift_objects_fill_the_placeholders(root: Path) -> None:
+    def row(question: str, answer: str, **objects: Any) -> dict[str, Any]:
+        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        return {"messages": messages, "images": ["a.png"], "objects": objects}
+
+    rows = [
+        row("<image>Find <ref-object>.", "<bbox>", ref=["dog"], bbox=[[0.1, 0.2, 0.5, 0.8]], bbox_type="norm1"),
+        row("<image>All?", "<ref-object><bbox><ref-object><bbox>", ref=["a", "b"], bbox=[[1, 2, 3, 4], [5, 6, 7, 8]]),
+        row("<image>What is at <bbox>?", "A dog.", bbox=[[1, 2, 3, 4]]),
+        row("<image>Find <ref-object>.", "<bbox><bbox>", ref=["dog"], bbox=[[1, 2, 3, 4]]),
+        row("<image>Find it.", "<bbox>", bbox=3),
+    ]
+    items = list(ms_swift(path=write(root, "m.jsonl", rows), root=root))
+    dog, both, asked = sound(items[:3])
+    assert (dog.task, dog.answer) == ("grounding", {"boxes": [[10, 10, 50, 40]]})
+    assert dog.prompt[0]["content"][1]["text"] == "Find dog."
+    assert (both.task, both.answer["labels"]) == ("detection", ["a", "b"])
+    assert (asked.task, asked.prompt[0]["content"][1]["text"]) == ("open", "What is at [1, 2, 3, 4]?")
+    assert refused(items) == [("bad_objects", "m.jsonl:4"), ("bad_objects", "m.jsonl:5")]
+
+
+def test_easy_r1_and_verl_parquet(root: Path) -> None:
+    picture = {"bytes": (root / "a.png").read_bytes(), "path": None}
+    easy = {"images": [picture], "problem": "<image>What is 1/2 + 1/2?", "answer": "1"}
+    chat = [{"role": "system", "content": "Think."}, {"role": "user", "content": "<image>How many?"}]
+    judge = {"style": "rule", "ground_truth": "3"}
+    whole = {"data_source": "geo", "prompt": chat, "images": [picture], "reward_model": judge}
+    whole |= {"ability": "math", "extra_info": {"split": "train", "index": 4}}
+    for name, row in (("easy", easy), ("verl", whole)):
+        pq.write_table(pa.Table.from_pylist([row]), root / f"{name}.parquet")
+    (one,) = sound(verl(path="easy.parquet", root=root))
+    assert (one.answer, one.media[0].bytes, one.meta) == ({"math": "1"}, picture["bytes"], {"where": "easy.parquet:1"})
+    (two,) = sound(verl(path="verl.parquet", root=root, task="count"))
+    assert two.answer == {"number": 3}
+    assert [message["role"] for message in two.prompt] == ["system", "user"]
+    assert two.meta == {"data_source": "geo", "split": "train", "index": 4, "where": "verl.parquet:1"}
+
+
+def test_verl_checks_columns_first_and_rows_one_by_one(root: Path) -> None:
+    rows = [{"problem": "1?", "answer": "[1, 2, 3, 4]", "images": ["a.png"]}, {"problem": "2?", "answer": ""}]
+    rows += [{"problem": "", "answer": "1"}, {"problem": "Where?", "answer": "here"}]
+    pq.write_table(pa.Table.from_pylist(rows), root / "e.parquet")
+    items = list(verl(path="e.parquet", root=root, task="grounding"))
+    assert sound(items[:1])[0].answer == {"boxes": [[1, 2, 3, 4]]}
+    found = [("no_answer", "e.parquet:2"), ("no_question", "e.parquet:3"), ("bad_answer", "e.parquet:4")]
+    assert refused(items) == found
+    pq.write_table(pa.Table.from_pylist([{"question": "?"}]), root / "f.parquet")
+    with pytest.raises(InputError, match="it has question"):
+        verl(path="f.parquet", root=root)
+
+
+def test_charades_lines_and_activitynet_entries(root: Path) -> None:
+    (root / "AO8RW.mp4").touch()
+    (root / "c.txt").write_text("AO8RW 0.0 6.9##a person puts a book on a shelf.\n\nAO8RW 24##none\n../X 1 2##away.\n")
+    items = list(charades_sta(annotations="c.txt", videos=".", root=root))
+    (book,) = sound(items[:1])
+    assert book.answer == {"spans": [[0.0, 6.9]]}
+    assert "a person puts a book on a shelf. Give" in book.prompt[0]["content"][1]["text"]
+    assert refused(items) == [("bad_row", "c.txt:3"), ("outside_root", "c.txt:4")]
+    entry = {"duration": 9.0, "timestamps": [[0.5, 3], [2, 9.0], [1]], "sentences": ["A man runs. ", "He stops", "x"]}
+    (root / "a.json").write_text(json.dumps({"AO8RW": entry, "v_b": {"timestamps": [[1, 2]], "sentences": []}}))
+    items = list(activitynet(annotations="a.json", videos=".", root=root))
+    assert [one.answer["spans"] for one in sound(items[:2])] == [[[0.5, 3]], [[2, 9.0]]]
+    assert refused(items) == [("bad_answer", "a.json: AO8RW#3"), ("bad_row", "a.json: v_b")]
+
+
+class Attack:
+    """Pickles as a call of os.mkdir."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (self.path,)
+
+
+def test_refcoco_sentences_find_their_boxes(root: Path) -> None:
+    instances = {"images": [{"id": 7, "file_name": "a.png"}], "annotations": [{"id": 3, "bbox": [1, 2, 10, 20]}]}
+    (root / "instances.json").write_text(json.dumps(instances))
+    said = [{"raw": "Left dog.", "sent": "left dog", "sent_id": 0}, {"raw": "the dog", "sent_id": 1}, "dog"]
+    ref = {"ref_id": 1, "image_id": 7, "ann_id": 3, "split": "train", "sentences": said}
+    loop: dict[str, Any] = {"image_id": 7}
+    loop["sentences"] = loop
+    (root / "refs(unc).p").write_bytes(pickle.dumps([ref, {**ref, "ann_id": 4}, loop], protocol=2))
+    items = list(refcoco(refs="refs(unc).p", instances="instances.json", images=".", root=root))
+    samples = sound(items[:2])
+    assert [one.prompt[0]["content"][1]["text"].split(": ")[1] for one in samples] == ["left dog.", "the dog."]
+    assert samples[0].answer == {"boxes": [[1, 2, 11, 22]]}
+    assert samples[0].meta == {"ref_id": 1, "split": "train", "where": "refs(unc).p:1#1"}
+    found = [("no_question", "refs(unc).p:1#3"), ("unknown_image", "refs(unc).p:2"), ("bad_row", "refs(unc).p:3")]
+    assert refused(items) == found
+
+
+def test_a_refs_pickle_runs_no_code(root: Path) -> None:
+    (root / "instances.json").write_text('{"images": [], "annotations": []}')
+    (root / "bad.p").write_bytes(pickle.dumps([Attack(str(root / "made"))]))
+    with pytest.raises(InputError, match="mkdir, and a refs pickle holds plain values only"):
+        list(refcoco(refs="bad.p", instances="instances.json", images=".", root=root))
+    assert not (root / "made").exists()
+    for content in (b"", b"\x80\x04no", pickle.dumps({})):
+        (root / "bad.p").write_bytes(content)
+        with pytest.raises(InputError, match=r"bad\.p"):
+            list(refcoco(refs="bad.p", instances="instances.json", images=".", root=root))
+
+
+def test_visual_genome_phrases_find_their_boxes(root: Path) -> None:
+    (root / "a.png").rename(root / "7.png")
+    region = {"region_id": 5, "x": 10, "y": 5, "width": 20, "height": 30, "phrase": "a red wall. ", "image_id": 7}
+    rows = [{"id": 7, "regions": [region, {**region, "x": None}, {**region, "phrase": " "}]}, {"id": 8}]
+    items = list(visual_genome(regions=write(root, "v.json", rows), images=".", root=root, extension="png"))
+    (wall,) = sound(items[:1])
+    assert wall.answer == {"boxes": [[10, 5, 30, 35]]}
+    assert wall.prompt[0]["content"][1]["text"] == "Locate this in the picture: a red wall."
+    assert [reason for reason, _ in refused(items)] == ["bad_answer", "no_question", "bad_row"]
+
+
+def tar_of(root: Path, name: str, members: dict[str, bytes | None]) -> str:
+    """The name of a new tar file; a member without content is a link out of it."""
+    with tarfile.open(root / name, "w") as tar:
+        for member, content in members.items():
+            entry = tarfile.TarInfo(member)
+            if content is None:
+                entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
+                tar.addfile(entry)
+            else:
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+    return name
+
+
+def test_a_webdataset_is_a_stream_of_rows(root: Path) -> None:
+    picture = (root / "a.png").read_bytes()
+    asked = json.dumps({"question": "How many?", "answer": 2, "task": "count", "image": "/etc/passwd"}).encode()
+    members = {"x/001.png": picture, "x/001.json": asked, "x/002.txt": b"What?", "x/002.0.png": picture}
+    members |= {"x/002.1.PNG": picture, "x/002.cls": b"3\n", "../../003.png": picture, "../../003.json": asked}
+    links = {"x/004.png": None, "x/004.json": asked, "x/005.json": b"{", "x/006.json": b"[1]"}
+    path = tar_of(root, "t.tar", {**members, **links})
+    before = sorted(root.parent.rglob("*"))
+    items = list(webdataset(path=path, root=root, rows=Rows(task="count")))
+    samples = sound(items[:3])
+    assert [(one.answer, len(one.media)) for one in samples] == [
+        ({"number": 2}, 1),
+        ({"number": 3}, 2),
+        ({"number": 2}, 1),
+    ]
+    assert all(media.bytes == picture for one in samples for media in one.media)
+    assert refused(items) == [
+        ("not_a_file", "t.tar: x/004"),
+        ("bad_json", "t.tar: x/005"),
+        ("bad_row", "t.tar: x/006"),
+    ]
+    assert sorted(root.parent.rglob("*")) == before  # nothing was unpacked
+
+
+@pytest.mark.parametrize("size", [2048, 2500, 3000])
+def test_a_tar_that_breaks_off_gives_what_is_before(root: Path, size: int) -> None:
+    asked = json.dumps({"question": "How many?", "answer": 2, "task": "count"}).encode()
+    tar_of(root, "t.tar", {"1.json": asked, "2.json": asked, "3.png": bytes(2000)})
+    (root / "t.tar").write_bytes((root / "t.tar").read_bytes()[:size])
+    items = list(webdataset(path="t.tar", root=root))
+    assert len(sound(items[:2])) == 2
+    assert refused(items) == [("truncated", "t.tar")]

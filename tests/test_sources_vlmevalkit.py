@@ -1,0 +1,80 @@
+"""VLMEvalKit TSV files become samples; broken rows are quarantined with their line."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+from data_engine.ops.base import Quarantined
+from data_engine.rules import validate_sample
+from data_engine.schema import Sample
+from data_engine.sources.vlmevalkit import vlmevalkit
+from mmrl.config import InputError
+
+
+def test_rows_become_choices_and_broken_rows_say_where(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(load_sample_image("flower.jpg")).save(buffer, "PNG")  # over the csv module's default limit
+    image = base64.b64encode(buffer.getvalue()).decode()
+    rows = [f"0\t{image}\tWhat is it?\tcat\tflower\tB", "1\t0\tWhat?\ta\tb\tA", f"2\t{'?' * 99}\tWhat?\ta\tb\tA", "3"]
+    (tmp_path / "bench.tsv").write_text("\n".join(["index\timage\tquestion\tA\tB\tanswer", *rows]) + "\n")
+    sample, *broken = vlmevalkit(path="bench.tsv", root=tmp_path)
+    assert isinstance(sample, Sample)
+    assert sample.answer == {"options": ["cat", "flower"], "choice": "B"}
+    assert sample.media[0].bytes == buffer.getvalue()
+    assert [(item.reason, item.where) for item in broken if isinstance(item, Quarantined)] == [
+        ("image_reference", "bench.tsv:3"),
+        ("bad_image", "bench.tsv:4"),
+        ("bad_row", "bench.tsv:5"),
+    ]
+
+
+def rows_of(tmp_path: Path, columns: str, *rows: str) -> list[Sample | Quarantined]:
+    """What becomes of rows `ANSWER<tab>OPTION...` about one small picture."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(buffer, "PNG")
+    picture = base64.b64encode(buffer.getvalue()).decode()
+    lines = [f"index\timage\tquestion\tanswer\t{columns}", *(f"7\t{picture}\tWhich?\t{row}" for row in rows)]
+    (tmp_path / "bench.tsv").write_text("\n".join(lines) + "\n")
+    return list(vlmevalkit(path="bench.tsv", root=tmp_path))
+
+
+def test_the_answer_follows_its_option_over_empty_cells(tmp_path: Path) -> None:
+    third, lettered, empty, beyond = rows_of(
+        tmp_path, "A\tB\tC\tD", "C\tcat\t\tdog\tcow", "A\tB\tA\t \t", "B\tcat\t\tdog\tcow", "E\ta\tb\tc\td"
+    )
+    assert isinstance(third, Sample)
+    assert third.answer == {"options": ["cat", "dog", "cow"], "choice": "B"}
+    assert third.prompt[0]["content"][1]["text"] == "Which?\nA. cat\nB. dog\nC. cow"
+    assert isinstance(lettered, Sample)
+    assert lettered.answer == {"options": ["B", "A"], "choice": "A"}  # a column's name, though an option reads the same
+    assert isinstance(empty, Quarantined)
+    assert "that cell is empty; filled are A, C, D" in empty.why
+    assert isinstance(beyond, Sample)  # the letter of no option; `validate` refuses it
+    assert validate_sample(beyond) is not None
+
+
+def test_reading_leaves_the_limit_of_the_csv_module_alone(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    rows_of(tmp_path, "A\tB", "A\ta\tb")
+    assert csv.field_size_limit() == before
+
+
+def test_a_table_without_its_columns_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "bench.tsv").write_text("index\tquestion\n")
+    with pytest.raises(InputError, match="no column image, answer"):
+        vlmevalkit(path="bench.tsv", root=tmp_path)
+
+
+def test_a_field_over_the_limit_is_one_broken_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data_engine.sources.vlmevalkit.MAX_FIELD", 200)
+    lines = ["index\timage\tquestion\tanswer", f"0\t{'A' * 300}\tWhat?\tx", "1\t0\tWhat?\tx"]
+    (tmp_path / "bench.tsv").write_text("\n".join(lines) + "\n")
+    found = [item.reason for item in vlmevalkit(path="bench.tsv", root=tmp_path) if isinstance(item, Quarantined)]
+    assert found == ["bad_row", "image_reference"]
