@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Protocol, Self
@@ -16,7 +16,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from data_engine.schema import Sample
 from data_engine.shards import read_manifest, read_samples
 from mmrl.config import Config
-from mmrl.vision import Size
+from mmrl.vision import CoordinateSpace, Size
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,37 @@ class Data(Config):
     path: str
     split: str = "test"
     limit: PositiveInt | None = None
+
+
+class BenchmarkData(Config):
+    """Where the rows of a named benchmark are: `path`, a file or directory in its official layout, or `revision`, a
+    commit of its hub dataset that is in the local cache.
+
+    `limit` caps the questions, `split` is another than the usual one, and relative media paths start at `media_root`,
+    by default beside the file.
+    """
+
+    path: str | None = None
+    revision: str | None = None
+    split: str | None = None
+    limit: PositiveInt | None = None
+    media_root: str | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.path is None) == (self.revision is None):
+            raise ValueError(f"path {self.path!r} with revision {self.revision!r}; give one of the two")
+        return self
+
+
+class NamedData(Data):
+    """The rows of the benchmark `name`, asked in `space`; pictures that are bytes in its files are kept in `media`."""
+
+    path: str = ""
+    name: str
+    given: BenchmarkData
+    space: CoordinateSpace
+    media: Path
 
 
 class Sampling(Config):
@@ -80,12 +111,13 @@ class Draw:
 @dataclass(frozen=True, slots=True)
 class Generation:
     """What a model said to one draw: the text, its number of tokens, whether the token limit ended it, and the
-    (width, height) of each media item as the model sees it."""
+    (width, height) of each media item as the model sees it. `spent`: what guided decoding cost to find it."""
 
     response: str
     tokens: int
     truncated: bool
     seen_size: tuple[Size, ...]
+    spent: Mapping[str, float] = field(default_factory=dict)
 
 
 class Generator(Protocol):
@@ -101,7 +133,14 @@ class Generator(Protocol):
 
 
 def dataset_benchmark(data: Data) -> Benchmark:
-    """The benchmark that a split of a dataset directory makes; its version is the hash of the split's shards."""
+    """The benchmark that a split of a dataset directory makes; its version is the hash of the split's shards.
+
+    Of `NamedData`, the registered benchmark.
+    """
+    if isinstance(data, NamedData):
+        from eval.benchmarks.load import named_benchmark
+
+        return named_benchmark(data.name, data.given, space=data.space, media=data.media)
     directory = Path(data.path).resolve()
     shards = [shard["sha256"] for shard in read_manifest(directory)["shards"] if shard["split"] == data.split]
     version = hashlib.sha256("".join(shards).encode()).hexdigest()[:16]

@@ -1,10 +1,11 @@
-"""`mmrl eval run | score | report | compare`, also `python -m eval`."""
+"""`mmrl eval run | score | report | compare | export | rewards`, also `python -m eval`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated, Any
 
 import typer
@@ -23,19 +24,23 @@ app = typer.Typer(
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="An evaluation, as in configs/eval/.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="Changes to the config.")]
+Numbers = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the numbers to FILE.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The `out` directory of a run.")]
 
 
 @app.command()
 def run(config: ConfigFile, overrides: Overrides = None) -> None:
     """Answer, score and record the samples of CONFIG, then report; a run that was stopped goes on."""
+    from eval.processes import Processes
     from eval.report import report as write_report
     from eval.run import EvalConfig
     from eval.run import run as run_evaluation
 
     chosen = load(EvalConfig, config, overrides)
     run_evaluation(chosen)
-    _print_report(Path(chosen.out), write_report(Path(chosen.out)))
+    if Processes().main:
+        for part in chosen.parts():
+            _print_report(Path(part.out), write_report(Path(part.out)))
 
 
 @app.command()
@@ -55,17 +60,20 @@ def score(
 
 @app.command()
 def report(directory: Run) -> None:
-    """Write report.md and report.json of RUN and print the table."""
+    """Write report.md, report.json and report.html of RUN and print the table."""
     from eval.report import report as write_report
 
     _print_report(directory, write_report(directory))
+    place = resolve_name("mmrl.evalpage:run_page")(directory, directory / "report.html")
+    Console().print(f"page with pictures in {place}", markup=False, soft_wrap=True)
 
 
 @app.command()
 def compare(
     before: Annotated[Path, typer.Argument(metavar="A", help="The `out` directory of a run.")],
     after: Annotated[Path, typer.Argument(metavar="B", help="The run compared with it.")],
-    to: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the numbers to FILE.")] = None,
+    to: Numbers = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page with the flipped items.")] = None,
 ) -> None:
     """Print how B differs from A, item by item: paired differences with 95 % intervals, and the items that flipped."""
     from eval.compare import compare as compare_runs
@@ -83,8 +91,47 @@ def compare(
         flips = f"+{len(row['gained'])} -{len(row['lost'])}"
         table.add_row(row["task"], row["reward"], *means, str(row["n"]), flips)
     console.print(table)
+    if html:
+        resolve_name("mmrl.evalpage:compare_page")(before, after, html)
     if content["unmatched"]:
         console.print(f"{content['unmatched']} items are in one of the runs only and do not count")
+
+
+@app.command()
+def export(
+    directory: Run,
+    layout: Annotated[str, typer.Argument(metavar="LAYOUT", help="lmms_eval or vlmevalkit.")],
+    to: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go.")],
+) -> None:
+    """Write RUN in the files of another harness."""
+    from eval.bridges import export as export_run
+
+    for file in export_run(directory, layout, to):
+        print(file)
+
+
+@app.command()
+def rewards(
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="A suite's YAML file or the name of a reward.")],
+    bench: Annotated[Path, typer.Argument(metavar="BENCH", help="A dataset or JSONL file of preferences.")],
+    to: Numbers = None,
+) -> None:
+    """Say how often each reward of SUITE prefers what people prefer, by dimension, and what else moves it."""
+    from eval.preferences import judged_preferences
+    from eval.report import interval
+
+    content = judged_preferences(suite, bench)
+    if to:
+        to.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    columns = ("accuracy", "95 % interval", "n", "no verdict", "order decides", "ECE", "length corr.")
+    table = _table("reward", "task", *columns)
+    for row in content["rows"]:
+        error = row["calibration"]["ece"] if row["calibration"] else None
+        numbers = [row["unjudged"], row["swapped"], error, row["length_correlation"]]
+        shown = ["-" if number is None else f"{number:.3f}" for number in numbers]
+        mean = "-" if row["mean"] is None else f"{row['mean']:.3f}"
+        table.add_row(row["reward"], row["dimension"], mean, interval(row), str(row["n"]), *shown)
+    Console().print(table)
 
 
 def _print_report(out: Path, content: Mapping[str, Any]) -> None:

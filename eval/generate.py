@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from transformers import GenerationConfig, LogitsProcessorList
 from data_engine.schema import Media, Sample
 from eval.benchmark import Draw, Generation, Sampling, without_media
 from eval.encode import Encoded, collate, encode, media_token_types
-from eval.sampling import RowSampler, vision_token_ids
+from eval.sampling import RowSampler, banned, vision_token_ids
 from mmrl.config import InputError
 from mmrl.vision import Size, VisionBudget, VisionGeometry, geometry_of
 
@@ -65,6 +66,44 @@ class LocalGenerator:
         sizes = predicted_sizes(sample, self.budget, self._geometry)
         frames = [seen_frames(media, self.budget, self._geometry) for media in sample.media]
         return text + sum(w * h * t for (w, h), t in zip(sizes, frames, strict=True)) // token
+
+    def encoded(self, sample: Sample) -> Encoded:
+        """The prompt and media of a sample as the model takes them."""
+        return self._encode(sample)
+
+    def continued(
+        self, rows: Sequence[Encoded], length: int, *, temperature: float, keys: Sequence[Sequence[int | str]]
+    ) -> list[list[int]]:
+        """Up to `length` tokens after each row, a stop token included; `temperature` 0 is greedy."""
+        batch = self._batch(rows)
+        config = self._config()
+        config.max_new_tokens = length
+        sampler = RowSampler(keys, max_new_tokens=length, temperature=temperature, top_p=self.sampling.top_p)
+        with evaluating(self.model), torch.no_grad():
+            output = self.model.generate(
+                **batch, generation_config=config, logits_processor=LogitsProcessorList([sampler])
+            )
+        return [self._until_stop(ids) for ids in output[:, batch["input_ids"].shape[1] :].tolist()]
+
+    def next_log_probs(self, row: Encoded) -> Tensor:
+        """[V] log-probabilities of the token after a row; that of a vision token is -inf."""
+        config = self._config()
+        config.max_new_tokens, config.output_logits, config.return_dict_in_generate = 1, True, True
+        with evaluating(self.model), torch.no_grad():
+            output = self.model.generate(**self._batch([row]), generation_config=config)
+        return banned(output.logits[0].float(), config.suppress_tokens or ())[0].log_softmax(dim=-1)
+
+    def answer(self, ids: Sequence[int], seen_size: tuple[Size, ...], spent: Mapping[str, float]) -> Generation:
+        """Tokens that were found in any way, as an answer."""
+        return replace(self._generation(list(ids), seen_size), spent=spent)
+
+    def stopped(self, ids: Sequence[int]) -> bool:
+        """Whether an answer is over."""
+        return bool(ids) and ids[-1] in self._stops
+
+    def _until_stop(self, ids: list[int]) -> list[int]:
+        stop = next((at for at, token in enumerate(ids) if token in self._stops), None)
+        return ids if stop is None else ids[: stop + 1]
 
     def _encode(self, sample: Sample) -> Encoded:
         prompt, media = (without_media(sample.prompt), ()) if self.blind else (sample.prompt, sample.media)

@@ -19,6 +19,18 @@ from mmrl.config import InputError
 
 RECORDS = "records.jsonl"
 RUN = "run.json"
+JUDGE_DECIDES = (
+    "backend",
+    "model",
+    "dtype",
+    "temperature",
+    "max_tokens",
+    "seed",
+    "extra",
+    "max_pixels",
+    "max_frames",
+    "max_chars",
+)
 TOTAL = "total"  # the name of the weighted sum of the rewards, beside them
 
 
@@ -30,7 +42,7 @@ class Record:
     response and the scores. `answer_text` is the part of the response that answers, None where there is none. `gold`,
     `media`, `seen_size` and `meta` are the sample's, so rewards can be computed again from the record alone. A reward
     of other tasks is absent from `scores`, `kinds` and `why`. `flags`: `blind` (asked without the media), `truncated`
-    (the token limit ended the response), `empty`.
+    (the token limit ended the response), `empty`. `spent` is what guided decoding cost beyond the response.
     """
 
     key: str
@@ -56,6 +68,7 @@ class Record:
     kinds: dict[str, str] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
     total: float | None = None
+    spent: dict[str, float] = field(default_factory=dict)
 
     @property
     def cluster(self) -> str:
@@ -86,8 +99,10 @@ class RunInfo:
 
     @property
     def scorer(self) -> str:
-        """The hash of everything that decides the scores."""
-        return digest(self.suite)
+        """The hash of everything that decides the scores: not where a judge is, nor how fast it may be asked."""
+        judges = self.suite.get("judges", {})
+        decisive = {name: {key: judge.get(key) for key in JUDGE_DECIDES} for name, judge in judges.items()}
+        return digest({**self.suite, **({"judges": decisive} if decisive else {})})
 
     def key(self, item_id: str, draw: int) -> str:
         """What the record of a draw is known by: a hash of content, whatever the order of rows."""
@@ -95,11 +110,14 @@ class RunInfo:
 
 
 class RecordWriter:
-    """Appends records to `records.jsonl`; what `append` returned from is on disk, and a torn last line is cut off."""
+    """Appends records to `records.jsonl` or the file `name`; what `append` returned from is on disk.
 
-    def __init__(self, out: Path) -> None:
+    A torn last line is cut off.
+    """
+
+    def __init__(self, out: Path, name: str = RECORDS) -> None:
         out.mkdir(parents=True, exist_ok=True)
-        self._file = (out / RECORDS).open("a+b")
+        self._file = (out / name).open("a+b")
 
     def __enter__(self) -> RecordWriter:
         self._file.seek(0)
@@ -118,9 +136,9 @@ class RecordWriter:
         self._file.close()
 
 
-def read_records(out: Path) -> list[Record]:
+def read_records(out: Path, name: str = RECORDS) -> list[Record]:
     """The records in directory `out`; a torn last line does not count."""
-    path = out / RECORDS
+    path = out / name
     if not path.is_file():
         raise InputError(f"no {RECORDS} in {out}; expected the `out` directory of `mmrl eval run`")
     lines = path.read_bytes().split(b"\n")[:-1]

@@ -7,8 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
+from eval.benchmarks.load import metrics_of
+from eval.draws import draw_rows
 from eval.metrics import Estimate, mean_estimate
 from eval.records import TOTAL, Record, RunInfo, read_records, read_run, write_atomic
 from mmrl.config import InputError
@@ -41,7 +44,10 @@ def report(out: Path) -> dict[str, Any]:
         "records": len(records),
         "planned": info.planned,
         "truncated": _share("truncated" in record.flags for record in records),
+        "tokens": _costs(records),
         "rows": rows,
+        "draws": draw_rows(records, live),
+        "metrics": metrics_of(records, info.max_unjudged),
         "silent": [{"task": task, "reward": reward} for task, reward in silent],
     }
     write_atomic(out / "report.json", json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
@@ -118,12 +124,56 @@ def markdown(content: Mapping[str, Any]) -> str:
         f"| {row['unparsed']:.1%} | {row['abstained']:.1%} | {row['failed']:.1%} |"
         for row in content["rows"]
     ]
+    if content["metrics"]:
+        shown = {name: "-" if value is None else f"{value:.3f}" for name, value in content["metrics"].items()}
+        lines += ["", "| as the benchmark reports it | |", "|---|---|"]
+        lines += [f"| {name} | {value} |" for name, value in shown.items()]
+    lines += draws_markdown(content["draws"])
+    if content["tokens"]:
+        lines += ["", "| per record | mean | median |", "|---|---|---|"]
+        lines += [f"| {name} | {cost['mean']:.1f} | {cost['median']:.1f} |" for name, cost in content["tokens"].items()]
+    if decode := run.get("decode"):
+        lines += ["", decoded(decode)]
     if warning := incomplete(content):
         lines += ["", warning]
     if content["silent"]:
         pairs = ", ".join(f"{pair['reward']} on {pair['task']}" for pair in content["silent"])
         lines += ["", f"Without any verdict, and left out: {pairs}."]
     return "\n".join(lines) + "\n"
+
+
+def draws_markdown(draws: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What several draws of an item give together, as lines of markdown."""
+    if not draws:
+        return []
+    lines = ["", "| task | reward | k | pass@k | best of k | majority of all |", "|---|---|---|---|---|---|"]
+    for row in draws:
+        lines += [
+            f"| {row['task']} | {row['reward']} | {one['k']} | {one['pass']:.3f} | {one['best']:.3f} "
+            f"| {row['majority']:.3f} |"
+            for one in row["k"]
+        ]
+    return lines
+
+
+def decoded(decode: Mapping[str, Any]) -> str:
+    """How rewards guided the answers, and what that means for the scores."""
+    names = ", ".join(decode.get("rewards") or {}) or ("the model itself" if decode["method"] == "psrd" else "")
+    guided = f"Decoded by {decode['method']}{f', guided by {names}' if names else ''}."
+    if decode.get("gold"):
+        guided += " The guide saw the gold answers: these are scores of an oracle."
+    elif decode.get("rewards"):
+        guided += " Scores by the reward that guides are optimistic: go by the others."
+    return guided
+
+
+def _costs(records: Sequence[Record]) -> dict[str, dict[str, float]]:
+    """The mean and the median of the tokens of an answer and of what guided decoding spent on it."""
+    costs: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        for name, value in {"tokens": record.tokens, **record.spent}.items():
+            costs[name].append(value)
+    return {name: {"mean": fmean(values), "median": median(values)} for name, values in costs.items()}
 
 
 def decoding(run: Mapping[str, Any]) -> str:

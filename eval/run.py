@@ -5,28 +5,35 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from pkgutil import resolve_name
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from rich.console import Console
 from rich.progress import track
 
 from data_engine.schema import Sample
+from eval import replay
 from eval.benchmark import (
     Benchmark,
+    BenchmarkData,
     Data,
     Draw,
     Generation,
     Generator,
+    NamedData,
     Sampling,
     batches,
     dataset_benchmark,
     without_media,
 )
+from eval.cache import CachedGenerator
+from eval.decoding import SAMPLED, DecodeSpec
+from eval.processes import Processes, parts_of
 from eval.records import (
     RECORDS,
     RUN,
@@ -42,9 +49,11 @@ from eval.records import (
     write_run,
 )
 from eval.score import evaluation_suite, scored, suite_identity
+from eval.server import ServerGenerator, ServerSpec
 from mmrl.config import Config, InputError
 from mmrl.vision import CoordinateSpace, VisionBudget
 from rewards import RewardSpec, Suite
+from rewards.judging.spec import JudgeSpec
 
 logger = logging.getLogger(__name__)
 
@@ -52,39 +61,96 @@ VERSIONED = ("mmrl-stack", "torch", "transformers")
 
 
 class EvalConfig(Config):
-    """`mmrl eval run`: a checkpoint, the samples it answers, the rewards that score it, and where the records go.
+    """`mmrl eval run`: a model, the samples it answers, the rewards that score it, and where the records go.
 
-    `space` is the coordinate space the model speaks. `blind` asks without the media. A mean is withheld from reports
-    when more than `max_unjudged` of its verdicts are missing.
+    `engine`: `local` (a checkpoint in this process), `openai` (a server, with `model` the name it serves) or `replay`
+    (`model` is the directory of another run, or a JSONL file of responses). `decode` lets rewards guide the answers.
+    `space` is the coordinate space the model speaks. `blind` asks without the media. `cache` keeps answers for other
+    runs. A mean is withheld from reports when more than `max_unjudged` of its verdicts are missing.
     """
 
     model: str
-    data: Data
-    rewards: dict[str, RewardSpec]
+    data: Data = Data(path="")
+    rewards: dict[str, RewardSpec] = Field(default_factory=dict)
+    benchmarks: dict[str, BenchmarkData] = Field(default_factory=dict)
+    judges: dict[str, JudgeSpec] = Field(default_factory=dict)
     out: str
+    engine: Literal["local", "openai", "replay"] = "local"
+    server: ServerSpec | None = None
     sampling: Sampling = Sampling()
+    decode: DecodeSpec | None = None
     vision: VisionBudget = VisionBudget()
     space: CoordinateSpace = CoordinateSpace.resized
     blind: bool = False
     batch_size: PositiveInt = 16
+    cache: Path | None = None
     max_unjudged: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _one_kind_of_data(self) -> Self:
+        if bool(self.benchmarks) == bool(self.data.path or isinstance(self.data, NamedData)):
+            raise ValueError("give either `data` with `rewards`, or `benchmarks`, which bring their own scorers")
+        if self.benchmarks and self.rewards:
+            raise ValueError("`benchmarks` bring their own scorers; leave `rewards` out")
+        if not self.benchmarks and not self.rewards:
+            raise ValueError("`data` needs `rewards` to score it")
+        return self
+
+    def parts(self) -> list[EvalConfig]:
+        """One config for each of the benchmarks, in a directory of its name; this one where there are none."""
+        if not self.benchmarks:
+            return [self]
+        from eval.benchmarks import named
+
+        out, parts = Path(self.out), []
+        for name, given in self.benchmarks.items():
+            data = NamedData(name=name, given=given, space=self.space, media=out / "media")
+            scorers = {key: RewardSpec.model_validate(spec) for key, spec in named(name).rewards.items()}
+            change = {"benchmarks": {}, "data": data, "rewards": scorers, "out": str(out / name)}
+            parts.append(self.model_copy(update=change))
+        return parts
+
+    @model_validator(mode="after")
+    def _engine_fits(self) -> Self:
+        if (self.engine == "openai") != (self.server is not None):
+            raise ValueError(f"engine {self.engine} with server {self.server!r}; `server` goes with engine: openai")
+        if self.server and self.space == "resized" and not self.server.geometry:
+            raise ValueError("space resized needs server.geometry (patch, merge), or the seen size is not known")
+        if self.decode and self.engine != "local":
+            raise ValueError(f"decode {self.decode.method} steers a model in this process; set engine: local")
+        if isinstance(self.decode, SAMPLED) and not self.sampling.do_sample:
+            raise ValueError(
+                f"decode {self.decode.method} of greedy answers would choose among equals; do_sample: true"
+            )
+        return self
 
 
 def run(config: EvalConfig) -> list[Record]:
-    """Evaluate as `config` says and return the records in `out`; a run that was stopped goes on where it stopped."""
+    """Evaluate as `config` says and return the records in `out`; a run that was stopped goes on where it stopped.
+
+    Under `accelerate launch` every process answers its share of the batches, and the first one puts them together.
+    """
+    if config.benchmarks:
+        return [record for part in config.parts() for record in run(part)]
     started = time.monotonic()
+    processes = Processes()
     benchmark = dataset_benchmark(config.data)
     samples = benchmark.load()
-    suite = evaluation_suite(config.rewards)
+    suite = evaluation_suite(config.rewards, config.judges)
     suite.check_tasks(sample.task for sample in samples)
     out = Path(config.out)
     draws = [Draw(sample, number) for sample in samples for number in range(config.sampling.samples)]
-    info = prepare(out, run_info(config, benchmark, suite, planned=len(draws)), suite)
+    info = run_info(config, benchmark, suite, planned=len(draws))
+    if processes.main:
+        info = prepare(out, info, suite)
+    processes.wait()
     if not pending(draws, info, out):
         logger.info("%s holds all %d records already", out, len(draws))
         return read_records(out)
-    records = evaluate(_local(config, samples), draws, benchmark, suite, info, out, batch_size=config.batch_size)
-    write_run(out, replace(info, seconds=info.seconds + time.monotonic() - started))
+    generator = generator_of(config, samples, draws, info)
+    records = evaluate(generator, draws, benchmark, suite, info, out, batch_size=config.batch_size, processes=processes)
+    if processes.main:
+        write_run(out, replace(info, seconds=info.seconds + time.monotonic() - started))
     return records
 
 
@@ -97,19 +163,28 @@ def evaluate(
     out: Path,
     *,
     batch_size: int,
+    processes: Processes | None = None,
 ) -> list[Record]:
     """Answer the draws that have no record in `out` yet, score them, append them, and return all records there.
 
     Batches are those of an uninterrupted run, so that what was interrupted ends with the same answers to the last bit.
     """
+    processes = processes or Processes()
     missing = pending(draws, info, out)
-    plan = batches(draws, batch_size, generator.cost)
-    plan = [batch for batch in plan if any(key_of(draw, info) in missing for draw in batch)]
-    with RecordWriter(out) as writer:
-        for batch in track(plan, "evaluating", console=Console(stderr=True), disable=not sys.stderr.isatty()):
+    whole = batches(draws, batch_size, generator.cost)
+    plan = [batch for batch in whole if any(key_of(draw, info) in missing for draw in batch)]
+    plan = plan[processes.rank :: processes.count]
+    quiet = not (processes.main and sys.stderr.isatty())
+    with RecordWriter(out, processes.file) as writer:
+        for batch in track(plan, "evaluating", console=Console(stderr=True), disable=quiet):
             answers = generator(batch)
             records = [_record(draw, answer, benchmark, info) for draw, answer in zip(batch, answers, strict=True)]
             writer.append(scored([record for record in records if record.key in missing], suite, info.scorer))
+    processes.wait()
+    if processes.main and processes.count > 1:
+        place = {key_of(draw, info): at for at, draw in enumerate(draw for batch in whole for draw in batch)}
+        _gather(out, info, suite, place)
+    processes.wait()
     return read_records(out)
 
 
@@ -137,6 +212,7 @@ def prepare(out: Path, info: RunInfo, suite: Suite) -> RunInfo:
                 f"{out} holds records of another protocol ({'; '.join(changed)}); choose another out or remove it"
             )
         info = replace(info, seconds=stored.seconds)
+        _gather(out, info, suite, {})
         records = read_records(out) if (out / RECORDS).is_file() else []
         if any(record.scorer != info.scorer for record in records):
             logger.info("the rewards changed: %d records in %s are scored again", len(records), out)
@@ -147,12 +223,8 @@ def prepare(out: Path, info: RunInfo, suite: Suite) -> RunInfo:
 
 def run_info(config: EvalConfig, benchmark: Benchmark, suite: Suite, *, planned: int) -> RunInfo:
     """How this run's records come about."""
-    from eval.checkpoint import check_architecture, fingerprint, local
-
-    model = local(config.model)
-    check_architecture(model)
     protocol = {
-        "fingerprint": fingerprint(model),
+        "fingerprint": _fingerprint(config),
         "benchmark": benchmark.name,
         "version": benchmark.version,
         "split": benchmark.split,
@@ -161,8 +233,57 @@ def run_info(config: EvalConfig, benchmark: Benchmark, suite: Suite, *, planned:
         "space": config.space.value,
         "blind": config.blind,
     }
+    if config.decode:
+        protocol["decode"] = config.decode.model_dump(mode="json")
+    if config.server:
+        protocol["server"] = config.server.protocol()
     versions = {name: version(name) for name in VERSIONED}
     return RunInfo(config.model, protocol, suite_identity(suite), versions, config.max_unjudged, planned)
+
+
+def _gather(out: Path, info: RunInfo, suite: Suite, place: Mapping[str, int]) -> None:
+    """Move the records that several processes wrote into one file, in the order of the plan."""
+    parts, files = parts_of(out)
+    if not files:
+        return
+    records = {record.key: record for record in parts}
+    if (out / RECORDS).is_file():
+        records |= {record.key: record for record in read_records(out)}
+    merged = sorted(records.values(), key=lambda record: place.get(record.key, -1))
+    if any(record.scorer != info.scorer for record in merged):
+        merged = scored(merged, suite, info.scorer)
+    replace_records(out, merged, info)
+    for file in files:
+        file.unlink()
+
+
+def _fingerprint(config: EvalConfig) -> str:
+    """What tells the model of `config` from any other."""
+    if config.engine == "openai":
+        return config.model  # what a server says it serves is all one can know of it
+    if config.engine == "replay":
+        return replay.fingerprint(Path(config.model))
+    from eval.checkpoint import check_architecture, fingerprint, local
+
+    model = local(config.model)
+    check_architecture(model)
+    return fingerprint(model)
+
+
+def generator_of(config: EvalConfig, samples: Sequence[Sample], draws: Sequence[Draw], info: RunInfo) -> Generator:
+    """What answers the draws of `config`."""
+    if config.engine == "replay":
+        answers = replay.ReplayGenerator(Path(config.model))
+        answers.check(draws)
+        return answers
+    generator: Generator
+    if config.server:
+        generator = ServerGenerator(
+            config.server, config.model, budget=config.vision, sampling=config.sampling, blind=config.blind
+        )
+    else:
+        generator = _local(config, samples)
+    return CachedGenerator(generator, config.cache, info.protocol) if config.cache else generator
 
 
 def _local(config: EvalConfig, samples: Sequence[Sample]) -> Generator:
@@ -176,7 +297,11 @@ def _local(config: EvalConfig, samples: Sequence[Sample]) -> Generator:
     apply_budget(processor, config.vision)
     check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))
     model = model.to(PartialState().device).eval()
-    return LocalGenerator(model, processor, budget=config.vision, sampling=config.sampling, blind=config.blind)
+    plain = LocalGenerator(model, processor, budget=config.vision, sampling=config.sampling, blind=config.blind)
+    if config.decode is None:
+        return plain
+    guided = resolve_name("mmrl.decode:GuidedGenerator")  # it lives above this package
+    return guided(plain, config.decode, config.space)
 
 
 def _record(draw: Draw, answer: Generation, benchmark: Benchmark, info: RunInfo) -> Record:
@@ -201,4 +326,5 @@ def _record(draw: Draw, answer: Generation, benchmark: Benchmark, info: RunInfo)
         gold=sample.answer,
         meta={**sample.meta, "space": info.protocol["space"]},
         flags=[flag for flag, holds in flags.items() if holds],
+        spent=dict(answer.spent),
     )

@@ -12,19 +12,24 @@ from eval.records import RUN, TOTAL, Record, read_records, read_run, replace_rec
 from mmrl.config import InputError
 from rewards import MediaRef, RewardSpec, Rollout, Suite
 from rewards.extract import answer_text
+from rewards.judging.spec import JudgeSpec
 
 
-def evaluation_suite(specs: Mapping[str, RewardSpec | Mapping[str, Any]]) -> Suite:
+def evaluation_suite(
+    specs: Mapping[str, RewardSpec | Mapping[str, Any]],
+    judges: Mapping[str, JudgeSpec | Mapping[str, Any]] | None = None,
+) -> Suite:
     """The suite of training, but failures never stop it: answers are costly, and reports withhold what failed."""
     if TOTAL in specs:
         raise InputError(f"a reward cannot be called {TOTAL!r}: that is the weighted sum of all; choose another name")
-    return Suite(specs, max_failed=1.0)
+    return Suite(specs, judges=judges, max_failed=1.0)
 
 
 def suite_identity(suite: Suite) -> dict[str, Any]:
-    """What decides scores: the rewards with their options, and the version of the code behind them."""
+    """What decides scores: the rewards with their options, their judges, and the version of the code behind them."""
     rewards = {name: spec.model_dump(mode="json") for name, spec in suite.specs.items()}
-    return {"version": version("mmrl-stack"), "rewards": rewards}
+    judges = {name: spec.model_dump(mode="json") for name, spec in suite.config.judges.items()}
+    return {"version": version("mmrl-stack"), "rewards": rewards, **({"judges": judges} if judges else {})}
 
 
 def rescore(out: Path, source: Path | None = None) -> list[Record]:
@@ -32,10 +37,12 @@ def rescore(out: Path, source: Path | None = None) -> list[Record]:
     `source`, else by their own."""
     info, records = read_run(out), read_records(out)
     if source is None or (source / RUN).is_file():
-        specs = read_run(source or out).suite["rewards"]
+        stored = read_run(source or out).suite
+        specs, judges = stored["rewards"], stored.get("judges")
     else:
-        specs = Suite.load(source).specs
-    suite = evaluation_suite(specs)
+        config = Suite.load(source).config
+        specs, judges = config.rewards, config.judges
+    suite = evaluation_suite(specs, judges)
     suite.check_tasks(record.task for record in records)
     info = replace(info, suite=suite_identity(suite))
     rescored = scored(records, suite, info.scorer)

@@ -195,7 +195,9 @@ def test_the_command_runs_reports_and_compares(config: EvalConfig, tmp_path: Pat
     rows = json.loads(difference.read_text())["rows"]
     assert {"task", "reward", "before", "after", "n", "difference", "low", "high"} <= set(rows[0])
     assert (rows[0]["task"], rows[0]["reward"], rows[0]["n"]) == ("all", "total", 15)
-    assert command("score", config.out) == command("report", config.out) == printed
+    assert command("score", config.out) == printed
+    assert command("report", config.out).startswith(printed)
+    assert Path(config.out, "report.html").is_file()
 
 
 def test_the_module_is_a_program_and_says_what_is_wrong_in_one_line() -> None:

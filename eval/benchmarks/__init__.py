@@ -1,0 +1,17 @@
+"""Published benchmarks under their names: a plain table of the tasks that the family files declare."""
+
+from __future__ import annotations
+
+from eval.benchmarks import choice, documents, exams, grounding, hallucination, mathematics, video
+from eval.benchmarks.base import Task
+from mmrl.config import InputError, nearest
+
+FAMILIES = (grounding, choice, exams, documents, mathematics, hallucination, video)
+BENCHMARKS: dict[str, Task] = {task.name: task for family in FAMILIES for task in family.TASKS}
+
+
+def named(name: str) -> Task:
+    """The registered benchmark of that name."""
+    if name not in BENCHMARKS:
+        raise InputError(f"no benchmark {name!r}; {nearest(name, BENCHMARKS)}")
+    return BENCHMARKS[name]

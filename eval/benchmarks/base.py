@@ -1,0 +1,148 @@
+"""What a published benchmark is: where its rows are, what is asked about a row, how records become numbers."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from string import ascii_uppercase
+from typing import Any
+
+from data_engine.schema import MediaKind
+from eval.records import Record
+from mmrl.config import InputError
+from mmrl.vision import CoordinateSpace
+
+Row = Mapping[str, Any]
+Metrics = dict[str, float | None]
+Scorers = Mapping[str, Mapping[str, Any]]
+
+LETTER_ONLY = "Answer with the option's letter from the given choices directly."
+SHORT = "Answer the question using a single word or phrase."
+SPACES = {
+    CoordinateSpace.pixel: "in pixels of the original image",
+    CoordinateSpace.resized: "in pixels of the image as you see it",
+    CoordinateSpace.unit: "as fractions of the image's width and height, from 0 to 1",
+    CoordinateSpace.per_mille: "scaled to 0 to 1000 of the image's width and height",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Medium:
+    """An image or video of an item as its row gives it: bytes, or a path below the benchmark's media directory."""
+
+    source: bytes | str
+    kind: MediaKind = "image"
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One question of a benchmark. `id` is its own; `group` is what a limit must not tear apart."""
+
+    id: str
+    task: str
+    text: str
+    answer: dict[str, Any]
+    media: tuple[Medium, ...] = ()
+    meta: dict[str, Any] = field(default_factory=dict)
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A named benchmark.
+
+    `columns` must be in the rows. `rewards` holds the scorer `accuracy` and, with weight 0, its variants by name: all
+    of them score every answer, so that a variant's effect is seen beside the default. `rows` is the published number
+    of rows; another one is told and no error.
+    """
+
+    name: str
+    hub: str
+    columns: tuple[str, ...]
+    items: Callable[[Row, CoordinateSpace], Iterable[Item]]
+    rewards: Scorers
+    metrics: Callable[[Sequence[Record]], Metrics]
+    split: str = "test"
+    rows: int | None = None
+    version: int = 1
+    needs: str = ""
+
+
+def variant(fn: str, **args: Any) -> dict[str, Any]:
+    """A scorer beside the default one: it counts nothing in a record's total."""
+    return {"fn": fn, "args": args, "weight": 0.0}
+
+
+def default(fn: str, **args: Any) -> dict[str, Any]:
+    """The scorer of a benchmark."""
+    return {"fn": fn, "args": args}
+
+
+def picture(value: Any) -> tuple[Medium, ...]:
+    """The image in a cell: bytes, a path, or a mapping with one of them; nothing where there is none."""
+    if isinstance(value, Mapping):
+        value = value.get("bytes") or value.get("path")
+    if value is None or value in ("", b""):
+        return ()
+    if not isinstance(value, bytes | str):
+        raise InputError(f"an image cell holds {type(value).__name__}; expected bytes, a path, or a mapping with them")
+    return (Medium(value),)
+
+
+def clip(row: Row, column: str = "video") -> Medium:
+    """The video of a row, from its `start` to its `end` where the row has them."""
+    return Medium(str(row[column]), "video", _seconds(row.get("start")), _seconds(row.get("end")))
+
+
+def choice_text(question: str, options: Sequence[str], *, hint: str = "", ask: str = LETTER_ONLY) -> str:
+    """A question as multiple-choice suites ask it: hint, question, options as `A. text` lines, what to answer with."""
+    lines = [f"{letter}. {option}" for letter, option in zip(ascii_uppercase, options, strict=False)]
+    return "\n".join(line for line in [hint, question, *lines, ask] if line)
+
+
+def choice_answer(options: Sequence[str], right: int) -> dict[str, Any]:
+    """The answer of a choice by the index of the right option."""
+    if not 0 <= right < len(options):
+        raise InputError(f"the right option {right} is none of the {len(options)} options {list(options)}")
+    return {"choice": ascii_uppercase[right], "options": list(options)}
+
+
+def letter_index(letter: Any) -> int:
+    """The index that a letter (`B`, `(B)`, `b`) stands for.
+
+    >>> letter_index("(B)")
+    1
+    """
+    plain = str(letter).strip().strip("().").upper()
+    if len(plain) != 1 or plain not in ascii_uppercase:
+        raise InputError(f"the answer {letter!r} is no option letter")
+    return ascii_uppercase.index(plain)
+
+
+def listed(value: Any) -> list[Any]:
+    """A list in a cell: one, an array, or the text of one in JSON or Python.
+
+    >>> listed("['a', 'b']"), listed('["a"]'), listed(("a",))
+    (['a', 'b'], ['a'], ['a'])
+    """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError:
+            try:
+                value = ast.literal_eval(value)
+            except (ValueError, SyntaxError):
+                raise InputError(f"expected a list, got the text {value[:80]!r}") from None
+    if not isinstance(value, list | tuple):
+        raise InputError(f"expected a list, got {value!r:.80}")
+    return list(value)
+
+
+def _seconds(value: Any) -> float | None:
+    return None if value is None or value == "" else float(value)

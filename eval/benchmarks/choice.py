@@ -1,0 +1,237 @@
+"""Multiple-choice suites: SEED-Bench, AI2D, ScienceQA, BLINK, RealWorldQA, MMStar, and MMBench asked in circles.
+
+The circular score counts a question only if every rotation of its options is answered right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from eval.benchmarks.base import (
+    Item,
+    Metrics,
+    Row,
+    Task,
+    choice_answer,
+    choice_text,
+    default,
+    letter_index,
+    listed,
+    picture,
+)
+from eval.benchmarks.metrics import all_right, groups, mean, micro, prefixed, scored_by, together, unparsed_share
+from eval.records import Record
+from mmrl.vision import CoordinateSpace
+
+LETTER = {"accuracy": default("choice_match")}
+TURN = 1_000_000  # rows of one question of a circular file share their index modulo this
+
+
+def rotations(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """The question of a row once per rotation of its options, those columns of A to E that hold something."""
+    options = [str(row[letter]) for letter in "ABCDE" if _there(row.get(letter))]
+    right, question = letter_index(row["answer"]), str(int(row["index"]) % TURN)
+    hint = str(row["hint"]) if _there(row.get("hint")) else ""
+    for turn in range(len(options)):
+        turned = options[turn:] + options[:turn]
+        yield Item(
+            id=f"{row['index']}/{turn}",
+            task="choice",
+            text=choice_text(str(row["question"]), turned, hint=hint),
+            answer=choice_answer(turned, (right - turn) % len(options)),
+            media=picture(row["image"]),
+            meta={
+                "question": question,
+                "turn": turn,
+                "category": row.get("category"),
+                "ability": row.get("L2-category"),
+            },
+            group=question,
+        )
+
+
+def base_rows(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A row of a file that is circular already, as one item; rows of one question share their index modulo TURN."""
+    options = [str(row[letter]) for letter in "ABCDE" if _there(row.get(letter))]
+    index = int(row["index"])
+    hint = str(row["hint"]) if _there(row.get("hint")) else ""
+    meta = {"question": str(index % TURN), "turn": index // TURN}
+    yield Item(
+        id=str(index),
+        task="choice",
+        text=choice_text(str(row["question"]), options, hint=hint),
+        answer=choice_answer(options, letter_index(row["answer"])),
+        media=picture(row["image"]),
+        meta={**meta, "category": row.get("category"), "ability": row.get("L2-category")},
+        group=str(index % TURN),
+    )
+
+
+def circular_metrics(records: Sequence[Record]) -> Metrics:
+    """Circular accuracy, also by category of the base row; the first rotation alone; the mean over all rotations."""
+    questions = [sorted(group, key=lambda record: record.meta["turn"]) for group in together(records, ["question"])]
+    base = [group[0] for group in questions]
+    right = {id(group[0]): all_right(group) for group in questions}
+    found: Metrics = {
+        "circular": mean(right.values()),
+        "vanilla": micro(base),
+        "mean_of_rotations": micro(records),
+        "unparsed": unparsed_share(records),
+    }
+    for key in ("category", "ability"):
+        scores = {name: mean(right[id(one)] for one in group) for name, group in groups(base, key).items()}
+        found |= prefixed(key, scores)
+    return found
+
+
+def seed(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A SEED-Bench row: choice_a to choice_d."""
+    options = [str(row[f"choice_{letter}"]) for letter in "abcd"]
+    images = listed(row["image"]) if isinstance(row["image"], list | tuple) else [row["image"]]
+    yield _asked(
+        row["question_id"], row["question"], options, letter_index(row["answer"]), images, kind=row["data_type"]
+    )
+
+
+def ai2d(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """An AI2D row; the answer is an index. It has no id of its own: question and options are one."""
+    options = [str(one) for one in listed(row["options"])]
+    name = row.get("question_id") or f"{row['question']}|{'|'.join(options)}|{_name(row['image'])}"
+    yield _asked(name, row["question"], options, int(row["answer"]), [row["image"]])
+
+
+def scienceqa(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A ScienceQA row; rows without an image are no item of the image split."""
+    if picture(row["image"]):
+        options = [str(one) for one in listed(row["choices"])]
+        name = row.get("id") or f"{row['question']}|{'|'.join(options)}|{_name(row['image'])}"
+        yield _asked(
+            name, row["question"], options, int(row["answer"]), [row["image"]], hint=str(row.get("hint") or "")
+        )
+
+
+def blink(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A BLINK row: up to four images, a prompt that lists the options itself."""
+    options = [str(one) for one in listed(row["choices"])]
+    yield Item(
+        id=str(row["idx"]),
+        task="choice",
+        text=f"{row['prompt']}\nAnswer with the option's letter from the given choices directly.",
+        answer=choice_answer(options, letter_index(row["answer"])),
+        media=tuple(one for number in range(1, 5) for one in picture(row.get(f"image_{number}"))),
+        meta={"subtask": row.get("sub_task") or str(row["idx"]).rsplit("_", 1)[0]},
+    )
+
+
+def realworldqa(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A RealWorldQA row: a letter where the gold is one of A to D, else a text."""
+    right, question = str(row["answer"]).strip(), str(row["question"])
+    letter = right if re.fullmatch("[A-D]", right) else None
+    yield Item(
+        id=f"{question}|{_name(row['image'])}",
+        task="choice" if letter else "text",
+        text=question,
+        answer=choice_answer(lettered(question), letter_index(letter)) if letter else {"text": [right]},
+        media=picture(row["image"]),
+    )
+
+
+def mmstar(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """An MMStar row: the options are part of the question."""
+    yield Item(
+        id=str(row["index"]),
+        task="choice",
+        text=f"{row['question']}\nAnswer with the option's letter from the given choices directly.",
+        answer=choice_answer(lettered(str(row["question"])), letter_index(row["answer"])),
+        media=picture(row["image"]),
+        meta={"ability": row["category"]},
+    )
+
+
+def lettered(question: str) -> list[str]:
+    """The options that a question lists itself ("A: cat, B: dog" or lines "A. cat"); four nameless ones where it
+    lists none.
+
+    >>> lettered("What is it? Options: A: cat, B: red dog"), lettered("Which?")[0]
+    (['cat', 'red dog'], 'option A')
+    """
+    found = re.findall(r"(?:^|[\s(])([A-H])[:.)]\s*(.+?)\s*(?=,?\s+\(?[B-H][:.)]\s|\n|$)", question)
+    inorder = [text for (letter, text), right in zip(found, "ABCDEFGH", strict=False) if letter == right]
+    return inorder if len(inorder) >= 2 and len(inorder) == len(found) else [f"option {one}" for one in "ABCD"]
+
+
+def _asked(
+    name: Any, question: Any, options: Sequence[str], right: int, images: Sequence[Any], *, hint: str = "", **meta: Any
+) -> Item:
+    media = tuple(one for image in images for one in picture(image))
+    text = choice_text(str(question), options, hint=hint)
+    return Item(str(name), "choice", text, choice_answer(options, right), media, meta)
+
+
+def _there(value: Any) -> bool:
+    return value is not None and str(value).strip().lower() not in ("", "nan")
+
+
+def _name(image: Any) -> str:
+    """What tells two pictures apart in the name of an item."""
+    import hashlib
+
+    media = picture(image)
+    source = media[0].source if media else b""
+    return hashlib.sha256(source if isinstance(source, bytes) else source.encode()).hexdigest()[:12]
+
+
+_MMBENCH = ("index", "question", "A", "B", "answer", "image")
+TASKS = [
+    Task("mmbench_en", "lmms-lab/MMBench", _MMBENCH, rotations, LETTER, circular_metrics, "dev", 1164),
+    Task("mmbench_cn", "lmms-lab/MMBench", _MMBENCH, rotations, LETTER, circular_metrics, "dev", 1164),
+    Task("mmbench_circular", "lmms-lab/MMBench", _MMBENCH, base_rows, LETTER, circular_metrics, "dev"),
+    Task(
+        "seedbench",
+        "lmms-lab/SEED-Bench",
+        ("question_id", "question", "choice_a", "choice_b", "choice_c", "choice_d", "answer", "data_type", "image"),
+        seed,
+        LETTER,
+        scored_by("kind"),
+    ),
+    Task("ai2d", "lmms-lab/ai2d", ("question", "options", "answer", "image"), ai2d, LETTER, scored_by(), rows=3088),
+    Task(
+        "scienceqa_img",
+        "lmms-lab/ScienceQA",
+        ("question", "choices", "answer", "image"),
+        scienceqa,
+        LETTER,
+        scored_by(),
+    ),
+    Task(
+        "blink",
+        "BLINK-Benchmark/BLINK",
+        ("idx", "prompt", "choices", "answer", "image_1"),
+        blink,
+        LETTER,
+        scored_by("subtask", macro="subtask"),
+        "val",
+        1901,
+    ),
+    Task(
+        "realworldqa",
+        "xai-org/RealworldQA",
+        ("question", "answer", "image"),
+        realworldqa,
+        {"accuracy": default("eval.scorers.tasks:choice_or_text")},
+        scored_by(),
+        rows=765,
+    ),
+    Task(
+        "mmstar",
+        "Lin-Chen/MMStar",
+        ("index", "question", "answer", "category", "image"),
+        mmstar,
+        LETTER,
+        scored_by("ability", macro="ability"),
+        "val",
+        1500,
+    ),
+]

@@ -1,0 +1,161 @@
+"""Documents, charts and texts in pictures: DocVQA, InfographicVQA, ChartQA, VQAv2, TextVQA, VizWiz, GQA, OCR-VQA,
+OCRBench."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from eval.benchmarks.base import SHORT, Item, Metrics, Row, Task, default, listed, picture, variant
+from eval.benchmarks.metrics import groups, micro, prefixed, scored_by, unparsed_share
+from eval.records import Record
+from mmrl.vision import CoordinateSpace
+
+VQA = {
+    "accuracy": default("eval.scorers.vqa:vqa_accuracy"),
+    "official": variant("eval.scorers.vqa:vqa_accuracy", variant="official"),
+}
+CONTAINED = {
+    "accuracy": default("eval.scorers.vqa:contains_match"),
+    "fullwidth": variant("eval.scorers.vqa:contains_match", fullwidth=True),
+}
+POINTS = {  # OCRBench's kinds of question, as its parts are summed
+    "recognition": (
+        "Regular Text Recognition",
+        "Irregular Text Recognition",
+        "Artistic Text Recognition",
+        "Handwriting Recognition",
+        "Digit String Recognition",
+        "Non-Semantic Text Recognition",
+    ),
+    "scene_vqa": ("Scene Text-centric VQA",),
+    "document_vqa": ("Doc-oriented VQA",),
+    "key_information": ("Key Information Extraction",),
+    "formulas": ("Handwritten Mathematical Expression Recognition",),
+}
+
+
+def docvqa(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A row of DocVQA or InfographicVQA; a document's questions share its id."""
+    meta = {"document": str(row.get("docId")), "kind": listed(row.get("question_types") or [])}
+    golds = {"text": [str(one) for one in listed(row["answers"])]}
+    yield _asked(row["questionId"], "ocr", row, golds, meta)
+
+
+def chartqa(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A row of ChartQA; the answer is a text or a list of one."""
+    answer = row["answer"] if isinstance(row["answer"], str) else listed(row["answer"])[0]
+    media = picture(row["image"])
+    name = row.get("question_id") or _named_by(row)
+    text = f"{row['question']}\n{SHORT}"
+    yield Item(str(name), "chart", text, {"text": [answer]}, media, {"kind": str(row["type"])})
+
+
+def vqa(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A row with up to ten annotators' answers, as texts or as mappings with the key `answer`."""
+    answers = [str(one["answer"] if isinstance(one, Mapping) else one) for one in listed(row["answers"])]
+    meta = {"kind": row.get("answer_type")}
+    yield _asked(row.get("question_id") or _named_by(row), "text", row, {"text": answers[:1], "answers": answers}, meta)
+
+
+def exact(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A row with one answer."""
+    yield _asked(row.get("id") or _named_by(row), "text", row, {"text": [str(row["answer"])]}, {})
+
+
+def ocrbench(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A row of OCRBench: any of the answers, contained in the reply."""
+    golds = row["answer"] if not isinstance(row["answer"], str) else [row["answer"]]
+    answer = {"text": [str(one) for one in listed(golds)], "formula": row["dataset"] == "HME100k"}
+    meta = {"kind": row["question_type"], "dataset": row["dataset"]}
+    yield Item(row.get("id") or _named_by(row), "ocr", str(row["question"]), answer, picture(row["image"]), meta)
+
+
+def ocrbench_metrics(records: Sequence[Record]) -> Metrics:
+    """Right answers in all (of 1,000), in each part and of each kind, and as a share."""
+    kinds = groups(records, "kind")
+    parts = {name: [one for kind in part for one in kinds.get(kind, [])] for name, part in POINTS.items()}
+    return {
+        "points": _points(records),
+        "accuracy": micro(records),
+        "fullwidth": micro(records, "fullwidth"),
+        **prefixed("points", {name: _points(part) for name, part in (parts | kinds).items() if part}),
+        "unparsed": unparsed_share(records),
+    }
+
+
+def _points(records: Sequence[Record]) -> float | None:
+    return sum(record.scores.get("accuracy") or 0.0 for record in records) if records else None
+
+
+def _asked(name: object, task: str, row: Row, answer: dict[str, object], meta: dict[str, object]) -> Item:
+    return Item(str(name), task, f"{row['question']}\n{SHORT}", dict(answer), picture(row["image"]), dict(meta))
+
+
+def _named_by(row: Row) -> str:
+    """A name for a row without one: its question and picture."""
+    import hashlib
+
+    media = picture(row["image"])
+    source = media[0].source if media else b""
+    shown = hashlib.sha256(source if isinstance(source, bytes) else source.encode()).hexdigest()[:12]
+    return f"{row['question']}|{shown}"
+
+
+def _task(
+    name: str, hub: str, columns: str, items: Callable[[Row, CoordinateSpace], Iterator[Item]], **more: object
+) -> Task:
+    return Task(name, hub, tuple(columns.split()), items, **more)  # pyright: ignore[reportArgumentType]
+
+
+_ANLS = {"accuracy": default("anls"), "legacy": variant("anls", legacy=True)}
+_RELAXED = {
+    "accuracy": default("relaxed_match"),
+    **{name: variant("relaxed_match", variant=name) for name in ("raw", "strict_year", "lenient_number")},
+}
+_EXACT = {"accuracy": default("eval.scorers.vqa:exact_match")}
+_TEXTVQA = VQA | {"evalai": variant("eval.scorers.vqa:vqa_accuracy", variant="evalai")}
+_DOC, _VQA = "questionId question image answers", "question image answers"
+TASKS = [
+    _task(
+        "docvqa",
+        "lmms-lab/DocVQA",
+        _DOC,
+        docvqa,
+        rewards=_ANLS,
+        metrics=scored_by("kind"),
+        split="validation",
+        rows=5349,
+    ),
+    _task(
+        "infovqa", "lmms-lab/DocVQA", _DOC, docvqa, rewards=_ANLS, metrics=scored_by(), split="validation", rows=2801
+    ),
+    _task(
+        "chartqa",
+        "lmms-lab/ChartQA",
+        "type question answer image",
+        chartqa,
+        rewards=_RELAXED,
+        metrics=scored_by("kind"),
+        rows=2500,
+    ),
+    _task(
+        "vqav2", "lmms-lab/VQAv2", _VQA, vqa, rewards=VQA, metrics=scored_by("kind"), split="validation", rows=214354
+    ),
+    _task(
+        "textvqa", "lmms-lab/textvqa", _VQA, vqa, rewards=_TEXTVQA, metrics=scored_by(), split="validation", rows=5000
+    ),
+    _task("vizwiz", "lmms-lab/VizWiz-VQA", _VQA, vqa, rewards=VQA, metrics=scored_by(), split="val"),
+    _task(
+        "gqa", "lmms-lab/GQA", "id question answer image", exact, rewards=_EXACT, metrics=scored_by(), split="testdev"
+    ),
+    _task("ocrvqa", "howard-hou/OCR-VQA", "question answer image", exact, rewards=_EXACT, metrics=scored_by()),
+    _task(
+        "ocrbench",
+        "echo840/OCRBench",
+        "dataset question question_type answer image",
+        ocrbench,
+        rewards=CONTAINED,
+        metrics=ocrbench_metrics,
+        rows=1000,
+    ),
+]

@@ -1,0 +1,112 @@
+"""The rows of a benchmark's own files: parquet, TSV, CSV, JSON or JSON lines, local or in the hub's cache."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmrl.config import InputError
+
+SUFFIXES = (".parquet", ".tsv", ".csv", ".jsonl", ".json")
+_MAX_FIELD = 2**27  # characters of one field: an image of 96 MB
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def files_of(path: str | None, revision: str | None, hub: str, split: str) -> list[Path]:
+    """The files to read: `path` (a file, or a directory, of which those named for the split if there are any), else
+    the hub's dataset at the commit `revision`, which must be in the local cache."""
+    root = _cached(hub, revision) if path is None else Path(path)
+    if root.is_file():
+        return [root]
+    found = sorted(file for file in root.rglob("*") if file.suffix in SUFFIXES) if root.is_dir() else []
+    found = [file for file in found if _of_split(file, split)] or found
+    if not found:
+        raise InputError(f"{root} is no file and holds none of {', '.join(SUFFIXES)}; get {hub} there")
+    return found
+
+
+def fingerprint_of(files: list[Path]) -> str:
+    """The hash of the files' contents: 16 hex digits."""
+    whole = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            whole.update(hashlib.file_digest(opened, "sha256").digest())
+    return whole.hexdigest()[:16]
+
+
+def rows_of(files: list[Path], columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """The rows of all files; columns that are missing are an error that names those that are there."""
+    for file in files:
+        for number, row in enumerate(_rows(file), 1):
+            if missing := [name for name in columns if name not in row]:
+                raise InputError(
+                    f"{file} row {number} has no {', '.join(missing)}; it has {', '.join(map(str, row))}: "
+                    "another benchmark, or another layout of this one"
+                )
+            yield row
+
+
+def decoded_image(value: Any) -> Any:
+    """A cell of a TSV file as an image: base64 becomes bytes, anything else stays."""
+    if not isinstance(value, str) or len(value) < 64:
+        return value
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return value
+
+
+def _of_split(file: Path, split: str) -> bool:
+    return bool(re.search(rf"(?:^|[-_./]){re.escape(split)}(?:[-_./]|$)", file.stem))
+
+
+def _rows(file: Path) -> Iterator[dict[str, Any]]:
+    if file.suffix == ".parquet":
+        import pyarrow.parquet as parquet
+
+        for batch in parquet.ParquetFile(file).iter_batches(batch_size=256):
+            yield from batch.to_pylist()
+    elif file.suffix in (".tsv", ".csv"):
+        csv.field_size_limit(_MAX_FIELD)
+        with file.open(encoding="utf-8", newline="") as lines:
+            for row in csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ","):
+                yield {key: decoded_image(value) if key == "image" else value for key, value in row.items()}
+    else:
+        yield from _json_rows(file)
+
+
+def _json_rows(file: Path) -> Iterator[dict[str, Any]]:
+    text = file.read_text(encoding="utf-8")
+    try:
+        if file.suffix == ".jsonl":
+            values: Any = [json.loads(line) for line in text.splitlines() if line.strip()]
+        else:
+            values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{file} is not JSON: {error}") from None
+    if isinstance(values, Mapping):  # MathVista and others: {"1": {...}, "2": {...}}
+        values = list(values.values())
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise InputError(f"{file} holds no list of objects")
+    yield from values
+
+
+def _cached(hub: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if not revision or not _COMMIT.fullmatch(revision):
+        raise InputError(f"revision {revision!r}: give the path of {hub}, or the 40 hex digits of one of its commits")
+    try:
+        return Path(snapshot_download(hub, repo_type="dataset", revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        raise InputError(
+            f"{hub} at {revision} is not in the cache; hf download {hub} --repo-type dataset --revision {revision}"
+        ) from None

@@ -1,0 +1,117 @@
+"""Numbers over the records of a benchmark. A mean over nothing is None; a verdict that is missing is left out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from statistics import fmean
+
+from eval.benchmarks.base import Metrics
+from eval.records import Record
+
+Parse = Callable[[str], bool | None]
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of the values that there are.
+
+    >>> mean([1.0, None, 0.0]), mean([])
+    (0.5, None)
+    """
+    present = [value for value in values if value is not None]
+    return fmean(present) if present else None
+
+
+def micro(records: Iterable[Record], reward: str = "accuracy") -> float | None:
+    """The mean score over records."""
+    return mean(record.scores.get(reward) for record in records)
+
+
+def groups(records: Iterable[Record], key: str) -> dict[str, list[Record]]:
+    """Records by a key of their meta, in order of names; those without it are in no group."""
+    found: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        value = record.meta.get(key)
+        for name in value if isinstance(value, list) else [value] if value is not None else []:
+            found[str(name)].append(record)
+    return dict(sorted(found.items()))
+
+
+def together(records: Iterable[Record], keys: Sequence[str]) -> list[list[Record]]:
+    """Records that agree in all of these keys of their meta."""
+    found: dict[Hashable, list[Record]] = defaultdict(list)
+    for record in records:
+        found[tuple(str(record.meta.get(key)) for key in keys)].append(record)
+    return list(found.values())
+
+
+def scored_by(*keys: str, macro: str | None = None) -> Callable[[Sequence[Record]], Metrics]:
+    """Metrics: the micro mean of every scorer, that of `accuracy` by each key, and the mean over the groups of `macro`.
+
+    Also `unparsed`: the share of answers in which nothing could be read.
+    """
+
+    def metrics(records: Sequence[Record]) -> Metrics:
+        names = dict.fromkeys(name for record in records for name in record.scores)
+        found: Metrics = {name: micro(records, name) for name in names}
+        for key in keys:
+            found |= {f"{key}.{name}": micro(group) for name, group in groups(records, key).items()}
+        if macro:
+            found["macro"] = mean(micro(group) for group in groups(records, macro).values())
+        return {**found, "unparsed": unparsed_share(records)}
+
+    return metrics
+
+
+def unparsed_share(records: Sequence[Record], reward: str = "accuracy") -> float | None:
+    """The share of records in whose answers a scorer could read nothing."""
+    return mean(float(record.kinds.get(reward) == "unparsed") for record in records)
+
+
+def all_right(records: Iterable[Record], reward: str = "accuracy") -> float | None:
+    """1 if every record is right, None where a verdict is missing."""
+    scores = [record.scores.get(reward) for record in records]
+    return None if None in scores else float(all(score == 1.0 for score in scores))
+
+
+def binary(pairs: Sequence[tuple[bool, bool | None]], *, positive: bool, smooth: float = 0.0) -> Metrics:
+    """Accuracy, precision, recall and F1 of (gold, said) pairs; what was not said is wrong, and never a positive.
+
+    `smooth` is added to denominators; without it there is no recall and no F1 where no gold is positive. The yes ratio
+    is the share of predictions that are yes.
+
+    >>> binary([(True, True), (True, None), (False, True)], positive=True)["recall"]
+    0.5
+    """
+    if not pairs:
+        return dict.fromkeys(("accuracy", "precision", "recall", "f1", "yes_ratio", "unparsed"))
+    hits = sum(gold == said == positive for gold, said in pairs)
+    claimed = sum(said == positive for _, said in pairs)
+    there = sum(gold == positive for gold, _ in pairs)
+    if not there and not smooth:
+        precision = 0.0 if claimed else None
+        recall = f1 = None
+    else:
+        precision = hits / (claimed + smooth) if claimed + smooth else 0.0
+        recall = hits / (there + smooth)
+        f1 = 2 * precision * recall / (precision + recall + smooth) if precision + recall else 0.0
+    return {
+        "accuracy": fmean(gold == said for gold, said in pairs),
+        "precision": precision,
+        "recall": recall,
+        "f1": f1,
+        "yes_ratio": fmean(said is True for _, said in pairs),
+        "unparsed": fmean(said is None for _, said in pairs),
+    }
+
+
+def said_pairs(records: Iterable[Record], parse: Parse) -> list[tuple[bool, bool | None]]:
+    """(gold, said) of yes/no records, read from their answer texts."""
+    return [
+        (record.gold["yesno"], None if record.answer_text is None else parse(record.answer_text)) for record in records
+    ]
+
+
+def prefixed(prefix: str, metrics: Mapping[str, float | None]) -> Metrics:
+    """Metrics under names that begin with a prefix."""
+    return {f"{prefix}.{name}": value for name, value in metrics.items()}

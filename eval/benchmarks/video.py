@@ -1,0 +1,142 @@
+"""Video: Video-MME, MVBench, TempCompass' choices and yes/no questions, Charades-STA and ActivityNet Captions.
+
+Frames and pixels are the run's vision budget, which its report states. A video that does not decode stops the run
+with its name, so it is never left out of a score.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from eval.benchmarks.base import (
+    Item,
+    Medium,
+    Metrics,
+    Row,
+    Task,
+    choice_answer,
+    choice_text,
+    clip,
+    default,
+    letter_index,
+    listed,
+    variant,
+)
+from eval.benchmarks.hallucination import yes_or_no
+from eval.benchmarks.metrics import micro, scored_by, unparsed_share
+from eval.records import Record
+from mmrl.config import InputError
+from mmrl.vision import CoordinateSpace
+
+TEMPORAL = {
+    "accuracy": default("eval.scorers.spans:span_hit", threshold=0.5),
+    "iou": variant("span_iou"),
+    "R1@0.3": variant("eval.scorers.spans:span_hit", threshold=0.3),
+    "R1@0.5": variant("eval.scorers.spans:span_hit", threshold=0.5),
+    "R1@0.7": variant("eval.scorers.spans:span_hit", threshold=0.7),
+}
+
+
+def videomme(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A row of Video-MME: options begin with their letters; the video is `<videoID>.mp4`."""
+    options = [re.sub(r"^[A-Z]\.\s*", "", str(one)) for one in listed(row["options"])]
+    subtitles = f"Subtitles:\n{row['subtitles']}" if row.get("subtitles") else ""
+    keys = ("duration", "domain", "sub_category", "task_type")
+    yield Item(
+        id=str(row["question_id"]),
+        task="choice",
+        text=choice_text(str(row["question"]), options, hint=subtitles),
+        answer=choice_answer(options, letter_index(row["answer"])),
+        media=(Medium(str(row.get("video") or f"{row['videoID']}.mp4"), "video"),),
+        meta={**{key: row.get(key) for key in keys}, "subtitles": "with" if subtitles else "without"},
+    )
+
+
+def mvbench(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A row of MVBench: the answer is the text of a candidate; `start` and `end` cut the video."""
+    options, right = [str(one) for one in listed(row["candidates"])], str(row["answer"])
+    if right not in options:
+        raise InputError(f"the answer {right!r} is none of the candidates {options}")
+    kind = str(row["task_type"])
+    yield Item(
+        id=f"{kind}/{row['video']}/{row.get('start')}/{row['question']}",
+        task="choice",
+        text=choice_text(str(row["question"]), options),
+        answer=choice_answer(options, options.index(right)),
+        media=(clip(row),),
+        meta={"task_type": kind},
+    )
+
+
+def tempcompass(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A row of TempCompass: a choice whose options are lines of the question, or a yes/no question."""
+    question, right = str(row["question"]), str(row["answer"]).strip()
+    lines = re.findall(r"^([A-H])\.\s*(.+?)\s*$", question, flags=re.MULTILINE)
+    if lines:
+        options = [text for _, text in lines]
+        answer, task = choice_answer(options, letter_index(right[:1])), "choice"
+    else:
+        answer, task = {"yesno": yes_or_no(right)}, "yesno"
+    yield Item(
+        id=f"{row['video_id']}/{row['dim']}/{question}",
+        task=task,
+        text=question,
+        answer=answer,
+        media=(Medium(str(row.get("video") or f"{row['video_id']}.mp4"), "video"),),
+        meta={"dimension": row["dim"], "kind": task},
+    )
+
+
+def moments(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A row of Charades-STA or ActivityNet Captions: a caption and its [start, end] in seconds."""
+    start, end = (float(value) for value in listed(row["timestamp"]))
+    yield Item(
+        id=f"{row['video']}/{row['caption']}/{start:g}",
+        task="temporal",
+        text=f"When does this happen: {row['caption']}\nAnswer with [start, end] in seconds.",
+        answer={"spans": [[min(start, end), max(start, end)]]},
+        media=(Medium(str(row["video"]), "video"),),
+    )
+
+
+def temporal_metrics(records: Sequence[Record]) -> Metrics:
+    """R1 at each overlap, and the mean overlap, failures counting 0."""
+    names = [name for name in TEMPORAL if name not in ("accuracy", "iou")]
+    found: Metrics = {name: micro(records, name) for name in names}
+    return {**found, "mIoU": micro(records, "iou"), "unparsed": unparsed_share(records)}
+
+
+LETTER = {"accuracy": default("choice_match")}
+_MME = ("videoID", "question_id", "question", "options", "answer", "duration")
+_MOMENTS = ("video", "caption", "timestamp")
+TASKS = [
+    Task(
+        "videomme",
+        "lmms-lab/Video-MME",
+        _MME,
+        videomme,
+        LETTER,
+        scored_by("duration", "subtitles", "task_type"),
+        rows=2700,
+    ),
+    Task(
+        "mvbench",
+        "OpenGVLab/MVBench",
+        ("video", "question", "candidates", "answer", "task_type"),
+        mvbench,
+        LETTER,
+        scored_by("task_type", macro="task_type"),
+        rows=4000,
+    ),
+    Task(
+        "tempcompass",
+        "lmms-lab/TempCompass",
+        ("video_id", "question", "answer", "dim"),
+        tempcompass,
+        {"accuracy": default("eval.scorers.tasks:choice_or_yesno")},
+        scored_by("dimension", "kind"),
+    ),
+    Task("charades_sta", "lmms-lab/charades_sta", _MOMENTS, moments, TEMPORAL, temporal_metrics, rows=3720),
+    Task("activitynet_captions", "lmms-lab/activitynet", _MOMENTS, moments, TEMPORAL, temporal_metrics),
+]

@@ -1,0 +1,156 @@
+"""A run in the files of other harnesses: those of lmms-eval, and the prediction tables of VLMEvalKit."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from itertools import groupby
+from pathlib import Path
+from statistics import fmean
+from string import ascii_uppercase
+from typing import Any
+
+from data_engine.schema import dumps
+from eval.records import RECORDS, TOTAL, Record, RunInfo, read_records, read_run, write_atomic
+from eval.report import ALL, check_scorer, report
+from mmrl.config import InputError, nearest
+
+
+def export(out: Path, layout: str, to: Path) -> list[Path]:
+    """The files written to directory `to`: the run in `out` in the layout `lmms_eval` or `vlmevalkit`."""
+    if layout not in LAYOUTS:
+        raise InputError(f"unknown layout {layout!r}; {nearest(layout, LAYOUTS)}")
+    info, records = read_run(out), read_records(out)
+    check_scorer(out, info, records)
+    to.mkdir(parents=True, exist_ok=True)
+    files = LAYOUTS[layout](out, info, records)
+    for name, content in files.items():
+        write_atomic(to / name, content.encode())
+    return [to / name for name in files]
+
+
+def lmms_eval(out: Path, info: RunInfo, records: Sequence[Record]) -> dict[str, str]:
+    """`<date>_results.json`, and `<date>_samples_<task>.jsonl` for every task, a line per item with all its draws."""
+    stamp = datetime.fromtimestamp((out / RECORDS).stat().st_mtime, UTC).strftime("%Y%m%d_%H%M%S")
+    content = report(out)
+    by_task: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        by_task[record.task].append(record)
+    names = {task: _plain(f"{info.protocol['benchmark']}_{task}") for task in by_task}
+    results: dict[str, dict[str, Any]] = {name: {"alias": name} for name in names.values()}
+    for row in content["rows"]:
+        if row["task"] != ALL:
+            results[names[row["task"]]] |= {
+                f"{row['reward']},none": row["mean"],
+                f"{row['reward']}_stderr,none": row["error"],
+            }
+    items = {task: _items(found) for task, found in by_task.items()}
+    counts = {names[task]: {"original": len(found), "effective": len(found)} for task, found in items.items()}
+    whole = {
+        "results": results,
+        "group_subtasks": {name: [] for name in results},
+        "configs": {name: {"task": name, "metadata": info.protocol} for name in results},
+        "versions": dict.fromkeys(results, info.protocol["version"]),
+        "n-shot": dict.fromkeys(results, 0),
+        "higher_is_better": {
+            name: {key.partition(",")[0]: True for key in found if "," in key and "_stderr," not in key}
+            for name, found in results.items()
+        },
+        "n-samples": counts,
+        "config": {"model": info.model, "model_args": "", "gen_kwargs": "", "scorer": info.scorer},
+        "model_source": "mmrl",
+        "model_name": info.model,
+        "date": stamp,
+    }
+    files = {f"{stamp}_results.json": json.dumps(whole, indent=2, ensure_ascii=False) + "\n"}
+    for task, found in items.items():
+        lines = [json.dumps(_sample(number, draws), ensure_ascii=False) for number, draws in enumerate(found)]
+        files[f"{stamp}_samples_{names[task]}.jsonl"] = "\n".join(lines) + "\n"
+    return files
+
+
+def vlmevalkit(out: Path, info: RunInfo, records: Sequence[Record]) -> dict[str, str]:
+    """`<model>_<benchmark>.tsv` and `.json`: index, question, options, answer and prediction, without the pictures."""
+    if any(record.draw for record in records):
+        raise InputError(f"{out} holds several draws an item, and a VLMEvalKit table one; run with sampling.samples=1")
+    rows = [_table_row(record) for record in records]
+    columns = [*dict.fromkeys(key for row in rows for key in row if key != "prediction"), "prediction"]
+    name = _plain(f"{Path(info.model).name}_{info.protocol['benchmark']}")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", delimiter="\t", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return {f"{name}.tsv": text.getvalue(), f"{name}.json": json.dumps(rows, indent=2, ensure_ascii=False) + "\n"}
+
+
+LAYOUTS = {"lmms_eval": lmms_eval, "vlmevalkit": vlmevalkit}
+
+
+def _items(records: Sequence[Record]) -> list[list[Record]]:
+    """The draws of each item."""
+    ordered = sorted(records, key=lambda record: (record.item_id, record.draw))
+    return [list(draws) for _, draws in groupby(ordered, key=lambda record: record.item_id)]
+
+
+def _sample(number: int, draws: Sequence[Record]) -> dict[str, Any]:
+    """A line of a samples file; a score is the mean of the draws that have one."""
+    first = draws[0]
+    question, target = question_of(first), dumps(first.gold)
+    doc = {"id": first.item_id, "question": question, "answer": first.gold, "source": first.source}
+    responses = [record.response for record in draws]
+    answers = [record.answer_text or "" for record in draws]
+    scores: dict[str, float | None] = {}
+    for name in first.scores:
+        found = [score for record in draws if (score := record.scores.get(name)) is not None]
+        scores[name] = fmean(found) if found else None
+    totals = [record.total for record in draws if record.total is not None]
+    return {
+        "doc_id": number,
+        "doc": doc,
+        "target": target,
+        "input": question,
+        "resps": responses[0] if len(draws) == 1 else responses,
+        "filtered_resps": answers[0] if len(draws) == 1 else answers,
+        "doc_hash": _hash(dumps(doc)),
+        "prompt_hash": _hash(question),
+        "target_hash": _hash(target),
+        **scores,
+        TOTAL: fmean(totals) if totals else None,
+    }
+
+
+def _table_row(record: Record) -> dict[str, Any]:
+    gold = record.gold if isinstance(record.gold, Mapping) else {"answer": record.gold}
+    options = dict(zip(ascii_uppercase, gold.get("options") or (), strict=False))
+    answer = next((gold[key] for key in ("choice", "number", "math", "answer") if key in gold), None)
+    if "yesno" in gold:
+        answer = "Yes" if gold["yesno"] else "No"
+    if gold.get("text"):
+        answer = gold["text"][0] if isinstance(gold["text"], list) else gold["text"]
+    known = {"index": record.item_id, "question": question_of(record), **options}
+    return {**known, "answer": dumps(gold) if answer is None else answer, "prediction": record.response}
+
+
+def question_of(record: Record) -> str:
+    """The text of the prompt, `<image>` and `<video>` where the media are."""
+    parts = []
+    for message in record.prompt:
+        content = message["content"]
+        pieces = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        parts += [piece["text"] if piece["type"] == "text" else f"<{piece['type']}>" for piece in pieces]
+    return "\n".join(parts)
+
+
+def _plain(name: str) -> str:
+    """A name that is safe as a file's."""
+    return re.sub(r"[^\w.-]+", "_", name).strip(".") or "run"
+
+
+def _hash(text: str) -> str:
+    return sha256(text.encode()).hexdigest()

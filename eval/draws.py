@@ -1,0 +1,103 @@
+"""What several answers to one question say: pass@k, the best of k, the majority, how far choosing moves a policy."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from statistics import fmean
+from typing import Any
+
+from eval.records import Record
+
+RIGHT = 0.5  # from this score on an answer counts as right
+
+
+def pass_at_k(n: int, right: int, k: int) -> float:
+    """The probability that one of `k` of the `n` answers is right, `right` of which are; unbiased.
+
+    >>> [round(pass_at_k(8, 2, k), 4) for k in (1, 2, 4, 8)]
+    [0.25, 0.4643, 0.7857, 1.0]
+    """
+    if not 1 <= k <= n:
+        raise ValueError(f"k {k} of {n} answers; expected 1 to {n}")
+    return 1 - math.comb(n - right, k) / math.comb(n, k)
+
+
+def best_of_k(scores: Sequence[float], k: int) -> float:
+    """The expected best of `k` of the scores.
+
+    >>> [round(best_of_k([0.1, 0.4, 0.4, 0.9, 0.3, 0.7], k), 7) for k in (1, 2, 3, 6)]
+    [0.4666667, 0.64, 0.74, 0.9]
+    """
+    n = len(scores)
+    if not 1 <= k <= n:
+        raise ValueError(f"k {k} of {n} scores; expected 1 to {n}")
+    return sum(math.comb(at, k - 1) * score for at, score in enumerate(sorted(scores))) / math.comb(n, k)
+
+
+def majority(answers: Sequence[str | None], rewards: Sequence[float] | None = None) -> tuple[int, float]:
+    """(the first answer of the largest class, the share of its class); equal classes go by mean reward, then order.
+
+    Answers are compared in lower case, without outer punctuation; None is of no class.
+
+    >>> majority(["12", "12", "7", "12.", "7"])
+    (0, 0.6)
+    """
+    plain = [normalised(answer) for answer in answers]
+    counts = Counter(answer for answer in plain if answer)
+    if not counts:
+        return 0, 0.0
+
+    def strength(answer: str) -> tuple[int, float, int]:
+        members = [at for at, other in enumerate(plain) if other == answer]
+        return len(members), fmean(rewards[at] for at in members) if rewards else 0.0, -members[0]
+
+    winner = max(counts, key=strength)
+    return plain.index(winner), counts[winner] / len(answers)
+
+
+def normalised(answer: str | None) -> str | None:
+    """An answer as majorities compare it; None if there is nothing in it."""
+    return re.sub(r"\s+", " ", answer).strip(" .,:;!?()\"'*`").lower() or None if answer else None
+
+
+def best_of_n_kl_bound(n: int) -> float:
+    """The most that taking the best of `n` moves a policy, as a KL divergence in nats (arXiv 2401.01879).
+
+    >>> round(best_of_n_kl_bound(8), 7)
+    1.2044415
+    """
+    return math.log(n) - (n - 1) / n
+
+
+def draw_rows(records: Sequence[Record], live: Collection[tuple[str, str]]) -> list[dict[str, Any]]:
+    """For each task and reward with several draws an item: pass@k, the expected best of k and the majority's score.
+
+    A draw passes from a score of 0.5 on. Items with fewer than k scored draws do not count for that k.
+    """
+    groups: dict[tuple[str, str], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        for reward, score in record.scores.items():
+            if score is not None and (record.task, reward) in live:
+                groups[record.task, reward][record.item_id].append(record)
+    rows = []
+    for (task, reward), items in sorted(groups.items()):
+        most = max(map(len, items.values()))
+        if most < 2:
+            continue
+        voted = [_voted(draws, reward) for draws in items.values()]
+        row = {"task": task, "reward": reward, "majority": fmean(voted), "items": len(items), "k": []}
+        for k in sorted({2**power for power in range(most.bit_length()) if 2**power <= most} | {most}):
+            scores = [[draw.scores[reward] or 0.0 for draw in draws] for draws in items.values() if len(draws) >= k]
+            passed = [pass_at_k(len(one), sum(score >= RIGHT for score in one), k) for one in scores]
+            best = fmean(best_of_k(one, k) for one in scores)
+            row["k"].append({"k": k, "pass": fmean(passed), "best": best, "items": len(scores)})
+        rows.append(row)
+    return rows
+
+
+def _voted(draws: Sequence[Record], reward: str) -> float:
+    chosen, _ = majority([draw.answer_text for draw in draws])
+    return draws[chosen].scores[reward] or 0.0

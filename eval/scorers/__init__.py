@@ -1,0 +1,1 @@
+"""Scorers of published benchmarks that no general reward covers; rewards like all others."""

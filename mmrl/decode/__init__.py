@@ -1,0 +1,48 @@
+"""Decoding guided by rewards, with the model as it is: what the `decode:` block of an evaluation asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from data_engine.schema import Sample
+from eval.benchmark import Draw, Generation
+from eval.decoding import BestOfN, LookaheadSearch, MonteCarlo, PhaseWise, SelfConsistency
+from eval.draws import best_of_n_kl_bound
+from eval.generate import LocalGenerator
+from mmrl.decode.choosing import best_of_n, self_consistency
+from mmrl.decode.particles import smc
+from mmrl.decode.policy import ModelPolicy, guide_of
+from mmrl.decode.search import deal, psrd
+from mmrl.vision import CoordinateSpace
+
+METHODS = {
+    BestOfN: best_of_n,
+    SelfConsistency: self_consistency,
+    PhaseWise: psrd,
+    LookaheadSearch: deal,
+    MonteCarlo: smc,
+}
+
+
+class GuidedGenerator:
+    """Answers draws one after the other, each by the method of `spec`; what it spent is in each Generation."""
+
+    def __init__(self, generator: LocalGenerator, spec: Any, space: CoordinateSpace) -> None:
+        self._generator, self._spec = generator, spec
+        self._guide = guide_of(generator, spec, space)
+
+    def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
+        """One answer per draw."""
+        return [self._answered(draw) for draw in draws]
+
+    def cost(self, sample: Sample) -> int:
+        """That of the plain generator."""
+        return self._generator.cost(sample)
+
+    def _answered(self, draw: Draw) -> Generation:
+        policy = ModelPolicy(self._generator, draw, self._guide)
+        ids = METHODS[type(self._spec)](policy, self._spec)
+        if isinstance(self._spec, BestOfN) and self._spec.soft is None:
+            policy.spent["kl_bound"] = best_of_n_kl_bound(self._spec.n)
+        return self._generator.answer(ids, policy.seen_size, dict(policy.spent))

@@ -1,0 +1,80 @@
+"""The `benchmarks:` block of `mmrl eval run`: named benchmarks answered, scored by their rules and reported."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from eval.benchmark import NamedData
+from eval.cli import app
+from eval.records import read_records
+from eval.run import EvalConfig
+from eval.score import rescore
+from mmrl.config import InputError, validate
+from mmrl.tiny import tiny_model
+from tests.benchmark_rows import MMBENCH, POPE, write_rows
+from tests.conftest import TEXTS
+
+
+@pytest.fixture(scope="module")
+def run_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run of two benchmarks."""
+    root = tmp_path_factory.mktemp("named")
+    model, processor = tiny_model("qwen2_5_vl", TEXTS)
+    model.save_pretrained(root / "model")
+    processor.save_pretrained(root / "model")
+    config = {
+        "model": str(root / "model"),
+        "benchmarks": {
+            "pope": {"path": str(write_rows(root / "pope", POPE, "parquet"))},
+            "mmbench_en": {"path": str(write_rows(root / "mmbench", MMBENCH, "tsv")), "limit": 1},
+        },
+        "out": str(root / "out"),
+        "sampling": {"max_new_tokens": 4},
+        "vision": {"min_pixels": 784, "max_pixels": 3136},
+    }
+    (root / "eval.yaml").write_text(yaml.safe_dump(config))
+    result = CliRunner().invoke(app, ["run", str(root / "eval.yaml")])
+    assert result.exit_code == 0, result.output
+    return root / "out"
+
+
+def test_every_benchmark_has_its_own_report_with_the_numbers_it_is_known_by(run_of_two: Path) -> None:
+    pope = json.loads((run_of_two / "pope" / "report.json").read_text())
+    assert pope["records"] == 6
+    assert {"accuracy", "f1", "yes_ratio", "random.f1", "mean.accuracy", "official.f1"} <= set(pope["metrics"])
+    assert "| yes_ratio |" in (run_of_two / "pope" / "report.md").read_text()
+    mmbench = json.loads((run_of_two / "mmbench_en" / "report.json").read_text())
+    assert mmbench["records"] in (3, 4)
+    assert {"circular", "vanilla"} <= set(mmbench["metrics"])
+
+
+def test_records_keep_what_the_numbers_need(run_of_two: Path) -> None:
+    records = read_records(run_of_two / "pope")
+    assert {record.meta["item"] for record in records} == {
+        f"{c}/{i}" for c in ("random", "popular", "adversarial") for i in "01"
+    }
+    assert {Path(record.media[0]["path"]).parent for record in records} == {run_of_two / "media"}
+    before = json.loads((run_of_two / "pope" / "report.json").read_text())["metrics"]
+    rescore(run_of_two / "pope")
+    result = CliRunner().invoke(app, ["report", str(run_of_two / "pope")])
+    assert result.exit_code == 0, result.output
+    assert json.loads((run_of_two / "pope" / "report.json").read_text())["metrics"] == before
+
+
+def test_a_config_has_data_or_benchmarks() -> None:
+    base = {"model": "m", "out": "o"}
+    pope = {"pope": {"path": "p.parquet"}}
+    with pytest.raises(InputError, match="give either `data` with `rewards`, or `benchmarks`"):
+        validate(EvalConfig, base, where="test")
+    with pytest.raises(InputError, match="give either `data` with `rewards`, or `benchmarks`"):
+        validate(EvalConfig, {**base, "benchmarks": pope, "data": {"path": "d"}}, where="test")
+    with pytest.raises(InputError, match="leave `rewards` out"):
+        validate(EvalConfig, {**base, "benchmarks": pope, "rewards": {"a": {"fn": "yesno_match"}}}, where="test")
+    with pytest.raises(InputError, match="`data` needs `rewards`"):
+        validate(EvalConfig, {**base, "data": {"path": "d"}}, where="test")
+    part = validate(EvalConfig, {**base, "benchmarks": pope, "space": "unit"}, where="test").parts()[0]
+    assert isinstance(part.data, NamedData)
+    assert (part.out, part.data.space, list(part.rewards)) == ("o/pope", "unit", ["accuracy"])

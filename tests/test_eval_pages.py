@@ -1,0 +1,41 @@
+"""Evaluation pages: whole, harmless, with pictures, in the words of the models escaped."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from mmrl.evalpage import compare_page, run_page
+from tests.markup import checked
+from tests.test_eval_records import RIGHT, WRONG, grounding, written, yesno
+
+ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+def pictured(records: list, directory: Path) -> list:
+    found = []
+    for record in records:
+        place = directory / f"{record.item_id}.png"
+        Image.new("RGB", (64, 64), "red").save(place)
+        entry = {**record.media[0], "path": str(place), "sha256": None, "start": None, "end": None, "frames": None}
+        found.append(replace(record, media=[entry]))
+    return found
+
+
+def test_a_run_is_a_page_with_scores_pictures_boxes_and_escaped_answers(tmp_path: Path) -> None:
+    records = [yesno("a", RIGHT), yesno("b", ATTACK), grounding("c", "<answer>[0,0,32,16]</answer>")]
+    out = written(tmp_path / "run", pictured(records, tmp_path))
+    markup = checked(run_page(out, tmp_path / "report.html").read_text())
+    assert all(word in markup.text for word in ("Scores", "accuracy", "Confusion by task", "Worst items", "unparsed"))
+    assert "alert(1)" in markup.text
+    assert len(markup.images()) == 3
+    assert markup.named("path", "mark") or markup.named("rect", "mark")
+
+
+def test_a_comparison_shows_what_flipped(tmp_path: Path) -> None:
+    before = written(tmp_path / "before", pictured([yesno("a", WRONG), yesno("b", RIGHT)], tmp_path))
+    after = written(tmp_path / "after", pictured([yesno("a", RIGHT), yesno("b", ATTACK)], tmp_path))
+    markup = checked(compare_page(before, after, tmp_path / "compare.html").read_text())
+    assert "after against before" in markup.text
+    assert markup.text.count("1 items, 1 shown.") == 2
+    assert "alert(1)" in markup.text
