@@ -93,6 +93,7 @@ class ServerGenerator:
         import httpx
 
         url = f"{self.spec.base_url.rstrip('/')}/chat/completions"
+        cause = "not asked"
         for attempt in range(self.spec.retries + 1):
             try:
                 response = await client.post(url, json=body)

@@ -4,6 +4,7 @@ OCRBench."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from eval.benchmarks.base import SHORT, Item, Metrics, Row, Task, default, listed, picture, variant
 from eval.benchmarks.metrics import groups, micro, prefixed, scored_by, unparsed_share
@@ -87,7 +88,7 @@ def _points(records: Sequence[Record]) -> float | None:
     return sum(record.scores.get("accuracy") or 0.0 for record in records) if records else None
 
 
-def _asked(name: object, task: str, row: Row, answer: dict[str, object], meta: dict[str, object]) -> Item:
+def _asked(name: object, task: str, row: Row, answer: Mapping[str, Any], meta: Mapping[str, Any]) -> Item:
     return Item(str(name), task, f"{row['question']}\n{SHORT}", dict(answer), picture(row["image"]), dict(meta))
 
 
