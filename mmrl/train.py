@@ -129,7 +129,7 @@ def check(config: TrainConfig) -> None:
     if config.grpo is not None:
         from mmrl.advantages import check_options, options_of
         from mmrl.injection import check_injection
-        from mmrl.trainer import check_settings
+        from mmrl.settings import check_settings
 
         arguments = _grpo_arguments(config, Path(config.output))
         check_settings(arguments, config.advantages.name, config.rollout.temperature, config.rollout.refills)

@@ -17,9 +17,9 @@ from data_engine.schema import Sample
 from mmrl.callbacks import read_metrics
 from mmrl.config import InputError
 from mmrl.refill import dead_here, fresh, replaced
+from mmrl.settings import check_settings
 from mmrl.temperature import TemperatureSchedule
 from mmrl.tiny import tiny_model
-from mmrl.trainer import check_settings
 from mmrl.vision import VisionBudget, apply_budget
 from rewards import Verdict
 from tests.conftest import TEXTS

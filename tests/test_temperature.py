@@ -15,9 +15,10 @@ from data_engine.schema import Sample
 from eval.encode import media_token_types
 from eval.sampling import RowSampler
 from mmrl.config import InputError
+from mmrl.settings import check_settings
 from mmrl.temperature import TemperatureSchedule, annealed, cosine, tempered
 from mmrl.tiny import tiny_model
-from mmrl.trainer import MultimodalGRPOTrainer, check_settings
+from mmrl.trainer import MultimodalGRPOTrainer
 from mmrl.vision import VisionBudget, apply_budget
 from tests.conftest import TEXTS
 from tests.test_trainer import Recording, trainer

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from trl.trainer.grpo_config import GRPOConfig
 
 from mmrl.cli import VERBS, run
-from mmrl.trainer import check_settings
+from mmrl.settings import check_settings
 from tests.training import config, material, trained
 
 

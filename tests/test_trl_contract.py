@@ -15,6 +15,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from trl.trainer.utils import RepeatSampler, shuffle_sequence_dict, split_tensor_dict
 
 from mmrl.checkpoints import WholeCheckpoints
+from mmrl.forward import SharedForward
 from mmrl.sft import MultimodalSFTTrainer
 from mmrl.trainer import MultimodalGRPOTrainer
 
@@ -75,7 +76,7 @@ def test_a_called_function_has_its_signature(function: Any) -> None:
 
 def test_every_private_override_is_under_contract() -> None:
     known = {name for names in OVERRIDDEN.values() for name in names}
-    for ours in (WholeCheckpoints, MultimodalGRPOTrainer, MultimodalSFTTrainer):
+    for ours in (WholeCheckpoints, SharedForward, MultimodalGRPOTrainer, MultimodalSFTTrainer):
         theirs = {name for base in ours.__mro__ if not base.__module__.startswith("mmrl") for name in vars(base)}
         private = {name for name in vars(ours) if name.startswith("_") and not name.startswith("__")}
         assert private & theirs - {"_abc_impl"} <= known

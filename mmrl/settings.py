@@ -1,0 +1,47 @@
+"""What the GRPO trainer refuses before a run begins: what it cannot do, and what would make a resumed run another."""
+
+from __future__ import annotations
+
+from trl.trainer.grpo_config import GRPOConfig
+
+from mmrl.advantages import options_of
+from mmrl.config import InputError
+from mmrl.temperature import TemperatureSchedule
+
+
+def check_settings(
+    args: GRPOConfig, advantages: str, temperature: TemperatureSchedule | None = None, refills: int = 0
+) -> None:
+    """Refuse what the trainer cannot do, and what would make a resumed run another run."""
+    held = args.per_device_train_batch_size * (args.steps_per_generation or 1)
+    if refills and (held % (args.num_generations or 1) or args.log_completions):
+        raise InputError(
+            f"rollout.refills={refills} needs whole groups on every process (per_device_train_batch_size * "
+            f"steps_per_generation = {held}, num_generations={args.num_generations}) and log_completions=false"
+        )
+    if temperature is not None and args.temperature != 1:
+        raise InputError(
+            f"grpo.temperature={args.temperature:g} and rollout.temperature are both given; "
+            "leave grpo.temperature at 1, the schedule has all temperatures"
+        )
+    if untold := [option for option in options_of(advantages) if option in ("pairs_P", "hardness_PG")]:
+        raise InputError(
+            f"the estimator {advantages} needs {untold[0]}, which the trainer has not; use it as a function"
+        )
+    if args.use_vllm:
+        raise InputError("use_vllm=true is not supported: TRL 1.16 hands vLLM expanded image tokens and raw images")
+    if args.sync_ref_model:
+        raise InputError("sync_ref_model=true is not supported: the moved reference model is not in the checkpoints")
+    assert args.steps_per_generation is not None  # GRPOConfig fills it in
+    if args.steps_per_generation % args.gradient_accumulation_steps:
+        raise InputError(
+            f"steps_per_generation={args.steps_per_generation} must be a multiple of "
+            f"gradient_accumulation_steps={args.gradient_accumulation_steps}: generations are whole optimizer steps"
+        )
+    cycle = args.steps_per_generation // args.gradient_accumulation_steps * args.num_iterations
+    if args.save_strategy == "steps" and cycle > 1 and args.save_steps % cycle:  # rollouts are not in the checkpoints
+        raise InputError(
+            f"save_steps={args.save_steps:g} is no multiple of {cycle}, the optimizer steps that share rollouts "
+            f"(steps_per_generation={args.steps_per_generation} / gradient_accumulation_steps="
+            f"{args.gradient_accumulation_steps} * num_iterations={args.num_iterations})"
+        )
