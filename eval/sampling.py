@@ -47,6 +47,7 @@ class RowSampler(LogitsProcessor):
         if min_p:
             self.warpers.append(MinPLogitsWarper(min_p))
         self.position = 0
+        self._drawn: list[Tensor] = []
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """[B, V] scores with the sampled token at 0 and all others at -inf."""
@@ -57,7 +58,13 @@ class RowSampler(LogitsProcessor):
         cumulative_BV = self.warpers(input_ids, scaled_BV).softmax(dim=-1).double().cumsum(dim=-1)
         threshold_B1 = self.uniforms_BT[:, position : position + 1].to(cumulative_BV) * cumulative_BV[:, -1:]
         token_B1 = torch.searchsorted(cumulative_BV, threshold_B1, right=True)
+        below_B1 = torch.nn.functional.pad(cumulative_BV, (1, 0)).gather(1, token_B1)
+        self._drawn.append((cumulative_BV.gather(1, token_B1) - below_B1).log())
         return torch.full_like(scores, -torch.inf).scatter_(1, token_B1, 0.0)
+
+    def log_probs(self) -> Tensor:
+        """[B, T]: log-probs of the tokens drawn so far, after temperature, top-k, top-p and min-p; 0 if greedy."""
+        return torch.cat(self._drawn, dim=1) if self._drawn else torch.zeros(len(self.uniforms_BT), self.position)
 
 
 def row_generator(*key: int | str) -> np.random.Generator:

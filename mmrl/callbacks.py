@@ -49,13 +49,14 @@ class MetricsFile(TrainerCallback):
 
 
 class ProgressLine(TrainerCallback):
-    """One readable line per logged step: the mean of every reward (or the loss), dead groups, pace, time left."""
+    """One readable line per logged step: the mean reward of every task (or the loss), dead groups, pace, time left."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Start the clock."""
         self.started, self.first = time.monotonic(), state.global_step
+        self.clock, self.read = self.started, state.num_input_tokens_seen
 
     def on_log(
         self,
@@ -72,11 +73,19 @@ class ProgressLine(TrainerCallback):
         pace = (time.monotonic() - self.started) / done
         left = timedelta(seconds=round(pace * (state.max_steps - state.global_step)))
         said = " ".join(f"{name} {value:.2f}" for name, value in _spoken(logs))
-        print(f"step {state.global_step}/{state.max_steps}  {said}  {pace:.1f} s/step, {left} left", flush=True)
+        speed = f"{pace:.1f} s/step, {self._tokens_per_second(logs)}{left} left"
+        print(f"step {state.global_step}/{state.max_steps}  {said}  {speed}", flush=True)
+
+    def _tokens_per_second(self, logs: Mapping[str, Any]) -> str:
+        """Tokens of prompts and completions since the last line."""
+        clock, self.clock = self.clock, time.monotonic()
+        read, self.read = self.read, logs.get("num_tokens", self.read)
+        return f"{(self.read - read) / (self.clock - clock):,.0f} tokens/s, " if self.read > read else ""
 
 
 def _spoken(logs: Mapping[str, Any]) -> list[tuple[str, float]]:
-    means = [(key.split("/")[1], value) for key, value in logs.items() if key.startswith("rewards/") and "/mean" in key]
+    tasks = [key.split("/") for key in logs if key.startswith("tasks/")]
+    means = [(key[1], logs["/".join(key)]) for key in tasks if len(key) == 3 and key[2] == "reward"]
     dead = [("dead groups", logs["frac_reward_zero_std"])] if "frac_reward_zero_std" in logs else []
     spoken = [*means, *dead] if means else [("loss", logs["loss"])] if "loss" in logs else []
     return [(name, value) for name, value in spoken if isinstance(value, float | int) and math.isfinite(value)]

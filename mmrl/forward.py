@@ -85,6 +85,26 @@ class SharedForward(WholeCheckpoints, GRPOTrainer):
             return entropy_BC
         return own_entropy(entropy_BC, attention_mask[:, -entropy_BC.shape[1] :], self._strange_B)
 
+    @torch.no_grad()
+    def _states(
+        self, rows: Sequence[Encoded], input_ids: Tensor, attention_mask: Tensor, keep: int, warm_BC: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """([B, C, D] states before the head, [B, C, V] log-probs) where the completion tokens are predicted."""
+        seen, ids, mask, _ = self._in_step(rows, input_ids, attention_mask, keep)
+        output = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            **self._media(seen, ids, keep),
+            logits_to_keep=keep + 1,
+            output_hidden_states=True,
+            use_cache=False,
+        )
+        here = slice(-keep - 1, -1)
+        logits_BCV = output.logits[: len(rows), here].float() / self.temperature
+        if warm_BC is not None:
+            logits_BCV /= warm_BC[:, :keep, None].to(logits_BCV.device)
+        return output.hidden_states[-1][: len(rows), here], logits_BCV.log_softmax(dim=-1)
+
     def _in_step(
         self, rows: Sequence[Encoded], input_ids: Tensor, attention_mask: Tensor, keep: int
     ) -> tuple[Sequence[Encoded], Tensor, Tensor, int]:

@@ -6,19 +6,27 @@ from trl.trainer.grpo_config import GRPOConfig
 
 from mmrl.advantages import options_of
 from mmrl.config import InputError
+from mmrl.credit import Credit
 from mmrl.temperature import TemperatureSchedule
 
 
 def check_settings(
-    args: GRPOConfig, advantages: str, temperature: TemperatureSchedule | None = None, refills: int = 0
+    args: GRPOConfig,
+    advantages: str,
+    temperature: TemperatureSchedule | None = None,
+    refills: int = 0,
+    credit: Credit | None = None,
 ) -> None:
     """Refuse what the trainer cannot do, and what would make a resumed run another run."""
     held = args.per_device_train_batch_size * (args.steps_per_generation or 1)
-    if refills and (held % (args.num_generations or 1) or args.log_completions):
-        raise InputError(
-            f"rollout.refills={refills} needs whole groups on every process (per_device_train_batch_size * "
-            f"steps_per_generation = {held}, num_generations={args.num_generations}) and log_completions=false"
-        )
+    for what, wanted in ((f"rollout.refills={refills}", refills), ("advantages.tokens.thr", credit and credit.thr)):
+        if wanted and held % (args.num_generations or 1):
+            raise InputError(
+                f"{what} needs whole groups on every process: per_device_train_batch_size * steps_per_generation = "
+                f"{held} is no multiple of num_generations={args.num_generations}"
+            )
+    if refills and args.log_completions:
+        raise InputError(f"rollout.refills={refills} needs log_completions=false; OUT/rollouts has all completions")
     if temperature is not None and args.temperature != 1:
         raise InputError(
             f"grpo.temperature={args.temperature:g} and rollout.temperature are both given; "

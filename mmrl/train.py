@@ -13,6 +13,7 @@ import yaml
 from pydantic import Field
 
 from mmrl.config import Config, InputError, load, nearest
+from mmrl.credit import Credit, check_credit
 from mmrl.health import CollapseWarnings, Watch
 from mmrl.injection import Injection
 from mmrl.models import LoraSettings, Part
@@ -26,20 +27,24 @@ app = typer.Typer(add_completion=False)
 
 
 class Advantages(Config):
-    """The estimator that turns reward vectors into advantages, a name of `mmrl.advantages.ADVANTAGES`."""
+    """The estimator that turns reward vectors into advantages, a name of `mmrl.advantages.ADVANTAGES`, and how a
+    rollout's advantage is spread over its tokens."""
 
     name: str = "gdpo"
     options: dict[str, Any] = Field(default_factory=dict)
+    tokens: Credit | None = None
 
 
 class RolloutSettings(Config):
     """How completions are sampled, beside what `grpo:` says: one prefill per prompt, a schedule of temperatures, and
-    how many rounds of new prompts may replace groups whose rewards are all constant, the gold answer as a rollout."""
+    how many rounds of new prompts may replace groups whose rewards are all constant, the gold answer as a rollout, and
+    the cap of importance weights."""
 
     shared_prefix: bool = True
     temperature: TemperatureSchedule | None = None
     refills: Annotated[int, Field(ge=0)] = 0
     inject: Injection | None = None
+    importance_cap: Annotated[float, Field(gt=0)] | None = None
 
 
 class TrainConfig(Config):
@@ -132,8 +137,11 @@ def check(config: TrainConfig) -> None:
         from mmrl.settings import check_settings
 
         arguments = _grpo_arguments(config, Path(config.output))
-        check_settings(arguments, config.advantages.name, config.rollout.temperature, config.rollout.refills)
+        estimator, tokens = config.advantages.name, config.advantages.tokens
+        check_settings(arguments, estimator, config.rollout.temperature, config.rollout.refills, tokens)
         suite = Suite(config.rewards, judges=config.judges)
+        if tokens is not None:
+            check_credit(tokens, suite.names)
         check_options(config.advantages.name, config.advantages.options, rewards=len(suite.names))
         if config.rollout.inject is not None:
             known = options_of(config.advantages.name)
@@ -217,6 +225,8 @@ def _grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, da
         temperature=config.rollout.temperature,
         refills=config.rollout.refills,
         inject=config.rollout.inject,
+        importance_cap=config.rollout.importance_cap,
+        credit=config.advantages.tokens,
     )
 
 

@@ -25,8 +25,9 @@ from trl.trainer.utils import RepeatSampler
 
 from eval.encode import Encoded, encode
 from eval.sampling import RowSampler, vision_token_ids
-from mmrl.advantages import ADVANTAGES, check_options, dead_groups, options_of
+from mmrl.advantages import ADVANTAGES, check_options, dead_groups, options_of, statistics
 from mmrl.blank import Blanks
+from mmrl.credit import Credit, by_spans, check_credit, importance, thr_weights_of
 from mmrl.forward import SharedForward, gathered
 from mmrl.generation import generated
 from mmrl.health import FiniteGradients, stop
@@ -69,12 +70,16 @@ class MultimodalGRPOTrainer(SharedForward):
         temperature: TemperatureSchedule | None = None,
         refills: int = 0,
         inject: Injection | None = None,
+        importance_cap: float | None = None,
+        credit: Credit | None = None,
         **kwargs: Any,
     ) -> None:
-        check_settings(args, advantages, temperature, refills)
+        check_settings(args, advantages, temperature, refills, credit)
         check_options(advantages, advantage_options or {}, rewards=len(rewards.names))
         if inject is not None:
             check_injection(inject, rewards.names, advantages, options_of(advantages))
+        if credit is not None:
+            check_credit(credit, rewards.names)
         args.reward_weights = list(rewards.weights)
         processing_class.tokenizer.padding_side = "left"  # on the right TRL misplaces what belongs to the prompt
         self.suite = rewards
@@ -82,6 +87,9 @@ class MultimodalGRPOTrainer(SharedForward):
         self.space = space
         self.estimator = functools.partial(ADVANTAGES[advantages], **(advantage_options or {}))
         self.asked = options_of(advantages)  # what the estimator can be told of a batch
+        self.credit = credit
+        self.importance_cap = importance_cap
+        self._sampled_BC: list[list[float]] = []  # the log-probs under which the last round's tokens were drawn
         self.inject = inject
         self._injected: list[bool] = []  # of the last round's rows, which say the label
         self._sharing = self._prefilling = None if shared_prefix else False  # None: not decided yet
@@ -117,9 +125,36 @@ class MultimodalGRPOTrainer(SharedForward):
         self._rewards_NK = gathered(told["rewards"])
         advantages_N = self._advantages(told["inputs"], told["injected"])
         start = self.accelerator.process_index * len(inputs)
-        output["advantages"] = advantages_N[start : start + len(inputs)]
+        told["advantages"] = advantages_N[start : start + len(inputs)]
+        output["advantages"] = self._per_token(told, output)
         self._record(told, output)
         return output
+
+    def _per_token(self, told: Mapping[str, Any], output: Mapping[str, Any]) -> Tensor:
+        """[B] advantages of this process's rollouts, or [B, C] where something tells their tokens apart."""
+        advantages_B, mask_BC, ids_BC = told["advantages"], output["completion_mask"], output["completion_ids"]
+        keep, credit = mask_BC.shape[1], self.credit or Credit()
+        advantages_BC = advantages_B.unsqueeze(1).repeat(1, keep)
+        if credit.spans is not None:
+            said = [row[:count].tolist() for row, (_, count) in zip(ids_BC, told["completions"], strict=True)]
+            advantages_BC = by_spans(advantages_BC, credit.spans, told["verdicts"], said, self._tokenizer)
+        if credit.thr is not None:
+            scores_B = told["rewards"][:, self.suite.names.index(credit.thr.reward)]
+            scores_B = scores_B.masked_fill(told["injected"], float("nan"))  # not the policy's own answer
+            input_ids = torch.cat([output["prompt_ids"], ids_BC], dim=1)
+            attention_mask = torch.cat([output["prompt_mask"], mask_BC], dim=1)
+            warm_BC = output.get("temperatures")
+
+            def states(rows: slice) -> tuple[Tensor, Tensor]:
+                warm = None if warm_BC is None else warm_BC[rows]
+                return self._states(output["rows"][rows], input_ids[rows], attention_mask[rows], keep, warm)
+
+            weights_BC = thr_weights_of(credit.thr, scores_B, ids_BC, mask_BC, self.num_generations, states)
+            advantages_BC = advantages_BC * weights_BC.to(advantages_BC)
+            self._metrics["train"]["thr/kept"].append(float((weights_BC[mask_BC.bool()] > 0).float().mean()))
+        if "importance" in output:
+            advantages_BC = advantages_BC * output["importance"].to(advantages_BC)
+        return advantages_B if credit == Credit() and "importance" not in output else advantages_BC
 
     def _round(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """One completion for each of `inputs`, with all that belongs to it: what TRL makes of it, and lists of rows."""
@@ -132,8 +167,27 @@ class MultimodalGRPOTrainer(SharedForward):
         output = super()._generate_and_score_completions(inputs)
         if self._temperature_BC is not None:
             output["temperatures"] = self._temperature_BC  # goes the way of the rows: a later step scores under them
+        if self.importance_cap is not None and self.model.training:
+            output["importance"] = self._importance(output, cap=self.importance_cap)
         output["rows"] = list(self._rows)  # shuffled and sliced by TRL together with the token ids
         return output | self._told | {"inputs": list(inputs)}
+
+    def _importance(self, output: Mapping[str, Any], *, cap: float) -> Tensor:
+        """[B, C] weights of the tokens drawn, by what the trained model's own forward says of them; logs both."""
+        sampled_BC, scored_BC = output["sampling_per_token_logps"], output.get("old_per_token_logps")
+        if scored_BC is None:
+            ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
+            mask = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
+            size = self.args.per_device_train_batch_size
+            with torch.no_grad():
+                scored_BC, _, _ = self._get_per_token_logps_and_entropies(
+                    self.model, ids, mask, output["completion_ids"].shape[1], batch_size=size
+                )
+        weights_BC = torch.from_numpy(importance(scored_BC.cpu(), sampled_BC.cpu(), cap=cap)).to(scored_BC)
+        drawn = weights_BC[output["completion_mask"].bool()]
+        self._metrics["train"]["importance/mean"].append(float(gathered(drawn.mean()[None]).mean()))
+        self._metrics["train"]["importance/capped"].append(float(gathered((drawn >= cap).float().mean()[None]).mean()))
+        return weights_BC
 
     def _refilled(self, output: dict[str, Any]) -> dict[str, Any]:
         """`output` with other prompts in place of the dead groups, as far as `refills` rounds find some.
@@ -191,7 +245,7 @@ class MultimodalGRPOTrainer(SharedForward):
         multimodal_fields: Any,
         num_generations: int,
         has_tool_images: bool = False,
-    ) -> tuple[list[list[int]], None]:
+    ) -> tuple[list[list[int]], list[list[float]] | None]:
         with (
             unwrap_model_for_generation(
                 self.model_wrapped,
@@ -207,8 +261,11 @@ class MultimodalGRPOTrainer(SharedForward):
                 same = torch.tensor(float(shared == plain), device=self.accelerator.device).reshape(1)
                 self._prefilling = bool(gathered(same).min())
                 logger.info("shared-prefix generation %s", "on" if self._prefilling else "off: other tokens")
-                return plain, None
-            return self._completions_by(model, num_generations, shared=self._prefilling), None
+                return plain, self._drawn()
+            return self._completions_by(model, num_generations, shared=self._prefilling), self._drawn()
+
+    def _drawn(self) -> list[list[float]] | None:
+        return None if self.importance_cap is None or not self.model.training else self._sampled_BC
 
     def _completions_by(self, model: Any, num_generations: int, *, shared: bool) -> list[list[int]]:
         sampler = RowSampler(
@@ -234,6 +291,9 @@ class MultimodalGRPOTrainer(SharedForward):
             disable_compile=True,
         )
         said = [_until_end(ids, self.eos_token_ids) for ids in completions_BC.tolist()]
+        if self.importance_cap is not None:
+            drawn_BC = sampler.log_probs().tolist()
+            self._sampled_BC = [row[: len(ids)] for row, ids in zip(drawn_BC, said, strict=True)]
         self._injected = [False] * len(said)
         if self.inject is not None and self.model.training:
             self._inject(said, num_generations)
@@ -248,6 +308,8 @@ class MultimodalGRPOTrainer(SharedForward):
                 ids = label_ids(row, settings, self.space, encoded.seen_size, self._tokenizer, longest=longest)
                 if ids is not None:
                     said[i], self._injected[i] = ids, True
+                    if self.importance_cap is not None:
+                        self._sampled_BC[i] = [float("nan")] * len(ids)
 
     def _temperatures(self) -> list[float] | None:
         """The temperature of every new token at this step, if there is a schedule; an evaluation has none."""
@@ -293,19 +355,18 @@ class MultimodalGRPOTrainer(SharedForward):
         mode = "train" if self.model.training else "eval"
         group = self.num_generations if mode == "train" else self.num_generations_eval
         rewards_PGK = self._rewards_NK.view(-1, group, len(self.suite.names))
-        options: dict[str, Any] = {}
-        if "tasks_P" in self.asked:
-            options["tasks_P"] = gather_object([row["task"] for row in inputs])[::group]
+        tasks_P = gather_object([row["task"] for row in inputs])[::group]
+        options: dict[str, Any] = {"tasks_P": tasks_P} if "tasks_P" in self.asked else {}
         if "injected_PG" in self.asked and self.inject is not None:
             options["injected_PG"] = gathered(injected_N).view(-1, group)
             options["thinking_K"] = [name in self.inject.unrewarded for name in self.suite.names]
         advantages_PG = self.estimator(rewards_PGK, self.reward_weights.to(rewards_PGK), **options)
-        dead_PK = dead_groups(rewards_PGK)
         metrics = self._metrics[mode]
-        metrics["frac_reward_zero_std"][-1] = dead_PK.all(dim=1).float().mean().item()
-        for k, name in enumerate(self.suite.names):
-            metrics[f"rewards/{name}/dead_groups"].append(dead_PK[:, k].float().mean().item())
-            metrics[f"rewards/{name}/abstained"].append(rewards_PGK[..., k].isnan().float().mean().item())
+        metrics["frac_reward_zero_std"][-1] = dead_groups(rewards_PGK).all(dim=1).float().mean().item()
+        own_PGK = rewards_PGK.masked_fill(gathered(injected_N).view(-1, group, 1), float("nan"))
+        said = statistics(own_PGK, advantages_PG, self.suite.names, tasks_P, weights_K=self.suite.weights)
+        for name, value in said.items():
+            metrics[name].append(value)
         advantages_N = advantages_PG.flatten()
         for _ in range(min(len(advantages_N), len(self._logs["advantages"]))):
             self._logs["advantages"].pop()
@@ -322,7 +383,7 @@ class MultimodalGRPOTrainer(SharedForward):
             seen,
             told["completions"],
             told["verdicts"],
-            output["advantages"].tolist(),
+            told["advantages"].tolist(),
             told["injected"].tolist(),
             strict=True,
         )

@@ -13,6 +13,7 @@ from trl.trainer.grpo_config import GRPOConfig
 
 from data_engine.schema import Sample
 from eval.encode import encode, media_token_types
+from mmrl.credit import Credit
 from mmrl.data import as_dataset
 from mmrl.injection import Injection
 from mmrl.temperature import TemperatureSchedule
@@ -60,6 +61,9 @@ def trainer(
     temperature: TemperatureSchedule | None = None,
     refills: int = 0,
     inject: Injection | None = None,
+    importance_cap: float | None = None,
+    credit: Credit | None = None,
+    suite: Any = SUITE,
     **grpo: Any,
 ) -> Any:
     settings: dict[str, Any] = {
@@ -78,7 +82,7 @@ def trainer(
     return kind(
         model,
         processing_class=processor,
-        rewards=Suite(SUITE),
+        rewards=Suite(suite),
         args=GRPOConfig(output_dir=str(out), **(settings | grpo)),
         train_dataset=as_dataset(samples),
         budget=budget,
@@ -86,6 +90,8 @@ def trainer(
         temperature=temperature,
         refills=refills,
         inject=inject,
+        importance_cap=importance_cap,
+        credit=credit,
         advantages=advantages,
     )
 

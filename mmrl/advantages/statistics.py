@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mmrl.advantages.arrays import Array, as_array, centred, dead_groups, rows_of, spread
+from mmrl.advantages.arrays import Array, as_array, centred, dead_groups, mixed, nanmean, rows_of, spread
 
 
 def statistics(
@@ -16,6 +16,7 @@ def statistics(
     names: Sequence[str],
     tasks_P: Sequence[str] | None = None,
     *,
+    weights_K: Any = None,
     dead_std: float = 1e-6,
 ) -> dict[str, float]:
     """Numbers to log, by name: `rewards/NAME/...`, and, with `tasks_P`, `tasks/TASK/...` and `tasks/TASK/NAME/...`.
@@ -24,7 +25,7 @@ def statistics(
     which the reward says nothing (for a task: no reward does). `gradient_share` of a task: its part of the absolute
     advantages. `gradient_share` of a reward: the part of the advantages' sum of squares that it explains in a
     least-squares fit on the rewards standardised per group, below 0 for a reward that the others overrule. A reward
-    that a task never has is left out of the task.
+    that a task never has is left out of the task. With `weights_K`, a task's `reward` is the mean of its weighted sums.
     """
     rewards, advantages = as_array(rewards_PGK), as_array(advantages_PG)
     if rewards.ndim != 3 or rewards.shape[2] != len(names) or advantages.shape != rewards.shape[:2]:
@@ -38,6 +39,8 @@ def statistics(
         found[f"tasks/{task}/dead_groups"] = float(dead_groups(part, dead_std=dead_std).all(axis=1).mean())
         found[f"tasks/{task}/abstained"] = float(missing.all(axis=-1).mean())
         found[f"tasks/{task}/gradient_share"] = float(np.abs(advantages[rows]).sum() / whole) if whole else 0.0
+        if weights_K is not None:
+            found[f"tasks/{task}/reward"] = float(nanmean(mixed(part, as_array(weights_K))).item())
         given = np.flatnonzero(~missing.all(axis=(0, 1)))
         own = _by_reward(part[..., given], advantages[rows], [names[int(k)] for k in given], dead_std)
         found |= {f"tasks/{task}/{key}": value for key, value in own.items()}
