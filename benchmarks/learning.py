@@ -1,0 +1,171 @@
+"""What estimators teach: the demo's policy trained by two of them, the same data, steps and rollouts, seed by seed.
+
+    python -m benchmarks.learning [gdpo|visurf] [--seeds 5] [--steps 150] [--out DIR] [--quick] [--json FILE]
+
+`gdpo`: decoupled rewards whitened per task against `grpo`, with three rewards of different scale. `visurf`: the gold
+answer as one of a group's rollouts against plain `grpo`, from a policy that has only learned to answer in form. Held
+out, greedy and sampled; the interval of a difference is Student's over seeds. Runs that are done are not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+
+from mmrl import demo
+from mmrl.config import load
+from mmrl.demo import warm
+from mmrl.train import TrainConfig, run
+
+ACCURACY: dict[str, Any] = {
+    "choice": {"fn": "choice_match", "tasks": ["choice"]},
+    "yesno": {"fn": "yesno_match", "tasks": ["yesno"]},
+    "number": {"fn": "number_match", "tasks": ["number", "count"]},
+    "grounding": {"fn": "box_iou", "tasks": ["grounding"]},
+    "temporal": {"fn": "span_iou", "tasks": ["temporal"]},
+}
+SCALES: dict[str, Any] = ACCURACY | {
+    "format": {"fn": "think_format", "weight": 0.2},
+    "brevity": {"fn": "benchmarks.learning:brevity"},
+}
+ARMS: dict[str, dict[str, dict[str, Any]]] = {
+    "gdpo": {
+        "gdpo, whitened per task": {
+            "rewards": SCALES,
+            "advantages": {"name": "gdpo", "options": {"whiten": "task"}},
+        },
+        "grpo": {"rewards": SCALES, "advantages": {"name": "grpo"}},
+    },
+    "visurf": {
+        "visurf": {
+            "rewards": ACCURACY | {"format": {"fn": "think_format", "weight": 0.2}},
+            "advantages": {"name": "visurf"},
+            "rollout": {"inject": {"unrewarded": ["format"]}},
+        },
+        "grpo": {
+            "rewards": ACCURACY | {"format": {"fn": "think_format", "weight": 0.2}},
+            "advantages": {"name": "grpo"},
+        },
+    },
+}
+STARTERS = 300  # supervised steps behind the policy of `visurf`: it answers in form and is mostly wrong
+
+
+def brevity(rollouts: Any) -> list[float]:
+    """From 0.02 down to 0: a reward a fiftieth as large as the others."""
+    return [0.02 * max(0.0, 1 - len(rollout.completion) / 100) for rollout in rollouts]
+
+
+def main() -> None:
+    """Train, evaluate, compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("comparison", nargs="*", choices=[*ARMS, []], default=list(ARMS), help="all by default")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--out", type=Path, help="where the runs stay; a temporary directory by default")
+    parser.add_argument("--quick", action="store_true", help="two seeds, three steps: that it runs, not what it shows")
+    parser.add_argument("--json", type=Path, help="write the rows there as well")
+    arguments = parser.parse_args()
+    seeds, steps = (2, 3) if arguments.quick else (arguments.seeds, arguments.steps)
+    rows = []
+    with tempfile.TemporaryDirectory() as directory:
+        out = arguments.out or Path(directory)
+        for comparison in arguments.comparison:
+            found = compared(comparison, out / comparison, out / "data", range(seeds), steps)
+            Console(width=110).print(table(comparison, found))
+            rows += found
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1))
+
+
+def compared(comparison: str, out: Path, data: Path, seeds: range, steps: int) -> list[dict[str, Any]]:
+    """A row for every reward of every task, greedy and sampled: both arms' means and their paired difference."""
+    data = demo.curated(data)
+    model = demo.CHECKPOINT if comparison == "gdpo" else beginner(out / "beginner", steps)
+    scores = {
+        arm: [held_out(changes, model, data, out / f"{number}-{seed}", seed, steps) for seed in seeds]
+        for number, (arm, changes) in enumerate(ARMS[comparison].items())
+    }
+    ours, peer = scores.values()
+    start = held_out(ARMS[comparison]["grpo"], model, data, out / "start", 0, 0)
+    rows = []
+    for key in ours[0]:
+        first, second = (np.array([one[key] for one in of]) for of in (ours, peer))
+        low, high = interval(first - second)
+        rows.append({
+            "case": f"{comparison}: {' '.join(key)}",
+            "start": start[key],
+            "ours": first.mean(),
+            "peer": second.mean(),
+            "ratio": first.mean() / second.mean() if second.mean() else None,
+            "difference": (first - second).mean(),
+            "low": low,
+            "high": high,
+            "unit": "mean score",
+            "n": len(seeds),
+        })  # fmt: skip
+    return rows
+
+
+def beginner(out: Path, steps: int) -> Path:
+    """A policy from random weights after a short supervised warm-up."""
+    if not (out / "checkpoint" / "config.json").exists():
+        warm.main(out, out / "checkpoint", [f"sft.max_steps={STARTERS if steps > 3 else 3}"])
+    return out / "checkpoint"
+
+
+def held_out(
+    changes: dict[str, Any], model: Path, data: Path, out: Path, seed: int, steps: int
+) -> dict[tuple[str, str, str], float]:
+    """Scores on the test split, by decoding, task and reward, after `steps` of GRPO."""
+    from eval.report import report
+
+    place = out / "scores.json"
+    if not place.exists():
+        base = load(
+            TrainConfig, demo.HERE / "train.yaml", [f"model={model}", f"data={data}", f"output={out / 'train'}"]
+        )
+        values = base.model_dump() | changes | {"seed": seed}
+        values["grpo"] |= {"max_steps": steps, "save_strategy": "no"}
+        config = TrainConfig.model_validate(values)
+        final = run(config) if steps else model
+        rows = []
+        for name in ("greedy", "sampled"):
+            said = report(demo.evaluated(config, final, out, name))["rows"]
+            rows += [[name, row["task"], row["reward"], row["mean"]] for row in said]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(json.dumps(rows))
+    return {(name, task, reward): mean for name, task, reward, mean in json.loads(place.read_text())}
+
+
+def interval(differences: np.ndarray) -> tuple[float, float]:
+    """Student's 95 % interval of the mean; NaN of fewer than two."""
+    if len(differences) < 2:
+        return float("nan"), float("nan")
+    half = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
+    return float(differences.mean() - half), float(differences.mean() + half)
+
+
+def table(comparison: str, rows: list[dict[str, Any]]) -> Table:
+    """The rows as a table."""
+    ours, peer = ARMS[comparison]
+    shown = Table("held out", "start", ours, peer, "difference (95 %)", "seeds")
+    for row in rows:
+        numbers = [f"{row[key]:.3f}" for key in ("start", "ours", "peer")]
+        between = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+        shown.add_row(row["case"].split(": ")[1], *numbers, between, str(row["n"]))
+    return shown
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()
