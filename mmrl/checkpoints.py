@@ -16,6 +16,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 
 from mmrl.config import InputError
 
+PROCESSES = "processes.txt"  # in a checkpoint: how many there were
+
 
 class WholeCheckpoints(Trainer):
     """A mixin for transformers trainers: put it before the trainer's class among the bases."""
@@ -36,6 +38,7 @@ class WholeCheckpoints(Trainer):
             staging, self._staging = self._staging, None
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
+            (staging / name / PROCESSES).write_text(str(self.args.world_size))
             shutil.rmtree(place / name, ignore_errors=True)
             os.replace(staging / name, place / name)
             shutil.rmtree(staging)
@@ -70,3 +73,13 @@ def latest_checkpoint(out: Path) -> str | None:
     """The newest checkpoint in `out`, or None; leftovers of an interrupted save are removed."""
     shutil.rmtree(out / ".saving", ignore_errors=True)
     return get_last_checkpoint(str(out)) if out.is_dir() else None
+
+
+def check_processes(checkpoint: str | None, processes: int) -> None:
+    """Refuse to go on with another number of processes: data and randomness would be other ones, ZeRO's shards lost."""
+    place = Path(checkpoint or "") / PROCESSES
+    if checkpoint and place.exists() and int(place.read_text()) != processes:
+        raise InputError(
+            f"{checkpoint} was written by {place.read_text()} processes and would go on with {processes}; start as "
+            "many as before, or train from its weights (model: that directory) with another output"
+        )

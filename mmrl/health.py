@@ -114,6 +114,25 @@ class FiniteGradients(TrainerCallback):
             self.trainer.stop_on_nan("the gradient")
 
 
+class SilentSteps(TrainerCallback):
+    """Skips the optimizer where no reward had a verdict: momentum would move the weights all the same.
+
+    ZeRO steps on its own; there the gradient is zero and momentum acts.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take the gradients away; the optimizer passes over parameters without one."""
+        if self.trainer.silent:
+            logger.warning("step %d: no reward had a verdict on any rollout; nothing is learned", state.global_step)
+            for parameter in self.trainer.model.parameters():
+                parameter.grad = None
+
+
 def stop(out: Path, step: int, what: str, batch: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """Save the batch to `out/nan-step-00010` (tensors, and the rollouts as JSON lines) and stop the training."""
     place = out / f"nan-step-{step:05d}"

@@ -176,9 +176,10 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
 
     from eval.generate import probe_sizes
     from mmrl.callbacks import MetricsFile, ProgressLine
-    from mmrl.checkpoints import latest_checkpoint
+    from mmrl.checkpoints import check_processes, latest_checkpoint
     from mmrl.data import as_dataset, training_samples
     from mmrl.models import adapted, load_policy
+    from mmrl.room import check_room, context_of
 
     final = out / "final"
     if (final / "config.json").exists():
@@ -187,6 +188,9 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
     samples = training_samples(config.data, config.split, config.limit)
     model, processor = load_policy(model_path, config.vision, dtype=config.dtype)
     check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))
+    if build is _grpo_trainer:
+        new = _grpo_arguments(config, out).max_completion_length
+        check_room(samples, processor, config.vision, context_of(model), new)
     model = adapted(model, frozen=config.freeze, lora=config.lora)
     trainer = build(config, out, model, processor, as_dataset(samples))
     for talkative in (PrinterCallback, ProgressCallback):
@@ -194,7 +198,9 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
     for callback in (MetricsFile(), ProgressLine(), CollapseWarnings(config.watch)):
         trainer.add_callback(callback)
     remember(config, Path(config.output))
-    trainer.train(resume_from_checkpoint=latest_checkpoint(out))
+    checkpoint = latest_checkpoint(out)
+    check_processes(checkpoint, trainer.accelerator.num_processes)
+    trainer.train(resume_from_checkpoint=checkpoint)
     save_final(trainer, processor, final)
     return final
 

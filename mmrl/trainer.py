@@ -27,13 +27,15 @@ from eval.encode import Encoded, encode
 from eval.sampling import RowSampler, vision_token_ids
 from mmrl.advantages import ADVANTAGES, check_options, dead_groups, options_of, statistics
 from mmrl.blank import Blanks
+from mmrl.config import InputError
 from mmrl.credit import Credit, by_spans, check_credit, importance, thr_weights_of
 from mmrl.forward import SharedForward, gathered
 from mmrl.generation import generated
-from mmrl.health import FiniteGradients, stop
+from mmrl.health import FiniteGradients, SilentSteps, stop
 from mmrl.injection import Injection, check_injection, label_ids, lengths_logged
 from mmrl.refill import dead_here, fresh, replaced
 from mmrl.rollouts import rollout_of, write_rollouts
+from mmrl.room import context_of, refuse_long
 from mmrl.settings import check_settings
 from mmrl.temperature import TemperatureSchedule, check_head
 from mmrl.vision import CoordinateSpace, VisionBudget
@@ -97,6 +99,7 @@ class MultimodalGRPOTrainer(SharedForward):
         self.schedule = temperature
         self._rewards_NK = torch.empty(0)
         self._batch: Mapping[str, Any] = {}
+        self.silent = False  # no reward had a verdict on any rollout of this step
         self._inputs: Sequence[Mapping[str, Any]] = ()
         self._told: dict[str, Any] = {}  # what the last round's rows said and got
         super().__init__(
@@ -108,10 +111,12 @@ class MultimodalGRPOTrainer(SharedForward):
             **kwargs,
         )
         unwrapped: Any = self.accelerator.unwrap_model(self.model)
+        self.context = context_of(unwrapped)
         self.banned_tokens = vision_token_ids(unwrapped.config, processing_class.tokenizer)
         if temperature is not None:
             check_head(unwrapped)
         self.add_callback(FiniteGradients(self))
+        self.add_callback(SilentSteps(self))
         self._blanks = Blanks(self, processing_class, train_dataset)
 
     # One generation step
@@ -233,7 +238,12 @@ class MultimodalGRPOTrainer(SharedForward):
         return self._step % max(self.args.gradient_accumulation_steps, 1)
 
     def _encode(self, row: Mapping[str, Any]) -> Encoded:
-        return encode(self.processing_class, row["prompt"], row["media"], self.budget)
+        encoded = encode(self.processing_class, row["prompt"], row["media"], self.budget)
+        try:
+            refuse_long(len(encoded.input_ids), self.max_completion_length, self.context)
+        except InputError as error:
+            raise InputError(f"sample {row['id']}: {error}") from None
+        return encoded
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return [row.input_ids for row in self._rows], None, {}
@@ -361,7 +371,9 @@ class MultimodalGRPOTrainer(SharedForward):
             options["injected_PG"] = gathered(injected_N).view(-1, group)
             options["thinking_K"] = [name in self.inject.unrewarded for name in self.suite.names]
         advantages_PG = self.estimator(rewards_PGK, self.reward_weights.to(rewards_PGK), **options)
+        self.silent = bool(rewards_PGK.isnan().all())
         metrics = self._metrics[mode]
+        metrics["steps_without_verdict"].append(float(self.silent))
         metrics["frac_reward_zero_std"][-1] = dead_groups(rewards_PGK).all(dim=1).float().mean().item()
         own_PGK = rewards_PGK.masked_fill(gathered(injected_N).view(-1, group, 1), float("nan"))
         said = statistics(own_PGK, advantages_PG, self.suite.names, tasks_P, weights_K=self.suite.weights)

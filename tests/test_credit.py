@@ -163,7 +163,9 @@ def test_importance_is_one_where_the_model_scores_as_it_drew(
     run = trainer(tmp_path, *qwen, mixed_samples, budget, **options)
     run.train()
     mask = run.kept["completion_mask"].bool()
-    weights = run.kept["importance"][mask]  # the policy may not draw vision tokens: a hundredth of a random model's mass
+    weights = run.kept["importance"][
+        mask
+    ]  # the policy may not draw vision tokens: a hundredth of a random model's mass
     assert 0.97 < weights.min() <= weights.max() < 1.0001
     narrow = trainer(tmp_path, *qwen, mixed_samples, budget, **options, top_k=2)
     narrow.train()

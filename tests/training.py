@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,20 @@ _CONTEXT.set_forkserver_preload(["mmrl.trainer", "mmrl.sft", "mmrl.train", "peft
 
 def trained(config: Path, *, processes: int = 1, dies: bool = False, timeout: float = 600, **environment: str) -> Path:
     """The output of `mmrl train CONFIG`, run to its end, or to its death, in one or several processes."""
+    expected = -signal.SIGKILL if dies else 0
+    codes, said = ended(config, [environment] * processes, timeout=timeout)
+    assert codes == [expected] * processes, f"exit codes {codes} (None: still running after {timeout} s)\n{said}"
+    return config.with_suffix("")
+
+
+def ended(
+    config: Path, environments: Sequence[Mapping[str, str]], *, timeout: float = 600
+) -> tuple[list[int | None], str]:
+    """The exit codes of processes that run `mmrl train CONFIG`, one for each environment, and what they printed."""
+    processes = len(environments)
     logs = [config.with_suffix(f".{rank}.log") for rank in range(processes)]
-    ranks = [environment | rank for rank in (_ranks(processes) if processes > 1 else [{}])]
+    own = _ranks(processes) if processes > 1 else [{}]
+    ranks = [{**environment, **rank} for environment, rank in zip(environments, own, strict=True)]
     running = [
         _CONTEXT.Process(target=_train, args=([str(config)], log, rank)) for log, rank in zip(logs, ranks, strict=True)
     ]
@@ -105,10 +118,7 @@ def trained(config: Path, *, processes: int = 1, dies: bool = False, timeout: fl
     codes = [process.exitcode for process in running]
     for process in running:
         process.kill()
-    said = "\n".join(log.read_text() for log in logs)
-    expected = -signal.SIGKILL if dies else 0
-    assert codes == [expected] * processes, f"exit codes {codes} (None: still running after {timeout} s)\n{said}"
-    return config.with_suffix("")
+    return codes, "\n".join(log.read_text() for log in logs)
 
 
 def _ranks(processes: int) -> list[dict[str, str]]:
@@ -127,6 +137,8 @@ def _train(arguments: list[str], log: Path, environment: Mapping[str, str]) -> N
     torch.set_num_threads(1)
     if "DIE_OPENING" in environment:
         sys.addaudithook(_die_opening)
+    if "FULL_OPENING" in environment:
+        sys.addaudithook(_full_opening)
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -137,6 +149,12 @@ def _die_opening(event: str, values: tuple[Any, ...]) -> None:
     """Killed as by `kill -9` when a file is opened whose path ends as the environment's DIE_OPENING says."""
     if event == "open" and str(values[0]).endswith(os.environ["DIE_OPENING"]):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _full_opening(event: str, values: tuple[Any, ...]) -> None:
+    """From when a file is opened whose path ends as FULL_OPENING says, files may not grow beyond a block."""
+    if event == "open" and str(values[0]).endswith(os.environ["FULL_OPENING"]):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (512, resource.RLIM_INFINITY))
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:
