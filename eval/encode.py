@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from data_engine.media import load_image, load_video
@@ -61,6 +62,12 @@ def encode(
     features = processor(text=[text], return_tensors="pt", **visual)
     tensors = {key: torch.as_tensor(features[key]) for key in features if key in MEDIA_FIELDS}
     return Encoded(features["input_ids"][0].tolist(), tensors, seen_sizes(processor, media, tensors, images))
+
+
+def sized_pictures(media: Sequence[Media], seen_size: Sequence[tuple[int, int]]) -> list[Image.Image]:
+    """The images of a prompt, resized to what the model sees of them: another processor has nothing left to resize."""
+    pairs = zip(media, seen_size, strict=True)
+    return [load_image(one).resize(size, Image.Resampling.BICUBIC) for one, size in pairs if one.kind == "image"]
 
 
 def collate(encoded: Sequence[Encoded]) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ class Blanks:
     def __init__(self, trainer: Any, processor: Any, dataset: Dataset) -> None:
         sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
         self.processor = processor
-        self.kinds: set[MediaKind] = _kinds(dataset) if sharded and trainer.args.world_size > 1 else set()
+        self.kinds: set[MediaKind] = media_kinds(dataset) if sharded and trainer.args.world_size > 1 else set()
         self.made = functools.cache(functools.partial(blank, processor))
 
     def beside(self, rows: Sequence[Encoded]) -> list[Encoded]:
@@ -51,5 +51,6 @@ def blank(processor: Any, kinds: Sequence[MediaKind]) -> Encoded:
     return Encoded(features["input_ids"][0].tolist(), tensors, ((28, 28),) * len(kinds))
 
 
-def _kinds(dataset: Dataset) -> set[MediaKind]:
+def media_kinds(dataset: Dataset) -> set[MediaKind]:
+    """The kinds of media that a training set shows."""
     return {media["kind"] for row in dataset.with_format(None)["media"] for media in row}

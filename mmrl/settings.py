@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from trl.trainer.grpo_config import GRPOConfig
 
 from mmrl.advantages import options_of
@@ -16,6 +18,7 @@ def check_settings(
     temperature: TemperatureSchedule | None = None,
     refills: int = 0,
     credit: Credit | None = None,
+    importance_cap: float | None = None,
 ) -> None:
     """Refuse what the trainer cannot do, and what would make a resumed run another run."""
     held = args.per_device_train_batch_size * (args.steps_per_generation or 1)
@@ -37,7 +40,7 @@ def check_settings(
             f"the estimator {advantages} needs {untold[0]}, which the trainer has not; use it as a function"
         )
     if args.use_vllm:
-        raise InputError("use_vllm=true is not supported: TRL 1.16 hands vLLM expanded image tokens and raw images")
+        _check_vllm(args, temperature, importance_cap)
     if args.sync_ref_model:
         raise InputError("sync_ref_model=true is not supported: the moved reference model is not in the checkpoints")
     assert args.steps_per_generation is not None  # GRPOConfig fills it in
@@ -52,4 +55,27 @@ def check_settings(
             f"save_steps={args.save_steps:g} is no multiple of {cycle}, the optimizer steps that share rollouts "
             f"(steps_per_generation={args.steps_per_generation} / gradient_accumulation_steps="
             f"{args.gradient_accumulation_steps} * num_iterations={args.num_iterations})"
+        )
+
+
+def check_served(kinds: Collection[str]) -> None:
+    """Refuse media that TRL's vLLM client cannot send."""
+    if "video" in kinds:
+        raise InputError("grpo.use_vllm=true: TRL 1.16 sends pictures to vLLM, no videos; the model would not see them")
+
+
+def _check_vllm(args: GRPOConfig, temperature: TemperatureSchedule | None, importance_cap: float | None) -> None:
+    if args.vllm_mode != "server":
+        raise InputError(
+            f"grpo.vllm_mode={args.vllm_mode!r} corrupts prompts with pictures: TRL 1.16 hands vLLM ids with expanded "
+            "image tokens together with the pictures, and vLLM expands them again; use vllm_mode: server"
+        )
+    if temperature is not None:
+        raise InputError(
+            "rollout.temperature needs sampling in the trainer; with grpo.use_vllm=true set grpo.temperature"
+        )
+    if importance_cap is not None and args.vllm_importance_sampling_correction:
+        raise InputError(
+            f"rollout.importance_cap={importance_cap:g} and grpo.vllm_importance_sampling_correction=true both weigh the "
+            "tokens; set one of them"
         )

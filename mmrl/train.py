@@ -138,7 +138,8 @@ def check(config: TrainConfig) -> None:
 
         arguments = _grpo_arguments(config, Path(config.output))
         estimator, tokens = config.advantages.name, config.advantages.tokens
-        check_settings(arguments, estimator, config.rollout.temperature, config.rollout.refills, tokens)
+        rollout = config.rollout
+        check_settings(arguments, estimator, rollout.temperature, rollout.refills, tokens, rollout.importance_cap)
         suite = Suite(config.rewards, judges=config.judges)
         if tokens is not None:
             check_credit(tokens, suite.names)

@@ -23,10 +23,10 @@ from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.utils import RepeatSampler
 
-from eval.encode import Encoded, encode
+from eval.encode import Encoded, encode, sized_pictures
 from eval.sampling import RowSampler, vision_token_ids
 from mmrl.advantages import ADVANTAGES, check_options, dead_groups, options_of, statistics
-from mmrl.blank import Blanks
+from mmrl.blank import Blanks, media_kinds
 from mmrl.config import InputError
 from mmrl.credit import Credit, by_spans, check_credit, importance, thr_weights_of
 from mmrl.forward import SharedForward, gathered
@@ -36,7 +36,7 @@ from mmrl.injection import Injection, check_injection, label_ids, lengths_logged
 from mmrl.refill import dead_here, fresh, replaced
 from mmrl.rollouts import rollout_of, write_rollouts
 from mmrl.room import context_of, refuse_long
-from mmrl.settings import check_settings
+from mmrl.settings import check_served, check_settings
 from mmrl.temperature import TemperatureSchedule, check_head
 from mmrl.vision import CoordinateSpace, VisionBudget
 from rewards import Suite
@@ -76,12 +76,16 @@ class MultimodalGRPOTrainer(SharedForward):
         credit: Credit | None = None,
         **kwargs: Any,
     ) -> None:
-        check_settings(args, advantages, temperature, refills, credit)
+        check_settings(args, advantages, temperature, refills, credit, importance_cap)
         check_options(advantages, advantage_options or {}, rewards=len(rewards.names))
         if inject is not None:
             check_injection(inject, rewards.names, advantages, options_of(advantages))
         if credit is not None:
             check_credit(credit, rewards.names)
+        if args.use_vllm:
+            check_served(media_kinds(train_dataset))
+            banned = dict.fromkeys(map(str, vision_token_ids(model.config, processing_class.tokenizer)), -100)
+            args.generation_kwargs = {"logit_bias": banned, **cast(dict[str, Any], args.generation_kwargs or {})}
         args.reward_weights = list(rewards.weights)
         processing_class.tokenizer.padding_side = "left"  # on the right TRL misplaces what belongs to the prompt
         self.suite = rewards
@@ -256,6 +260,8 @@ class MultimodalGRPOTrainer(SharedForward):
         num_generations: int,
         has_tool_images: bool = False,
     ) -> tuple[list[list[int]], list[list[float]] | None]:
+        if self.use_vllm:
+            return self._served(num_generations)
         with (
             unwrap_model_for_generation(
                 self.model_wrapped,
@@ -273,6 +279,23 @@ class MultimodalGRPOTrainer(SharedForward):
                 logger.info("shared-prefix generation %s", "on" if self._prefilling else "off: other tokens")
                 return plain, self._drawn()
             return self._completions_by(model, num_generations, shared=self._prefilling), self._drawn()
+
+    def _served(self, num_generations: int) -> tuple[list[list[int]], list[list[float]] | None]:
+        """Completions by TRL's vLLM server, which gets the pictures in the size that the model is trained on."""
+        shown = {
+            row["id"]: sized_pictures(row["media"], one.seen_size)
+            for row, one in zip(self._inputs, self._rows, strict=True)
+        }
+        pictures = [shown[row["id"]] or None for row in self._inputs]
+        ids = [row.input_ids for row in self._rows]
+        served: Any = super()._generate_single_turn(ids, pictures if any(pictures) else None, {}, num_generations)
+        said, drawn = served
+        said = [_until_end(one, self.eos_token_ids) for one in said]
+        self._sampled_BC = [list(row[: len(one)]) for row, one in zip(drawn, said, strict=True)]
+        self._injected = [False] * len(said)
+        if self.inject is not None and self.model.training:
+            self._inject(said, num_generations)
+        return said, self._sampled_BC
 
     def _drawn(self) -> list[list[float]] | None:
         return None if self.importance_cap is None or not self.model.training else self._sampled_BC
@@ -318,7 +341,7 @@ class MultimodalGRPOTrainer(SharedForward):
                 ids = label_ids(row, settings, self.space, encoded.seen_size, self._tokenizer, longest=longest)
                 if ids is not None:
                     said[i], self._injected[i] = ids, True
-                    if self.importance_cap is not None:
+                    if self._sampled_BC:
                         self._sampled_BC[i] = [float("nan")] * len(ids)
 
     def _temperatures(self) -> list[float] | None:

@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+from trl.trainer.grpo_config import GRPOConfig
 
 from data_engine.schema import Sample
 from data_engine.shards import read_samples
-from eval.encode import encode
+from eval.encode import encode, sized_pictures
 from mmrl.config import InputError, load
 from mmrl.models import load_policy
 from mmrl.room import check_room, most_tokens
+from mmrl.settings import check_served, check_settings
+from mmrl.temperature import TemperatureSchedule
 from mmrl.tiny import tiny_model
 from mmrl.train import TrainConfig
 from mmrl.train import run as train
@@ -88,6 +91,35 @@ def test_tiles_without_room_are_refused_as_they_are_encoded(
     pictured = [s for s in mixed_samples if [m.kind for m in s.media] == ["image"]]
     with pytest.raises(InputError, match=rf"sample {pictured[0].id}: the prompt has \d+ tokens; .* context of 20"):
         trainer(tmp_path, model, processor, pictured[:1], budget).train()
+
+
+@pytest.mark.parametrize(
+    ("grpo", "rollout", "message"),
+    [
+        ({"vllm_mode": "colocate"}, {}, "vllm_mode='colocate' corrupts prompts with pictures"),
+        ({"vllm_mode": "server"}, {"temperature": TemperatureSchedule(schedule="ead")}, "set grpo.temperature"),
+        ({"vllm_mode": "server"}, {"importance_cap": 2.0}, "importance_cap=2 and .*correction=true both"),
+    ],
+)
+def test_what_vllm_would_do_wrong_is_refused_with_its_reason(
+    grpo: dict[str, Any], rollout: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    args = GRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, use_vllm=True, **grpo)
+    with pytest.raises(InputError, match=message):
+        check_settings(args, "gdpo", **rollout)
+    check_served({"image"})
+    with pytest.raises(InputError, match="no videos"):
+        check_served({"image", "video"})
+
+
+def test_a_server_gets_pictures_that_need_no_resizing(mixed_samples: list[Sample], budget: VisionBudget) -> None:
+    _, processor = tiny_model("qwen2_5_vl", TEXTS)
+    apply_budget(processor, budget)
+    pictured = [s for s in mixed_samples if s.media and all(m.kind == "image" for m in s.media)]
+    for sample in pictured:
+        encoded = encode(processor, sample.prompt, sample.media, budget)
+        grids = processor.image_processor(sized_pictures(sample.media, encoded.seen_size))["image_grid_thw"]
+        assert torch.equal(torch.as_tensor(grids), encoded.tensors["image_grid_thw"])
 
 
 def test_another_number_of_processes_is_refused(world: Path, tmp_path: Path) -> None:
