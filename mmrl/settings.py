@@ -71,9 +71,7 @@ def _check_vllm(args: GRPOConfig, temperature: TemperatureSchedule | None, impor
             "image tokens together with the pictures, and vLLM expands them again; use vllm_mode: server"
         )
     if temperature is not None:
-        raise InputError(
-            "rollout.temperature needs sampling in the trainer; with grpo.use_vllm=true set grpo.temperature"
-        )
+        raise InputError("rollout.temperature needs sampling in the trainer; with grpo.use_vllm set grpo.temperature")
     if importance_cap is not None and args.vllm_importance_sampling_correction:
         raise InputError(
             f"rollout.importance_cap={importance_cap:g} and grpo.vllm_importance_sampling_correction=true both weigh the "
