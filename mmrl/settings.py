@@ -74,6 +74,6 @@ def _check_vllm(args: GRPOConfig, temperature: TemperatureSchedule | None, impor
         raise InputError("rollout.temperature needs sampling in the trainer; with grpo.use_vllm set grpo.temperature")
     if importance_cap is not None and args.vllm_importance_sampling_correction:
         raise InputError(
-            f"rollout.importance_cap={importance_cap:g} and grpo.vllm_importance_sampling_correction=true both weigh the "
-            "tokens; set one of them"
+            f"rollout.importance_cap={importance_cap:g} and grpo.vllm_importance_sampling_correction=true both weigh "
+            "the tokens; set one of them"
         )
