@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 
 from mmrl.callbacks import read_metrics
 from mmrl.checkpoints import latest_checkpoint
-from tests.training import config, material, metrics, rollouts, trained
+from tests.training import config, killed, material, metrics, rollouts, trained
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +109,25 @@ def test_what_a_kill_amid_a_save_leaves_is_no_checkpoint(tmp_path: Path) -> None
 def test_a_line_that_was_being_written_is_no_metric(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "lo')
     assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 1, "loss": 0.5}]
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments_leave_the_same_run(world: Path, tmp_path: Path) -> None:
+    """With dynamic sampling, injected labels, a schedule of temperatures, importance weights and credit per token."""
+    blocks = {
+        "advantages": {"name": "visurf", "tokens": {"thr": {"reward": "letters", "right": 0.2}}},
+        "rollout": {
+            "refills": 2,
+            "inject": {},
+            "importance_cap": 2.0,
+            "temperature": {"schedule": "ead", "d0": 10, "growth": 1, "head": 1},
+        },
+        "grpo": {"max_steps": 60, "save_steps": 2, "num_generations": 4, "per_device_train_batch_size": 8},
+    }
+    whole = trained(config(world, tmp_path / "whole.yaml", **blocks))
+    broken, chance, reached = config(world, tmp_path / "broken.yaml", **blocks), random.Random(0), [0]
+    for _ in range(10):
+        reached.append(killed(broken, step=reached[-1] + 1, delay=chance.uniform(0, 0.8)))
+    print(f"killed after steps {reached[1:]}")
+    assert reached[-1] < 60
+    assert_same_run(whole, trained(broken))

@@ -121,6 +121,20 @@ def ended(
     return codes, "\n".join(log.read_text() for log in logs)
 
 
+def killed(config: Path, *, step: int, delay: float) -> int:
+    """Run `mmrl train CONFIG` until it has logged `step`, and `delay` seconds on; `kill -9`; the last step logged."""
+    out = config.with_suffix("")
+    process = _CONTEXT.Process(target=_train, args=([str(config)], config.with_suffix(".log"), {}))
+    process.start()
+    while process.is_alive() and max((line["step"] for line in metrics(out)), default=0) < step:
+        time.sleep(0.02)
+    process.join(delay)
+    assert process.exitcode is None, "ended before it was killed"
+    process.kill()
+    process.join()
+    return max(line["step"] for line in metrics(out))
+
+
 def _ranks(processes: int) -> list[dict[str, str]]:
     """The environment of each process, as `torchrun` makes it."""
     with socket.socket() as free:
