@@ -4,7 +4,8 @@
 
 Each side runs in a process of its own, in turn, several times; a step is the median after one warm-up step. Memory is
 the peak resident size above what was resident before training. Losses must agree to 1e-4, the norms of the gradients to
-one part in a thousand.
+one part in a thousand. FLOPs are counted in one more step; the ideal reads every prompt once to answer and once to
+learn: 4 (prompt + G completions) forwards, a backward counting as two.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,8 @@ class Case:
 
 QUICK = [Case(8, 256), Case(8, 0)]
 FULL = [Case(group, tokens) for group in (4, 8, 16) for tokens in (16, 64, 256)] + [Case(8, 0)]
-STEPS = 4  # the first warms up
+STEPS = 4  # the first warms up; one more counts FLOPs
+PARTS = ("processing", "rollout", "scoring", "backward")
 
 
 def main() -> None:
@@ -53,13 +57,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the promised cases only")
     parser.add_argument("--json", type=Path, help="write the rows there as well")
+    parser.add_argument("--repeats", type=int, help="runs of each side and case: 3, or 2 with --quick")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         side, case = arguments.worker
         print(json.dumps(measured(side, Case(**json.loads(case)))))
         return
-    repeats = 2 if arguments.quick else 3
+    repeats = arguments.repeats or (2 if arguments.quick else 3)
     rows = [row for case in (QUICK if arguments.quick else FULL) for row in compared(case, repeats)]
     table = Table("case", "mmrl", "TRL", "ratio", "unit", "n")
     for row in rows:
@@ -72,7 +77,7 @@ def main() -> None:
 
 
 def compared(case: Case, repeats: int) -> list[dict[str, Any]]:
-    """The rows of one case: time of a step and peak memory."""
+    """The rows of one case: time of a step and of its parts, peak memory, FLOPs."""
     runs: dict[str, list[dict[str, Any]]] = {"ours": [], "peer": []}
     for _ in range(repeats):
         for side, done in runs.items():
@@ -83,9 +88,17 @@ def compared(case: Case, repeats: int) -> list[dict[str, Any]]:
         if losses > 1e-4 or norms > 1e-3:
             raise SystemExit(f"{case.name}: losses differ by {losses:.1e}, gradient norms by {norms:.1e}")
     rows = []
-    for what, unit in (("seconds", "s/step"), ("megabytes", "MB")):
+    ideal = runs["ours"][0]["ideal"]
+    for what, unit in (
+        ("seconds", "s/step"),
+        ("megabytes", "MB"),
+        ("flops", "FLOPs / ideal"),
+        *((part, part) for part in PARTS),
+    ):
         ours, peer = (statistics.median(run[what] for run in runs[side]) for side in ("ours", "peer"))
-        rows.append({"case": case.name, "ours": ours, "peer": peer, "ratio": ours / peer, "unit": unit, "n": repeats})
+        scale, unit = (ideal, unit) if what == "flops" else (1, f"s/step {unit}" if what in PARTS else unit)
+        ours, peer, ratio = ours / scale, peer / scale, ours / peer if peer else float("nan")
+        rows.append({"case": case.name, "ours": ours, "peer": peer, "ratio": ratio, "unit": unit, "n": repeats})
     return rows
 
 
@@ -102,12 +115,21 @@ def measured(side: str, case: Case) -> dict[str, Any]:
     """Train STEPS steps; the median time of a step after the first, the peak memory, the losses."""
     with tempfile.TemporaryDirectory() as directory:
         trainer = (ours if side == "ours" else peer)(case, Path(directory))
+        ideal = ideal_flops(trainer, case) if side == "ours" else 0
+        parts = clocks(trainer)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         times, marks = [], [time.perf_counter()]
-        step = trainer.training_step
+        step, counted = trainer.training_step, []
 
         def timed(*args: Any, **kwargs: Any) -> Any:
-            result = step(*args, **kwargs)
+            for spent in parts.values():
+                spent.append(0.0)
+            if len(marks) < STEPS + 1:
+                result = step(*args, **kwargs)
+            else:
+                with FlopCounterMode(display=False) as counter:
+                    result = step(*args, **kwargs)
+                counted.append(counter.get_total_flops())
             marks.append(time.perf_counter())
             return result
 
@@ -117,11 +139,60 @@ def measured(side: str, case: Case) -> dict[str, Any]:
         logged = [line for line in trainer.state.log_history if "loss" in line]
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
-        "seconds": statistics.median(times[1:]),
+        "seconds": statistics.median(times[1:STEPS]),
+        "flops": counted[0],
+        "ideal": ideal,
+        **{name: statistics.median(spent[1:STEPS]) for name, spent in parts.items()},
         "megabytes": (peak - before) / 1024,
         "losses": [line["loss"] for line in logged],
         "norms": [line["grad_norm"] for line in logged],
     }
+
+
+def clocks(trainer: Any) -> dict[str, list[float]]:
+    """Seconds that each step spends in each of PARTS, filled as it trains; a part inside another counts for itself."""
+    spent: dict[str, list[float]] = {name: [] for name in PARTS}
+    open_parts: list[list[float]] = []  # the time that parts within took
+
+    def clocked(owner: Any, method: str, name: str) -> None:
+        function = getattr(owner, method)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            open_parts.append([0.0])
+            try:
+                return function(*args, **kwargs)
+            finally:
+                took, (within,) = time.perf_counter() - start, open_parts.pop()
+                spent[name][-1] += took - within
+                if open_parts:
+                    open_parts[-1][0] += took
+
+        setattr(owner, method, timed)
+
+    clocked(trainer.processing_class.image_processor, "preprocess", "processing")
+    clocked(trainer.processing_class, "apply_chat_template", "processing")
+    clocked(trainer, "_generate_single_turn", "rollout")
+    clocked(trainer, "_compute_loss", "scoring")
+    clocked(trainer.accelerator, "backward", "backward")
+    return spent
+
+
+def ideal_flops(trainer: Any, case: Case) -> float:
+    """The FLOPs of a step that reads each prompt once to answer and once to learn."""
+    row = trainer.train_dataset[0]
+    encoded = trainer._encode(row)
+
+    def forward(more: int) -> int:
+        ids = torch.tensor([[*encoded.input_ids, *[5] * more]])
+        media = trainer._media([encoded], ids, more)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            trainer.model(input_ids=ids, attention_mask=torch.ones_like(ids), **media, logits_to_keep=more + 1)
+        return counter.get_total_flops()
+
+    prompt = forward(0)
+    completion = forward(case.new_tokens) - prompt
+    return 4.0 * case.prompts * (prompt + case.group * completion)
 
 
 def ours(case: Case, out: Path) -> Any:
@@ -209,7 +280,7 @@ def settings(case: Case, out: Path) -> Any:
         per_device_train_batch_size=case.prompts * case.group,
         num_generations=case.group,
         max_completion_length=case.new_tokens,
-        max_steps=STEPS,
+        max_steps=STEPS + 1,
         learning_rate=1e-5,
         shuffle_dataset=False,
         logging_steps=1,
