@@ -24,7 +24,19 @@ def rendered(
     >>> rendered(row, CoordinateSpace.resized, [])
     '<think>I look</think><answer>yes</answer>'
     """
+    if row["task"] == "edit":
+        return chain(row["answer"])
     return form.format(rationale=_thought(row), answer=answer_text(row, space, seen_size))
+
+
+def chain(answer: Mapping[str, Any]) -> str:
+    """What a verifier says of an edit, by Edit-RRM's parse contract (2604.27505): its checklist, then its score.
+
+    >>> chain({"instruction": "Red.", "principles": [{"question": "done", "score": 1}], "score": 8.0})
+    '[{"question":"done","score":1}]<score>8</score>'
+    """
+    points = [{"question": one["question"], "score": one["score"]} for one in answer["principles"]]
+    return f"{_json(points)}<score>{answer['score']:g}</score>"
 
 
 def answer_text(row: Mapping[str, Any], space: CoordinateSpace, seen_size: Sequence[tuple[int, int]]) -> str:

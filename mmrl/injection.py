@@ -45,6 +45,8 @@ def check_injection(injection: Injection, rewards: Sequence[str], estimator: str
     for name in injection.unrewarded:
         if name not in rewards:
             raise InputError(f"rollout.inject.unrewarded: no reward {name!r}; there are {', '.join(rewards)}")
+    if "pairs_P" in options:
+        raise InputError(f"rollout.inject does not go with {estimator}: a preference has no gold text to inject")
     if injection.unrewarded and "thinking_K" not in options:
         raise InputError(f"rollout.inject.unrewarded: {estimator} controls no rewards; use the estimator visurf")
     try:

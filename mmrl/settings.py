@@ -9,6 +9,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from mmrl.advantages import options_of
 from mmrl.config import InputError
 from mmrl.credit import Credit
+from mmrl.gcpo import check_pairs
 from mmrl.temperature import TemperatureSchedule
 
 
@@ -35,10 +36,12 @@ def check_settings(
             f"grpo.temperature={args.temperature:g} and rollout.temperature are both given; "
             "leave grpo.temperature at 1, the schedule has all temperatures"
         )
-    if untold := [option for option in options_of(advantages) if option in ("pairs_P", "hardness_PG")]:
+    if "hardness_PG" in options_of(advantages):
         raise InputError(
-            f"the estimator {advantages} needs {untold[0]}, which the trainer has not; use it as a function"
+            f"the estimator {advantages} needs hardness_PG, which the trainer has not; use it as a function"
         )
+    if "pairs_P" in options_of(advantages):
+        check_pairs(args, refills)
     if args.use_vllm:
         _check_vllm(args, temperature, importance_cap)
     if args.sync_ref_model:

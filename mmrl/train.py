@@ -128,11 +128,13 @@ def check(config: TrainConfig) -> None:
     """Refuse what is wrong about any stage before the first one begins."""
     from mmrl.data import training_samples
 
-    tasks = sorted({sample.task for sample in training_samples(config.data, config.split, config.limit)})
+    samples = training_samples(config.data, config.split, config.limit)
+    tasks = sorted({sample.task for sample in samples})
     if config.sft is not None:
         _sft_arguments(config, Path(config.output))
     if config.grpo is not None:
         from mmrl.advantages import check_options, options_of
+        from mmrl.gcpo import by_name, pair_places
         from mmrl.injection import check_injection
         from mmrl.settings import check_settings
 
@@ -143,7 +145,9 @@ def check(config: TrainConfig) -> None:
         suite = Suite(config.rewards, judges=config.judges)
         if tokens is not None:
             check_credit(tokens, suite.names)
-        check_options(config.advantages.name, config.advantages.options, rewards=len(suite.names))
+        check_options(estimator, by_name(config.advantages.options, suite.names), rewards=len(suite.names))
+        if "pairs_P" in options_of(estimator):
+            pair_places([sample.id for sample in samples], [sample.meta for sample in samples])
         if config.rollout.inject is not None:
             known = options_of(config.advantages.name)
             check_injection(config.rollout.inject, suite.names, config.advantages.name, known)

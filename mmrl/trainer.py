@@ -30,6 +30,7 @@ from mmrl.blank import Blanks, media_kinds
 from mmrl.config import InputError
 from mmrl.credit import Credit, by_spans, check_credit, importance, thr_weights_of
 from mmrl.forward import SharedForward, gathered
+from mmrl.gcpo import PairSampler, by_name, logged_of_pairs, pair_places, told_of_pairs, unread
 from mmrl.generation import generated
 from mmrl.health import FiniteGradients, SilentSteps, stop
 from mmrl.injection import Injection, check_injection, label_ids, lengths_logged
@@ -39,7 +40,7 @@ from mmrl.room import context_of, refuse_long
 from mmrl.settings import check_served, check_settings
 from mmrl.temperature import TemperatureSchedule, check_head
 from mmrl.vision import CoordinateSpace, VisionBudget
-from rewards import Suite
+from rewards import Suite, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,8 @@ class MultimodalGRPOTrainer(SharedForward):
         **kwargs: Any,
     ) -> None:
         check_settings(args, advantages, temperature, refills, credit, importance_cap)
-        check_options(advantages, advantage_options or {}, rewards=len(rewards.names))
+        advantage_options = by_name(advantage_options or {}, rewards.names)
+        check_options(advantages, advantage_options, rewards=len(rewards.names))
         if inject is not None:
             check_injection(inject, rewards.names, advantages, options_of(advantages))
         if credit is not None:
@@ -91,8 +93,13 @@ class MultimodalGRPOTrainer(SharedForward):
         self.suite = rewards
         self.budget = budget
         self.space = space
-        self.estimator = functools.partial(ADVANTAGES[advantages], **(advantage_options or {}))
+        self.estimator = functools.partial(ADVANTAGES[advantages], **advantage_options)
         self.asked = options_of(advantages)  # what the estimator can be told of a batch
+        self._compared_K = advantage_options.get("compared_K")
+        self._pairs: list[tuple[int, int]] = []  # places in the training set, where the estimator compares pairs
+        if "pairs_P" in self.asked:
+            columns = train_dataset[:]
+            self._pairs = pair_places(columns["id"], columns["meta"])
         self.credit = credit
         self.importance_cap = importance_cap
         self._sampled_BC: list[list[float]] = []  # the log-probs under which the last round's tokens were drawn
@@ -132,7 +139,7 @@ class MultimodalGRPOTrainer(SharedForward):
         told = {key: output.pop(key) for key in ("inputs", "completions", "verdicts", "rewards")}
         told["injected"] = output["injected"]
         self._rewards_NK = gathered(told["rewards"])
-        advantages_N = self._advantages(told["inputs"], told["injected"])
+        advantages_N = self._advantages(told["inputs"], told["injected"], told["verdicts"])
         start = self.accelerator.process_index * len(inputs)
         told["advantages"] = advantages_N[start : start + len(inputs)]
         output["advantages"] = self._per_token(told, output)
@@ -143,6 +150,8 @@ class MultimodalGRPOTrainer(SharedForward):
         """[B] advantages of this process's rollouts, or [B, C] where something tells their tokens apart."""
         advantages_B, mask_BC, ids_BC = told["advantages"], output["completion_mask"], output["completion_ids"]
         keep, credit = mask_BC.shape[1], self.credit or Credit()
+        if not self.model.training or (credit == Credit() and "importance" not in output):
+            return advantages_B
         advantages_BC = advantages_B.unsqueeze(1).repeat(1, keep)
         if credit.spans is not None:
             said = [row[:count].tolist() for row, (_, count) in zip(ids_BC, told["completions"], strict=True)]
@@ -163,7 +172,7 @@ class MultimodalGRPOTrainer(SharedForward):
             self._metrics["train"]["thr/kept"].append(float((weights_BC[mask_BC.bool()] > 0).float().mean()))
         if "importance" in output:
             advantages_BC = advantages_BC * output["importance"].to(advantages_BC)
-        return advantages_B if credit == Credit() and "importance" not in output else advantages_BC
+        return advantages_BC
 
     def _round(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """One completion for each of `inputs`, with all that belongs to it: what TRL makes of it, and lists of rows."""
@@ -383,7 +392,9 @@ class MultimodalGRPOTrainer(SharedForward):
         for name, value in lengths_logged(lengths_N, ended_N, gathered(injected_N)).items():
             self._metrics["train"][name][-1] = value
 
-    def _advantages(self, inputs: Sequence[Mapping[str, Any]], injected_N: Tensor) -> Tensor:
+    def _advantages(
+        self, inputs: Sequence[Mapping[str, Any]], injected_N: Tensor, verdicts: Sequence[Mapping[str, Verdict]]
+    ) -> Tensor:
         """[N] advantages of all processes' rows; replaces what TRL logged of its own."""
         mode = "train" if self.model.training else "eval"
         group = self.num_generations if mode == "train" else self.num_generations_eval
@@ -393,6 +404,10 @@ class MultimodalGRPOTrainer(SharedForward):
         if "injected_PG" in self.asked and self.inject is not None:
             options["injected_PG"] = gathered(injected_N).view(-1, group)
             options["thinking_K"] = [name in self.inject.unrewarded for name in self.suite.names]
+        if self._pairs:
+            failed = [unread(said, self.suite.names, self._compared_K) for said in verdicts]
+            metas = gather_object([row["meta"] for row in inputs])
+            options |= told_of_pairs(metas, gather_object(failed), group, whole=mode == "train")
         advantages_PG = self.estimator(rewards_PGK, self.reward_weights.to(rewards_PGK), **options)
         self.silent = bool(rewards_PGK.isnan().all())
         metrics = self._metrics[mode]
@@ -400,6 +415,9 @@ class MultimodalGRPOTrainer(SharedForward):
         metrics["frac_reward_zero_std"][-1] = dead_groups(rewards_PGK).all(dim=1).float().mean().item()
         own_PGK = rewards_PGK.masked_fill(gathered(injected_N).view(-1, group, 1), float("nan"))
         said = statistics(own_PGK, advantages_PG, self.suite.names, tasks_P, weights_K=self.suite.weights)
+        if self._pairs:
+            said |= logged_of_pairs(rewards_PGK, advantages_PG, options, self._compared_K)
+            metrics["frac_reward_zero_std"][-1] = (advantages_PG == 0).all(dim=1).float().mean().item()
         for name, value in said.items():
             metrics[name].append(value)
         advantages_N = advantages_PG.flatten()
@@ -453,6 +471,7 @@ class MultimodalGRPOTrainer(SharedForward):
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:  # pyright: ignore[reportIncompatibleMethodOverride]
         sampler = super()._get_train_sampler(dataset)
         assert isinstance(sampler, RepeatSampler)
+        sampler = PairSampler(sampler, self._pairs) if self._pairs else sampler
         return _EpochSampler(sampler, self.args.seed, epoch=lambda: int(self.state.epoch or 0))
 
 

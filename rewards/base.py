@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from rewards.extract import answer_text
+
 logger = logging.getLogger(__name__)
 
 Kind = Literal["scored", "unparsed", "abstained", "failed"]
@@ -135,6 +137,27 @@ def per_rollout(function: Callable[..., Scored]) -> Callable[..., list[Verdict]]
     return reward
 
 
+def per_answer(function: Callable[..., Scored]) -> Callable[..., list[Verdict]]:
+    """As `per_rollout`, for a function that looks at the answer text and the gold alone: equal ones are scored once.
+
+    The rollouts of a group share their gold, and many of them say the same.
+    """
+
+    @functools.wraps(function)
+    def reward(rollouts: Sequence[Rollout], **options: Any) -> list[Verdict]:
+        known: dict[tuple[str | None, int], Verdict] = {}
+        verdicts = []
+        for rollout in rollouts:
+            key = (answer_text(rollout.completion), id(rollout.answer))
+            verdict = known.get(key)
+            if verdict is None:
+                verdict = known[key] = _guarded(function, rollout, options)
+            verdicts.append(verdict)
+        return verdicts
+
+    return reward
+
+
 def checked(reward: Callable[[Sequence[Rollout]], Sequence[Scored]], *, name: str) -> Reward:
     """`reward` with the contract enforced: one finite verdict or None per rollout, and failures that stay failures."""
 
@@ -157,6 +180,8 @@ def as_verdict(scored: Any) -> Verdict:
     >>> as_verdict(float("nan")).kind, as_verdict(None).kind, as_verdict(True).score
     ('failed', 'abstained', 1.0)
     """
+    if type(scored) is Verdict and type(scored.score) is float and -1 <= scored.score <= 1:
+        return scored
     verdict = scored if isinstance(scored, Verdict) else None
     value: Any = verdict.score if verdict else scored
     if value is None:
@@ -171,8 +196,6 @@ def as_verdict(scored: Any) -> Verdict:
         return failed(f"score {score} is not finite")
     if abs(score) > 1 + ROUNDING:
         return failed(f"score {score} is outside [0, 1] (penalties: [-1, 0])")
-    if verdict and type(verdict.score) is float and abs(score) <= 1:
-        return verdict
     score = min(max(score, -1.0), 1.0)
     return Verdict(score, verdict.why, verdict.kind, verdict.spans) if verdict else Verdict(score)
 

@@ -15,7 +15,7 @@ from pydantic import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from mmrl.config import Config, load
+from mmrl.config import Config, InputError, load
 from rewards.base import Verdict
 from rewards.files import read_gold, read_rollouts, write_scores, write_whole
 from rewards.spec import REWARDS, RewardFailure, Suite, function_of, options_of
@@ -71,7 +71,7 @@ def try_rewards(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="key=value")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the table, as JSON.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Samples that are tried, from the first on.")] = 500,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 if a reward is lax.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 if a reward is lax or fails.")] = False,
 ) -> None:
     """Show what SUITE gives for the gold answers of DATASET and for spoilt ones; a lax reward shows at once."""
     scorer = suite_of(suite, overrides)
@@ -80,10 +80,12 @@ def try_rewards(
     except RewardFailure as failure:
         typer.echo(f"mmrl reward: {failure}", err=True)
         raise typer.Exit(1) from None
+    if not findings:
+        raise InputError(f"nothing to try: {dataset} has no sample with a written gold answer that {suite} scores")
     if out:
         write_whole(out, [json.dumps([asdict(one) for one in findings], indent=2) + "\n"])
     Console().print(_tried(findings))
-    if strict and any(one.lax for one in findings):
+    if strict and any(one.lax or one.failed for one in findings):
         raise typer.Exit(1)
 
 

@@ -17,7 +17,7 @@ def deadlined(name: str, args: Mapping[str, Any], seconds: float) -> Reward:
     When a batch times out its groups are tried one by one, each with the same deadline: what hangs fails alone, with
     the verdict "timed out". A rollout without a group is one of its own.
     """
-    worker = Worker("rewards.deadline:score")
+    worker = Worker("rewards.deadline:score", first=(name, dict(args), []))
 
     def call(rollouts: Sequence[Rollout]) -> list[Verdict]:
         verdicts = _within(worker, name, args, rollouts, seconds)
@@ -43,7 +43,7 @@ def score(question: tuple[str, Mapping[str, Any], Sequence[Rollout]]) -> list[Ve
     key = f"{name} {args!r}"
     if key not in _MADE:
         _MADE[key] = get(name, **args)
-    return _MADE[key](rollouts)
+    return _MADE[key](rollouts) if rollouts else []
 
 
 _MADE: dict[str, Reward] = {}

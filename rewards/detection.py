@@ -21,6 +21,9 @@ from rewards.objects import objects, plain_label, points, says_none
 from rewards.regions import boxes
 
 Mode = Literal["f1", "recall", "precision", "map", "od_length", "weighted", "vision_r1", "visionreasoner"]
+NOWHERE = (np.nan, np.nan)
+TIED = ("map", "weighted", "vision_r1", "visionreasoner")  # what they give may hang on which of equal matchings it is
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -59,7 +62,7 @@ def box_set(
     counts = f"{n} boxes for {m}"
     if not n or not m:
         return Verdict(float(n == m), counts)
-    if mode != "od_length" and not (mode == "map" and as_released):  # these two are about the order of the response
+    if mode in TIED and not (mode == "map" and as_released):  # that one and od_length are about the response's order
         scene = in_one_order(scene)
     score = MODES[mode](scene, threshold, as_released)
     return Verdict(min(max(float(score), 0.0), 1.0), f"{mode} {score:.3f}, {counts}")
@@ -133,7 +136,9 @@ def _scene(rollout: Rollout, space: CoordinateSpace | None, classes: bool) -> Sc
         gold_labels_M=np.array(
             [numbers[plain_label(one)] for one in labels] if labels else [0] * len(gold_M4), dtype=np.int64
         ),
-        pred_points_N2=frame.pixels([one.point or (np.nan, np.nan) for one in found]).reshape(-1, 2),
+        pred_points_N2=frame.pixels([one.point or NOWHERE for one in found])
+        if any(one.point for one in found)
+        else np.full((len(found), 2), np.nan),
         gold_points_M2=np.full((len(gold_M4), 2), np.nan) if gold_points_M2 is None else gold_points_M2,
         progress=progress(rollout),
     )

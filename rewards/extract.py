@@ -34,6 +34,11 @@ def answer_text(completion: str) -> str | None:
     >>> answer_text("<think>A or B?</think> So <answer>(B)</answer>")
     '(B)'
     """
+    start, thought = completion.rfind("<answer>"), completion.rfind("</think>")
+    if -1 < start > thought and completion.find("<think>", max(thought, 0)) < 0:  # the usual form, quickly
+        end = completion.find("</answer>", start)
+        if end > start:
+            return completion[start + 8 : end].strip()
     text = without_thinking(completion)
     if text is None:
         return None
@@ -46,11 +51,9 @@ def without_thinking(completion: str) -> str | None:
 
     A closing tag without an opening one ends thinking that the prompt began: all before it goes.
     """
-    if completion.count("</think>") == 1 and completion.count("<think>") <= 1:  # the usual form, quickly
-        before, _, after = completion.partition("</think>")
-        start = before.find("<think>")
-        if "<think>" not in after:
-            return after if start < 0 else before[:start] + after
+    before, closing, after = completion.rpartition("</think>")
+    if closing and before.count("think>") == before.startswith("<think>") and "<think>" not in after:
+        return after  # the usual form, quickly
     kept: list[str] = []
     position, thinking = 0, False
     for tag in _THINK.finditer(completion):
@@ -71,7 +74,7 @@ def boxed(text: str) -> str:
     >>> boxed(r"so \boxed{\frac{1}{2}}, no: \boxed{3"), boxed("no box")
     ('\\frac{1}{2}', 'no box')
     """
-    boxes = _BOXED.findall(text)
+    boxes = _BOXED.findall(text) if "\\boxed" in text else ()
     return boxes[-1] if boxes else text
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mmrl.vision import CoordinateSpace, box_iou_paired, to_pixels
-from rewards.base import Rollout, Verdict, abstain, failed, gold, per_rollout, unparsed
+from rewards.base import Rollout, Verdict, abstain, failed, gold, per_answer, unparsed
 from rewards.extract import answer_text
 from rewards.regions import Box, Span, boxes, spans
 
@@ -50,7 +50,7 @@ def box_iou(
     return [one if isinstance(one, Verdict) else next(scored) for one in read]
 
 
-@per_rollout
+@per_answer
 def span_iou(rollout: Rollout) -> Verdict:
     """The overlap in time of the first span that the completion names with the best gold span (gold: `spans`, seconds).
 
@@ -166,7 +166,7 @@ def ordered(boxes_N4: Floats) -> Floats:
 
 def cut_at(boxes_N4: Floats, size_N2: Floats) -> Floats:
     """The part of boxes that is inside their images."""
-    return np.clip(boxes_N4, 0, np.tile(size_N2, 2))
+    return np.minimum(np.maximum(boxes_N4, 0), np.concatenate([size_N2, size_N2], axis=1))
 
 
 def gold_rows(value: Any, width: int, parse: Callable[[str], list[Any]]) -> Floats | None:

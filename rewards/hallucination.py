@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from rewards.base import Rollout, Verdict, abstain, per_rollout, unparsed
+from rewards.base import Rollout, Verdict, abstain, per_answer, unparsed
 from rewards.coco_objects import objects_named
 from rewards.extract import answer_text
 from rewards.texts import gold_texts
@@ -13,7 +13,7 @@ from rewards.texts import gold_texts
 Mode = Literal["chair_i", "chair_s", "f1"]
 
 
-@per_rollout
+@per_answer
 def object_hallucination(rollout: Rollout, *, mode: Mode = "f1") -> Verdict:
     """How far a caption names only the COCO objects that are there (CHAIR, 1809.02156).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -53,7 +54,7 @@ def length_window(
     if not text or not text.strip():
         return unparsed("nothing said")
     size = length(text, unit)
-    return Verdict(float(low <= size <= high), f"{size} {unit}")
+    return _sized(float(low <= size <= high), size, unit)
 
 
 @per_rollout
@@ -67,7 +68,7 @@ def overlong(rollout: Rollout, *, limit: Positive = 1024, buffer: Positive = 256
         raise ValueError(f"buffer {buffer} is above limit {limit}")
     size = length(rollout.completion, unit)
     over = min(max((size - (limit - buffer)) / buffer, 0.0), 1.0)
-    return Verdict(-over if over else 0.0, f"{size} {unit}")
+    return _sized(-over if over else 0.0, size, unit)
 
 
 def cosine_length(
@@ -167,6 +168,11 @@ def length_penalty(
             over = min(max(size / usual - 1, 0.0) / tolerance, 1.0) if usual else 0.0
             penalties.append(Verdict(-max_penalty * over if over else 0.0, f"{size} {unit}, right ones {usual:.0f}"))
     return penalties
+
+
+@functools.lru_cache(maxsize=4096)  # a verdict is frozen, and lengths are few
+def _sized(score: float, size: int, unit: Unit) -> Verdict:
+    return Verdict(score, f"{size} {unit}")
 
 
 def _scaled(verdict: Verdict, factor: float, why: str) -> Verdict:

@@ -6,14 +6,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rewards.base import Rollout, Verdict, abstain, failed, gold, per_rollout, unparsed
+from rewards.base import Rollout, Verdict, abstain, failed, gold, per_answer, unparsed
 from rewards.extract import answer_text
 from rewards.worker import Worker, WorkerDied
 
 _WORKER = Worker("rewards.math_worker:same")
 
 
-@per_rollout
+@per_answer
 def math_match(rollout: Rollout, *, deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0) -> Verdict:
     r"""1 if the answer is an expression equal to the gold one, as math-verify decides (gold: `math`, LaTeX or plain).
 

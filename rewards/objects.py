@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterator
@@ -69,7 +70,12 @@ def says_none(text: str) -> bool:
 
 def plain_label(label: Any) -> str:
     """A label as it is compared: trimmed, in one case."""
-    return " ".join(label.casefold().split()) if isinstance(label, str) else ""
+    return _folded(label) if isinstance(label, str) else ""
+
+
+@functools.lru_cache(maxsize=1024)  # labels are few
+def _folded(label: str) -> str:
+    return " ".join(label.casefold().split())
 
 
 def _objects_of(value: Any) -> Iterator[Object]:

@@ -12,14 +12,14 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from rewards import extract
-from rewards.base import Rollout, Verdict, abstain, gold, per_rollout, unparsed
+from rewards.base import Rollout, Verdict, abstain, gold, per_answer, unparsed
 
 Tolerance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 NO_ANSWER = unparsed("no answer: the thinking never ends")
 
 
-@per_rollout
+@per_answer
 def choice_match(rollout: Rollout) -> Verdict:
     """1 if the completion chooses the gold letter (gold: `choice`, with the option texts in `options`).
 
@@ -39,7 +39,7 @@ def choice_match(rollout: Rollout) -> Verdict:
     return _compared(letter, right, letter == right) if letter else unparsed(f"no single letter of {letters}")
 
 
-@per_rollout
+@per_answer
 def yesno_match(rollout: Rollout) -> Verdict:
     """1 if the completion says yes or no as the gold does (gold: `yesno`, a bool or the word).
 
@@ -60,7 +60,7 @@ def yesno_match(rollout: Rollout) -> Verdict:
     return _compared(_yes(said), _yes(right), said == right)
 
 
-@per_rollout
+@per_answer
 def number_match(rollout: Rollout, *, rel_tol: Tolerance = 0.0, abs_tol: Tolerance = 1e-9) -> Verdict:
     """1 if the last number of the answer is within `max(rel_tol * |gold|, abs_tol)` of the gold (gold: `number`).
 
@@ -82,7 +82,7 @@ def number_match(rollout: Rollout, *, rel_tol: Tolerance = 0.0, abs_tol: Toleran
     return _compared(f"{value:g}", f"{right:g}", abs(value - right) <= max(rel_tol * abs(right), abs_tol))
 
 
-@per_rollout
+@per_answer
 def text_match(rollout: Rollout) -> Verdict:
     """1 if the answer is one of the gold texts, up to case, blanks and one final period (gold: `text`, any of).
 
@@ -123,5 +123,6 @@ def _gold_number(value: Any) -> float | None:
         return None
 
 
+@functools.lru_cache(maxsize=4096)  # gold texts come again with every rollout of their group
 def _plain(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).casefold().split()).removesuffix(".")

@@ -45,6 +45,7 @@ REWARDS = {
     "gate": "rewards.hybrid:gate",
     "group_rank": "rewards.shaping:group_rank",
     "judge": "rewards.judge:judge",
+    "json_format": "rewards.form:json_format",
     "length_mask": "rewards.lengths:length_mask",
     "length_penalty": "rewards.lengths:length_penalty",
     "length_window": "rewards.lengths:length_window",
@@ -72,6 +73,7 @@ REWARDS = {
     "text_match": "rewards.rules:text_match",
     "think_format": "rewards.form:think_format",
     "tool_call": "rewards.tools:tool_call",
+    "verifier_score": "rewards.verifier:verifier_score",
     "yesno_match": "rewards.rules:yesno_match",
 }
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from rewards.base import Rollout, Verdict, abstain, gold, per_rollout, unparsed
+from rewards.base import Rollout, Verdict, abstain, gold, per_answer, unparsed
 from rewards.extract import answer_text, finite
 from rewards.texts import by_first_word, common_length, edit_distance, mentions, texts_of, words
 
@@ -23,7 +23,7 @@ _MARK = re.compile(r"[!-/:-@\[-`{-~]")
 _LONGEST_NUMBER = 400  # characters; what is longer is compared as text
 
 
-@per_rollout
+@per_answer
 def relaxed_match(
     rollout: Rollout, *, variant: Variant = "default", tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.05
 ) -> Verdict:
@@ -47,7 +47,7 @@ def relaxed_match(
     return Verdict(float(same), f"said {said[:80]}" if same else f"said {said[:80]}, gold {golds[0][:80]}")
 
 
-@per_rollout
+@per_answer
 def anls(rollout: Rollout, *, legacy: bool = False) -> Verdict:
     """1 - edit distance / longer length to the nearest gold text, 0 from a distance of half on (DocVQA, 1907.00490).
 
@@ -64,7 +64,7 @@ def anls(rollout: Rollout, *, legacy: bool = False) -> Verdict:
     return Verdict(score, f"similarity {score:.3f}")
 
 
-@per_rollout
+@per_answer
 def bleu(rollout: Rollout, *, guidance: bool = False) -> Verdict:
     """BLEUBERI's BLEU against all gold texts (2505.11080): add-one smoothed to order 4, brevity by the shortest one.
 
@@ -89,7 +89,7 @@ def bleu(rollout: Rollout, *, guidance: bool = False) -> Verdict:
     return Verdict(score, f"brevity {brevity:.3f}, precisions {' '.join(f'{one:.3f}' for one in precisions)}")
 
 
-@per_rollout
+@per_answer
 def chrf(
     rollout: Rollout,
     *,
@@ -101,16 +101,14 @@ def chrf(
     >>> chrf([Rollout("a red bus", "a red bus"), Rollout("xyz", "a red bus")])[1].score
     0.0
     """
-    from sacrebleu.metrics.chrf import CHRF
-
     texts = texts_of(rollout)
     if isinstance(texts, Verdict):
         return texts
-    score = CHRF(word_order=word_order, beta=beta).sentence_score(texts[0], texts[1]).score / 100
+    score = _chrf(word_order, beta).sentence_score(texts[0], texts[1]).score / 100
     return Verdict(min(score, 1.0), f"chrF {score:.3f}")
 
 
-@per_rollout
+@per_answer
 def rouge_l(rollout: Rollout) -> Verdict:
     """The ROUGE-L F1 of the best gold text (Lin 2004): longest common subsequence of words, 2 LCS / (n + m).
 
@@ -129,7 +127,7 @@ def rouge_l(rollout: Rollout) -> Verdict:
     return Verdict(score, f"rouge-l {score:.3f}")
 
 
-@per_rollout
+@per_answer
 def reward_chain(rollout: Rollout) -> Verdict:
     """RLVRR's content reward (2601.18533): the mean over key points of LCS / longer length of their ordered keywords.
 
@@ -150,10 +148,17 @@ def reward_chain(rollout: Rollout) -> Verdict:
     best: dict[str, float] = {}
     for chain in chains:
         for point, keywords in chain.items():
-            found = mentions(said, by_first_word(keywords))
+            found = mentions(said, _by_first_word(tuple(keywords)))
             best[point] = max(best.get(point, 0.0), common_length(keywords, found) / max(len(keywords), len(found)))
     score = sum(best.values()) / len(best)
     return Verdict(score, ", ".join(f"{point} {value:.2f}" for point, value in best.items()))
+
+
+@functools.lru_cache(maxsize=16)
+def _chrf(word_order: int, beta: int) -> Any:
+    from sacrebleu.metrics.chrf import CHRF
+
+    return CHRF(word_order=word_order, beta=beta)
 
 
 def _relaxed(said: str, right: str, variant: Variant, tolerance: float) -> bool:
@@ -232,8 +237,16 @@ def _chains(value: Any) -> list[dict[str, list[tuple[str, ...]]]]:
     for chain in [value] if isinstance(value, Mapping) else value if isinstance(value, list) else []:
         read = {}
         for point, keywords in chain.items() if isinstance(chain, Mapping) else ():
-            listed = [tuple(words(one)) for one in keywords if isinstance(one, str)] if keywords else []
+            listed = [_keyword(one) for one in keywords if isinstance(one, str)] if keywords else []
             if listed := [one for one in listed if one]:
                 read[str(point)] = listed
         chains += [read] if read else []
     return chains
+
+
+_by_first_word = functools.lru_cache(maxsize=4096)(by_first_word)  # the rollouts of a group share their keywords
+
+
+@functools.lru_cache(maxsize=4096)
+def _keyword(text: str) -> tuple[str, ...]:
+    return tuple(words(text))

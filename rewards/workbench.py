@@ -23,13 +23,17 @@ CLOSE = 0.01  # scores nearer than this are equal
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The mean score of one reward for one task under each perturbation, over n samples, and what is wrong with it."""
+    """The mean score of one reward for one task under each perturbation, over n samples, and what is wrong with it.
+
+    On `failed` more samples it failed with the gold answer itself.
+    """
 
     reward: str
     task: str
     n: int
     means: Mapping[str, float | None]
     flags: tuple[str, ...]
+    failed: int = 0
 
     @property
     def lax(self) -> bool:
@@ -54,9 +58,12 @@ def try_suite(suite: Suite, rollouts: Iterable[Rollout]) -> list[Finding]:
         }
         for name in suite.names:
             means = {kind: _mean([row[name] for row in rows]) for kind, rows in scores.items()}
-            if means["exact"] is not None:
-                n = sum(row[name].score is not None for row in scores["exact"])
-                findings.append(Finding(name, task, n, means, tuple(flags_of(means))))
+            exact = [row[name] for row in scores["exact"]]
+            causes = [verdict.why for verdict in exact if verdict.kind == "failed"]
+            if means["exact"] is not None or causes:
+                n = sum(verdict.score is not None for verdict in exact)
+                flags = [*flags_of(means), *(f"fails: {cause}" for cause in causes[:1])]
+                findings.append(Finding(name, task, n, means, tuple(flags), len(causes)))
     return findings
 
 

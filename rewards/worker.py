@@ -35,12 +35,14 @@ class WorkerDied(RuntimeError):  # noqa: N818 - named for what happened, not a m
 class Worker:
     """The child process that runs `target`; safe to use from several threads, which wait for each other.
 
+    A child that starts is asked `first`, if given, which may import as much as it likes: no deadline counts that.
+
     >>> Worker("math:sqrt").ask(9.0, seconds=5)
     3.0
     """
 
-    def __init__(self, target: str) -> None:
-        self.target = target
+    def __init__(self, target: str, first: Any = None) -> None:
+        self.target, self.first = target, first
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._parent = 0
@@ -87,6 +89,9 @@ class Worker:
         self._end = weakref.finalize(self, _kill, process, os.getpid())  # also when this process ends
         try:
             fine, problem = self._receive(process, time.monotonic() + STARTUP)
+            if fine and self.first is not None:
+                self._send(process, (self.first, STARTUP), time.monotonic() + STARTUP)
+                fine, problem = self._receive(process, time.monotonic() + STARTUP)
         except (TimeoutError, OSError, EOFError):
             raise WorkerDied(f"the process of {self.target} did not start (status {self._stop()})") from None
         if not fine:

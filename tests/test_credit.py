@@ -95,7 +95,9 @@ def test_a_rollouts_tokens_get_what_their_spans_earned(
     qwen: Any, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
     credit = Credit.model_validate({"spans": {"reward": "found"}})
-    run = trainer(tmp_path, *qwen, mixed_samples, budget, kind=Told, suite=SPANS, advantages="dr_grpo", credit=credit)
+    run = trainer(
+        tmp_path, qwen[0], qwen[1], mixed_samples, budget, kind=Told, suite=SPANS, advantages="dr_grpo", credit=credit
+    )
     run.train()
     kept = run.kept
     plain_B, credit_BC = kept["advantages"], kept["per_token"]
@@ -160,14 +162,14 @@ def test_importance_is_one_where_the_model_scores_as_it_drew(
     tmp_path: Path,
 ) -> None:
     options: dict[str, Any] = {"kind": Told, "importance_cap": 2.0, "temperature": temperature}
-    run = trainer(tmp_path, *qwen, mixed_samples, budget, **options)
+    run = trainer(tmp_path, qwen[0], qwen[1], mixed_samples, budget, **options)
     run.train()
     mask = run.kept["completion_mask"].bool()
     weights = run.kept["importance"][
         mask
     ]  # the policy may not draw vision tokens: a hundredth of a random model's mass
     assert 0.97 < weights.min() <= weights.max() < 1.0001
-    narrow = trainer(tmp_path, *qwen, mixed_samples, budget, **options, top_k=2)
+    narrow = trainer(tmp_path, qwen[0], qwen[1], mixed_samples, budget, **options, top_k=2)
     narrow.train()
     mask = narrow.kept["completion_mask"].bool()
     assert (narrow.kept["importance"][mask] < 0.9).any()  # drawn from two tokens, scored among all

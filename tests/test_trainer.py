@@ -152,9 +152,9 @@ class Comparing(Recording):
 
     pairs: list[tuple[Tensor, Tensor]]
 
-    def _advantages(self, inputs: Any, injected_N: Tensor) -> Tensor:
+    def _advantages(self, inputs: Any, injected_N: Tensor, verdicts: Any) -> Tensor:
         theirs = torch.tensor(list(self._logs["advantages"])[-len(inputs) :])
-        ours = super()._advantages(inputs, injected_N)
+        ours = super()._advantages(inputs, injected_N, verdicts)
         self.pairs = [*getattr(self, "pairs", []), (ours, theirs)]
         return ours
 
