@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +62,16 @@ def test_a_reward_that_always_hangs_stops_the_run() -> None:
     specs = {"r": {"fn": f"{HERE}:hangs_on", "deadline": 0.2, "args": {"word": ""}}}
     with pytest.raises(RewardFailure, match=r"timed out after 0\.2 s"):
         Suite(specs, min_calls=10).score([Rollout("x")] * 10)
+
+
+def test_what_a_reward_imports_does_not_count_against_its_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = "import time\ntime.sleep(1.5)\ndef one(rollouts):\n    return [1.0] * len(rollouts)\n"
+    (tmp_path / "slow_to_import.py").write_text(slow)
+    monkeypatch.syspath_prepend(tmp_path)
+    verdict = Suite({"r": {"fn": "slow_to_import:one", "deadline": 1}}).score([Rollout("x")])[0]["r"]
+    assert (verdict.score, verdict.why) == (1.0, "")
 
 
 def test_a_crash_is_a_failure_too() -> None:

@@ -31,7 +31,7 @@ from mmrl.config import InputError
 from mmrl.tiny import trained_tokenizer
 from rewards import MediaRef, Rollout
 from rewards.embedding import embedding_similarity, goal_baseline
-from rewards.relevance import r3, relevance
+from rewards.relevance import distinct_trigrams, length_incentive, r3, relevance
 from rewards.reward_model import reward_model
 from tests.conftest import TEXTS
 
@@ -165,6 +165,9 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_r3_vectors() -> None:
+    said = "a b c a b c d e f g"
+    assert (distinct_trigrams(said), length_incentive(said)) == (0.875, 0.1)
+    assert distinct_trigrams("two words") == 0
     assert r3(0.8, 0.875, 0.1) == pytest.approx(0.07)
     assert r3(0.62, 0.95, 1.2) == pytest.approx(0.7068)
     assert r3(0.7, 0.95) == pytest.approx(0.665)

@@ -1,4 +1,4 @@
-"""What holds of every rule reward, whatever is said: range, gold scores most, junk does not help, nothing stalls."""
+"""What holds of every rule reward of the registry: range, gold scores most, order is nothing, junk does not help."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.reward_peers import write_table
-from rewards import Rollout, Verdict, get
+from rewards import REWARDS, Rollout, Verdict, get
+from rewards.spec import function_of, options_of
 
 CALL = {"name": "search", "parameters": {"q": "cat", "k": 5}}
 BOXES = [[0, 0, 90, 90], [200, 200, 290, 290]]
@@ -38,21 +39,54 @@ GOLDS: dict[str, tuple[Any, str]] = {  # a gold answer, and a completion that gi
     "span_iou": ({"spans": [[2, 6]]}, "[2, 6]"),
     "tool_call": ({"tools": [CALL]}, f"<tool_call>\n{json.dumps(CALL)}\n</tool_call>"),
     "object_hallucination": ({"objects": ["bus", "dog"]}, "A bus and a dog."),
+    "verifier_score": (
+        {"principles": ["Is it red?"]},
+        'It is. [{"question": "Is it red?", "score": 1}] {"average_score": 1.0} <score>10</score>',
+    ),
     "think_format": (None, "<think>so</think><answer>B</answer>"),
+    "json_format": (None, '<answer>[{"label": "bus"}]</answer>'),
     "tag_format": (None, "<think>so</think><answer>B</answer>"),
     "length_window": (None, "B"),
     "repetition": (None, "B"),
     "overlong": (None, "B"),
 }
-PENALTIES = ("repetition", "overlong")
+PENALTIES = ("repetition", "overlong", "length_penalty")
 SETS = ("box_set", "point_match")
+MODES = ("f1", "recall", "precision", "map", "weighted", "vision_r1", "visionreasoner", "od_length")
+
+CHOICE, YESNO = {"fn": "choice_match"}, {"fn": "yesno_match"}
+MADE_OF: dict[str, dict[str, Any]] = {  # rewards made of rewards, with what they are made of here
+    "blend": {"rule": CHOICE, "model": {"fn": "think_format"}},
+    "cosine_length": {"reward": CHOICE},
+    "fallback": {"rule": YESNO, "model": CHOICE},
+    "gate": {"reward": CHOICE, "when": {"fn": "length_window"}},
+    "group_rank": {"reward": CHOICE},
+    "length_mask": {"reward": {"fn": "rouge_l"}},
+    "length_penalty": {"reward": CHOICE},
+    "progressive": {"reward": CHOICE, "schedule": {0.5: CHOICE}},
+    "shape": {"reward": CHOICE, "method": "clip"},
+}
+MODELS = {"judge", "model"}  # options that tell a reward by model
+
+
+def registered() -> dict[str, set[str]]:
+    """Every registered reward with the names of its options."""
+    return {name: set(options_of(function_of(name)).model_fields) for name in REWARDS}
+
+
+def test_every_rule_reward_of_the_registry_is_here() -> None:
+    options = registered()
+    made_of = {name for name in options if options[name] & {"reward", "rule"}}
+    assert made_of == {*MADE_OF}
+    assert {name for name in options if not options[name] & MODELS} - made_of == {*GOLDS}
 
 
 @pytest.fixture(scope="module")
 def reward_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     folder: Path = tmp_path_factory.mktemp("table")
     write_table(folder, LONG.split())
-    return functools.cache(lambda name: get(name, **({"table": str(folder)} if name == "bmas" else {})))
+    options = {**MADE_OF, "bmas": {"table": str(folder)}}
+    return functools.cache(lambda name: get(name, **options.get(name, {})))
 
 
 def scored(reward: Any, completion: str, answer: Any) -> Verdict:
@@ -101,14 +135,94 @@ def test_what_is_only_thought_neither_helps_nor_hurts(
     assert number(scored(reward_of(name), thought, answer)) == 0
 
 
-@pytest.mark.parametrize("name", ["bleu", "chrf", "rouge_l", "bmas", "reward_chain", "anls", "text_match"])
+@pytest.mark.parametrize("name", MADE_OF)
+@settings(max_examples=30, deadline=None)
+@given(texts=st.lists(TEXTS | SENTENCES, min_size=1, max_size=4), step=st.none() | st.integers(0, 10))
+def test_rewards_made_of_rewards_stay_in_range(
+    reward_of: Callable[..., Any], name: str, texts: list[str], step: int | None
+) -> None:
+    answer = {"choice": "B", "options": ["cat", "bus", "dog"], "references": [LONG]}
+    rollouts = [Rollout(text, answer, group=1, step=step, total_steps=10) for text in texts]
+    low, high = (-1, 0) if name in PENALTIES else (0, 1)
+    for verdict in reward_of(name)(rollouts):
+        assert verdict.kind != "failed", verdict.why
+        assert verdict.score is None or low <= verdict.score <= high
+
+
+UNORDERED: dict[str, tuple[str, list[Any]]] = {  # the key of a gold in which order is nothing, and golds to mix
+    **dict.fromkeys(("text_match", "relaxed_match", "anls"), ("text", ["Paris", "12%", "red bus", "Rome"])),
+    **dict.fromkeys(("bleu", "chrf", "rouge_l", "bmas"), ("references", [LONG, "a red dog", "the old bridge", "rain"])),
+    "box_iou": ("boxes", [[0, 0, 90, 90], [5, 5, 50, 60], [200, 200, 290, 290]]),
+    "box_set": ("boxes", [[0, 0, 90, 90], [5, 5, 50, 60], [200, 200, 290, 290]]),
+    "point_match": ("points", [[5, 5], [300, 300], [20, 10]]),
+    "span_iou": ("spans", [[2, 6], [4, 9], [20, 30]]),
+    "object_hallucination": ("objects", ["bus", "dog", "person"]),
+}
+ORDERED = {  # golds with one value, with an order that counts, or none
+    *("choice_match", "yesno_match", "number_match", "math_match", "reward_chain", "tool_call", "verifier_score"),
+    *(name for name in GOLDS if GOLDS[name][0] is None),
+}
+REGIONS = st.sampled_from(["[0, 0, 60, 90]", "[[5, 5], [9, 9]]", "(20, 12)", "[3, 7]", "[[200, 200, 280, 290]]"])
+
+
+def test_every_rule_reward_says_whether_its_gold_has_an_order() -> None:
+    assert {*GOLDS} == {*UNORDERED} | ORDERED
+
+
+@pytest.mark.parametrize("name", UNORDERED)
+@settings(max_examples=25, deadline=None)
+@given(text=REGIONS | SENTENCES | st.sampled_from(["Paris", "0.12", "red bus", "Rom"]), seed=st.randoms())
+def test_the_order_of_a_gold_set_is_nothing(reward_of: Callable[..., Any], name: str, text: str, seed: Any) -> None:
+    key, golds = UNORDERED[name]
+    given_order, mixed = (
+        number(scored(reward_of(name), text, {key: one})) for one in (golds, seed.sample(golds, len(golds)))
+    )
+    assert mixed == pytest.approx(given_order)
+
+
+FOREIGN = st.lists(st.sampled_from(["zzz", "qqq", "xxxx", "jj"]), min_size=1, max_size=8)  # no letter of the gold
+PART = st.lists(st.booleans(), min_size=len(LONG.split()), max_size=len(LONG.split()))
+
+
+@pytest.mark.parametrize("name", ["chrf", "rouge_l", "reward_chain", "object_hallucination", "text_match"])
+@settings(max_examples=40, deadline=None)
+@given(kept=PART, junk=FOREIGN, first=st.booleans())
+def test_words_beside_a_part_of_the_gold_never_raise_the_score(
+    reward_of: Callable[..., Any], name: str, kept: list[bool], junk: list[str], first: bool
+) -> None:
+    """Not so of BLEU, whose brevity makes filler pay where little is said, nor of ANLS, where blanks match blanks."""
+    answer = {"text": [LONG], "chain": GOLDS["reward_chain"][0]["chain"], "objects": ["bus", "bridge"]}
+    part = [word for word, keep in zip(LONG.split(), kept, strict=True) if keep]
+    whole = [*junk, *part] if first else [*part, *junk]
+    clean, dirty = (number(scored(reward_of(name), " ".join(words), answer)) for words in (part, whole))
+    assert dirty <= clean + 1e-9
+
+
+@pytest.mark.parametrize("name", ["bleu", "bmas", "anls", "chrf", "rouge_l"])
+@given(junk=FOREIGN)
 @settings(max_examples=20, deadline=None)
-@given(junk=st.lists(st.sampled_from(["unrelated", "purple", "bus", "bridge"]), min_size=1, max_size=12))
-def test_words_beside_the_gold_never_raise_the_score(reward_of: Callable[..., Any], name: str, junk: list[str]) -> None:
-    answer, right = GOLDS[name]
-    plain = right.removeprefix("<answer>").removesuffix("</answer>")
-    for text in (f"{plain} {' '.join(junk)}", f"{' '.join(junk)} {plain}"):
-        assert number(scored(reward_of(name), text, answer)) <= 1 + 1e-9
+def test_words_beside_the_whole_gold_cost(reward_of: Callable[..., Any], name: str, junk: list[str]) -> None:
+    assert number(scored(reward_of(name), f"{LONG} {' '.join(junk)}", {"references": [LONG]})) < 1 - 1e-3
+
+
+@settings(max_examples=30, deadline=None)
+@given(made=st.lists(st.booleans(), min_size=2, max_size=2), junk=st.integers(1, 4))
+def test_calls_beside_the_wanted_ones_never_help(made: list[bool], junk: int) -> None:
+    calls = [CALL, {"name": "open", "parameters": {}}]
+    said = [json.dumps(call) for call, there in zip(calls, made, strict=True) if there]
+    litter = [json.dumps({"name": f"stop{i}", "parameters": {}}) for i in range(junk)]
+    for variant in ("full", "coarse", "refined", "intermediate"):
+        clean, dirty = (
+            number(
+                scored(
+                    get("tool_call", variant=variant),
+                    f"<tool_call>\n{chr(10).join(lines)}\n</tool_call>",
+                    {"tools": calls},
+                )
+            )
+            for lines in (said, [*said, *litter])
+        )
+        assert dirty <= clean
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -140,6 +254,30 @@ def test_more_overlap_never_scores_less(reward_of: Callable[..., Any], name: str
     )
     scores = [number(scored(reward_of(name), json.dumps(said(end)), {key: gold})) for end in (short, long)]
     assert scores == pytest.approx([short / 100, long / 100])
+
+
+SHIFTS = st.tuples(st.floats(0, 120), st.floats(0, 120))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("box_iou", {"kind": kind}) for kind in ("iou", "giou", "diou", "ciou")]
+    + [("box_iou", {"threshold": 0.5}), ("box_iou", {"as_released": True})]
+    + [("box_set", {"mode": mode}) for mode in MODES]
+    + [("box_set", {"mode": mode, "as_released": True}) for mode in ("recall", "map", "vision_r1", "visionreasoner")],
+)
+@settings(max_examples=15, deadline=None)
+@given(shifts=SHIFTS, aside=st.sampled_from([(1, 0), (0, 1), (-1, 0), (1, 1)]))
+def test_a_box_that_moves_away_from_its_gold_never_scores_more(
+    name: str, options: dict[str, Any], shifts: tuple[float, float], aside: tuple[int, int]
+) -> None:
+    x, y = aside
+    reward, answer = get(name, **options), {"boxes": [[300, 300, 400, 400], [0, 0, 50, 50]]}
+    near, far = (
+        number(scored(reward, json.dumps([[300 + x * s, 300 + y * s, 400 + x * s, 400 + y * s]]), answer))
+        for s in sorted(shifts)
+    )
+    assert near >= far - 1e-9
 
 
 BAITS = [

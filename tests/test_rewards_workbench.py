@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,21 @@ def generous(batch: Sequence[Rollout]) -> list[float]:
     return [0.5 if not rollout.completion else 1.0 for rollout in batch]
 
 
+def broken(batch: Sequence[Rollout]) -> list[float]:
+    """It fails on every batch."""
+    return [float("nan")] * len(batch)
+
+
+def length_alone(batch: Sequence[Rollout]) -> list[float]:
+    """The longer the better, whatever is said."""
+    return [min(len(rollout.completion) / 100, 1.0) for rollout in batch]
+
+
+def any_answer(batch: Sequence[Rollout]) -> list[float]:
+    """A pattern that accepts anything in its tags."""
+    return [float(bool(re.search("<answer>.*</answer>", rollout.completion))) for rollout in batch]
+
+
 def tried(fn: str, *tasks: str, **args: Any) -> list[Finding]:
     return try_suite(Suite({"r": {"fn": fn, "args": args}}), rollouts(*tasks))
 
@@ -77,6 +93,12 @@ def test_a_lax_reward_shows() -> None:
     (finding,) = tried(f"{HERE}:generous", "text")
     assert finding.flags == ("lax: an empty completion earns", "lax: blind to the gold")
     assert finding.lax
+    for fn, flags in (
+        ("any_answer", {"lax: blind to the gold"}),
+        ("length_alone", {"the gold does not score 1", "lax: blind to the gold", "lax: saying it twice earns more"}),
+    ):
+        (finding,) = tried(f"{HERE}:{fn}", "text")
+        assert {*finding.flags} == flags
 
 
 def test_the_junk_box_bug_of_released_code_shows_and_ours_is_clean() -> None:
@@ -153,5 +175,8 @@ def test_the_command_prints_a_table_and_writes_json(
     }  # fmt: skip
     assert ran(f"{HERE}:contains", str(lines), "--strict")[0] == 1
     assert ran("text_match", str(lines), "--strict")[0] == 0
+    assert ran("box_set", str(lines))[2].startswith("mmrl reward: nothing to try:")
+    status, table, _ = ran(f"{HERE}:broken", str(lines), "--strict")
+    assert (status, "fails: " in table) == (1, True)
     status, _, problem = ran("text_match", str(tmp_path))
     assert (status, "has no shards" in problem) == (2, True)
