@@ -1,8 +1,9 @@
 """What estimators teach: the demo's policy trained by two of them, the same data, steps and rollouts, seed by seed.
 
-    python -m benchmarks.learning [gdpo|visurf] [--seeds 5] [--steps 150] [--out DIR] [--quick] [--json FILE]
+    python -m benchmarks.learning [gdpo|gdpo_weighed|visurf] [--seeds 5] [--steps 150] [--out DIR] [--quick] [--json FILE]
 
-`gdpo`: decoupled rewards whitened per task against `grpo`, with three rewards of different scale. `visurf`: the gold
+`gdpo`: decoupled rewards whitened per task against `grpo`, with three rewards of different scale, the smallest at
+weight 1. `gdpo_weighed`: the same with that reward at weight 0.1, as decoupling asks of its user. `visurf`: the gold
 answer as one of a group's rollouts against plain `grpo`, from a policy that has only learned to answer in form. Held
 out, greedy and sampled; the interval of a difference is Student's over seeds. Runs that are done are not done again.
 """
@@ -37,13 +38,16 @@ SCALES: dict[str, Any] = ACCURACY | {
     "format": {"fn": "think_format", "weight": 0.2},
     "brevity": {"fn": "benchmarks.learning:brevity"},
 }
+WEIGHED: dict[str, Any] = SCALES | {"brevity": SCALES["brevity"] | {"weight": 0.1}}
+DECOUPLED: dict[str, Any] = {"name": "gdpo", "options": {"whiten": "task"}}
 ARMS: dict[str, dict[str, dict[str, Any]]] = {
     "gdpo": {
-        "gdpo, whitened per task": {
-            "rewards": SCALES,
-            "advantages": {"name": "gdpo", "options": {"whiten": "task"}},
-        },
+        "gdpo, whitened per task": {"rewards": SCALES, "advantages": DECOUPLED},
         "grpo": {"rewards": SCALES, "advantages": {"name": "grpo"}},
+    },
+    "gdpo_weighed": {
+        "gdpo, whitened per task": {"rewards": WEIGHED, "advantages": DECOUPLED},
+        "grpo": {"rewards": WEIGHED, "advantages": {"name": "grpo"}},
     },
     "visurf": {
         "visurf": {
@@ -90,7 +94,7 @@ def main() -> None:
 def compared(comparison: str, out: Path, data: Path, seeds: range, steps: int) -> list[dict[str, Any]]:
     """A row for every reward of every task, greedy and sampled: both arms' means and their paired difference."""
     data = demo.curated(data)
-    model = demo.CHECKPOINT if comparison == "gdpo" else beginner(out / "beginner", steps)
+    model = beginner(out / "beginner", steps) if comparison == "visurf" else demo.CHECKPOINT
     scores = {
         arm: [held_out(changes, model, data, out / f"{number}-{seed}", seed, steps) for seed in seeds]
         for number, (arm, changes) in enumerate(ARMS[comparison].items())
