@@ -1,6 +1,6 @@
 """What estimators teach: the demo's policy trained by two of them, the same data, steps and rollouts, seed by seed.
 
-    python -m benchmarks.learning [gdpo|gdpo_weighed|visurf] [--seeds 5] [--steps 150] [--out DIR] [--quick] [--json FILE]
+    python -m benchmarks.learning [COMPARISON ...] [--seeds 5] [--steps 150] [--out DIR] [--quick] [--json FILE]
 
 `gdpo`: decoupled rewards whitened per task against `grpo`, with three rewards of different scale, the smallest at
 weight 1. `gdpo_weighed`: the same with that reward at weight 0.1, as decoupling asks of its user. `visurf`: the gold
