@@ -73,14 +73,12 @@ class ServerGenerator:
         return sum(len(str(message["content"])) for message in sample.prompt)
 
     async def _answers(self, draws: Sequence[Draw]) -> list[Generation]:
-        import httpx
+        import aiohttp
 
         headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
         places = asyncio.Semaphore(self.spec.concurrency)
-        limits = httpx.Limits(max_connections=self.spec.concurrency)
-        async with httpx.AsyncClient(
-            headers=headers, timeout=self.spec.deadline, limits=limits, trust_env=False
-        ) as client:
+        deadline = aiohttp.ClientTimeout(total=self.spec.deadline)
+        async with aiohttp.ClientSession(headers=headers, timeout=deadline) as client:
 
             async def answer(draw: Draw) -> Generation:
                 async with places:
@@ -90,20 +88,21 @@ class ServerGenerator:
             return await asyncio.gather(*map(answer, draws))
 
     async def _reply(self, client: Any, body: Mapping[str, Any], draw: Draw) -> Any:
-        import httpx
+        import aiohttp
 
         url = f"{self.spec.base_url.rstrip('/')}/chat/completions"
         cause = "not asked"
         for attempt in range(self.spec.retries + 1):
             try:
-                response = await client.post(url, json=body)
-            except httpx.TransportError as error:
+                async with client.post(url, json=body, allow_redirects=False) as response:
+                    content = await response.read()
+            except (aiohttp.ClientError, TimeoutError) as error:
                 cause = f"{type(error).__name__}: {error}"
             else:
-                if response.status_code == 200:
-                    return _json(response.content)
-                cause = f"status {response.status_code}: {response.text[:200]}"
-                if response.status_code != 429 and response.status_code < 500:
+                if response.status == 200:
+                    return _json(content)
+                cause = f"status {response.status}: {content[:200].decode(errors='replace')}"
+                if response.status != 429 and response.status < 500:
                     break
             if attempt < self.spec.retries:
                 await asyncio.sleep(self.spec.backoff * 2**attempt)

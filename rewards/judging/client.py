@@ -6,14 +6,17 @@ import asyncio
 import functools
 import hashlib
 import importlib.util
+import ipaddress
 import json
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from mmrl.config import InputError, nearest, validate
 from rewards.judging import media
@@ -23,7 +26,7 @@ from rewards.judging.faults import Cause, Fault, Unreadable
 from rewards.judging.metrics import Metrics
 from rewards.judging.spec import JudgeSpec
 
-if TYPE_CHECKING:  # they load torch, and httpx, which comes with the extra `judge`
+if TYPE_CHECKING:  # they load torch, and aiohttp, which comes with the extra `judge`
     from rewards.judging.local import LocalSession
     from rewards.judging.session import Session
 
@@ -212,13 +215,13 @@ class _Opened:
 
 
 def _check_address(base_url: str, name: str) -> None:
+    if importlib.util.find_spec("aiohttp") is None:
+        raise InputError(f"judge {name} is asked through aiohttp: pip install 'mmrl-stack[judge]'")
+    host = urlsplit(base_url).hostname or ""
     try:
-        import httpx
-    except ImportError:
-        raise InputError(f"judge {name} is asked through httpx: pip install 'mmrl-stack[judge]'") from None
-    try:
-        httpx.URL(base_url)
-    except httpx.InvalidURL as error:
+        if re.fullmatch(r"[\d.]+", host):
+            ipaddress.IPv4Address(host)
+    except ValueError as error:
         raise InputError(f"judge {name}: base_url {base_url} is no address: {error}") from None
 
 

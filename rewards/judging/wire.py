@@ -1,26 +1,22 @@
-"""Requests to an OpenAI-compatible server through httpx, and what may come of one."""
+"""Requests to an OpenAI-compatible server through aiohttp, and what may come of one."""
 
 from __future__ import annotations
 
-import functools
 import json
-import ssl
 from collections.abc import Mapping
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
-import httpx
+import aiohttp
 
 from rewards.judging.faults import Fault
 
-DROPPED = ("Server disconnected", "peer closed connection")  # httpx has one type for these and for what is no HTTP
+PIECE = 2**16
 
 
 class Connection:
     """A connection that is opened when needed, and kept as long as the server keeps it.
 
-    Each has an httpx client of its own: a shared pool of 64 compares all of them at every call, for 10 ms.
-    No redirects, proxies, cookies or compression; heads are bounded by httpx, bodies by `max_bytes`.
+    No redirects, proxies, cookies or compression; heads are bounded by aiohttp, bodies by `max_bytes`.
     """
 
     def __init__(self, base_url: str, key: str | None, max_bytes: int) -> None:
@@ -29,13 +25,12 @@ class Connection:
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if key:
             headers["authorization"] = f"Bearer {key}"
-        self._http = httpx.AsyncClient(
-            headers=httpx.Headers(headers, encoding="utf-8"),
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            limits=httpx.Limits(max_connections=1, keepalive_expiry=None),
-            timeout=None,  # the deadline of the call cancels it
-            trust_env=False,
-            verify=_certificates(),
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=3600),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the deadline of the call cancels it
+            auto_decompress=False,
         )
         self._kept = False
 
@@ -43,9 +38,9 @@ class Connection:
         """The text of the server's reply, or a Fault."""
         try:
             status, headers, content = await self._exchanged(json.dumps(body).encode())
-        except (httpx.TransportError, OSError) as error:  # httpx lets some errors of TLS through
-            if _dropped(error):
-                raise Fault("connection", f"{type(error).__name__}: {error}", again=True) from None
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
+            raise Fault("connection", f"{type(error).__name__}: {error}", again=True) from None
+        except aiohttp.ClientError as error:
             raise Fault("malformed", f"not HTTP/1.1: {error}") from None
         if status != 200:
             raise _refusal(status, headers.get("retry-after", ""), content)
@@ -53,34 +48,31 @@ class Connection:
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._http.aclose()
+        await self._http.close()
 
     async def _exchanged(self, content: bytes) -> tuple[int, Mapping[str, str], bytes]:
         """The status, headers and body of the response."""
         kept, self._kept = self._kept, False
-        request = self._http.build_request("POST", self._url, content=content)
         try:
-            response = await self._http.send(request, stream=True)
-        except httpx.TransportError as error:
-            if not (kept and _dropped(error)):
+            found = await self._posted(content)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if not kept:
                 raise
-            response = await self._http.send(request, stream=True)  # the server had closed a kept connection
-        try:
-            body = await self._body(response)
-        finally:
-            await response.aclose()
+            found = await self._posted(content)  # the server had closed a kept connection
         self._kept = True
-        return response.status_code, response.headers, body
+        return found
 
-    async def _body(self, response: httpx.Response) -> bytes:
-        if response.headers.get("content-encoding", "identity") != "identity":
-            raise Fault("malformed", f"the server compresses its reply ({response.headers['content-encoding']:.50})")
-        content = bytearray()
-        async for piece in response.aiter_raw():
-            content += piece
-            if len(content) > self._max_bytes:
-                raise Fault("too_large", f"more than {self._max_bytes} bytes")
-        return bytes(content)
+    async def _posted(self, content: bytes) -> tuple[int, Mapping[str, str], bytes]:
+        async with self._http.post(self._url, data=content, allow_redirects=False) as response:
+            coding = response.headers.get("content-encoding", "identity")
+            if coding != "identity":
+                raise Fault("malformed", f"the server compresses its reply ({coding:.50})")
+            body = bytearray()
+            async for piece in response.content.iter_chunked(PIECE):
+                body += piece
+                if len(body) > self._max_bytes:
+                    raise Fault("too_large", f"more than {self._max_bytes} bytes")
+            return response.status, response.headers, bytes(body)
 
 
 def text_of(body: bytes) -> str:
@@ -110,15 +102,6 @@ def first_tokens_of(body: bytes) -> str:
         return json.dumps({one["token"]: one["logprob"] for one in likely})
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise Fault("malformed", f"no log-probabilities ({type(error).__name__}): {body[:100]!r}") from None
-
-
-@functools.cache
-def _certificates() -> ssl.SSLContext:
-    return ssl.create_default_context()
-
-
-def _dropped(error: Exception) -> bool:
-    return isinstance(error, httpx.NetworkError | OSError) or str(error).startswith(DROPPED)
 
 
 def _refusal(status: int, retry_after: str, content: bytes) -> Fault:
