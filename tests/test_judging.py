@@ -431,3 +431,16 @@ def test_metrics_say_what_happened() -> None:
     summary = json.loads(json.dumps(judge.metrics.summary()))
     assert (summary["calls"], summary["requests"], summary["cached"], summary["failed"]) == (10, 10, 0, {})
     assert 0 < summary["seconds"]["p50"] <= summary["seconds"]["p99"] < 5
+
+
+def test_a_judge_that_nobody_closed_ends_quietly_with_its_process() -> None:
+    code = (
+        "import sys; from rewards.judging.client import Ask, Judge; from rewards.judging.spec import JudgeSpec\n"
+        "judges = [Judge(JudgeSpec(base_url=sys.argv[1], model='m')) for _ in range(2)]\n"
+        "print([judge.ask_all([Ask('p/1', '', 'hello')])[0].text for judge in judges]); judges.pop()"
+    )
+    with serving(echo) as server:
+        command = [sys.executable, "-c", code, server.judge().spec.base_url or ""]
+        ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout.count("reply to hello") == 2
+    assert ended.stderr == ""

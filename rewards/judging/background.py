@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 ResultT = TypeVar("ResultT")
+
+NAME = "judges"  # of the thread
 
 _lock = threading.Lock()
 _loops: dict[int, asyncio.AbstractEventLoop] = {}  # by process: a forked child has the loop but not its thread
@@ -24,10 +27,17 @@ def wait_for(work: Coroutine[Any, Any, ResultT]) -> ResultT:
         raise
 
 
+def begin(work: Coroutine[Any, Any, object], *, wait: float) -> None:
+    """Start `work` on the background loop, and wait some seconds for it unless this is the loop's own thread."""
+    future = asyncio.run_coroutine_threadsafe(work, _loop())
+    if threading.current_thread().name != NAME:
+        concurrent.futures.wait([future], wait)
+
+
 def _loop() -> asyncio.AbstractEventLoop:
     with _lock:
         loop = _loops.get(os.getpid())
         if loop is None:
             loop = _loops[os.getpid()] = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, name="judges", daemon=True).start()
+            threading.Thread(target=loop.run_forever, name=NAME, daemon=True).start()
         return loop

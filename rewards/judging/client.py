@@ -11,6 +11,7 @@ import json
 import os
 import re
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from urllib.parse import urlsplit
 
 from mmrl.config import InputError, nearest, validate
 from rewards.judging import media
-from rewards.judging.background import wait_for
+from rewards.judging.background import begin, wait_for
 from rewards.judging.cache import Cache
 from rewards.judging.faults import Cause, Fault, Unreadable
 from rewards.judging.metrics import Metrics
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # they load torch, and aiohttp, which comes with the extra `j
 
 ReadT = TypeVar("ReadT")
 
+EXIT_SECONDS = 2.0  # for closing the connections of a judge that nobody closed
 KEY_FORMAT = 1  # of cache keys; a new one makes every reply in a cache out of date
 
 
@@ -179,7 +181,9 @@ class Judge:
         """Connections and cache of this process: a forked child may not use those of its parent."""
         if self._open is None or self._open[0] != os.getpid():
             cache = Cache(self.spec.cache) if self.spec.cache else None
-            self._open = (os.getpid(), _Opened(self._session(), cache))
+            opened = _Opened(self._session(), cache)
+            self._open = (os.getpid(), opened)
+            weakref.finalize(self, _forgotten, opened, os.getpid())  # runs at exit too
         return self._open[1]
 
     def _session(self) -> Session | LocalSession:
@@ -199,6 +203,7 @@ class _Opened:
         self.session, self.cache = session, cache
         self.flying: dict[bytes, asyncio.Future[str]] = {}
         self._writer = ThreadPoolExecutor(1, "judge-cache")  # it may have to wait for another process
+        self.closed = False
 
     async def keep(self, key: bytes, prompt: str, model: str, text: str) -> None:
         """Put a reply in the cache."""
@@ -208,10 +213,17 @@ class _Opened:
 
     async def close(self) -> None:
         """Close connections and cache."""
+        self.closed = True
         await self.session.close()
         self._writer.shutdown()
         if self.cache:
             self.cache.close()
+
+
+def _forgotten(opened: _Opened, process: int) -> None:
+    """Close what nobody closed before its judge went out of sight."""
+    if not opened.closed and process == os.getpid():
+        begin(opened.close(), wait=EXIT_SECONDS)
 
 
 def _check_address(base_url: str, name: str) -> None:
