@@ -26,6 +26,7 @@ def _braced(depth: int) -> str:
 _BOXED = re.compile(rf"\\boxed\s*+\{{({_braced(5)})\}}")
 
 
+@functools.lru_cache(maxsize=512)  # every reward of a suite asks for it
 def answer_text(completion: str) -> str | None:
     """The text that is scored: after the thinking, inside the last answer pair, else the last box, else all of it.
 

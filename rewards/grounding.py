@@ -45,7 +45,8 @@ def box_iou(
     >>> box_iou([Rollout("[0, 0, 10, 5]", {"boxes": [[0, 0, 10, 10]]})])[0]
     Verdict(score=0.5, why='iou 0.500', kind='scored')
     """
-    read = [_read(rollout, space) for rollout in rollouts]
+    golds: dict[int, Floats | None] = {}  # the rollouts of a group share their answer
+    read = [_read(rollout, space, golds) for rollout in rollouts]
     scored = iter(_overlaps([one for one in read if not isinstance(one, Verdict)], kind, threshold, as_released))
     return [one if isinstance(one, Verdict) else next(scored) for one in read]
 
@@ -111,9 +112,11 @@ class _Reading:
     frame: Frame
 
 
-def _read(rollout: Rollout, space: CoordinateSpace | None) -> _Reading | Verdict:
-    golds = gold_rows(gold(rollout, "boxes"), 4, boxes)
-    if golds is None:
+def _read(rollout: Rollout, space: CoordinateSpace | None, known: dict[int, Floats | None]) -> _Reading | Verdict:
+    key = id(rollout.answer)
+    if key not in known:
+        known[key] = gold_rows(gold(rollout, "boxes"), 4, boxes)
+    if (golds := known[key]) is None:
         return abstain("gold boxes are not [x1, y1, x2, y2] pixels")
     frame = frame_of(rollout, space)
     if isinstance(frame, Verdict):
