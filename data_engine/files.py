@@ -25,7 +25,8 @@ class MediaError(InputError):
     """A media file that cannot be used: `reason` is the code that is counted, the text says what would be right.
 
     Of any file: `remote`, `outside_root`, `missing`, `empty`, `unreadable`, `bomb`, `changed`. Of images: `truncated`.
-    Of videos: `no_stream`, `no_frames`, `cut` (frames are missing or damaged), `too_long`.
+    Of videos: `no_stream`, `no_index`, `unknown_codec`, `no_frames`, `cut` (frames are missing or damaged),
+    `zero_duration`, `too_long`.
     """
 
     def __init__(self, reason: str, message: str) -> None:

@@ -18,6 +18,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from data_engine.containers import is_short_riff, lacks_index
 from data_engine.files import MediaError, Place, name_of, open_place
 
 FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif"  # a playlist would make FFmpeg open what it names
@@ -27,7 +28,7 @@ CLEAN_KEYS = {
     "av1",
 }  # codecs whose every key frame starts afresh; those of H.264 are looked at one by one
 
-MAX_FRAME_PIXELS = 8192 * 8192
+MAX_FRAME_PIXELS = 2**25  # 8K; a decoder may hold seventeen frames at once
 MAX_FRAMES = 1_000_000
 MAX_SECONDS = 6 * 3600.0
 HEADER_SLACK = 0.5  # seconds by which the duration in a Matroska header may exceed its content
@@ -57,6 +58,11 @@ class FrameTable:
         """Seconds from the first frame to the end of the last."""
         return len(self.times) / self.fps
 
+    @property
+    def even(self) -> bool:
+        """Whether every frame comes within half a frame of its place on the even grid of the mean rate."""
+        return all(abs(time * self.fps - place) <= 0.5 for place, time in enumerate(self.times))
+
     def shown_at(self, seconds: float) -> int:
         """The position of the frame on the screen at that time."""
         return max(bisect_right(self.times, seconds) - 1, 0)
@@ -69,9 +75,13 @@ def frame_table(place: Place) -> FrameTable:
         shown, keys, hidden, end = _packets(container, stream, name)
         if not shown:
             raise MediaError("no_frames", f"{name} has a video stream without frames; get the file again")
+        if is_short_riff(place):
+            raise MediaError("cut", f"{name} holds less than its first bytes declare; get the whole file")
         _check_whole(container, stream, len(shown) + hidden, end, name)
         pts = _distinct([pts for pts, _ in shown])
         stamps = pts or _distinct([dts for _, dts in shown])
+        if len(shown) > 1 and len(decoding := {dts for _, dts in shown}) == 1 and None not in decoding:
+            raise MediaError("zero_duration", f"{name} shows its {len(shown)} frames all at one time; encode it again")
         times = (
             [float((stamp - stamps[0]) * stream.time_base) for stamp in stamps] if stamps and stream.time_base else []
         )
@@ -144,8 +154,15 @@ def opened(place: Place) -> Iterator[Opened]:
             metadata_errors="replace",
         )
     except (FFmpegError, ValueError) as error:
+        if lacks_index(place):
+            why = "it was not written to its end"
+            raise MediaError("no_index", f"{name} has no index (moov box), {why}; get the whole file") from None
         raise MediaError("unreadable", f"{name} is not a video of a known format ({FORMATS}): {error}") from None
     with container:
+        if any(stream.codec_context is None for stream in container.streams.video):
+            raise MediaError(
+                "unknown_codec", f"{name} is encoded with a codec FFmpeg does not know; encode it as H.264"
+            )
         stream = container.streams.best("video")
         if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
             raise MediaError("no_stream", f"{name} has no video stream; give a file with one")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,15 @@ from data_engine.files import MediaError, Place, Source, name_of, open_place, pl
 from data_engine.schema import Media, MediaKind
 from data_engine.video import Video, load_video, probe_video
 
-__all__ = ["MediaError", "Video", "load_grey", "load_image", "load_video", "probe", "resolve", "sha256_of"]
+__all__ = ["MediaError", "Video", "image_facts", "load_grey", "load_image", "load_video", "orientation_of"]
+__all__ += ["plain_png", "probe", "resolve", "sha256_of"]
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")  # EPS would start a program
 MAX_PIXELS = 89_478_485  # where Pillow itself begins to warn
 ORIENTATION = 0x0112  # the EXIF tag; from 5 on it swaps width and height
 WHITE = (255, 255, 255, 255)
+STRIP = 256  # rows of a picture that are converted at a time: what lies between would be several pictures large
+PLAIN_MODES = ("RGB", "RGBA", "L", "LA")
 
 
 def load_image(source: Source, root: Path | None = None, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -65,8 +69,47 @@ def probe(source: Source, kind: MediaKind | None = None, *, root: Path | None = 
     media = replace(media, sha256=sha256_of(place))
     if kind == "video":
         return replace(media, **probe_video(place, validate=validate))
-    width, height = load_image(place).size if validate else _shown_size(place)
+    width, height = _shown_size(place, decode=validate)
     return replace(media, width=width, height=height)
+
+
+def image_facts(source: Source, root: Path | None = None) -> dict[str, str]:
+    """What is unusual about an image, by code: `wrong_extension`, `animated`, `image_mode`, `alpha`, `orientation`.
+
+    `load_image` copes with all of them; other programs may show the picture in another way.
+    """
+    place = place_of(source, root)
+    facts: dict[str, str] = {}
+    with open_place(place) as file, _pillow_errors(place):
+        image = _header(file, place, MAX_PIXELS)
+        form, orientation = image.format or "", image.getexif().get(ORIENTATION, 1)
+        named = Image.registered_extensions().get(place.suffix.lower()) if isinstance(place, Path) else form
+        if named != form and (named, form) != ("JPEG", "MPO"):  # what many cameras call JPEG
+            facts["wrong_extension"] = f"{name_of(place)} is a file of the format {form}"
+        if form != "MPO" and getattr(image, "is_animated", False):
+            facts["animated"] = "it holds several pictures, of which the first counts"
+        if image.mode not in PLAIN_MODES:
+            facts["image_mode"] = f"its pixels are of mode {image.mode}, not one of {', '.join(PLAIN_MODES)}"
+        if image.has_transparency_data:
+            facts["alpha"] = "it is transparent in places, which are shown white"
+        if orientation in range(2, 9):
+            facts["orientation"] = f"it is stored turned: EXIF orientation {orientation}"
+    return facts
+
+
+def orientation_of(source: Source, root: Path | None = None) -> int:
+    """The EXIF orientation of an image, 1 to 8; from 5 on it swaps width and height."""
+    place = place_of(source, root)
+    with open_place(place) as file, _pillow_errors(place):
+        found = _header(file, place, MAX_PIXELS).getexif().get(ORIENTATION, 1)
+    return found if found in range(1, 9) else 1
+
+
+def plain_png(source: Source, root: Path | None = None) -> bytes:
+    """The image as every program shows it alike: an upright 8-bit RGB PNG, pixel by pixel what `load_image` gives."""
+    content = io.BytesIO()
+    load_image(source, root).save(content, "PNG")
+    return content.getvalue()
 
 
 def _kind(place: Place) -> MediaKind:
@@ -79,12 +122,15 @@ def _kind(place: Place) -> MediaKind:
     return "image"
 
 
-def _shown_size(place: Place) -> tuple[int, int]:
-    """(width, height) after EXIF rotation, from the header alone."""
+def _shown_size(place: Place, *, decode: bool = False) -> tuple[int, int]:
+    """(width, height) after EXIF rotation: from the header alone, or after every pixel was decoded."""
     with open_place(place) as file, _pillow_errors(place):
         image = _header(file, place, MAX_PIXELS)
         width, height = image.size
-        turned = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) >= 5  # Pillow turns TIFF on its own
+        turned = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in range(5, 9)  # TIFF turns on its own
+        if decode:
+            image.load()
+            _check_range(image, place)
         return (height, width) if turned else (width, height)
 
 
@@ -105,26 +151,42 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _rgb(image: Image.Image, place: Place) -> Image.Image:
-    if image.mode == "F":
-        raise MediaError(
-            "unreadable", f"{name_of(place)} has float pixels of no known range; save it with 8 or 16 bits"
-        )
+def _check_range(image: Image.Image, place: Place) -> None:
+    """Refuse pixels of which nobody knows which number is white."""
+    known = image.mode != "F"
     if image.mode.startswith("I"):
-        return _from_16_bits(image, place)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
-    return image.convert("RGB")
+        low, high = image.getextrema()
+        known = low >= 0 and high <= 65535  # pyright: ignore[reportOperatorIssue]
+    if not known:
+        what = "float" if image.mode == "F" else "32-bit"
+        why = f"has {what} pixels of no known range; save it with 8 or 16 bits"
+        raise MediaError("unreadable", f"{name_of(place)} {why}")
 
 
-def _from_16_bits(image: Image.Image, place: Place) -> Image.Image:
+def _rgb(image: Image.Image, place: Place) -> Image.Image:
+    _check_range(image, place)
+    if image.mode.startswith("I"):
+        return _by_strips(image, _from_16_bits)
+    return _by_strips(image, _on_white) if image.has_transparency_data else image.convert("RGB")
+
+
+def _by_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """The RGB image that `convert` makes of each strip: the memory of one picture, not of several."""
+    made = Image.new("RGB", image.size)
+    for top in range(0, image.height, STRIP):
+        bottom = min(top + STRIP, image.height)
+        made.paste(convert(image.crop((0, top, image.width, bottom))), (0, top))
+    return made
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image).convert("RGB")
+
+
+def _from_16_bits(image: Image.Image) -> Image.Image:
     """Grey of 16 bits a pixel as RGB; `convert` alone would clip at 255 and give a white picture."""
-    grey = np.asarray(image).astype(np.int64)
-    if grey.min() < 0 or grey.max() > 65535:
-        raise MediaError(
-            "unreadable", f"{name_of(place)} has 32-bit pixels of no known range; save it with 8 or 16 bits"
-        )
+    grey = np.asarray(image).astype(np.uint32)
     return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from data_engine.schema import ANSWER_KEYS, Media, Sample, dumps, media_parts, prompt_text, shown_seconds, to_row
@@ -30,16 +30,22 @@ def validate_sample(sample: Sample) -> Fault | None:
     key is missing), `bad_answer` (a value of another form), `box_outside`, `point_outside`, `span_outside`, `bad_cut`,
     `not_text` (no JSON or no UTF-8). Places are compared with the size and duration of media where those are known.
     """
-    try:
-        _check_prompt(sample)
-        for media in sample.media:
-            _check_cut(media)
-        _check_answer(sample)
-        _check_text(sample)
-    except _RuleError as broken:
-        name = sample.id or sample.meta.get("where") or "without an id"
-        return Fault(broken.reason, f"{sample.source} sample {name}: {broken}")
-    return None
+    return next(faults(sample), None)
+
+
+def faults(sample: Sample) -> Iterator[Fault]:
+    """The rules that the sample breaks, one of each kind, those of the prompt first.
+
+    Behind a prompt or an answer of another form nothing else is looked at.
+    """
+    for check in (_check_prompt, _check_cuts, _check_answer, _check_places, _check_text):
+        try:
+            check(sample)
+        except _RuleError as broken:
+            name = sample.id or sample.meta.get("where") or "without an id"
+            yield Fault(broken.reason, f"{sample.source} sample {name}: {broken}")
+            if check in (_check_prompt, _check_answer):
+                return
 
 
 class _RuleError(Exception):
@@ -81,6 +87,11 @@ def _is_part(part: Any) -> bool:
     return part.get("type") in ("image", "video") or (part.get("type") == "text" and isinstance(part.get("text"), str))
 
 
+def _check_cuts(sample: Sample) -> None:
+    for media in sample.media:
+        _check_cut(media)
+
+
 def _check_cut(media: Media) -> None:
     start, end = media.start or 0.0, math.inf if media.end is None else media.end
     most = math.inf if media.duration is None else media.duration
@@ -99,14 +110,14 @@ def _check_answer(sample: Sample) -> None:
         if key in answer:
             got = f"got {answer[key]!r:.200}"
             _need(is_right(answer[key], answer), "bad_answer", f"{key} of task {task} must be {right}, {got}")
-    _check_places(answer, sample.media)
     something = (answer.get("references"), answer.get("questions"), keys != ("references",))
     _need(any(something), "bad_answer", f"task {task} needs a reference text or a question about the picture")
     if task in ("grounding", "point", "temporal"):
         _need(len(answer[keys[0]]) > 0, "bad_answer", f"{keys[0]} of task {task} must not be empty")
 
 
-def _check_places(answer: Answer, media: Sequence[Media]) -> None:
+def _check_places(sample: Sample) -> None:
+    answer, media = sample.answer, sample.media
     sizes = [f"{item.width}x{item.height}" for item in media]
     for key, reason in (("boxes", "box_outside"), ("points", "point_outside")):
         for place in answer.get(key, ()):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -48,7 +48,7 @@ class Placed:
 def digits_grounding(*, n: int, seed: int = 0, split: Split = "train", side: int = 192) -> Iterator[Sample]:
     """Photographs with one to three different digits; the task is to locate one of them ("Locate the 7.")."""
     for index in range(n):
-        rng = _rng("grounding", split, seed, index)
+        rng = rng_of("grounding", split, seed, index)
         picture, placed = _picture(rng, split, side, count=int(rng.integers(1, 4)))
         target = placed[0]
         yield Sample(
@@ -57,7 +57,7 @@ def digits_grounding(*, n: int, seed: int = 0, split: Split = "train", side: int
             task="grounding",
             prompt=user_prompt(f"Locate the {target.digit}.", ["image"]),
             answer={"boxes": [list(map(float, target.box))]},
-            media=(Media("image", bytes=_png(picture)),),
+            media=(Media("image", bytes=png(picture)),),
             meta={"split": split, "rationale": f"the {target.digit} is here", "licence": "BSD-3-Clause"},
         )
 
@@ -65,7 +65,7 @@ def digits_grounding(*, n: int, seed: int = 0, split: Split = "train", side: int
 def digits_count(*, n: int, seed: int = 0, split: Split = "train", side: int = 192) -> Iterator[Sample]:
     """Photographs with one to four digits; the task is to count them."""
     for index in range(n):
-        rng = _rng("count", split, seed, index)
+        rng = rng_of("count", split, seed, index)
         count = int(rng.integers(1, 5))
         picture, _ = _picture(rng, split, side, count=count)
         yield Sample(
@@ -74,7 +74,7 @@ def digits_count(*, n: int, seed: int = 0, split: Split = "train", side: int = 1
             task="count",
             prompt=user_prompt("How many digits are there?", ["image"]),
             answer={"number": float(count)},
-            media=(Media("image", bytes=_png(picture)),),
+            media=(Media("image", bytes=png(picture)),),
             meta={"split": split, "rationale": f"I see {NUMBER_WORDS[count]}", "licence": "BSD-3-Clause"},
         )
 
@@ -94,7 +94,7 @@ def digits_video(
     `ask="when"` asks for the time span of one digit (temporal grounding), `ask="which"` for the digit that comes first.
     """
     for index in range(n):
-        rng = _rng(f"video-{ask}", split, seed, index)
+        rng = rng_of(f"video-{ask}", split, seed, index)
         spans = _spans(rng, seconds)
         frames, digits = _clip(rng, split, side, spans, frames=round(seconds * fps), fps=fps)
         if ask == "when":
@@ -115,7 +115,8 @@ def digits_video(
         )
 
 
-def _rng(*key: str | int) -> np.random.Generator:
+def rng_of(*key: str | int) -> np.random.Generator:
+    """A generator whose draws depend on the key alone."""
     words = [int.from_bytes(str(part).encode()[:8].ljust(8, b"\0"), "little") for part in key]
     return np.random.default_rng(words)
 
@@ -127,7 +128,7 @@ def _picture(rng: np.random.Generator, split: Split, side: int, *, count: int) -
     boxes = _free_boxes(rng, side, sizes)
     digits = [int(digit) for digit in rng.permutation(10)[:count]]
     for digit, (x1, y1, x2, y2) in zip(digits, boxes, strict=True):
-        canvas[y1:y2, x1:x2] = _tile(rng, split, digit, x2 - x1)
+        canvas[y1:y2, x1:x2] = digit_tile(rng, split, digit, x2 - x1)
     return canvas, [Placed(digit, box) for digit, box in zip(digits, boxes, strict=True)]
 
 
@@ -138,7 +139,7 @@ def _clip(
     wide = _crop(rng, split, side + frames, side)
     digits = [int(digit) for digit in rng.permutation(10)[: len(spans)]]
     size = side * 3 // 8
-    tiles = [_tile(rng, split, digit, size) for digit in digits]
+    tiles = [digit_tile(rng, split, digit, size) for digit in digits]
     boxes = _free_boxes(rng, side, [size] * len(digits))
     clip = np.stack([wide[:, t : t + side] for t in range(frames)])
     for (start, end), tile, (x1, y1, x2, y2) in zip(spans, tiles, boxes, strict=True):
@@ -169,7 +170,7 @@ def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _tile(rng: np.random.Generator, split: Split, digit: int, size: int) -> np.ndarray:
+def digit_tile(rng: np.random.Generator, split: Split, digit: int, size: int) -> np.ndarray:
     """A handwritten `digit` in dark ink on a light paper tile, uint8 [size, size, 3]."""
     scans = _digits()[split][digit]
     ink = Image.fromarray(scans[int(rng.integers(len(scans)))]).resize((size, size), Image.Resampling.BICUBIC)
@@ -180,8 +181,12 @@ def _tile(rng: np.random.Generator, split: Split, digit: int, size: int) -> np.n
 
 def _crop(rng: np.random.Generator, split: Split, width: int, height: int) -> np.ndarray:
     """A random crop of a random photograph of the split, resized to (width, height)."""
-    photographs = _photographs(split)
-    photo = photographs[int(rng.integers(len(photographs)))]
+    return cropped(rng, photographs(split), width, height)
+
+
+def cropped(rng: np.random.Generator, photos: Sequence[Image.Image], width: int, height: int) -> np.ndarray:
+    """A random crop of one of `photos`, resized to (width, height): uint8 [height, width, 3]."""
+    photo = photos[int(rng.integers(len(photos)))]
     scale = float(rng.uniform(0.5, 1.0)) * min(photo.width / width, photo.height / height)
     w, h = int(width * scale), int(height * scale)
     x, y = int(rng.integers(0, photo.width - w + 1)), int(rng.integers(0, photo.height - h + 1))
@@ -203,7 +208,8 @@ def _digits() -> dict[str, list[np.ndarray]]:
 
 
 @functools.cache
-def _photographs(split: Split) -> list[Image.Image]:
+def photographs(split: Split) -> list[Image.Image]:
+    """The photographs of a split, which come with the packages that hold them."""
     opened = []
     for package, name in PHOTOGRAPHS[split]:
         with (importlib.resources.files(package) / name).open("rb") as file:
@@ -211,7 +217,8 @@ def _photographs(split: Split) -> list[Image.Image]:
     return opened
 
 
-def _png(picture: np.ndarray) -> bytes:
+def png(picture: np.ndarray) -> bytes:
+    """A PNG file of a picture [H, W, 3]."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()

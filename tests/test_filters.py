@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,37 +22,44 @@ from data_engine.ops.filters import (
 from data_engine.ops.select import cap_media, filled, largest_remainder, quota
 from data_engine.schema import Media, Sample
 from mmrl.config import InputError
+from mmrl.vision import VisionBudget
 from tests.test_duplicates import ask, jpeg, photos
 from tests.test_operators import ask as about
 from tests.test_operators import ends
+
+
+def why(outcome: Any) -> str | None:
+    """The reason of a sample that was dropped, None for one that was kept."""
+    assert isinstance(outcome, Sample | Dropped)
+    return outcome.reason if isinstance(outcome, Dropped) else None
 
 
 def test_uniform_and_blurred_pictures_are_dropped() -> None:
     photo = photos(1)[0]
     sharp, blurred = ask("?", jpeg(photo)), ask("?", jpeg(photo.filter(ImageFilter.GaussianBlur(12))))
     grey = ask("?", jpeg(Image.new("RGB", (640, 480), "grey")))
-    assert [min_sharpness(one) for one in (sharp, blurred)] == [None, "blurred"]
-    assert [min_entropy(one) for one in (sharp, grey)] == [None, "too_uniform"]
+    assert [why(min_sharpness(one)) for one in (sharp, blurred)] == [None, "blurred"]
+    assert [why(min_entropy(one)) for one in (sharp, grey)] == [None, "too_uniform"]
 
 
 def test_shapes_lengths_and_options_have_limits() -> None:
     strip = Sample("", "s", "yesno", [], {"yesno": True}, (Media("image", width=900, height=100),))
-    assert max_aspect(strip, ratio=9) is None
-    assert max_aspect(strip, ratio=8.9) == "too_long_and_thin"
-    assert text_length(about("one two three"), min_words=4) == "text_too_short"
-    assert text_length(about("one two three"), max_words=2) == "text_too_long"
-    assert text_length(about("這是什麼"), min_words=4) is None
+    assert why(max_aspect(strip, ratio=9)) is None
+    assert why(max_aspect(strip, ratio=8.9)) == "too_long_and_thin"
+    assert why(text_length(about("one two three"), min_words=4)) == "text_too_short"
+    assert why(text_length(about("one two three"), max_words=2)) == "text_too_long"
+    assert why(text_length(about("這是什麼"), min_words=4)) is None
     choice = about("?", task="choice", answer={"choice": "A", "options": ["a", "b", "c"]})
-    assert option_count(choice, least=4) == "too_few_options"
-    assert option_count(choice, most=2) == "too_many_options"
-    assert option_count(about("?")) is None
+    assert why(option_count(choice, least=4)) == "too_few_options"
+    assert why(option_count(choice, most=2)) == "too_many_options"
+    assert why(option_count(about("?"))) is None
 
 
 def test_vision_tokens_are_counted_as_the_model_will_see_them() -> None:
     picture = Sample("", "s", "yesno", [], {"yesno": True}, (Media("image", width=280, height=560),))
-    assert max_vision_tokens(picture, tokens=200) is None
-    assert max_vision_tokens(picture, tokens=199) == "too_many_vision_tokens"
-    assert max_vision_tokens(picture, tokens=100, max_pixels=100 * 28 * 28) is None
+    assert why(max_vision_tokens(picture, tokens=200)) is None
+    assert why(max_vision_tokens(picture, tokens=199)) == "too_many_vision_tokens"
+    assert why(max_vision_tokens(picture, tokens=100, budget=VisionBudget(max_pixels=100 * 28 * 28))) is None
 
 
 def test_a_picture_is_used_only_so_often() -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from data_engine.ops.base import Quarantined
-from data_engine.ops.check import validate
+from data_engine.ops.validate import validate
 from data_engine.schema import ANSWER_KEYS, Sample, with_id
 from data_engine.sources.coco import coco
 from data_engine.sources.easy_vqa import COLOURS, SHAPES, easy_vqa

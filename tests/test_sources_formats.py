@@ -236,7 +236,7 @@ def test_refcoco_sentences_find_their_boxes(root: Path) -> None:
     samples = sound(items[:2])
     assert [one.prompt[0]["content"][1]["text"].split(": ")[1] for one in samples] == ["left dog.", "the dog."]
     assert samples[0].answer == {"boxes": [[1, 2, 11, 22]]}
-    assert samples[0].meta == {"ref_id": 1, "split": "train", "where": "refs(unc).p:1#1"}
+    assert samples[0].meta == {"ref_id": 1, "split": "train", "where": "refs(unc).p:1#1", "box_space": "pixel"}
     found = [("no_question", "refs(unc).p:1#3"), ("unknown_image", "refs(unc).p:2"), ("bad_row", "refs(unc).p:3")]
     assert refused(items) == found
 

@@ -258,7 +258,7 @@ def test_files_without_a_video_say_so(tmp_path: Path) -> None:
     assert reason(write_audio(tmp_path / "sound.mp4")) == "no_stream"
     assert reason(text) == "unreadable"
     assert reason(empty) == "empty"
-    assert reason(header) == "unreadable"
+    assert reason(header) == "no_index"
     assert reason(tmp_path / "gone.mp4") == "missing"
 
 

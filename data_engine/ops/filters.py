@@ -1,86 +1,147 @@
-"""Operators that measure a sample and drop it beyond a threshold."""
+"""Operators that measure a sample, note it (see `data_engine.measures`), and drop it beyond a threshold."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from data_engine.media import load_grey
-from data_engine.ops.base import drops
-from data_engine.schema import Media, Sample, prompt_text
-from data_engine.texts import words
+from data_engine import languages
+from data_engine.measures import Name, images, measured, noted
+from data_engine.media import load_image
+from data_engine.ops.base import Dropped, drops, each
+from data_engine.schema import Sample, prompt_text
+from mmrl.config import InputError
 from mmrl.vision import VisionBudget, VisionGeometry
 
-SIDE = 256  # pixels a side, about, at which sharpness and entropy are measured: so they do not depend on the size
+PLAIN: tuple[Name, ...] = ("side", "aspect", "words", "options", "entropy", "sharpness")
 
 
-@drops
-def max_aspect(sample: Sample, *, ratio: Annotated[float, Field(ge=1)] = 8.0) -> str | None:
+@each
+def measure(sample: Sample, *, names: Annotated[tuple[Name, ...], Field(min_length=1)] = PLAIN) -> Sample:
+    """Measure and drop nothing: to choose thresholds afterwards by `mmrl data stats`."""
+    if needs := sorted(set(names) - set(PLAIN)):
+        raise InputError(f"measure cannot take {', '.join(needs)}, which have operators with options of their own")
+    for name in names:
+        sample = measured(sample, name)
+    return sample
+
+
+@each
+def min_side(sample: Sample, *, pixels: PositiveInt = 28) -> Sample | Dropped:
+    """Drop samples with an image or video of which a side is shorter."""
+    return _within(measured(sample, "side"), "side", least=(pixels, "too_small"))
+
+
+@each
+def max_aspect(sample: Sample, *, ratio: Annotated[float, Field(ge=1)] = 8.0) -> Sample | Dropped:
     """Drop samples with an image or video more than `ratio` times as long as it is wide, or as wide as long."""
-    sizes = [(media.width or 1, media.height or 1) for media in sample.media]
-    return "too_long_and_thin" if any(max(size) > ratio * min(size) for size in sizes) else None
+    return _within(measured(sample, "aspect"), "aspect", most=(ratio, "too_long_and_thin"))
 
 
-@drops
-def text_length(sample: Sample, *, min_words: NonNegativeInt = 1, max_words: PositiveInt = 1000) -> str | None:
+@each
+def text_length(sample: Sample, *, min_words: NonNegativeInt = 1, max_words: PositiveInt = 1000) -> Sample | Dropped:
     """Drop samples whose prompt has fewer or more words; a Chinese, Japanese or Korean character is a word."""
-    count = len(words(prompt_text(sample.prompt)))
-    return "text_too_short" if count < min_words else "text_too_long" if count > max_words else None
+    least, most = (min_words, "text_too_short"), (max_words, "text_too_long")
+    return _within(measured(sample, "words"), "words", least=least, most=most)
 
 
-@drops
-def option_count(sample: Sample, *, least: PositiveInt = 2, most: PositiveInt = 26) -> str | None:
+@each
+def option_count(sample: Sample, *, least: PositiveInt = 2, most: PositiveInt = 26) -> Sample | Dropped:
     """Drop choices with fewer or more options."""
-    count = len(sample.answer["options"]) if sample.task == "choice" else least
-    return "too_few_options" if count < least else "too_many_options" if count > most else None
+    few, many = (least, "too_few_options"), (most, "too_many_options")
+    return _within(measured(sample, "options"), "options", least=few, most=many)
 
 
-@drops
-def min_entropy(sample: Sample, *, bits: NonNegativeFloat = 1.0) -> str | None:
+@each
+def min_entropy(sample: Sample, *, bits: NonNegativeFloat = 1.0) -> Sample | Dropped:
     """Drop samples with an image whose grey levels hold less than `bits`: one tone has 0, a photograph 6 to 8."""
-    return "too_uniform" if any(entropy(media) < bits for media in _images(sample)) else None
+    return _within(measured(sample, "entropy"), "entropy", least=(bits, "too_uniform"))
 
 
-@drops
-def min_sharpness(sample: Sample, *, variance: NonNegativeFloat = 20.0) -> str | None:
+@each
+def min_sharpness(sample: Sample, *, variance: NonNegativeFloat = 20.0) -> Sample | Dropped:
     """Drop samples with an image whose Laplacian varies less: sharp photographs have hundreds."""
-    return "blurred" if any(sharpness(media) < variance for media in _images(sample)) else None
+    return _within(measured(sample, "sharpness"), "sharpness", least=(variance, "blurred"))
 
 
-@drops
+@each
 def max_vision_tokens(
-    sample: Sample, *, tokens: PositiveInt, max_pixels: PositiveInt = 1280 * 28 * 28, factor: PositiveInt = 28
-) -> str | None:
-    """Drop samples whose images make more vision tokens, under a budget of `max_pixels` an image.
+    sample: Sample, *, tokens: PositiveInt, budget: VisionBudget | None = None, factor: PositiveInt = 28
+) -> Sample | Dropped:
+    """Drop samples whose images and videos make more vision tokens under the vision budget that a model will see.
 
     `factor` is the side in pixels of what becomes one token: 28 in Qwen2-VL and Qwen2.5-VL, 32 in Qwen3-VL.
     """
-    budget = VisionBudget(min_pixels=min(max_pixels, 4 * factor * factor), max_pixels=max_pixels)
-    geometry = VisionGeometry(patch=factor // 2, merge=2, temporal_patch=2)
+    allowed = budget or VisionBudget()
+    geometry = VisionGeometry(patch=factor // 2, merge=2, temporal_patch=2, whole_video=factor == 32)
+    measured_once = measured(sample, "vision_tokens", lambda one: vision_tokens(one, allowed, geometry))
+    return _within(measured_once, "vision_tokens", most=(tokens, "too_many_vision_tokens"))
+
+
+@drops
+def in_language(
+    sample: Sample, *, languages: Annotated[list[str], Field(min_length=1)], unknown: bool = True
+) -> str | None:
+    """Drop samples whose prompt is in another language; texts that do not tell (too short, formulas) are `unknown`."""
+    found = language_of(sample)
+    kept = unknown if found is None else found in languages
+    return None if kept else f"language_{found or 'unknown'}"
+
+
+@each
+def caption_agreement(
+    sample: Sample, *, model: str, least: Annotated[float, Field(ge=-1, le=1)] = 0.2, device: str = "auto"
+) -> Sample | Dropped:
+    """Drop captions that are unlike their image in the space of a CLIP-like model (cosine; of several the best).
+
+    `model` is a directory or a hub id of CLIP or SigLIP. Samples of other tasks and without an image pass.
+    """
+    if sample.task != "caption" or not images(sample):
+        return sample
+    measured_once = measured(sample, "agreement", lambda one: agreement(one, model, device))
+    return _within(measured_once, "agreement", least=(least, "caption_unlike_image"))
+
+
+def vision_tokens(sample: Sample, budget: VisionBudget, geometry: VisionGeometry) -> int:
+    """How many vision tokens the media of a sample become."""
     total = 0
-    for media in _images(sample):
-        width, height = budget.image_size(media.width or 1, media.height or 1, geometry)
-        total += (width // geometry.factor) * (height // geometry.factor)
-    return "too_many_vision_tokens" if total > tokens else None
+    for media in sample.media:
+        size, frames = (media.width or 1, media.height or 1), 1
+        if media.kind == "image":
+            seen = budget.image_size(*size, geometry)
+        else:
+            shown = budget.frame_indices(media.num_frames or 1, media.fps or 1.0, media.start, media.end, geometry)
+            frames = len(shown)
+            seen = budget.video_size(*size, frames, geometry)
+        time, height, width = geometry.grid(*seen, frames)
+        total += time * (height // geometry.merge) * (width // geometry.merge)
+    return total
 
 
-def entropy(media: Media) -> float:
-    """The entropy of an image's grey levels in bits."""
-    levels = np.bincount(np.asarray(load_grey(media, side=SIDE)).ravel(), minlength=256)
-    shares = levels[levels > 0] / levels.sum()
-    return float(-(shares * np.log2(shares)).sum())
+def agreement(sample: Sample, model: str, device: str) -> float:
+    """The cosine of the image and the reference nearest to it."""
+    from rewards.heads.embeddings import clip_pictures, clip_texts
+
+    options: dict[str, Any] = {"model": model, "device": device, "dtype": "float32", "batch": 16}
+    pictures = clip_pictures([load_image(media) for media in images(sample)], **options)
+    return float(np.max(pictures @ clip_texts(list(sample.answer["references"]), **options).T))
 
 
-def sharpness(media: Media) -> float:
-    """The variance of an image's Laplacian, at a size between `SIDE` and twice that."""
-    image = load_grey(media, side=SIDE)
-    image = image.reduce(max(1, min(image.size) // SIDE))
-    grey = np.pad(np.asarray(image, np.float32), 1, mode="edge")
-    middle = grey[1:-1, 1:-1]
-    return float((grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * middle).var())
+def language_of(sample: Sample) -> str | None:
+    """The language of the prompt without its option letters."""
+    return languages.language(re.sub(r"^[A-Z]\. ", "", prompt_text(sample.prompt), flags=re.MULTILINE))
 
 
-def _images(sample: Sample) -> list[Media]:
-    return [media for media in sample.media if media.kind == "image"]
+def _within(
+    sample: Sample, name: Name, *, least: tuple[float, str] | None = None, most: tuple[float, str] | None = None
+) -> Sample | Dropped:
+    """The sample if its measure lies within the bounds, which come with the reasons to drop it."""
+    value = noted(sample).get(name)
+    if value is not None and least and value < least[0]:
+        return Dropped(sample, least[1])
+    if value is not None and most and value > most[0]:
+        return Dropped(sample, most[1])
+    return sample

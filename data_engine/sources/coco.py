@@ -1,31 +1,28 @@
-"""COCO instances JSON: boxes of named categories on photographs."""
+"""COCO JSON: boxes of named categories on photographs, and captions of photographs."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
-
-from data_engine.media import MediaError, resolve
+from data_engine.media import MediaError, orientation_of, resolve
 from data_engine.schema import Media, Sample, user_prompt
 from data_engine.sources.base import Items, RowError, existing, quarantined, shown_size
-from data_engine.sources.rows import pixels, xyxy
+from data_engine.sources.rows import Exif, pixels, upright, xyxy
 from mmrl.config import InputError, nearest
 from mmrl.vision import CoordinateSpace
 
 Box = list[float]
 Size = tuple[int, int]
 
-ORIENTATION = 0x0112  # the EXIF tag; from 5 on it swaps width and height
-
 QUESTIONS = {
     "detection": "Find every object of these categories: {categories}.",
     "grounding": "Locate the {categories}.",
 }
+CAPTION = "Describe the picture in one sentence."
 
 
 def coco(
@@ -37,7 +34,7 @@ def coco(
     categories: list[str] | None = None,
     question: str | None = None,
     space: CoordinateSpace = CoordinateSpace.pixel,
-    exif: Literal["applied", "ignored"] = "applied",
+    exif: Exif = "applied",
 ) -> Items:
     """Detection: a sample per image with all boxes of `categories` (default: all of the file). Grounding: a sample for
     each category that occurs exactly once in an image.
@@ -69,14 +66,56 @@ def coco(
                 yield quarantined(error, "coco", where, entry)
                 continue
             labelled = [(label, box) for (label, _), box in zip(objects, boxes, strict=True) if label in wanted]
-            meta = {"where": where, "crowds": sorted(set(wanted) & crowds)}
+            meta = {"where": where, "crowds": sorted(set(wanted) & crowds), "box_space": space.value}
             for text, answer in _asked(task, asked, wanted, labelled, crowds):
                 yield Sample("", "coco", task, user_prompt(text, ["image"]), answer, (media,), meta)
-        for image_id, orphans in by_image.items():
-            error = RowError("unknown_image", f"{len(orphans)} annotations of an image that is not under images")
-            yield quarantined(error, "coco", f"{annotations}: image {image_id}", orphans[0])
+        yield from _orphans(by_image, annotations, "coco")
 
     return samples()
+
+
+def coco_captions(*, annotations: str, images: str, root: Path, question: str = CAPTION) -> Items:
+    """A sample per image of a COCO captions file, with all of its captions as references."""
+    file, folder = existing(root, annotations, "COCO captions file"), existing(root, images, "image folder")
+
+    def samples() -> Items:
+        data = _read(file, ("images", "annotations"))
+        captions = defaultdict(list)
+        for annotation in data["annotations"]:
+            captions[repr(annotation.get("image_id"))].append(annotation)
+        for entry in data["images"]:
+            where, found = f"{annotations}: image {entry.get('id')}", captions.pop(repr(entry.get("id")), [])
+            try:
+                width, height = (entry[name] if type(entry.get(name)) is int else None for name in ("width", "height"))
+                path = str(resolve(str(entry.get("file_name")), folder))
+                media = Media(
+                    "image", path=path, width=width, height=height
+                )  # `validate` compares the size with the image
+                answer = {"references": [_caption(one) for one in found]}
+                if not found:
+                    raise RowError("no_answer", "the image has no caption under annotations")
+                yield Sample(
+                    "", "coco_captions", "caption", user_prompt(question, ["image"]), answer, (media,), {"where": where}
+                )
+            except (RowError, MediaError) as error:
+                yield quarantined(error, "coco_captions", where, entry)
+        yield from _orphans(captions, annotations, "coco_captions")
+
+    return samples()
+
+
+def _caption(annotation: dict[str, Any]) -> str:
+    text = annotation.get("caption")
+    if not isinstance(text, str) or not text.strip():
+        raise RowError("no_answer", f"annotation {annotation.get('id')}: the caption must be a text, got {text!r:.80}")
+    return " ".join(text.split())
+
+
+def _orphans(left: dict[str, list[Any]], annotations: str, source: str) -> Items:
+    """What is said of images that the file does not list."""
+    for image_id, orphans in left.items():
+        error = RowError("unknown_image", f"{len(orphans)} annotations of an image that is not under images")
+        yield quarantined(error, source, f"{annotations}: image {image_id}", orphans[0])
 
 
 def _asked(
@@ -96,17 +135,17 @@ def _asked(
             yield question.replace("{categories}", label), {"boxes": found}
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path, keys: Sequence[str] = ("images", "annotations", "categories")) -> dict[str, Any]:
     """The file's JSON without the segmentations, which are most of its size."""
     try:
         with file.open(encoding="utf-8") as text:
             data = json.load(text, object_hook=lambda entry: {k: v for k, v in entry.items() if k != "segmentation"})
     except ValueError as error:
         raise InputError(f"{file} is not JSON: {error}") from None
-    for key in ("images", "annotations", "categories"):
+    for key in keys:
         entries = data.get(key) if isinstance(data, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise InputError(f"{file} is not COCO instances JSON: it needs a list of objects under {key}")
+            raise InputError(f"{file} is not COCO JSON: it needs a list of objects under {key}")
     return data
 
 
@@ -125,7 +164,7 @@ def _object(annotation: dict[str, Any], names: dict[str, str]) -> tuple[str, Box
 
 def _shown(media: Media, entry: dict[str, Any], boxes: list[Box], space: str, exif: str) -> list[Box]:
     """The boxes in pixels of the image as it is shown, after EXIF rotation."""
-    shown, orientation = shown_size(media), _orientation(media)
+    shown, orientation = shown_size(media), orientation_of(media)
     stored = (shown[1], shown[0]) if orientation >= 5 else shown
     drawn_on = shown if exif == "applied" else stored
     declared = (entry.get("width", drawn_on[0]), entry.get("height", drawn_on[1]))
@@ -134,32 +173,4 @@ def _shown(media: Media, entry: dict[str, Any], boxes: list[Box], space: str, ex
         message = f"{entry.get('file_name')} is declared as {declared}, the image is {drawn_on}{hint}"
         raise RowError("size_mismatch", message)
     boxes = pixels(boxes, space, drawn_on)
-    return boxes if exif == "applied" else [_rotated(box, stored, orientation) for box in boxes]
-
-
-def _orientation(media: Media) -> int:
-    """The EXIF orientation of an image, 1 to 8."""
-    with Image.open(media.path or "") as image:
-        return image.getexif().get(ORIENTATION, 1)
-
-
-def _rotated(box: Box, stored: Size, orientation: int) -> Box:
-    """A box on the stored pixels, on the image rotated by its EXIF orientation.
-
-    >>> _rotated([0, 0, 10, 20], (100, 50), 6)
-    [30, 0, 50, 10]
-    """
-    width, height = stored
-    x1, y1, x2, y2 = box
-    mirrored_x, mirrored_y = (width - x2, width - x1), (height - y2, height - y1)
-    horizontal, vertical = {
-        1: ((x1, x2), (y1, y2)),
-        2: (mirrored_x, (y1, y2)),
-        3: (mirrored_x, mirrored_y),
-        4: ((x1, x2), mirrored_y),
-        5: ((y1, y2), (x1, x2)),
-        6: (mirrored_y, (x1, x2)),
-        7: (mirrored_y, mirrored_x),
-        8: ((y1, y2), mirrored_x),
-    }.get(orientation, ((x1, x2), (y1, y2)))
-    return [horizontal[0], vertical[0], horizontal[1], vertical[1]]
+    return boxes if exif == "applied" else [upright(box, stored, orientation) for box in boxes]

@@ -18,6 +18,7 @@ from rewards.regions import boxes, spans
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 MEDIA_MARKER = re.compile(r"<(image|video)>")
 PLACEHOLDER = re.compile(r"<(ref-object|bbox)>")
+META = ("id", "split", "source", "data_source", "licence", "license")
 Turn = tuple[str, str]  # role and text
 
 
@@ -27,14 +28,14 @@ def conversations(
     root: Path,
     task: str = "open",
     turn: Literal["first", "last"] = "last",
-    space: CoordinateSpace = CoordinateSpace.pixel,
+    space: CoordinateSpace | None = None,
     media_root: str | None = None,
 ) -> Items:
     """The rows of a LLaVA or ShareGPT file (`.json` or `.jsonl`): the first or the last answer is the gold.
 
     What was said before it is the prompt. Of the tasks with boxes or spans these are read from the answer's text.
     """
-    form = Rows(task=task, space=space, media_root=media_root)
+    form = form_of(task, space, media_root)
     return _samples(path, root, form, lambda row: _asked(row, _turns(row), task, turn), "conversations")
 
 
@@ -43,11 +44,11 @@ def vlm_r1(
     path: str,
     root: Path,
     task: str = "text",
-    space: CoordinateSpace = CoordinateSpace.pixel,
+    space: CoordinateSpace | None = None,
     media_root: str | None = None,
 ) -> Items:
     """The rows of a VLM-R1 JSONL file: `conversations`, or `problem` and `solution`; answers may stand in tags."""
-    form = Rows(task=task, space=space, media_root=media_root)
+    form = form_of(task, space, media_root)
     return _samples(path, root, form, lambda row: _asked(row, _problem(row), task, "first"), "vlm_r1")
 
 
@@ -69,6 +70,12 @@ def ms_swift(*, path: str, root: Path, task: str = "open", media_root: str | Non
             yield from samples_of([one], Rows(task=task, space=space), folder, "ms_swift")
 
     return samples()
+
+
+def form_of(task: str, space: CoordinateSpace | None, media_root: str | None) -> Rows:
+    """How rows are written; a space that nobody declared is left open, and read as pixels."""
+    form = Rows(task=task, media_root=media_root)
+    return form if space is None else Rows(task=task, media_root=media_root, space=space)
 
 
 def _samples(
@@ -196,9 +203,7 @@ def _taken(left: dict[str, list[Any]], kind: str) -> Any:
 
 def kept(row: Mapping[str, Any]) -> dict[str, Any]:
     """What goes into the meta of a sample."""
-    return {
-        name: row[name] for name in ("id", "split", "source", "data_source", "licence") if row.get(name) is not None
-    }
+    return {name: row[name] for name in META if row.get(name) is not None}
 
 
 def _listed(value: Any) -> list[Any]:

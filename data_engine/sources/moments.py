@@ -64,7 +64,8 @@ def _moments(where: str, video: str, entry: Any, question: str, extension: str) 
     for number, (span, sentence) in enumerate(zip(times, said, strict=True), start=1):
         place = f"{where}#{number}"
         if isinstance(sentence, str) and sentence.strip():
-            yield Row(place, _row(video, span, sentence.strip(), question, extension))
+            row = _row(video, span, sentence.strip(), question, extension)
+            yield Row(place, {**row, "video": {"path": row["video"], "duration": entry.get("duration")}})
         else:
             yield Row(place, entry, RowError("no_question", f"a sentence is a text, got {json.dumps(sentence)[:80]}"))
 

@@ -8,14 +8,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pyarrow.parquet as pq
+
 from data_engine.sources.base import Items, RowError, existing
 from data_engine.sources.lines import json_entries
-from data_engine.sources.rows import Row, Rows, samples_of
+from data_engine.sources.rows import Coordinates, Row, Rows, samples_of
+from data_engine.sources.tables import parquet_files, parquet_rows
 from mmrl.config import InputError
+from mmrl.vision import CoordinateSpace
 
 QUESTION = "Locate this in the picture: {phrase}."
+PHRASES = ("sentences", "answer")  # columns of the hub's tables, the first that is there counts
+PICTURES = ("image", "image_path", "file_name")
 REF = ("ref_id", "image_id", "ann_id", "split")
-BOXES = Rows(task="grounding", boxes="xywh")
+BOXES = Rows(task="grounding", boxes="xywh", space=CoordinateSpace.pixel)
 
 
 def refcoco(*, refs: str, instances: str, images: str, root: Path, question: str = QUESTION) -> Items:
@@ -32,6 +38,25 @@ def refcoco(*, refs: str, instances: str, images: str, root: Path, question: str
             yield from _expressions(f"{refs}:{number}", entry, names, boxes, question)
 
     return samples_of(rows(), BOXES, folder, "refcoco")
+
+
+def refcoco_table(
+    *, path: str, root: Path, images: str | None = None, boxes: Coordinates = "xywh", question: str = QUESTION
+) -> Items:
+    """The phrases of RefCOCO as parquet on the Hugging Face hub, a file or a folder, each with its box.
+
+    A row has `bbox`, its phrases in `sentences` or `answer`, and its picture in `image`, or its name in `image_path` or
+    `file_name` below `images`. Some of these tables write boxes as `xyxy`: look before you build.
+    """
+    place, files = parquet_files(root, path)
+    for file in files:
+        columns = set(pq.read_schema(file).names)
+        if "bbox" not in columns or not columns & set(PHRASES) or not columns & set(PICTURES):
+            needed = f"bbox, one of {', '.join(PHRASES)}, and one of {', '.join(PICTURES)}"
+            raise InputError(f"{file} needs the columns {needed}; it has {', '.join(sorted(columns))}")
+    folder = existing(root, images, "image folder") if images else place if place.is_dir() else place.parent
+    rows = (one for row in parquet_rows(files, root) for one in _phrases(row, question))
+    return samples_of(rows, BOXES.model_copy(update={"boxes": boxes}), folder, "refcoco_table")
 
 
 def visual_genome(*, regions: str, images: str, root: Path, question: str = QUESTION, extension: str = "jpg") -> Items:
@@ -103,6 +128,20 @@ def _expressions(
         yield _phrase(f"{where}#{number}", phrase, name, box, meta, question)
 
 
+def _phrases(row: Row, question: str) -> Iterator[Row]:
+    """A row for each phrase of a row of the hub's tables."""
+    values = row.values
+    said = next((values[name] for name in PHRASES if values.get(name) is not None), None)
+    picture = next((values[name] for name in PICTURES if values.get(name) is not None), None)
+    said = said if isinstance(said, list) else [said]
+    meta = {name: values[name] for name in ("ref_id", "question_id", "split") if values.get(name) is not None}
+    if not said:
+        yield row._replace(error=RowError("no_question", f"the row has no phrase under {' or '.join(PHRASES)}"))
+    for number, one in enumerate(said, start=1):
+        phrase = one.get("sent", one.get("raw")) if isinstance(one, Mapping) else one
+        yield _phrase(f"{row.where}#{number}", phrase, picture, values["bbox"], meta, question)
+
+
 def _regions(row: Row, question: str, extension: str) -> Iterator[Row]:
     found = row.values.get("regions") if isinstance(row.values, Mapping) else None
     if not isinstance(found, list):
@@ -115,7 +154,8 @@ def _regions(row: Row, question: str, extension: str) -> Iterator[Row]:
             continue
         image, box = row.values.get("id", one.get("image_id")), [one.get(k) for k in ("x", "y", "width", "height")]
         meta = {"region_id": one["region_id"]} if isinstance(one.get("region_id"), int) else {}
-        yield _phrase(where, one.get("phrase"), f"{image}.{extension}", box, meta, question)
+        size = {name: row.values[name] for name in ("width", "height") if name in row.values}
+        yield _phrase(where, one.get("phrase"), {"path": f"{image}.{extension}", **size}, box, meta, question)
 
 
 def _phrase(where: str, phrase: Any, name: Any, box: Any, meta: Mapping[str, Any], question: str) -> Row:

@@ -11,7 +11,8 @@ from typing import Any, Literal, NamedTuple, get_args
 from pydantic import Field
 
 from data_engine.draw import letter, with_options
-from data_engine.media import MediaError, resolve
+from data_engine.media import MediaError, orientation_of, resolve
+from data_engine.remote import Remote, fetched
 from data_engine.schema import ANSWER_KEYS, Media, MediaKind, Sample, user_prompt
 from data_engine.sources.base import Items, RowError, quarantined, shown_size
 from mmrl.config import Config, nearest
@@ -24,6 +25,8 @@ Column = RowColumn | MediaColumn | AnswerColumn
 ANSWER_COLUMNS: tuple[AnswerColumn, ...] = get_args(AnswerColumn)
 COLUMNS: tuple[Column, ...] = (*get_args(RowColumn), *get_args(MediaColumn), *ANSWER_COLUMNS)
 Coordinates = Literal["xyxy", "xywh"]
+Exif = Literal["applied", "ignored"]
+SEVERAL = re.compile(r"[A-Z](?:[\s,;&]*[A-Z])+")  # letters of more than one option: "A, C"
 
 
 class Rows(Config):
@@ -33,6 +36,8 @@ class Rows(Config):
     columns: dict[Column, str] = Field(default_factory=dict)
     space: CoordinateSpace = CoordinateSpace.pixel
     boxes: Coordinates = "xyxy"
+    exif: Exif = "applied"  # boxes are on the picture as it is shown; "ignored": as it is stored, before EXIF rotation
+    remote: Remote | None = None  # media may be http addresses; default: these are refused
     media_root: str | None = None  # where relative media paths start and all must lie; default: the table's folder
     list_options: bool = False  # append the options to the question as lines "A. cat"
 
@@ -85,11 +90,13 @@ def _sample(values: Any, form: Rows, media_root: Path, source: str, where: str) 
     row = {name: values.get(form.columns.get(name, name)) for name in COLUMNS}
     row = {name: value for name, value in row.items() if value is not None}
     task = _task(row.get("task", form.task), row)
-    media = tuple(_media(row, media_root))
+    media = tuple(_media(row, media_root, form.remote))
     answer = _answer(task, row)
     _into_pixels(answer, form, media, row.get("seen_size"))
     _into_cut(answer, media)
     prompt, meta = _prompt(row, form, media, answer), {**_meta(row.get("meta", {})), "where": where}
+    if "space" in form.model_fields_set and answer.keys() & {"boxes", "points"}:
+        meta["box_space"] = form.space.value  # the space that was declared; what is stored are pixels
     return Sample("", source, task, prompt, answer, media, meta)
 
 
@@ -103,7 +110,7 @@ def _task(task: Any, row: Mapping[str, Any]) -> str:
     return task
 
 
-def _media(row: Mapping[str, Any], root: Path) -> Iterator[Media]:
+def _media(row: Mapping[str, Any], root: Path, remote: Remote | None) -> Iterator[Media]:
     """The images, then the videos, of a row; or its `media`, which says their order itself."""
     kinds: tuple[MediaKind, ...] = ("image", "video")
     entries: list[tuple[MediaKind, Any]] = [
@@ -114,21 +121,30 @@ def _media(row: Mapping[str, Any], root: Path) -> Iterator[Media]:
             raise RowError("bad_media", f"an entry of media needs kind: image or video, got {entry!r:.80}")
         entries.append((entry["kind"], entry))
     for kind, entry in entries:
-        media = _one_media(kind, entry, root)
+        media = _one_media(kind, entry, root, remote)
         if kind == "video":
             fields = {**row, **entry} if isinstance(entry, Mapping) else row
             media = replace(media, start=_second(fields.get("start")), end=_second(fields.get("end")))
         yield media
 
 
-def _one_media(kind: MediaKind, entry: Any, root: Path) -> Media:
-    """A media item given as a path, as bytes, or as an object with one of the two."""
+def _one_media(kind: MediaKind, entry: Any, root: Path, remote: Remote | None) -> Media:
+    """A media item given as a path, as bytes, or as an object with one of the two and perhaps what it declares."""
     path, content = (entry.get("path"), entry.get("bytes")) if isinstance(entry, Mapping) else (entry, entry)
+    declared = _declared(entry) if isinstance(entry, Mapping) else {}
     if isinstance(content, bytes):
-        return Media(kind, bytes=content)
-    if isinstance(path, str):
-        return Media(kind, path=str(resolve(path, root)))
-    raise RowError("bad_media", f"expected the path of a file, or an object with path or bytes, got {entry!r:.80}")
+        return Media(kind, bytes=content, **declared)
+    if not isinstance(path, str):
+        raise RowError("bad_media", f"expected the path of a file, or an object with path or bytes, got {entry!r:.80}")
+    if remote and path.startswith(("http://", "https://")):
+        return Media(kind, path=str(fetched(path, remote)), **declared)
+    return Media(kind, path=str(resolve(path, root)), **declared)
+
+
+def _declared(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The measures that a source states of a file; `validate` compares them with what it finds."""
+    named = {name: entry.get(name) for name in ("width", "height", "num_frames", "duration")}
+    return {name: value for name, value in named.items() if type(value) is int or type(value) is float}
 
 
 def _prompt(row: Mapping[str, Any], form: Rows, media: tuple[Media, ...], answer: Mapping[str, Any]) -> Any:
@@ -168,13 +184,37 @@ def _into_pixels(answer: dict[str, Any], form: Rows, media: tuple[Media, ...], s
     if "boxes" in answer:
         answer["boxes"] = xyxy(answer["boxes"], form.boxes)
     written = [name for name in ("boxes", "points") if name in answer]
-    if written and form.space != "pixel":
-        if not media or media[0].kind != "image":
-            raise RowError("no_image", f"{', '.join(written)} in space {form.space} need an image to refer to")
-        size = shown_size(media[0])
-        seen = seen_size[0] if seen_size and isinstance(seen_size[0], list) else seen_size
-        for name in written:
-            answer[name] = pixels(answer[name], form.space, size, seen)
+    if not written or (form.space == "pixel" and form.exif == "applied"):
+        return
+    if not media or media[0].kind != "image":
+        raise RowError("no_image", f"{', '.join(written)} in space {form.space} need an image to refer to")
+    size, orientation = shown_size(media[0]), orientation_of(media[0]) if form.exif == "ignored" else 1
+    stored = (size[1], size[0]) if orientation >= 5 else size
+    seen = seen_size[0] if seen_size and isinstance(seen_size[0], list) else seen_size
+    for name in written:
+        placed = pixels(answer[name], form.space, stored, seen) if form.space != "pixel" else answer[name]
+        answer[name] = [upright(place, stored, orientation) for place in placed]
+
+
+def upright(place: list[float], stored: tuple[int, int], orientation: int) -> list[float]:
+    """A box or point on the pixels as stored, on the image turned by its EXIF orientation.
+
+    >>> upright([0, 0, 10, 20], (100, 50), 6), upright([0, 0], (100, 50), 6)
+    ([30, 0, 50, 10], [50, 0])
+    """
+    width, height = stored
+    (x1, x2), (y1, y2) = (place[0], place[-2]), (place[1], place[-1])
+    mirrored_x, mirrored_y = (width - x2, width - x1), (height - y2, height - y1)
+    horizontal, vertical = {
+        2: (mirrored_x, (y1, y2)),
+        3: (mirrored_x, mirrored_y),
+        4: ((x1, x2), mirrored_y),
+        5: ((y1, y2), (x1, x2)),
+        6: (mirrored_y, (x1, x2)),
+        7: (mirrored_y, mirrored_x),
+        8: ((y1, y2), mirrored_x),
+    }.get(orientation, ((x1, x2), (y1, y2)))
+    return [horizontal[0], vertical[0], horizontal[1], vertical[1]][: len(place)]
 
 
 def _meta(meta: Any) -> Mapping[str, Any]:
@@ -198,6 +238,9 @@ def _choice(value: Any, options: list[Any]) -> str:
         return letter(options.index(value))
     if isinstance(value, str) and re.fullmatch("[A-Z]", value):
         return value
+    letters = isinstance(value, str) and SEVERAL.fullmatch(value) is not None
+    if letters or (isinstance(value, list) and len(value) > 1):
+        raise RowError("several_golds", f"a choice has one right option, got {value!r:.80}; split the row or drop it")
     raise RowError("bad_answer", f"{value!r:.80} is neither a letter nor one of the options {options!r:.200}")
 
 

@@ -48,10 +48,16 @@ def parquet(*, path: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
 
 
 def saved_dataset(*, path: str, root: Path, split: str | None = None, rows: Rows = PLAIN_ROWS) -> Items:
-    """The rows of a Hugging Face dataset that `save_to_disk` wrote."""
+    """The rows of a Hugging Face dataset that `save_to_disk` wrote, or of one Arrow file of such a dataset."""
     import datasets
 
-    folder = existing(root, path, "saved dataset")
+    folder = existing(root, path, "saved dataset or Arrow file")
+    if folder.is_file():
+        try:
+            data = datasets.Dataset.from_file(str(folder))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"{folder} is not an Arrow file of a dataset: {error}") from None
+        return samples_of(_dataset_rows(data, path), rows, media_root_of(root, folder.parent, rows), "datasets")
     try:
         data = datasets.load_from_disk(str(folder))
     except FileNotFoundError as error:

@@ -1,0 +1,70 @@
+"""What the headers of video containers declare, read without a decoder: FFmpeg repairs silently what it can."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+from data_engine.files import Place, open_place
+
+MAX_BOXES = 100_000  # of a file: a hostile one could hold a box in every eight bytes
+INNER = (b"moov",)  # boxes that are looked into
+
+
+class Box(NamedTuple):
+    """A box of an MP4 file: its name, and where its content starts and, as its header says, ends."""
+
+    name: bytes
+    start: int
+    end: int
+
+
+def lacks_index(place: Place) -> bool:
+    """Whether the file is an MP4 file without `moov`, the table that says where its frames are."""
+    with open_place(place) as file:
+        names = [box.name for box in _boxes(file)]
+    return bool(names) and names[0] == b"ftyp" and b"moov" not in names
+
+
+def declared_seconds(place: Place) -> float | None:
+    """The duration that the movie header of an MP4 file declares; None of other files, and where it declares none."""
+    with open_place(place) as file:
+        header = next((box for box in _boxes(file) if box.name == b"mvhd"), None)
+        content = _at(file, header.start, 32) if header else b""
+    if len(content) < 32:
+        return None
+    scale, units = struct.unpack(">IQ", content[20:32]) if content[0] == 1 else struct.unpack(">II", content[12:20])
+    unknown = units in (0, 2**32 - 1, 2**64 - 1) or not scale
+    return None if unknown else units / scale
+
+
+def is_short_riff(place: Place) -> bool:
+    """Whether the file is an AVI file that holds less than its first chunk declares."""
+    with open_place(place) as file:
+        head = file.read(12)
+        size = file.seek(0, io.SEEK_END)
+    return head[:4] == b"RIFF" and head[8:12] == b"AVI " and int.from_bytes(head[4:8], "little") + 8 > size
+
+
+def _boxes(file: BinaryIO) -> Iterator[Box]:
+    """The boxes of a file in order, those of `moov` behind it; what is no box ends them."""
+    size, at = file.seek(0, io.SEEK_END), 0
+    for _ in range(MAX_BOXES):
+        head = _at(file, at, 16)
+        if len(head) < 8 or not head[4:8].isalnum():
+            return
+        length, start = int.from_bytes(head[:4]), at + 8
+        if length == 1:
+            length, start = int.from_bytes(head[8:16]), at + 16
+        end = at + length if length else size  # 0: to the end of the file
+        if end < start:
+            return
+        yield Box(head[4:8], start, end)
+        at = start if head[4:8] in INNER else end
+
+
+def _at(file: BinaryIO, position: int, count: int) -> bytes:
+    file.seek(min(position, 2**62))
+    return file.read(count)

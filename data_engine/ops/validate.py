@@ -1,0 +1,127 @@
+"""The operators that make sure that samples are whole: `validate`, and `unique_ids`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from data_engine.media import MediaError, plain_png
+from data_engine.ops.base import Dropped, Quarantined, describe, each, quarantine, stream
+from data_engine.rules import faults
+from data_engine.schema import Media, Sample, dumps
+from data_engine.validate import CHECKS, Found, Limits, Mode, Modes
+from data_engine.validate_media import declared_faults, extreme_aspect, inspected, rescaled, tiny_side
+from data_engine.validate_places import PLACES
+from data_engine.validate_text import TEXTS
+from mmrl.config import InputError
+
+CHECKED = {"extreme_aspect": extreme_aspect, "tiny_side": tiny_side, **PLACES, **TEXTS}  # in this order
+PROMPT = ("bad_prompt", "marker_mismatch", "empty_text")
+REWRITTEN = ("animated", "image_mode", "alpha", "orientation")  # facts of an image that a plain PNG does not have
+
+
+@each
+def validate(
+    sample: Sample, *, modes: Modes | None = None, limits: Limits | None = None
+) -> Sample | Dropped | Quarantined:
+    """The sample with its media decoded, hashed and measured, unless a check of `data_engine.validate` stops it.
+
+    `modes` says what to do about a fault (code -> keep, drop, quarantine, fix, fail) where it is not the usual, and
+    `limits` where some checks begin. `meta.fixed` lists the faults that were mended.
+    """
+    run, limits = _Run(sample, modes or {}), limits or Limits()
+    try:
+        run.measure()
+        for fault in faults(run.sample):
+            if fault.reason in PROMPT:
+                run.meet(fault.reason, Found(fault.message))
+        for code, check in CHECKED.items():
+            if isinstance(run.sample.answer, Mapping) and (found := check(run.sample, limits)):
+                run.meet(code, found)
+        for fault in faults(run.sample):
+            run.meet(fault.reason, Found(fault.message))
+    except _StoppedError as stopped:
+        return stopped.outcome
+    meta = {**run.sample.meta, "fixed": run.fixed} if run.fixed else run.sample.meta
+    return replace(run.sample, meta=meta)  # another object: so the pipeline gives it an id
+
+
+class _StoppedError(Exception):
+    """A sample goes no further."""
+
+    def __init__(self, outcome: Dropped | Quarantined) -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
+class _Run:
+    """A sample on its way through the checks, and which faults were mended."""
+
+    def __init__(self, sample: Sample, modes: Mapping[str, Mode]) -> None:
+        self.sample, self.fixed, self._modes = sample, list[str](), modes
+
+    def meet(self, code: str, found: Found) -> None:
+        """Do about a fault what its mode says; one that cannot be mended here is quarantined."""
+        mode = self._modes.get(code, CHECKS[code].mode)
+        if mode == "fix" and found.fixed is not None:
+            self.sample = found.fixed
+            self.fixed = [*self.fixed, code]
+        elif mode == "drop":
+            raise _StoppedError(Dropped(self.sample, code))
+        elif mode == "fail":
+            raise InputError(f"{code}: {describe(self.sample)}: {found.message}; its mode is fail")
+        elif mode != "keep":
+            raise _StoppedError(_quarantined(self.sample, code, found.message))
+
+    def measure(self) -> None:
+        """Replace the media by what decoding finds, rewritten where a fault of how they are stored is to be mended."""
+        for place, declared in enumerate(self.sample.media):
+            try:
+                measured, facts = inspected(declared)
+                rewritten = [code for code in REWRITTEN if code in facts and self._mode(code) == "fix"]
+                if rewritten:
+                    measured, _ = inspected(Media("image", bytes=plain_png(declared)))
+            except MediaError as error:
+                self.meet(error.reason, Found(str(error)))
+                return  # never reached: a file that does not decode cannot be kept
+            for code, message in facts.items():
+                self.meet(code, Found(message, self._with(place, measured)))
+            self.sample = self._with(place, measured)
+            for code, message in declared_faults(declared, measured):
+                self.meet(code, Found(message, rescaled(self.sample, declared) if code == "size_mismatch" else None))
+
+    def _mode(self, code: str) -> Mode:
+        return self._modes.get(code, CHECKS[code].mode)
+
+    def _with(self, place: int, media: Media) -> Sample:
+        items = self.sample.media
+        return replace(self.sample, media=(*items[:place], media, *items[place + 1 :]))
+
+
+def _quarantined(sample: Sample, code: str, message: str) -> Quarantined:
+    """The entry of a sample, with a message that names it once."""
+    name = f"{sample.source} sample "
+    return (
+        replace(quarantine(sample, code, message), why=message)
+        if message.startswith(name)
+        else quarantine(sample, code, message)
+    )
+
+
+@stream
+def unique_ids(samples: Iterator[Sample]) -> Iterator[Sample | Dropped | Quarantined]:
+    """Quarantine samples (`duplicate_id`) whose `meta.id` another sample of their source has that asks otherwise.
+
+    One that asks the same as another is dropped (`same_sample`).
+    """
+    seen: dict[tuple[str, str], str] = {}
+    for sample in samples:
+        name = sample.meta.get("id")
+        key = (sample.source, sample.id if name is None else dumps(name))
+        if key not in seen:
+            seen[key] = sample.id
+            yield sample
+        elif seen[key] == sample.id:
+            yield Dropped(sample, "same_sample")
+        else:
+            yield quarantine(sample, "duplicate_id", f"another sample of the source has the id {name!r:.80}")
