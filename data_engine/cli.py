@@ -173,4 +173,4 @@ def lint_boxes(
 
 
 def _options(args: dict[str, object]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in args.items() if name != "root")
+    return ", ".join(f"{name}={value}" for name, value in args.items() if name != "root" and value is not None)

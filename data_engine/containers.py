@@ -29,11 +29,14 @@ def lacks_index(place: Place) -> bool:
 
 
 def declared_seconds(place: Place) -> float | None:
-    """The duration that the movie header of an MP4 file declares; None of other files, and where it declares none."""
+    """The duration that the movie header of an MP4 file declares; None of other files, and where it declares none.
+
+    Of files in fragments (`mvex`) it tells how long the first one is, if anything.
+    """
     with open_place(place) as file:
-        header = next((box for box in _boxes(file) if box.name == b"mvhd"), None)
-        content = _at(file, header.start, 32) if header else b""
-    if len(content) < 32:
+        starts = {box.name: box.start for box in _boxes(file) if box.name in (b"mvhd", b"mvex")}
+        content = _at(file, starts[b"mvhd"], 32) if b"mvhd" in starts else b""
+    if len(content) < 32 or b"mvex" in starts:
         return None
     scale, units = struct.unpack(">IQ", content[20:32]) if content[0] == 1 else struct.unpack(">II", content[12:20])
     unknown = units in (0, 2**32 - 1, 2**64 - 1) or not scale

@@ -23,6 +23,7 @@ SLACK = 0.5  # pixels that a box may reach over the edge
 LEAST_SIDE = 2.0  # pixels: a box with a shorter side shows nothing
 FITS = 0.99  # the share of boxes that must be possible in a space that fits
 CLOSE = 0.95  # of the furthest reach: spaces closer than that are told apart by their order, pixel first
+REFUSED = ("box_outside", "box_space")  # what validation says of boxes in another space
 
 
 class Gold(NamedTuple):
@@ -83,8 +84,8 @@ def _pictures(directory: Path) -> Iterator[Sample]:
 
 
 def _refused(directory: Path) -> list[dict[str, Any]]:
-    """The samples in the quarantine whose boxes lie outside of their image."""
-    return [json.loads(row["row"]) for row in quarantine_rows(directory) if row["reason"] == "box_outside"]
+    """The samples in the quarantine whose boxes are no pixels of their image."""
+    return [json.loads(row["row"]) for row in quarantine_rows(directory) if row["reason"] in REFUSED]
 
 
 def _fit(space: CoordinateSpace, boxes: np.ndarray, sizes: np.ndarray) -> Fit:

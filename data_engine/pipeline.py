@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pkgutil import resolve_name
@@ -13,6 +13,7 @@ from data_engine.ops.base import Dropped, Outcome, Quarantined
 from data_engine.recipe import PlannedSource, Recipe, Stage, plan
 from data_engine.schema import Sample
 from data_engine.shards import DatasetWriter, read_manifest
+from data_engine.validate import Mode, settled
 from data_engine.workers import mapped
 from mmrl.config import InputError
 
@@ -44,7 +45,7 @@ def run(recipe: Recipe, *, out: Path | None = None, workers: int = 1) -> Counts:
     counts = Counts()
     with DatasetWriter(out, name=recipe.name, recipe=recipe.fingerprint()) as writer:
         flow = _Flow(counts, writer.quarantine)
-        samples = flow.read(planned.sources)
+        samples = flow.read(planned.sources, planned.stages[0].args.get("modes") or {})
         for is_stream, group in itertools.groupby(planned.stages, key=lambda stage: stage.kind == "stream"):
             stages = list(group)
             samples = flow.streamed(samples, stages) if is_stream else flow.mapped(samples, stages, workers)
@@ -73,12 +74,13 @@ class _Flow:
     def __init__(self, counts: Counts, to_quarantine: Callable[[Quarantined], None]) -> None:
         self.counts, self.to_quarantine = counts, to_quarantine
 
-    def read(self, sources: Iterable[PlannedSource]) -> Iterator[Sample]:
-        """The samples of all sources, one source after the other."""
+    def read(self, sources: Iterable[PlannedSource], modes: Mapping[str, Mode]) -> Iterator[Sample]:
+        """The samples of all sources, one source after the other; the modes of `validate` are of their rows, too."""
         for source in sources:
             for item in itertools.islice(source.read(), source.spec.limit):
                 self.counts.read[source.label] += 1
-                yield from self._passed(source.label, replace(item, source=source.label))
+                item = replace(item, source=source.label)
+                yield from self._passed(source.label, item if isinstance(item, Sample) else settled(item, modes))
 
     def mapped(self, samples: Iterator[Sample], stages: Sequence[Stage], workers: int) -> Iterator[Sample]:
         """The samples that pass per-sample stages."""

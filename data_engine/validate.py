@@ -6,12 +6,14 @@ A mode is `keep` (let it pass), `drop`, `quarantine`, `fix` (where a fault can b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from data_engine.ops.base import Dropped, Quarantined
 from data_engine.schema import Sample
-from mmrl.config import Config, nearest
+from mmrl.config import Config, InputError, nearest
 
 Mode = Literal["keep", "drop", "quarantine", "fix", "fail"]
 
@@ -123,6 +125,15 @@ def _known(modes: dict[str, Mode]) -> dict[str, Mode]:
 
 
 Modes = Annotated[dict[str, Mode], AfterValidator(_known)]  # of codes that are not to go the way CHECKS says
+
+
+def settled(broken: Quarantined, modes: Mapping[str, Mode]) -> Quarantined | Dropped:
+    """What the modes make of a row that its source could not read: of it there is nothing to keep or to fix."""
+    mode = modes.get(broken.reason, "quarantine")
+    if mode == "fail":
+        raise InputError(f"{broken.reason}, and its mode is fail: {broken.why}")
+    unread = Sample("", broken.source, "", [], {}, meta={"where": broken.where})
+    return Dropped(unread, broken.reason) if mode == "drop" else broken
 
 
 class Limits(Config):

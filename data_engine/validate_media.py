@@ -66,12 +66,16 @@ def _video_facts(place: Place) -> Iterator[tuple[str, str]]:
     if rotation := next(decoded(place, table, [0])).rotation:
         yield "rotation", f"{name} is stored turned by {rotation} degrees"
     declared = declared_seconds(place)
-    if declared is not None and declared > HEADER_FACTOR * (table.duration + CLOSE):
+    if declared is not None and not _alike(declared, table.duration):
         yield "declared_duration", f"{name} declares {declared:.1f} seconds, its frames last {table.duration:.1f}"
     with opened(place) as (container, _):
         form = container.format.name
     if isinstance(place, Path) and FORMATS.get(place.suffix.lower(), "no format") not in form.split(","):
         yield "wrong_extension", f"{name} is a file of the format {form}"
+
+
+def _alike(declared: float, found: float) -> bool:
+    return max(declared, found) <= HEADER_FACTOR * (min(declared, found) + CLOSE)
 
 
 def declared_faults(media: Media, measured: Media) -> Iterator[tuple[str, str]]:

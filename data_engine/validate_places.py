@@ -123,10 +123,10 @@ def span_not_seconds(sample: Sample, limits: Limits) -> Found | None:
     if not spans or video is None or not seconds:
         return None
     last = max(end for _, end in spans)
-    units = {"frame numbers": video.num_frames or 0, "milliseconds": 1000 * seconds}
-    fits = [unit for unit, most in units.items() if seconds + limits.over_end < last <= most]
+    fits = ["frame numbers"] if last <= (video.num_frames or 0) else []
+    fits += ["milliseconds"] if seconds / 10 <= last / 1000 <= seconds + limits.over_end else []
     whole = all(float(side).is_integer() for span in spans for side in span)
-    if not fits or not whole or last < 2 * seconds:
+    if not fits or not whole or last < 2 * seconds + limits.over_end:
         return None
     return Found(f"{spans[0]} of spans, in a video of {seconds:.1f} seconds, reads as {fits[0]}; give seconds")
 

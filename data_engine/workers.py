@@ -18,6 +18,7 @@ from typing import Any
 from data_engine.ops.base import Dropped, Outcome, describe, quarantine
 from data_engine.recipe import Stage
 from data_engine.schema import Sample, with_id
+from mmrl.config import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +122,8 @@ def _outcome(function: Callable[..., Any], stage: Stage, sample: Sample) -> Outc
     """What one operator makes of a sample."""
     try:
         said = function(sample, **stage.args)
+    except InputError as error:
+        raise InputError(f"operator {stage.name}: {describe(sample)}: {error}") from None
     except Exception as error:
         raise RuntimeError(f"operator {stage.name} failed on {describe(sample)}: {error!r}") from error
     if stage.kind == "drops":

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from data_engine.media import MediaError, plain_png
-from data_engine.ops.base import Dropped, Quarantined, describe, each, quarantine, stream
+from data_engine.ops.base import Dropped, Quarantined, each, quarantine, stream
 from data_engine.rules import faults
 from data_engine.schema import Media, Sample, dumps
 from data_engine.validate import CHECKS, Found, Limits, Mode, Modes
@@ -69,7 +69,7 @@ class _Run:
         elif mode == "drop":
             raise _StoppedError(Dropped(self.sample, code))
         elif mode == "fail":
-            raise InputError(f"{code}: {describe(self.sample)}: {found.message}; its mode is fail")
+            raise InputError(f"{code}, and its mode is fail: {found.message}")
         elif mode != "keep":
             raise _StoppedError(_quarantined(self.sample, code, found.message))
 
