@@ -1,10 +1,11 @@
-"""`mmrl data build | plan | show | stats | index | leaks | lint-boxes`, also `python -m data_engine`."""
+"""`mmrl data build | plan | show | stats | index | leaks | difficulty | lint-boxes`, also `python -m data_engine`."""
 
 from __future__ import annotations
 
 import itertools
 import os
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated
 
 import typer
@@ -143,6 +144,35 @@ def leaks(
     for benchmark in sorted({leak.benchmark for _, leak in pairs}):
         console.print(count_table(benchmark, Counter(leak.by for _, leak in pairs if leak.benchmark == benchmark)))
     console.print(table if pairs else "no leaks")
+
+
+@app.command()
+def difficulty(
+    what: Annotated[
+        Path, typer.Argument(metavar="WHAT", help="A config, or the `out` directory of an `mmrl eval run`.")
+    ],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="The file; default: difficulty.parquet beside the records.")] = None,
+    reward: Annotated[str | None, typer.Option(help="The reward of a run that decides, if there are several.")] = None,
+) -> None:
+    """Say how hard samples are for a model, by draws that are scored; for the operator `difficulty`.
+
+    With a config, the draws are made, and more of them where they matter. A run's records are only counted.
+    """
+    from data_engine.difficulty import write_difficulty
+    from data_engine.look import difficulty_table
+
+    if what.is_dir():
+        rows = resolve_name("eval.difficulty:of_run")(what, reward)  # it lives above this package
+        place = out or what / "difficulty.parquet"
+    else:
+        config = load(resolve_name("eval.difficulty:DifficultyConfig"), what, overrides)
+        rows = resolve_name("eval.difficulty:measured")(config)
+        place = out or Path(config.out) / "difficulty.parquet"
+    write_difficulty(rows, place)
+    console = Console()
+    console.print(difficulty_table(rows))
+    console.print(f"{place}: {len(rows):,} samples", markup=False, soft_wrap=True)
 
 
 @app.command("lint-boxes")

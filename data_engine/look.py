@@ -14,6 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from data_engine.difficulty import Difficulty
 from data_engine.schema import Media, Sample, dumps
 
 ROW_CHARS = 500  # of a broken row that are shown
@@ -68,6 +69,23 @@ def stats_tables(samples: Iterable[Sample]) -> list[Table]:
                 if value is not None:
                     numbers[f"{item.kind} {name}"].append(value)
     return [*(count_table(name, counts[name]) for name in counts), _ranges(numbers)]
+
+
+def difficulty_table(rows: Iterable[Difficulty]) -> Table:
+    """By task: how many samples are right how often, of as many draws."""
+    by_task: dict[tuple[str, str], list[Difficulty]] = defaultdict(list)
+    for row in rows:
+        by_task[row.task, row.reward].append(row)
+    table = Table("task", "reward", "samples", "draws", "mean", "none right", "some", "all right", "truncated")
+    for (task, reward), found in sorted(by_task.items()):
+        draws = sum(row.draws for row in found)
+        means = [row.mean for row in found if row.mean is not None]
+        none, every = sum(row.right == 0 for row in found), sum(row.right == row.n > 0 for row in found)
+        shares = (f"{count / len(found):.1%}" for count in (none, len(found) - none - every, every))
+        mean = f"{statistics.fmean(means):.3f}" if means else "-"
+        cut = sum(row.truncated for row in found) / draws
+        table.add_row(task, Text(printable(reward)), f"{len(found):,}", f"{draws:,}", mean, *shares, f"{cut:.1%}")
+    return table
 
 
 def count_table(name: str, counts: Mapping[str, int]) -> Table:

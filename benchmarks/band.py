@@ -1,0 +1,143 @@
+"""What choosing by difficulty teaches: the demo's policy trained on the samples within its band, and on as many drawn
+from the same pool, seed by seed.
+
+    python -m benchmarks.band [--seeds 5] [--steps 40] [--limit 200] [--out DIR] [--quick] [--json FILE]
+
+The pool is the demo's training samples, `--limit` of each task. `mmrl data difficulty` draws the policy's answers to
+them, and the operator `difficulty` keeps those that are right sometimes, more than by guessing, or whose scores vary.
+The other arm has as many of each task, drawn by hash, another draw for each seed. Both train equally long. Held out,
+greedy and sampled; the interval of a difference is Student's over seeds. Runs that are done are not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.learning import held_out, interval
+from data_engine.ops.base import Dropped
+from data_engine.ops.difficulty import difficulty
+from data_engine.ops.select import quota
+from data_engine.schema import Sample
+from data_engine.shards import read_samples, write_dataset
+from eval.benchmark import selected
+from eval.difficulty import FILE, DifficultyConfig, measured
+from mmrl import demo
+from mmrl.config import load
+
+CONFIG = Path(__file__).parent.parent / "configs" / "data" / "difficulty.yaml"
+ARMS = ("within the band", "drawn from the pool")
+TEST = 60  # held-out samples of each task
+
+
+def main() -> None:
+    """Measure difficulty, choose, train, evaluate, compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--limit", type=int, default=200, help="samples of each task in the pool")
+    parser.add_argument("--out", type=Path, help="where the runs stay; a temporary directory by default")
+    parser.add_argument("--quick", action="store_true", help="two seeds, three steps: that it runs, not what it shows")
+    parser.add_argument("--json", type=Path, help="write the rows there as well")
+    options = parser.parse_args()
+    seeds, steps, limit = (2, 3, 20) if options.quick else (options.seeds, options.steps, options.limit)
+    with tempfile.TemporaryDirectory() as directory:
+        out = options.out or Path(directory)
+        rows = compared(out, range(seeds), steps, limit)
+    Console(width=110).print(table(rows))
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+
+
+def compared(out: Path, seeds: range, steps: int, limit: int) -> list[dict[str, Any]]:
+    """A row for every reward of every task, greedy and sampled, and for the mean over tasks: both arms, and how they
+    differ."""
+    data = demo.curated(out / "data")
+    config = load(DifficultyConfig, CONFIG, [f"model={demo.CHECKPOINT}", f"data.path={data}", f"data.limit={limit}"])
+    config = config.model_copy(update={"out": str(out / "difficulty")})
+    if not (out / "difficulty" / FILE).exists():
+        measured(config)
+    pool = selected(read_samples(data, split="train"), limit)
+    test = selected(read_samples(data, split="test"), TEST)
+    band = within(pool, config, out / "difficulty" / FILE)
+    print(f"of {_by_task(pool)}\nwithin the band {_by_task(band)}", flush=True)
+    places = {ARMS[0]: [dataset(band, test, out / "band")] * len(seeds)}
+    places[ARMS[1]] = [dataset(like(band, pool, seed), test, out / f"random-{seed}") for seed in seeds]
+    start = held_out({}, demo.CHECKPOINT, places[ARMS[0]][0], out / "start", 0, 0)
+    scores: dict[str, list[dict[Any, float]]] = {arm: [] for arm in ARMS}
+    for seed in seeds:
+        for number, arm in enumerate(ARMS):
+            place = out / f"run-{number}-{seed}"
+            scores[arm].append(_with_mean(held_out({}, demo.CHECKPOINT, places[arm][seed], place, seed, steps)))
+    return [_row(key, value, scores, len(seeds)) for key, value in _with_mean(start).items()]
+
+
+def within(pool: Iterable[Sample], config: DifficultyConfig, file: Path) -> list[Sample]:
+    """The samples of the pool that the operator keeps."""
+    bands: dict[str, Any] = {"counts": config.counts, "spread": config.spread}
+    outcomes = difficulty(iter(pool), file=file.absolute(), **bands)
+    return [one for one in outcomes if isinstance(one, Sample)]
+
+
+def like(band: Iterable[Sample], pool: Iterable[Sample], seed: int) -> list[Sample]:
+    """As many samples of each task as in the band, drawn from the pool."""
+    counts = Counter(sample.task for sample in band)
+    drawn = quota(iter(pool), n=counts.total(), by="task", shares=dict(counts), seed=seed)
+    return [one for one in drawn if not isinstance(one, Dropped)]
+
+
+def dataset(train: Iterable[Sample], test: Iterable[Sample], out: Path) -> Path:
+    """A dataset directory with these samples, written unless it is there."""
+    if not (out / "manifest.json").exists():
+        write_dataset([*train, *test], out)
+    return out
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """The rows as a table."""
+    shown = Table("held out", "start", *ARMS, "difference (95 %)", "seeds")
+    for row in rows:
+        numbers = [f"{row[key]:.3f}" for key in ("start", "ours", "peer")]
+        between = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+        shown.add_row(row["case"], *numbers, between, str(row["n"]))
+    return shown
+
+
+def _row(key: tuple[str, str, str], start: float, scores: dict[str, list[dict[Any, float]]], n: int) -> dict[str, Any]:
+    ours, peer = (np.array([one[key] for one in scores[arm]]) for arm in ARMS)
+    low, high = interval(ours - peer)
+    means = {"start": start, "ours": float(ours.mean()), "peer": float(peer.mean())}
+    ratio = means["ours"] / means["peer"] if means["peer"] else None
+    between = {"difference": float((ours - peer).mean()), "low": low, "high": high}
+    return {"case": " ".join(key), **means, "ratio": ratio, **between, "unit": "mean score", "n": n}
+
+
+def _with_mean(scores: dict[tuple[str, str, str], float]) -> dict[tuple[str, str, str], float]:
+    """The scores, and for each decoding the mean over tasks of their total."""
+    mean = {
+        (name, "all tasks", "total"): float(
+            np.mean([score for (decoding, _, reward), score in scores.items() if (decoding, reward) == (name, "total")])
+        )
+        for name in ("greedy", "sampled")
+    }
+    return mean | scores
+
+
+def _by_task(samples: Iterable[Sample]) -> str:
+    counts = Counter(sample.task for sample in samples)
+    return f"{counts.total()} samples: " + ", ".join(f"{task} {count}" for task, count in sorted(counts.items()))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()

@@ -1,0 +1,159 @@
+"""Operators that choose and order samples by how hard they are for a model (see `data_engine.difficulty`)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveInt
+
+from data_engine.bands import Band, Counts, Spread, corrected, odds
+from data_engine.difficulty import Difficulty, key_of, read_difficulty
+from data_engine.draw import digest
+from data_engine.ops.base import Dropped, Spool, stream
+from data_engine.schema import Sample
+from mmrl.config import InputError
+
+NOTED = "difficulty"  # the key of meta
+DIGITS = 4  # after the point: what is noted is read by people
+SIDES = {"below": "too_hard", "above": "too_easy"}
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@stream
+def difficulty(
+    samples: Iterator[Sample],
+    *,
+    file: Path,
+    counts: Counts | None = None,
+    spread: Spread | None = None,
+    bands: dict[str, Band] | None = None,
+    chance_corrected: bool = True,
+    max_truncated: Share = 1.0,
+    levels: tuple[Share, Share] = (0.3, 0.7),
+    missing: Literal["drop", "keep", "fail"] = "drop",
+    root: Path = Path(),
+) -> Iterator[Sample | Dropped]:
+    """Keep the samples within a band of difficulty, and note what `file` tells of each in `meta["difficulty"]`.
+
+    `counts` bounds the right answers where scores are 0 or 1, `spread` the variance of graded scores, `bands` (task ->
+    one of the two) goes before both; a task without a band is only noted. A level is hard where the rate, guesses
+    taken out, is below the first of `levels`, and easy from the second on. Where more than `max_truncated` of the draws
+    were cut off, a low score tells of the token limit. `missing`: what to do with samples that the file lacks.
+    """
+    known = read_difficulty(root / file)
+    for sample in samples:
+        found = known.get(key_of(sample))
+        if found is None:
+            if missing == "fail":
+                raise InputError(f"{file} does not tell of sample {sample.id} of {sample.source}; measure it, or drop")
+            yield sample if missing == "keep" else Dropped(sample, "no_difficulty")
+            continue
+        band = (bands or {}).get(sample.task, spread if found.graded else counts)
+        noted = replace(sample, meta={**sample.meta, NOTED: _note(found, levels)})
+        reason = _reason(found, band, max_truncated, chance_corrected=chance_corrected)
+        yield Dropped(noted, reason) if reason else noted
+
+
+@stream
+def by_reward(
+    samples: Iterator[Sample],
+    *,
+    n: PositiveInt,
+    keep: Literal["lowest", "middle", "highest"] = "lowest",
+    per_task: bool = False,
+    seed: int = 0,
+) -> Iterator[Sample | Dropped]:
+    """Keep the `n` samples (`per_task`: of each task) that the model did worst on by mean reward, in their order.
+
+    BLEUBERI (2505.11080) keeps the 5,000 of 50,000 on which a base model's BLEU is lowest; `middle` and `highest` are
+    its controls. The mean is what `difficulty` noted: of any reward, `bleu` and `endogenous` too.
+    """
+    spool = Spool()
+    groups: dict[str, list[tuple[float, str, int]]] = defaultdict(list)
+    for index, sample in enumerate(samples):
+        spool.add(sample)
+        mean = noted(sample).get("mean")
+        if mean is not None:
+            groups[sample.task if per_task else ""].append((mean, digest("by_reward", seed, sample.id), index))
+    if not groups:
+        raise InputError(
+            "by_reward goes by what the operator difficulty notes, and no sample has a note; put it before"
+        )
+    chosen = {index for group in groups.values() for *_, index in _stretch(sorted(group), n, keep)}
+    for index, sample in enumerate(spool):
+        yield sample if index in chosen else Dropped(sample, f"not_{keep}_reward")
+
+
+@stream
+def curriculum(
+    samples: Iterator[Sample], *, first: Literal["easy", "hard"] = "easy", steps: PositiveInt = 10, seed: int = 0
+) -> Iterator[Sample]:
+    """All samples from easy to hard, by mean reward within their task, in `steps` stretches of mixed order.
+
+    Means of two tasks do not compare, so each task is spread over the whole way by rank. Samples without a note come
+    where they are drawn. Train on them without shuffling.
+    """
+    spool, groups = Spool(), defaultdict[str, list[tuple[float, str, int]]](list)
+    places: list[tuple[float, str]] = []
+    for index, sample in enumerate(samples):
+        spool.add(sample)
+        drawn, mean = digest("curriculum", seed, sample.id), noted(sample).get("mean")
+        places.append((int(drawn[:8], 16) / 16**8, drawn))
+        if mean is not None:
+            groups[sample.task].append((-mean if first == "easy" else mean, drawn, index))
+    for group in groups.values():
+        for rank, (_, drawn, index) in enumerate(sorted(group)):
+            places[index] = ((rank + 0.5) / len(group), drawn)
+    order = sorted(range(len(places)), key=lambda index: (int(places[index][0] * steps), places[index][1]))
+    yield from spool.read(order)
+
+
+def noted(sample: Sample) -> Mapping[str, Any]:
+    """What the operator `difficulty` noted of a sample; nothing if it did not."""
+    return sample.meta.get(NOTED, {})
+
+
+def _note(found: Difficulty, levels: tuple[float, float]) -> dict[str, Any]:
+    note: dict[str, Any] = {"n": found.n, "right": found.right, "model": found.model, "reward": found.reward}
+    if found.mean is None or found.variance is None:
+        return note
+    rate = found.mean if found.graded else corrected(found.right / found.n, found.chance)
+    level = "hard" if rate < levels[0] else "medium" if rate < levels[1] else "easy"
+    numbers = {"mean": found.mean, "variance": found.variance, "rate": rate}
+    return note | {name: round(value, DIGITS) for name, value in numbers.items()} | {"level": level}
+
+
+def _reason(found: Difficulty, band: Band | None, max_truncated: float, *, chance_corrected: bool) -> str | None:
+    """Why a sample is not within its band."""
+    if found.mean is None or found.variance is None:
+        return "unscored"
+    if found.truncated > max_truncated * found.draws:
+        return "truncated"
+    if isinstance(band, Spread):
+        return _outside(found.mean, found.variance, band)
+    if band is None:
+        return None
+    side = odds(found.right, found.n, band, found.chance if chance_corrected else 0.0).likeliest
+    if side == "below" and chance_corrected and odds(found.right, found.n, band).likeliest != "below":
+        return "guessed"
+    return SIDES.get(side)
+
+
+def _outside(mean: float, variance: float, band: Spread) -> str | None:
+    found = (
+        ("too_hard", band.low, mean),
+        ("too_easy", mean, band.high),
+        ("too_even", band.least, variance),
+        ("too_varied", variance, band.most),
+    )
+    return next((why for why, low, high in found if low is not None and high is not None and low > high), None)
+
+
+def _stretch(ordered: list[Any], n: int, keep: str) -> list[Any]:
+    start = {"lowest": 0, "middle": (len(ordered) - n) // 2, "highest": len(ordered) - n}[keep]
+    return ordered[max(start, 0) : max(start, 0) + n]

@@ -1,0 +1,222 @@
+"""How hard samples are for a model: draws scored by the reward of each task, and more draws only where they matter.
+
+The draws are those of `mmrl eval run`, with its records; the table made of them is what the data engine reads.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+from data_engine.bands import Band, Counts, Spread, is_decided, moments
+from data_engine.difficulty import Difficulty, asked_key, chance_of, write_difficulty
+from data_engine.ops.verify import RULES
+from data_engine.schema import Sample
+from eval.benchmark import Data, Draw, Sampling, dataset_benchmark
+from eval.processes import Processes
+from eval.records import TOTAL, Record, RunInfo, read_records, read_run, write_run
+from eval.run import EvalConfig, evaluate, generator_of, pending, prepare, run_info
+from eval.score import evaluation_suite
+from mmrl.config import InputError, nearest
+from rewards import RewardSpec
+
+logger = logging.getLogger(__name__)
+
+FILE = "difficulty.parquet"
+
+Reward = str | dict[str, str] | None  # the name of the reward that decides, or one for each task
+
+
+def by_rule() -> dict[str, RewardSpec]:
+    """The reward of every task that a rule scores."""
+    return {task: RewardSpec(fn=fn, tasks=[task]) for task, fn in RULES.items()}
+
+
+class DifficultyConfig(EvalConfig):
+    """`mmrl data difficulty`: an evaluation of `data` whose draws come in rounds.
+
+    `rounds` are how many draws a sample has in all after each round. A sample goes to the next round only while it is
+    open, with less than `confidence`, on which side of its band it ends: `counts` where answers are right or wrong,
+    `spread` where scores are graded, `bands` (task -> one of the two) to say otherwise. `chance_corrected` takes the
+    guesses out of choices and yes-or-no. `reward` names the reward that decides (for all tasks, or task -> name); left
+    out, it is the one whose function is the task's own rule, or the only one of the task. An answer counts as right
+    from a score of `right` on.
+    """
+
+    data: Data = Data(path="", split="train")
+    rewards: dict[str, RewardSpec] = Field(default_factory=by_rule)
+    sampling: Sampling = Sampling(do_sample=True)
+    reward: str | dict[str, str] | None = None
+    right: Annotated[float, Field(gt=0, le=1)] = 0.5
+    rounds: Annotated[list[PositiveInt], Field(min_length=1)] = Field(default_factory=lambda: [4, 8])
+    counts: Counts = Counts()
+    spread: Spread = Spread()
+    bands: dict[str, Band] = Field(default_factory=dict)
+    chance_corrected: bool = True
+    confidence: Annotated[float, Field(gt=0.5, le=1)] = 0.95
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _of_training(cls, given: Any) -> Any:
+        return {"split": "train", **given} if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _draws_add_up(self) -> Self:
+        if self.benchmarks:
+            raise ValueError("difficulty is that of training samples; give `data`, no `benchmarks`")
+        if self.rounds != sorted(set(self.rounds)):
+            raise ValueError(f"rounds {self.rounds}: each is the number of draws so far, so they must rise")
+        if not self.sampling.do_sample and self.rounds != [1]:
+            raise ValueError("greedy draws are all the same; set sampling.do_sample: true, or rounds: [1]")
+        if self.sampling.samples != 1:
+            raise ValueError(f"sampling.samples is {self.sampling.samples}; `rounds` says how many draws there are")
+        for band in (self.counts, *self.bands.values()):
+            if isinstance(band, Counts) and band.of < self.rounds[-1]:
+                raise ValueError(f"a band of {band.of} draws, but rounds go to {self.rounds[-1]}; make them the same")
+        return self
+
+
+def measured(config: DifficultyConfig) -> list[Difficulty]:
+    """Draw as `config` says and write `difficulty.parquet` beside the records; what was stopped goes on."""
+    processes, benchmark = Processes(), dataset_benchmark(config.data)
+    samples = benchmark.load()
+    suite, out = evaluation_suite(config.rewards, config.judges), Path(config.out)
+    suite.check_tasks(sample.task for sample in samples)
+    info = run_info(config, benchmark, suite, planned=0)
+    deciding = deciding_rewards({sample.task for sample in samples}, info, config.reward)
+    if processes.main:
+        info = prepare(out, info, suite)
+    processes.wait()
+    generator, asked, before = None, samples, 0
+    for total in config.rounds:
+        draws = [Draw(sample, number) for sample in asked for number in range(before, total)]
+        if pending(draws, info, out):
+            generator = generator or generator_of(config, samples, draws, info)
+            evaluate(generator, draws, benchmark, suite, info, out, batch_size=config.batch_size, processes=processes)
+        asked, before = _open(asked, read_records(out), deciding, config), total
+        logger.info("after %d draws %d of %d samples are open", total, len(asked), len(samples))
+    records = read_records(out)
+    rows = tabulated(records, info, deciding, right=config.right)
+    if processes.main:
+        write_run(out, replace(info, planned=len(records)))
+        write_difficulty(rows, out / FILE)
+    return rows
+
+
+def of_run(directory: Path, reward: Reward = None, right: float = 0.5) -> list[Difficulty]:
+    """The difficulties that the records of `mmrl eval run` tell of."""
+    info, records = read_run(directory), read_records(directory)
+    deciding = deciding_rewards({record.task for record in records}, info, reward)
+    return tabulated(records, info, deciding, right=right)
+
+
+def tabulated(
+    records: Sequence[Record], info: RunInfo, deciding: Mapping[str, str], *, right: float
+) -> list[Difficulty]:
+    """One row per sample."""
+    if info.protocol["blind"]:
+        raise InputError("these records were made blind, without the media; they do not say how hard a sample is")
+    drawn = _by_item(records)
+    graded = _graded(records, deciding)
+    return [_row(item, draws, info, deciding, graded, right) for item, draws in drawn.items()]
+
+
+def deciding_rewards(tasks: Iterable[str], info: RunInfo, given: Reward = None) -> dict[str, str]:
+    """The name of the reward that says how hard samples of each task are."""
+    specs = info.suite["rewards"]
+    known = [*specs, TOTAL]
+    chosen = given if isinstance(given, dict) else {} if given is None else dict.fromkeys(tasks, given)
+    for name in chosen.values():
+        if name not in known:
+            raise InputError(f"unknown reward {name!r} to decide on difficulty; {nearest(name, known)}")
+    return {task: chosen.get(task) or _own_reward(task, specs) for task in sorted(set(tasks))}
+
+
+def _own_reward(task: str, specs: Mapping[str, Any]) -> str:
+    scoring = [name for name, spec in specs.items() if task in (spec["tasks"] or [task])]
+    own = [name for name in scoring if specs[name]["fn"] == RULES.get(task)]
+    for names in (own, scoring):
+        if len(names) == 1:
+            return names[0]
+    said = ", ".join(own or scoring) or "no reward"
+    raise InputError(f"task {task} is scored by {said}; name the one that decides, as reward: {{{task}: NAME}}")
+
+
+def _open(
+    samples: Sequence[Sample], records: Sequence[Record], deciding: Mapping[str, str], config: DifficultyConfig
+) -> list[Sample]:
+    """The samples of which further draws may still change whether they are kept."""
+    drawn, graded = _by_item(records), _graded(records, deciding)
+    left = []
+    for sample in samples:
+        scores = _scores(drawn[sample.id], deciding[sample.task])
+        band = config.bands.get(sample.task, config.spread if sample.task in graded else config.counts)
+        chance = chance_of(sample.task, sample.answer) if config.chance_corrected else 0.0
+        right = sum(score >= config.right for score in scores)
+        if not is_decided(band, scores, right, chance, config.confidence):
+            left.append(sample)
+    return left
+
+
+def _by_item(records: Iterable[Record]) -> dict[str, list[Record]]:
+    drawn: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        drawn[record.item_id].append(record)
+    return drawn
+
+
+def _scores(draws: Iterable[Record], reward: str) -> list[float]:
+    found = (draw.total if reward == TOTAL else draw.scores.get(reward) for draw in draws)
+    return [score for score in found if score is not None]
+
+
+def _graded(records: Sequence[Record], deciding: Mapping[str, str]) -> set[str]:
+    """The tasks with scores between right and wrong."""
+    return {
+        record.task for record in records for score in _scores([record], deciding[record.task]) if score not in (0, 1)
+    }
+
+
+def _row(
+    item: str,
+    draws: Sequence[Record],
+    info: RunInfo,
+    deciding: Mapping[str, str],
+    graded: set[str],
+    right: float,
+) -> Difficulty:
+    first = draws[0]
+    scores = _scores(draws, deciding[first.task])
+    mean, variance = moments(scores) if scores else (None, None)
+    decoding = {name: info.protocol[name] for name in _DECODING if name in info.protocol}
+    return Difficulty(
+        key=asked_key(first.task, first.prompt, first.gold, first.media),
+        id=item,
+        task=first.task,
+        source=first.source,
+        reward=deciding[first.task],
+        draws=len(draws),
+        n=len(scores),
+        right=sum(score >= right for score in scores),
+        threshold=right,
+        mean=mean,
+        variance=variance,
+        graded=first.task in graded,
+        truncated=sum("truncated" in draw.flags for draw in draws),
+        chance=chance_of(first.task, first.gold),
+        model=info.model,
+        sampling=json.dumps(decoding, sort_keys=True),
+        protocol=info.protocol_id,
+        scorer=info.scorer,
+        version=str(info.suite.get("version", "")),
+    )
+
+
+_DECODING = ("decoding", "temperature", "top_p", "seed", "max_new_tokens")
