@@ -35,7 +35,7 @@ from eval.difficulty import FILE, DifficultyConfig, measured
 from mmrl import demo
 from mmrl.config import load
 
-CONFIG = Path(__file__).parent.parent / "configs" / "data" / "difficulty.yaml"
+CONFIG = Path(__file__).parent.parent / "configs" / "difficulty" / "demo.yaml"
 ARMS = ("within the band", "drawn from the pool")
 TEST = 60  # held-out samples of each task
 

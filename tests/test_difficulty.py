@@ -23,7 +23,7 @@ from data_engine.shards import write_dataset
 from eval.difficulty import DifficultyConfig, measured, of_run
 from eval.records import read_records
 from eval.run import EvalConfig, run
-from mmrl.config import InputError, validate
+from mmrl.config import InputError, load, validate
 
 
 def numbers(count: int, source: str = "s") -> list[Sample]:
@@ -239,3 +239,9 @@ def test_files_and_settings_that_cannot_be_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             validate(DifficultyConfig, base | wrong, where="test")
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "configs" / "difficulty").glob("*.yaml")))
+def test_the_configs_are_valid(path: Path) -> None:
+    assert load(DifficultyConfig, path).rounds
+    assert path.read_text().startswith(f"# mmrl data difficulty configs/difficulty/{path.name}")
