@@ -27,7 +27,7 @@ from rich.table import Table
 from benchmarks.learning import held_out, interval
 from data_engine.ops.base import Dropped
 from data_engine.ops.difficulty import difficulty
-from data_engine.ops.select import quota
+from data_engine.ops.quotas import quota
 from data_engine.schema import Sample
 from data_engine.shards import read_samples, write_dataset
 from eval.benchmark import selected

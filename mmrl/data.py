@@ -9,14 +9,20 @@ from typing import Any
 
 from datasets import Dataset
 
+from data_engine.ops.quotas import REPEAT
 from data_engine.schema import Sample, from_row, to_row
 from data_engine.shards import read_samples
 from mmrl.config import InputError
 
 
 def training_samples(directory: str | Path, split: str | None = None, limit: int | None = None) -> list[Sample]:
-    """The samples of `split` in a dataset directory built by `mmrl data build`, the first `limit` of them."""
-    samples = list(islice(read_samples(Path(directory), split=split), limit))
+    """The samples of `split` in a dataset directory built by `mmrl data build`, the first `limit` of them.
+
+    One that was mixed in to be shown several times is there as often.
+    """
+    found = read_samples(Path(directory), split=split)
+    repeated = (sample for sample in found for _ in range(sample.meta.get(REPEAT, 1)))
+    samples = list(islice(repeated, limit))
     if not samples:
         raise InputError(f"no samples of the split {split!r} in {directory}")
     return samples

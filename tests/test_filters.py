@@ -1,13 +1,10 @@
-"""Filters on pictures and texts one can judge by eye, and quotas one can count."""
+"""Filters on pictures and texts one can judge by eye."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Any
 
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from data_engine.ops.base import Dropped
@@ -19,9 +16,8 @@ from data_engine.ops.filters import (
     option_count,
     text_length,
 )
-from data_engine.ops.select import cap_media, filled, largest_remainder, quota
+from data_engine.ops.select import cap_media
 from data_engine.schema import Media, Sample
-from mmrl.config import InputError
 from mmrl.vision import VisionBudget
 from tests.test_duplicates import ask, jpeg, photos
 from tests.test_operators import ask as about
@@ -67,28 +63,3 @@ def test_a_picture_is_used_only_so_often() -> None:
     kept, dropped = ends(cap_media(iter(samples), n=2))
     assert Counter(one.media[0].sha256 for one in kept) == {"a": 2, "p5": 1, "p6": 1, "p7": 1}
     assert dropped == {"media_used_up": 3}
-
-
-def test_quotas_are_met_and_a_shortage_is_filled_or_left_or_refused() -> None:
-    samples = [about(f"{number}?", source="ab"[number >= 20]) for number in range(24)]
-
-    def kept(shortage: str) -> Counter[str]:
-        ending = quota(iter(samples), n=12, by="source", shares={"a": 1, "b": 1}, shortage=shortage)  # type: ignore[arg-type]
-        return Counter(one.source for one in ending if not isinstance(one, Dropped))
-
-    assert kept("fill") == {"a": 8, "b": 4}
-    assert kept("short") == {"a": 6, "b": 4}
-    with pytest.raises(InputError, match=r"too few samples by source: \{'b': '4 of 6'\}"):
-        kept("fail")
-
-
-@given(st.dictionaries(st.sampled_from("abcde"), st.integers(1, 50), min_size=1), st.integers(1, 100))
-@settings(max_examples=200, deadline=None)
-def test_whole_numbers_sum_to_what_was_asked(shares: dict[str, float], n: int) -> None:
-    counts = largest_remainder(n, shares)
-    assert sum(counts.values()) == n
-    assert all(abs(counts[value] - n * share / sum(shares.values())) < 1 for value, share in shares.items())
-    there = {value: int(share) for value, share in shares.items()}
-    got = filled(n, shares, there)
-    assert sum(got.values()) == min(n, sum(there.values()))
-    assert all(got[value] <= there[value] for value in got)

@@ -27,7 +27,7 @@ OPERATORS: dict[str, str] = {  # the name in a recipe -> where the function is; 
     "split": "data_engine.ops.split:split",
     "balance": "data_engine.ops.select:balance",
     "cap_media": "data_engine.ops.select:cap_media",
-    "quota": "data_engine.ops.select:quota",
+    "quota": "data_engine.ops.quotas:quota",
     "sample": "data_engine.ops.select:sample",
     "mix": "data_engine.ops.select:mix",
     "curriculum": "data_engine.ops.difficulty:curriculum",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 from pydantic import PositiveInt
@@ -15,15 +14,14 @@ from data_engine.ops.base import Dropped, Spool, Weights, stream
 from data_engine.schema import ANSWER_KEYS, Sample, dumps
 from mmrl.config import InputError
 
-logger = logging.getLogger(__name__)
-
-Property = Literal["task", "source", "split", "answer"]
+Property = Literal["task", "source", "split", "answer", "difficulty"]
 
 PROPERTIES: dict[str, Callable[[Sample], Any]] = {
     "task": lambda sample: sample.task,
     "source": lambda sample: sample.source,
     "split": lambda sample: sample.meta.get("split"),
     "answer": lambda sample: _answer(sample),
+    "difficulty": lambda sample: sample.meta.get("difficulty", {}).get("level"),  # hard, medium or easy, as noted
 }
 
 
@@ -63,73 +61,6 @@ def cap_media(samples: Iterator[Sample], *, n: PositiveInt, seed: int = 0) -> It
             chosen.add(index)
     for index, one in enumerate(spool):
         yield one if index in chosen else Dropped(one, "media_used_up")
-
-
-@stream
-def quota(
-    samples: Iterator[Sample],
-    *,
-    n: PositiveInt,
-    by: Property,
-    shares: Weights,
-    shortage: Literal["fill", "short", "fail"] = "fill",
-    seed: int = 0,
-) -> Iterator[Sample | Dropped]:
-    """Keep `n` samples in `shares` of a property (value -> share), in the order they came.
-
-    Whole numbers come by largest remainder. Where a value has too few samples, the others `fill` its place in their
-    shares, or the result is that much `short`, or the run fails.
-    """
-    spool, keys = _spooled(samples, lambda one: (str(PROPERTIES[by](one)), digest("quota", seed, one.id)))
-    groups: dict[str, list[int]] = defaultdict(list)
-    for index, (value, _) in enumerate(keys):
-        groups[value].append(index)
-    there = {value: len(groups[value]) for value in shares}
-    wanted = largest_remainder(n, shares)
-    lacking = {value: f"{there[value]} of {count}" for value, count in wanted.items() if there[value] < count}
-    if lacking and shortage == "fail":
-        raise InputError(f"too few samples by {by}: {lacking}; ask for fewer or set shortage: fill")
-    if lacking:
-        logger.warning("quota by %s: too few samples: %s", by, lacking)
-    counts = filled(n, shares, there) if shortage == "fill" else {k: min(v, there[k]) for k, v in wanted.items()}
-    draws = [draw for _, draw in keys]
-    chosen = {index for value, count in counts.items() for index in _lowest(draws, count, groups[value])}
-    for index, one in enumerate(spool):
-        yield one if index in chosen else Dropped(one, "over_quota" if keys[index][0] in shares else "not_in_quota")
-
-
-def largest_remainder(n: int, shares: Mapping[str, float]) -> dict[str, int]:
-    """`n` in whole numbers as near to the shares as they come; they sum to `n`.
-
-    >>> largest_remainder(10, {"a": 1, "b": 1, "c": 1})
-    {'a': 4, 'b': 3, 'c': 3}
-    """
-    total = sum(shares.values())
-    exact = {value: n * share / total for value, share in shares.items()}
-    counts = {value: math.floor(part) for value, part in exact.items()}
-    by_remainder = sorted(exact, key=lambda value: (counts[value] - exact[value], value))
-    for value in by_remainder[: n - sum(counts.values())]:
-        counts[value] += 1
-    return counts
-
-
-def filled(n: int, shares: Mapping[str, float], there: Mapping[str, int]) -> dict[str, int]:
-    """`largest_remainder`, but no value gets more than is `there`: the others take its place, in their shares.
-
-    >>> filled(10, {"a": 1, "b": 1, "c": 2}, {"a": 1, "b": 9, "c": 9})
-    {'a': 1, 'b': 3, 'c': 6}
-    """
-    counts: dict[str, int] = {}
-    open_shares = {value: share for value, share in shares.items() if share > 0}
-    while open_shares:
-        wanted = largest_remainder(n - sum(counts.values()), open_shares)
-        full = [value for value in open_shares if wanted[value] >= there[value]]
-        if not full:
-            return counts | wanted
-        for value in full:
-            counts[value] = there[value]
-            del open_shares[value]
-    return counts
 
 
 @stream

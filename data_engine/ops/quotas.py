@@ -1,0 +1,172 @@
+"""The operator that mixes: how many samples of each task, source and difficulty, and what if there are too few."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pydantic import PositiveInt
+
+from data_engine.draw import digest
+from data_engine.ops.base import Dropped, Spool, Weights, stream
+from data_engine.ops.select import PROPERTIES, Property
+from data_engine.schema import Sample
+from mmrl.config import Config, InputError
+
+logger = logging.getLogger(__name__)
+
+REPEAT = "repeat"  # the key of meta: how often training shows a sample in one pass; 1 where it is absent
+
+Shortage = Literal["fill", "short", "fail"]
+
+
+class Division(Config):
+    """How the samples of one part are divided further: by the values of a property, in shares.
+
+    The shares are weights of values, or `equal`, or `natural`: as many as are there.
+    """
+
+    by: Property
+    shares: Weights | Literal["equal", "natural"] = "natural"
+
+
+@stream
+def quota(
+    samples: Iterator[Sample],
+    *,
+    n: PositiveInt,
+    by: Property,
+    shares: Weights,
+    then: list[Division] | None = None,
+    repeat: PositiveInt = 1,
+    shortage: Shortage = "fill",
+    seed: int = 0,
+) -> Iterator[Sample | Dropped]:
+    """Keep `n` samples in `shares` of a property (value -> share), in the order they came; within each value `then` by
+    other properties, one inside the other.
+
+    Whole numbers come by largest remainder. Where a value has too few samples they may be shown up to `repeat` times:
+    `meta["repeat"]` says how often, and counts towards `n`. Where that does not do, the others `fill` its place in
+    their shares, or the result is that much `short`, or the run fails.
+    """
+    divisions = [Division(by=by, shares=shares), *(then or ())]
+    spool, members = Spool(), list[_Member]()
+    for index, sample in enumerate(samples):
+        spool.add(sample)
+        values = tuple(str(PROPERTIES[division.by](sample)) for division in divisions)
+        members.append(_Member(index, values, digest("quota", seed, sample.id)))
+    times = _Allotment(divisions, repeat, shortage).times(members, n)
+    for index, sample in enumerate(spool):
+        if not times.get(index):
+            yield Dropped(sample, "over_quota" if _is_listed(members[index].values, divisions) else "not_in_quota")
+        elif times[index] > 1:
+            yield replace(sample, meta={**sample.meta, REPEAT: times[index]})
+        else:
+            yield sample
+
+
+def _is_listed(values: Sequence[str], divisions: Sequence[Division]) -> bool:
+    """Whether every value of a sample has a share."""
+    return all(
+        isinstance(one.shares, str) or one.shares.get(value) for value, one in zip(values, divisions, strict=True)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A sample: its place, its value of each property, and its draw."""
+
+    index: int
+    values: tuple[str, ...]
+    draw: str
+
+
+class _Allotment:
+    """How often each sample is taken, division by division."""
+
+    def __init__(self, divisions: Sequence[Division], repeat: int, shortage: Shortage) -> None:
+        self._divisions, self._repeat, self._shortage = divisions, repeat, shortage
+
+    def times(self, members: Sequence[_Member], n: int, depth: int = 0, within: str = "") -> dict[int, int]:
+        """place -> how often, for a part that is to have `n`."""
+        if depth == len(self._divisions):
+            ordered = sorted(members, key=lambda member: (member.draw, member.index))
+            rounds, over = divmod(n, max(len(ordered), 1))
+            return {member.index: rounds + (rank < over) for rank, member in enumerate(ordered)}
+        parts, shares = self._parts(members, depth)
+        room = {value: self._room(parts[value], depth + 1) for value in shares}
+        counts = self._counts(n, shares, room, depth, within)
+        found: dict[int, int] = {}
+        for value, count in counts.items():
+            name = f"{within}{self._divisions[depth].by} {value}, "
+            found |= self.times(parts[value], count, depth + 1, name)
+        return found
+
+    def _counts(
+        self, n: int, shares: Mapping[str, float], room: Mapping[str, int], depth: int, within: str
+    ) -> dict[str, int]:
+        wanted = largest_remainder(n, shares)
+        lacking = {value: f"{room[value]} of {count}" for value, count in wanted.items() if room[value] < count}
+        where = f"{within}by {self._divisions[depth].by}"
+        if lacking and self._shortage == "fail":
+            raise InputError(f"too few samples {where}: {lacking}; ask for fewer, repeat more, or set shortage: fill")
+        if lacking:
+            logger.warning("quota %s: too few samples: %s", where, lacking)
+        if self._shortage == "fill":
+            return filled(n, shares, room)
+        return {value: min(count, room[value]) for value, count in wanted.items()}
+
+    def _parts(self, members: Sequence[_Member], depth: int) -> tuple[dict[str, list[_Member]], dict[str, float]]:
+        """(value -> its samples, value -> its share)."""
+        parts: dict[str, list[_Member]] = defaultdict(list)
+        for member in members:
+            parts[member.values[depth]].append(member)
+        given = self._divisions[depth].shares
+        if isinstance(given, str):
+            given = {value: 1.0 if given == "equal" else float(len(part)) for value, part in sorted(parts.items())}
+        return parts, dict(given)
+
+    def _room(self, members: Sequence[_Member], depth: int) -> int:
+        """How many of a part there may be, with repeats."""
+        if depth == len(self._divisions):
+            return self._repeat * len(members)
+        parts, shares = self._parts(members, depth)
+        return sum(self._room(parts[value], depth + 1) for value, share in shares.items() if share > 0)
+
+
+def largest_remainder(n: int, shares: Mapping[str, float]) -> dict[str, int]:
+    """`n` in whole numbers as near to the shares as they come; they sum to `n`.
+
+    >>> largest_remainder(10, {"a": 1, "b": 1, "c": 1})
+    {'a': 4, 'b': 3, 'c': 3}
+    """
+    total = sum(shares.values())
+    exact = {value: n * share / total for value, share in shares.items()}
+    counts = {value: math.floor(part) for value, part in exact.items()}
+    by_remainder = sorted(exact, key=lambda value: (counts[value] - exact[value], value))
+    for value in by_remainder[: n - sum(counts.values())]:
+        counts[value] += 1
+    return counts
+
+
+def filled(n: int, shares: Mapping[str, float], there: Mapping[str, int]) -> dict[str, int]:
+    """`largest_remainder`, but no value gets more than is `there`: the others take its place, in their shares.
+
+    >>> filled(10, {"a": 1, "b": 1, "c": 2}, {"a": 1, "b": 9, "c": 9})
+    {'a': 1, 'b': 3, 'c': 6}
+    """
+    counts: dict[str, int] = {}
+    open_shares = {value: share for value, share in shares.items() if share > 0}
+    while open_shares:
+        wanted = largest_remainder(n - sum(counts.values()), open_shares)
+        full = [value for value in open_shares if wanted[value] >= there[value]]
+        if not full:
+            return counts | wanted
+        for value in full:
+            counts[value] = there[value]
+            del open_shares[value]
+    return counts

@@ -1,0 +1,107 @@
+"""Quotas one can count: whole numbers, shortage, repeats, and one division inside another."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_engine.ops.base import Dropped
+from data_engine.ops.quotas import Division, filled, largest_remainder, quota
+from data_engine.schema import Sample
+from data_engine.shards import write_dataset
+from mmrl.config import InputError
+from mmrl.data import training_samples
+from tests.test_operators import ask as about
+from tests.test_operators import ends
+
+
+def test_quotas_are_met_and_a_shortage_is_filled_or_left_or_refused() -> None:
+    samples = [about(f"{number}?", source="ab"[number >= 20]) for number in range(24)]
+
+    def kept(shortage: str) -> Counter[str]:
+        ending = quota(iter(samples), n=12, by="source", shares={"a": 1, "b": 1}, shortage=shortage)  # type: ignore[arg-type]
+        return Counter(one.source for one in ending if not isinstance(one, Dropped))
+
+    assert kept("fill") == {"a": 8, "b": 4}
+    assert kept("short") == {"a": 6, "b": 4}
+    with pytest.raises(InputError, match=r"too few samples by source: \{'b': '4 of 6'\}"):
+        kept("fail")
+
+
+@given(st.dictionaries(st.sampled_from("abcde"), st.integers(1, 50), min_size=1), st.integers(1, 100))
+@settings(max_examples=200, deadline=None)
+def test_whole_numbers_sum_to_what_was_asked(shares: dict[str, float], n: int) -> None:
+    counts = largest_remainder(n, shares)
+    assert sum(counts.values()) == n
+    assert all(abs(counts[value] - n * share / sum(shares.values())) < 1 for value, share in shares.items())
+    there = {value: int(share) for value, share in shares.items()}
+    got = filled(n, shares, there)
+    assert sum(got.values()) == min(n, sum(there.values()))
+    assert all(got[value] <= there[value] for value in got)
+
+
+def levelled(task: str, level: str, count: int) -> list[Sample]:
+    noted = {"difficulty": {"level": level}}
+    answer = {"yesno": True} if task == "yesno" else {"number": 1.0}
+    return [about(f"{level} {task} {n}?", task=task, answer=answer, meta=noted) for n in range(count)]
+
+
+def shown(samples: Sequence[Sample]) -> Counter[tuple[str, str]]:
+    """How often training shows samples of each task and level."""
+    counts = Counter[tuple[str, str]]()
+    for one in samples:
+        counts[one.task, one.meta["difficulty"]["level"]] += one.meta.get("repeat", 1)
+    return counts
+
+
+POOL = [
+    *levelled("yesno", "hard", 4),
+    *levelled("yesno", "easy", 20),
+    *levelled("count", "hard", 30),
+    *levelled("count", "easy", 30),
+    *levelled("count", "medium", 9),
+]
+
+
+def mixed(**options: Any) -> Counter[tuple[str, str]]:
+    levels = [Division(by="difficulty", shares={"hard": 2, "easy": 1})]
+    kept, dropped = ends(quota(iter(POOL), n=36, by="task", shares={"yesno": 1, "count": 1}, then=levels, **options))
+    assert len(kept) + dropped.total() == len(POOL)
+    assert dropped["not_in_quota"] == 9  # medium has no share
+    return shown(kept)
+
+
+def test_levels_are_divided_within_their_task() -> None:
+    count = {("count", "hard"): 12, ("count", "easy"): 6}
+    assert mixed() == {("yesno", "hard"): 4, ("yesno", "easy"): 14} | count
+    assert mixed(shortage="short") == {("yesno", "hard"): 4, ("yesno", "easy"): 6} | count
+    assert mixed(repeat=2) == {("yesno", "hard"): 8, ("yesno", "easy"): 10} | count
+    assert mixed(repeat=3) == {("yesno", "hard"): 12, ("yesno", "easy"): 6} | count
+    with pytest.raises(InputError, match=r"task yesno, by difficulty: \{'hard': '4 of 12'\}"):
+        mixed(shortage="fail")
+
+
+def test_equal_and_natural_shares_go_by_what_is_there() -> None:
+    def of_count(shares: Any) -> Counter[tuple[str, str]]:
+        levels = [Division(by="difficulty", shares=shares)]
+        return shown(ends(quota(iter(POOL), n=23, by="task", shares={"count": 1}, then=levels))[0])
+
+    assert of_count("natural") == {("count", "hard"): 10, ("count", "easy"): 10, ("count", "medium"): 3}
+    assert of_count("equal") == {("count", "hard"): 8, ("count", "easy"): 8, ("count", "medium"): 7}
+
+
+def test_a_repeated_sample_is_one_row_and_is_trained_on_as_often(tmp_path: Path) -> None:
+    pool = [replace(one, meta={"split": "train"}) for one in levelled("yesno", "hard", 4)]
+    kept, _ = ends(quota(iter(pool), n=10, by="task", shares={"yesno": 1}, repeat=3))
+    assert sorted(one.meta.get("repeat", 1) for one in kept) == [2, 2, 3, 3]
+    assert write_dataset(kept, tmp_path / "data")["counts"]["kept"] == 4
+    trained = training_samples(tmp_path / "data", "train")
+    assert Counter(one.id for one in trained) == {one.id: one.meta["repeat"] for one in kept}
+    assert len(ends(quota(iter(pool), n=10, by="task", shares={"yesno": 1}))[0]) == 4
