@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data_engine.files import MediaError, Place, Source, name_of, open_place, place_of, resolve, sha256_of
 from data_engine.schema import Media, MediaKind
+from data_engine.strict import FAULTS, MAX_SCANS, scans
 from data_engine.video import Video, load_video, probe_video
 
 __all__ = ["MediaError", "Video", "image_facts", "load_grey", "load_image", "load_video", "orientation_of"]
@@ -131,16 +134,20 @@ def _shown_size(place: Place, *, decode: bool = False) -> tuple[int, int]:
         if decode:
             image.load()
             _check_range(image, place)
+            if fault := FAULTS.get(image.format or "", lambda _: None)(file):
+                raise MediaError(fault[0], f"{name_of(place)} is damaged ({fault[1]}); get the whole file")
         return (height, width) if turned else (width, height)
 
 
-def _header(file: object, place: Place, max_pixels: int) -> Image.Image:
-    image = Image.open(file, formats=_formats())  # pyright: ignore[reportArgumentType]
+def _header(file: BinaryIO, place: Place, max_pixels: int) -> Image.Image:
+    image = Image.open(file, formats=_formats())
     if image.width * image.height > max_pixels:
         raise MediaError(
             "bomb",
             f"{name_of(place)} has {image.width}x{image.height} pixels, the limit is {max_pixels}; scale it down",
         )
+    if image.info.get("progressive") and (passes := scans(file)) > MAX_SCANS:
+        raise MediaError("bomb", f"{name_of(place)} has {passes} scans, the limit is {MAX_SCANS}; save it again")
     return image
 
 
@@ -195,7 +202,8 @@ def _pillow_errors(place: Place) -> Iterator[None]:
     """Whatever Pillow raises on a file, as a MediaError."""
     name = name_of(place)
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):  # of odd metadata, many for one file
+            yield
     except MediaError:
         raise
     except Image.DecompressionBombError as error:

@@ -42,10 +42,10 @@ CHECKS: dict[str, Check] = {
     "outside_root": Check("quarantine", "the path, or a link on it, leads out of the folder of the media"),
     "empty": Check("quarantine", "the file has no bytes"),
     "unreadable": Check("quarantine", "the file does not decode"),
-    "bomb": Check("quarantine", "the picture or frame is too large to be decoded safely"),
+    "bomb": Check("quarantine", "the picture or frame is too large, or would take too long, to be decoded"),
     "wrong_extension": Check("keep", "the name says another format than the content; the content counts"),
     # images
-    "truncated": Check("quarantine", "the picture is cut off"),
+    "truncated": Check("quarantine", "the picture is cut off, or a part of it is missing"),
     "animated": Check("keep", "there are several pictures in the file; the first counts", PLAIN),
     "image_mode": Check("keep", "the pixels are of 16 bits, CMYK, a palette or black and white", PLAIN),
     "alpha": Check("keep", "the picture is transparent in places; they are shown white", PLAIN),
@@ -58,7 +58,7 @@ CHECKS: dict[str, Check] = {
     # videos
     "no_stream": Check("quarantine", "the file has no video stream"),
     "no_index": Check("quarantine", "the MP4 file lacks its index (moov)"),
-    "unknown_codec": Check("quarantine", "the codec is not known"),
+    "unknown_codec": Check("quarantine", "the codec is one that FFmpeg does not know"),
     "no_frames": Check("quarantine", "no frame is there, or none decodes"),
     "cut": Check("quarantine", "the file ends early, or frames in it are damaged"),
     "zero_duration": Check("quarantine", "all frames are shown at one time"),

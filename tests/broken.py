@@ -5,29 +5,29 @@ from __future__ import annotations
 import io
 import multiprocessing
 import random
-import resource
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from data_engine.media import MediaError
-from data_engine.schema import Media
-from data_engine.validate_media import inspected
+from data_engine.ops.validate import validate
+from data_engine.schema import Media, Sample, user_prompt
 from tests.clips import write_audio, write_clip
 
-DEADLINE = 20.0  # seconds after which a file counts as a hang and its process is ended
+DEADLINE = 60.0  # seconds on the clock after which a file counts as a hang and its process is ended
 
 
 class Ending(NamedTuple):
-    """What became of a file: `sound`, a reason code, or `hang`, `crash`, `raised NAME`; and after how many seconds."""
+    """What became of a file: `kept`, a reason code, or `hang`, `crash`, `raised NAME`; and after how many seconds of
+    work: on a busy machine the clock tells more about the others."""
 
     name: str
     verdict: str
@@ -77,58 +77,69 @@ def originals(folder: Path) -> dict[str, bytes]:
 
 def broken(files: dict[str, bytes], count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
     """(name, content) of `count` broken files; the same for the same seed."""
-    rng = random.Random(seed)
-    yield from BOMBS.items()
-    names = sorted(files)
-    for number in range(count - len(BOMBS)):
+    rng, names = random.Random(seed), sorted(files)
+    for number in range(count):
         name = names[number % len(names)]
         kind = rng.choice(sorted(FAULTS))
         yield f"{number}-{kind}-{name}", FAULTS[kind](files[name], rng)
 
 
-def judged(files: Iterator[tuple[str, bytes]], folder: Path) -> tuple[list[Ending], int]:
-    """(what became of each file, the most memory in kB that its process used), one process as long as it lives."""
-    endings, context, worker, peak = [], multiprocessing.get_context("spawn"), None, 0
+def bombs() -> Iterator[tuple[str, bytes]]:
+    """(name, content) of small files that promise to be endless, or that are no media at all."""
+    return ((name, made()) for name, made in BOMBS.items())
+
+
+def judged(files: Iterable[tuple[str, bytes]], folder: Path) -> tuple[list[Ending], float]:
+    """(what the operator `validate` made of each file, the most megabytes that a process of it held)."""
+    context = multiprocessing.get_context("spawn")
+    endings, worker, most = list[Ending](), None, 0.0
     for name, content in files:
         path = folder / name
         path.write_bytes(content)
-        if worker is None or not worker[0].is_alive():
-            ours, theirs = context.Pipe()
-            worker = (context.Process(target=_judge, args=(theirs,), daemon=True), ours)
-            worker[0].start()
-            theirs.close()
-            ours.recv()  # it has started
-        process, ours = worker
-        started = time.perf_counter()
+        process, ours = worker = worker or _started(context)
         ours.send(path)
         try:
-            verdict, peak_now = ours.recv() if ours.poll(DEADLINE) else ("hang", 0)
+            verdict, seconds, held = ours.recv() if ours.poll(DEADLINE) else ("hang", DEADLINE, 0.0)
         except EOFError:
-            verdict, peak_now = "crash", 0
-        endings.append(Ending(name, verdict, time.perf_counter() - started))
-        peak = max(peak, peak_now)
+            verdict, seconds, held = "crash", 0.0, 0.0
+        endings.append(Ending(name, verdict, seconds))
+        most = max(most, held)
         if verdict in ("hang", "crash"):
             process.kill()
-            process.join()
+            worker = None
         path.unlink()
     if worker:
         worker[0].kill()
-    return endings, peak
+    return endings, most
+
+
+def _started(context: SpawnContext) -> tuple[SpawnProcess, Any]:
+    """A process that judges the files named to it one after the other, as long as it lives."""
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_judge, args=(theirs,), daemon=True)
+    process.start()
+    theirs.close()
+    return process, ours
 
 
 def _judge(pipe: Connection) -> None:
-    pipe.send("ready")
     while True:
         path = pipe.recv()
-        kind = "image" if path.suffix in Image.registered_extensions() else "video"
+        media = Media("image" if path.suffix in Image.registered_extensions() else "video", path=str(path))
+        prompt = user_prompt("Is it day?", [media.kind])
+        started = time.process_time()
         try:
-            inspected(Media(kind, path=str(path)))
-            verdict = "sound"
-        except MediaError as error:
-            verdict = error.reason
+            outcome = validate(Sample("", "broken", "yesno", prompt, {"yesno": True}, (media,)))
+            verdict = "kept" if isinstance(outcome, Sample) else outcome.reason
         except Exception as error:  # what must not happen, and is reported
             verdict = f"raised {type(error).__name__}"
-        pipe.send((verdict, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+        pipe.send((verdict, time.process_time() - started, _held()))
+
+
+def _held() -> float:
+    """The most megabytes that this process held at once."""
+    lines = Path("/proc/self/status").read_text().splitlines()  # getrusage would count what its parent held
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def _encoded(image: Image.Image, form: str, **options: object) -> bytes:
@@ -187,7 +198,7 @@ FAULTS: dict[str, Callable[[bytes, random.Random], bytes]] = {
 def png(width: int, height: int, rows: int, depth: int = 8, colour: int = 2) -> bytes:
     """A PNG whose header says one size, with the pixels of so many rows, all black."""
     channels = {0: 1, 2: 3, 6: 4}[colour]
-    packed = zlib.compress(bytes(rows * (1 + width * channels * depth // 8)), 9)
+    packed = zlib.compress(bytes(rows * (1 + -(-width * channels * depth // 8))), 1)
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)),
         (b"IDAT", packed),
@@ -199,17 +210,40 @@ def png(width: int, height: int, rows: int, depth: int = 8, colour: int = 2) -> 
     return b"\x89PNG\r\n\x1a\n" + b"".join(body)
 
 
-BOMBS = {
-    "large.png": png(40_000, 40_000, 10),
-    "longest.png": png(2**31 - 1, 1, 0),
-    "limit.png": png(9_000, 9_900, 9_900),  # just allowed: 89 million pixels out of 260 kB
-    "limit-alpha.png": png(9_000, 9_900, 9_900, colour=6),
-    "limit-deep.png": png(9_000, 9_900, 9_900, depth=16, colour=0),
-    "lying.png": png(9_000, 9_900, 10),
-    "nothing.jpg": b"",
-    "byte.mp4": b"\0",
-    "boxes.mp4": b"\0\0\0\x08free" * 200_000,
-    "playlist.mp4": b"#EXTM3U\n#EXTINF:2,\n/etc/hosts\n#EXT-X-ENDLIST\n",
-    "script.avi": b"ffconcat version 1.0\nfile /etc/hosts\n",
-    "postscript.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n",
+def scanned(side: int, passes: int) -> bytes:
+    """A progressive JPEG that asks for so many more passes over a grey picture."""
+    content = _encoded(Image.new("L", (side, side), 128), "JPEG", progressive=True, quality=10)
+    last = content[content.rindex(b"\xff\xda") : -2]
+    return content[:-2] + last * passes + content[-2:]
+
+
+def canvas(width: int, height: int) -> bytes:
+    """A GIF of one pixel whose header says another size."""
+    content = _encoded(Image.new("P", (1, 1)), "GIF")
+    return content[:6] + struct.pack("<HH", width, height) + content[10:]
+
+
+def looped() -> bytes:
+    """A TIFF whose table of pages leads back to itself."""
+    return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", 0) + struct.pack("<I", 8)
+
+
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "large.png": lambda: png(40_000, 40_000, 10),
+    "longest.png": lambda: png(2**31 - 1, 1, 0),
+    "limit.png": lambda: png(9_000, 9_900, 9_900),  # just allowed: 89 million pixels out of 1 MB
+    "limit-alpha.png": lambda: png(9_000, 9_900, 9_900, colour=6),
+    "limit-deep.png": lambda: png(9_000, 9_900, 9_900, depth=16, colour=0),
+    "lying.png": lambda: png(9_000, 9_900, 10),
+    "scans.jpg": lambda: scanned(6_000, 20_000),
+    "scans-limit.jpg": lambda: scanned(3_000, 50),
+    "canvas.gif": lambda: canvas(65_535, 65_535),
+    "canvas-limit.gif": lambda: canvas(9_000, 9_900),
+    "looped.tif": looped,
+    "nothing.jpg": lambda: b"",
+    "byte.mp4": lambda: b"\0",
+    "boxes.mp4": lambda: b"\0\0\0\x08free" * 200_000,
+    "playlist.mp4": lambda: b"#EXTM3U\n#EXTINF:2,\n/etc/hosts\n#EXT-X-ENDLIST\n",
+    "script.avi": lambda: b"ffconcat version 1.0\nfile /etc/hosts\n",
+    "postscript.png": lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n",
 }

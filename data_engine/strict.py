@@ -1,0 +1,89 @@
+"""What Pillow does not tell: pictures of which a part is missing though their file ends well, and endless ones."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import simplejpeg
+
+PIECE = 2**20  # bytes that are held at a time
+LONGEST = 2**29  # bytes of a JPEG file that are looked at; the largest picture takes less
+MAX_SCANS = 64  # of a progressive JPEG: encoders write 10, and each costs a pass over the whole picture
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of the colour types of PNG
+ADAM7 = (  # of each pass: first column and row, and the steps
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
+JPEG_GRAVE = {"remature end": "truncated", "ad Huffman": "unreadable"}  # of libjpeg's warnings; cameras cause others
+
+Fault = tuple[str, str]  # code and what is wrong
+
+
+def scans(file: BinaryIO) -> int:
+    """The passes over the picture that a JPEG file asks for."""
+    file.seek(0)
+    count = file.read(LONGEST).count(b"\xff\xda")  # such bytes in between are stuffed
+    file.seek(0)
+    return count
+
+
+def jpeg_fault(file: BinaryIO) -> Fault | None:
+    """What libjpeg warns of on its way to the end; the picture is decoded at an eighth of its size."""
+    file.seek(0)
+    content = file.read(LONGEST)
+    try:
+        simplejpeg.decode_jpeg(content, colorspace="GRAY", min_height=1, min_width=1, min_factor=1, strict=True)
+    except ValueError as error:  # of formats that it does not read, too: those are left to Pillow
+        return next(((code, str(error)) for words, code in JPEG_GRAVE.items() if words in str(error)), None)
+    return None
+
+
+def png_fault(file: BinaryIO) -> Fault | None:
+    """A chunk with another checksum than it states, or fewer pixels than the header declares."""
+    file.seek(8)
+    expected, found, packed = math.inf, 0, zlib.decompressobj()
+    while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+        name, left, check = head[4:], int.from_bytes(head[:4]), zlib.crc32(head[4:])
+        header = b""
+        while left and (piece := file.read(min(left, PIECE))):
+            left, check = left - len(piece), zlib.crc32(piece, check)
+            header = header or piece
+            if name == b"IDAT":
+                found += _unpacked(packed, piece, expected - found)
+        stated = file.read(4)
+        if left or len(stated) < 4:
+            break
+        if name[:1].isupper() and stated != check.to_bytes(4):
+            return "unreadable", f"the checksum of its chunk {name.decode('latin1')} is wrong"
+        if name == b"IHDR":
+            expected = _packed_bytes(header)
+    return None if found >= expected else ("truncated", f"{found} of {expected} bytes of its pixels are there")
+
+
+def _unpacked(packed: zlib._Decompress, piece: bytes, most: float) -> int:
+    """How many bytes a piece unpacks to, of which no more than `most` count."""
+    count = 0
+    while piece and count < most and (made := len(packed.decompress(piece, PIECE))):
+        count, piece = count + made, packed.unconsumed_tail
+    return count
+
+
+def _packed_bytes(header: bytes) -> int:
+    """The bytes of all rows of a PNG with their filter types, before they are packed."""
+    width, height = int.from_bytes(header[:4]), int.from_bytes(header[4:8])
+    bits, interlaced = header[8] * CHANNELS.get(header[9], 1), header[12]
+    passes: Iterator[tuple[int, int]] = iter([(width, height)])
+    if interlaced:
+        passes = ((-(-(width - x) // right), -(-(height - y) // down)) for x, y, right, down in ADAM7)
+    return sum(rows * (1 + -(-columns * bits // 8)) for columns, rows in passes if columns > 0 and rows > 0)
+
+
+FAULTS = {"JPEG": jpeg_fault, "MPO": jpeg_fault, "PNG": png_fault}
