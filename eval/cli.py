@@ -54,8 +54,8 @@ def score(
     from eval.report import report as write_report
     from eval.score import rescore
 
-    rescore(directory, suite)
-    _print_report(directory, write_report(directory))
+    records = rescore(directory, suite)
+    _print_report(directory, write_report(directory, records))
 
 
 @app.command()

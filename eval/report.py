@@ -30,16 +30,25 @@ class Cell:
     kind: str
 
 
-def report(out: Path) -> dict[str, Any]:
-    """The report on the run in `out`, also written there as `report.json` and `report.md`."""
-    info, records = read_run(out), read_records(out)
+def report(out: Path, records: Sequence[Record] | None = None) -> dict[str, Any]:
+    """The report on the run in `out`, also written there as `report.json` and `report.md`; `records`: those in `out`,
+    if they have been read already."""
+    content = reported(out, records)
+    write_atomic(out / "report.json", json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+    write_atomic(out / "report.md", markdown(content).encode())
+    return content
+
+
+def reported(out: Path, records: Sequence[Record] | None = None) -> dict[str, Any]:
+    """The report on the run in `out`, as numbers; nothing is written."""
+    info, records = read_run(out), read_records(out) if records is None else records
     check_scorer(out, info, records)
     live, silent = applicable(records)
     rows = [
         {"task": task, "reward": reward, **summary(cells, info.max_unjudged)}
         for (task, reward), cells in table(records, live).items()
     ]
-    content = {
+    return {
         "run": {"model": info.model, **info.protocol, "scorer": info.scorer, "seconds": info.seconds},
         "records": len(records),
         "planned": info.planned,
@@ -50,14 +59,12 @@ def report(out: Path) -> dict[str, Any]:
         "metrics": metrics_of(records, info.max_unjudged),
         "silent": [{"task": task, "reward": reward} for task, reward in silent],
     }
-    write_atomic(out / "report.json", json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
-    write_atomic(out / "report.md", markdown(content).encode())
-    return content
 
 
 def check_scorer(out: Path, info: RunInfo, records: Sequence[Record]) -> None:
     """Refuse records whose scores are of another suite than `run.json` says, which a killed rescoring may leave."""
-    foreign = sum(record.scorer != info.scorer for record in records)
+    scorer = info.scorer
+    foreign = sum(record.scorer != scorer for record in records)
     if foreign:
         raise InputError(
             f"{foreign} of {len(records)} records in {out} were scored by another suite; run mmrl eval score {out}"

@@ -174,12 +174,12 @@ def evaluate(
     whole = batches(draws, batch_size, generator.cost)
     plan = [batch for batch in whole if any(key_of(draw, info) in missing for draw in batch)]
     plan = plan[processes.rank :: processes.count]
-    quiet = not (processes.main and sys.stderr.isatty())
+    quiet, scorer = not (processes.main and sys.stderr.isatty()), info.scorer
     with RecordWriter(out, processes.file) as writer:
         for batch in track(plan, "evaluating", console=Console(stderr=True), disable=quiet):
             answers = generator(batch)
             records = [_record(draw, answer, benchmark, info) for draw, answer in zip(batch, answers, strict=True)]
-            writer.append(scored([record for record in records if record.key in missing], suite, info.scorer))
+            writer.append(scored([record for record in records if record.key in missing], suite, scorer))
     processes.wait()
     if processes.main and processes.count > 1:
         place = {key_of(draw, info): at for at, draw in enumerate(draw for batch in whole for draw in batch)}
@@ -214,17 +214,20 @@ def prepare(out: Path, info: RunInfo, suite: Suite) -> RunInfo:
         info = replace(info, seconds=stored.seconds)
         _gather(out, info, suite, {})
         records = read_records(out) if (out / RECORDS).is_file() else []
-        if any(record.scorer != info.scorer for record in records):
+        scorer = info.scorer
+        if any(record.scorer != scorer for record in records):
             logger.info("the rewards changed: %d records in %s are scored again", len(records), out)
-            replace_records(out, scored(records, suite, info.scorer), info)
+            replace_records(out, scored(records, suite, scorer), info)
     write_run(out, info)
     return info
 
 
-def run_info(config: EvalConfig, benchmark: Benchmark, suite: Suite, *, planned: int) -> RunInfo:
-    """How this run's records come about."""
+def run_info(
+    config: EvalConfig, benchmark: Benchmark, suite: Suite, *, planned: int, fingerprint: str | None = None
+) -> RunInfo:
+    """How this run's records come about; `fingerprint`, if the model is not the one that `config` names."""
     protocol = {
-        "fingerprint": _fingerprint(config),
+        "fingerprint": fingerprint or _fingerprint(config),
         "benchmark": benchmark.name,
         "version": benchmark.version,
         "split": benchmark.split,
@@ -250,8 +253,9 @@ def _gather(out: Path, info: RunInfo, suite: Suite, place: Mapping[str, int]) ->
     if (out / RECORDS).is_file():
         records |= {record.key: record for record in read_records(out)}
     merged = sorted(records.values(), key=lambda record: place.get(record.key, -1))
-    if any(record.scorer != info.scorer for record in merged):
-        merged = scored(merged, suite, info.scorer)
+    scorer = info.scorer
+    if any(record.scorer != scorer for record in merged):
+        merged = scored(merged, suite, scorer)
     replace_records(out, merged, info)
     for file in files:
         file.unlink()

@@ -84,6 +84,8 @@ class ProgressLine(TrainerCallback):
 
 
 def _spoken(logs: Mapping[str, Any]) -> list[tuple[str, float]]:
+    if "eval_reward" in logs:
+        return [("held-out reward", logs["eval_reward"])]
     tasks = [key.split("/") for key in logs if key.startswith("tasks/")]
     means = [(key[1], logs["/".join(key)]) for key in tasks if len(key) == 3 and key[2] == "reward"]
     dead = [("dead groups", logs["frac_reward_zero_std"])] if "frac_reward_zero_std" in logs else []

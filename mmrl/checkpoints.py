@@ -12,6 +12,7 @@ from accelerate.utils import is_peft_model
 from torch import nn
 from transformers import Trainer
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
 
 from mmrl.config import InputError
@@ -37,12 +38,15 @@ class WholeCheckpoints(Trainer):
         finally:
             staging, self._staging = self._staging, None
         self.accelerator.wait_for_everyone()
+        best = str(place / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}")
+        self.state.best_model_checkpoint = best if self.state.best_global_step else None
         if self.args.should_save:
             (staging / name / PROCESSES).write_text(str(self.args.world_size))
+            self.state.save_to_json(str(staging / name / TRAINER_STATE_NAME))  # where the best one is, not was written
             shutil.rmtree(place / name, ignore_errors=True)
             os.replace(staging / name, place / name)
             shutil.rmtree(staging)
-            rotate_checkpoints(output_dir=str(place), save_total_limit=self.args.save_total_limit)
+            rotate_checkpoints(str(place), self.args.save_total_limit, self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -58,6 +62,13 @@ class WholeCheckpoints(Trainer):
         if report["missing_keys"] or report["mismatched_keys"]:
             raise InputError(f"{resume_from_checkpoint} does not hold this model: {report}")
         target.load_state_dict(restored.state_dict())
+
+    def _load_best_model(self) -> None:
+        """Restore every weight of the best checkpoint; the stock method matches names as little as the one above."""
+        if self.is_deepspeed_enabled:
+            super()._load_best_model()
+        else:
+            self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
 
 def in_one_piece(model: nn.Module) -> AbstractContextManager[Any]:

@@ -20,7 +20,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from eval.encode import Encoded, collate, media_token_types
 from mmrl.blank import Blanks
-from mmrl.checkpoints import WholeCheckpoints
+from mmrl.evaluation import RecordedEvaluations
 from mmrl.injection import own_entropy
 from mmrl.scoring import packed
 from mmrl.temperature import before_completion, tempered
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 DECIDED = "shared_prefix.json"  # in a checkpoint: whether prompts are shared; decided anew, the last digits may differ
 
 
-class SharedForward(WholeCheckpoints, GRPOTrainer):
+class SharedForward(RecordedEvaluations, GRPOTrainer):
     """TRL's GRPOTrainer whose forwards see media of any kind, one packed row per prompt if the model allows it."""
 
     model: Any  # what TRL declares as possibly None, or as one of many types

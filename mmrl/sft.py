@@ -14,13 +14,13 @@ from trl.trainer.sft_trainer import SFTTrainer
 from eval.encode import Encoded, collate, encode, media_token_types
 from mmrl.answers import rendered
 from mmrl.blank import Blanks
-from mmrl.checkpoints import WholeCheckpoints
+from mmrl.evaluation import RecordedEvaluations
 from mmrl.vision import CoordinateSpace, VisionBudget
 
 IGNORED = -100
 
 
-class MultimodalSFTTrainer(WholeCheckpoints, SFTTrainer):
+class MultimodalSFTTrainer(RecordedEvaluations, SFTTrainer):
     """TRL's SFTTrainer on prompts with images, several images, videos or none; only the answer is learned."""
 
     def __init__(

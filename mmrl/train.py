@@ -14,6 +14,7 @@ from pydantic import Field
 
 from mmrl.config import Config, InputError, load, nearest
 from mmrl.credit import Credit, check_credit
+from mmrl.evaluation import Evaluation, StepEvaluation, check_evaluation
 from mmrl.health import CollapseWarnings, Watch
 from mmrl.injection import Injection
 from mmrl.models import LoraSettings, Part
@@ -66,6 +67,7 @@ class TrainConfig(Config):
     watch: Watch = Watch()
     freeze: list[Part] = Field(default_factory=list)
     lora: LoraSettings | None = None
+    evaluation: Evaluation | None = None
     sft: dict[str, Any] | None = None
     grpo: dict[str, Any] | None = None
 
@@ -130,8 +132,9 @@ def check(config: TrainConfig) -> None:
 
     samples = training_samples(config.data, config.split, config.limit)
     tasks = sorted({sample.task for sample in samples})
-    if config.sft is not None:
-        _sft_arguments(config, Path(config.output))
+    check_evaluation(
+        config, [(name, arguments_of(config, name)) for name in STAGES if getattr(config, name) is not None]
+    )
     if config.grpo is not None:
         from mmrl.advantages import check_options, options_of
         from mmrl.gcpo import by_name, pair_places
@@ -198,6 +201,8 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
         check_room(samples, processor, config.vision, context_of(model), new)
     model = adapted(model, frozen=config.freeze, lora=config.lora)
     trainer = build(config, out, model, processor, as_dataset(samples))
+    if trainer.args.eval_strategy != "no":
+        trainer.evaluation = StepEvaluation(config, out / "eval")
     for talkative in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(talkative)
     for callback in (MetricsFile(), ProgressLine(), CollapseWarnings(config.watch)):
@@ -213,9 +218,14 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
 def _sft_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:
     from mmrl.sft import MultimodalSFTTrainer
 
-    args = _sft_arguments(config, out)
     return MultimodalSFTTrainer(
-        model, processing_class=processor, args=args, train_dataset=dataset, budget=config.vision, space=config.space
+        model,
+        processing_class=processor,
+        args=_sft_arguments(config, out),
+        train_dataset=dataset,
+        eval_dataset=dataset,  # unread: `RecordedEvaluations` has its own, but transformers wants one
+        budget=config.vision,
+        space=config.space,
     )
 
 
@@ -228,6 +238,7 @@ def _grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, da
         rewards=Suite(config.rewards, judges=config.judges),
         args=_grpo_arguments(config, out),
         train_dataset=dataset,
+        eval_dataset=dataset,  # unread, as above
         budget=config.vision,
         space=config.space,
         advantages=config.advantages.name,
@@ -250,12 +261,19 @@ def _sft_arguments(config: TrainConfig, out: Path) -> Any:
 def _grpo_arguments(config: TrainConfig, out: Path) -> Any:
     from trl.trainer.grpo_config import GRPOConfig
 
-    return _arguments(GRPOConfig, "grpo", config.grpo or {}, output_dir=str(out), seed=config.seed)
+    block = {
+        "num_generations_eval": 1,
+        **(config.grpo or {}),
+    }  # else TRL wants whole groups in batches of an evaluation
+    return _arguments(GRPOConfig, "grpo", block, output_dir=str(out), seed=config.seed)
+
+
+STAGES = {"sft": _sft_arguments, "grpo": _grpo_arguments}
 
 
 def arguments_of(config: TrainConfig, stage: str) -> Any:
     """TRL's arguments of the stage `sft` or `grpo`."""
-    return {"sft": _sft_arguments, "grpo": _grpo_arguments}[stage](config, Path(config.output))
+    return STAGES[stage](config, Path(config.output))
 
 
 def _arguments(schema: Any, block: str, given: dict[str, Any], **ours: Any) -> Any:

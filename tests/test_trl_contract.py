@@ -15,6 +15,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from trl.trainer.utils import RepeatSampler, shuffle_sequence_dict, split_tensor_dict
 
 from mmrl.checkpoints import WholeCheckpoints
+from mmrl.evaluation import RecordedEvaluations
 from mmrl.forward import SharedForward
 from mmrl.sft import MultimodalSFTTrainer
 from mmrl.trainer import MultimodalGRPOTrainer
@@ -38,6 +39,8 @@ OVERRIDDEN: dict[Any, dict[str, str]] = {
         "_get_output_dir": "trial",
         "_save_checkpoint": "model trial",
         "_load_from_checkpoint": "resume_from_checkpoint model=None",
+        "_load_best_model": "",
+        "_determine_best_metric": "metrics trial",
         "_save_rng_state": "output_dir",
         "_load_rng_state": "checkpoint",
     },
@@ -66,7 +69,7 @@ def test_trl_is_of_the_version_that_the_overrides_were_written_for() -> None:
 
 @pytest.mark.parametrize(("owner", "name"), [(owner, name) for owner, names in OVERRIDDEN.items() for name in names])
 def test_an_overridden_method_has_its_signature(owner: Any, name: str) -> None:
-    assert shape(getattr(owner, name)) == "self " + " ".join(OVERRIDDEN[owner][name].split())
+    assert shape(getattr(owner, name)) == " ".join(["self", *OVERRIDDEN[owner][name].split()])
 
 
 @pytest.mark.parametrize("function", CALLED, ids=lambda function: function.__qualname__)
@@ -76,7 +79,7 @@ def test_a_called_function_has_its_signature(function: Any) -> None:
 
 def test_every_private_override_is_under_contract() -> None:
     known = {name for names in OVERRIDDEN.values() for name in names}
-    for ours in (WholeCheckpoints, SharedForward, MultimodalGRPOTrainer, MultimodalSFTTrainer):
+    for ours in (WholeCheckpoints, RecordedEvaluations, SharedForward, MultimodalGRPOTrainer, MultimodalSFTTrainer):
         theirs = {name for base in ours.__mro__ if not base.__module__.startswith("mmrl") for name in vars(base)}
         private = {name for name in vars(ours) if name.startswith("_") and not name.startswith("__")}
         assert private & theirs - {"_abc_impl"} <= known

@@ -29,7 +29,7 @@ OF_THE_PROCESS = {"step_time", "num_tokens"}  # logged, but of the clock, or cou
 
 def letters(rollouts: Any) -> list[float]:
     """The share of vowels; where the environment says DIE_AT=step, the process is killed there as by `kill -9`."""
-    if rollouts[0].step >= int(os.environ.get("DIE_AT", sys.maxsize)):
+    if (rollouts[0].step or 0) >= int(os.environ.get("DIE_AT", sys.maxsize)):  # no step in an evaluation
         os.kill(os.getpid(), signal.SIGKILL)
     return [sum(c in "aeiou" for c in rollout.completion) / max(len(rollout.completion), 1) for rollout in rollouts]
 

@@ -1,0 +1,191 @@
+"""Scoring 100,000 records again, from the file to the report, against a harness that scores row by row.
+
+    python -m benchmarks.eval_scoring [--quick] [--json FILE]
+
+Ours is what `mmrl eval score RUN` does: read `records.jsonl`, score, write it anew, report with intervals. The peer
+does what evaluation harnesses do with the same file: for every line parse it, call the task's Python function (those
+of `benchmarks.reward_peers`), write the line with its score; then the mean of every task. It has no intervals and no
+reasons, and its file is not safe against a kill. Scores must agree to 1e-6 on every row before anything is timed.
+Where all is done in this process its processor time is taken (a busy machine does not count), and wall time where
+expressions go to math-verify's own process. Ours has to stay below 60 s for 100,000 records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import reward_peers as peers
+from benchmarks import rewards as made
+from eval.records import RECORDS, Record, RunInfo, read_records, replace_records
+from eval.report import report
+from eval.score import evaluation_suite, rescore, suite_identity
+
+PROMISE = 60.0  # seconds for 100,000 records
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A task, its reward, the plain function of it, and what makes an answer and a completion."""
+
+    task: str
+    reward: str
+    peer: peers.PerRow
+    sample: Callable[[random.Random], tuple[Any, Callable[[random.Random], str]]]
+
+
+KINDS = (
+    Kind("choice", "choice_match", peers.choice, made.choice),
+    Kind("yesno", "yesno_match", peers.yesno, made.yesno),
+    Kind("number", "number_match", peers.number, made.number),
+    Kind("text", "text_match", peers.text, made.text),
+    Kind("chart", "relaxed_match", peers.relaxed, made.chart),
+    Kind("ocr", "anls", peers.anls, made.line),
+    Kind("grounding", "box_iou", peers.box_iou, made.grounding),
+    Kind("detection", "box_set", peers.box_f1, made.detection),
+    Kind("temporal", "span_iou", peers.span_iou, made.temporal),
+)
+MATH = Kind("math", "math_match", peers.expression, made.math)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the records, time both sides in turn, print the table, write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="10,000 records and three rounds")
+    parser.add_argument("--json", type=Path, help="write the rows there as well")
+    options = parser.parse_args(argv)
+    count, rounds = (10_000, 3) if options.quick else (100_000, 5)
+    cases = [
+        ("nine tasks by rule", KINDS, time.process_time),
+        ("the same with 2 % expressions", (*KINDS, MATH), time.perf_counter),
+    ]
+    rows = [measured(name, kinds, count, rounds, clock) for name, kinds, clock in cases]
+    table = Table("case", "mmrl (range)", "row by row (range)", "times faster", "unit", "n")
+    for row in rows:
+        ranges = row.pop("ranges")
+        sides = zip((row["ours"], row["peer"]), ranges, strict=True)
+        said = [f"{middle:.1f} ({low:.1f}-{high:.1f})" for middle, (low, high) in sides]
+        table.add_row(row["case"], *said, f"{row['ratio']:.2f}", row["unit"], f"{row['n']:,}")
+    Console().print(table)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    slow = [row["case"] for row in rows if row["ours"] / row["n"] > PROMISE / 100_000]
+    if slow:
+        raise SystemExit(f"slower than {PROMISE:g} s for 100,000 records: {', '.join(slow)}")
+
+
+def measured(case: str, kinds: Sequence[Kind], count: int, rounds: int, clock: Callable[[], float]) -> dict[str, Any]:
+    """The row of one case; SystemExit where the two sides disagree."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        write(out, kinds, count)
+        peer = {kind.task: (kind.reward, kind.peer) for kind in kinds}
+        ours: list[float] = []
+        theirs: list[float] = []
+        agreed(out, row_by_row(out, peer))
+        for _ in range(rounds):
+            ours.append(timed(lambda: report(out, rescore(out)), clock))
+            theirs.append(timed(lambda: row_by_row(out, peer), clock))
+    middle, other = statistics.median(ours), statistics.median(theirs)
+    ranges = [[min(ours), max(ours)], [min(theirs), max(theirs)]]
+    numbers = {"ours": middle, "peer": other, "ratio": other / middle, "unit": "s", "n": count, "ranges": ranges}
+    return {"case": case, **numbers}
+
+
+def write(out: Path, kinds: Sequence[Kind], count: int) -> None:
+    """A run of `count` records, eight questions to a picture, as yet without scores."""
+    out.mkdir(parents=True)
+    shares = [0.02 if kind is MATH else 0.98 / len(KINDS) for kind in kinds]
+    draw = random.Random(0)
+    suite = evaluation_suite({kind.task: {"fn": kind.reward, "tasks": [kind.task]} for kind in kinds})
+    info = RunInfo("model", PROTOCOL, suite_identity(suite), {}, 0.1, count)
+    chosen = draw.choices(kinds, shares, k=count)
+    replace_records(out, [record(number, kind, draw) for number, kind in enumerate(chosen)], info)
+
+
+PROTOCOL = {
+    "benchmark": "bench",
+    "version": "1",
+    "split": "test",
+    "decoding": "greedy",
+    "space": "pixel",
+    "blind": False,
+}
+
+
+def record(number: int, kind: Kind, draw: random.Random) -> Record:
+    """One question, one answer of sixty words of thinking and a short answer."""
+    gold, said = kind.sample(draw)
+    picture = f"{number // 8:032x}"
+    media = {"kind": "image", "path": f"media/{picture}.jpg", "sha256": picture, "width": 640, "height": 640}
+    text = f"<think>{' '.join(draw.choices(made.WORDS, k=60))}</think>\n<answer>{said(draw)}</answer>"
+    parts = [{"type": "image"}, {"type": "text", "text": " ".join(draw.choices(made.WORDS, k=20))}]
+    return Record(
+        key=f"{number:016x}",
+        protocol="p",
+        benchmark="bench",
+        split="test",
+        item_id=f"{number:016x}",
+        draw=0,
+        task=kind.task,
+        source="made",
+        prompt_id="q",
+        prompt=[{"role": "user", "content": parts}],
+        media=[media],
+        seen_size=[[640, 640]],
+        response=text,
+        tokens=90,
+        gold=gold,
+        meta={"space": "pixel"},
+    )
+
+
+def row_by_row(out: Path, peer: dict[str, tuple[str, peers.PerRow]]) -> dict[str, float]:
+    """The scores of a harness that goes through the file line by line; the scored lines lie beside it."""
+    scores: dict[str, float] = {}
+    tasks: dict[str, list[float]] = defaultdict(list)
+    with (out / RECORDS).open() as lines, (out / "scored.jsonl").open("w") as scored:
+        for line in lines:
+            one = json.loads(line)
+            name, function = peer[one["task"]]
+            score = function([one["response"]], [one["gold"]])[0]
+            scores[one["key"]] = score
+            tasks[one["task"]].append(score)
+            scored.write(json.dumps({**one, "scores": {name: score}}) + "\n")
+    for values in tasks.values():
+        statistics.fmean(values)
+    return scores
+
+
+def agreed(out: Path, theirs: dict[str, float]) -> None:
+    """SystemExit unless both sides give every record the same score."""
+    rescore(out)
+    for one in read_records(out):
+        score = one.scores[one.task]
+        if score is None or abs(score - theirs[one.key]) > 1e-6:
+            raise SystemExit(f"{one.task}: {score} is not {theirs[one.key]} on {one.response!r}, {one.gold!r}")
+
+
+def timed(work: Callable[[], Any], clock: Callable[[], float]) -> float:
+    """What the work takes."""
+    start = clock()
+    work()
+    return clock() - start
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
+    main()
