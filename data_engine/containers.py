@@ -10,6 +10,7 @@ from typing import BinaryIO, NamedTuple
 from data_engine.files import Place, open_place
 
 MAX_BOXES = 100_000  # of a file: a hostile one could hold a box in every eight bytes
+EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # names of the two outermost elements of Matroska
 INNER = (b"moov",)  # boxes that are looked into
 
 
@@ -43,12 +44,33 @@ def declared_seconds(place: Place) -> float | None:
     return None if unknown else units / scale
 
 
-def is_short_riff(place: Place) -> bool:
-    """Whether the file is an AVI file that holds less than its first chunk declares."""
+def is_short(place: Place) -> bool:
+    """Whether the file is an AVI or Matroska file that holds less than its outermost chunk declares."""
     with open_place(place) as file:
         head = file.read(12)
-        size = file.seek(0, io.SEEK_END)
-    return head[:4] == b"RIFF" and head[8:12] == b"AVI " and int.from_bytes(head[4:8], "little") + 8 > size
+        if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+            declared = int.from_bytes(head[4:8], "little") + 8
+        else:
+            declared = _segment_end(file) if head[:4] == EBML else 0
+        return declared > file.seek(0, io.SEEK_END)
+
+
+def _segment_end(file: BinaryIO) -> int:
+    """Where the segment behind the head of a Matroska file ends; 0 where it does not say."""
+    start, size = _element(file, 4)
+    if _at(file, start + (size or 0), 4) != SEGMENT:
+        return 0
+    start, size = _element(file, start + (size or 0) + 4)
+    return start + size if size else 0
+
+
+def _element(file: BinaryIO, at: int) -> tuple[int, int | None]:
+    """(start of the content, its size) of an element whose size is written there: as many leading zero bits as bytes
+    follow, then a one; all ones: not known."""
+    head = _at(file, at, 8)
+    more = 8 - head[0].bit_length() if head and head[0] else 0
+    value = int.from_bytes(head[: more + 1]) & ((1 << 7 * (more + 1)) - 1)
+    return at + more + 1, None if value + 1 == 1 << 7 * (more + 1) else value
 
 
 def _boxes(file: BinaryIO) -> Iterator[Box]:

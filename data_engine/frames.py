@@ -18,7 +18,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from data_engine.containers import is_short_riff, lacks_index
+from data_engine.containers import is_short, lacks_index
 from data_engine.files import MediaError, Place, name_of, open_place
 
 FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif"  # a playlist would make FFmpeg open what it names
@@ -75,7 +75,7 @@ def frame_table(place: Place) -> FrameTable:
         shown, keys, hidden, end = _packets(container, stream, name)
         if not shown:
             raise MediaError("no_frames", f"{name} has a video stream without frames; get the file again")
-        if is_short_riff(place):
+        if is_short(place):
             raise MediaError("cut", f"{name} holds less than its first bytes declare; get the whole file")
         _check_whole(container, stream, len(shown) + hidden, end, name)
         pts = _distinct([pts for pts, _ in shown])

@@ -49,7 +49,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Sample]:
 
 
 def checked(broken: Sample, code: str, mode: Mode | None, others: dict[str, Mode] | None = None) -> Outcome:
-    modes = {**(others or {}), **({code: mode} if mode else {})}
+    modes: dict[str, Mode] = {**(others or {}), **({code: mode} if mode else {})}
     return validate(broken, modes=modes, limits=Limits.model_validate(LIMITS.get(code, {})))
 
 

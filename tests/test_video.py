@@ -219,12 +219,12 @@ def test_paths_start_at_the_root_and_stay_inside(clips: dict[str, Path], tmp_pat
         load_video("https://example.com/a.mp4", FEW)
 
 
-@pytest.mark.parametrize("form", ["mp4", "mkv", "webm"])
+@pytest.mark.parametrize("form", ["mp4", "mkv", "webm", "avi"])
 def test_a_cut_file_is_refused_whatever_its_header_says(form: str, tmp_path: Path) -> None:
-    codec = {"webm": "libvpx-vp9"}.get(form, "libx264")
+    codec = {"webm": "libvpx-vp9", "avi": "mpeg4"}.get(form, "libx264")
     options = {"movflags": "faststart"} if form == "mp4" else {}
     whole = write_clip(tmp_path / f"whole.{form}", 100, codec=codec, mux_options=options).read_bytes()
-    for share in (30, 60):
+    for share in (30, 60, 97):
         cut = tmp_path / f"cut{share}.{form}"
         cut.write_bytes(whole[: len(whole) * share // 100])
         assert reason(cut) == "cut"
