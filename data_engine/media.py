@@ -86,7 +86,8 @@ def image_facts(source: Source, root: Path | None = None) -> dict[str, str]:
     with open_place(place) as file, _pillow_errors(place):
         image = _header(file, place, MAX_PIXELS)
         form, orientation = image.format or "", image.getexif().get(ORIENTATION, 1)
-        named = Image.registered_extensions().get(place.suffix.lower()) if isinstance(place, Path) else form
+        suffix = place.suffix.lower() if isinstance(place, Path) else ""
+        named = Image.registered_extensions().get(suffix) if suffix else form
         if named != form and (named, form) != ("JPEG", "MPO"):  # what many cameras call JPEG
             facts["wrong_extension"] = f"{name_of(place)} is a file of the format {form}"
         if form != "MPO" and getattr(image, "is_animated", False):

@@ -22,6 +22,7 @@ from mmrl.config import Config
 logger = logging.getLogger(__name__)
 
 PIECE = 2**16
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # an IPv4 address stands in the last four bytes
 MOVED = (301, 302, 303, 307, 308)
 Allowed = Callable[[str], bool]
 
@@ -43,7 +44,9 @@ def is_public(address: str) -> bool:
     [True, False, False, False, False]
     """
     found = ipaddress.ip_address(address.partition("%")[0])
-    found = getattr(found, "ipv4_mapped", None) or found
+    if isinstance(found, ipaddress.IPv6Address):
+        translated = ipaddress.IPv4Address(found.packed[-4:]) if found in NAT64 else None
+        found = found.ipv4_mapped or found.sixtofour or translated or found
     return found.is_global and not found.is_multicast
 
 

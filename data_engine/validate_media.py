@@ -70,7 +70,8 @@ def _video_facts(place: Place) -> Iterator[tuple[str, str]]:
         yield "declared_duration", f"{name} declares {declared:.1f} seconds, its frames last {table.duration:.1f}"
     with opened(place) as (container, _):
         form = container.format.name
-    if isinstance(place, Path) and FORMATS.get(place.suffix.lower(), "no format") not in form.split(","):
+    suffix = place.suffix.lower() if isinstance(place, Path) else ""
+    if suffix and FORMATS.get(suffix, "no format") not in form.split(","):
         yield "wrong_extension", f"{name} is a file of the format {form}"
 
 
