@@ -66,7 +66,7 @@ class Pages(BaseHTTPRequestHandler):
         else:
             self.wfile.write(PICTURE)
 
-    def log_message(self, *_: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
         """Say nothing."""
 
     def handle(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ def video_questions(*, questions: str, videos: str, root: Path, rows: Rows = PLA
 def parquet(*, path: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
     """The rows of a parquet file, or of all parquet files of a folder; media are paths or `{bytes, path}`."""
     place, files = parquet_files(root, path)
+    for file in files:
+        check_columns(rows, pq.read_schema(file).names, file)
     folder = place if place.is_dir() else place.parent
     return samples_of(parquet_rows(files, root), rows, media_root_of(root, folder, rows), "parquet")
 
@@ -57,6 +59,7 @@ def saved_dataset(*, path: str, root: Path, split: str | None = None, rows: Rows
             data = datasets.Dataset.from_file(str(folder))
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(f"{folder} is not an Arrow file of a dataset: {error}") from None
+        check_columns(rows, data.column_names, folder)
         return samples_of(_dataset_rows(data, path), rows, media_root_of(root, folder.parent, rows), "datasets")
     try:
         data = datasets.load_from_disk(str(folder))
@@ -66,18 +69,23 @@ def saved_dataset(*, path: str, root: Path, split: str | None = None, rows: Rows
         if split not in data:
             raise InputError(f"dataset {path} is asked for split {split}; {nearest(str(split), map(str, data))}")
         data = data[split]
+    check_columns(rows, data.column_names, folder)
     return samples_of(_dataset_rows(data, path), rows, media_root_of(root, folder, rows), "datasets")
 
 
 def hub_dataset(
     *, repo: str, root: Path, split: str, name: str | None = None, revision: str | None = None, rows: Rows = PLAIN_ROWS
 ) -> Items:
-    """The rows of one split of a dataset on the Hugging Face hub; this is the one source that needs a network."""
+    """The rows of one split of a dataset on the Hugging Face hub, read as a stream; the one source that needs a network.
+
+    Of a dataset on disk `repo` may be its folder.
+    """
 
     def download() -> Iterator[Row]:
         import datasets
 
-        yield from _dataset_rows(datasets.load_dataset(repo, name, split=split, revision=revision), f"{repo}[{split}]")
+        data = datasets.load_dataset(repo, name, split=split, revision=revision, streaming=True)
+        yield from _dataset_rows(data, f"{repo}[{split}]")
 
     return samples_of(download(), rows, media_root_of(root, root, rows), "hub")
 
@@ -106,32 +114,37 @@ def parquet_rows(files: Iterable[Path], root: Path) -> Iterator[Row]:
     """The rows of parquet files, one small batch in memory at a time."""
     for file in files:
         place = file.relative_to(root) if file.is_relative_to(root) else file
-        number = 0
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=BATCH_ROWS):
-            for values in batch.to_pylist():
-                number += 1
-                yield Row(f"{place}:{number}", values)
+        batches = pq.ParquetFile(file).iter_batches(batch_size=BATCH_ROWS)
+        yield from _whole((values for batch in batches for values in batch.to_pylist()), str(place))
 
 
 def _dataset_rows(data: Any, place: str) -> Iterator[Row]:
-    import datasets
-
-    undecoded = data.cast(datasets.Features({name: _undecoded(feature) for name, feature in data.features.items()}))
-    for number, values in enumerate(undecoded, start=1):
-        yield Row(f"{place}:{number}", values)
+    """The rows of a Hugging Face dataset as they are stored: images and videos as `{bytes, path}`."""
+    batches = data.with_format("arrow").iter(batch_size=BATCH_ROWS)
+    return _whole((values for batch in batches for values in batch.to_pylist()), place)
 
 
-def _undecoded(feature: Any) -> Any:
-    """The feature with images and videos left as `{bytes, path}`."""
-    import datasets
+def _whole(table: Iterable[Any], place: str) -> Iterator[Row]:
+    """The rows of a table, and where it is damaged an error in place of the rest."""
+    number = 0
+    try:
+        for number, values in enumerate(table, start=1):
+            yield Row(f"{place}:{number}", values)
+    except (pa.ArrowInvalid, OSError) as error:
+        why = f"from this row on the table cannot be read ({error}); get the file again"
+        yield Row(f"{place}:{number + 1}", {}, RowError("unreadable", why))
 
-    if isinstance(feature, datasets.Image | datasets.Video):
-        return type(feature)(decode=False)
-    if isinstance(feature, datasets.List | datasets.LargeList):
-        return type(feature)(_undecoded(feature.feature))
-    if isinstance(feature, dict):
-        return {key: _undecoded(part) for key, part in feature.items()}
-    return feature
+
+def check_columns(rows: Rows, names: Sequence[str], file: Path) -> None:
+    """Refuse a table without the columns that `rows` names, or without a question."""
+    for ours, theirs in rows.columns.items():
+        if theirs not in names:
+            raise InputError(f"{file} has no column {theirs} for {ours}; {nearest(theirs, names)}")
+    asked = [rows.columns.get(name, name) for name in ("question", "prompt")]
+    if not set(asked) & set(names):
+        raise InputError(
+            f"{file} has no column {' or '.join(asked)}; name it in rows.columns; {nearest('question', names)}"
+        )
 
 
 def media_root_of(root: Path, default: Path, rows: Rows) -> Path:
