@@ -36,12 +36,14 @@ def build(
     out: Annotated[Path | None, typer.Option(help="Where to write; default: the recipe's output.")] = None,
 ) -> None:
     """Build the dataset of RECIPE; a dataset that is already there is replaced when the new one is complete."""
+    from data_engine.files import room_for
     from data_engine.look import count_table
     from data_engine.pipeline import run
     from data_engine.recipe import Recipe
 
     written = load(Recipe, recipe, overrides)
-    counts = run(written, out=out, workers=workers)
+    with room_for(out or written.output):
+        counts = run(written, out=out, workers=workers)
     console = Console()
     for name, counter in counts.as_dict().items():
         if counter:

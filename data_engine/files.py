@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import hashlib
 import io
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from data_engine.schema import Media
@@ -17,6 +20,7 @@ Source = Media | str | Path | bytes  # a media item, the path of a file, or the 
 Place = Path | bytes  # a file that exists, or its content
 
 REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 RENAME_EXCHANGE = 2  # of Linux' renameat2
 AT_FDCWD = -100
 
@@ -84,6 +88,18 @@ def sha256_of(place: Place) -> str:
     """The SHA-256 of the content, 64 hex digits, read in pieces."""
     with open_place(place) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def room_for(target: Path | None) -> Iterator[None]:
+    """A full disk as one line of what to do: whatever is written here appears whole or not at all."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        why = f"no room to write {target} ({os.strerror(error.errno)})"
+        raise InputError(f"{why}; make room and run it again, what was there before is as it was") from None
 
 
 def put_in_place(new: Path, target: Path) -> None:
