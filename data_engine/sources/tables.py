@@ -76,7 +76,7 @@ def saved_dataset(*, path: str, root: Path, split: str | None = None, rows: Rows
 def hub_dataset(
     *, repo: str, root: Path, split: str, name: str | None = None, revision: str | None = None, rows: Rows = PLAIN_ROWS
 ) -> Items:
-    """The rows of one split of a dataset on the Hugging Face hub, read as a stream; the one source that needs a network.
+    """The rows of one split of a dataset on the Hugging Face hub, read as a stream. This one source needs a network.
 
     Of a dataset on disk `repo` may be its folder.
     """
