@@ -1,9 +1,10 @@
 """Fingerprints of pictures and videos: what stays the same when a file is re-encoded, scaled, greyed or trimmed a bit.
 
 A picture has two hashes. The first (pHash) is the sign of its lowest 8x8 DCT coefficients against their median, over
-32x32 grey cells. The second says where a 16x16 grid gets clearly brighter to the right and downwards. Two pictures are
-the same if both hashes are close. Charts and drawings are mostly background, so that unlike ones have close hashes:
-a picture of which a third is one tone is *flat*, and a flat one must agree nearly to the bit.
+32x32 grey cells. The second says where a 16x16 grid gets clearly brighter to the right and downwards: its edges. Two
+pictures are the same if few bits of the first differ and most of their edges are common, the more of these the more of
+those differ. Charts and drawings are mostly background, so that unlike ones have much in common: a picture of which a
+third is one tone is *flat*, and two flat ones must agree nearly to the bit.
 """
 
 from __future__ import annotations
@@ -22,19 +23,21 @@ from mmrl.vision import VisionBudget
 
 FRAMES = 4  # of a video, spread over the part that is shown
 EDGE = 2.5  # grey levels between neighbouring cells: less is noise of the encoder
-FLAT = 0.3  # share of the cells that have the commonest tone, give or take one, from which a picture is flat
+FLAT = 0.3  # share of the cells that have the very same tone, from which a picture is flat
 WORDS = 8  # 64-bit words of the second hash
+PLAIN = 24  # edges that two pictures have together, below which a share of them says little
 
 
 class Limits(NamedTuple):
-    """The most bits by which hashes of one picture differ: the first of 64, the second of 480."""
+    """The most by which hashes of one picture differ: bits of the first (of 64), the share of the edges of both."""
 
     phash: int
-    edges: int
+    edges: float
 
 
-ORDINARY = Limits(12, 90)
-STRICT = Limits(2, 1)
+ORDINARY = (Limits(12, 0.6), Limits(20, 0.5), Limits(24, 0.3))  # cropped; with something put over it
+STRICT = Limits(4, 0.1)  # of flat pictures
+BARE = Limits(4, 8)  # of pictures with hardly an edge: of the second, a number and no share
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +103,22 @@ class MediaIndex:
     def matches(self, one: Fingerprint) -> list[int]:
         """The places of the fingerprints of the same media, nearest first; of equally near ones, the first added."""
         near = np.bitwise_count(self._phash[: self._count] ^ one.phash)
-        places = np.flatnonzero((near <= ORDINARY.phash).all(axis=1))
+        places = np.flatnonzero((near <= ORDINARY[-1].phash).all(axis=1))
         near = near[places]
-        edges = np.bitwise_count(self._edges[places] ^ one.edges).sum(axis=2)
-        flat = self._flat[places] | one.flat
-        ordinary = (near <= ORDINARY.phash) & (edges <= ORDINARY.edges) & ~flat
-        strict = (near <= STRICT.phash) & (edges <= STRICT.edges)
-        same = (ordinary | strict).all(axis=1)
-        distance = edges.sum(axis=1)
-        return sorted(places[same].tolist(), key=dict(zip(places.tolist(), distance.tolist(), strict=True)).__getitem__)
+        apart = np.bitwise_count(self._edges[places] ^ one.edges).sum(axis=2)
+        edges = np.bitwise_count(self._edges[places] | one.edges).sum(axis=2)
+        share = apart / np.maximum(edges, 1)
+        ordinary = np.logical_or.reduce([(near <= most.phash) & (share <= most.edges) for most in ORDINARY])
+        strict = (near <= STRICT.phash) & (share <= STRICT.edges)
+        bare = (near <= BARE.phash) & (apart <= BARE.edges)
+        same = np.where(self._flat[places] & one.flat, strict, np.where(edges < PLAIN, bare, ordinary)).all(axis=1)
+        distance = dict(zip(places.tolist(), apart.sum(axis=1).tolist(), strict=True))
+        return sorted(places[same].tolist(), key=distance.__getitem__)
 
 
 def _common_tone(cells: np.ndarray) -> float:
-    """The share of cells within one grey level of the commonest."""
-    tones = np.bincount(cells.round().astype(int).ravel(), minlength=256)
-    return float(np.convolve(tones, [1, 1, 1]).max() / cells.size)
+    """The share of cells that have the commonest grey level."""
+    return float(np.bincount(cells.round().astype(int).ravel()).max() / cells.size)
 
 
 @functools.cache

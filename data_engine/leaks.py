@@ -5,6 +5,8 @@ A file holds hashes, never pictures or questions: it can be given away where the
 
 from __future__ import annotations
 
+import functools
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,11 +19,14 @@ import pyarrow.parquet as pq
 
 from data_engine.fingerprints import WORDS, Fingerprint, MediaIndex, fingerprint
 from data_engine.schema import Media, Sample, prompt_text
+from data_engine.shingles import ShingleIndex, shingles
+from data_engine.source_ids import source_ids
 from data_engine.texts import TextIndex, signatures
 from mmrl.config import InputError
 
-VERSION = b"1"
+VERSION = b"2"
 BATCH = 256
+RECENT = 256  # media whose matches are remembered: samples about one picture stand together
 
 Evidence = Literal["source_id", "image", "text", "both"]
 
@@ -40,7 +45,9 @@ SCHEMA = pa.schema(
         ("id", pa.string()),
         ("where", pa.string()),
         ("media", pa.list_(MEDIA)),
+        ("source_ids", pa.list_(pa.string())),
         ("text", pa.binary()),
+        ("shingles", pa.binary()),
     ],
     metadata={"mmrl_fingerprints": VERSION},
 )
@@ -62,16 +69,18 @@ def write_index(samples: Iterable[Sample], benchmark: str, path: Path) -> int:
     samples, seen = iter(samples), dict[str, dict[str, Any]]()
     with pq.ParquetWriter(arriving, SCHEMA, compression="zstd") as file:
         while batch := list(islice(samples, BATCH)):
-            signed = signatures([prompt_text(one.prompt) for one in batch])
+            asked = [prompt_text(one.prompt) for one in batch]
             rows = [
                 {
                     "benchmark": benchmark,
                     "id": one.id,
                     "where": str(one.meta.get("where", "")),
                     "media": [_media_row(item, seen) for item in one.media],
+                    "source_ids": sorted(source_ids(one)),
                     "text": signature.tobytes(),
+                    "shingles": shingles(question).tobytes(),
                 }
-                for one, signature in zip(batch, signed, strict=True)
+                for one, question, signature in zip(batch, asked, signatures(asked), strict=True)
             ]
             file.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
             count += len(rows)
@@ -83,50 +92,58 @@ class LeakIndex:
     """The fingerprints of benchmarks, ready for questions."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
+        self.sizes = Counter[str]()  # benchmark -> its samples
         self._names: list[tuple[str, str]] = []  # (benchmark, id) of each sample
-        self._ids: dict[str, int] = {}
-        self._files: dict[str, set[int]] = {}
+        self._named: dict[str, set[int]] = defaultdict(set)  # an id of a sample or a source id -> samples
         self._media: dict[str, MediaIndex] = {}
-        self._owners: dict[str, list[set[int]]] = {}
+        self._owners: dict[str, list[set[int]]] = defaultdict(list)
         self._shown: dict[str, int] = {}
-        self._texts = TextIndex()
+        self._texts, self._shingles = TextIndex(), ShingleIndex()
+        self._showing = functools.lru_cache(maxsize=RECENT)(self._looked_up)
         for path in paths:
             for row in _rows(path):
                 self._add(row)
 
     def leaks(self, sample: Sample, *, text: float) -> list[Leak]:
-        """Every benchmark sample that has this one's id, a picture of it, its question, or both."""
-        signature = signatures([prompt_text(sample.prompt)])[0]
-        same = {self._ids[sample.id]} if sample.id in self._ids else set[int]()
+        """Every benchmark sample that has an id in common with this one, a picture that looks the same, its question
+        (`text` of its word triples, or that much of it in runs of eight words), or both."""
+        question = prompt_text(sample.prompt)
+        same = set().union(*(self._named.get(name, ()) for name in (sample.id, *source_ids(sample))))
         seen = set().union(*(self._showing(media) for media in sample.media))
-        asked = set(self._texts.matches(signature, text))
+        asked = {
+            *self._texts.matches(signatures([question])[0], text),
+            *self._shingles.matches(shingles(question), text),
+        }
         found: list[Leak] = []
         for place in sorted(same | seen | asked):
             by: Evidence = "source_id" if place in same else "image" if place not in asked else "text"
-            by = "both" if place in seen & asked - same else by
+            by = "both" if place in asked and place in seen - same else by
             found.append(Leak(*self._names[place], by))
         return found
 
     def _add(self, row: dict[str, Any]) -> None:
         place = len(self._names)
         self._names.append((row["benchmark"], row["id"]))
-        self._ids[row["id"]] = place
+        self.sizes[row["benchmark"]] += 1
+        for name in (row["id"], *row["source_ids"]):
+            self._named[name].add(place)
         self._texts.add(np.frombuffer(row["text"], np.uint32))
+        self._shingles.add(np.frombuffer(row["shingles"], np.uint64), row["benchmark"])
         for media in row["media"]:
             kind, sha256 = media["kind"], media["sha256"]
             one = _fingerprint(media)
             if sha256 not in self._shown:
                 index = self._media.setdefault(kind, MediaIndex(len(one.phash)))
                 self._shown[sha256] = index.add(one)
-                self._owners.setdefault(kind, []).append(set())
+                self._owners[kind].append(set())
             self._owners[kind][self._shown[sha256]].add(place)
 
-    def _showing(self, media: Media) -> set[int]:
+    def _looked_up(self, media: Media) -> frozenset[int]:
         """The samples that show what looks like `media`."""
         if media.kind not in self._media:
-            return set()
+            return frozenset()
         found = self._media[media.kind].matches(fingerprint(media))
-        return set().union(*(self._owners[media.kind][place] for place in found))
+        return frozenset().union(*(self._owners[media.kind][place] for place in found))
 
 
 def _media_row(media: Media, seen: dict[str, dict[str, Any]]) -> dict[str, Any]:

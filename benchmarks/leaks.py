@@ -1,0 +1,257 @@
+"""What decontamination finds: leaks planted in training data by kind, with recall and precision, and charts and
+geometry that only look alike.
+
+    python -m benchmarks.leaks [--quick] [--json FILE]
+
+A benchmark asks about half of the tiles of real photographs; clean training samples ask about the other half, the
+neighbours. Each leak is one benchmark sample changed in one way. Recall: the share of leaks matched with their sample
+by the evidence that should find them. Precision: the share of all matches of these leaks that name their own sample.
+The last rows count what is matched and should not be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import random
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+from rich.console import Console
+from rich.table import Table
+from skimage import data as photographs
+from sklearn.datasets import load_sample_image
+
+from data_engine.fingerprints import MediaIndex, fingerprint
+from data_engine.leaks import Evidence, LeakIndex, write_index
+from data_engine.media import probe
+from data_engine.schema import Media, Sample, user_prompt, with_id
+
+NAMES = ("astronaut", "camera", "chelsea", "coffee", "coins", "hubble_deep_field", "immunohistochemistry", "retina",
+         "rocket", "moon", "page", "text", "brick", "grass", "gravel")  # fmt: skip
+TILE = 4  # a photograph is cut into so many pieces each way
+SIZE = (512, 384)
+
+ALIKE = {"may": "can", "must": "has to", "value": "number", "given": "passed", "returns": "gives", "also": "too",
+         "used": "employed", "when": "if", "same": "equal", "default": "usual", "called": "invoked"}  # fmt: skip
+
+Picture = Image.Image
+
+
+class Kind(NamedTuple):
+    """A way to leak: how picture and question are changed, and what should find it."""
+
+    picture: Callable[[Picture], Picture] | None  # None: another picture
+    question: Callable[[str], str] | None  # None: another question
+    by: Evidence
+    quality: int = 90
+
+
+def tiles() -> list[Picture]:
+    """Pieces of photographs that do not overlap, neighbours after each other."""
+    whole = [Image.fromarray(np.asarray(getattr(photographs, name)())) for name in NAMES]
+    whole += [Image.fromarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg")]
+    made = []
+    for image in whole:
+        width, height = image.width // TILE, image.height // TILE
+        corners = [(x * width, y * height) for y in range(TILE) for x in range(TILE)]
+        made += [image.convert("RGB").crop((x, y, x + width, y + height)).resize(SIZE) for x, y in corners]
+    return [one for one in made if np.asarray(one).std() > 8]  # empty sky is the same everywhere
+
+
+def cropped(image: Picture) -> Picture:
+    """Without 5 % of the width and of the height."""
+    x, y = round(image.width * 0.025), round(image.height * 0.025)
+    return image.crop((x, y, image.width - x, image.height - y))
+
+
+def with_logo(image: Picture) -> Picture:
+    """A red box with a letter in the corner, a sixth of the width."""
+    image = image.copy()
+    pen = ImageDraw.Draw(image)
+    pen.rectangle((8, 8, 8 + image.width // 6, 8 + image.height // 9), fill=(220, 20, 20))
+    pen.text((16, 14), "NEWS", fill="white", font_size=image.height // 14)
+    return image
+
+
+def reworded(text: str) -> str:
+    """With some words exchanged, at least the middle one, and other small print."""
+    said = [ALIKE.get(word, word) for word in text.split()]
+    if said == text.split():
+        said[len(said) // 2] = "then"
+    return " ".join(said).lower().replace(".", " !")
+
+
+def framed(question: str) -> str:
+    """With an instruction before and after."""
+    return f"Look at the image carefully. {question} Think step by step, then give a short answer in <answer></answer>."
+
+
+SAME: Callable[[Any], Any] = lambda one: one  # noqa: E731
+PICTURES: dict[str, Kind] = {
+    "re-encoded at quality 30": Kind(SAME, None, "image", 30),
+    "half the size": Kind(lambda image: image.resize((image.width // 2, image.height // 2)), None, "image"),
+    "grey": Kind(lambda image: image.convert("L"), None, "image"),
+    "cropped by 5 %": Kind(cropped, None, "image"),
+    "with a logo": Kind(with_logo, None, "image"),
+}
+KINDS = {
+    **PICTURES,
+    "question as it is": Kind(None, SAME, "text"),
+    "question reworded": Kind(None, reworded, "text"),
+    "question with instructions": Kind(None, framed, "text"),
+    **{f"{name}, reworded": kind._replace(question=reworded, by="both") for name, kind in PICTURES.items()},
+}
+
+
+def questions(count: int) -> list[str]:
+    """Different sentences of 10 to 40 words that people wrote: those of Python's manual."""
+    text = re.sub(r"[*`]|\s+", lambda found: " " if found[0].isspace() else "", " ".join(topics.values()))
+    found = dict.fromkeys(one for one in re.findall(r"(?<=\. )[A-Z][^.:=]+\.", text) if 10 <= len(one.split()) <= 40)
+    return random.Random(1).sample(list(found), count)
+
+
+def asked(question: str, picture: Picture, quality: int = 90, **meta: Any) -> Sample:
+    """A sample of a question about a picture."""
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=quality)
+    media = probe(Media("image", bytes=content.getvalue()), "image", validate=False)
+    return with_id(Sample("", "s", "yesno", user_prompt(question, ["image"]), {"yesno": True}, (media,), meta))
+
+
+def measured(quick: bool) -> list[dict[str, Any]]:
+    """A row for each kind of leak, and those of what should not be matched."""
+    pictures = tiles()[:: 4 if quick else 1]
+    exam_pictures, others = pictures[::2], pictures[1::2]
+    asks = questions(len(exam_pictures) + 2 * len(others))
+    exam_asks, other_asks = asks[: len(exam_pictures)], asks[len(exam_pictures) :]
+    exam = [
+        asked(question, picture, source_id=f"photo:{number}")
+        for number, (question, picture) in enumerate(zip(exam_asks, exam_pictures, strict=True))
+    ]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "exam.parquet"
+        write_index(exam, "exam", file)
+        index = LeakIndex([file])
+        for name, kind in KINDS.items():
+            leaks = [
+                asked(
+                    kind.question(question) if kind.question else other_asks[number % len(other_asks)],
+                    kind.picture(picture) if kind.picture else others[number % len(others)],
+                    kind.quality,
+                )
+                for number, (question, picture) in enumerate(zip(exam_asks, exam_pictures, strict=True))
+            ]
+            rows.append(_planted(name, leaks, exam, index, kind.by))
+        named = [asked(other_asks[n], others[n], source_id=f"photo:{n}") for n in range(min(len(exam), len(others)))]
+        rows.append(_planted("source id only", named, exam, index, "source_id"))
+        clean = [asked(question, picture) for question, picture in zip(other_asks, others, strict=False)]
+        for by in ("image", "text", "both"):
+            false = sum(any(leak.by == by for leak in index.leaks(one, text=0.5)) for one in clean)
+            rows.append(_false(f"clean samples matched by {by}", false, len(clean)))
+    return rows
+
+
+def chart(number: int) -> Picture:
+    """Bars, a line or points on the same axes, in the same style."""
+    draw, image = random.Random(number), Image.new("RGB", (640, 480), "white")
+    pen = ImageDraw.Draw(image)
+    pen.line([(60, 20), (60, 440), (620, 440)], fill="black", width=2)
+    for step in range(1, 6):
+        pen.line([(60, 440 - 80 * step), (620, 440 - 80 * step)], fill=(225, 225, 225))
+        pen.text((20, 432 - 80 * step), str(20 * step), fill="black", font_size=16)
+    heights = [440 - draw.randint(20, 400) for _ in range(10)]
+    places = [80 + place * 54 for place in range(10)]
+    if number % 3 == 0:
+        for x, height in zip(places, heights, strict=True):
+            pen.rectangle((x, height, x + 40, 440), fill=(50, 100, 200))
+    elif number % 3 == 1:
+        pen.line(list(zip(places, heights, strict=True)), fill=(200, 50, 50), width=3)
+    else:
+        for height in heights:
+            x = draw.randint(70, 610)
+            pen.ellipse((x - 4, height - 4, x + 4, height + 4), fill="black")
+    return image
+
+
+def drawing(number: int) -> Picture:
+    """A triangle or a circle with a chord and named points, as in a book on geometry."""
+    draw, image = random.Random(number), Image.new("RGB", (480, 480), "white")
+    pen = ImageDraw.Draw(image)
+    points = [(draw.randint(50, 430), draw.randint(50, 430)) for _ in range(3)]
+    if number % 2:
+        pen.polygon(points, outline="black", width=2)
+        pen.line([points[0], ((points[1][0] + points[2][0]) // 2, (points[1][1] + points[2][1]) // 2)], fill="black")
+    else:
+        radius = draw.randint(60, 180)
+        pen.ellipse((240 - radius, 240 - radius, 240 + radius, 240 + radius), outline="black", width=2)
+        pen.line(points[:2], fill="black", width=2)
+    for name, (x, y) in zip("ABC", points, strict=True):
+        pen.text((x + 4, y - 18), name, fill="black", font_size=18)
+    return image
+
+
+def mistaken(name: str, draw: Callable[[int], Picture], count: int) -> list[dict[str, Any]]:
+    """How many of different pictures are taken for an earlier one, and how many are known again at quality 50."""
+    index, false, again = MediaIndex(1), 0, 0
+    for number in range(count):
+        one = fingerprint(_jpeg(draw(number), 90))
+        false += bool(index.matches(one))
+        place = index.add(one)
+        again += place in index.matches(fingerprint(_jpeg(draw(number), 50)))
+    row = {"case": f"{name} known again at quality 50", "ours": again / count, "peer": None, "ratio": None}
+    return [_false(f"{name} taken for another", false, count), {**row, "precision": None, "unit": "recall", "n": count}]
+
+
+def _jpeg(picture: Picture, quality: int) -> Media:
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=quality)
+    return Media("image", bytes=content.getvalue())
+
+
+def _planted(
+    name: str, leaks: Sequence[Sample], exam: Sequence[Sample], index: LeakIndex, by: Evidence
+) -> dict[str, Any]:
+    """A match by both is one by image and by text as well."""
+    right = matches = 0
+    for leak, origin in zip(leaks, exam, strict=False):
+        found = [one for one in index.leaks(leak, text=0.5) if one.by in (by, "both")]
+        right += any(one.id == origin.id for one in found)
+        matches += len(found)
+    row = {"case": name, "ours": right / len(leaks), "peer": None, "ratio": None}
+    return {**row, "precision": right / matches if matches else None, "unit": f"recall by {by}", "n": len(leaks)}
+
+
+def _false(name: str, false: int, n: int) -> dict[str, Any]:
+    rate = {"case": name, "ours": false / n, "peer": None, "ratio": None, "precision": None}
+    return {**rate, "unit": "false rate", "n": n}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Plant, look, print the table, write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a quarter of the pictures")
+    parser.add_argument("--json", type=Path, help="write the rows there as well")
+    options = parser.parse_args(argv)
+    rows = measured(options.quick)
+    for name, draw in (("charts", chart), ("geometry", drawing)):
+        rows += mistaken(name, draw, 125 if options.quick else 500)
+    table = Table("planted", "what", "share", "precision", "n")
+    for row in rows:
+        precision = "" if row["precision"] is None else f"{row['precision']:.3f}"
+        table.add_row(row["case"], row["unit"], f"{row['ours']:.3f}", precision, str(row["n"]))
+    Console().print(table)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Which picture of which public dataset a sample shows: what benchmarks and training sets made of the same pictures
+have in common, whatever was done to the files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from data_engine.schema import Sample
+
+NOTED = "source_ids"  # the key of meta under which they outlive the names of files
+
+NAMES: dict[str, re.Pattern[str]] = {  # a dataset -> how files or folders name its pictures and videos
+    "coco": re.compile(r"COCO_(?:train|val|test)20\d\d_0*(\d+)|(?:^|/)(?=\d{12}\.)0*(\d+)\.(?:jpg|png)"),
+    "visual_genome": re.compile(r"(?:VG_100K(?:_2)?|gqa/images)/(\d+)\."),  # GQA asks about the pictures of VG
+    "flickr30k": re.compile(r"flickr30k[\w-]*(?:/\w+)?/(\d{6,})\.", re.IGNORECASE),
+    "open_images": re.compile(r"(?:^|/)([0-9a-f]{16})\.jpg"),  # TextVQA and TextCaps ask about these
+    "activitynet": re.compile(r"(?:^|/)v_([\w-]{11})\."),
+    "charades": re.compile(r"charades[\w-]*/(?:[\w-]+/)*([A-Z0-9]{5})\.mp4", re.IGNORECASE),
+}
+
+
+def source_ids(sample: Sample) -> frozenset[str]:
+    """The names of what a sample shows, as `coco:581857`.
+
+    They are what was noted, `meta.source_id`, `meta.image_id` with `meta.dataset`, and what the names of files say, in
+    paths of media and in texts of meta.
+
+    >>> sorted(source_ids(Sample("", "s", "yesno", [], {}, meta={"image": "val2014/COCO_val2014_000000581857.jpg"})))
+    ['coco:581857']
+    """
+    return frozenset(_found(sample))
+
+
+def _found(sample: Sample) -> Iterator[str]:
+    meta = sample.meta
+    yield from meta.get(NOTED, ())
+    given = meta.get("source_id")
+    yield from (str(one).casefold() for one in (given if isinstance(given, list) else [given]) if one is not None)
+    if meta.get("dataset") and meta.get("image_id") is not None:
+        yield f"{meta['dataset']}:{meta['image_id']}".casefold()
+    names = [media.path for media in sample.media if media.path] + [
+        one for one in meta.values() if isinstance(one, str)
+    ]
+    for name in names:
+        for dataset, pattern in NAMES.items():
+            yield from (f"{dataset}:{next(filter(None, found.groups()))}" for found in pattern.finditer(name))
