@@ -1,7 +1,8 @@
 """What choosing by difficulty teaches: the demo's policy trained on the samples within its band, and on as many drawn
 from the same pool, seed by seed.
 
-    python -m benchmarks.band [--seeds 5] [--steps 40] [--limit 200] [--out DIR] [--quick] [--json FILE]
+    python -m benchmarks.band [--seeds 5] [--steps 40] [--limit 200] [--test 60] [--batch 128] [--out DIR] [--quick]
+        [--json FILE]
 
 The pool is the demo's training samples, `--limit` of each task. `mmrl data difficulty` draws the policy's answers to
 them, and the operator `difficulty` keeps those that are right sometimes, more than by guessing, or whose scores vary.
@@ -37,7 +38,6 @@ from mmrl.config import load
 
 CONFIG = Path(__file__).parent.parent / "configs" / "difficulty" / "demo.yaml"
 ARMS = ("within the band", "drawn from the pool")
-TEST = 60  # held-out samples of each task
 
 
 def main() -> None:
@@ -46,39 +46,43 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--limit", type=int, default=200, help="samples of each task in the pool")
+    parser.add_argument("--test", type=int, default=60, help="held-out samples of each task")
+    parser.add_argument("--batch", type=int, default=128, help="rollouts of a step, eight of each prompt")
     parser.add_argument("--out", type=Path, help="where the runs stay; a temporary directory by default")
     parser.add_argument("--quick", action="store_true", help="two seeds, three steps: that it runs, not what it shows")
     parser.add_argument("--json", type=Path, help="write the rows there as well")
     options = parser.parse_args()
-    seeds, steps, limit = (2, 3, 20) if options.quick else (options.seeds, options.steps, options.limit)
+    if options.quick:
+        options.seeds, options.steps, options.limit, options.test = 2, 3, 20, 5
     with tempfile.TemporaryDirectory() as directory:
         out = options.out or Path(directory)
-        rows = compared(out, range(seeds), steps, limit)
+        rows = compared(out, range(options.seeds), options.steps, options.limit, options.test, options.batch)
     Console(width=110).print(table(rows))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 
 
-def compared(out: Path, seeds: range, steps: int, limit: int) -> list[dict[str, Any]]:
+def compared(out: Path, seeds: range, steps: int, limit: int, tested: int, batch: int) -> list[dict[str, Any]]:
     """A row for every reward of every task, greedy and sampled, and for the mean over tasks: both arms, and how they
     differ."""
+    changes = {"grpo": {"per_device_train_batch_size": batch}}
     data = demo.curated(out / "data")
     config = load(DifficultyConfig, CONFIG, [f"model={demo.CHECKPOINT}", f"data.path={data}", f"data.limit={limit}"])
     config = config.model_copy(update={"out": str(out / "difficulty")})
     if not (out / "difficulty" / FILE).exists():
         measured(config)
     pool = selected(read_samples(data, split="train"), limit)
-    test = selected(read_samples(data, split="test"), TEST)
+    test = selected(read_samples(data, split="test"), tested)
     band = within(pool, config, out / "difficulty" / FILE)
     print(f"of {_by_task(pool)}\nwithin the band {_by_task(band)}", flush=True)
     places = {ARMS[0]: [dataset(band, test, out / "band")] * len(seeds)}
     places[ARMS[1]] = [dataset(like(band, pool, seed), test, out / f"random-{seed}") for seed in seeds]
-    start = held_out({}, demo.CHECKPOINT, places[ARMS[0]][0], out / "start", 0, 0)
+    start = held_out(changes, demo.CHECKPOINT, places[ARMS[0]][0], out / "start", 0, 0)
     scores: dict[str, list[dict[Any, float]]] = {arm: [] for arm in ARMS}
     for seed in seeds:
         for number, arm in enumerate(ARMS):
             place = out / f"run-{number}-{seed}"
-            scores[arm].append(_with_mean(held_out({}, demo.CHECKPOINT, places[arm][seed], place, seed, steps)))
+            scores[arm].append(_with_mean(held_out(changes, demo.CHECKPOINT, places[arm][seed], place, seed, steps)))
     return [_row(key, value, scores, len(seeds)) for key, value in _with_mean(start).items()]
 
 

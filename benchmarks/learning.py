@@ -138,7 +138,7 @@ def held_out(
         base = load(
             TrainConfig, demo.HERE / "train.yaml", [f"model={model}", f"data={data}", f"output={out / 'train'}"]
         )
-        grpo = (base.grpo or {}) | {"max_steps": steps, "save_strategy": "no"}
+        grpo = (base.grpo or {}) | changes.get("grpo", {}) | {"max_steps": steps, "save_strategy": "no"}
         values = base.model_dump() | changes | {"seed": seed, "grpo": grpo}
         config = TrainConfig.model_validate(values)
         final = run(config) if steps else model

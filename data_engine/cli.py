@@ -106,18 +106,20 @@ def stats(directory: Directory, split: Split = None) -> None:
 
 @app.command()
 def index(
-    benchmarks: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Datasets that are benchmarks.")],
+    benchmarks: Annotated[
+        list[str],
+        typer.Argument(metavar="BENCHMARK...", help="Datasets that are benchmarks, or NAME=FILE of `mmrl eval run`'s."),
+    ],
     out: Annotated[Path, typer.Option(help="The folder for the fingerprint files, one per benchmark.")],
     split: Split = None,
 ) -> None:
     """Write the fingerprints of benchmarks, for the operator `decontaminate`: hashes, no pictures and no questions."""
-    from data_engine.leaks import write_index
-    from data_engine.shards import read_manifest, read_samples
+    from data_engine.leaks import benchmark_samples, write_index
 
-    for directory in benchmarks:
-        read_manifest(directory)
-        file = out / f"{directory.resolve().name}.parquet"
-        count = write_index(read_samples(directory, split=split), file.stem, file)
+    for benchmark in benchmarks:
+        with benchmark_samples(benchmark, split) as (name, samples):
+            file = out / f"{name}.parquet"
+            count = write_index(samples, name, file)
         Console().print(f"{file}: {count:,} samples", markup=False, soft_wrap=True)
 
 
@@ -126,26 +128,35 @@ def leaks(
     directory: Directory,
     against: Annotated[list[Path], typer.Option(help="A fingerprint file; may be given several times.")],
     text: Annotated[float, typer.Option(min=0.01, max=1, help="Share of word triples from which texts match.")] = 0.5,
-    n: Annotated[int, typer.Option(min=0, help="How many matched pairs to list.")] = 20,
+    n: Annotated[int, typer.Option(min=0, help="How many matched pairs of each benchmark to list.")] = 20,
     split: Split = None,
+    to: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write counts and pairs.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page with the pairs.")] = None,
+    benchmark: Annotated[
+        list[str] | None, typer.Option(help="A benchmark, as for `index`, to show its side of the pairs on the page.")
+    ] = None,
 ) -> None:
     """Say which samples of a dataset share pictures, questions or ids with benchmarks; nothing is changed."""
-    from collections import Counter
+    import json
+    from contextlib import ExitStack
 
-    from data_engine.leaks import LeakIndex
-    from data_engine.look import count_table, printable
+    from data_engine.leakage import leakage, leakage_table, pairs_table
+    from data_engine.leaks import LeakIndex, benchmark_samples
     from data_engine.shards import read_samples
 
-    fingerprints = LeakIndex(against)
-    pairs = [(one, leak) for one in read_samples(directory, split=split) for leak in fingerprints.leaks(one, text=text)]
-    table = Table("sample", "benchmark", "its sample", "by", "picture")
-    for sample, leak in pairs[:n]:
-        shown = " ".join(item.path or "(in the shard)" for item in sample.media)
-        table.add_row(*(Text(printable(one)) for one in (sample.id, leak.benchmark, leak.id, leak.by, shown)))
+    found = leakage(read_samples(directory, split=split), LeakIndex(against), text=text)
     console = Console()
-    for benchmark in sorted({leak.benchmark for _, leak in pairs}):
-        console.print(count_table(benchmark, Counter(leak.by for _, leak in pairs if leak.benchmark == benchmark)))
-    console.print(table if pairs else "no leaks")
+    console.print(leakage_table(found))
+    console.print(pairs_table(found, n) if any(one.pairs for one in found) else "no leaks")
+    if to:
+        to.write_text(json.dumps([one.as_dict() for one in found], indent=1, ensure_ascii=False) + "\n", "utf-8")
+    if html:
+        wanted = {pair.leak.id for one in found for pair in one.pairs}
+        with ExitStack() as opened:  # pictures of named benchmarks are on disk only that long
+            given = [opened.enter_context(benchmark_samples(one, None)) for one in benchmark or ()]
+            originals = {one.id: one for _, samples in given for one in samples if one.id in wanted}
+            resolve_name("mmrl.leakpage:leak_page")(found, originals, html)  # it lives above this package
+        console.print(f"page with the pairs in {html}", markup=False, soft_wrap=True)
 
 
 @app.command()

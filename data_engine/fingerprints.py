@@ -10,6 +10,7 @@ third is one tone is *flat*, and two flat ones must agree nearly to the bit.
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from data_engine.media import load_grey, load_video
+from data_engine.media import load_grey, load_image, load_video
 from data_engine.schema import Media
 from mmrl.vision import VisionBudget
 
@@ -25,7 +26,8 @@ FRAMES = 4  # of a video, spread over the part that is shown
 EDGE = 2.5  # grey levels between neighbouring cells: less is noise of the encoder
 FLAT = 0.3  # share of the cells that have the very same tone, from which a picture is flat
 WORDS = 8  # 64-bit words of the second hash
-PLAIN = 24  # edges that two pictures have together, below which a share of them says little
+FEW = 24  # edges that two pictures have together, below which a share of them says little
+NONE = 2  # edges up to which a picture is plain: its hashes are those of any other plain one
 
 
 class Limits(NamedTuple):
@@ -48,15 +50,24 @@ class Fingerprint:
     edges: np.ndarray  # uint64 [F, WORDS]
     flat: np.ndarray  # bool [F]
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing in it to tell it from others."""
+        return bool((np.bitwise_count(self.edges).sum(axis=1) <= NONE).all())
+
+
+def pixel_hash(media: Media) -> str:
+    """The hash of the decoded pixels: that of an image whatever its format, of a video that of `FRAMES` frames."""
+    pictures = [np.asarray(load_image(media))] if media.kind == "image" else _frames(media)
+    shapes = [one.shape for one in pictures]
+    return hashlib.sha256(b"".join([repr(shapes).encode(), *(one.tobytes() for one in pictures)])).hexdigest()
+
 
 def fingerprint(media: Media) -> Fingerprint:
     """The fingerprint of an image or of a video as it is shown."""
     if media.kind == "image":
         return of_pictures([load_grey(media)])
-    budget = VisionBudget(min_pixels=4096, max_pixels=65536, fps=2.0, min_frames=FRAMES, max_frames=FRAMES)
-    frames = load_video(media, budget).frames
-    places = np.linspace(0, len(frames) - 1, FRAMES).round().astype(int)
-    return of_pictures([Image.fromarray(frames[place]).convert("L") for place in places])
+    return of_pictures([Image.fromarray(frame).convert("L") for frame in _frames(media)])
 
 
 def of_pictures(pictures: Sequence[Image.Image]) -> Fingerprint:
@@ -111,9 +122,17 @@ class MediaIndex:
         ordinary = np.logical_or.reduce([(near <= most.phash) & (share <= most.edges) for most in ORDINARY])
         strict = (near <= STRICT.phash) & (share <= STRICT.edges)
         bare = (near <= BARE.phash) & (apart <= BARE.edges)
-        same = np.where(self._flat[places] & one.flat, strict, np.where(edges < PLAIN, bare, ordinary)).all(axis=1)
+        same = np.where(self._flat[places] & one.flat, strict, np.where(edges < FEW, bare, ordinary))
+        same = (same & (edges > NONE)).all(axis=1)
         distance = dict(zip(places.tolist(), apart.sum(axis=1).tolist(), strict=True))
         return sorted(places[same].tolist(), key=distance.__getitem__)
+
+
+def _frames(media: Media) -> list[np.ndarray]:
+    """Frames of a video, spread over what is shown of it."""
+    budget = VisionBudget(min_pixels=4096, max_pixels=65536, fps=2.0, min_frames=FRAMES, max_frames=FRAMES)
+    frames = load_video(media, budget).frames
+    return [frames[place] for place in np.linspace(0, len(frames) - 1, FRAMES).round().astype(int)]
 
 
 def _common_tone(cells: np.ndarray) -> float:

@@ -6,23 +6,28 @@ A file holds hashes, never pictures or questions: it can be given away where the
 from __future__ import annotations
 
 import functools
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_engine.fingerprints import WORDS, Fingerprint, MediaIndex, fingerprint
+from data_engine.fingerprints import WORDS, Fingerprint, MediaIndex, fingerprint, pixel_hash
 from data_engine.schema import Media, Sample, prompt_text
+from data_engine.shards import read_manifest, read_samples
 from data_engine.shingles import ShingleIndex, shingles
 from data_engine.source_ids import source_ids
 from data_engine.texts import TextIndex, signatures
 from mmrl.config import InputError
+from mmrl.vision import CoordinateSpace
 
 VERSION = b"2"
 BATCH = 256
@@ -34,6 +39,7 @@ MEDIA = pa.struct(
     [
         ("kind", pa.string()),
         ("sha256", pa.string()),
+        ("pixels", pa.string()),
         ("phash", pa.binary()),
         ("edges", pa.binary()),
         ("flat", pa.binary()),
@@ -88,6 +94,23 @@ def write_index(samples: Iterable[Sample], benchmark: str, path: Path) -> int:
     return count
 
 
+@contextmanager
+def benchmark_samples(which: str, split: str | None) -> Iterator[tuple[str, Iterable[Sample]]]:
+    """(name, samples) of a dataset directory, or of NAME=FILE, a benchmark that `mmrl eval` knows and its rows."""
+    name, named, file = which.partition("=")
+    if not named:
+        directory = Path(which)
+        read_manifest(directory)
+        yield directory.resolve().name, read_samples(directory, split=split)
+        return
+    settings, load = (
+        resolve_name(f"eval.{one}") for one in ("benchmark:BenchmarkData", "benchmarks.load:named_benchmark")
+    )
+    with tempfile.TemporaryDirectory() as media:  # both live above this package
+        benchmark = load(name, settings(path=file, split=split), space=CoordinateSpace.pixel, media=Path(media))
+        yield name, benchmark.load()
+
+
 class LeakIndex:
     """The fingerprints of benchmarks, ready for questions."""
 
@@ -98,6 +121,7 @@ class LeakIndex:
         self._media: dict[str, MediaIndex] = {}
         self._owners: dict[str, list[set[int]]] = defaultdict(list)
         self._shown: dict[str, int] = {}
+        self._pixels: dict[str, set[int]] = defaultdict(set)  # for pictures without anything to tell them by
         self._texts, self._shingles = TextIndex(), ShingleIndex()
         self._showing = functools.lru_cache(maxsize=RECENT)(self._looked_up)
         for path in paths:
@@ -137,12 +161,16 @@ class LeakIndex:
                 self._shown[sha256] = index.add(one)
                 self._owners[kind].append(set())
             self._owners[kind][self._shown[sha256]].add(place)
+            self._pixels[media["pixels"]].add(place)
 
     def _looked_up(self, media: Media) -> frozenset[int]:
         """The samples that show what looks like `media`."""
         if media.kind not in self._media:
             return frozenset()
-        found = self._media[media.kind].matches(fingerprint(media))
+        one = fingerprint(media)
+        if one.is_plain:
+            return frozenset(self._pixels.get(pixel_hash(media), ()))
+        found = self._media[media.kind].matches(one)
         return frozenset().union(*(self._owners[media.kind][place] for place in found))
 
 
@@ -151,7 +179,7 @@ def _media_row(media: Media, seen: dict[str, dict[str, Any]]) -> dict[str, Any]:
     if sha256 not in seen:
         one = fingerprint(media)
         hashes = {name: getattr(one, name).tobytes() for name in ("phash", "edges", "flat")}
-        seen[sha256] = {"kind": media.kind, "sha256": sha256, **hashes}
+        seen[sha256] = {"kind": media.kind, "sha256": sha256, "pixels": pixel_hash(media), **hashes}
     return seen[sha256]
 
 

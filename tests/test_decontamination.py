@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from data_engine.cli import app
+from data_engine.leakage import leakage
 from data_engine.leaks import LeakIndex, write_index
 from data_engine.ops.base import Dropped
 from data_engine.ops.decontaminate import decontaminate
 from data_engine.schema import Sample
 from data_engine.shards import write_dataset
 from mmrl.config import InputError
+from tests.benchmark_rows import REFCOCO
 from tests.test_duplicates import ask, chart, jpeg, photos, with_logo
 
 QUESTION = "Is there a large red bus next to the old stone bridge in this picture?"
@@ -76,12 +83,60 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         LeakIndex([tmp_path / "notes.parquet"])
 
 
-def test_the_commands_write_an_index_and_list_the_pairs(tmp_path: Path) -> None:
+def test_the_commands_write_an_index_and_report_each_benchmark(tmp_path: Path) -> None:
     write_dataset(benchmark(), tmp_path / "exam")
     write_dataset(planted().values(), tmp_path / "train")
     made = CliRunner().invoke(app, ["index", str(tmp_path / "exam"), "--out", str(tmp_path)])
     assert made.exit_code == 0, made.output
-    found = CliRunner().invoke(app, ["leaks", str(tmp_path / "train"), "--against", str(tmp_path / "exam.parquet")])
+    command = ["leaks", str(tmp_path / "train"), "--against", str(tmp_path / "exam.parquet"), "--benchmark"]
+    command += [str(tmp_path / "exam"), "--json", str(tmp_path / "l.json"), "--html", str(tmp_path / "l.html")]
+    found = CliRunner().invoke(app, command)
     assert found.exit_code == 0, found.output
-    assert "exam" in found.output
-    assert "both" in found.output
+    (told,) = json.loads((tmp_path / "l.json").read_text())
+    assert (told["benchmark"], told["samples"]) == ("exam", 4)
+    assert sum(told["found"].values()) <= 4
+    first = [pair["by"] for pair in told["pairs"] if pair["benchmark_sample"] == benchmark()[0].id]
+    assert sorted(first) == ["both", "image", "source_id", "text"]
+    page = (tmp_path / "l.html").read_text()
+    assert page.count("data:image/") >= 8
+    assert "Is there a large red bus" in page
+    assert "not at hand" not in page
+
+
+def test_leaks_are_counted_once_a_benchmark_sample_and_by_source(tmp_path: Path) -> None:
+    samples = planted()
+    other = replace(samples["image"], source="web")
+    (found,) = leakage([samples["both"], samples["image"], other], LeakIndex([index_file(tmp_path)]), text=0.5)
+    assert found.found["both"] == 1
+    assert found.sources["web"] == {"image": 1}
+    assert len([pair for pair in found.pairs if pair.leak.id == benchmark()[0].id]) == 3
+
+
+def test_pictures_of_one_public_dataset_are_known_by_name(tmp_path: Path) -> None:
+    """The same COCO picture under its names of 2014 and 2017, as files and in meta, however it was drawn over."""
+    pq.write_table(pa.Table.from_pylist(REFCOCO), tmp_path / "val.parquet")
+    made = CliRunner().invoke(app, ["index", f"refcoco_val={tmp_path / 'val.parquet'}", "--out", str(tmp_path)])
+    assert made.exit_code == 0, made.output
+    index, black = LeakIndex([tmp_path / "refcoco_val.parquet"]), jpeg(Image.new("RGB", (64, 48)))
+    for meta, known in (
+        ({"image": "train2014/COCO_train2014_000000000001.jpg"}, True),
+        ({"file_name": "000000000001.jpg"}, True),
+        ({"source_id": "coco:1"}, True),
+        ({"dataset": "COCO", "image_id": 1}, True),
+        ({"image": "COCO_val2014_000000000077.jpg"}, False),
+    ):
+        leaks = index.leaks(ask(OTHER, black, meta=meta), text=0.5)
+        assert [leak.by for leak in leaks] == ["source_id"] * 2 * known, meta  # a picture has two questions
+
+
+def test_a_question_with_instructions_around_it_is_found_and_the_instructions_are_not(tmp_path: Path) -> None:
+    framing = (
+        "Look at the picture first. Think step by step, then give the final answer in one word, without a comment."
+    )
+    draw = random.Random(0)
+    pool = [" ".join(f"word{draw.randrange(500)}" for _ in range(14)) for _ in range(20)]
+    exam = [ask(f"{question}?\n{framing}") for question in pool]
+    write_index(exam, "exam", tmp_path / "exam.parquet")
+    index = LeakIndex([tmp_path / "exam.parquet"])
+    assert [leak.id for leak in index.leaks(ask(f"Take your time. {pool[3]} Say yes or no."), text=0.5)] == [exam[3].id]
+    assert index.leaks(ask(f"What does the little boy in the front row hold in his hand?\n{framing}"), text=0.5) == []

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_image
 
-from data_engine.fingerprints import MediaIndex, fingerprint
+from data_engine.fingerprints import MediaIndex, fingerprint, pixel_hash
 from data_engine.media import probe
 from data_engine.ops.base import Dropped
-from data_engine.ops.duplicates import near_duplicates
+from data_engine.ops.duplicates import exact_duplicates, near_duplicates
 from data_engine.schema import Media, Sample, user_prompt, with_id
 from data_engine.texts import TextIndex, signatures, similarity
 
@@ -23,6 +23,12 @@ from data_engine.texts import TextIndex, signatures, similarity
 def jpeg(image: Image.Image, quality: int = 90) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def png(image: Image.Image, level: int = 6) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=level)
     return buffer.getvalue()
 
 
@@ -95,6 +101,23 @@ def test_less_than_one_in_a_hundred_charts_is_taken_for_another() -> None:
             again += place in index.matches(fingerprint(Media("image", bytes=jpeg(chart(number), 50))))
     assert false < 5
     assert again >= 45
+
+
+def test_plain_pictures_are_the_same_only_by_their_pixels() -> None:
+    black, grey = Image.new("RGB", (64, 48)), Image.new("RGB", (64, 48), (90, 90, 90))
+    index = MediaIndex(1)
+    index.add(fingerprint(Media("image", bytes=jpeg(black))))
+    assert index.matches(fingerprint(Media("image", bytes=jpeg(grey)))) == []
+    assert pixel_hash(Media("image", bytes=jpeg(black))) == pixel_hash(Media("image", bytes=png(black)))
+    assert pixel_hash(Media("image", bytes=jpeg(black))) != pixel_hash(Media("image", bytes=jpeg(grey)))
+
+
+def test_the_same_pixels_in_another_file_are_a_duplicate_when_asked() -> None:
+    picture = chart(1)
+    samples = [ask("red?", png(picture)), ask("red?", png(picture, level=1)), ask("red?", png(chart(4)))]
+    assert samples[0].media[0].sha256 != samples[1].media[0].sha256
+    assert [isinstance(one, Dropped) for one in exact_duplicates(iter(samples))] == [False] * 3
+    assert [isinstance(one, Dropped) for one in exact_duplicates(iter(samples), pixels=True)] == [False, True, False]
 
 
 def test_signatures_do_not_depend_on_what_else_is_hashed_and_estimate_the_common_triples() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Hashable, Iterator
 from typing import Annotated
@@ -9,26 +10,29 @@ from typing import Annotated
 from pydantic import Field
 
 from data_engine.draw import digest
-from data_engine.fingerprints import MediaIndex, fingerprint
+from data_engine.fingerprints import MediaIndex, fingerprint, pixel_hash
 from data_engine.ops.base import Dropped, stream
 from data_engine.schema import Media, Sample, dumps, prompt_text
 from data_engine.texts import TextIndex, numbers, signatures
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
+RECENT = 256  # media whose pixels are remembered: samples about one picture stand together
 BATCH = 256  # samples whose texts are hashed at a time
 PLACED = ("grounding", "detection", "point")  # the answer moves with the size of the picture
 
 
 @stream
-def exact_duplicates(samples: Iterator[Sample]) -> Iterator[Sample | Dropped]:
-    """Keep the first of the samples that ask the same of the same media.
+def exact_duplicates(samples: Iterator[Sample], *, pixels: bool = False) -> Iterator[Sample | Dropped]:
+    """Keep the first of the samples that ask the same of the same media: the same bytes, or with `pixels` the same
+    decoded picture, which takes decoding each once more.
 
     A later one with another answer is counted apart: its source contradicts itself or another one.
     """
     answers: dict[str, str] = {}
+    decoded = functools.lru_cache(maxsize=RECENT)(pixel_hash)
     for sample in samples:
-        shown = [[media.sha256, media.start, media.end] for media in sample.media]
+        shown = [[decoded(media) if pixels else media.sha256, media.start, media.end] for media in sample.media]
         question, answer = digest(dumps([shown, sample.prompt])), digest(dumps(sample.answer))
         if question not in answers:
             answers[question] = answer
