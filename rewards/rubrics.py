@@ -15,7 +15,8 @@ from rewards import extract
 from rewards.base import Rollout, Verdict, abstain, failed, unparsed
 from rewards.judging import replies
 from rewards.judging.asking import judged, verdict_of
-from rewards.judging.client import Judge, gathered
+from rewards.judging.background import gathered
+from rewards.judging.client import Judge
 from rewards.judging.faults import Fault, Unreadable
 from rewards.judging.media import MediaFault, shown
 from rewards.judging.prompts import prompt_text, template

@@ -236,7 +236,7 @@ from rewards.judging.cache import Cache
 from pathlib import Path
 cache = Cache(Path(sys.argv[1]))
 for i in range(300):
-    cache.put(f"{sys.argv[2]} {i}".encode(), "p/1", "m", f"reply {i}", 0.0)
+    cache.put([(f"{sys.argv[2]} {i}".encode(), "p/1", "m", f"reply {i}", 0.0)])
     assert cache.get(f"{sys.argv[2]} {i}".encode()) == f"reply {i}"
 print(cache.errors)
 """
@@ -249,6 +249,23 @@ def test_several_processes_write_one_cache(tmp_path: Path) -> None:
         for name in "abc"
     ]
     assert [writer.communicate()[0].strip() for writer in writers] == ["0", "0", "0"]
+
+
+def test_half_a_surrogate_pair_is_the_only_reply_that_is_not_kept(tmp_path: Path) -> None:
+    with serving(lambda body: Reply("\ud83d" if "odd" in echo(body) else echo(body))) as server:
+        judge = server.judge(cache=tmp_path / "judge.sqlite")
+        outcomes = judge.ask_all([ask("even"), ask("odd"), ask("even too")])
+        assert [one.text for one in outcomes] == ["reply to even", "\ud83d", "reply to even too"]
+        judge.ask_all([ask("even"), ask("odd"), ask("even too")])
+    assert (judge.metrics.cached, judge.metrics.requests) == (2, 4)
+
+
+def test_who_waits_for_the_reply_to_the_same_question_gets_its_failure_too() -> None:
+    with serving(lambda body: Reply(status=404, delay=0.2)) as server:
+        judge = server.judge()
+        outcomes = judge.ask_all([ask("one"), ask("one"), ask("one")])
+    assert [one.cause for one in outcomes] == ["refused"] * 3
+    assert (judge.metrics.requests, judge.metrics.shared) == (1, 2)
 
 
 def test_pictures_go_scaled_down_and_videos_as_frames(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from rewards.base import Rollout, Scored, Verdict, as_verdict, failed
-from rewards.judging.client import Ask, Judge, gathered
+from rewards.judging.background import gathered
+from rewards.judging.client import Ask, Judge
 from rewards.judging.faults import Fault
 from rewards.judging.media import MediaFault, Shown
 from rewards.judging.prompts import Template, quoted, verdict_key
@@ -24,7 +25,7 @@ def judged(function: Callable[..., Awaitable[Scored]]) -> Callable[..., list[Ver
 
     @functools.wraps(function)
     def reward(rollouts: Sequence[Rollout], **options: Any) -> list[Verdict]:
-        return gathered([_guarded(function, rollout, options) for rollout in rollouts])
+        return gathered(_guarded(function, rollout, options) for rollout in rollouts)
 
     return reward
 

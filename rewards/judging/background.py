@@ -6,12 +6,13 @@ import asyncio
 import concurrent.futures
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 ResultT = TypeVar("ResultT")
 
 NAME = "judges"  # of the thread
+STEP = 16  # pieces of work that begin before the loop looks for what has come
 
 _lock = threading.Lock()
 _loops: dict[int, asyncio.AbstractEventLoop] = {}  # by process: a forked child has the loop but not its thread
@@ -25,6 +26,25 @@ def wait_for(work: Coroutine[Any, Any, ResultT]) -> ResultT:
     except BaseException:
         future.cancel()
         raise
+
+
+def gathered(work: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
+    """The results of all `work`, done at once on the background loop."""
+    return wait_for(_all_of(work))
+
+
+async def _all_of(work: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
+    """The results of all `work`. It is begun in steps, so that the first replies are read while the last are asked."""
+    tasks: list[asyncio.Task[ResultT]] = []
+    try:
+        for number, one in enumerate(work, 1):
+            tasks.append(asyncio.ensure_future(one))
+            if number % STEP == 0:
+                await asyncio.sleep(0)
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()  # without effect once it is done
 
 
 def begin(work: Coroutine[Any, Any, object], *, wait: float) -> None:

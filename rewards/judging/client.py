@@ -12,8 +12,7 @@ import os
 import re
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,8 +20,8 @@ from urllib.parse import urlsplit
 
 from mmrl.config import InputError, nearest, validate
 from rewards.judging import media
-from rewards.judging.background import begin, wait_for
-from rewards.judging.cache import Cache
+from rewards.judging.background import begin, gathered, wait_for
+from rewards.judging.cache import Cache, Keeper
 from rewards.judging.faults import Cause, Fault, Unreadable
 from rewards.judging.metrics import Metrics
 from rewards.judging.spec import JudgeSpec
@@ -32,6 +31,8 @@ if TYPE_CHECKING:  # they load torch, and aiohttp, which comes with the extra `j
     from rewards.judging.session import Session
 
 ReadT = TypeVar("ReadT")
+
+_canonical = json.JSONEncoder(sort_keys=True).encode
 
 EXIT_SECONDS = 2.0  # for closing the connections of a judge that nobody closed
 KEY_FORMAT = 1  # of cache keys; a new one makes every reply in a cache out of date
@@ -93,10 +94,7 @@ class Judge:
             except Fault as fault:
                 return Outcome(None, fault.cause, fault.detail)
 
-        async def all_outcomes() -> list[Outcome]:
-            return await asyncio.gather(*map(outcome, asks))
-
-        return wait_for(all_outcomes())
+        return gathered(outcome(ask) for ask in asks)
 
     def close(self) -> None:
         """Close connections and cache; a later question opens them anew."""
@@ -124,18 +122,26 @@ class Judge:
             value = parse(text)
         except Unreadable as error:
             raise Fault("unreadable", f"{error}; the reply: {text:.200}") from None
-        await opened.keep(key, ask.prompt, self.spec.model, text)
+        if opened.keeper:
+            await opened.keeper.keep((key, ask.prompt, self.spec.model, text, time.time()))
         return value
 
     async def _shared(self, opened: _Opened, key: bytes, ask: Ask) -> str:
         """The reply; the same question on its way at the same time is sent once."""
-        flying = opened.flying.get(key)
-        if flying is None:
-            flying = opened.flying[key] = asyncio.ensure_future(self._called(opened.session, ask))
-            flying.add_done_callback(lambda _: opened.flying.pop(key, None))
-        else:
-            self.metrics.shared += 1
-        return await asyncio.shield(flying)
+        while flying := opened.flying.get(key):
+            await asyncio.wait([flying])
+            if not flying.cancelled():  # else who sent it gave up
+                self.metrics.shared += 1
+                return flying.result()
+        reply = opened.flying[key] = asyncio.get_running_loop().create_future()
+        try:
+            reply.set_result(await self._called(opened.session, ask))
+        except Exception as error:  # whoever waits for this reply gets it too
+            reply.set_exception(error)
+        finally:
+            del opened.flying[key]
+            reply.cancel()  # without effect once it is done
+        return reply.result()
 
     async def _called(self, session: Session | LocalSession, ask: Ask) -> str:
         begun = time.perf_counter()
@@ -175,7 +181,7 @@ class Judge:
             for item, file in zip(ask.shown, files, strict=True)
         ]
         asked = [KEY_FORMAT, ask.prompt, ask.system, ask.user, pictures, self._parameters(ask), *self._checkpoint]
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).digest()
+        return hashlib.sha256(_canonical(asked).encode()).digest()
 
     def _opened(self) -> _Opened:
         """Connections and cache of this process: a forked child may not use those of its parent."""
@@ -202,22 +208,15 @@ class _Opened:
     def __init__(self, session: Session | LocalSession, cache: Cache | None) -> None:
         self.session, self.cache = session, cache
         self.flying: dict[bytes, asyncio.Future[str]] = {}
-        self._writer = ThreadPoolExecutor(1, "judge-cache")  # it may have to wait for another process
+        self.keeper = Keeper(cache) if cache else None
         self.closed = False
-
-    async def keep(self, key: bytes, prompt: str, model: str, text: str) -> None:
-        """Put a reply in the cache."""
-        if self.cache:
-            write = functools.partial(self.cache.put, key, prompt, model, text, time.time())
-            await asyncio.get_running_loop().run_in_executor(self._writer, write)
 
     async def close(self) -> None:
         """Close connections and cache."""
         self.closed = True
         await self.session.close()
-        self._writer.shutdown()
-        if self.cache:
-            self.cache.close()
+        if self.keeper:
+            self.keeper.close()
 
 
 def _forgotten(opened: _Opened, process: int) -> None:
@@ -260,12 +259,3 @@ def judge_of(given: Judge | str | Mapping[str, Any], judges: Mapping[str, Judge]
             raise InputError(f"unknown judge {given!r}; {nearest(given, judges) if judges else 'there are no judges'}")
         return judges[given]
     return Judge(validate(JudgeSpec, given, where="judge"))
-
-
-def gathered(work: Sequence[Awaitable[ReadT]]) -> list[ReadT]:
-    """The results of all `work`, done at once on the background loop."""
-
-    async def all_results() -> list[ReadT]:
-        return await asyncio.gather(*work)
-
-    return wait_for(all_results())

@@ -10,8 +10,6 @@ import aiohttp
 
 from rewards.judging.faults import Fault
 
-PIECE = 2**16
-
 
 class Connection:
     """A connection that is opened when needed, and kept as long as the server keeps it.
@@ -68,7 +66,7 @@ class Connection:
             if coding != "identity":
                 raise Fault("malformed", f"the server compresses its reply ({coding:.50})")
             body = bytearray()
-            async for piece in response.content.iter_chunked(PIECE):
+            while piece := await response.content.readany():
                 body += piece
                 if len(body) > self._max_bytes:
                     raise Fault("too_large", f"more than {self._max_bytes} bytes")
