@@ -102,7 +102,8 @@ async def caption_utility(rollout: Rollout, *, judge: Judge) -> Verdict:
 
     "The caption does not say" earns 1 / options + 0.05, and is no option of yes/no questions. Options are shuffled by
     the hash of the question. One question without a readable answer leaves no verdict: means over different questions
-    do not compare. Gold: `questions`, a list of {question, choices, answer: a letter, a text or an index}.
+    do not compare. Gold: `questions`, a list of {question, options, choice}, the choice a letter, a text or an index;
+    CaptionQA's own names, choices and answer, will do.
     """
     caption = extract.answer_text(rollout.completion)
     try:
@@ -129,10 +130,11 @@ class Question:
 def question_of(entry: Mapping[str, Any]) -> Question:
     """A question of the gold, its options shuffled by its hash, "cannot answer" among them unless it is yes/no.
 
-    >>> question_of({"question": "Is it red?", "choices": ["yes", "no"], "answer": "no"}).options
-    ('yes', 'no')
+    >>> question_of({"question": "Is it red?", "options": ["yes", "no"], "choice": "B"})
+    Question(text='Is it red?', options=('yes', 'no'), worth=(0.0, 1.0))
     """
-    text, choices, answer = str(entry["question"]), [str(choice) for choice in entry["choices"]], entry["answer"]
+    text, choices = str(entry["question"]), [str(one) for one in entry["options" if "options" in entry else "choices"]]
+    answer = entry["choice" if "choice" in entry else "answer"]
     right = _index(answer, choices)
     options = [(choice, float(i == right)) for i, choice in enumerate(choices)]
     if not {"yes", "no"} <= {choice.casefold().strip(" .") for choice in choices}:

@@ -12,12 +12,13 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ConfigDict
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from mmrl.config import Config, InputError, load
 from rewards.base import Verdict
-from rewards.files import read_gold, read_rollouts, write_scores, write_whole
+from rewards.files import check_writable, read_gold, read_rollouts, write_scores, write_whole
 from rewards.spec import REWARDS, RewardFailure, Suite, function_of, options_of
 from rewards.workbench import PERTURBATIONS, Finding, try_suite
 
@@ -50,6 +51,8 @@ def score(
     """Score the completions in ROLLOUTS with SUITE; key=value changes the suite, or sets the options of the reward."""
     scorer = suite_of(suite, overrides)
     rows = list(read_rollouts(rollouts))
+    if out:
+        check_writable(out)
     try:
         verdicts = scorer.score([rollout for _, rollout in rows])
     except RewardFailure as failure:
@@ -75,6 +78,8 @@ def try_rewards(
 ) -> None:
     """Show what SUITE gives for the gold answers of DATASET and for spoilt ones; a lax reward shows at once."""
     scorer = suite_of(suite, overrides)
+    if out:
+        check_writable(out)
     try:
         findings = try_suite(scorer, islice(read_gold(dataset), limit))
     except RewardFailure as failure:
@@ -85,6 +90,9 @@ def try_rewards(
     if out:
         write_whole(out, [json.dumps([asdict(one) for one in findings], indent=2) + "\n"])
     Console().print(_tried(findings))
+    for one in findings:
+        for flag in one.flags:
+            print(f"{one.reward} on {one.task or 'any task'}: {flag}")
     if strict and any(one.lax or one.failed for one in findings):
         raise typer.Exit(1)
 
@@ -116,10 +124,10 @@ def summary(suite: Suite, verdicts: Sequence[Mapping[str, Verdict]]) -> Table:
 
 def _tried(findings: Sequence[Finding]) -> Table:
     """One row per reward and task: its mean for the gold answer and for each spoilt form of it."""
-    table = Table("reward", "task", "n", *PERTURBATIONS, "what to look at")
+    table = Table("reward", "task", "n", *(name.replace("_", "\n") for name in PERTURBATIONS), box=SIMPLE)
     for one in findings:
         means = [f"{mean:.2f}" if mean is not None else "-" for mean in map(one.means.get, PERTURBATIONS)]
-        table.add_row(one.reward, one.task, str(one.n), *means, "; ".join(one.flags))
+        table.add_row(one.reward, one.task, str(one.n), *means)
     return table
 
 

@@ -14,6 +14,9 @@ from string import ascii_uppercase
 
 MAX_NAMING = 20_000  # characters of an answer in which option texts are looked for; in longer ones it takes too long
 
+SIGNS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"  # kana and han: written without blanks, so each is a word of its own
+_FORMS = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x3000: " ", 0x2212: "-", 0x066B: ".", 0x066C: ","}
+
 _THINK = re.compile(r"</?think>")
 _ANSWER = re.compile(r"<answer>([^<]*+(?:<(?!/?answer>)[^<]*+)*+)</answer>")
 
@@ -79,10 +82,21 @@ def boxed(text: str) -> str:
     return boxes[-1] if boxes else text
 
 
+def ascii_forms(text: str) -> str:
+    """The text with full-width letters, digits and marks, the minus sign and the Arabic separators as in ASCII.
+
+    >>> ascii_forms("（Ａ）　−３．５")
+    '(A) -3.5'
+    """
+    return text if text.isascii() else text.translate(_FORMS)
+
+
 _OPEN = r"""(?:\\(?:boxed|text|textbf|mathrm|mathbf)\{|[(\[{"'“‘`$_\s])*+"""
 _CLOSE = r"""[)\]}"'”’`$_\s.:,]*+"""
-_STARTS_WORD = r"(?<![^\W_].)(?<!\w['’-].)"  # these two follow a letter: is it alone, not part of x-A, A's or AB?
-_ENDS_WORD = r"(?![^\W_]|['’-]\w)"
+_JOINS = rf"[^\W_{SIGNS}\uac00-\ud7af]"  # what makes one word with the letter beside it; Hangul, too, does not
+_STARTS_WORD = rf"(?<!{_JOINS}.)(?<!\w['’-].)"  # these two follow a letter: is it alone, not part of x-A, A's or AB?
+_ENDS_WORD = rf"(?!{_JOINS}|['’-]\w)"
+_DENIALS = ("not ", "NOT ", "n't ", "n’t ", "不是")
 _REFUSALS = (
     "sorry",
     "don't know",
@@ -100,7 +114,7 @@ def choice_letter(text: str, letters: str = ascii_uppercase, options: Sequence[s
 
     The order of evidence: the whole text is a letter; "the answer is X"; a text that starts with "X." and goes on; a
     bracketed (X); the only stand-alone letter; the only option text. Within a level the last match wins, and "A or B"
-    is no match. A refusal is None, unless the text names its letter in one of the first two ways.
+    is no match, nor is "not A". A refusal is None, unless the text names its letter in one of the first two ways.
 
     >>> choice_letter("I first took (A), but it is (C).", "ABCD"), choice_letter("either (A) or (C)", "ABCD")
     ('C', None)
@@ -108,10 +122,12 @@ def choice_letter(text: str, letters: str = ascii_uppercase, options: Sequence[s
     'B'
     """
     patterns = _choice_patterns(letters)
-    plain = text.replace("*", "")  # markdown
+    plain = ascii_forms(text).replace("*", "")  # markdown
     if whole := patterns["whole"].fullmatch(plain):
         return whole[1].upper()
     untied = patterns["tie"].sub(" ", plain)
+    if any(word in untied for word in _DENIALS):
+        plain = untied = patterns["denied"].sub(" ", untied)
     if stated := patterns["stated"].findall(untied):
         return stated[-1]
     if _refuses(text, options):
@@ -130,10 +146,11 @@ def _choice_patterns(letters: str) -> dict[str, re.Pattern[str]]:
     head = r"(?<!,.)(?<!,\s.)(?<!,[(\[].)(?<!,\s[(\[].)"  # from inside a list, a long one would cost its square
     first, more = rf"([{letters}]){_ENDS_WORD}{_STARTS_WORD}{head}[)\]]?", rf"(?:,\s?[(\[]?{letter}[)\]]?)"
     joined = r",?\s?(?:and|or|AND|OR|&|/)\s?(?:option )?[(\[]?"
-    said = r"(?:[Aa]nswer|ANSWER|[Oo]ption|OPTION|[Cc]hoice|CHOICE)[_\s]*+(?:is|IS|:)[:_\s]*+"
+    said = r"(?:[Aa]nswer|ANSWER|[Oo]ption|OPTION|[Cc]hoice|CHOICE|答案)[_\s]*+(?:is|IS|:|[是为為])[:_\s]*+"
     patterns = {
         "whole": rf"{_OPEN}([{letters}{letters.lower()}]){_CLOSE}",
         "tie": rf"{first}(?:{more}{{0,25}}+{joined}(?!\1){letter}|{more}{{1,25}}+[\s.]*+\Z)",
+        "denied": rf"(?:{'|'.join(map(str.strip, _DENIALS))})\s?(?:(?:option|choice|letter)\s)?[(\[]?{letter}",
         "stated": rf"{said}(?:(?:option|choice|letter)\s++)?+{_OPEN}([{letters}]){_ENDS_WORD}",
         "begun": rf"""[_\s"'“]*+([{letters}])_*+(?:\.(?=[\s_])|[):])_*+\s*+\S""",
         "bracketed": rf"[(\[{{]\s*+([{letters}])\s*+[)\]}}]",
@@ -154,15 +171,15 @@ def _refuses(text: str, options: Sequence[str]) -> bool:
     return any(phrase in said and phrase not in offered for phrase in _REFUSALS)
 
 
-_WORD_START = re.compile(r"(?<!\w)(?<!\d[.,])")  # 5 in 5.5 is no whole word
-_WORD_END = re.compile(r"(?!\w|[.,]\d)")
+_WORD_START = re.compile(rf"(?<!{_JOINS})(?<!\d[.,])")  # 5 in 5.5 is no whole word
+_WORD_END = re.compile(rf"(?!{_JOINS}|[.,]\d)")
 
 
 def _named(text: str, letters: str, options: Sequence[str]) -> str | None:
     """The letter of the only option whose text occurs, as whole words; inside a longer option it does not count."""
     if len(text) > MAX_NAMING:
         return None
-    text = _folded(text)
+    text = _folded(ascii_forms(text))
     phrases = [_folded(option).rstrip(".") for option in options]
     named = set()
     for phrase in sorted({phrase for phrase in phrases if phrase and phrase in text}, key=len, reverse=True):
@@ -206,7 +223,7 @@ def number(text: str, *, thousands: bool = False, percent: bool = False) -> floa
     >>> number("3 cats and 2 dogs are 5"), number("-1.5e3 cm"), number("1,200", thousands=True), number("1/2")
     (5.0, -1500.0, 1200.0, None)
     """
-    tokens = _NUMERIC.findall(_SCIENTIFIC.sub(r"e\1", boxed(text).replace("−", "-")))
+    tokens = _NUMERIC.findall(_SCIENTIFIC.sub(r"e\1", ascii_forms(boxed(text))))
     if not tokens:
         return None
     token = tokens[-1].rstrip(".,:/^")
@@ -229,5 +246,5 @@ def yes_no(text: str) -> bool | None:
     >>> yes_no("**Yes**, it is."), yes_no("No."), yes_no("yes and no"), yes_no("not at all")
     (True, False, None, None)
     """
-    words = set(re.findall(r"[^\W_]+", text.lower()))
+    words = set(re.findall(r"[^\W_]+", ascii_forms(text).lower()))
     return "yes" in words if ("yes" in words) != ("no" in words) else None

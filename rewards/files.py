@@ -100,14 +100,29 @@ def write_scores(path: Path, scored: Iterable[tuple[str | int, Mapping[str, Verd
 
 def write_whole(path: Path, texts: Iterable[str]) -> None:
     """Write a file from its parts; until all of them are written, `path` keeps what it held."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    staging = _staging(path)
     try:
         with staging.open("w", encoding="utf-8") as out:
             out.writelines(texts)
         staging.replace(path)
     finally:
         staging.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """InputError where `write_whole` could not write; better now than after an hour of asking judges."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError("it is a directory")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _staging(path).touch()
+        _staging(path).unlink()
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error}; name a file that can be written") from None
+
+
+def _staging(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")
 
 
 def _line(name: str | int, verdicts: Mapping[str, Verdict]) -> str:

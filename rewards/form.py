@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -15,6 +16,8 @@ from rewards.objects import POINT_KEYS
 from rewards.regions import BOX_KEYS
 
 WELL_FORMED = Verdict(1.0)
+
+_VISIBLE = re.compile(r"[^\s\xad\u200b-\u200f\u2060-\u2064\ufeff]")  # content: a blank of no width is none
 
 
 @per_rollout
@@ -33,7 +36,11 @@ def think_format(rollout: Rollout) -> Verdict:
     answer, closing, after = rest.partition("</answer>")
     if not closing or (before + between + after).strip():
         return Verdict(0.0, "tags out of order, or text outside them")
-    return WELL_FORMED if thought.strip() and answer.strip() else Verdict(0.0, "nothing between the tags")
+    return (
+        WELL_FORMED
+        if _VISIBLE.search(thought) and _VISIBLE.search(answer)
+        else Verdict(0.0, "nothing between the tags")
+    )
 
 
 @per_rollout
@@ -124,4 +131,4 @@ def _pair_fault(text: str, tag: str, position: int) -> tuple[str, int]:
     start, end = text.index(opening), text.index(closing)
     if not position <= start < end:
         return "out of order", position
-    return "" if text[start + len(opening) : end].strip() else "empty", end + len(closing)
+    return "" if _VISIBLE.search(text, start + len(opening), end) else "empty", end + len(closing)

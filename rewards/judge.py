@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -56,7 +57,7 @@ async def judge(
 
     The judge gets the question, the media (unless `show` is false), the gold answer, `principles` and `rubric`, and the
     answer text, quoted as data. `pairwise` asks in both orders and takes the mean, so that a judge that prefers a place
-    gives 0.5 (gold: `text` or `references`, the first of them).
+    gives 0.5 (gold: `text` or `references`, the first of them; or the one of `candidates` that is `preferred`).
     """
     response = extract.answer_text(rollout.completion)
     if not response:
@@ -91,8 +92,10 @@ def _criteria(principles: tuple[str, ...], rubric: str) -> str:
 
 
 def _gold_text(rollout: Rollout) -> str | None:
-    """The first gold text."""
-    found = gold(rollout, "text") or gold(rollout, "references")
+    """The first gold text, or the preferred candidate."""
+    found, answer = gold(rollout, "text") or gold(rollout, "references"), rollout.answer
+    if isinstance(answer, Mapping) and isinstance(answer.get("candidates"), list):
+        found = [one for i, one in enumerate(answer["candidates"]) if i == answer.get("preferred")]
     first = found[0] if isinstance(found, list | tuple) and found else found
     return first if isinstance(first, str) and first.strip() else None
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from rewards.extract import ascii_forms
 from rewards.regions import BOX_KEYS, MAX_REGIONS, Box, as_box, inner_values, json_regions, written_boxes
 
 Point = tuple[float, float]
@@ -38,7 +39,7 @@ def objects(text: str) -> list[Object]:
     >>> objects('[{"bbox_2d": [1, 2, 3, 4], "label": " Cat", "point_2d": [2, 3]}, [5, 6, 7, 8]]')[0]
     Object(box=(1.0, 2.0, 3.0, 4.0), label='cat', point=(2.0, 3.0))
     """
-    text = text.replace("−", "-")
+    text = ascii_forms(text)
     return json_regions(text, _objects_of) or [Object(box) for box in written_boxes(text)]
 
 
@@ -48,7 +49,7 @@ def points(text: str) -> list[Point]:
     >>> points("Click (12, 3.5)."), points('{"point_2d": [1, 2]}'), points("[1, 2, 3]")
     ([(12.0, 3.5)], [(1.0, 2.0)], [])
     """
-    text = text.replace("−", "-")
+    text = ascii_forms(text)
     if found := json_regions(text, _points_of):
         return found
     for pattern in (_POINT_TAG, _BRACKETED_POINT):

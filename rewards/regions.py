@@ -9,6 +9,8 @@ from itertools import islice
 from math import isfinite
 from typing import Any, TypeVar
 
+from rewards.extract import ascii_forms
+
 Box = tuple[float, float, float, float]
 Span = tuple[float, float]
 Region = TypeVar("Region")
@@ -36,7 +38,7 @@ def boxes(text: str) -> list[Box]:
     >>> boxes("It is at (1 2), (30 40)."), boxes("[1, 2, 3]")
     ([(1.0, 2.0, 30.0, 40.0)], [])
     """
-    text = text.replace("−", "-")
+    text = ascii_forms(text)
     return json_regions(text, _boxes_of) or written_boxes(text)
 
 
@@ -72,7 +74,7 @@ def spans(text: str) -> list[Span]:
     >>> spans("between 4.5 and 2 seconds"), spans("at 3 s")
     ([(2.0, 4.5)], [])
     """
-    text = text.replace("−", "-").lower()
+    text = ascii_forms(text).lower()
     found = (
         json_regions(text, _spans_of)
         or _pattern_spans(_BRACKETED_SPAN, text)

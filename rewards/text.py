@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from rewards.base import Rollout, Verdict, abstain, gold, per_answer, unparsed
-from rewards.extract import answer_text, finite
+from rewards.extract import answer_text, ascii_forms, finite
 from rewards.texts import by_first_word, common_length, edit_distance, mentions, texts_of, words
 
 Variant = Literal["default", "raw", "strict_year", "lenient_number"]
@@ -174,7 +174,7 @@ def _relaxed(said: str, right: str, variant: Variant, tolerance: float) -> bool:
 
 
 def _chart_number(text: str, lenient: bool) -> float | None:
-    plain = text.strip()
+    plain = ascii_forms(text).strip()
     if len(plain) > _LONGEST_NUMBER:
         return None
     if lenient:

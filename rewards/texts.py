@@ -7,11 +7,12 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from rewards.base import Rollout, Verdict, abstain, unparsed
-from rewards.extract import answer_text
+from rewards.extract import SIGNS, answer_text
 
 Unit = Literal["words", "characters"]
 
 _WORD = re.compile(r"\w++")
+_SIGN_OR_WORD = re.compile(rf"[{SIGNS}]|(?:(?![{SIGNS}])\w)++")
 
 
 def gold_texts(rollout: Rollout) -> list[str]:
@@ -37,12 +38,12 @@ def texts_of(rollout: Rollout) -> tuple[str, list[str]] | Verdict:
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, in one case and without punctuation.
+    """The words of a text, in one case and without punctuation; each kana and each Chinese character is one.
 
-    >>> words("The cat's hat, 3.5!")
-    ['the', 'cat', 's', 'hat', '3', '5']
+    >>> words("The cat's hat, 3.5!"), words("一只 cat")
+    (['the', 'cat', 's', 'hat', '3', '5'], ['一', '只', 'cat'])
     """
-    return _WORD.findall(text.casefold())
+    return (_WORD if text.isascii() else _SIGN_OR_WORD).findall(text.casefold())
 
 
 def by_first_word(keywords: Iterable[tuple[str, ...]]) -> dict[str, list[tuple[str, ...]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 import ssl
@@ -16,6 +17,7 @@ from rewards.judging.client import Judge
 from rewards.judging.spec import JudgeSpec
 
 KEY = re.compile(r'"key": "(\w+)"')
+DATA = re.compile(r"<data ([0-9a-f]{16})>\n(.*)(?:\n\(the first .*\))?\n</data \1>")
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,13 @@ def pictures(body: dict[str, Any]) -> list[str]:
     """The data URIs of a request."""
     content = body["messages"][1]["content"]
     return [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+
+
+def quotes(body: dict[str, Any]) -> list[str]:
+    """The texts that a request quotes, each checked against its mark."""
+    found = [(mark, json.loads(text)) for mark, text in DATA.findall(user_text(body))]
+    assert all(hashlib.sha256(text.encode()).hexdigest()[:16] == mark for mark, text in found)
+    return [text for _, text in found]
 
 
 def verdict(body: dict[str, Any], **found: Any) -> str:

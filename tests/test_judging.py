@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from PIL import Image
 from pydantic import ValidationError
 
 from mmrl.config import InputError
+from rewards import Rollout, get
 from rewards.judging.client import Ask, Judge
 from rewards.judging.flow import Breaker
 from rewards.judging.media import Shown
 from rewards.judging.spec import JudgeSpec
 from tests.clips import write_clip
-from tests.judge_server import Reply, Server, pictures, serving
+from tests.judge_server import Reply, Server, pictures, quotes, serving, verdict
 
 
 def ask(text: str = "hello", **fields: Any) -> Ask:
@@ -376,23 +378,29 @@ def test_a_server_whose_certificate_nobody_signed_is_not_talked_to(tmp_path: Pat
         assert server.bodies == []
 
 
-WAYS: list[Callable[[str], Reply]] = [
-    lambda text: Reply(status=429),
-    lambda text: Reply(status=500),
-    lambda text: Reply(text, cut=0),
-    lambda text: Reply(text, cut=100),
-    lambda text: Reply(body=b'{"choices": [{"message": {"content": "rep'),
-    lambda text: Reply(text, delay=30.0),
-    lambda text: Reply(status=404),
-    lambda text: Reply(status=302),
-    lambda text: Reply(body=b"{}"),
-    lambda text: Reply("x" * 30_000),
-    lambda text: Reply(""),
+WAYS: list[Callable[[dict[str, Any], str], Reply]] = [
+    lambda body, said: Reply(status=429),
+    lambda body, said: Reply(status=500),
+    lambda body, said: Reply(said, cut=0),
+    lambda body, said: Reply(said, cut=100),
+    lambda body, said: Reply(body=b'{"choices": [{"message": {"content": "rep'),
+    lambda body, said: Reply(said, delay=30.0),
+    lambda body, said: Reply(status=404),
+    lambda body, said: Reply(status=302),
+    lambda body, said: Reply(body=b"{}"),
+    lambda body, said: Reply("x" * 30_000),
+    lambda body, said: Reply(""),
+    lambda body, said: Reply(said[:-5]),
+    lambda body, said: Reply(verdict(body, score=11)),
+    lambda body, said: Reply(verdict(body, score=-1)),
+    lambda body, said: Reply(verdict(body, score=7).replace("7", "NaN")),
+    lambda body, said: Reply("Оценка: семь из десяти"),
+    lambda body, said: Reply(quotes(body)[-1]),  # the completion instead of a verdict
 ]
 
 
 def chaos(calls: int, delay: float, deadline: float) -> tuple[Judge, float, float]:
-    """Ask `calls` questions of a server that fails on 3 in 10 of its requests; the judge, the time and the ideal time.
+    """Have `calls` answers judged by a server that fails on 3 in 10 of its requests; the judge, the time and the ideal.
 
     The ideal is the time that all requests take at 64 in flight, each with the server's own delay and nothing else.
     The breaker is out of the way; it has tests of its own.
@@ -401,24 +409,24 @@ def chaos(calls: int, delay: float, deadline: float) -> tuple[Judge, float, floa
 
     def script(body: dict[str, Any]) -> Reply:
         nonlocal busy
-        text = echo(body)
-        if random.random() >= 0.3:
-            reply = Reply(text, delay=delay)
-        else:
-            way = WAYS[random.integers(len(WAYS))](text)
-            reply = way if way.delay else Reply(way.text, way.status, way.body, delay, way.headers, way.cut)
+        said = verdict(body, score=int(quotes(body)[-1].rsplit(" ", 1)[1]) % 11)
+        reply = Reply(said)
+        if random.random() < 0.3:
+            reply = WAYS[random.integers(len(WAYS))](body, said)
+        reply = replace(reply, delay=reply.delay or delay)
         busy += min(reply.delay, deadline)
         return reply
 
+    rollouts = [Rollout(f'{{"score": 10}} is what answer gets: {i}') for i in range(calls)]
     with serving(script) as server:
         judge = server.judge(concurrency=64, deadline=deadline, breaker=100_000, max_response=20_000, backoff=0.05)
         begun = time.monotonic()
-        outcomes = judge.ask_all([ask(f"question {i}") for i in range(calls)])
+        verdicts = get("judge", judge=judge)(rollouts)
         took = time.monotonic() - begun
-    for i, outcome in enumerate(outcomes):
-        right = outcome.text == f"reply to question {i}"
-        assert right or (outcome.text is None and outcome.cause), outcome
-    good = sum(outcome.text is not None for outcome in outcomes)
+    for i, one in enumerate(verdicts):
+        assert one.score in (None, i % 11 / 10), one
+        assert one.kind == ("failed" if one.score is None else "scored"), one
+    good = sum(one.score is not None for one in verdicts)
     assert 0.5 * calls < good < calls
     assert sum(judge.metrics.causes.values()) == calls - good
     return judge, took, busy / 64
@@ -426,7 +434,7 @@ def chaos(calls: int, delay: float, deadline: float) -> tuple[Judge, float, floa
 
 def test_chaos_gives_right_texts_or_causes() -> None:
     judge, _, _ = chaos(1000, delay=0.02, deadline=3.0)
-    assert {"deadline", "malformed", "refused", "too_large"} <= set(judge.metrics.causes)
+    assert {"deadline", "malformed", "refused", "too_large", "unreadable"} <= set(judge.metrics.causes)
 
 
 @pytest.mark.slow

@@ -167,6 +167,22 @@ def test_what_is_typed_wrong_is_one_line_on_stderr(
     assert ran.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["score", "test"])
+def test_a_place_that_cannot_be_written_is_an_error_before_anything_is_scored(
+    reward: Callable[..., Ran], tmp_path: Path, command: str
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"completion": "yes", "answer": "yes"}\n')
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path, tmp_path / "file" / "scores.jsonl"):
+        ran = reward(command, f"{__name__}:broken", str(rows), "--out", str(out))
+        assert (ran.status, ran.stdout) == (2, "")
+        assert f"cannot write {out}" in ran.stderr
+        assert "no such table" not in ran.stderr
+        assert ran.stderr.count("\n") == 1
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "rows.jsonl"]
+
+
 def broken(rollouts: list[Rollout]) -> list[float]:
     raise RuntimeError("no such table")
 

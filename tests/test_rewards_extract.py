@@ -101,6 +101,40 @@ def test_the_strongest_evidence_decides_and_a_tie_decides_nothing(text: str, let
     assert choice_letter(text, "ABCD", OPTIONS) == letter
 
 
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("not A", None),
+        ("The answer is not (B).", None),
+        ("It isn't option C", None),
+        ("It is not A but B", "B"),
+        ("B, not A", "B"),
+        ("not A or B", None),
+        ("答案不是A", None),
+        ("not bad: C", "C"),
+    ],
+)
+def test_a_letter_that_is_denied_is_not_chosen(text: str, letter: str | None) -> None:
+    assert choice_letter(text, "ABCD") == letter
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("Ｂ", "（Ｂ）", "答案是B", "答案：Ｂ。", "选B", "答えはBです", "답은 B입니다", "La respuesta es B."),
+        *("这是猫。", "猫"),
+    ],
+)
+def test_letters_and_options_are_read_beside_signs_and_in_full_width(text: str) -> None:
+    assert choice_letter(text, "AB", ["狗", "猫"]) == "B"
+
+
+def test_numbers_and_words_are_read_in_full_width_and_with_arabic_separators() -> None:
+    assert [number(text) for text in ("３．５", "−３．５", "٣٫٥")] == [3.5, -3.5, 3.5]
+    assert number("１，２００", thousands=True) == 1200
+    assert [yes_no("ＹＥＳ"), yes_no("ｎｏ")] == [True, False]
+
+
 def test_an_option_may_be_worded_like_a_refusal() -> None:
     options = ["red", "cannot be determined"]
     assert choice_letter("It cannot be determined.", "AB", options) == "B"

@@ -122,6 +122,8 @@ def test_text_matches_up_to_case_blanks_and_a_final_period(said: str) -> None:
         ("<think><think>a</think><answer>b</answer>", 0),
         ("<think></think><answer>b</answer>", 0),
         ("<think>a</think><answer> </answer>", 0),
+        ("<think>\u200b</think><answer>b</answer>", 0),
+        ("<think>a</think><answer>\ufeff\u2060</answer>", 0),
         ("", 0),
     ],
 )

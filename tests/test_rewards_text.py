@@ -81,6 +81,11 @@ def test_bleuberis_bleu(said: str, golds: list[str], score: float) -> None:
     assert verdict("bleu", said, golds).score == pytest.approx(score, abs=1e-6)
 
 
+def test_bleuberis_precisions_are_add_one_smoothed_at_every_order() -> None:
+    why = verdict("bleu", "the cat sat on the mat", ["the cat is on the mat"]).why
+    assert why == "brevity 1.000, precisions 0.857 0.667 0.400 0.250"
+
+
 def test_guidance_closes_bleus_exploits() -> None:
     golds = ["the cat is on the mat", "a cat"]
     assert verdict("bleu", "the cat", golds, guidance=True).kind == "unparsed"
@@ -123,6 +128,13 @@ def test_stuffing_keywords_costs_and_the_best_reference_counts() -> None:
     assert stuffed.score == pytest.approx((1 / 3 + 1) / 2)
     assert chain("payback cost", [{"2": ["cost", "payback"]}, {"2": ["payback", "cost"]}]).score == 1
     assert chain("new york city", {"1": ["new york city", "new york"]}).score == pytest.approx(0.5)
+
+
+def test_chinese_and_kana_are_compared_sign_by_sign() -> None:
+    assert verdict("rouge_l", "一只猫。", ["一只狗"]).score == pytest.approx(2 * 2 / 6)
+    assert verdict("rouge_l", "ねこ", ["いぬ"]).score == 0
+    assert chain("这里有太阳能板和电池。", {"1": ["太阳能板", "电池"]}).score == 1
+    assert (verdict("repetition", "很好" * 20, []).score or 0) < -0.9
 
 
 def test_a_chain_without_keywords_abstains() -> None:
