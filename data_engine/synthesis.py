@@ -117,8 +117,14 @@ def digits_video(
 
 def rng_of(*key: str | int) -> np.random.Generator:
     """A generator whose draws depend on the key alone."""
-    words = [int.from_bytes(str(part).encode()[:8].ljust(8, b"\0"), "little") for part in key]
-    return np.random.default_rng(words)
+    return np.random.default_rng([word for part in key for word in _words(part)])
+
+
+def _words(part: str | int) -> Iterator[int]:
+    """The eight first letters of a text, and all digits of a number, as numbers."""
+    letters = str(part).encode()
+    for at in range(0, 8 if isinstance(part, str) else len(letters), 8):
+        yield int.from_bytes(letters[at : at + 8], "little")
 
 
 def _picture(rng: np.random.Generator, split: Split, side: int, *, count: int) -> tuple[np.ndarray, list[Placed]]:

@@ -30,5 +30,5 @@ SOURCES: dict[str, str] = {  # the name in a recipe -> where the function is; an
     "digits_grounding": "data_engine.synthesis:digits_grounding",
     "digits_count": "data_engine.synthesis:digits_count",
     "digits_video": "data_engine.synthesis:digits_video",
-    "edit_pairs": "data_engine.synth.edits:edit_pairs",
+    "edit_pairs": "data_engine.edits:edit_pairs",
 }

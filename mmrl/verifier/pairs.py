@@ -8,8 +8,6 @@ a function of the seed.
 from __future__ import annotations
 
 import functools
-import importlib.resources
-import io
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -17,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from data_engine.schema import Media, Sample, user_prompt
-from data_engine.synthesis import PHOTOGRAPHS, Split
+from data_engine.synthesis import Split, photographs, png
 
 Box = tuple[int, int, int, int]
 QUESTIONS, CATEGORIES = ("done", "kept"), ("Follow", "Keep")
@@ -130,24 +128,17 @@ def _photograph(rng: np.random.Generator, split: Split, side: int) -> Image.Imag
 @functools.cache
 def _photographs(split: Split) -> list[Image.Image]:
     """Those of `data_engine.synthesis`, small enough to be cropped thousands of times."""
-    opened = []
-    for package, name in PHOTOGRAPHS[split]:
-        with (importlib.resources.files(package) / name).open("rb") as file:
-            photo = Image.open(file).convert("RGB")
+    small = [photo.copy() for photo in photographs(split)]
+    for photo in small:
         photo.thumbnail((320, 320))
-        opened.append(photo)
-    return opened
+    return small
 
 
 def _sample(
     task: Literal["edit", "preference"], answer: dict, source: Image.Image, edited: Image.Image, meta: dict
 ) -> Sample:
     text = f"{answer['instruction']}: {' '.join(QUESTIONS)}?"
-    media = tuple(Media("image", bytes=_png(one), width=one.width, height=one.height) for one in (source, edited))
+    media = tuple(
+        Media("image", bytes=png(np.asarray(one)), width=one.width, height=one.height) for one in (source, edited)
+    )
     return Sample("", "edits", task, user_prompt(text, ["image", "image"]), answer, media, meta)
-
-
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", compress_level=1)
-    return buffer.getvalue()

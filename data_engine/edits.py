@@ -48,14 +48,14 @@ class Edits:
 def edit_pairs(
     photos: str | None = None,
     *,
-    count: PositiveInt,
+    n: PositiveInt,
     seed: int = 0,
     out: Path | None = None,
     side: PositiveInt = 192,
     split: Split = "train",
     root: Path = Path(),
 ) -> Iterator[Sample]:
-    """`count` pairs of samples of the task `preference`, each a source and an edit of it.
+    """`n` pairs of samples of the task `preference`, each a source and an edit of it.
 
     The two samples of a pair share `meta["pair"]` and the question; `meta["preferred"]` says which edit is the right
     one. `photos` is a folder of pictures, by default the photographs of installed packages, other ones for each split.
@@ -64,13 +64,13 @@ def edit_pairs(
     if side < SIDE:
         raise InputError(f"side is {side}; give {SIDE} or more, or the digits in the pictures cannot be read")
     files = _files(existing(root, photos, "folder of photographs")) if photos is not None else []
-    return _pairs(files, count, seed, out, side, split)
+    return _pairs(files, n, seed, out, side, split)
 
 
-def _pairs(files: list[Path], count: int, seed: int, out: Path | None, side: int, split: Split) -> Iterator[Sample]:
+def _pairs(files: list[Path], n: int, seed: int, out: Path | None, side: int, split: Split) -> Iterator[Sample]:
     opened = [load_image(str(file)) for file in files] or photographs(split)
     about = {"split": split} if files else {"split": split, "licence": "BSD-3-Clause"}
-    for index in range(count):
+    for index in range(n):
         rng, fault = rng_of("edits", split, seed, index), FAULTS[index % len(FAULTS)]
         edits = _distinct(rng, opened, side, split, fault)
         sides = ["right", fault] if rng.random() < 0.5 else [fault, "right"]

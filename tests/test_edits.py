@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
+from data_engine.edits import FAULTS, QUARTERS, edit_pairs
 from data_engine.media import load_image
 from data_engine.pipeline import run
 from data_engine.recipe import Recipe
 from data_engine.schema import Sample, prompt_text
 from data_engine.shards import read_samples
-from data_engine.synth.edits import FAULTS, QUARTERS, edit_pairs
 from mmrl.config import InputError, validate
 
 
@@ -28,7 +28,7 @@ def pairs(samples: list[Sample]) -> list[tuple[Sample, Sample]]:
 
 @pytest.fixture(scope="module")
 def made() -> list[Sample]:
-    return list(edit_pairs(count=30, seed=1, side=96))
+    return list(edit_pairs(n=30, seed=1, side=96))
 
 
 def test_a_pair_is_one_question_about_one_photograph_with_two_edits(made: list[Sample]) -> None:
@@ -66,31 +66,31 @@ def test_the_right_edit_changes_its_quarter_and_nothing_else(made: list[Sample])
 
 
 def test_the_same_seed_gives_the_same_pairs_and_more_of_them_begin_alike(made: list[Sample]) -> None:
-    assert list(edit_pairs(count=4, seed=1, side=96)) == made[:8]
-    assert list(edit_pairs(count=4, seed=2, side=96)) != made[:8]
-    assert list(edit_pairs(count=4, seed=1, side=96, split="test")) != made[:8]
+    assert list(edit_pairs(n=4, seed=1, side=96)) == made[:8]
+    assert list(edit_pairs(n=4, seed=2, side=96)) != made[:8]
+    assert list(edit_pairs(n=4, seed=1, side=96, split="test")) != made[:8]
 
 
 def test_a_folder_of_photographs_and_a_folder_for_the_edits(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     Image.fromarray(load_sample_image("flower.jpg")).save(tmp_path / "photos" / "flower.jpg")
-    samples = list(edit_pairs("photos", count=2, side=64, out=tmp_path / "edits", root=tmp_path))
+    samples = list(edit_pairs("photos", n=2, side=64, out=tmp_path / "edits", root=tmp_path))
     assert all(Path(media.path or "").is_file() for one in samples for media in one.media)
     assert "licence" not in samples[0].meta
     with pytest.raises(InputError, match=r"no folder of photographs at .*nowhere"):
-        edit_pairs("nowhere", count=1, root=tmp_path)
+        edit_pairs("nowhere", n=1, root=tmp_path)
     (tmp_path / "edits2").mkdir()
     with pytest.raises(InputError, match=r"no picture in .*edits2"):
-        edit_pairs("edits2", count=1, root=tmp_path)
+        edit_pairs("edits2", n=1, root=tmp_path)
     with pytest.raises(InputError, match="side is 20; give 64 or more"):
-        edit_pairs(count=1, side=20)
+        edit_pairs(n=1, side=20)
 
 
 def test_a_recipe_builds_pairs_and_keeps_both_sides_in_one_split(tmp_path: Path) -> None:
     recipe = validate(
         Recipe,
         {
-            "sources": [{"fn": "edit_pairs", "args": {"count": 6, "side": 64}}],
+            "sources": [{"fn": "edit_pairs", "args": {"n": 6, "side": 64}}],
             "operators": [{"fn": "validate"}, {"fn": "exact_duplicates"}],
         },
         where="recipe",

@@ -1,1 +1,0 @@
-"""Tasks made from photographs, as ordinary sources; those about digits are in `data_engine.synthesis`."""
