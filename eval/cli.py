@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich import box
@@ -113,14 +113,19 @@ def export(
 @app.command()
 def rewards(
     suite: Annotated[str, typer.Argument(metavar="SUITE", help="A suite's YAML file or the name of a reward.")],
-    bench: Annotated[Path, typer.Argument(metavar="BENCH", help="A dataset or JSONL file of preferences.")],
+    bench: Annotated[Path, typer.Argument(metavar="BENCH", help="A dataset, file or directory of preferences.")],
+    layout: Annotated[str | None, typer.Option(help="The published set whose files BENCH holds; see the docs.")] = None,
+    steps: Annotated[
+        Literal["mean", "min", "last"], typer.Option(help="Of solutions in steps: mean, min or last.")
+    ] = "mean",
+    max_unjudged: Annotated[float, typer.Option(min=0, max=1, help="Share without a verdict to withhold from.")] = 0.1,
     to: Numbers = None,
 ) -> None:
     """Say how often each reward of SUITE prefers what people prefer, by dimension, and what else moves it."""
     from eval.preferences import judged_preferences
-    from eval.report import interval
+    from eval.report import interval, shown_mean
 
-    content = judged_preferences(suite, bench)
+    content = judged_preferences(suite, bench, layout=layout, steps=steps, max_unjudged=max_unjudged)
     if to:
         to.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     columns = ("accuracy", "95 % interval", "n", "no verdict", "order decides", "ECE", "length corr.")
@@ -129,9 +134,11 @@ def rewards(
         error = row["calibration"]["ece"] if row["calibration"] else None
         numbers = [row["unjudged"], row["swapped"], error, row["length_correlation"]]
         shown = ["-" if number is None else f"{number:.3f}" for number in numbers]
-        mean = "-" if row["mean"] is None else f"{row['mean']:.3f}"
-        table.add_row(row["reward"], row["dimension"], mean, interval(row), str(row["n"]), *shown)
-    Console().print(table)
+        table.add_row(row["reward"], row["dimension"], shown_mean(row), interval(row), str(row["n"]), *shown)
+    console = Console()
+    console.print(table)
+    for name, numbers in content["numbers"].items():
+        console.print(_numbers(f"{name} as {layout} reports it", numbers))
 
 
 def _print_report(out: Path, content: Mapping[str, Any]) -> None:
@@ -146,6 +153,13 @@ def _print_report(out: Path, content: Mapping[str, Any]) -> None:
     if warning := incomplete(content):
         console.print(warning, style="bold red")
     console.print(f"{content['records']} records, report in {out / 'report.md'}", markup=False, soft_wrap=True)
+
+
+def _numbers(title: str, numbers: Mapping[str, float | None] | None) -> Table:
+    table = Table(title, "", box=box.SIMPLE, pad_edge=False)
+    for name, value in (numbers or {"withheld: too many verdicts are missing": None}).items():
+        table.add_row(name, "-" if value is None else f"{value:.3f}")
+    return table
 
 
 def _table(*columns: str) -> Table:

@@ -2,84 +2,54 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from data_engine.schema import Media
-from data_engine.shards import read_samples
-from eval.metrics import mean_estimate
-from mmrl.config import InputError
-from rewards import REWARDS, Rollout, Suite
+from eval.benchmarks.files import files_of, fingerprint_of, rows_of
+from eval.benchmarks.load import stored_media
+from eval.choices import ALL, Choice, read_choices, unique
+from eval.metrics import Estimate, mean_estimate
+from eval.preference_sets import SETS, PreferenceSet
+from eval.ranking import Aggregate, aggregated, right_share
+from eval.scorers.judged import UNREAD
+from mmrl.config import InputError, nearest
+from rewards import REWARDS, Suite, Verdict
 
 BINS = 5  # of the calibration table
-ALL = "all"
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Answers to one prompt, the one that people prefer, and the dimension that the item tests."""
+def judged_preferences(
+    suite: str, bench: Path, *, layout: str | None = None, steps: Aggregate = "mean", max_unjudged: float = 0.1
+) -> dict[str, Any]:
+    """How each reward of `suite` (a file or a reward's name) does on the preferences in `bench`, by dimension.
 
-    id: str
-    prompt: Any
-    candidates: tuple[str, ...]
-    preferred: int
-    dimension: str = ALL
-    task: str = "preference"
-    answer: Any = None
-    media: tuple[Media, ...] = ()
-    meta: Mapping[str, Any] = field(default_factory=dict)
-
-
-def judged_preferences(suite: str, bench: Path) -> dict[str, Any]:
-    """How each reward of `suite` (a file or a reward's name) does on the preferences in `bench`, by dimension."""
-    choices = read_choices(bench)
+    `layout` names a published set (`eval.preference_sets.SETS`) whose files `bench` holds; its own numbers are added.
+    A reward without verdicts on more than `max_unjudged` of the items has its accuracies withheld. Solutions in steps
+    are scored step by step and aggregated by `steps`.
+    """
     rewards = Suite({suite: {"fn": suite}}, max_failed=1.0) if suite in REWARDS else Suite.load(suite)
-    forward, backward = (_scores(rewards, choices, order) for order in (1, -1))
-    rows = []
+    chosen = _layout(layout)
+    with TemporaryDirectory() as media:
+        choices, version = _read(bench, chosen, Path(media))
+        forward, backward = (_verdicts(rewards, choices, order, steps) for order in (1, -1))
+    rows, numbers = [], {}
     for name in rewards.names:
-        rows += _rows(name, choices, forward[name], backward[name])
-    return {"suite": suite, "bench": str(bench), "items": len(choices), "rows": rows}
-
-
-def read_choices(bench: Path) -> list[Choice]:
-    """The preferences of a dataset directory (samples of the task `preference`) or of a JSONL file.
-
-    A line holds `prompt`, `candidates` and `preferred` (an index), and perhaps `id`, `dimension`, `media` (paths of
-    pictures), and `task` and `answer` for rewards that need them.
-    """
-    if bench.is_dir():
-        samples = [sample for sample in read_samples(bench) if sample.task == "preference"]
-        if not samples:
-            raise InputError(f"{bench} holds no sample of the task preference")
-        return [
-            Choice(
-                s.id, s.prompt, tuple(s.answer["candidates"]), s.answer["preferred"],
-                str(s.meta.get("dimension", ALL)), media=s.media, meta=s.meta,
-            )
-            for s in samples
-        ]  # fmt: skip
-    if not bench.is_file():
-        raise InputError(f"no preferences at {bench}: expected a dataset directory or a JSONL file")
-    choices = [_choice(line, f"{bench} line {number}") for number, line in enumerate(bench.open("rb"), 1)]
-    if len({choice.id for choice in choices}) < len(choices):
-        raise InputError(f"{bench}: an id occurs twice; ids must differ")
-    return choices
-
-
-def right_share(scores: Sequence[float], preferred: int) -> float:
-    """1 / m if the preferred answer is among the m of largest score, else 0.
-
-    >>> [right_share(scores, 0) for scores in ([3, 1, 2, 3], [3, 3, 3, 3], [2, 3, 1, 1])]
-    [0.5, 0.25, 0.0]
-    """
-    top = max(scores)
-    return 1 / list(scores).count(top) if scores[preferred] == top else 0.0
+        rows += _rows(name, choices, forward[name], backward[name], chosen, max_unjudged)
+        if chosen:
+            judged = [(c, scores) for c, one in zip(choices, forward[name], strict=True) if (scores := _scores(one, c))]
+            kept = len(choices) - len(judged) <= max_unjudged * len(choices)
+            numbers[name] = chosen.numbers(judged) if kept else None
+    return {
+        "suite": suite, "bench": str(bench), "layout": layout, "version": version, "items": len(choices), "rows": rows,
+        "numbers": numbers,
+    }  # fmt: skip
 
 
 def calibration(margins: Sequence[float], right: Sequence[float]) -> dict[str, Any]:
@@ -98,45 +68,65 @@ def calibration(margins: Sequence[float], right: Sequence[float]) -> dict[str, A
     return {"ece": float(error), "bins": table}
 
 
-def _choice(line: bytes, where: str) -> Choice:
-    wanted = 'expected {"prompt": ..., "candidates": ["...", "..."], "preferred": 0}'
-    try:
-        row = json.loads(line)
-        candidates, preferred = tuple(row["candidates"]), row["preferred"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{where}: {wanted} ({type(error).__name__}: {error})") from None
-    if len(candidates) < 2 or not all(isinstance(one, str) for one in candidates):
-        raise InputError(f"{where}: {wanted}, got candidates {candidates!r:.100}")
-    if not isinstance(preferred, int) or not 0 <= preferred < len(candidates):
-        raise InputError(f"{where}: preferred {preferred!r} is no index of {len(candidates)} candidates")
-    media = tuple(Media("image", path) for path in row.get("media", ()))
-    return Choice(
-        str(row.get("id", where)), row.get("prompt"), candidates, preferred, str(row.get("dimension", ALL)),
-        row.get("task", "preference"), row.get("answer"), media,
-    )  # fmt: skip
+def _layout(name: str | None) -> PreferenceSet | None:
+    if name is not None and name not in SETS:
+        raise InputError(f"no layout of preferences {name!r}; {nearest(name, SETS)}")
+    return SETS[name] if name else None
 
 
-def _scores(suite: Suite, choices: Sequence[Choice], order: int) -> dict[str, list[list[float | None]]]:
-    """The scores of the candidates of every choice by reward, asked for in their order (1) or from the last (-1)."""
-    rollouts = [
-        Rollout(text, c.answer, c.task, c.prompt, c.media, meta=c.meta, group=c.id)
-        for c in choices
-        for text in c.candidates[::order]
-    ]
-    vectors = iter(suite.score(rollouts))
-    scores: dict[str, list[list[float | None]]] = {name: [] for name in suite.names}
-    for choice in choices:
-        mine = [next(vectors) for _ in choice.candidates][::order]
+def _read(bench: Path, chosen: PreferenceSet | None, media: Path) -> tuple[list[Choice], str | None]:
+    """The choices in `bench`, and the hash of its files where it is a published set."""
+    if chosen is None:
+        return unique(read_choices(bench), str(bench)), None
+    files = files_of(str(bench), None, chosen.hub, chosen.split)
+    seen: dict[Any, Media] = {}
+    choices = chosen.choices(
+        rows_of(files, chosen.columns), lambda medium: stored_media(medium, files[0].parent, media, seen)
+    )
+    return unique(list(choices), str(bench)), fingerprint_of(files)
+
+
+def _verdicts(suite: Suite, choices: Sequence[Choice], order: int, steps: Aggregate) -> dict[str, list[list[Verdict]]]:
+    """The verdicts on the candidates of every choice by reward, asked for in their order (1) or from the last (-1)."""
+    places = [(at, i) for at, choice in enumerate(choices) for i in range(len(choice.candidates))[::order]]
+    rollouts = [choices[at].rollouts(i) for at, i in places]
+    vectors = iter(suite.score([rollout for part in rollouts for rollout in part]))
+    found = {name: [[Verdict(None)] * len(c.candidates) for c in choices] for name in suite.names}
+    for (at, i), part in zip(places, rollouts, strict=True):
+        mine = [next(vectors) for _ in part]
         for name in suite.names:
-            scores[name].append([vector[name].score for vector in mine])
+            found[name][at][i] = _whole([vector[name] for vector in mine], steps)
+    return found
+
+
+def _whole(verdicts: Sequence[Verdict], steps: Aggregate) -> Verdict:
+    """The verdict on a candidate from those on its steps; one that is missing leaves none."""
+    if len(verdicts) == 1:
+        return verdicts[0]
+    scores = [verdict.score for verdict in verdicts if verdict.score is not None]
+    if len(scores) < len(verdicts):
+        return next(verdict for verdict in verdicts if verdict.score is None)
+    return Verdict(aggregated(scores, steps), f"{steps} of {len(scores)} steps")
+
+
+def _scores(verdicts: Sequence[Verdict], choice: Choice) -> list[float] | None:
+    """The scores of the candidates, None where one has none. Where a judge of them all said nothing that can be read,
+    the best ones lose: that is wrong, and no tie."""
+    scores = [verdict.score for verdict in verdicts if verdict.score is not None]
+    if len(scores) < len(verdicts):
+        return None
+    if all(verdict.why.startswith(UNREAD) for verdict in verdicts):
+        return [float(rank > 0) for rank in choice.ranks]
     return scores
 
 
 def _rows(
     name: str,
     choices: Sequence[Choice],
-    forward: Sequence[Sequence[float | None]],
-    backward: Sequence[Sequence[float | None]],
+    forward: Sequence[Sequence[Verdict]],
+    backward: Sequence[Sequence[Verdict]],
+    chosen: PreferenceSet | None,
+    max_unjudged: float,
 ) -> list[dict[str, Any]]:
     groups: dict[str, list[int]] = defaultdict(list)
     for at, choice in enumerate(choices):
@@ -145,36 +135,56 @@ def _rows(
             groups[choice.dimension].append(at)
     return [
         {"reward": name, "dimension": dimension, **_summary([choices[i] for i in at], [forward[i] for i in at],
-         [backward[i] for i in at])}
+         [backward[i] for i in at], chosen, max_unjudged)}
         for dimension, at in groups.items()
     ]  # fmt: skip
 
 
 def _summary(
-    choices: Sequence[Choice], forward: Sequence[Sequence[float | None]], backward: Sequence[Sequence[float | None]]
+    choices: Sequence[Choice],
+    forward: Sequence[Sequence[Verdict]],
+    backward: Sequence[Sequence[Verdict]],
+    chosen: PreferenceSet | None,
+    max_unjudged: float,
 ) -> dict[str, Any]:
     """Accuracy, with ties shared out; how often the order of the candidates decides; calibration; length bias."""
     judged = [
-        (choice, [float(s) for s in one if s is not None], [float(s) for s in two if s is not None])
+        (choice, scores, turned)
         for choice, one, two in zip(choices, forward, backward, strict=True)
-        if None not in one and None not in two
+        if (scores := _scores(one, choice)) and (turned := _scores(two, choice))
     ]
-    right = [right_share(one, choice.preferred) for choice, one, _ in judged]
+    counted = [(choice, one) for choice, one, _ in judged if choice.counts]
+    right = [_right(one, choice, chosen) for choice, one in counted]
     changed = [one.index(max(one)) != two.index(max(two)) for _, one, two in judged]
-    pairs = [(choice, one) for choice, one, _ in judged if len(one) == 2]
-    margins = [one[choice.preferred] - one[1 - choice.preferred] for choice, one in pairs]
-    longer = [len(c.candidates[c.preferred]) - len(c.candidates[1 - c.preferred]) for c, _ in pairs]
+    two = [(choice, one) for choice, one in counted if len(one) == 2]
+    margins = [one[choice.preferred] - one[1 - choice.preferred] for choice, one in two]
+    longer = [len(c.candidates[c.preferred]) - len(c.candidates[1 - c.preferred]) for c, _ in two]
     verdicts = [(margin > 0) + 0.5 * (margin == 0) for margin in margins]
-    estimate = mean_estimate(right, [choice.id for choice, _, _ in judged])
+    unjudged = 1 - len(judged) / len(choices)
+    estimate = mean_estimate(right, [_cluster(choice) for choice, _ in counted])
+    if unjudged > max_unjudged:
+        estimate = Estimate(None, None, None, None, estimate.n, estimate.clusters)
     return {
         **asdict(estimate),
-        "unjudged": 1 - len(judged) / len(choices),
-        "swapped": sum(changed) / len(changed) if changed else None,
+        "unjudged": unjudged,
+        "withheld": unjudged > max_unjudged,
+        "unparsed": _mean([float(all(one.kind == "unparsed" for one in verdicts)) for verdicts in forward]),
+        "swapped": _mean([float(one) for one in changed]),
         "calibration": calibration(margins, verdicts) if margins else None,
         "length_correlation": _correlation(longer, margins),
         "right_if_longer": _mean([v for v, gap in zip(verdicts, longer, strict=True) if gap > 0]),
         "right_if_shorter": _mean([v for v, gap in zip(verdicts, longer, strict=True) if gap < 0]),
     }
+
+
+def _right(scores: Sequence[float], choice: Choice, chosen: PreferenceSet | None) -> float:
+    share = right_share(scores, choice.ranks)
+    return float(share == 1) if chosen and chosen.strict else share
+
+
+def _cluster(choice: Choice) -> str:
+    """Items about the same pictures are one observation."""
+    return "+".join(sorted(media.sha256 or media.path or "" for media in choice.media)) or choice.id
 
 
 def _correlation(a: Sequence[float], b: Sequence[float]) -> float | None:

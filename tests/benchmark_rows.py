@@ -363,9 +363,9 @@ def write_rows(directory: Path, rows: Any, suffix: str, name: str = "data") -> P
     file = directory / f"{name}.{suffix}"
     if suffix == "parquet":
         pq.write_table(pa.Table.from_pylist(list(rows)), file)
-    elif suffix == "tsv":
+    elif suffix in ("tsv", "csv"):
         with file.open("w", encoding="utf-8", newline="") as opened:
-            writer = csv.DictWriter(opened, list(rows[0]), delimiter="\t")
+            writer = csv.DictWriter(opened, list(rows[0]), delimiter="\t" if suffix == "tsv" else ",")
             writer.writeheader()
             writer.writerows(rows)
     elif suffix == "jsonl":

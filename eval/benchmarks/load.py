@@ -93,14 +93,14 @@ def _limited(items: Iterable[Item], limit: int | None) -> list[Item]:
 
 
 def _sample(task: Task, item: Item, root: Path, media: Path, seen: dict[Any, Media]) -> Sample:
-    shown = tuple(_media(medium, root, media, seen) for medium in item.media)
+    shown = tuple(stored_media(medium, root, media, seen) for medium in item.media)
     prompt = user_prompt(item.text, [one.kind for one in shown])
     meta = {**item.meta, NAMED: task.name, ITEM: item.id}
     sample = Sample("", task.name, item.task, prompt, item.answer, shown, meta)
     return replace(sample, id=content_id(replace(sample, source=f"{task.name}/{item.id}")))
 
 
-def _media(medium: Medium, root: Path, media: Path, seen: dict[Any, Media]) -> Media:
+def stored_media(medium: Medium, root: Path, media: Path, seen: dict[Any, Media]) -> Media:
     """The probed media item; one that does not decode is an error and never left out."""
     key = hashlib.sha256(medium.source).hexdigest() if isinstance(medium.source, bytes) else medium.source
     if key not in seen:

@@ -1,0 +1,58 @@
+"""Scorers that ask a judge by a published protocol: a reply that is not of its form counts 0 and is told apart."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from rewards.base import Rollout, Scored, Verdict
+from rewards.judging.asking import judged
+from rewards.judging.client import Ask, Judge
+from rewards.judging.faults import Fault
+from rewards.judging.media import Shown
+from rewards.judging.prompts import Template, quoted, template
+
+PROMPTS = Path(__file__).parent.parent / "prompts"
+UNREAD = "the judge's reply is not of the form: "  # how `why` begins where the judge, and not the answer, is at fault
+
+
+def prompt(name: str) -> Template:
+    """A template of this package's `prompts`; they say in our words what a protocol asks."""
+    return template(str(PROMPTS / f"{name}.txt"))
+
+
+def unread(why: str) -> Verdict:
+    """The verdict where the judge's reply cannot be read: 0, as published protocols count it."""
+    return Verdict(0.0, f"{UNREAD}{why}", "unparsed")
+
+
+def by_protocol(function: Callable[..., Awaitable[Scored]]) -> Callable[..., list[Verdict]]:
+    """A judged reward (`rewards.judging.asking.judged`) in which an unreadable reply scores 0 with a reason that begins
+    with UNREAD; a judge that does not answer still leaves no verdict."""
+
+    @functools.wraps(function)
+    async def scored(rollout: Rollout, **options: Any) -> Scored:
+        try:
+            return await function(rollout, **options)
+        except Fault as fault:
+            if fault.cause != "unreadable":
+                raise
+            return unread(fault.detail)
+
+    return judged(scored)
+
+
+async def reply_of(
+    judge: Judge,
+    used: Template,
+    parse: Callable[[str], Any],
+    *,
+    data: dict[str, str],
+    plain: dict[str, str] | None = None,
+    shown: tuple[Shown, ...] = (),
+) -> Any:
+    """What `parse` reads in the whole reply; `data` are texts of others, and put in quoted."""
+    values = {name: quoted(text, judge.spec.max_chars) for name, text in data.items()}
+    return await judge.read(Ask(used.name, *used.rendered({**values, **(plain or {})}), shown), parse)

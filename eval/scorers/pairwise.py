@@ -1,0 +1,82 @@
+"""A judge that sees all candidates of a group at once and names the best, as generative reward models are tested."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from eval.scorers.judged import prompt, unread
+from rewards.base import Rollout, Verdict, failed
+from rewards.judging.client import Ask, Judge, gathered
+from rewards.judging.faults import Fault, Unreadable
+from rewards.judging.media import MediaFault, Shown, shown_as
+from rewards.judging.prompts import prompt_text, quoted
+
+Names = Literal["letters", "numbers"]
+Reading = Literal["last", "published"]
+
+
+def best_of_group(
+    rollouts: Sequence[Rollout], *, judge: Judge, names: Names = "letters", reading: Reading = "last"
+) -> list[Verdict]:
+    """1 for the candidate of each group that the judge names best, 0 for the others.
+
+    The order of the rollouts is that in which the judge sees them, as `[[A]]`, `[[B]]` ... or `[[1]]`, `[[2]]` ... Of
+    several verdicts the last counts; `published` looks for each name in turn (Multimodal RewardBench). A reply without
+    one is wrong, whatever is preferred: nobody flips a coin.
+    """
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for i, rollout in enumerate(rollouts):
+        groups[rollout.group].append(i)
+    asked = gathered([_group([rollouts[i] for i in at], judge, names, reading) for at in groups.values()])
+    verdicts = [failed("not asked")] * len(rollouts)
+    for at, found in zip(groups.values(), asked, strict=True):
+        for i, verdict in zip(at, found, strict=True):
+            verdicts[i] = verdict
+    return verdicts
+
+
+def named_best(reply: str, names: Sequence[str], reading: Reading = "last") -> str:
+    """The name in double brackets.
+
+    >>> [named_best("[[B]], no: [[A]] or [[B]]", "AB", how) for how in ("last", "published")]
+    ['B', 'A']
+    """
+    found = [name for name in re.findall(r"\[\[(\w+)\]\]", reply) if name in names]
+    if not found:
+        raise Unreadable(f"none of {', '.join(f'[[{name}]]' for name in names)}")
+    return found[-1] if reading == "last" else next(name for name in names if name in found)
+
+
+async def _group(rollouts: Sequence[Rollout], judge: Judge, names: Names, reading: Reading) -> list[Verdict]:
+    called = [chr(ord("A") + i) if names == "letters" else str(i + 1) for i in range(len(rollouts))]
+    used, limit = prompt("best_of_group"), judge.spec.max_chars
+    texts = [f"Response {name}:\n{quoted(one.completion, limit)}" for name, one in zip(called, rollouts, strict=True)]
+    values = {
+        "question": quoted(prompt_text(rollouts[0].prompt), limit),
+        "responses": "\n\n".join(texts),
+        "names": ", ".join(f"[[{name}]]" for name in called),
+    }
+    try:
+        ask = Ask(used.name, *used.rendered(values), _pictures(rollouts, called))
+        best = await judge.read(ask, lambda reply: named_best(reply, called, reading))
+    except Fault as fault:
+        verdict = unread(fault.detail) if fault.cause == "unreadable" else failed(f"{judge.name}: {fault}")
+        return [verdict] * len(rollouts)
+    except MediaFault as fault:
+        return [failed(f"media: {fault}")] * len(rollouts)
+    return [Verdict(float(name == best), f"{used.name}: {best} is best, this is {name}") for name in called]
+
+
+def _pictures(rollouts: Sequence[Rollout], called: Sequence[str]) -> tuple[Shown, ...]:
+    """What all candidates share, and then what each adds to it, such as its edit of the picture."""
+    first = rollouts[0].media
+    shared = sum(all(len(one.media) > i and one.media[i] == first[i] for one in rollouts) for i in range(len(first)))
+    own = [
+        shown_as(item, f"Response {name}:")
+        for name, one in zip(called, rollouts, strict=True)
+        for item in one.media[shared:]
+    ]
+    return (*(shown_as(item, f"{item.kind.capitalize()} {i}:") for i, item in enumerate(first[:shared], 1)), *own)
