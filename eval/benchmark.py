@@ -34,7 +34,8 @@ class BenchmarkData(Config):
     commit of its hub dataset that is in the local cache.
 
     `limit` caps the questions, `split` is another than the usual one, and relative media paths start at `media_root`,
-    by default beside the file.
+    by default beside the file. `edits` is the directory of edited pictures, where those are what is scored.
+    `args` are options of scorers by their names, such as `judge_dcscore: {trials: 3}`.
     """
 
     path: str | None = None
@@ -42,6 +43,8 @@ class BenchmarkData(Config):
     split: str | None = None
     limit: PositiveInt | None = None
     media_root: str | None = None
+    edits: str | None = None
+    args: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:

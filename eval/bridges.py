@@ -17,13 +17,14 @@ from string import ascii_uppercase
 from typing import Any
 
 from data_engine.schema import dumps
+from eval.benchmarks.documents import submission
 from eval.records import RECORDS, TOTAL, Record, RunInfo, read_records, read_run, write_atomic
 from eval.report import ALL, check_scorer, report
 from mmrl.config import InputError, nearest
 
 
 def export(out: Path, layout: str, to: Path) -> list[Path]:
-    """The files written to directory `to`: the run in `out` in the layout `lmms_eval` or `vlmevalkit`."""
+    """The files written to directory `to`: the run in `out` in the layout `lmms_eval`, `vlmevalkit` or `docvqa`."""
     if layout not in LAYOUTS:
         raise InputError(f"unknown layout {layout!r}; {nearest(layout, LAYOUTS)}")
     info, records = read_run(out), read_records(out)
@@ -89,7 +90,15 @@ def vlmevalkit(out: Path, info: RunInfo, records: Sequence[Record]) -> dict[str,
     return {f"{name}.tsv": text.getvalue(), f"{name}.json": json.dumps(rows, indent=2, ensure_ascii=False) + "\n"}
 
 
-LAYOUTS = {"lmms_eval": lmms_eval, "vlmevalkit": vlmevalkit}
+def docvqa(out: Path, info: RunInfo, records: Sequence[Record]) -> dict[str, str]:
+    """`submission.json` of DocVQA and InfographicVQA: the answers to questions whose gold is not public."""
+    name = info.protocol["benchmark"]
+    if not name.startswith(("docvqa", "infovqa")) or any(record.draw for record in records):
+        raise InputError(f"{out} is a run of {name}; a submission takes one draw of docvqa_test or infovqa_test")
+    return {"submission.json": json.dumps(submission(records), indent=2, ensure_ascii=False) + "\n"}
+
+
+LAYOUTS = {"lmms_eval": lmms_eval, "vlmevalkit": vlmevalkit, "docvqa": docvqa}
 
 
 def _items(records: Sequence[Record]) -> list[list[Record]]:

@@ -1,4 +1,4 @@
-"""`mmrl eval run | score | report | compare | export | rewards`, also `python -m eval`."""
+"""`mmrl eval run | score | report | compare | export | index | rewards`, also `python -m eval`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="The `out` directory of
 @app.command()
 def run(config: ConfigFile, overrides: Overrides = None) -> None:
     """Answer, score and record the samples of CONFIG, then report; a run that was stopped goes on."""
+    from eval.benchmarks.combined import write_combined
     from eval.processes import Processes
     from eval.report import report as write_report
     from eval.run import EvalConfig
@@ -41,6 +42,8 @@ def run(config: ConfigFile, overrides: Overrides = None) -> None:
     if Processes().main:
         for part in chosen.parts():
             _print_report(Path(part.out), write_report(Path(part.out)))
+        if numbers := write_combined(Path(chosen.out), chosen.benchmarks):
+            Console().print(_numbers("together", numbers))
 
 
 @app.command()
@@ -100,7 +103,7 @@ def compare(
 @app.command()
 def export(
     directory: Run,
-    layout: Annotated[str, typer.Argument(metavar="LAYOUT", help="lmms_eval or vlmevalkit.")],
+    layout: Annotated[str, typer.Argument(metavar="LAYOUT", help="lmms_eval, vlmevalkit or docvqa.")],
     to: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go.")],
 ) -> None:
     """Write RUN in the files of another harness."""
@@ -108,6 +111,23 @@ def export(
 
     for file in export_run(directory, layout, to):
         print(file)
+
+
+@app.command()
+def index(
+    name: Annotated[str, typer.Argument(metavar="BENCHMARK", help="A named benchmark.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Its file or directory in the official layout.")],
+    to: Annotated[Path, typer.Argument(metavar="FILE", help="The fingerprint file (parquet) to write.")],
+    media_root: Annotated[Path | None, typer.Option(help="Where relative media paths start.")] = None,
+) -> None:
+    """Write the fingerprints of a benchmark, for the operator `decontaminate`: hashes, no pictures and no questions."""
+    from eval.benchmark import BenchmarkData
+    from eval.benchmarks.origins import index_benchmark, origins
+
+    data = BenchmarkData(path=str(path), media_root=str(media_root) if media_root else None)
+    count = index_benchmark(name, data, to)
+    known = f"; pictures of {', '.join(origins(name))}" if origins(name) else ""
+    Console().print(f"{to}: {count:,} items{known}", markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -33,6 +33,7 @@ from eval.benchmark import (
 )
 from eval.cache import CachedGenerator
 from eval.decoding import SAMPLED, DecodeSpec
+from eval.given import GivenGenerator
 from eval.processes import Processes, parts_of
 from eval.records import (
     RECORDS,
@@ -64,7 +65,8 @@ class EvalConfig(Config):
     """`mmrl eval run`: a model, the samples it answers, the rewards that score it, and where the records go.
 
     `engine`: `local` (a checkpoint in this process), `openai` (a server, with `model` the name it serves) or `replay`
-    (`model` is the directory of another run, or a JSONL file of responses). `decode` lets rewards guide the answers.
+    (`model` is the directory of another run, or a JSONL file of responses), or `given` (the pictures that an editor
+    called `model` made, for benchmarks with `edits`). `decode` lets rewards guide the answers.
     `space` is the coordinate space the model speaks. `blind` asks without the media. `cache` keeps answers for other
     runs. A mean is withheld from reports when more than `max_unjudged` of its verdicts are missing.
     """
@@ -75,7 +77,7 @@ class EvalConfig(Config):
     benchmarks: dict[str, BenchmarkData] = Field(default_factory=dict)
     judges: dict[str, JudgeSpec] = Field(default_factory=dict)
     out: str
-    engine: Literal["local", "openai", "replay"] = "local"
+    engine: Literal["local", "openai", "replay", "given"] = "local"
     server: ServerSpec | None = None
     sampling: Sampling = Sampling()
     decode: DecodeSpec | None = None
@@ -105,7 +107,10 @@ class EvalConfig(Config):
         out, parts = Path(self.out), []
         for name, given in self.benchmarks.items():
             data = NamedData(name=name, given=given, space=self.space, media=out / "media")
-            scorers = {key: RewardSpec.model_validate(spec) for key, spec in named(name).rewards.items()}
+            scorers = {
+                key: RewardSpec.model_validate(spec)
+                for key, spec in named(name).scorers(self.judges, given.args).items()
+            }
             change = {"benchmarks": {}, "data": data, "rewards": scorers, "out": str(out / name)}
             parts.append(self.model_copy(update=change))
         return parts
@@ -263,8 +268,8 @@ def _gather(out: Path, info: RunInfo, suite: Suite, place: Mapping[str, int]) ->
 
 def _fingerprint(config: EvalConfig) -> str:
     """What tells the model of `config` from any other."""
-    if config.engine == "openai":
-        return config.model  # what a server says it serves is all one can know of it
+    if config.engine in ("openai", "given"):
+        return config.model  # what a server says it serves is all one can know of it; pictures are in the media
     if config.engine == "replay":
         return replay.fingerprint(Path(config.model))
     from eval.checkpoint import check_architecture, fingerprint, local
@@ -276,6 +281,8 @@ def _fingerprint(config: EvalConfig) -> str:
 
 def generator_of(config: EvalConfig, samples: Sequence[Sample], draws: Sequence[Draw], info: RunInfo) -> Generator:
     """What answers the draws of `config`."""
+    if config.engine == "given":
+        return GivenGenerator()
     if config.engine == "replay":
         answers = replay.ReplayGenerator(Path(config.model))
         answers.check(draws)

@@ -79,7 +79,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "pizza": ("pizza pie", "pizza slice"),
     "donut": ("doughnut",),
     "cake": ("cupcake", "cheesecake", "birthday cake", "wedding cake"),
-    "chair": ("armchair", "stool", "recliner", "rocking chair", "high chair"),
+    "chair": ("armchair", "stool", "seat", "recliner", "rocking chair", "high chair"),
     "couch": ("sofa", "loveseat", "settee"),
     "potted plant": ("houseplant", "house plant", "pot plant", "flower pot", "bonsai"),
     "bed": ("bunk bed", "mattress"),
@@ -137,7 +137,17 @@ NO_OBJECTS = (  # phrases that hold the word of an object without naming one
         "book shelf",
         "car park",
     ),
-    *("dog house", "bird house", "bird cage", "bear costume", "phone booth", "tie up", "park ranger", "bottle cap"),
+    *(
+        "dog house",
+        "seat belt",
+        "bird house",
+        "bird cage",
+        "bear costume",
+        "phone booth",
+        "tie up",
+        "park ranger",
+        "bottle cap",
+    ),
 )
 AFTER_FRUIT = {  # after these words "orange" has named the fruit, not the colour of what follows
     *("and", "or", "on", "in", "is", "are", "was", "at", "with", "next", "beside", "near", "that", "which", "to", "of"),
@@ -151,10 +161,21 @@ def objects_named(text: str) -> list[str]:
     >>> objects_named("Two puppies and a hot dog near an orange train; a baby elephant at the bus stop.")
     ['dog', 'hot dog', 'train', 'elephant']
     """
-    said = words(text)
+    return [name for _, name in objects_said(text)]
+
+
+def objects_said(text: str) -> list[tuple[str, str]]:
+    """The words or phrases of a text that mention objects, and their COCO names; a seat is none beside a toilet.
+
+    >>> objects_said("Puppies on a seat."), objects_said("The toilet; its seat is up.")
+    ([('puppies', 'dog'), ('seat', 'chair')], [('toilet', 'toilet')])
+    """
+    said = _without_colours(words(text))
+    if "toilet" in said:
+        said = [word for word in said if word != "seat"]
     phrases = _phrases()
-    named = [phrases[phrase] for phrase in mentions(_without_colours(said), _by_first_word())]
-    return [name for name in named if name]
+    pairs = [(" ".join(phrase), phrases[phrase]) for phrase in mentions(said, _by_first_word())]
+    return [(phrase, name) for phrase, name in pairs if name]
 
 
 @functools.cache

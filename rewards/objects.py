@@ -17,6 +17,7 @@ Point = tuple[float, float]
 
 LABEL_KEYS = ("label", "category", "category_name", "class", "name")
 POINT_KEYS = ("point_2d", "point", "points")
+SCORE_KEYS = ("score", "confidence")
 NOTHING = {"none", "null", "[]", "{}", "no object", "no objects", "nothing", "there are none"}
 
 _NUMBER = r"([-+]?+(?:\d++(?:\.\d*+)?+|\.\d++)(?:[eE][-+]?\d++)?+)"
@@ -26,18 +27,19 @@ _POINT_TAG = re.compile(rf'<point\s++x="{_NUMBER}"\s++y="{_NUMBER}"')
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """What an answer says of one object: its box as written, its label, and its point."""
+    """What an answer says of one object: its box as written, its label, its point, and how sure it is."""
 
     box: Box
     label: str = ""
     point: Point | None = None
+    score: float | None = None
 
 
 def objects(text: str) -> list[Object]:
     """The boxes of an answer text with their labels, in its order; boxes of other notations than JSON have none.
 
     >>> objects('[{"bbox_2d": [1, 2, 3, 4], "label": " Cat", "point_2d": [2, 3]}, [5, 6, 7, 8]]')[0]
-    Object(box=(1.0, 2.0, 3.0, 4.0), label='cat', point=(2.0, 3.0))
+    Object(box=(1.0, 2.0, 3.0, 4.0), label='cat', point=(2.0, 3.0), score=None)
     """
     text = ascii_forms(text)
     return json_regions(text, _objects_of) or [Object(box) for box in written_boxes(text)]
@@ -80,17 +82,18 @@ def _folded(label: str) -> str:
 
 
 def _objects_of(value: Any) -> Iterator[Object]:
-    nodes: list[tuple[Any, str, Point | None]] = [(value, "", None)]
+    nodes: list[tuple[Any, str, Point | None, float | None]] = [(value, "", None, None)]
     while nodes:
-        node, label, point = nodes.pop()
+        node, label, point, score = nodes.pop()
         if box := as_box(node):
-            yield Object(box, label, point)
+            yield Object(box, label, point, score)
         elif isinstance(node, dict) and (key := next((key for key in BOX_KEYS if key in node), None)):
             label = next((plain_label(node[name]) for name in LABEL_KEYS if name in node), "")
             point = next((_as_point(node[name]) for name in POINT_KEYS if name in node), None)
-            nodes.append((node[key], label, point))
+            score = next((_finite(node[name]) for name in SCORE_KEYS if name in node), None)
+            nodes.append((node[key], label, point, score))
         else:
-            nodes.extend((inner, label, point) for inner in inner_values(node))
+            nodes.extend((inner, label, point, score) for inner in inner_values(node))
 
 
 def _points_of(value: Any) -> Iterator[Point]:
@@ -104,6 +107,10 @@ def _points_of(value: Any) -> Iterator[Point]:
             yield point
         else:
             nodes.extend(inner_values(node))
+
+
+def _finite(node: Any) -> float | None:
+    return node if isinstance(node, float) and math.isfinite(node) else None
 
 
 def _as_point(node: Any) -> Point | None:

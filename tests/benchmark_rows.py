@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from base64 import b64encode
 from collections.abc import Callable, Sequence
@@ -13,7 +12,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from data_engine.schema import Sample
 from eval.benchmark import Benchmark, BenchmarkData
@@ -22,21 +20,11 @@ from eval.benchmarks.load import metrics_of, named_benchmark
 from eval.records import Record, media_entry
 from eval.score import evaluation_suite, scored
 from mmrl.vision import CoordinateSpace
+from rewards.judging.spec import JudgeSpec
+from tests.benchmark_files import EDITED, FILES, cell, png, write_edits, write_files
 from tests.clips import write_clip
 
 CLIP_SECONDS = 2.0
-
-
-def png(shade: int = 0, size: tuple[int, int] = (64, 48)) -> bytes:
-    """A picture of one colour as PNG bytes."""
-    file = io.BytesIO()
-    Image.new("RGB", size, (shade, 100, 100)).save(file, "PNG")
-    return file.getvalue()
-
-
-def cell(shade: int = 0) -> dict[str, Any]:
-    """A picture as the hub's parquet files hold it."""
-    return {"bytes": png(shade), "path": f"{shade}.png"}
 
 
 def letters(count: int) -> dict[str, Any]:
@@ -276,10 +264,6 @@ AMBER = [
         ]
     )
 ]
-CHAIR = [
-    {"image_id": i, "image": f"{i}.png", "objects": ["dog"], "references": ["A puppy near a frisbee."]}
-    for i in range(2)
-]
 VIDEOMME = [
     {
         "videoID": "clip",
@@ -307,6 +291,12 @@ MVBENCH = [
     for i, (kind, start, end) in enumerate([("Moving Direction", 0.2, 1.4), ("Action Count", None, None)])
 ]
 TEMPCOMPASS = [
+    {
+        "video_id": "clip",
+        "question": "Which caption fits?\nOption 1: It runs\nOption 2: It sits",
+        "answer": "Option 2: It sits",
+        "dim": "action",
+    },
     {"video_id": "clip", "question": "Which way?\nA. left\nB. right", "answer": "B. right", "dim": "direction"},
     {"video_id": "clip", "question": "Does it speed up?", "answer": "yes", "dim": "speed"},
 ]
@@ -344,12 +334,12 @@ ROWS: dict[str, tuple[Any, str]] = {
     "pope": (POPE, "parquet"),
     "hallusionbench": (HALLUSION, "parquet"),
     "amber_discriminative": (AMBER, "json"),
-    "chair": (CHAIR, "jsonl"),
     "videomme": (VIDEOMME, "parquet"),
     "mvbench": (MVBENCH, "json"),
     "tempcompass": (TEMPCOMPASS, "parquet"),
     "charades_sta": (MOMENTS, "jsonl"),
     "activitynet_captions": (MOMENTS, "jsonl"),
+    **FILES,
 }
 
 
@@ -360,6 +350,8 @@ def write_rows(directory: Path, rows: Any, suffix: str, name: str = "data") -> P
         (directory / f"{i}.png").write_bytes(png(i))
     if "clip" in str(rows):
         write_clip(directory / "clip.mp4", 50, fps=25)
+    if suffix == "dir":
+        return write_files(directory, rows)
     file = directory / f"{name}.{suffix}"
     if suffix == "parquet":
         pq.write_table(pa.Table.from_pylist(list(rows)), file)
@@ -375,27 +367,36 @@ def write_rows(directory: Path, rows: Any, suffix: str, name: str = "data") -> P
     return file
 
 
-def benchmark(name: str, directory: Path, rows: Any = None, *, limit: int | None = None) -> Benchmark:
-    """The named benchmark on its fixture, or on other rows of its format."""
-    file = write_rows(directory, ROWS[name][0] if rows is None else rows, ROWS[name][1])
-    data = BenchmarkData(path=str(file), limit=limit)
+def benchmark(
+    name: str, directory: Path, rows: Any = None, *, limit: int | None = None, shade: int | None = 255
+) -> Benchmark:
+    """The named benchmark on its fixture, or on other rows of its format; edits are of one `shade`."""
+    file = write_rows(directory / "rows", ROWS[name][0] if rows is None else rows, ROWS[name][1])
+    edits = str(write_edits(directory / "edits", name, shade)) if name in EDITED else None
+    data = BenchmarkData(path=str(file), limit=limit, edits=edits)
     return named_benchmark(name, data, space=CoordinateSpace.pixel, media=directory / "media")
 
 
-def answered(name: str, samples: Sequence[Sample], reply: Callable[[Sample], str]) -> list[Record]:
+def answered(
+    name: str, samples: Sequence[Sample], reply: Callable[[Sample], str], judge: JudgeSpec | None = None
+) -> list[Record]:
     """The scored records of a model that says `reply`."""
-    suite = evaluation_suite(named(name).rewards)
+    judges = {"judge": judge} if judge else {}
+    suite = evaluation_suite(named(name).scorers(judges), judges)
     records = [
         replace(_EMPTY, key=s.id, benchmark=name, item_id=s.id, task=s.task, source=s.source, response=reply(s),
-                gold=s.answer, media=[media_entry(m) for m in s.media], meta={**s.meta, "space": "pixel"})
+                gold=s.answer, media=[media_entry(m) for m in s.media], meta={**s.meta, "space": "pixel"},
+                prompt=s.prompt)
         for s in samples
     ]  # fmt: skip
     return scored(records, suite, "test")
 
 
-def numbers(name: str, samples: Sequence[Sample], reply: Callable[[Sample], str]) -> dict[str, float | None]:
+def numbers(
+    name: str, samples: Sequence[Sample], reply: Callable[[Sample], str], judge: JudgeSpec | None = None
+) -> dict[str, float | None]:
     """The benchmark's numbers of a model that says `reply`."""
-    found = metrics_of(answered(name, samples, reply))
+    found = metrics_of(answered(name, samples, reply, judge))
     assert found is not None
     return found
 
@@ -403,8 +404,10 @@ def numbers(name: str, samples: Sequence[Sample], reply: Callable[[Sample], str]
 def gold(sample: Sample) -> str:
     """What the best of models says."""
     answer = sample.answer
+    if "names" in answer:
+        return answer["names"]["ABCDEFGH".index(answer["choice"])]
     if "choice" in answer:
-        return answer["choice"]
+        return answer["options"]["ABCDEFGH".index(answer["choice"])] if sample.task == "caption" else answer["choice"]
     if answer.get("choices"):
         return "ABCDEFGH"[answer["choices"].index(answer["text"])]
     if sample.task == "yesno":
@@ -415,9 +418,29 @@ def gold(sample: Sample) -> str:
         return str(answer["boxes"][0])
     if sample.task == "temporal":
         return str(answer["spans"][0])
+    if sample.task == "detection":
+        return json.dumps(
+            [{"bbox_2d": box, "label": label} for box, label in zip(answer["boxes"], answer["labels"], strict=True)]
+        )
+    if sample.task == "edit":
+        return ""
     if sample.task == "caption":
-        return answer["references"][0]
+        return _best_caption(answer)
+    if not answer["text"]:
+        return "unknown"
     return answer["text"] if isinstance(answer["text"], str) else answer["text"][0]
+
+
+def _best_caption(answer: Any) -> str:
+    if "truth" in answer:
+        return f"There is {' and '.join(answer['truth'])}."
+    if "units" in answer:
+        return ". ".join(answer["units"])
+    if "quiz" in answer and not isinstance(answer["quiz"], str):
+        return " ".join(one["options"][one["right"]] for one in answer["quiz"])
+    if "objects" in answer:
+        return f"There is a {', a '.join(answer['objects'])}, near {answer['references'][0]}"
+    return answer["references"][0]
 
 
 _EMPTY = Record("", "", "", "test", "", 0, "", "", "", [], [], [], "", 1, None)

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
+from data_engine.schema import Media
 from eval.cli import app
+from eval.preference_sets import vl_rewardbench
 from eval.preferences import judged_preferences
 from eval.ranking import with_ties
 from eval.scorers.pairwise import best_of_group
@@ -65,7 +69,9 @@ PAIRS = [
     {"key": [f"{task}{dimension}a", f"{task}{dimension}b"], "instruction": "Make it red.", "input_image": cell(0),
      "output_images": [cell(good), cell(bad)], "dimension": dimension, "task_type": task}
     for dimension in ("prompt_following", "overall")
-    for task, good, bad in [("subject-add", 200, 20), ("subject-remove", 90, 90), ("style_change", 30, 60), ("ps_human", 9, 3)]
+    for task, good, bad in [
+        ("subject-add", 200, 20), ("subject-remove", 90, 90), ("style_change", 30, 60), ("ps_human", 9, 3)
+    ]
 ]  # fmt: skip
 
 
@@ -88,18 +94,17 @@ def ranking_rows() -> list[dict[str, Any]]:
 
 def says_right(rollouts: Sequence[Rollout]) -> list[float]:
     """A reward that likes what it should; a number is a score by itself."""
-    return [
-        float(one.completion) / 5 if re.fullmatch(r"[\d.]+", one.completion) else 0.9 * ("right" in one.completion.split("\n")[-1])
-        for one in rollouts
-    ]  # fmt: skip
+    return [_liking(one.completion) for one in rollouts]
+
+
+def _liking(text: str) -> float:
+    return float(text) / 5 if re.fullmatch(r"[\d.]+", text) else 0.9 * ("right" in text.split("\n")[-1])
 
 
 def redness(rollouts: Sequence[Rollout]) -> list[float]:
     """A reward of edits that likes red."""
-    from PIL import Image
-
     return [
-        Image.open(str(one.media[1].path)).convert("RGB").resize((1, 1)).getpixel((0, 0))[0] / 255 for one in rollouts
+        float(np.asarray(Image.open(str(one.media[1].path)).convert("RGB"))[..., 0].mean()) / 255 for one in rollouts
     ]
 
 
@@ -129,9 +134,8 @@ def test_vl_rewardbench_has_three_groups_and_shows_odd_pairs_the_other_way_round
     numbers, rows = found(tmp_path, "vl_rewardbench", VL, "says_right")
     assert numbers == {"overall": 1, "macro": 1, "general": 1, "hallucination": 1, "reasoning": 1}
     assert (rows["all"]["n"], rows["general"]["n"]) == (4, 2)
-    from eval.preference_sets import vl_rewardbench
-
-    order = {c.id.split("/")[0]: c.candidates.index("a right answer") for c in vl_rewardbench(VL, lambda _: None)}  # pyright: ignore[reportArgumentType]
+    choices = vl_rewardbench(VL, lambda _: Media("image", "0.png"))
+    order = {c.id.split("/")[0]: c.candidates.index("a right answer") for c in choices}
     odd = {row["id"]: sum(map(len, row["response"])) % 2 for row in VL}
     assert order == odd
     assert set(odd.values()) == {0, 1}

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from eval.benchmarks import choice, documents, exams, grounding, hallucination, mathematics, video
+from eval.benchmarks import (
+    captions,
+    choice,
+    descriptions,
+    detection,
+    documents,
+    editing,
+    exams,
+    grounding,
+    hallucination,
+    mathematics,
+    video,
+)
 from eval.benchmarks.base import Task
 from mmrl.config import InputError, nearest
 
-FAMILIES = (grounding, choice, exams, documents, mathematics, hallucination, video)
+FAMILIES = (
+    *(grounding, detection, choice, exams, documents, mathematics),
+    *(hallucination, descriptions, captions, editing, video),
+)
 BENCHMARKS: dict[str, Task] = {task.name: task for family in FAMILIES for task in family.TASKS}
 
 

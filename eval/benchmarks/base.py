@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
 from data_engine.schema import MediaKind
 from eval.records import Record
-from mmrl.config import InputError
+from mmrl.config import InputError, nearest
 from mmrl.vision import CoordinateSpace
 
 Row = Mapping[str, Any]
 Metrics = dict[str, float | None]
 Scorers = Mapping[str, Mapping[str, Any]]
 
+JUDGE = "judge"  # the judge of a run that benchmarks ask, where it has several
+EDITS = "(edits)"  # the column under which a row finds the directory of edited pictures
 LETTER_ONLY = "Answer with the option's letter from the given choices directly."
 SHORT = "Answer the question using a single word or phrase."
 SPACES = {
@@ -30,12 +33,16 @@ SPACES = {
 
 @dataclass(frozen=True, slots=True)
 class Medium:
-    """An image or video of an item as its row gives it: bytes, or a path below the benchmark's media directory."""
+    """An image or video of an item as its row gives it: bytes, or a path below the benchmark's media directory.
+
+    A `made` one is what a model made: it may be missing or damaged, and is then left out.
+    """
 
     source: bytes | str
     kind: MediaKind = "image"
     start: float | None = None
     end: float | None = None
+    made: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +62,12 @@ class Item:
 class Task:
     """A named benchmark.
 
-    `columns` must be in the rows. `rewards` holds the scorer `accuracy` and, with weight 0, its variants by name: all
-    of them score every answer, so that a variant's effect is seen beside the default. `rows` is the published number
-    of rows; another one is told and no error.
+    `columns` must be in the rows. `rewards` holds the default scorer (mostly `accuracy`) and, with weight 0, its
+    variants by name: all of them score every answer, so that a variant's effect is seen beside the default. `judged`
+    holds those that need a judge, under names that begin with `judge_`; with no `rewards` beside them the run must have
+    one. `rows` is the published number of rows; another one is told and no error. `read` is for layouts of several
+    files, and an empty `split` for all files of a directory. With `edits` it is edited pictures that are scored.
+    `needs` says what cannot be had here.
     """
 
     name: str
@@ -70,6 +80,38 @@ class Task:
     rows: int | None = None
     version: int = 1
     needs: str = ""
+    judged: Scorers = field(default_factory=dict)
+    read: Callable[[list[Path], tuple[str, ...]], Iterable[Row]] | None = None
+    edits: bool = False
+
+    @property
+    def headline(self) -> str:
+        """The scorer that decides whether there are numbers at all."""
+        return next(iter({**self.rewards, **self.judged}))
+
+    def scorers(self, judges: Collection[str], args: Scorers | None = None) -> dict[str, dict[str, Any]]:
+        """The scorers of a run with these judges, of which the one called `judge`, or the only one, is asked.
+
+        `args` are more options of scorers by their names.
+        """
+        found = self._scorers(judges)
+        for name, options in (args or {}).items():
+            if name not in found:
+                raise InputError(
+                    f"benchmark {self.name} has no scorer {name!r} to give options; {nearest(name, found)}"
+                )
+            found[name]["args"] = {**found[name]["args"], **options}
+        return found
+
+    def _scorers(self, judges: Collection[str]) -> dict[str, dict[str, Any]]:
+        if not self.judged or (not judges and self.rewards):
+            return {name: dict(spec) for name, spec in self.rewards.items()}
+        judge = JUDGE if JUDGE in judges else next(iter(judges), None)
+        if judge is None or (judge != JUDGE and len(judges) > 1):
+            had = f"none of {', '.join(judges)} is called that" if judges else "there is none"
+            raise InputError(f"benchmark {self.name} asks a judge, and {had}; put one called {JUDGE!r} under `judges:`")
+        asked = {name: {**spec, "args": {**spec["args"], "judge": judge}} for name, spec in self.judged.items()}
+        return {name: dict(spec) for name, spec in {**self.rewards, **asked}.items()}
 
 
 def variant(fn: str, **args: Any) -> dict[str, Any]:

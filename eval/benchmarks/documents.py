@@ -38,7 +38,7 @@ POINTS = {  # OCRBench's kinds of question, as its parts are summed
 def docvqa(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A row of DocVQA or InfographicVQA; a document's questions share its id."""
     meta = {"document": str(row.get("docId")), "kind": listed(row.get("question_types") or [])}
-    golds = {"text": [str(one) for one in listed(row["answers"])]}
+    golds = {"text": [str(one) for one in listed(row["answers"])] if row["answers"] is not None else []}
     yield _asked(row["questionId"], "ocr", row, golds, meta)
 
 
@@ -84,6 +84,15 @@ def ocrbench_metrics(records: Sequence[Record]) -> Metrics:
     }
 
 
+def submission(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """What the challenge of DocVQA and InfographicVQA takes: the answer to each question."""
+    found = []
+    for record in records:
+        number = str(record.meta["item"])
+        found.append({"questionId": int(number) if number.isdigit() else number, "answer": record.answer_text or ""})
+    return sorted(found, key=lambda one: str(one["questionId"]))
+
+
 def _points(records: Sequence[Record]) -> float | None:
     return sum(record.scores.get("accuracy") or 0.0 for record in records) if records else None
 
@@ -115,6 +124,7 @@ _RELAXED = {
 }
 _EXACT = {"accuracy": default("eval.scorers.vqa:exact_match")}
 _TEXTVQA = VQA | {"evalai": variant("eval.scorers.vqa:vqa_accuracy", variant="evalai")}
+_HIDDEN = "the server of the challenge: answers are not public; export the run as `docvqa`, and submit that"
 _DOC, _VQA = "questionId question image answers", "question image answers"
 TASKS = [
     _task(
@@ -129,6 +139,10 @@ TASKS = [
     ),
     _task(
         "infovqa", "lmms-lab/DocVQA", _DOC, docvqa, rewards=_ANLS, metrics=scored_by(), split="validation", rows=2801
+    ),
+    _task("docvqa_test", "lmms-lab/DocVQA", _DOC, docvqa, rewards=_ANLS, metrics=scored_by(), rows=5188, needs=_HIDDEN),
+    _task(
+        "infovqa_test", "lmms-lab/DocVQA", _DOC, docvqa, rewards=_ANLS, metrics=scored_by(), rows=3288, needs=_HIDDEN
     ),
     _task(
         "chartqa",

@@ -26,7 +26,7 @@ def files_of(path: str | None, revision: str | None, hub: str, split: str) -> li
     if root.is_file():
         return [root]
     found = sorted(file for file in root.rglob("*") if file.suffix in SUFFIXES) if root.is_dir() else []
-    found = [file for file in found if _of_split(file, split)] or found
+    found = [file for file in found if split and _of_split(file, split)] or found
     if not found:
         raise InputError(f"{root} is no file and holds none of {', '.join(SUFFIXES)}; get {hub} there")
     return found
@@ -91,8 +91,10 @@ def _json_rows(file: Path) -> Iterator[dict[str, Any]]:
             values = json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{file} is not JSON: {error}") from None
-    if isinstance(values, Mapping):  # MathVista and others: {"1": {...}, "2": {...}}
-        values = list(values.values())
+    if isinstance(values, Mapping) and isinstance(values.get("images"), list):  # Karpathy's splits
+        values = values["images"]
+    elif isinstance(values, Mapping):  # MathVista and others: {"1": {...}, "2": {...}}
+        values = [{"key": key, **value} if isinstance(value, dict) else value for key, value in values.items()]
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
         raise InputError(f"{file} holds no list of objects")
     yield from values

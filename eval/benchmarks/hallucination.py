@@ -1,7 +1,4 @@
-"""Saying what is not there: POPE, HallusionBench, AMBER's yes/no questions, and CHAIR on captions.
-
-AMBER's generative part needs its own word lists and a word-similarity model, and is not here.
-"""
+"""Yes/no questions about what is not there: POPE, HallusionBench, and AMBER's discriminative part."""
 
 from __future__ import annotations
 
@@ -9,7 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from eval.benchmarks.base import Item, Metrics, Row, Task, default, listed, picture, variant
+from eval.benchmarks.amber import amber_questions
+from eval.benchmarks.base import Item, Metrics, Row, Task, default, picture, variant
 from eval.benchmarks.metrics import (
     all_right,
     binary,
@@ -24,7 +22,6 @@ from eval.benchmarks.metrics import (
 from eval.records import Record
 from mmrl.config import InputError
 from mmrl.vision import CoordinateSpace
-from rewards.coco_objects import objects_named
 from rewards.extract import yes_no
 
 YESNO = {"accuracy": default("yesno_match")}
@@ -72,22 +69,34 @@ def hallusion(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     meta = {key: str(row[key]) for key in keys}
     media = () if str(row.get("visual_input")) == "0" else picture(row["image"])
     text = f"{row['question']}\nAnswer yes or no."
-    yield Item("/".join(meta.values()), "yesno", text, {"yesno": yes_or_no(row["gt_answer"])}, media, meta)
+    right = yes_or_no(row["gt_answer"])
+    answer = {"yesno": right, "details": str(row.get("gt_answer_details") or ("Yes." if right else "No."))}
+    yield Item("/".join(meta.values()), "yesno", text, answer, media, meta)
 
 
 def hallusion_metrics(records: Sequence[Record]) -> Metrics:
     """aAcc over questions, qAcc over questions with every figure right, fAcc over figures with every question right.
 
-    fAcc leaves out the figure 0 of VS, which is no image; `fAcc.all_figures` keeps it.
+    fAcc leaves out the figure 0 of VS, which is no image; `fAcc.all_figures` keeps it. The same by a judge.
     """
+    found = {**_hallusion(records, "accuracy"), "unparsed": unparsed_share(records)}
+    if any("judge_published" in record.scores for record in records):
+        found |= prefixed("judge_published", _hallusion(records, "judge_published"))
+    return found
+
+
+def _hallusion(records: Sequence[Record], reward: str) -> Metrics:
     shown = [r for r in records if not (r.meta["category"] == "VS" and r.meta["figure_id"] == "0")]
     within = ["category", "subcategory", "set_id"]
+
+    def share(some: Sequence[Record], key: str) -> float | None:
+        return mean(all_right(group, reward) for group in together(some, [*within, key]))
+
     return {
-        "aAcc": micro(records),
-        "qAcc": mean(map(all_right, together(records, [*within, "question_id"]))),
-        "fAcc": mean(map(all_right, together(shown, [*within, "figure_id"]))),
-        "fAcc.all_figures": mean(map(all_right, together(records, [*within, "figure_id"]))),
-        "unparsed": unparsed_share(records),
+        "aAcc": micro(records, reward),
+        "qAcc": share(records, "question_id"),
+        "fAcc": share(shown, "figure_id"),
+        "fAcc.all_figures": share(records, "figure_id"),
     }
 
 
@@ -111,40 +120,6 @@ def amber_metrics(records: Sequence[Record]) -> Metrics:
     return found | prefixed("official", exact)
 
 
-def chair(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """An image with its objects (`objects`, COCO names) and reference captions (`references`)."""
-    answer = {"references": [str(one) for one in listed(row["references"])], "objects": listed(row["objects"])}
-    text = "Please describe this image in detail."
-    yield Item(str(row["image_id"]), "caption", text, answer, picture(row["image"]))
-
-
-def chair_metrics(records: Sequence[Record]) -> Metrics:
-    """CHAIR_i, CHAIR_s (lower is better), recall and mean length in words, over all mentions and captions.
-
-    Objects are those annotated and those that the references mention; mentions repeat. The response and mention rates
-    of Object HalBench are here too, by the same rules and not by a judge: a word counts once in a caption.
-    """
-    mentions = wrong = hit = there = named = bad = 0
-    once = once_wrong = 0
-    for record in records:
-        truth = {one for text in [*record.gold["objects"], *record.gold["references"]] for one in objects_named(text)}
-        said = objects_named(record.answer_text or "")
-        false = [one for one in said if one not in truth]
-        mentions, wrong, bad, named = mentions + len(said), wrong + len(false), bad + bool(false), named + bool(said)
-        once, once_wrong = once + len(set(said)), once_wrong + len(set(false))
-        hit, there = hit + len(truth & set(said)), there + len(truth)
-    return {
-        "chair_i": _ratio(wrong, mentions),
-        "chair_s": _ratio(bad, len(records)),
-        "recall": _ratio(hit, there),
-        "length": mean(float(len((record.answer_text or "").split())) for record in records),
-        "object_hal.response_rate": _ratio(bad, named),
-        "object_hal.mention_rate": _ratio(once_wrong, once),
-        "accuracy": micro(records),
-        "unparsed": unparsed_share(records),
-    }
-
-
 def yes_or_no(value: Any) -> bool:
     """Whether a gold answer is yes: the word, 1 or 0, true or false.
 
@@ -155,10 +130,6 @@ def yes_or_no(value: Any) -> bool:
     if plain not in ("yes", "no", "1", "0", "true", "false"):
         raise InputError(f"the answer {value!r} is neither yes nor no")
     return plain in ("yes", "1", "true")
-
-
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
 
 
 _HALLUSION = ("category", "subcategory", "set_id", "figure_id", "question_id", "question", "gt_answer", "image")
@@ -172,7 +143,17 @@ TASKS = [
         pope_metrics,
         rows=9000,
     ),
-    Task("hallusionbench", "lmms-lab/HallusionBench", _HALLUSION, hallusion, YESNO, hallusion_metrics, "image", 951),
+    Task(
+        "hallusionbench",
+        "lmms-lab/HallusionBench",
+        _HALLUSION,
+        hallusion,
+        YESNO,
+        hallusion_metrics,
+        "image",
+        951,
+        judged={"judge_published": variant("eval.scorers.published:hallusion")},
+    ),
     Task(
         "amber_discriminative",
         "junyangwang0410/AMBER",
@@ -181,17 +162,6 @@ TASKS = [
         YESNO,
         amber_metrics,
         rows=14216,
-    ),
-    Task(
-        "chair",
-        "COCO val2014, rows made of its instances and captions",
-        ("image_id", "image", "objects", "references"),
-        chair,
-        {
-            "accuracy": default("object_hallucination", mode="f1"),
-            "chair_i": variant("object_hallucination", mode="chair_i"),
-            "chair_s": variant("object_hallucination", mode="chair_s"),
-        },
-        chair_metrics,
+        read=amber_questions,
     ),
 ]

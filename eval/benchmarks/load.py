@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -16,9 +17,10 @@ from data_engine.media import probe
 from data_engine.schema import Media, Sample, content_id, user_prompt
 from eval.benchmark import Benchmark, BenchmarkData
 from eval.benchmarks import named
-from eval.benchmarks.base import Item, Medium, Metrics, Task
+from eval.benchmarks.base import EDITS, Item, Medium, Metrics, Task
 from eval.benchmarks.files import files_of, fingerprint_of, rows_of
 from eval.records import Record, write_atomic
+from eval.scorers.judged import UNREAD
 from mmrl.config import InputError
 from mmrl.vision import CoordinateSpace
 
@@ -33,30 +35,52 @@ def named_benchmark(name: str, data: BenchmarkData, *, space: CoordinateSpace, m
     task = named(name)
     split = data.split or task.split
     files = files_of(data.path, data.revision, task.hub, split)
+    split = split or "all"
     root = Path(data.media_root) if data.media_root else files[0].parent
     version = f"{task.version}-{fingerprint_of(files)}"
-    return Benchmark(name, version, split, partial(_load, task, files, root, media, space, data.limit))
+    if task.edits != bool(data.edits):
+        wants = "needs `edits`, the directory of edited pictures" if task.edits else "takes no `edits`"
+        raise InputError(f"benchmark {name} {wants}; got {data.edits!r}")
+    return Benchmark(name, version, split, partial(_load, task, files, root, media, space, data))
 
 
 def metrics_of(records: Sequence[Record], max_unjudged: float = 0.1) -> Metrics | None:
     """The numbers that the benchmark of these records reports, a mean over draws.
 
-    None for records of no benchmark, and where more than `max_unjudged` of the verdicts are missing.
+    None for records of no benchmark, and where more than `max_unjudged` of the verdicts of its default scorer are
+    missing; of another scorer the numbers are None then. A reply of a judge that cannot be read counts as missing here.
     """
-    missing = sum(record.scores.get("accuracy") is None for record in records)
-    if not records or missing > max_unjudged * len(records):
-        return None
     names = {record.meta.get(NAMED) for record in records}
     if len(names) != 1 or None in names:
         return None
     task = named(str(names.pop()))
+    missing = {name: _missing(records, name) for name in dict.fromkeys(n for record in records for n in record.scores)}
+    withheld = {name for name, share in missing.items() if share > max_unjudged}
+    if missing.get(task.headline, 1.0) > max_unjudged:
+        return None
     draws: dict[int, list[Record]] = defaultdict(list)
     for record in records:
-        draws[record.draw].append(record)
+        draws[record.draw].append(_without(record, withheld) if withheld else record)
     each = [task.metrics(draw) for draw in draws.values()]
-    return {
+    found = {
         key: _mean([one[key] for one in each if key in one]) for key in dict.fromkeys(k for one in each for k in one)
     }
+    return found | {f"{name}.unjudged": share for name, share in missing.items() if name in task.judged}
+
+
+def _missing(records: Sequence[Record], name: str) -> float:
+    """The share of records without a verdict of a scorer that is the judge's own."""
+    return fmean(record.scores.get(name) is None or record.why.get(name, "").startswith(UNREAD) for record in records)
+
+
+def _without(record: Record, names: set[str]) -> Record:
+    return replace(
+        record,
+        **{
+            part: {name: value for name, value in getattr(record, part).items() if name not in names}
+            for part in ("scores", "kinds", "why")
+        },
+    )
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -65,12 +89,13 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def _load(
-    task: Task, files: list[Path], root: Path, media: Path, space: CoordinateSpace, limit: int | None
+    task: Task, files: list[Path], root: Path, media: Path, space: CoordinateSpace, data: BenchmarkData
 ) -> list[Sample]:
     items: dict[str, Item] = {}
     rows = 0
-    for rows, row in enumerate(rows_of(files, task.columns), 1):  # noqa: B007 - the count is used below
-        for item in task.items(row, space):
+    edits = {EDITS: str(Path(data.edits).resolve())} if data.edits else {}
+    for rows, row in enumerate((task.read or rows_of)(files, task.columns), 1):  # noqa: B007 - the count is used below
+        for item in task.items({**row, **edits}, space):
             if item.id in items:
                 raise InputError(f"{task.name} has two items with the id {item.id!r}; is a file there twice?")
             items[item.id] = item
@@ -79,7 +104,7 @@ def _load(
     if task.rows is not None and rows != task.rows:
         logger.warning("%s has %d rows here, %d as published", task.name, rows, task.rows)
     seen: dict[Any, Media] = {}
-    samples = [_sample(task, item, root, media, seen) for item in _limited(items.values(), limit)]
+    samples = [_sample(task, item, root, media, seen) for item in _limited(items.values(), data.limit)]
     return sorted(samples, key=lambda sample: sample.id)
 
 
@@ -93,11 +118,31 @@ def _limited(items: Iterable[Item], limit: int | None) -> list[Item]:
 
 
 def _sample(task: Task, item: Item, root: Path, media: Path, seen: dict[Any, Media]) -> Sample:
-    shown = tuple(stored_media(medium, root, media, seen) for medium in item.media)
+    shown = tuple(one for medium in item.media if (one := _shown(medium, root, media, seen)))
     prompt = user_prompt(item.text, [one.kind for one in shown])
     meta = {**item.meta, NAMED: task.name, ITEM: item.id}
     sample = Sample("", task.name, item.task, prompt, item.answer, shown, meta)
     return replace(sample, id=content_id(replace(sample, source=f"{task.name}/{item.id}")))
+
+
+def _below(root: Path, medium: Medium) -> Path:
+    """The path of a medium. Rows are not trusted: what they name is below the media directory."""
+    source = str(medium.source)
+    path = Path(os.path.normpath(root.absolute() / source))
+    if not medium.made and not path.is_relative_to(root.absolute()):
+        raise InputError(f"the media path {source!r:.200} leads out of {root}; give another media_root")
+    return path.resolve()
+
+
+def _shown(medium: Medium, root: Path, media: Path, seen: dict[Any, Media]) -> Media | None:
+    """The media item; None for one that a model should have made and that cannot be shown."""
+    try:
+        return stored_media(medium, root, media, seen)
+    except InputError as error:
+        if not medium.made:
+            raise
+        logger.warning("left out, and scored as missing: %s", error)
+        return None
 
 
 def stored_media(medium: Medium, root: Path, media: Path, seen: dict[Any, Media]) -> Media:
@@ -110,6 +155,6 @@ def stored_media(medium: Medium, root: Path, media: Path, seen: dict[Any, Media]
                 media.mkdir(parents=True, exist_ok=True)
                 write_atomic(path, medium.source)
         else:
-            path = (root / medium.source).resolve()
+            path = _below(root, medium)
         seen[key] = probe(Media(medium.kind, path=str(path)), medium.kind)
     return replace(seen[key], start=medium.start, end=medium.end)

@@ -1,6 +1,6 @@
 """Mathematics with figures: MathVista, MathVerse, MATH-Vision.
 
-By rule alone: MathVerse's published protocol lets a judge extract and compare, which is another number.
+By rule, and beside it by a judge: MathVerse's published protocol lets one extract and compare, MathVista's extract.
 """
 
 from __future__ import annotations
@@ -76,8 +76,12 @@ def mathverse_metrics(records: Sequence[Record]) -> Metrics:
     """Each version, and the mean of the five; Text Only is a set of its own and never in that mean."""
     versions = groups(records, "version")
     found = scored_by("version", "subject")([one for name in VERSIONS for one in versions.get(name, [])])
-    five = [micro(versions[name]) for name in VERSIONS if name in versions]
-    return {**found, "mean_of_versions": mean(five), "text_only": micro(versions.get("Text Only", []))}
+    for prefix, reward in (("", "accuracy"), ("judge_published.", "judge_published")):
+        if any(reward in record.scores for record in records):
+            five = [micro(versions[name], reward) for name in VERSIONS if name in versions]
+            text_only = micro(versions.get("Text Only", []), reward)
+            found |= {f"{prefix}mean_of_versions": mean(five), f"{prefix}text_only": text_only}
+    return found
 
 
 def mathvision(row: Row, space: CoordinateSpace) -> Iterator[Item]:
@@ -128,6 +132,7 @@ TASKS = [
         scored_by("task", "skills", "source", "category"),
         "testmini",
         1000,
+        judged={"judge_extract": variant("eval.scorers.published:mathvista")},
     ),
     Task(
         "mathverse",
@@ -138,6 +143,7 @@ TASKS = [
         mathverse_metrics,
         "testmini",
         3940,
+        judged={"judge_published": variant("eval.scorers.published:mathverse")},
     ),
     Task("mathvision", "MathLLMs/MathVision", _VISION, mathvision, MATH, scored_by("subject", "level"), rows=3040),
 ]

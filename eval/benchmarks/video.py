@@ -1,4 +1,4 @@
-"""Video: Video-MME, MVBench, TempCompass' choices and yes/no questions, Charades-STA and ActivityNet Captions.
+"""Video: Video-MME, MVBench, TempCompass, Charades-STA and ActivityNet Captions.
 
 Frames and pixels are the run's vision budget, which its report states. A video that does not decode stops the run
 with its name, so it is never left out of a score.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from eval.benchmarks.base import (
     Item,
@@ -24,17 +25,23 @@ from eval.benchmarks.base import (
     variant,
 )
 from eval.benchmarks.hallucination import yes_or_no
-from eval.benchmarks.metrics import micro, scored_by, unparsed_share
+from eval.benchmarks.metrics import groups, micro, prefixed, scored_by, unparsed_share
 from eval.records import Record
 from mmrl.config import InputError
 from mmrl.vision import CoordinateSpace
 
+_NAMED_OPTION = re.compile(
+    r"^((?:Caption|Option|Sentence|Description) (?:[A-H]|\d)|[A-H])[.:]\s*(.+?)\s*$", flags=re.MULTILINE
+)
 TEMPORAL = {
     "accuracy": default("eval.scorers.spans:span_hit", threshold=0.5),
     "iou": variant("span_iou"),
     "R1@0.3": variant("eval.scorers.spans:span_hit", threshold=0.3),
     "R1@0.5": variant("eval.scorers.spans:span_hit", threshold=0.5),
     "R1@0.7": variant("eval.scorers.spans:span_hit", threshold=0.7),
+    "F1@0.3": variant("eval.scorers.spans:span_f1", threshold=0.3),
+    "F1@0.5": variant("eval.scorers.spans:span_f1", threshold=0.5),
+    "F1@0.7": variant("eval.scorers.spans:span_f1", threshold=0.7),
 }
 
 
@@ -70,12 +77,17 @@ def mvbench(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 
 def tempcompass(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """A row of TempCompass: a choice whose options are lines of the question, or a yes/no question."""
+    """A row of TempCompass: options are lines of the question ("A. ...", "Caption 1: ..."), or it asks yes or no."""
     question, right = str(row["question"]), str(row["answer"]).strip()
-    lines = re.findall(r"^([A-H])\.\s*(.+?)\s*$", question, flags=re.MULTILINE)
+    lines = _NAMED_OPTION.findall(question)
     if lines:
-        options = [text for _, text in lines]
-        answer, task = choice_answer(options, letter_index(right[:1])), "choice"
+        names, options = [name for name, _ in lines], [text for _, text in lines]
+        place = next((i for i, name in enumerate(names) if re.match(rf"{name}(?!\w)", right)), None)
+        if place is None:
+            raise InputError(f"the answer {right!r} begins with none of {', '.join(names)}")
+        answer: dict[str, Any] = choice_answer(options, place)
+        answer |= {"names": names} if len(names[0]) > 1 else {}
+        task = "choice"
     else:
         answer, task = {"yesno": yes_or_no(right)}, "yesno"
     yield Item(
@@ -84,24 +96,50 @@ def tempcompass(row: Row, space: CoordinateSpace) -> Iterator[Item]:
         text=question,
         answer=answer,
         media=(Medium(str(row.get("video") or f"{row['video_id']}.mp4"), "video"),),
-        meta={"dimension": row["dim"], "kind": task},
+        meta={"dimension": row["dim"], "kind": "caption_matching" if answer.get("names") else task},
     )
 
 
-def moments(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """A row of Charades-STA or ActivityNet Captions: a caption and its [start, end] in seconds."""
-    start, end = (float(value) for value in listed(row["timestamp"]))
+def tempcompass_captioning(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A row of TempCompass' captioning: a judge answers `mc_question` from the caption; `mc_answer` is "B. ..."."""
+    quiz, right = str(row["mc_question"]), str(row["mc_answer"]).strip()
+    options = [text for _, text in _NAMED_OPTION.findall(quiz)]
+    answer = {**choice_answer(options, letter_index(right[:1])), "quiz": quiz}
     yield Item(
-        id=f"{row['video']}/{row['caption']}/{start:g}",
+        id=f"{row['video_id']}/{row['dim']}/{quiz}",
+        task="caption",
+        text=str(row["question"]),
+        answer=answer,
+        media=(Medium(str(row.get("video") or f"{row['video_id']}.mp4"), "video"),),
+        meta={"dimension": row["dim"]},
+    )
+
+
+def captioning_metrics(records: Sequence[Record]) -> Metrics:
+    """The share of questions that a judge answers right from the caption, also by dimension."""
+    parts = {name: micro(group, "judge_captioning") for name, group in groups(records, "dimension").items()}
+    whole = {"judge_captioning": micro(records, "judge_captioning"), **prefixed("judge_captioning", parts)}
+    return {**whole, "unparsed": unparsed_share(records, "judge_captioning")}
+
+
+def moments(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A row of Charades-STA or ActivityNet Captions: a caption and its [start, end] in seconds, or several of them."""
+    given = listed(row["timestamp"])
+    several = [listed(one) for one in given] if isinstance(given[0], list | tuple) else [given]
+    times = [sorted(float(value) for value in one) for one in several]
+    if any(len(one) != 2 for one in times):
+        raise InputError(f"{row['video']}: timestamp {given!r:.80} is not [start, end] in seconds")
+    yield Item(
+        id=f"{row['video']}/{row['caption']}/{times[0][0]:g}",
         task="temporal",
         text=f"When does this happen: {row['caption']}\nAnswer with [start, end] in seconds.",
-        answer={"spans": [[min(start, end), max(start, end)]]},
+        answer={"spans": times},
         media=(Medium(str(row["video"]), "video"),),
     )
 
 
 def temporal_metrics(records: Sequence[Record]) -> Metrics:
-    """R1 at each overlap, and the mean overlap, failures counting 0."""
+    """R1 at each overlap, F1 of all spans said (for captions of several), and the mean overlap, failures counting 0."""
     names = [name for name in TEMPORAL if name not in ("accuracy", "iou")]
     found: Metrics = {name: micro(records, name) for name in names}
     return {**found, "mIoU": micro(records, "iou"), "unparsed": unparsed_share(records)}
@@ -134,8 +172,20 @@ TASKS = [
         "lmms-lab/TempCompass",
         ("video_id", "question", "answer", "dim"),
         tempcompass,
-        {"accuracy": default("eval.scorers.tasks:choice_or_yesno")},
+        {"accuracy": default("eval.scorers.tasks:tempcompass")},
         scored_by("dimension", "kind"),
+        judged={"judge_published": variant("eval.scorers.published:tempcompass")},
+    ),
+    Task(
+        "tempcompass_captioning",
+        "lmms-lab/TempCompass",
+        ("video_id", "question", "dim", "mc_question", "mc_answer"),
+        tempcompass_captioning,
+        {},
+        captioning_metrics,
+        rows=2004,
+        judged={"judge_captioning": default("eval.scorers.published:tempcompass_caption")},
+        needs="a judge (published: GPT-3.5)",
     ),
     Task("charades_sta", "lmms-lab/charades_sta", _MOMENTS, moments, TEMPORAL, temporal_metrics, rows=3720),
     Task("activitynet_captions", "lmms-lab/activitynet", _MOMENTS, moments, TEMPORAL, temporal_metrics),

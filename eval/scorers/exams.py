@@ -85,6 +85,8 @@ def mathvista_match(rollout: Rollout, *, nearest_choice: bool = False) -> Verdic
     if not isinstance(answer, Mapping) or not isinstance(answer.get("text"), str):
         return abstain("gold has no text")
     text, right = answer_text(rollout.completion), answer["text"].strip()
+    if not right:
+        return abstain("the answer is not public")
     if not text:
         return unparsed("empty answer")
     if choices := answer.get("choices"):

@@ -1,4 +1,4 @@
-"""Temporal grounding by recall at an overlap."""
+"""Temporal grounding by recall and by F1 at an overlap."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field
+from scipy.optimize import linear_sum_assignment
 
-from rewards.base import Rollout, Verdict
-from rewards.grounding import span_iou
+from rewards.base import Rollout, Verdict, abstain, gold, per_rollout, unparsed
+from rewards.extract import answer_text
+from rewards.grounding import gold_rows, span_iou
+from rewards.regions import spans
 
 ROUNDING = 1e-9  # decimal seconds are not exact in binary: half of an interval is still half
 
@@ -21,6 +25,35 @@ def span_hit(rollouts: Sequence[Rollout], *, threshold: Annotated[float, Field(g
     1.0
     """
     return [_hit(one, threshold) for one in span_iou(rollouts)]
+
+
+@per_rollout
+def span_f1(rollout: Rollout, *, threshold: Annotated[float, Field(gt=0, le=1)] = 0.5) -> Verdict:
+    """F1 of all spans against all gold ones, matched one to one so that most overlap by the threshold (gold: `spans`).
+
+    >>> [one.score for one in span_f1([Rollout("[0, 5], [6, 9]", {"spans": [[0, 4]]})])]
+    [0.6666666666666666]
+    """
+    golds = gold_rows(gold(rollout, "spans"), 2, spans)
+    if golds is None or not len(golds):
+        return abstain("gold spans are not [start, end] seconds")
+    text = answer_text(rollout.completion)
+    found = spans(text) if text else []
+    if not found:
+        return unparsed("no time span")
+    hits_NM = np.array([[overlap(a, b) >= threshold - ROUNDING for b in np.sort(golds).tolist()] for a in found])
+    hits = int(hits_NM[linear_sum_assignment(hits_NM, maximize=True)].sum())
+    return Verdict(2 * hits / sum(hits_NM.shape), f"{hits} of {len(golds)} spans, {len(found)} said")
+
+
+def overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    """The overlap of two spans over their hull; 0 where the hull is empty.
+
+    >>> overlap((0, 4), (2, 6)), overlap((1, 1), (1, 1))
+    (0.3333333333333333, 0.0)
+    """
+    hull = max(a[1], b[1]) - min(a[0], b[0])
+    return max(min(a[1], b[1]) - max(a[0], b[0]), 0.0) / hull if hull > 0 else 0.0
 
 
 def _hit(verdict: Verdict, threshold: float) -> Verdict:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from string import ascii_uppercase
 
 from rewards import Reward, Rollout, Verdict, get
+from rewards.base import per_rollout, unparsed
+from rewards.extract import answer_text, choice_letter
 
 
 def choice_or_text(rollouts: Sequence[Rollout]) -> list[Verdict]:
@@ -16,9 +20,35 @@ def choice_or_text(rollouts: Sequence[Rollout]) -> list[Verdict]:
     return _by_task(rollouts, {"choice": get("choice_match")}, get("text_match"))
 
 
-def choice_or_yesno(rollouts: Sequence[Rollout]) -> list[Verdict]:
-    """`choice_match` for choices, `yesno_match` for everything else."""
-    return _by_task(rollouts, {"choice": get("choice_match")}, get("yesno_match"))
+@per_rollout
+def tempcompass(rollout: Rollout) -> Verdict:
+    """TempCompass by its rules alone: an exact option line, its name, its letter or its text; yes or no as first word.
+
+    Gold: `choice` and `options`, with `names` where options are called otherwise than A, B ...; or `yesno`.
+
+    >>> two = {"choice": "B", "options": ["it runs", "it sits"], "names": ["Option 1", "Option 2"]}
+    >>> said = ("Option 2: it sits", "option 1", "it sits.")
+    >>> [one.score for one in tempcompass([Rollout(text, two) for text in said])]
+    [1.0, 0.0, 1.0]
+    """
+    text, answer = answer_text(rollout.completion), rollout.answer
+    if not text:
+        return unparsed("no answer")
+    if "yesno" in answer:
+        begun = re.match(r"\W*(yes|no)\b", text, re.IGNORECASE)
+        return (
+            Verdict(float((begun[1].lower() == "yes") == answer["yesno"]), begun[1]) if begun else unparsed("neither")
+        )
+    letters = ascii_uppercase[: len(answer["options"])]
+    names = answer.get("names") or letters
+    said = text.casefold().lstrip("(*\"' ")
+    called = [
+        letter for letter, name in zip(letters, names, strict=True) if re.match(rf"{name.casefold()}(?!\w)", said)
+    ]
+    letter = (
+        called[0] if len(called) == 1 and len(str(names[0])) > 1 else choice_letter(text, letters, answer["options"])
+    )
+    return unparsed("no option") if letter is None else Verdict(float(letter == answer["choice"]), f"said {letter}")
 
 
 def mmmu(rollouts: Sequence[Rollout], *, official: bool = False, math: bool = False) -> list[Verdict]:

@@ -38,12 +38,15 @@ async def verdict_of(
     plain: Mapping[str, str] | None = None,
     shown: tuple[Shown, ...] = (),
     parse: Callable[[dict[str, Any]], Any],
+    params: Mapping[str, Any] | None = None,
 ) -> Any:
-    """What `parse` reads in the JSON verdict of `judge`; `data` are texts of others, and put in quoted."""
+    """What `parse` reads in the JSON verdict of `judge`; `data` are texts of others, and put in quoted. `params` go
+    over those of the judge."""
     key = verdict_key(template.name, *data.values(), *(plain or {}).values())
     values = {name: quoted(text, judge.spec.max_chars) for name, text in data.items()}
     system, user = template.rendered({**values, **(plain or {}), "key": key})
-    return await judge.read(Ask(template.name, system, user, shown), lambda reply: parse(verdict(reply, key)))
+    ask = Ask(template.name, system, user, shown, params or {})
+    return await judge.read(ask, lambda reply: parse(verdict(reply, key)))
 
 
 async def odds_of(

@@ -1,0 +1,73 @@
+"""Pictures of COCO's own JSON files, one row each: boxes and names from instances, texts from captions."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from eval.benchmarks.base import Row
+from eval.benchmarks.files import rows_of
+from mmrl.config import InputError
+
+
+def coco_rows(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:
+    """The pictures of all COCO files together, or where other files list some (`image_id`), those, with what COCO says.
+
+    Columns: image_id, image, references, objects, boxes (xyxy pixels), labels, areas, crowd, categories. Rows of other
+    files may hold them already; what a row says itself counts.
+    """
+    described: dict[str, dict[str, Any]] = {}
+    rows: list[Row] = []
+    for file in files:
+        content = _coco(file)
+        if content is None:
+            rows += rows_of([file], ("image_id",))
+        else:
+            for key, row in _described(content).items():
+                described[key] = {**row, **described.get(key, {}), **{k: v for k, v in row.items() if v}}
+    for row in rows or described.values():
+        whole = {**described.get(str(row["image_id"]), {}), **row}
+        if missing := [name for name in columns if name not in whole]:
+            raise InputError(f"image {row['image_id']} has no {', '.join(missing)}; it has {', '.join(whole)}")
+        yield whole
+
+
+def _coco(file: Path) -> dict[str, Any] | None:
+    """The content of a file of COCO's, None of any other."""
+    if file.suffix != ".json":
+        return None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{file} is not JSON: {error}") from None
+    there = isinstance(content, dict) and all(isinstance(content.get(key), list) for key in ("images", "annotations"))
+    return content if there else None
+
+
+def _described(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    names = {one["id"]: str(one["name"]) for one in content.get("categories", ())}
+    per_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for annotation in content["annotations"]:
+        per_image[annotation["image_id"]].append(annotation)
+    instances = bool(names)
+    rows = {}
+    for image in content["images"]:
+        found = per_image.get(image["id"], [])
+        row: dict[str, Any] = {"image_id": image["id"], "image": image["file_name"]}
+        if instances:
+            boxes = [[float(value) for value in one["bbox"]] for one in found]
+            row |= {
+                "boxes": [[x, y, x + w, y + h] for x, y, w, h in boxes],
+                "labels": [names[one["category_id"]] for one in found],
+                "areas": [float(one.get("area") or w * h) for one, (_, _, w, h) in zip(found, boxes, strict=True)],
+                "crowd": [bool(one.get("iscrowd")) for one in found],
+                "objects": sorted({names[one["category_id"]] for one in found}),
+                "categories": list(names.values()),
+            }
+        else:
+            row["references"] = [str(one["caption"]) for one in found]
+        rows[str(image["id"])] = row
+    return rows

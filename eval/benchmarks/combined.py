@@ -1,0 +1,44 @@
+"""Numbers over several benchmarks of one run: the mean of RefCOCO's eight splits, and the AMBER score."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from statistics import fmean
+
+from eval.benchmarks.base import Metrics
+from eval.benchmarks.grounding import TASKS as GROUNDING
+from eval.records import write_atomic
+
+REPORT, COMBINED = "report.json", "combined.json"
+
+
+def combined(parts: Mapping[str, Metrics | None]) -> Metrics:
+    """The numbers that these benchmarks have together; of incomplete sets there are none.
+
+    >>> combined({"amber_generative": {"chair": 0.1}, "amber_discriminative": {"f1": 0.8}})
+    {'amber_score': 85.0}
+    """
+    found: Metrics = {}
+    splits = [(parts.get(task.name) or {}).get("accuracy") for task in GROUNDING]
+    if all(split is not None for split in splits):
+        found["refcoco_mean"] = fmean(split for split in splits if split is not None)
+    chair = (parts.get("amber_generative") or {}).get("chair")
+    f1 = (parts.get("amber_discriminative") or {}).get("f1")
+    if chair is not None and f1 is not None:
+        found["amber_score"] = (100 - 100 * chair + 100 * f1) / 2
+    return found
+
+
+def write_combined(out: Path, names: Iterable[str]) -> Metrics:
+    """The numbers over the benchmarks whose reports are below `out`, also written there where there are any."""
+    parts = {
+        name: json.loads((out / name / REPORT).read_text(encoding="utf-8"))["metrics"]
+        for name in names
+        if (out / name / REPORT).is_file()
+    }
+    found = combined(parts)
+    if found:
+        write_atomic(out / COMBINED, json.dumps(found, indent=2).encode() + b"\n")
+    return found

@@ -1,0 +1,203 @@
+"""Detection: every object of the named categories with its box, on COCO and on the 13 sets of ODinW.
+
+A language model gives no scores: all detections count 1.0, so that the order of the response decides which come first.
+Beside that default, `order` makes earlier detections surer, and `said` takes the scores that a
+response gives itself. Scores from log-probabilities cannot be had: records hold no token probabilities.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from eval.benchmarks.base import SPACES, Item, Metrics, Row, Task, default, listed, picture
+from eval.benchmarks.coco import coco_rows
+from eval.benchmarks.metrics import groups, mean, micro, prefixed, unparsed_share
+from eval.records import Record
+from eval.score import rollout_of
+from mmrl.config import InputError
+from mmrl.vision import CoordinateSpace
+from rewards.base import Verdict
+from rewards.grounding import cut_at, frame_of, ordered
+from rewards.objects import Object, objects, plain_label
+
+Confidence = Literal["const", "order", "said"]
+NUMBERS = (
+    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
+    *("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
+)
+ODINW = (
+    *("AerialMaritimeDrone", "Aquarium", "CottontailRabbits", "EgoHands", "NorthAmericaMushrooms", "Packages"),
+    *(
+        "PascalVOC",
+        "Raccoon",
+        "ShellfishOpenImages",
+        "VehiclesOpenImages",
+        "pistols",
+        "pothole",
+        "thermalDogsAndPeople",
+    ),
+)
+REWARDS = {"accuracy": default("box_set", threshold=0.5)}
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """The boxes that a response names, in pixels [n, 4], with their labels and scores."""
+
+    boxes_N4: np.ndarray
+    labels: list[str]
+    scores: list[float]
+
+
+def coco_detection(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A picture of COCO with all its objects; crowds are no objects to name, but naming one costs nothing."""
+    things = [i for i, crowd in enumerate(row["crowd"]) if not crowd]
+    crowds = [i for i, crowd in enumerate(row["crowd"]) if crowd]
+    answer = {
+        "boxes": [row["boxes"][i] for i in things],
+        "labels": [row["labels"][i] for i in things],
+        "areas": [row["areas"][i] for i in things],
+        "crowd": {"boxes": [row["boxes"][i] for i in crowds], "labels": [row["labels"][i] for i in crowds]},
+    }
+    yield _item(str(row["image_id"]), row["categories"], answer, row, space, {})
+
+
+def odinw(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A picture of one of the 13 sets; labels are names or places in `categories`, boxes xyxy pixels."""
+    name = str(row["dataset_name"])
+    if name not in ODINW:
+        raise InputError(f"dataset_name {name!r} is none of {', '.join(ODINW)}")
+    categories = [str(one) for one in listed(row["categories"])]
+    labels = [one if isinstance(one, str) else categories[int(one)] for one in listed(row["labels"])]
+    boxes = [[float(value) for value in listed(box)] for box in listed(row["bboxes"])]
+    if len(labels) != len(boxes) or any(len(box) != 4 or box[2] <= box[0] or box[3] <= box[1] for box in boxes):
+        raise InputError(f"{name}: {len(labels)} labels for the boxes {boxes!r:.100}; expected xyxy pixels for each")
+    areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in boxes]
+    answer = {"boxes": boxes, "labels": labels, "areas": areas}
+    number = row.get("image_id", row.get("id"))
+    yield _item(f"{name}/{number}", categories, answer, row, space, {"dataset": name})
+
+
+def coco_metrics(records: Sequence[Record]) -> Metrics:
+    """COCO's twelve numbers, AP under other confidences, and the share of boxes with a label that nobody asked for."""
+    found = coco_numbers(records)
+    for confidence in ("order", "said"):
+        found[f"AP.{confidence}"] = coco_numbers(records, confidence)["AP"]
+    return {**found, **_failures(records)}
+
+
+def odinw_metrics(records: Sequence[Record]) -> Metrics:
+    """AP of each set, and the mean over the sets that have objects."""
+    aps: Metrics = {}
+    for name, group in groups(records, "dataset").items():
+        there = any(record.gold["boxes"] for record in group)
+        aps[name] = coco_numbers(group)["AP"] if there else None
+    return {"mean_AP": mean(aps.values()), **prefixed("AP", aps), **_failures(records)}
+
+
+def coco_numbers(records: Sequence[Record], confidence: Confidence = "const") -> Metrics:
+    """COCO's twelve numbers by pycocotools; -1 for a range of sizes that no object is in."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    records = sorted(
+        records, key=lambda record: (len(record.meta["item"]), record.meta["item"])
+    )  # ties: in their order
+    names = {label: i + 1 for i, label in enumerate(sorted({one for r in records for one in _asked(r)}))}
+    golds, found = [], []
+    for image, record in enumerate(records, 1):
+        golds += _gold(record, image, names)
+        detections = detected(record, confidence)
+        for box, label, score in zip(detections.boxes_N4.tolist(), detections.labels, detections.scores, strict=True):
+            if label in names:
+                found.append(_annotation(image, names[label], box, score=score))
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        truth: Any = COCO()
+        said: Any = COCO()
+        for coco, annotations in ((truth, golds), (said, found)):
+            coco.dataset = {
+                "images": [{"id": image} for image in range(1, len(records) + 1)],
+                "categories": [{"id": number, "name": name} for name, number in names.items()],
+                "annotations": [{**one, "id": i} for i, one in enumerate(annotations, 1)],
+            }
+            coco.createIndex()
+        evaluation = COCOeval(truth, said, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return {name: float(value) for name, value in zip(NUMBERS, evaluation.stats, strict=True)}
+
+
+def detected(record: Record, confidence: Confidence = "const") -> Detections:
+    """What a response names, cut at the picture; nothing where its coordinates cannot be placed."""
+    frame = frame_of(rollout_of(record), None)
+    named: list[Object] = objects(record.answer_text) if record.answer_text else []
+    if isinstance(frame, Verdict) or not named:
+        return Detections(np.zeros((0, 4)), [], [])
+    boxes_N4 = cut_at(ordered(frame.pixels([one.box for one in named])), np.array([frame.size]))
+    scores = [1.0] * len(named)
+    if confidence == "order":
+        scores = [1 / (1 + place) for place in range(len(named))]
+    elif confidence == "said":
+        scores = [1.0 if one.score is None else one.score for one in named]
+    return Detections(boxes_N4, [one.label for one in named], scores)
+
+
+def _item(name: str, categories: Sequence[str], answer: Any, row: Row, space: CoordinateSpace, meta: Any) -> Item:
+    text = (
+        f"Find every instance of these categories: {', '.join(categories)}.\n"
+        'Answer with a JSON list of {"bbox_2d": [x1, y1, x2, y2], "label": "..."}, the surest first, boxes '
+        f"{SPACES[space]}; [] if there is none."
+    )
+    return Item(name, "detection", text, answer, picture(row["image"]), {**meta, "categories": list(categories)})
+
+
+def _asked(record: Record) -> list[str]:
+    return [plain_label(one) for one in [*record.meta["categories"], *record.gold["labels"]]]
+
+
+def _gold(record: Record, image: int, names: dict[str, int]) -> list[dict[str, Any]]:
+    gold, crowd = record.gold, record.gold.get("crowd") or {"boxes": [], "labels": []}
+    things = [
+        _annotation(image, names[plain_label(label)], box, area=area)
+        for box, label, area in zip(gold["boxes"], gold["labels"], gold["areas"], strict=True)
+    ]
+    crowds = [
+        _annotation(image, names[plain_label(label)], box, iscrowd=1)
+        for box, label in zip(crowd["boxes"], crowd["labels"], strict=True)
+        if plain_label(label) in names
+    ]
+    return things + crowds
+
+
+def _annotation(image: int, category: int, box: Sequence[float], **more: Any) -> dict[str, Any]:
+    x1, y1, x2, y2 = box
+    xywh = [x1, y1, x2 - x1, y2 - y1]
+    plain = {"image_id": image, "category_id": category, "bbox": xywh, "area": xywh[2] * xywh[3], "iscrowd": 0}
+    return {**plain, **more}
+
+
+def _failures(records: Sequence[Record]) -> Metrics:
+    """The mean per picture of the default scorer, and what could not be read or placed."""
+    labels = [(label, {*_asked(record)}) for record in records for label in detected(record).labels]
+    unknown = mean(float(label not in asked) for label, asked in labels)
+    return {"accuracy": micro(records), "unknown_labels": unknown, "unparsed": unparsed_share(records)}
+
+
+TASKS = [
+    Task(
+        "coco_detection", "COCO's instances_val2017.json",
+        ("image_id", "image", "boxes", "labels", "crowd", "categories"), coco_detection, REWARDS, coco_metrics,
+        "val2017", 5000, read=coco_rows,
+    ),
+    Task(
+        "odinw13", "ODinW-13", ("image", "categories", "bboxes", "labels", "dataset_name"), odinw, REWARDS,
+        odinw_metrics,
+    ),
+]  # fmt: skip
