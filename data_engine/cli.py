@@ -94,14 +94,33 @@ def show(
 
 
 @app.command()
-def stats(directory: Directory, split: Split = None) -> None:
-    """Count the samples of a dataset by task, source and split; show the ranges of sizes and durations."""
-    from data_engine.look import stats_tables
-    from data_engine.shards import read_samples
+def stats(
+    directory: Directory,
+    split: Split = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(metavar="CONDITION", help="As entropy>=3: say what it would keep; repeatable.")
+    ] = None,
+) -> None:
+    """Count the samples of a dataset by task, source and split; show how its measures are spread.
 
+    With --keep, say what other thresholds would keep. Nothing is measured again: that was done when it was built.
+    """
+    from data_engine.look import stats_tables
+    from data_engine.measures import condition
+    from data_engine.shards import read_manifest, read_samples
+    from data_engine.thresholds import keep_table, measure_table, measures_of, reuse_table
+
+    conditions = [condition(text) for text in keep or ()]
     console = Console()
+    kept, dropped = measures_of(directory, split)
+    if conditions:
+        console.print(keep_table(kept, dropped, conditions))
+        return
+    shards = [shard["path"] for shard in read_manifest(directory)["shards"] if split in (None, shard["split"])]
     for table in stats_tables(read_samples(directory, split=split)):
         console.print(table)
+    console.print(reuse_table(directory, shards))
+    console.print(measure_table(kept, dropped))
 
 
 @app.command()

@@ -17,7 +17,7 @@ from data_engine.schema import Media, Sample, prompt_text
 from data_engine.texts import words
 from mmrl.config import InputError
 
-Name = Literal["side", "aspect", "words", "options", "entropy", "sharpness", "vision_tokens", "agreement"]
+Name = Literal["side", "aspect", "words", "options", "entropy", "sharpness", "vision_tokens", "agreement", "rate"]
 
 NOTED = "measures"  # the key of meta
 DIGITS = 4  # after the point: what is noted is read by people
@@ -70,7 +70,11 @@ def measured(sample: Sample, name: Name, how: Callable[[Sample], float | None] |
     """The sample with the measure noted; one that was noted before stays, one that says nothing of it is left out."""
     if name in noted(sample):
         return sample
-    value = (how or MEASURES[name])(sample)
+    return with_measure(sample, name, (how or MEASURES[name])(sample))
+
+
+def with_measure(sample: Sample, name: Name, value: float | None) -> Sample:
+    """The sample with the value noted, if there is one."""
     if value is None:
         return sample
     return replace(sample, meta={**sample.meta, NOTED: {**noted(sample), name: round(float(value), DIGITS)}})

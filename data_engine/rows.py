@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_engine.measures import Name, noted
 from data_engine.ops.base import Quarantined
 from data_engine.schema import Sample, prompt_text, shown_seconds
 
@@ -38,12 +39,13 @@ STATS = pa.schema(
         *((name, pa.string()) for name in ("id", "split", "source", "task")),
         *((name, pa.int64()) for name in ("prompt_chars", "images", "videos", "pixels", "frames")),
         ("seconds", pa.float64()),
+        *((name, pa.float64()) for name in get_args(Name)),
     ]
 )
 
 
 def stats_row(sample: Sample, split: str) -> dict[str, Any]:
-    """The measures of a sample; those of media that were not probed count as 0."""
+    """The measures of a sample: of media that were not probed 0, absent where they were not noted."""
     media = sample.media
     return {
         "id": sample.id,
@@ -56,6 +58,7 @@ def stats_row(sample: Sample, split: str) -> dict[str, Any]:
         "pixels": sum((item.width or 0) * (item.height or 0) for item in media),
         "frames": sum(item.num_frames or 0 for item in media),
         "seconds": sum(shown_seconds(item) or 0.0 for item in media),
+        **{name: value for name in get_args(Name) if isinstance(value := noted(sample).get(name), int | float)},
     }
 
 

@@ -13,6 +13,7 @@ from pydantic import Field, PositiveInt
 from data_engine.bands import Band, Counts, Spread, corrected, odds
 from data_engine.difficulty import Difficulty, key_of, read_difficulty
 from data_engine.draw import digest
+from data_engine.measures import with_measure
 from data_engine.ops.base import Dropped, Spool, stream
 from data_engine.schema import Sample
 from mmrl.config import InputError
@@ -54,9 +55,10 @@ def difficulty(
             yield sample if missing == "keep" else Dropped(sample, "no_difficulty")
             continue
         band = (bands or {}).get(sample.task, spread if found.graded else counts)
-        noted = replace(sample, meta={**sample.meta, NOTED: _note(found, levels)})
+        note = _note(found, levels)
+        told = with_measure(replace(sample, meta={**sample.meta, NOTED: note}), "rate", note.get("rate"))
         reason = _reason(found, band, max_truncated, chance_corrected=chance_corrected)
-        yield Dropped(noted, reason) if reason else noted
+        yield Dropped(told, reason) if reason else told
 
 
 @stream

@@ -1,0 +1,57 @@
+"""`mmrl data stats`: what was noted when a dataset was built says what other thresholds would keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from data_engine.cli import app
+from data_engine.measures import condition
+from data_engine.schema import Sample
+from data_engine.shards import read_manifest, write_dataset
+from data_engine.thresholds import _counts, measures_of, uses_of
+from mmrl.config import InputError
+from tests.test_duplicates import ask, jpeg, photos
+
+
+def noted(number: int, *pictures: bytes, **measures: float) -> Sample:
+    return ask(f"{number}?", *pictures, meta={"measures": measures})
+
+
+def counts(directory: Path, *conditions: str) -> list[str]:
+    return _counts(*measures_of(directory), [condition(text) for text in conditions])
+
+
+def test_a_threshold_is_tried_on_what_was_kept_and_on_what_the_old_one_dropped(tmp_path: Path) -> None:
+    samples = [noted(number, entropy=float(number), words=10.0 * number) for number in range(1, 6)]
+    write_dataset([*samples, ask("?")], tmp_path / "data")
+    dropped = [
+        {"entropy": 0.5, "words": 5.0, "reason": "min_entropy: too_uniform"},
+        {"entropy": 0.1, "words": 5.0, "reason": "min_entropy: too_uniform"},
+        {"entropy": 0.5, "words": 5.0, "reason": "near_duplicates: near_duplicate"},
+    ]
+    pq.write_table(pa.Table.from_pylist(dropped), tmp_path / "data" / "dropped.parquet")
+    assert counts(tmp_path / "data", "entropy>=0.4") == ["6", "6", "0", "1", "1"]  # what was not measured passes
+    assert counts(tmp_path / "data", "entropy>=3") == ["6", "4", "2", "0", "1"]
+    assert counts(tmp_path / "data", "entropy >= 3", "words<=40") == ["6", "3", "3", "0", "1"]
+    said = CliRunner().invoke(app, ["stats", str(tmp_path / "data"), "--keep", "entropy>=3", "--keep", "words<=40"])
+    assert said.exit_code == 0, said.output
+    assert "all of them" in said.output
+    with pytest.raises(InputError, match="'entrpy>=3' is no condition on a measure"):
+        condition("entrpy>=3")
+
+
+def test_measures_are_shown_as_bars_and_pictures_by_how_many_samples_show_them(tmp_path: Path) -> None:
+    one, other = (jpeg(picture) for picture in photos(2))
+    samples = [noted(number, one, entropy=float(number)) for number in range(4)] + [noted(9, one, other, entropy=9.0)]
+    write_dataset(samples, tmp_path / "data")
+    uses = uses_of(tmp_path / "data", [shard["path"] for shard in read_manifest(tmp_path / "data")["shards"]])
+    assert sorted(uses.values()) == [1, 5]
+    said = CliRunner().invoke(app, ["stats", str(tmp_path / "data")], env={"COLUMNS": "200"})
+    assert said.exit_code == 0, said.output
+    assert "in 5 samples" in said.output
+    assert "█" in said.output
