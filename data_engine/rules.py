@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from data_engine.schema import ANSWER_KEYS, Media, Sample, dumps, media_parts, prompt_text, shown_seconds, to_row
+from data_engine.schema import ANSWER_KEYS, Media, Sample, dumps, media_parts, prompt_text, shown_seconds
 from mmrl.config import nearest
 
 PIXELS_OVER = 1.0  # how far a box or point may reach over the edge: annotations are rounded
@@ -33,12 +33,13 @@ def validate_sample(sample: Sample) -> Fault | None:
     return next(faults(sample), None)
 
 
-def faults(sample: Sample) -> Iterator[Fault]:
+def faults(sample: Sample, *, only_prompt: bool = False) -> Iterator[Fault]:
     """The rules that the sample breaks, one of each kind, those of the prompt first.
 
     Behind a prompt or an answer of another form nothing else is looked at.
     """
-    for check in (_check_prompt, _check_cuts, _check_answer, _check_places, _check_text):
+    rest = () if only_prompt else (_check_cuts, _check_answer, _check_places, _check_text)
+    for check in (_check_prompt, *rest):
         try:
             check(sample)
         except _RuleError as broken:
@@ -138,7 +139,7 @@ def _reaches(media: Media, place: Sequence[float]) -> bool:
 
 def _check_text(sample: Sample) -> None:
     try:
-        dumps(to_row(sample) | {"media": ()}).encode()
+        dumps([sample.id, sample.source, sample.task, sample.prompt, sample.answer, dict(sample.meta)]).encode()
     except (TypeError, ValueError) as error:  # of Unicode, too
         raise _RuleError("not_text", f"prompt, answer and meta must be JSON and UTF-8: {error}") from None
 

@@ -23,7 +23,7 @@ from data_engine.sources.conversations import conversations, ms_swift, vlm_r1
 from data_engine.sources.moments import activitynet, charades_sta
 from data_engine.sources.phrases import refcoco, visual_genome
 from data_engine.sources.rows import Rows
-from data_engine.sources.tables import json_array
+from data_engine.sources.tables import json_array, jsonl
 from data_engine.sources.verl import verl
 from data_engine.sources.webdataset import webdataset
 from mmrl.config import InputError
@@ -96,6 +96,16 @@ def test_an_entry_that_never_ends_is_given_up(root: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(lines, "MAX_ENTRY", 1000)
     (root / "x.json").write_text('[{"a": "' + "x" * 500_000)
     assert refused(json_array(path="x.json", root=root)) == [("bad_json", "x.json:1")]
+
+
+def test_a_line_that_is_too_long_is_one_broken_row(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MAX_ENTRY", 1000)
+    good = json.dumps({"question": "?", "answer": 1, "task": "count"})
+    (root / "x.jsonl").write_text(f"{good}\n{'x' * 3500}\n{good}\n{'y' * 1000}\n{'z' * 999}\n{good}\n{'x' * 2500}")
+    items = list(jsonl(path="x.jsonl", root=root))
+    assert [one.meta["where"] for one in items if isinstance(one, Sample)] == ["x.jsonl:1", "x.jsonl:3", "x.jsonl:6"]
+    broken = [("bad_json", f"x.jsonl:{number}") for number in (2, 4, 5, 7)]
+    assert refused(items) == broken
 
 
 def talk(*texts: str, names: tuple[str, str] = ("human", "gpt")) -> list[dict[str, str]]:

@@ -16,7 +16,6 @@ from data_engine.validate_text import TEXTS
 from mmrl.config import InputError
 
 CHECKED = {"extreme_aspect": extreme_aspect, "tiny_side": tiny_side, **PLACES, **TEXTS}  # in this order
-PROMPT = ("bad_prompt", "marker_mismatch", "empty_text")
 REWRITTEN = ("animated", "image_mode", "alpha", "orientation")  # facts of an image that a plain PNG does not have
 
 
@@ -32,9 +31,8 @@ def validate(
     run, limits = _Run(sample, modes or {}), limits or Limits()
     try:
         run.measure()
-        for fault in faults(run.sample):
-            if fault.reason in PROMPT:
-                run.meet(fault.reason, Found(fault.message))
+        for fault in faults(run.sample, only_prompt=True):
+            run.meet(fault.reason, Found(fault.message))
         for code, check in CHECKED.items():
             if isinstance(run.sample.answer, Mapping) and (found := check(run.sample, limits)):
                 run.meet(code, found)

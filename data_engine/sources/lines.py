@@ -12,7 +12,7 @@ from data_engine.sources.base import RowError
 from data_engine.sources.rows import Row
 
 MAX_DEPTH = 32  # of nested JSON: whoever handles it later may recurse
-MAX_ENTRY = 2**26  # characters of one entry of an array
+MAX_ENTRY = 2**26  # characters of one entry of an array, bytes of one line
 CHUNK = 2**16  # characters read at once
 
 _GAP = re.compile(r"[\s,]*")
@@ -21,8 +21,13 @@ _GAP = re.compile(r"[\s,]*")
 def json_lines(file: Path, path: str) -> Iterator[Row]:
     """The rows of a JSON-lines file; lines that are blank are left out."""
     with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
+        for number, line in enumerate(iter(lambda: lines.readline(MAX_ENTRY), b""), start=1):
+            if len(line) == MAX_ENTRY and not line.endswith(b"\n"):
+                while (rest := lines.readline(MAX_ENTRY)) and not rest.endswith(b"\n"):
+                    pass
+                error = RowError("bad_json", f"no JSON to use: the line is longer than {MAX_ENTRY} bytes")
+                yield Row(f"{path}:{number}", line[:1000].decode(errors="replace"), error)
+            elif line.strip():
                 yield _line(f"{path}:{number}", line)
 
 
