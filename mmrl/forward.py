@@ -22,7 +22,7 @@ from eval.encode import Encoded, collate, media_token_types
 from mmrl.blank import Blanks
 from mmrl.evaluation import RecordedEvaluations
 from mmrl.injection import own_entropy
-from mmrl.scoring import packed
+from mmrl.scoring import packed, takes_trees
 from mmrl.temperature import before_completion, tempered
 
 logger = logging.getLogger(__name__)
@@ -155,6 +155,9 @@ class SharedForward(RecordedEvaluations, GRPOTrainer):
 
     def _shares(self, here: tuple[Any, Sequence[Encoded], Tensor, Tensor, int]) -> bool:
         """Whether prompts are shared: decided once, by comparing with plain scoring on the first rows seen."""
+        if self._sharing is None and not takes_trees(self._bare(here[0])):
+            logger.warning("shared-prefix scoring off: FlashAttention takes no tree mask; attention: sdpa does")
+            self._sharing = False
         if self._sharing is None:
             model, rows, input_ids, attention_mask, keep = here
             seeing = functools.partial(model, **self._media(rows, input_ids, keep))
@@ -162,7 +165,12 @@ class SharedForward(RecordedEvaluations, GRPOTrainer):
                 plain, _, _ = super()._get_per_token_logps_and_entropies(seeing, input_ids, attention_mask, keep)
                 try:
                     gap = (self._packed_logps(*here)[0] - plain).abs().max()
-                except (RuntimeError, TypeError, ValueError) as error:  # an architecture that takes no tree mask
+                except (
+                    IndexError,
+                    RuntimeError,
+                    TypeError,
+                    ValueError,
+                ) as error:  # an architecture that takes no tree mask
                     logger.warning("prompts are not shared: %s", error)
                     gap = plain.new_tensor(float("inf"))
             worst = float(gathered(gap.reshape(1)).max())

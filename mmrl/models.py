@@ -10,7 +10,7 @@ from torch import nn
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from eval.checkpoint import load_checkpoint, local
-from mmrl.config import Config
+from mmrl.config import Config, InputError
 from mmrl.vision import VisionBudget, apply_budget
 
 Part = Literal["vision", "projector", "language"]
@@ -25,11 +25,19 @@ class LoraSettings(Config):
     target_modules: list[str] | str = "all-linear"
 
 
-def load_policy(model: str | Path, budget: VisionBudget, *, dtype: str = "float32") -> tuple[Any, Any]:
-    """The model and the processor at `model` (a directory, or a hub id where there is a network), under `budget`."""
+def load_policy(
+    model: str | Path, budget: VisionBudget, *, dtype: str = "float32", attention: str | None = None
+) -> tuple[Any, Any]:
+    """The model and the processor at `model` (a directory, or a hub id where there is a network), under `budget`;
+    `attention` is how transformers computes it, its own choice by default."""
     unset_hf_deepspeed_config()  # of an earlier stage: weights loaded in shards (ZeRO-3) are saved under wrong names
     policy, processor = load_checkpoint(local(model), dtype=dtype)
     apply_budget(processor, budget)
+    if attention is not None:
+        try:
+            policy.set_attn_implementation(attention)
+        except (ImportError, ValueError) as error:
+            raise InputError(f"attention={attention!r}: {error}") from None
     return policy, processor
 
 

@@ -14,7 +14,7 @@ from data_engine.schema import dumps
 from eval.encode import Encoded
 from eval.records import media_entry
 from mmrl.vision import CoordinateSpace
-from rewards import Rollout
+from rewards import Rollout, Verdict
 
 
 def rollout_of(
@@ -41,17 +41,43 @@ def rollout_of(
     )
 
 
-def write_rollouts(
-    rows: Sequence[Mapping[str, Any]], out: Path, *, step: int, group: int, space: CoordinateSpace
-) -> Path:
-    """Write the rollouts of one generation step to `out/rollouts/step-00010.parquet`; returns the file.
+def columns_of(
+    row: Mapping[str, Any],
+    encoded: Encoded,
+    said: tuple[str, int],
+    verdicts: Mapping[str, Verdict],
+    advantage: float,
+    injected: bool,
+    *,
+    space: CoordinateSpace,
+) -> dict[str, Any]:
+    """A rollout as it is written down: the sample's id, task, prompt, gold answer and media (files, not bytes, so that
+    none travels between processes), the size at which the model saw each, the completion and its length in tokens
+    (`said`), the advantage, whether it is the gold answer put among the rollouts, the space that the model speaks, and
+    for every reward a score, a kind and a why."""
+    columns = {
+        "id": row["id"],
+        "task": row["task"],
+        "prompt": dumps(row["prompt"]),
+        "answer": dumps(row["answer"]),
+        "media": [media_entry(media) for media in row["media"]],
+        "seen_size": [list(size) for size in encoded.seen_size],
+        "completion": said[0],
+        "tokens": said[1],
+        "advantage": advantage,
+        "injected": injected,
+    }
+    for name, verdict in verdicts.items():
+        columns[f"score/{name}"] = verdict.score
+        columns[f"kind/{name}"] = verdict.kind
+        columns[f"why/{name}"] = verdict.why
+    return columns | {"space": space.value}
 
-    Each row has the sample's id, task, prompt, gold answer and media (files, not bytes), the size at which the
-    model saw each, the space it speaks, the completion, its length in tokens, the advantage, whether it is the
-    gold answer put among them, and for every reward a
-    score, a kind and a why.
-    """
-    columns = [_columns(row, place % group) | {"space": space.value} for place, row in enumerate(rows)]
+
+def write_rollouts(rows: Sequence[Mapping[str, Any]], out: Path, *, step: int, group: int) -> Path:
+    """Write the `columns_of` all rollouts of one generation step, numbered within their group (`draw`), to
+    `out/rollouts/step-00010.parquet`; returns the file."""
+    columns = [{"id": row["id"], "draw": place % group, **row} for place, row in enumerate(rows)]
     directory = out / "rollouts"
     directory.mkdir(parents=True, exist_ok=True)
     place = directory / f"step-{step:05d}.parquet"
@@ -59,25 +85,3 @@ def write_rollouts(
     pq.write_table(pa.Table.from_pylist(columns), staging)
     os.replace(staging, place)
     return place
-
-
-def _columns(row: Mapping[str, Any], draw: int) -> dict[str, Any]:
-    sample = row["row"]
-    columns = {
-        "id": sample["id"],
-        "draw": draw,
-        "task": sample["task"],
-        "prompt": dumps(sample["prompt"]),
-        "answer": dumps(sample["answer"]),
-        "media": [media_entry(media) for media in sample["media"]],
-        "seen_size": [list(size) for size in row["seen_size"]],
-        "completion": row["completion"],
-        "tokens": row["tokens"],
-        "advantage": row["advantage"],
-        "injected": row["injected"],
-    }
-    for name, verdict in row["verdicts"].items():
-        columns[f"score/{name}"] = verdict.score
-        columns[f"kind/{name}"] = verdict.kind
-        columns[f"why/{name}"] = verdict.why
-    return columns

@@ -79,6 +79,12 @@ def packed(model: Any, rows: Sequence[Encoded], completion_BC: Tensor, valid_BC:
     return Packed(inputs, labels_RT, place_BC, valid_BC)
 
 
+def takes_trees(model: Any) -> bool:
+    """Whether `model` may be given a tree mask: FlashAttention knows padding alone, and fails on the device or ignores
+    the tree."""
+    return "flash" not in (model.config._attn_implementation or "")
+
+
 def tree_mask(segment_RT: Tensor, *, dtype: torch.dtype) -> Tensor:
     """[R, 1, T, T] additive mask: a token sees the prompt (segment 0) and its own segment, up to itself; padding (-1)
     sees itself alone, since a row without any visible key has no softmax."""

@@ -2,15 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from trl.trainer.grpo_config import GRPOConfig
 
-from mmrl.advantages import options_of
+from mmrl.advantages import check_options, options_of
 from mmrl.config import InputError
-from mmrl.credit import Credit
-from mmrl.gcpo import check_pairs
+from mmrl.credit import Credit, check_credit
+from mmrl.gcpo import by_name, check_pairs
+from mmrl.injection import Injection, check_injection
 from mmrl.temperature import TemperatureSchedule
+
+# Settings of GRPOConfig that stock TRL obeys and this trainer would not, with the setting that does what they say.
+WITHOUT_EFFECT = {
+    "scale_rewards": "advantages: the estimator scales (name: dr_grpo does not; options: {whiten: batch})",
+    "multi_objective_aggregation": "advantages: {name: grpo} sums first, {name: gdpo} standardises first",
+    "reward_weights": "rewards: each has a weight",
+    "model_init_kwargs": "dtype and attention at the top level of the config",
+    "trust_remote_code": "nothing: code that comes with a checkpoint is not run",
+    "chat_template_kwargs": "the checkpoint's chat template",
+    "repetition_penalty": "rewards: {fn: repetition}; a penalty while sampling is not in the log-probs",
+    "generation_kwargs": "temperature, top_p, top_k and min_p of the grpo block, or rollout.temperature",
+    "cast_lm_head_to_fp32": "dtype: float32; TRL finds the head of language models alone",
+    "cache_implementation": "nothing: the cache of a prompt is shared by its rollouts",
+    "use_transformers_continuous_batching": "nothing: TRL has it for prompts without media only",
+    "use_transformers_paged": "nothing: TRL has it for prompts without media only",
+    "remove_unused_columns": "nothing: the rewards need all columns",
+}
+SERVED = {"repetition_penalty", "generation_kwargs"}  # which a vLLM server obeys
+
+
+def check_method(
+    args: GRPOConfig,
+    rewards: Sequence[str],
+    advantages: str,
+    options: Mapping[str, Any],
+    *,
+    inject: Injection | None,
+    credit: Credit | None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Refuse what does not fit together, whatever the data; gives the estimator's options with rewards as flags."""
+    check_settings(args, advantages, credit=credit, **settings)
+    named = by_name(options, rewards)
+    check_options(advantages, named, rewards=len(rewards))
+    if inject is not None:
+        check_injection(inject, rewards, advantages, options_of(advantages))
+    if credit is not None:
+        check_credit(credit, rewards)
+    return named
 
 
 def check_settings(
@@ -22,6 +63,7 @@ def check_settings(
     importance_cap: float | None = None,
 ) -> None:
     """Refuse what the trainer cannot do, and what would make a resumed run another run."""
+    _check_obeyed(args)
     held = args.per_device_train_batch_size * (args.steps_per_generation or 1)
     for what, wanted in ((f"rollout.refills={refills}", refills), ("advantages.tokens.thr", credit and credit.thr)):
         if wanted and held % (args.num_generations or 1):
@@ -53,12 +95,26 @@ def check_settings(
             f"gradient_accumulation_steps={args.gradient_accumulation_steps}: generations are whole optimizer steps"
         )
     cycle = args.steps_per_generation // args.gradient_accumulation_steps * args.num_iterations
+    if args.deepspeed and not args.ds3_gather_for_generation:
+        raise InputError(
+            "ds3_gather_for_generation=false: with weights in shards a process whose prompts show no picture would "
+            "leave the others waiting in the vision tower; leave it at true"
+        )
     if args.save_strategy == "steps" and cycle > 1 and args.save_steps % cycle:  # rollouts are not in the checkpoints
         raise InputError(
             f"save_steps={args.save_steps:g} is no multiple of {cycle}, the optimizer steps that share rollouts "
             f"(steps_per_generation={args.steps_per_generation} / gradient_accumulation_steps="
             f"{args.gradient_accumulation_steps} * num_iterations={args.num_iterations})"
         )
+
+
+def _check_obeyed(args: GRPOConfig) -> None:
+    """Refuse what would be passed over in silence; TRL's defaults are recognised as what the user has not said."""
+    fields = type(args).__dataclass_fields__
+    for name, instead in WITHOUT_EFFECT.items():
+        value: Any = getattr(args, name)
+        if value != fields[name].default and not (args.use_vllm and name in SERVED):
+            raise InputError(f"grpo.{name}={value!r} is not obeyed here; instead: {instead}")
 
 
 def check_served(kinds: Collection[str]) -> None:

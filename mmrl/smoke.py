@@ -33,7 +33,7 @@ def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
         part.save_pretrained(directory / "model")
     blocks = {"sft": config.sft and _small(config.sft, 2), "grpo": config.grpo and _small_grpo(config.grpo)}
     changed = {"model": str(directory / "model"), "output": str(directory / "run"), "limit": 16, "dtype": "float32"}
-    changed["evaluation"] = None
+    changed |= {"attention": None, "evaluation": None}
     return config.model_copy(update=changed | blocks)
 
 

@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field
 
 from mmrl.config import Config, InputError, load, nearest
-from mmrl.credit import Credit, check_credit
+from mmrl.credit import Credit
 from mmrl.evaluation import Evaluation, StepEvaluation, check_evaluation
 from mmrl.health import CollapseWarnings, Watch
 from mmrl.injection import Injection
@@ -58,6 +58,7 @@ class TrainConfig(Config):
     limit: int | None = None
     seed: int = 0
     dtype: str = "float32"
+    attention: str | None = None
     vision: VisionBudget = VisionBudget()
     space: CoordinateSpace = CoordinateSpace.resized
     rewards: dict[str, RewardSpec] = Field(default_factory=dict)
@@ -95,12 +96,20 @@ def _print_plan(config: TrainConfig) -> None:
 
     from mmrl.plan import plan
 
+    config = without_device(config)
     check(config)
     for title, rows in plan(config):
         table = Table(title=title, title_justify="left", show_header=False)
         for row in rows:
             table.add_row(*row)
         Console().print(table)
+
+
+def without_device(config: TrainConfig) -> TrainConfig:
+    """`config` as it may be looked at where there is no accelerator: TRL trains in bfloat16 unless told otherwise, and
+    refuses that without one."""
+    blocks = {name: {**block, "use_cpu": True} for name in ("sft", "grpo") if (block := getattr(config, name))}
+    return config.model_copy(update=blocks)
 
 
 def _smoke(config: TrainConfig) -> None:
@@ -136,24 +145,15 @@ def check(config: TrainConfig) -> None:
         config, [(name, arguments_of(config, name)) for name in STAGES if getattr(config, name) is not None]
     )
     if config.grpo is not None:
-        from mmrl.advantages import check_options, options_of
-        from mmrl.gcpo import by_name, pair_places
-        from mmrl.injection import check_injection
-        from mmrl.settings import check_settings
+        from mmrl.advantages import options_of
+        from mmrl.gcpo import pair_places
+        from mmrl.settings import check_method
 
         arguments = _grpo_arguments(config, Path(config.output))
-        estimator, tokens = config.advantages.name, config.advantages.tokens
-        rollout = config.rollout
-        check_settings(arguments, estimator, rollout.temperature, rollout.refills, tokens, rollout.importance_cap)
-        suite = Suite(config.rewards, judges=config.judges)
-        if tokens is not None:
-            check_credit(tokens, suite.names)
-        check_options(estimator, by_name(config.advantages.options, suite.names), rewards=len(suite.names))
-        if "pairs_P" in options_of(estimator):
+        suite, estimator = Suite(config.rewards, judges=config.judges), config.advantages
+        check_method(arguments, suite.names, estimator.name, estimator.options, **method_of(config))
+        if "pairs_P" in options_of(estimator.name):
             pair_places([sample.id for sample in samples], [sample.meta for sample in samples])
-        if config.rollout.inject is not None:
-            known = options_of(config.advantages.name)
-            check_injection(config.rollout.inject, suite.names, config.advantages.name, known)
         suite.check_tasks(tasks)
         for task, names in suite.tasks_scored(tasks).items():
             logger.warning("task %s is scored by %s", task, ", ".join(names))
@@ -194,7 +194,7 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
         return final
     set_seed(config.seed)  # LoRA's first weights are random, and the same whether or not a stage ran before
     samples = training_samples(config.data, config.split, config.limit)
-    model, processor = load_policy(model_path, config.vision, dtype=config.dtype)
+    model, processor = load_policy(model_path, config.vision, dtype=config.dtype, attention=config.attention)
     check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))
     if build is _grpo_trainer:
         new = _grpo_arguments(config, out).max_completion_length
@@ -244,12 +244,20 @@ def _grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, da
         advantages=config.advantages.name,
         advantage_options=config.advantages.options,
         shared_prefix=config.rollout.shared_prefix,
-        temperature=config.rollout.temperature,
-        refills=config.rollout.refills,
-        inject=config.rollout.inject,
-        importance_cap=config.rollout.importance_cap,
-        credit=config.advantages.tokens,
+        **method_of(config),
     )
+
+
+def method_of(config: TrainConfig) -> dict[str, Any]:
+    """How rollouts are drawn and weighed, as the trainer's keywords."""
+    rollout = config.rollout
+    return {
+        "temperature": rollout.temperature,
+        "refills": rollout.refills,
+        "inject": rollout.inject,
+        "importance_cap": rollout.importance_cap,
+        "credit": config.advantages.tokens,
+    }
 
 
 def _sft_arguments(config: TrainConfig, out: Path) -> Any:

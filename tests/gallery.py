@@ -12,9 +12,10 @@ from data_engine.media import probe
 from data_engine.schema import Sample, user_prompt, with_id
 from data_engine.shards import read_samples, write_dataset
 from data_engine.synthesis import digits_count, digits_grounding, digits_video
+from eval.encode import Encoded
 from eval.records import Record, RunInfo, digest, media_entry, replace_records
 from eval.score import evaluation_suite, scored, suite_identity
-from mmrl.rollouts import write_rollouts
+from mmrl.rollouts import columns_of, write_rollouts
 from mmrl.vision import CoordinateSpace, from_pixels
 from rewards import Rollout
 
@@ -113,18 +114,18 @@ def training(out: Path, samples: list[Sample], *, steps: int = 40, group: int = 
             for draw in range(group)
         ]
         rows = [
-            {
-                "row": _row(samples[place // group]),
-                "seen_size": rollout.seen_size,
-                "completion": rollout.completion,
-                "tokens": len(rollout.completion) // 4,
-                "verdicts": verdicts,
-                "advantage": 0.5 - place % group / 2,
-                "injected": False,
-            }
+            columns_of(
+                _row(samples[place // group]),
+                Encoded([], {}, tuple(rollout.seen_size)),
+                (rollout.completion, len(rollout.completion) // 4),
+                verdicts,
+                0.5 - place % group / 2,
+                False,
+                space=CoordinateSpace.resized,
+            )
             for place, (rollout, verdicts) in enumerate(zip(rollouts, suite.score(rollouts), strict=True))
         ]
-        write_rollouts(rows, out, step=step, group=group, space=CoordinateSpace.resized)
+        write_rollouts(rows, out, step=step, group=group)
     lines = [json.dumps(_metrics(step)) + "\n" for step in range(steps)]
     (out / "metrics.jsonl").write_text("".join(lines) + '{"step": 40, "rew')  # the last line was cut by a kill
     return out

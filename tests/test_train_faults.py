@@ -24,10 +24,11 @@ from mmrl.tiny import tiny_model
 from mmrl.train import TrainConfig
 from mmrl.train import run as train
 from mmrl.vision import VisionBudget, apply_budget
+from rewards import Rollout
 from tests.conftest import TEXTS
 from tests.test_resume import assert_same_run
 from tests.test_trainer import trainer
-from tests.training import VISION, config, ended, material, trained
+from tests.training import VISION, brevity, config, ended, letters, material, rollouts, trained
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +121,45 @@ def test_a_server_gets_pictures_that_need_no_resizing(mixed_samples: list[Sample
         encoded = encode(processor, sample.prompt, sample.media, budget)
         grids = processor.image_processor(sized_pictures(sample.media, encoded.seen_size))["image_grid_thw"]
         assert torch.equal(torch.as_tensor(grids), encoded.tensors["image_grid_thw"])
+
+
+@pytest.mark.parametrize(
+    ("grpo", "instead"),
+    [
+        ({"scale_rewards": "none"}, "the estimator scales"),
+        ({"multi_objective_aggregation": "normalize_then_sum"}, "{name: gdpo} standardises first"),
+        ({"reward_weights": [1.0]}, "each has a weight"),
+        ({"repetition_penalty": 1.1}, "rewards: {fn: repetition}"),
+        ({"generation_kwargs": {"num_beams": 2}}, "temperature, top_p"),
+        ({"model_init_kwargs": {"attn_implementation": "eager"}}, "attention at the top level"),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, "chat template"),
+    ],
+)
+def test_what_trl_would_obey_and_we_would_not_is_refused(grpo: dict[str, Any], instead: str, tmp_path: Path) -> None:
+    args = GRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **grpo)
+    with pytest.raises(InputError, match=f"grpo.{next(iter(grpo))}=.* is not obeyed here; instead: .*{instead}"):
+        check_settings(args, "gdpo")
+
+
+def test_weights_in_shards_are_gathered_to_answer(tmp_path: Path) -> None:
+    """A process without a picture would leave the others waiting in the vision tower."""
+    args = GRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, ds3_gather_for_generation=False)
+    args.deepspeed = "configs/train/zero3.json"  # not given above: it would hold for the whole process
+    with pytest.raises(InputError, match="ds3_gather_for_generation=false"):
+        check_settings(args, "gdpo")
+
+
+def test_a_progressive_reward_changes_with_the_share_of_the_training(world: Path, tmp_path: Path) -> None:
+    """Vowels up to half of the four steps, brevity from there on."""
+    schedule = {0.5: {"fn": "tests.training:brevity"}}
+    args = {"reward": {"fn": "tests.training:letters"}, "schedule": schedule}
+    rewards = {"rising": {"fn": "progressive", "args": args}}
+    grpo = {"max_steps": 4, "save_strategy": "no"}
+    train(load(TrainConfig, config(world, tmp_path / "run.yaml", grpo=grpo, rewards=rewards)))
+    for step, rows in enumerate(rollouts(tmp_path / "run").values()):
+        said = [Rollout(completion=row["completion"], answer={}, step=step) for row in rows]
+        expected = (letters if step < 2 else brevity)(said)
+        assert [row["score/rising"] for row in rows] == pytest.approx(expected)
 
 
 def test_another_number_of_processes_is_refused(world: Path, tmp_path: Path) -> None:

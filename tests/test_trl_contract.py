@@ -17,8 +17,10 @@ from trl.trainer.utils import RepeatSampler, shuffle_sequence_dict, split_tensor
 from mmrl.checkpoints import WholeCheckpoints
 from mmrl.evaluation import RecordedEvaluations
 from mmrl.forward import SharedForward
+from mmrl.rounds import Rounds
 from mmrl.sft import MultimodalSFTTrainer
 from mmrl.trainer import MultimodalGRPOTrainer
+from mmrl.turn import SharedTurn
 
 SCORING = """model input_ids attention_mask logits_to_keep batch_size=None compute_entropy=False compute_aux_loss=False
     pixel_values=None image_grid_thw=None num_images=None pixel_attention_mask=None spatial_shapes=None num_tiles=None
@@ -79,7 +81,8 @@ def test_a_called_function_has_its_signature(function: Any) -> None:
 
 def test_every_private_override_is_under_contract() -> None:
     known = {name for names in OVERRIDDEN.values() for name in names}
-    for ours in (WholeCheckpoints, RecordedEvaluations, SharedForward, MultimodalGRPOTrainer, MultimodalSFTTrainer):
+    ours_all = (WholeCheckpoints, RecordedEvaluations, SharedForward, SharedTurn, Rounds)
+    for ours in (*ours_all, MultimodalGRPOTrainer, MultimodalSFTTrainer):
         theirs = {name for base in ours.__mro__ if not base.__module__.startswith("mmrl") for name in vars(base)}
         private = {name for name in vars(ours) if name.startswith("_") and not name.startswith("__")}
         assert private & theirs - {"_abc_impl"} <= known
