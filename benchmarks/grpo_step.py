@@ -2,10 +2,10 @@
 
     python -m benchmarks.grpo_step [--quick] [--json FILE]
 
-Each side runs in a process of its own, in turn, several times; a step is the median after one warm-up step. Memory is
-the peak resident size above what was resident before training. Losses must agree to 1e-4, the norms of the gradients to
-one part in a thousand. FLOPs are counted in one more step; the ideal reads every prompt once to answer and once to
-learn: 4 (prompt + G completions) forwards, a backward counting as two.
+Each side runs in a process of its own, in turn, several times; medians and ranges are over all steps but the first of
+each. Memory is the peak resident size above what was resident before training. Losses must agree to 1e-4, the norms of
+the gradients to one part in a thousand. FLOPs are counted in one more step; the ideal reads every prompt once to answer
+and once to learn: 4 (prompt + G completions) forwards, a backward counting as two.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ def main() -> None:
         return
     repeats = arguments.repeats or (2 if arguments.quick else 3)
     rows = [row for case in (QUICK if arguments.quick else FULL) for row in compared(case, repeats)]
-    table = Table("case", "mmrl", "TRL", "ratio", "unit", "n")
+    table = Table("case", "mmrl (range)", "TRL (range)", "ratio", "unit", "n")
     for row in rows:
-        table.add_row(
-            row["case"], *(f"{row[key]:.3g}" for key in ("ours", "peer", "ratio")), row["unit"], str(row["n"])
-        )
+        sides = zip((row["ours"], row["peer"]), row["ranges"], strict=True)
+        said = [f"{middle:.3g} ({low:.3g}-{high:.3g})" for middle, (low, high) in sides]
+        table.add_row(row["case"], *said, f"{row['ratio']:.3g}", row["unit"], str(row["n"]))
     Console().print(table)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1))
@@ -95,10 +95,12 @@ def compared(case: Case, repeats: int) -> list[dict[str, Any]]:
         ("flops", "FLOPs / ideal"),
         *((part, part) for part in PARTS),
     ):
-        ours, peer = (statistics.median(run[what] for run in runs[side]) for side in ("ours", "peer"))
         scale, unit = (ideal, unit) if what == "flops" else (1, f"s/step {unit}" if what in PARTS else unit)
-        ours, peer, ratio = ours / scale, peer / scale, ours / peer if peer else float("nan")
-        rows.append({"case": case.name, "ours": ours, "peer": peer, "ratio": ratio, "unit": unit, "n": repeats})
+        values = [[value / scale for run in done for value in run[what]] for done in runs.values()]
+        ours, peer = map(statistics.median, values)
+        row = {"case": case.name, "ours": ours, "peer": peer, "ratio": ours / peer if peer else float("nan")}
+        ranges = [[min(side), max(side)] for side in values]
+        rows.append({**row, "unit": unit, "n": len(values[0]), "ranges": ranges})
     return rows
 
 
@@ -112,7 +114,7 @@ def in_process(side: str, case: Case) -> dict[str, Any]:
 
 
 def measured(side: str, case: Case) -> dict[str, Any]:
-    """Train STEPS steps; the median time of a step after the first, the peak memory, the losses."""
+    """Train STEPS steps; what each after the first took, the peak memory, the losses."""
     with tempfile.TemporaryDirectory() as directory:
         trainer = (ours if side == "ours" else peer)(case, Path(directory))
         ideal = ideal_flops(trainer, case) if side == "ours" else 0
@@ -139,11 +141,11 @@ def measured(side: str, case: Case) -> dict[str, Any]:
         logged = [line for line in trainer.state.log_history if "loss" in line]
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
-        "seconds": statistics.median(times[1:STEPS]),
-        "flops": counted[0],
+        "seconds": times[1:STEPS],
+        "flops": counted,
         "ideal": ideal,
-        **{name: statistics.median(spent[1:STEPS]) for name, spent in parts.items()},
-        "megabytes": (peak - before) / 1024,
+        **{name: spent[1:STEPS] for name, spent in parts.items()},
+        "megabytes": [(peak - before) / 1024],
         "losses": [line["loss"] for line in logged],
         "norms": [line["grad_norm"] for line in logged],
     }
