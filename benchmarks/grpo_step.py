@@ -101,6 +101,8 @@ def compared(case: Case, repeats: int) -> list[dict[str, Any]]:
         row = {"case": case.name, "ours": ours, "peer": peer, "ratio": ours / peer if peer else float("nan")}
         ranges = [[min(side), max(side)] for side in values]
         rows.append({**row, "unit": unit, "n": len(values[0]), "ranges": ranges})
+    seconds = rows[0]
+    print(f"{case.name}: {seconds['ours']:.3g} against {seconds['peer']:.3g} s/step", file=sys.stderr, flush=True)
     return rows
 
 
