@@ -8,7 +8,7 @@ import os
 import pickle
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -131,6 +131,21 @@ def test_sharegpt_rows_may_have_a_system_and_many_images(root: Path) -> None:
     assert [part["type"] for part in sample.prompt[1]["content"]] == ["image", "image", "text"]
 
 
+def test_every_picture_of_a_conversation_is_shown_in_its_turn(root: Path) -> None:
+    talks = [
+        (["a.png", "a.png"], talk("<image>Red?", "Yes.", "And <image>?", "No.")),
+        (["a.png"], talk("Ready?", "Yes.", "And <image>?", "No.")),
+        (["a.png", "a.png"], talk("<image>Red?", "Yes.", "Sure?", "No.")),
+        (["a.png"], talk("<image>Red?", "Yes.", "And <image>?", "No.")),
+    ]
+    path = write(root, "s.jsonl", [{"images": images, "conversations": said} for images, said in talks])
+    turns: dict[Literal["first", "last"], list[int]] = {"first": [1, 0], "last": [2, 1]}
+    for turn, counts in turns.items():
+        items = list(conversations(path=path, root=root, task="text", turn=turn))
+        assert [len(one.media) for one in sound(items[:2])] == counts
+        assert refused(items) == [("marker_mismatch", "s.jsonl:3"), ("marker_mismatch", "s.jsonl:4")]
+
+
 def test_broken_conversations_say_where(root: Path) -> None:
     rows = [
         {"conversations": []},
@@ -169,6 +184,7 @@ def test_ms_swift_objects_fill_the_placeholders(root: Path) -> None:
         row("<image>What is at <bbox>?", "A dog.", bbox=[[1, 2, 3, 4]]),
         row("<image>Find <ref-object>.", "<bbox><bbox>", ref=["dog"], bbox=[[1, 2, 3, 4]]),
         row("<image>Find it.", "<bbox>", bbox=3),
+        row("<image>Find it.", "<bbox>", bbox=[[1, 2, 3, 4]], image_id=[1]),
     ]
     items = list(ms_swift(path=write(root, "m.jsonl", rows), root=root))
     dog, both, asked = sound(items[:3])
@@ -176,7 +192,7 @@ def test_ms_swift_objects_fill_the_placeholders(root: Path) -> None:
     assert dog.prompt[0]["content"][1]["text"] == "Find dog."
     assert (both.task, both.answer["labels"]) == ("detection", ["a", "b"])
     assert (asked.task, asked.prompt[0]["content"][1]["text"]) == ("open", "What is at [1, 2, 3, 4]?")
-    assert refused(items) == [("bad_objects", "m.jsonl:4"), ("bad_objects", "m.jsonl:5")]
+    assert refused(items) == [("bad_objects", "m.jsonl:4"), ("bad_objects", "m.jsonl:5"), ("bad_objects", "m.jsonl:6")]
 
 
 def test_easy_r1_and_verl_parquet(root: Path) -> None:

@@ -22,7 +22,7 @@ def test_rows_become_choices_and_broken_rows_say_where(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.fromarray(load_sample_image("flower.jpg")).save(buffer, "PNG")  # over the csv module's default limit
     image = base64.b64encode(buffer.getvalue()).decode()
-    rows = [f"0\t{image}\tWhat is it?\tcat\tflower\tB", "1\t0\tWhat?\ta\tb\tA", f"2\t{'?' * 99}\tWhat?\ta\tb\tA", "3"]
+    rows = [f"0\t{image}\tWhat is it?\tcat\tflower\tB", "1\t9\tWhat?\ta\tb\tA", f"2\t{'?' * 99}\tWhat?\ta\tb\tA", "3"]
     (tmp_path / "bench.tsv").write_text("\n".join(["index\timage\tquestion\tA\tB\tanswer", *rows]) + "\n")
     sample, *broken = vlmevalkit(path="bench.tsv", root=tmp_path)
     assert isinstance(sample, Sample)
@@ -58,6 +58,26 @@ def test_the_answer_follows_its_option_over_empty_cells(tmp_path: Path) -> None:
     assert "that cell is empty; filled are A, C, D" in empty.why
     assert isinstance(beyond, Sample)  # the letter of no option; `validate` refuses it
     assert validate_sample(beyond) is not None
+
+
+def test_pictures_are_borrowed_from_rows_above_and_may_be_several(tmp_path: Path) -> None:
+    red, blue = (picture(colour) for colour in ("red", "blue"))
+    rows = [f'1\t{red}\t"Which,\nof two?"\ta', f"2\t{blue}\tWhich?\ta", "1001\t1\tAnd now?\ta", "1002\t2\tNow?\ta"]
+    rows += [f"3\t['{red}', '{blue}']\tAlike?\ta", "4\t9\tWhich?\ta", "5\t[1, 2]\tWhich?\ta", "6\t['\tWhich?\ta"]
+    content = "\r\n".join(["index\timage\tquestion\tanswer", *rows])
+    (tmp_path / "bench.tsv").write_bytes(b"\xef\xbb\xbf" + content.encode())
+    items = list(vlmevalkit(path="bench.tsv", root=tmp_path, task="text"))
+    shown = [[media.bytes for media in one.media] for one in items if isinstance(one, Sample)]
+    first, second = base64.b64decode(red), base64.b64decode(blue)
+    assert shown == [[first], [second], [first], [second], [first, second]]
+    broken = [(one.reason, one.where) for one in items if isinstance(one, Quarantined)]
+    assert broken == [("image_reference", "bench.tsv:8"), ("bad_image", "bench.tsv:9"), ("bad_image", "bench.tsv:10")]
+
+
+def picture(colour: str) -> str:
+    content = io.BytesIO()
+    Image.new("RGB", (4, 4), colour).save(content, "PNG")
+    return base64.b64encode(content.getvalue()).decode()
 
 
 def test_reading_leaves_the_limit_of_the_csv_module_alone(tmp_path: Path) -> None:

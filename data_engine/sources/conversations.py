@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -136,7 +137,7 @@ def _asked(row: Mapping[str, Any], turns: Sequence[Turn], task: str, turn: str) 
     if not places or not places[0]:
         raise RowError("no_answer", "the conversation needs a question and then an answer (from gpt, role assistant)")
     place = places[0 if turn == "first" else -1]
-    prompt, media = shown(row, turns[:place])
+    prompt, media = shown(row, turns[:place], turns[place:])
     return {"prompt": prompt, "media": media, "answer": _gold(turns[place][1], task), "meta": kept(row)}
 
 
@@ -151,21 +152,27 @@ def _gold(text: str, task: str) -> Any:
     return [list(one) for one in found] if found else said
 
 
-def shown(row: Mapping[str, Any], turns: Sequence[Turn]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(prompt, media) of turns: the n-th `<image>` is the n-th image; without any marker all media come first."""
+def shown(
+    row: Mapping[str, Any], turns: Sequence[Turn], later: Sequence[Turn] = ()
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(prompt, media) of turns: the n-th `<image>` is the n-th image; without any marker all media come first.
+
+    What no marker shows is an error, but for what turns that come `later` mark.
+    """
     given = {
         kind: [one for name in (kind, f"{kind}s") for one in _listed(row.get(name))] for kind in ("image", "video")
     }
-    kinds = [kind for _, text in turns for kind in MEDIA_MARKER.findall(text)]
+    kinds, others = ([kind for _, text in said for kind in MEDIA_MARKER.findall(text)] for said in (turns, later))
     first = next((place for place, (role, _) in enumerate(turns) if role == "user"), 0)
-    if not kinds:
+    if not kinds and not others:
         kinds = [kind for kind, entries in given.items() for _ in entries]
         turns = [(r, "".join(f"<{k}>" for k in kinds) + t if p == first else t) for p, (r, t) in enumerate(turns)]
     left = {kind: iter(entries) for kind, entries in given.items()}
     media = [(kind, next(left[kind], None)) for kind in kinds]
-    if any(entry is None for _, entry in media):
+    unseen = Counter(kind for kind, entries in left.items() for _ in entries)
+    if any(entry is None for _, entry in media) or unseen != Counter(others):
         counts = ", ".join(f"{len(entries)} {kind}s" for kind, entries in given.items())
-        raise RowError("marker_mismatch", f"the text marks {kinds} and the row has {counts}")
+        raise RowError("marker_mismatch", f"the text marks {[*kinds, *others]} and the row has {counts}")
     prompt = [
         {"role": role, "content": user_prompt(text, MEDIA_MARKER.findall(text))[0]["content"]} for role, text in turns
     ]
@@ -181,6 +188,8 @@ def _with_objects(row: Mapping[str, Any], task: str) -> dict[str, Any]:
     given = {name: objects.get(name, []) for name in ("ref", "bbox")} if _is_map(objects) else {}
     if not given or not all(isinstance(entries, list) for entries in given.values()):
         raise RowError("bad_objects", f"objects hold a list under ref and one under bbox, got {objects!r:.120}")
+    if any(objects.get("image_id") or ()):
+        raise RowError("bad_objects", "boxes of another image than the first; give each image a row of its own")
     left = {"ref-object": list(given["ref"]), "bbox": list(given["bbox"])}
     asked = [(role, PLACEHOLDER.sub(lambda hit: str(_taken(left, hit[1])), text)) for role, text in turns[:-1]]
     if turns[-1][0] != "assistant" or not PLACEHOLDER.search(turns[-1][1]):

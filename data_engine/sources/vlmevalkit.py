@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import binascii
 import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from data_engine.sources.base import Items, RowError, existing
 from data_engine.sources.rows import Row, Rows, samples_of
 from mmrl.config import InputError
 
 MAX_FIELD = 2**27  # characters of one field: an image of 96 MB
-REFERENCE = 64  # an image text no longer than that is the index of another row, as VLMEvalKit reads it
+REFERENCE = 64  # characters: a shorter image text is the index of another row, as VLMEvalKit reads it
 LETTERS = "ABCDEFGHIJ"
 NEEDED = ("index", "image", "question", "answer")
 
@@ -22,29 +23,50 @@ NEEDED = ("index", "image", "question", "answer")
 def vlmevalkit(*, path: str, root: Path, task: str = "choice", list_options: bool = True) -> Items:
     """The rows of a VLMEvalKit TSV file, as questions of one task.
 
-    Option cells that are empty are left out, and the others are lettered anew: the answer follows its option. Rows that
-    borrow the image of another row by its index are quarantined: the file is read as a stream.
+    Option cells that are empty are left out, and the others are lettered anew: the answer follows its option. An image
+    cell holds a picture, a list of pictures, or the index of a row above whose picture is borrowed.
     """
     file = existing(root, path, "TSV file")
-    with file.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
-        header = lines.readline(4096).rstrip("\r\n").split("\t")
+    with file.open("rb") as content:
+        header = _header(content)
     if missing := [name for name in NEEDED if name not in header]:
         raise InputError(f"{file} has no column {', '.join(missing)}; its columns are {', '.join(header)}")
     return samples_of(_rows(file, path), Rows(task=task, list_options=list_options), file.parent, "vlmevalkit")
 
 
 def _rows(file: Path, path: str) -> Iterator[Row]:
-    with file.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
-        reader = csv.DictReader(lines, delimiter="\t")
+    with file.open("rb") as content, file.open("rb") as again:
+        header, owners = _header(content), dict[str, int]()  # index -> where the row with that picture starts
+
+        def borrowed(index: str) -> str:
+            again.seek(owners[index])
+            return (_next(csv.DictReader(_lines(again), header, delimiter="\t")) or {})["image"]
+
+        reader, lines_before = csv.DictReader(_lines(content), header, delimiter="\t"), 1
         while True:
+            start = content.tell()
             try:
                 values = _next(reader)
             except csv.Error as error:  # a field over the limit, mostly by a quote that never closes
-                yield Row(f"{path}:{reader.line_num}", {}, RowError("bad_row", f"no row of a TSV file: {error}"))
+                where = f"{path}:{reader.line_num + lines_before}"
+                yield Row(where, {}, RowError("bad_row", f"no row of a TSV file: {error}"))
                 continue
             if values is None:
                 return
-            yield _row(f"{path}:{reader.line_num}", values)
+            if len(values.get("image") or "") > REFERENCE:
+                owners.setdefault(values.get("index") or "", start)
+            elif values.get("image") in owners:
+                values["image"] = borrowed(values["image"])
+            yield _row(f"{path}:{reader.line_num + lines_before}", values)
+
+
+def _header(content: BinaryIO) -> list[str]:
+    return content.readline(4096).decode("utf-8-sig", "surrogateescape").rstrip("\r\n").split("\t")
+
+
+def _lines(content: BinaryIO) -> Iterator[str]:
+    """The lines from where the file stands; unlike a text file it tells in between where that is."""
+    return (line.decode("utf-8", "surrogateescape") for line in iter(lambda: content.readline(2 * MAX_FIELD), b""))
 
 
 def _next(reader: csv.DictReader[str]) -> dict[Any, Any] | None:
@@ -62,7 +84,7 @@ def _row(where: str, values: Mapping[Any, Any]) -> Row:
             raise RowError("bad_row", "the row has not as many fields as the header")
         options = {name: values[name] for name in LETTERS if values.get(name, "").strip()}
         meta = {name: values[name] for name in ("index", "category", "split", "hint") if values.get(name)}
-        row = {"image": _image(values["image"]), "question": values["question"], "meta": meta}
+        row = {"images": _images(values["image"]), "question": values["question"], "meta": meta}
         if not options:
             return Row(where, {**row, "answer": values["answer"]})
         return Row(where, {**row, "answer": _gold(values, options), "options": list(options.values())})
@@ -81,10 +103,18 @@ def _gold(values: Mapping[str, str], options: Mapping[str, str]) -> int | str:
     return list(options).index(answer)
 
 
-def _image(text: str) -> bytes:
-    if len(text) <= REFERENCE:
-        raise RowError("image_reference", f"image {text!r} is no picture but the index of another row; write it out")
+def _images(text: str) -> list[bytes]:
+    """The pictures of a cell: base64, or a list of it as Python writes it."""
+    if text.startswith("["):
+        try:
+            parts = ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+            raise RowError("bad_image", f"the image is no list of base64: {error}") from None
+    elif len(text) <= REFERENCE:
+        raise RowError("image_reference", f"image {text!r} is no picture, and no row above has it and that index")
+    else:
+        parts = [text]
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
+        return [base64.b64decode(part, validate=True) for part in parts]
+    except (binascii.Error, ValueError, TypeError) as error:
         raise RowError("bad_image", f"the image is not base64: {error}") from None
