@@ -108,6 +108,8 @@ def test_datasets_on_disk_arrow_files_and_folders_are_read_as_they_are_stored(sa
         assert [one.media[0].bytes for one in sound(items)] == [PICTURE["bytes"]] * 2
         assert [one.answer["yesno"] for one in sound(items)] == [True, False]
         assert refused(items) == [("bad_answer", f"{name}:3")]
+    with pytest.raises(InputError, match=r"split test of .* cannot be loaded: .*\['train'\]"):
+        list(hub_dataset(repo=repo, split="test", root=tmp_path, rows=YESNO))
     with pytest.raises(InputError, match="no column quest for question"):
         saved_dataset(path="saved", root=tmp_path, rows=Rows(columns={"question": "quest"}))
     (tmp_path / "cut.arrow").write_bytes((tmp_path / arrow).read_bytes()[:500])

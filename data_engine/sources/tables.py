@@ -84,7 +84,10 @@ def hub_dataset(
     def download() -> Iterator[Row]:
         import datasets
 
-        data = datasets.load_dataset(repo, name, split=split, revision=revision, streaming=True)
+        try:
+            data = datasets.load_dataset(repo, name, split=split, revision=revision, streaming=True)
+        except (OSError, ValueError) as error:  # of networks and repositories that are not there, and of unknown splits
+            raise InputError(f"split {split} of {repo} cannot be loaded: {type(error).__name__}: {error}") from None
         yield from _dataset_rows(data, f"{repo}[{split}]")
 
     return samples_of(download(), rows, media_root_of(root, root, rows), "hub")
