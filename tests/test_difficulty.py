@@ -24,6 +24,8 @@ from eval.difficulty import DifficultyConfig, measured, of_run
 from eval.records import read_records
 from eval.run import EvalConfig, run
 from mmrl.config import InputError, load, validate
+from tests.judge_server import Reply, serving
+from tests.test_eval_engines import chat
 
 
 def numbers(count: int, source: str = "s") -> list[Sample]:
@@ -245,3 +247,51 @@ def test_files_and_settings_that_cannot_be_are_refused(tmp_path: Path) -> None:
 def test_the_configs_are_valid(path: Path) -> None:
     assert load(DifficultyConfig, path).rounds
     assert path.read_text().startswith(f"# mmrl data difficulty configs/difficulty/{path.name}")
+
+
+def test_hard_examples_are_those_of_lowest_bleu_of_one_greedy_answer(tmp_path: Path) -> None:
+    told = "a red bus stands next to the old stone bridge"
+    said = [told, "a bus stands next to the bridge", "a red bus", "two dogs play"]
+    samples = [
+        with_id(Sample("", "s", "caption", user_prompt(f"{n}: describe"), {"references": [told]}, meta={"n": n}))
+        for n in range(4)
+    ]
+    write_dataset(samples, tmp_path / "data")
+    lines = [{"id": one.id, "response": f"<answer>{text}</answer>"} for one, text in zip(samples, said, strict=True)]
+    (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    values = {
+        "model": str(tmp_path / "answers.jsonl"),
+        "engine": "replay",
+        "data": {"path": str(tmp_path / "data")},
+        "out": str(tmp_path / "out"),
+        "space": "pixel",
+        "sampling": {"do_sample": False},
+        "rounds": [1],
+        "rewards": {"bleu": {"fn": "bleu"}},
+    }
+    rows = measured(validate(DifficultyConfig, values, where="test"))
+    assert {row.reward for row in rows} == {"bleu"}
+    known = list(difficulty(iter(samples), file=tmp_path / "out" / "difficulty.parquet"))
+    means = [noted(one)["mean"] for one in known if isinstance(one, Sample)]
+    assert means == sorted(means, reverse=True)
+    kept = [one.meta["n"] for one in by_reward(_iter(known), n=2) if isinstance(one, Sample)]
+    assert kept == [2, 3]
+
+
+def test_a_server_is_asked_for_more_draws_only_where_they_matter(tmp_path: Path) -> None:
+    samples = numbers(3)
+    write_dataset(samples, tmp_path / "data")
+    said = Counter[str]()
+
+    def answer(body: dict[str, Any]) -> Reply:
+        asked = json.dumps(body["messages"])
+        number = next(n for n in range(3) if f"say {n}" in asked)
+        said[f"say {number}"] += 1
+        return chat(f"<answer>{number if number != 1 or said['say 1'] % 2 else 9}</answer>")
+
+    with serving(answer) as server:
+        values = {"model": "served", "engine": "openai", "server": {"base_url": server.url}, "space": "pixel"}
+        values |= {"data": {"path": str(tmp_path / "data")}, "out": str(tmp_path / "out")}
+        rows = {row.id: row for row in measured(validate(DifficultyConfig, values, where="test"))}
+    assert [(rows[one.id].n, rows[one.id].right) for one in samples] == [(8, 8), (4, 2), (8, 8)]
+    assert said == {"say 0": 8, "say 1": 4, "say 2": 8}
