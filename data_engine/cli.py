@@ -6,12 +6,11 @@ import itertools
 import os
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from mmrl.config import InputError, load
 
@@ -25,6 +24,9 @@ app = typer.Typer(
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, as in configs/data/.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="Changes to the recipe.")]
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A dataset directory.")]
+EngineName = Annotated[
+    Literal["local", "ray"], typer.Option(help="What runs the per-sample stages: local, or ray for Ray Data.")
+]
 Split = Annotated[str | None, typer.Option(help="Only samples of this split.")]
 
 
@@ -33,17 +35,21 @@ def build(
     recipe: RecipeFile,
     overrides: Overrides = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes for the per-sample stages.")] = os.cpu_count() or 1,
+    engine: EngineName = "local",
     out: Annotated[Path | None, typer.Option(help="Where to write; default: the recipe's output.")] = None,
 ) -> None:
-    """Build the dataset of RECIPE; a dataset that is already there is replaced when the new one is complete."""
-    from data_engine.files import room_for
+    """Build the dataset of RECIPE; a dataset that is already there is replaced when the new one is complete.
+
+    A build that was stopped, in whatever way, goes on where it stopped when it is started again.
+    """
     from data_engine.look import count_table
     from data_engine.pipeline import run
+    from data_engine.progress import Bars
     from data_engine.recipe import Recipe
 
     written = load(Recipe, recipe, overrides)
-    with room_for(out or written.output):
-        counts = run(written, out=out, workers=workers)
+    with Bars(Console(stderr=True)) as bars:
+        counts = run(written, out=out, workers=workers, engine=engine, progress=bars)
     console = Console()
     for name, counter in counts.as_dict().items():
         if counter:
@@ -51,26 +57,31 @@ def build(
     place = out or written.output
     if counts.quarantined:
         console.print(f"what is broken: mmrl data show {place} --quarantine", markup=False, soft_wrap=True)
-    console.print(f"{place}: {counts.kept.total():,} samples", markup=False, soft_wrap=True)
+    console.print(f"{place}: {counts.kept.total():,} samples, see {place}/report.html", markup=False, soft_wrap=True)
 
 
 @app.command()
-def plan(recipe: RecipeFile, overrides: Overrides = None) -> None:
-    """Print what RECIPE will do; every unknown name and option is found here, before any work."""
+def plan(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    engine: EngineName = "local",
+    measure: Annotated[int, typer.Option(min=0, help="Samples of each source that are tried to tell the cost.")] = 32,
+) -> None:
+    """Print what RECIPE will do, what it decodes and what that costs; nothing is written.
+
+    Every unknown name and option, and what the engine cannot run, is found here, before any work.
+    """
+    from data_engine.cost import measured
+    from data_engine.look import cost_table, plan_table
     from data_engine.recipe import Recipe
     from data_engine.recipe import plan as planned
 
     written = load(Recipe, recipe, overrides)
-    steps = planned(written)
-    table = Table("step", "what", "options", "where")
-    for source in steps.sources:
-        limit = f", at most {source.spec.limit:,}" if source.spec.limit else ""
-        table.add_row("read", source.label, Text(_options(source.args)), f"main process{limit}")
-    for stage in steps.stages:
-        where = "main process, in order" if stage.kind == "stream" else "worker processes"
-        table.add_row("operate", stage.name, Text(_options(stage.args)), where)
-    table.add_row("write", str(written.output or "(--out DIR)"), "", "main process")
-    Console().print(table)
+    steps = planned(written, engine=engine)
+    console = Console()
+    console.print(plan_table(steps, engine, written.output))
+    if measure:
+        console.print(cost_table(*measured(steps, measure)))
 
 
 @app.command()
@@ -232,7 +243,3 @@ def lint_boxes(
     console.print(table)
     chosen = best(found)
     console.print(f"fits: {chosen.space}" if chosen else "no space fits: the boxes are wrong or of other images")
-
-
-def _options(args: dict[str, object]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in args.items() if name != "root" and value is not None)

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from data_engine.schema import Media
@@ -23,6 +24,18 @@ REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 RENAME_EXCHANGE = 2  # of Linux' renameat2
 AT_FDCWD = -100
+
+
+@dataclass
+class Opened:
+    """How many media were opened in this process, and how many bytes those have: what decoding costs follows it."""
+
+    files: int = 0
+    bytes: int = 0
+
+
+opened = Opened()
+watchers: list[set[str]] = []  # who wants to know which files are looked at: `data_engine.inputs.watching`
 
 
 class MediaError(InputError):
@@ -49,6 +62,7 @@ def resolve(path: str | Path, root: Path | None = None) -> Path:
     if not text or "\0" in text:
         raise MediaError("missing", f"expected the path of a media file, got {text!r:.200}")
     found = Path(os.path.realpath(text if root is None else root / text))
+    look_at(found)
     if root is not None and not found.is_relative_to(os.path.realpath(root)):
         raise MediaError("outside_root", f"{text} lies outside {root}; put the file below that folder")
     try:
@@ -57,6 +71,12 @@ def resolve(path: str | Path, root: Path | None = None) -> Path:
     except OSError as error:
         raise MediaError("unreadable", f"{found}: {error.strerror}") from None
     raise MediaError("missing", f"no media file at {found}")
+
+
+def look_at(path: Path) -> None:
+    """Say that a file or folder is looked at, whether it is there or not."""
+    for seen in watchers:
+        seen.add(str(path))
 
 
 def place_of(source: Source, root: Path | None = None) -> Place:
@@ -77,10 +97,12 @@ def open_place(place: Place) -> io.BytesIO | io.BufferedReader:
         file = io.BytesIO(place) if isinstance(place, bytes) else place.open("rb")
     except OSError as error:
         raise MediaError("unreadable", f"{name_of(place)}: {error.strerror}") from None
-    if not file.seek(0, os.SEEK_END):
+    size = file.seek(0, os.SEEK_END)
+    if not size:
         file.close()
         raise MediaError("empty", f"{name_of(place)} is empty; get the file again")
     file.seek(0)
+    opened.files, opened.bytes = opened.files + 1, opened.bytes + size
     return file
 
 
@@ -99,7 +121,9 @@ def room_for(target: Path | None) -> Iterator[None]:
         if error.errno not in FULL:
             raise
         why = f"no room to write {target} ({os.strerror(error.errno)})"
-        raise InputError(f"{why}; make room and run it again, what was there before is as it was") from None
+        raise InputError(
+            f"{why}; make room and run it again: it goes on where it stopped; what was there before is as it was"
+        ) from None
 
 
 def put_in_place(new: Path, target: Path) -> None:

@@ -14,7 +14,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from data_engine.cost import Cost, Length
 from data_engine.difficulty import Difficulty
+from data_engine.recipe import Plan
 from data_engine.schema import Media, Sample, dumps
 
 ROW_CHARS = 500  # of a broken row that are shown
@@ -28,6 +30,51 @@ def sample_panel(sample: Sample) -> Panel:
     lines += [Text(printable(f"meta {dumps(dict(sample.meta))}"), style="dim")] if sample.meta else []
     title = Text(printable(f"{sample.id} · {sample.source} · {sample.task}"))
     return Panel(Group(*lines), title=title, title_align="left")
+
+
+def plan_table(planned: Plan, engine: str, output: Path | None) -> Table:
+    """What a recipe will do, step by step, and where."""
+    table = Table("step", "what", "options", "where")
+    pool = "worker processes" if engine == "local" else "Ray"
+    for source in planned.sources:
+        limit = f", at most {source.spec.limit:,}" if source.spec.limit else ""
+        table.add_row("read", source.label, _options(source.args), f"main process{limit}")
+    for stage in planned.stages:
+        where = "main process, in order" if stage.kind == "stream" else pool
+        table.add_row("operate", stage.name, _options(stage.args), where)
+    table.add_row("write", str(output or "(--out DIR)"), "", "main process")
+    return table
+
+
+def cost_table(lengths: Sequence[Length], costs: Sequence[Cost]) -> Table:
+    """What each step costs, and what all samples will; a sample that was stopped costs the steps behind it nothing."""
+    known = [one.n for one in lengths if one.n is not None]
+    total, exact = sum(known), len(known) == len(lengths) and all(one.exact for one in lengths)
+    said = ", ".join(f"{one.source} {_length(one)}" for one in lengths)
+    table = Table(
+        "step", "tried", "stopped", "media opened", "MB", "ms a sample", "all, one core", title=f"cost of {said}"
+    )
+    names = {f"read {one.source}": one for one in lengths}
+    share = 1.0
+    for cost in costs:
+        length = names.get(cost.step)
+        n = (length.n or 0) if length else total * share
+        each = cost.seconds / cost.n if cost.n else 0.0
+        seconds = f"{'' if exact else 'over '}{each * n:,.1f} s" if cost.n else "-"
+        opened = f"{cost.files:,}", f"{cost.bytes / 1e6:,.2f}", f"{1000 * each:,.2f}"
+        table.add_row(Text(cost.step), f"{cost.n:,}", f"{cost.stopped:,}", *opened, seconds)
+        share *= 1.0 if length or not cost.n else 1 - cost.stopped / cost.n
+    return table
+
+
+def _length(one: Length) -> str:
+    if one.n is None:
+        return "(needs a network, not read)"
+    return f"{one.n:,}" if one.exact else f"{one.n:,} or more"
+
+
+def _options(args: Mapping[str, Any]) -> Text:
+    return Text(", ".join(f"{name}={value}" for name, value in args.items() if name != "root"))
 
 
 def quarantine_rows(directory: Path) -> Iterator[dict[str, str]]:

@@ -1,25 +1,34 @@
-"""Run a recipe: samples flow from sources through operators into a dataset directory, and none is lost uncounted."""
+"""Run a recipe: samples flow from sources through operators into a dataset directory, and none is lost uncounted.
+
+Between stages samples lie on disk in chunks (`data_engine.chunks`), named by what they were made from: a run that was
+killed goes on where it stopped, and only a few chunks are in memory at a time.
+"""
 
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from pkgutil import resolve_name
 
-from data_engine.ops.base import Dropped, Outcome, Quarantined
-from data_engine.recipe import PlannedSource, Recipe, Stage, plan
-from data_engine.schema import Sample
+from data_engine import reading
+from data_engine.chunks import Chunks, DamagedError, Ref, Stop
+from data_engine.files import room_for
+from data_engine.progress import Progress, Silent
+from data_engine.provenance import Mix, origin_of, requested
+from data_engine.recipe import Engine, Plan, PlannedSource, Recipe, plan
 from data_engine.shards import DatasetWriter, read_manifest
-from data_engine.validate import Mode, settled
-from data_engine.workers import mapped
+from data_engine.steps import Step, step
+from data_engine.streams import AccountingError, streamed
+from data_engine.validate import Mode
+from data_engine.workers import Crew
 from mmrl.config import InputError
 
+__all__ = ["AccountingError", "Counts", "run"]
 
-class AccountingError(RuntimeError):
-    """Samples were lost or invented on the way."""
+Mapper = Callable[[Sequence[Step], Iterable[Ref]], Iterator[Ref]]
 
 
 @dataclass
@@ -36,79 +45,130 @@ class Counts:
         return {name: dict(sorted(counter.items())) for name, counter in vars(self).items()}
 
 
-def run(recipe: Recipe, *, out: Path | None = None, workers: int = 1) -> Counts:
-    """Build the dataset of `recipe` at `out` (default: its output); what was there is replaced when all is written."""
+def run(
+    recipe: Recipe,
+    *,
+    out: Path | None = None,
+    workers: int = 1,
+    engine: Engine = "local",
+    progress: Progress | None = None,
+) -> Counts:
+    """Build the dataset of `recipe` at `out` (default: its output); what was there is replaced when all is written.
+
+    The bytes are the same whatever the engine and the number of workers.
+    """
     out = out or recipe.output
     if out is None:
         raise InputError("the recipe names no output; set output: DIR or give --out DIR")
-    planned = plan(recipe)
-    counts = Counts()
-    with DatasetWriter(out, name=recipe.name, recipe=recipe.fingerprint()) as writer:
-        flow = _Flow(counts, writer.quarantine)
-        samples = flow.read(planned.sources, planned.stages[0].args.get("modes") or {})
-        for is_stream, group in itertools.groupby(planned.stages, key=lambda stage: stage.kind == "stream"):
-            stages = list(group)
-            samples = flow.streamed(samples, stages) if is_stream else flow.mapped(samples, stages, workers)
-        for sample in samples:
-            counts.kept[sample.source] += writer.add(sample)
-        writer.account(counts.read.total(), counts.dropped)  # the writer checks that the numbers add up
-    counts.quarantined.update(read_manifest(out)["counts"]["quarantined"])
+    planned = plan(recipe, engine=engine)
+    folder = recipe.cache or out.resolve().with_name(f".{out.resolve().name}.stages")
+    try:
+        with room_for(out):
+            counts = _run(recipe, planned, out, Chunks(folder), workers, engine, progress or Silent())
+    except DamagedError as error:
+        raise InputError(f"stages kept in {folder} are damaged ({error}); remove that folder and run again") from None
+    if recipe.cache is None:
+        shutil.rmtree(folder, ignore_errors=True)
     return counts
 
 
-class Tally(Iterator[Sample]):
-    """An iterator that knows how many samples were taken from it."""
+def _run(
+    recipe: Recipe, planned: Plan, out: Path, chunks: Chunks, workers: int, engine: Engine, progress: Progress
+) -> Counts:
+    steps = [step(stage, recipe.root.absolute()) for stage in planned.stages]
+    made_from = recipe.fingerprint()
+    with DatasetWriter(out, name=recipe.name, recipe=made_from, embed_media=recipe.embed, threads=workers) as writer:
+        flow = _Flow(chunks, progress)
+        crew = _crew(chunks, workers, engine)
+        try:
+            refs = list(flow.through(planned.sources, steps, crew.mapped))
+        finally:
+            crew.close()
+        for stop in flow.stops():
+            if stop.row is not None:
+                writer.quarantine_row(stop.row)
+            elif stop.sample is not None:
+                writer.repeat(stop.stage, stop.like, stop.sample)
+        mixes = [Mix(by, shares) for by, shares in requested(planned.stages)]
+        with progress.stage("write", sum(ref.kept for ref in refs)) as advance:
+            for ref in refs:
+                for sample in writer.add_all(chunks.read(ref.key).kept):
+                    flow.counts.kept[sample.source] += 1
+                    for mix in mixes:
+                        mix.add(sample)
+                advance(ref.kept)
+        writer.account(flow.counts.read.total(), flow.counts.dropped)  # the writer checks that the numbers add up
+        origin = origin_of(recipe, planned.sources, planned.stages, chunks)
+        writer.explain(origin=origin, mix=[mix.as_dict() for mix in mixes])
+    flow.counts.quarantined = Counter(read_manifest(out)["counts"]["quarantined"])
+    return flow.counts
 
-    def __init__(self, samples: Iterator[Sample]) -> None:
-        self.samples, self.count = samples, 0
 
-    def __next__(self) -> Sample:
-        sample = next(self.samples)
-        self.count += 1
-        return sample
+def _crew(chunks: Chunks, workers: int, engine: Engine) -> Crew:
+    if engine == "local":
+        return Crew(chunks, workers)
+    from data_engine.on_ray import RayCrew
+
+    return RayCrew(chunks, workers)
 
 
 class _Flow:
-    """Sample iterators that count, and send what is broken to the quarantine."""
+    """Chunks on their way through the stages, counted; per-sample stages that follow each other run as one."""
 
-    def __init__(self, counts: Counts, to_quarantine: Callable[[Quarantined], None]) -> None:
-        self.counts, self.to_quarantine = counts, to_quarantine
+    def __init__(self, chunks: Chunks, progress: Progress) -> None:
+        self.counts = Counts()
+        self._chunks, self._progress = chunks, progress
+        self._stopping: list[list[Ref]] = []  # by stage, so that the order does not depend on who is faster
 
-    def read(self, sources: Iterable[PlannedSource], modes: Mapping[str, Mode]) -> Iterator[Sample]:
-        """The samples of all sources, one source after the other; the modes of `validate` are of their rows, too."""
+    def through(self, sources: Iterable[PlannedSource], steps: Sequence[Step], mapped: Mapper) -> Iterator[Ref]:
+        """The chunks that come out of the last stage."""
+        refs = self._read(sources, steps[0].stage.args.get("modes") or {})
+        total = None
+        for is_stream, group in itertools.groupby(steps, key=lambda one: one.stage.kind == "stream"):
+            if is_stream:
+                for one in group:
+                    given = list(refs)
+                    total = sum(ref.kept for ref in given)
+                    refs = self._counted(one.name, streamed(one, given, self._chunks), total)
+            else:
+                together = list(group)
+                name = ", ".join(one.name for one in together)
+                refs = self._counted(name, mapped(together, refs), total)
+        return refs
+
+    def stops(self) -> Iterator[Stop]:
+        """What was stopped on the way, stage by stage."""
+        for refs in self._stopping:
+            for ref in refs:
+                if ref.dropped or ref.quarantined:
+                    yield from self._chunks.stops(ref.key)
+
+    def _read(self, sources: Iterable[PlannedSource], modes: Mapping[str, Mode]) -> Iterator[Ref]:
+        stopping = self._new()
         for source in sources:
-            for item in itertools.islice(source.read(), source.spec.limit):
-                self.counts.read[source.label] += 1
-                item = replace(item, source=source.label)
-                yield from self._passed(source.label, item if isinstance(item, Sample) else settled(item, modes))
+            with self._progress.stage(f"read {source.label}", source.spec.limit) as advance:
+                for ref in reading.read(source, modes, self._chunks):
+                    count = _through(ref)
+                    self.counts.read[source.label] += count
+                    self.counts.dropped.update(ref.dropped)
+                    stopping.append(ref)
+                    advance(count)
+                    yield ref
 
-    def mapped(self, samples: Iterator[Sample], stages: Sequence[Stage], workers: int) -> Iterator[Sample]:
-        """The samples that pass per-sample stages."""
-        for name, outcome in mapped(samples, stages, workers):
-            yield from self._passed(name, outcome)
+    def _counted(self, name: str, refs: Iterable[Ref], total: int | None) -> Iterator[Ref]:
+        stopping = self._new()
+        with self._progress.stage(name, total) as advance:
+            for ref in refs:
+                self.counts.dropped.update(ref.dropped)
+                stopping.append(ref)
+                advance(_through(ref))
+                yield ref
 
-    def streamed(self, samples: Iterator[Sample], stages: Sequence[Stage]) -> Iterator[Sample]:
-        """The samples that pass stages over the whole stream."""
-        for stage in stages:
-            samples = self._one_stream(samples, stage)
-        return samples
+    def _new(self) -> list[Ref]:
+        self._stopping.append([])
+        return self._stopping[-1]
 
-    def _one_stream(self, samples: Iterator[Sample], stage: Stage) -> Iterator[Sample]:
-        taken = Tally(samples)
-        given = 0
-        for outcome in resolve_name(stage.target)(taken, **stage.args):
-            given += 1
-            yield from self._passed(stage.name, outcome)
-        left = next(samples, None) is not None
-        if left or given != taken.count:
-            took = f"took {taken.count} samples{' and left some' if left else ''}"
-            rule = "it must take all, and give each of them or Dropped(sample, reason)"
-            raise AccountingError(f"operator {stage.name} {took}, and gave {given}; {rule}")
 
-    def _passed(self, name: str, outcome: Outcome) -> Iterator[Sample]:
-        if isinstance(outcome, Sample):
-            yield outcome
-        elif isinstance(outcome, Dropped):
-            self.counts.dropped[f"{name}: {outcome.reason}"] += 1
-        else:
-            self.to_quarantine(outcome)
+def _through(ref: Ref) -> int:
+    """How many samples a stage took to make a chunk."""
+    return ref.kept + sum(ref.dropped.values()) + sum(ref.quarantined.values())

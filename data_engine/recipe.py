@@ -13,6 +13,8 @@ from typing import Any, get_type_hints
 from pydantic import Field, NonNegativeFloat, PositiveInt, create_model
 
 from data_engine.draw import digest
+from data_engine.engines import Engine, check_engine, check_runs
+from data_engine.inputs import watching
 from data_engine.ops import OPERATORS
 from data_engine.ops.base import Kind, Quarantined, kind_of
 from data_engine.schema import Sample
@@ -29,6 +31,7 @@ class SourceSpec(Config):
     name: str | None = None  # default: fn without its module
     args: dict[str, Any] = Field(default_factory=dict)
     limit: PositiveInt | None = None  # read no more than this many samples
+    licence: str | None = None  # of samples that name none themselves, as the hub calls it: cc-by-4.0
 
     @property
     def label(self) -> str:
@@ -52,11 +55,13 @@ class Recipe(Config):
     seed: int = 0
     root: Path = Path()  # where relative paths of sources start; default: the current directory
     output: Path | None = None
+    cache: Path | None = None  # where stages are kept for other runs; default: beside the output, until it is complete
+    embed: bool = False  # media inside the shards
     name: str = "dataset"  # what the dataset's card calls it
 
     def fingerprint(self) -> str:
         """A hash of what decides the content: where it is read from and written to does not."""
-        return digest(self.model_dump_json(exclude={"root", "output", "name"}))
+        return digest(self.model_dump_json(exclude={"root", "output", "name", "cache"}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +69,10 @@ class PlannedSource:
     """A source that is ready to be read."""
 
     label: str
+    target: str
     spec: SourceSpec
     args: dict[str, Any]
+    inputs: list[str]  # the files and folders that its options name
     read: Callable[[], Iterator[Sample | Quarantined]]
 
 
@@ -87,8 +94,12 @@ class Plan:
     stages: list[Stage]
 
 
-def plan(recipe: Recipe) -> Plan:
-    """The recipe with every name resolved and every option checked; nothing is read but the existence of inputs."""
+def plan(recipe: Recipe, *, engine: Engine = "local") -> Plan:
+    """The recipe with every name resolved and every option checked; nothing is read but the existence of inputs.
+
+    What the engine cannot run is refused.
+    """
+    check_engine(engine)
     for label, count in Counter(spec.label for spec in recipe.sources).items():
         if count > 1:
             raise InputError(f"{count} sources are called {label}; give each its own name")
@@ -96,7 +107,7 @@ def plan(recipe: Recipe) -> Plan:
     specs = [*recipe.operators, *_mixing(recipe)]
     if specs[0].fn != FIRST:
         raise InputError(f"the first operator must be {FIRST}, which measures media and gives ids; got {specs[0].fn}")
-    stages = [_stage(spec, given) for spec in specs]
+    stages = [_stage(spec, given, engine) for spec in specs]
     return Plan([_source(spec, given) for spec in recipe.sources], stages)
 
 
@@ -113,21 +124,23 @@ def _mixing(recipe: Recipe) -> list[OperatorSpec]:
 
 
 def _source(spec: SourceSpec, given: Mapping[str, Any]) -> PlannedSource:
-    function, _ = _resolved(spec.fn, SOURCES, "source")
+    function, target = _resolved(spec.fn, SOURCES, "source")
     args = _arguments(function, spec.args, given, skip=0, where=f"source {spec.label}")
     try:
-        function(**args)
+        with watching() as inputs:
+            function(**args)
     except InputError as error:
         raise InputError(f"source {spec.label}: {error}") from None
-    return PlannedSource(spec.label, spec, args, lambda: function(**args))
+    return PlannedSource(spec.label, target, spec, args, sorted(inputs), lambda: function(**args))
 
 
-def _stage(spec: OperatorSpec, given: Mapping[str, Any]) -> Stage:
+def _stage(spec: OperatorSpec, given: Mapping[str, Any], engine: Engine) -> Stage:
     function, target = _resolved(spec.fn, OPERATORS, "operator")
     kind = kind_of(function)
     if kind is None:
         raise InputError(f"{spec.fn} is no operator; put it under @drops, @each or @stream of data_engine.ops.base")
     name = spec.fn.rpartition(":")[2]
+    check_runs(engine, name, target, kind, function)
     return Stage(name, target, kind, _arguments(function, spec.args, given, skip=1, where=f"operator {name}"))
 
 

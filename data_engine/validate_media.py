@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -42,14 +43,23 @@ def inspected(media: Media) -> Inspected:
     """The media decoded, hashed and measured; raises a MediaError if that fails. What its source declared is left."""
     if media.bytes is not None or media.path is None:
         return _inspected(media)
-    found = _inspected_file(media.path, media.kind)
+    found = _inspected_file(media.path, media.kind, _written(media.path))
     return found._replace(media=replace(found.media, start=media.start, end=media.end))
 
 
 @functools.lru_cache(maxsize=10_000)
-def _inspected_file(path: str, kind: MediaKind) -> Inspected:
+def _inspected_file(path: str, kind: MediaKind, _: object) -> Inspected:
     """Many questions may be about one file: it is decoded once per process."""
     return _inspected(Media(kind, path=path))
+
+
+def _written(path: str) -> tuple[int, int] | None:
+    """What tells a file from another one that was written in its place: size and time."""
+    try:
+        stat = os.stat(path)
+    except (OSError, ValueError):
+        return None  # decoding will say what is wrong
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _inspected(media: Media) -> Inspected:

@@ -1,4 +1,4 @@
-"""Per-sample stages in a pool of processes: in order, in bounded memory, and a process that dies costs one sample."""
+"""Per-sample stages over chunks, in a pool of processes: in order, and a process that dies costs one sample."""
 
 from __future__ import annotations
 
@@ -8,99 +8,101 @@ import multiprocessing
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
-from pkgutil import resolve_name
-from typing import Any
 
-from data_engine.ops.base import Dropped, Outcome, describe, quarantine
-from data_engine.recipe import Stage
-from data_engine.schema import Sample, with_id
-from mmrl.config import InputError
+from data_engine.chunks import Chunk, Chunks, Ref
+from data_engine.ops.base import Dropped, Quarantined, quarantine
+from data_engine.schema import Sample
+from data_engine.steps import Step, keys, outcome, through
 
 logger = logging.getLogger(__name__)
 
-CHUNK = 32  # samples per message to a worker
 
-Step = tuple[str, Callable[[Sample], Outcome]]
-Result = tuple[str, Outcome]  # what became of a sample, and the stage that stopped it, if one did
+class Crew:
+    """Runs steps over chunks with so many processes; one means this process. Processes start when there is work.
 
-_steps: list[Step] = []  # of this worker process
+    A pool is replaced when one of its processes dies (a decoder can crash on a hostile file).
+    """
 
+    def __init__(self, chunks: Chunks, workers: int) -> None:
+        self.chunks, self.workers = chunks, workers
+        self._pool: ProcessPoolExecutor | None = None
+        self._careful: ProcessPoolExecutor | None = None  # of one process: when it dies, it is clear on which sample
 
-def mapped(samples: Iterable[Sample], stages: Sequence[Stage], workers: int) -> Iterator[Result]:
-    """The result of each sample after `stages`, in order; one worker means this process."""
-    if workers == 1:
-        steps = _resolved(stages)
-        yield from (_through(sample, steps) for sample in samples)
-        return
-    source = iter(samples)
-    crew = _Crew(stages, workers)
-    pending: deque[tuple[list[Sample], Future[list[Result]]]] = deque()
-    try:
-        while chunk := list(itertools.islice(source, CHUNK)):
-            pending.append((chunk, crew.submit(chunk)))
-            if len(pending) > 2 * workers:
-                yield from crew.results(*pending.popleft())
-        while pending:
-            yield from crew.results(*pending.popleft())
-    finally:
-        crew.close()
-
-
-class _Crew:
-    """A pool that is replaced when one of its processes dies (a decoder can crash on a hostile file)."""
-
-    def __init__(self, stages: Sequence[Stage], workers: int) -> None:
-        self.stages, self.workers = stages, workers
-        self.pool = _pool(stages, workers)
-        self.careful: ProcessPoolExecutor | None = None  # of one process: when it dies, it is clear on which sample
-
-    def submit(self, chunk: list[Sample]) -> Future[list[Result]]:
-        try:
-            return self.pool.submit(_run, chunk)
-        except BrokenProcessPool:
-            self.pool = _pool(self.stages, self.workers)
-            return self.pool.submit(_run, chunk)
-
-    def results(self, chunk: list[Sample], future: Future[list[Result]]) -> list[Result]:
-        """The results of a chunk; if a process died meanwhile, its samples are run again one by one."""
-        try:
-            return future.result()
-        except BrokenProcessPool:
-            logger.warning("a worker process died; running %d samples again one by one", len(chunk))
-            return list(self._one_by_one(chunk))
-
-    def _one_by_one(self, chunk: list[Sample]) -> Iterator[Result]:
-        for sample in chunk:
-            if self.careful is None:
-                self.careful = _pool(self.stages, 1)
-                self.careful.submit(_run, []).result()  # if even this breaks, no sample is to blame: let it surface
-            try:
-                yield from self.careful.submit(_run, [sample]).result()
-            except BrokenProcessPool:
-                self.careful = None
-                why = "the process that looked at it died; check its media with another program"
-                yield self.stages[0].name, quarantine(sample, "worker_died", why)
+    def mapped(self, steps: Sequence[Step], refs: Iterable[Ref]) -> Iterator[Ref]:
+        """What the steps make of each chunk, in order; not more than a few chunks are taken ahead."""
+        if self.workers == 1:
+            yield from (through(self.chunks, steps, ref.key) for ref in refs)
+            return
+        source = iter(refs)
+        pending: deque[tuple[Ref, Ref | Future[Ref]]] = deque()
+        while True:
+            ahead = 2 * self.workers - sum(isinstance(one, Future) for _, one in pending)
+            pending += ((ref, self._begun(steps, ref)) for ref in itertools.islice(source, max(ahead, 0)))
+            if not pending:
+                return
+            yield self._result(steps, *pending.popleft())
 
     def close(self) -> None:
         """End all processes; what they have not begun is left."""
-        for pool in (self.pool, self.careful):
+        for pool in (self._pool, self._careful):
             if pool is not None:
                 pool.shutdown(cancel_futures=True)
 
+    def _begun(self, steps: Sequence[Step], ref: Ref) -> Ref | Future[Ref]:
+        """The result, if it is there from an earlier run, or the promise of one."""
+        if known := self.chunks.ref(keys(steps, ref.key)[-1]):
+            return known
+        for _ in range(2):
+            self._pool = self._pool or _pool(self.workers)
+            try:
+                return self._pool.submit(through, self.chunks, steps, ref.key)
+            except BrokenProcessPool:
+                self._pool = None
+        raise RuntimeError("worker processes die as soon as they start")
 
-def _pool(stages: Sequence[Stage], workers: int) -> ProcessPoolExecutor:
+    def _result(self, steps: Sequence[Step], ref: Ref, found: Ref | Future[Ref]) -> Ref:
+        if isinstance(found, Ref):
+            return found
+        try:
+            return found.result()
+        except BrokenProcessPool:
+            self._pool = None
+            return self.one_by_one(steps, ref)
+
+    def one_by_one(self, steps: Sequence[Step], ref: Ref) -> Ref:
+        """What the steps make of a chunk on which a process died: that of one sample is lost, and said."""
+        key = keys(steps, ref.key)[-1]
+        if known := self.chunks.ref(key):  # it was done before the process died on another one
+            return known
+        logger.warning("a worker process died; running %d samples again one by one", ref.kept)
+        made = Chunk()
+        for sample in self.chunks.read(ref.key).kept:
+            name, result = self._alone(steps, sample)
+            made.kept.append(result) if isinstance(result, Sample) else made.stop(name, result)
+        return self.chunks.write(made, key)
+
+    def _alone(self, steps: Sequence[Step], sample: Sample) -> tuple[str, Sample | Dropped | Quarantined]:
+        if self._careful is None:
+            self._careful = _pool(1)
+            self._careful.submit(os.getpid).result()  # if even this breaks, no sample is to blame: let it surface
+        try:
+            return self._careful.submit(outcome, steps, sample).result()
+        except BrokenProcessPool:
+            self._careful = None
+            why = "the process that looked at it died; check its media with another program"
+            return steps[0].name, quarantine(sample, "worker_died", why)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
     # spawn, not fork: a process that has started threads (torch, decoders) must not be forked
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context, initializer=_start, initargs=(list(stages),))
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start)
 
 
-def _start(stages: Sequence[Stage]) -> None:
+def _start() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _steps.extend(_resolved(stages))
 
 
 def _end_with_parent() -> None:
@@ -108,33 +110,3 @@ def _end_with_parent() -> None:
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)
-
-
-def _run(chunk: Sequence[Sample]) -> list[Result]:
-    return [_through(sample, _steps) for sample in chunk]
-
-
-def _resolved(stages: Sequence[Stage]) -> list[Step]:
-    return [(stage.name, partial(_outcome, resolve_name(stage.target), stage)) for stage in stages]
-
-
-def _outcome(function: Callable[..., Any], stage: Stage, sample: Sample) -> Outcome:
-    """What one operator makes of a sample."""
-    try:
-        said = function(sample, **stage.args)
-    except InputError as error:
-        raise InputError(f"operator {stage.name}: {describe(sample)}: {error}") from None
-    except Exception as error:
-        raise RuntimeError(f"operator {stage.name} failed on {describe(sample)}: {error!r}") from error
-    if stage.kind == "drops":
-        return Dropped(sample, said) if said else sample
-    return with_id(said) if isinstance(said, Sample) and said is not sample else said
-
-
-def _through(sample: Sample, steps: Sequence[Step]) -> Result:
-    for name, step in steps:
-        outcome = step(sample)
-        if not isinstance(outcome, Sample):
-            return name, outcome
-        sample = outcome
-    return "", sample

@@ -16,6 +16,7 @@ from typing import Any
 
 from data_engine.schema import Media, dumps
 from mmrl.config import InputError
+from mmrl.files import write_atomic
 
 RECORDS = "records.jsonl"
 RUN = "run.json"
@@ -168,16 +169,6 @@ def write_run(out: Path, info: RunInfo) -> None:
     out.mkdir(parents=True, exist_ok=True)
     content = {"protocol_id": info.protocol_id, "scorer": info.scorer, **asdict(info)}
     write_atomic(out / RUN, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write `path` whole or not at all."""
-    beside = path.with_name(path.name + ".part")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
 
 
 def digest(value: Any) -> str:

@@ -11,7 +11,7 @@ from html import escape
 from itertools import accumulate
 from pathlib import Path
 
-from eval.records import write_atomic
+from mmrl.files import write_atomic
 
 VOID = {"br", "img", "meta"}
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # no browser will fetch or run anything

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from data_engine.ops.base import drops, each, stream
+from data_engine.draw import digest
+from data_engine.ops.base import drops, each, only_on, stream
 from data_engine.schema import Sample, user_prompt
 
 
@@ -57,3 +59,47 @@ def deadly(sample: Sample) -> Sample:
 def faulty(sample: Sample) -> Sample:
     """An operator with a mistake in it."""
     return sample.nothing  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@each
+def noted(sample: Sample, *, seconds: float = 0.0) -> Sample:
+    """Write down that the sample was looked at, which takes a while.
+
+    Where to is no option: a file that an option names would count by its content.
+    """
+    with open(os.environ["NOTED"], "a") as file:
+        file.write(f"{sample.id}\n")
+    time.sleep(seconds)
+    return sample
+
+
+@each
+def padded(sample: Sample, *, chars: int) -> Sample:
+    """Ask at length, in a way that does not pack well."""
+    noise = "".join(digest(sample.id, place) for place in range(chars // 32))
+    return replace(sample, meta={**sample.meta, "noise": noise})
+
+
+@each
+def louder_numbers(sample: Sample, *, word: str) -> Sample:
+    """Ask the numbers again, louder."""
+    return louder(sample, word=word) if sample.task == "number" else sample
+
+
+@each
+def deadly_number(sample: Sample) -> Sample:
+    """`deadly`, among samples of other kinds."""
+    return deadly(sample) if sample.task == "number" else sample
+
+
+@only_on("local")
+@each
+def homely(sample: Sample) -> Sample:
+    """An operator that does not leave this machine."""
+    return sample
+
+
+@each
+def generous(sample: Sample) -> Iterator[Sample]:
+    """A generator where a function is wanted."""
+    yield sample

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = ["foundation", "rewards", "data_engine", "eval", "mmrl"]
-FOUNDATION = {"mmrl", "mmrl.config", "mmrl.vision", "mmrl.boxes"}
+FOUNDATION = {"mmrl", "mmrl.config", "mmrl.vision", "mmrl.boxes", "mmrl.files", "mmrl.pages"}
 
 
 def layer_of(module: str) -> str | None:

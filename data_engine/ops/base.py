@@ -37,10 +37,12 @@ Weights = Annotated[dict[str, NonNegativeFloat], AfterValidator(_some_weight)]  
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A good sample that an operator left out; `reason` is the code under which it is counted."""
+    """A good sample that an operator left out: `reason` is the code under which it is counted, `like` the id of the
+    sample that it repeats."""
 
     sample: Sample
     reason: str
+    like: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,21 @@ def each(function: FunctionT) -> FunctionT:
 def stream(function: FunctionT) -> FunctionT:
     """Mark a function over all samples; it yields one outcome for each sample it takes."""
     return _marked(function, "stream")
+
+
+def only_on(*engines: str) -> Callable[[FunctionT], FunctionT]:
+    """Mark an operator that some engines cannot run, as it holds what does not leave this machine; above the others."""
+
+    def marked(function: FunctionT) -> FunctionT:
+        vars(function)["operator_engines"] = engines
+        return function
+
+    return marked
+
+
+def engines_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The engines that can run an operator: all, if it does not say."""
+    return getattr(function, "operator_engines", ("local", "ray"))
 
 
 def kind_of(function: Callable[..., Any]) -> Kind | None:

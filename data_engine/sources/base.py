@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data_engine.files import look_at
 from data_engine.media import MediaError, probe
 from data_engine.ops.base import Quarantined
 from data_engine.schema import Media, Sample
@@ -30,6 +31,7 @@ def quarantined(error: RowError | MediaError, source: str, where: str, row: Any)
 def existing(root: Path, path: str, what: str) -> Path:
     """The file or folder of a source option; what a user typed wrong is found before any work."""
     found = root / path
+    look_at(found)
     if not found.exists():
         raise InputError(f"no {what} at {found}; relative paths start at the recipe's root")
     return found

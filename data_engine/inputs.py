@@ -1,0 +1,119 @@
+"""What a stage was made from: the files that a source looked at, and the keys under which stages are kept.
+
+A source is read again when a file that it looked at is not as it was, by size and time: tables, pictures, and those
+that were not there. `existing` of sources and `resolve` of media say what is looked at.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from data_engine.draw import digest
+from data_engine.files import sha256_of, watchers
+from data_engine.schema import dumps
+from data_engine.versions import version_of
+
+TABLES = (".arrow", ".csv", ".json", ".jsonl", ".parquet", ".tar", ".tsv", ".txt", ".p", ".pkl", ".pickle")
+
+
+@contextmanager
+def watching() -> Iterator[set[str]]:
+    """The paths that are looked at meanwhile, in this process."""
+    seen: set[str] = set()
+    watchers.append(seen)
+    try:
+        yield seen
+    finally:
+        watchers.remove(seen)
+
+
+def state_of(path: str | Path) -> str:
+    """How a file or a folder is: what changes with its content, as far as one sees without reading it."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return "absent"
+    if os.path.isdir(path):
+        listing = sorted(f"{os.path.relpath(file, path)} {_state(file)}" for file in _files(path))
+        return f"folder {digest(*listing)}"
+    return f"{stat.st_size} {stat.st_mtime_ns}"
+
+
+def unchanged(looks: Mapping[str, str]) -> bool:
+    """Whether everything is as it was looked at."""
+    return all(state_of(path) == state for path, state in looks.items())
+
+
+def source_key(target: str, args: Mapping[str, Any], *about: object) -> str:
+    """The key of what a source gives, if what it looks at is unchanged."""
+    return digest("source", target, version_of(target), dumps(to_jsonable_python(dict(args))), *about)
+
+
+def stage_key(target: str, args: Mapping[str, Any], root: Path) -> str:
+    """The key of an operator with its options; files that options name count by their content, not by their place."""
+    named = {name: value for name, value in args.items() if name != "root"}
+    files = [_content(root / path) for path in _paths(named)]
+    return digest("stage", target, version_of(target), dumps(to_jsonable_python(named)), *files)
+
+
+def described(paths: list[str], root: Path) -> list[dict[str, Any]]:
+    """The inputs of a source, for the manifest: path from the root, and of tables size and SHA-256."""
+    rows = []
+    for path in sorted(paths):
+        for file in sorted(_files(path)) if os.path.isdir(path) else [path]:
+            if file == path or file.endswith(TABLES):
+                rows.append(
+                    {"path": _shown(file, root), "bytes": os.path.getsize(file), "sha256": sha256_of(Path(file))}
+                )
+    return rows
+
+
+def without_places(value: Any) -> Any:
+    """Options for the manifest: absolute paths, which belong to one machine, by their last part."""
+    if isinstance(value, dict):
+        return {key: without_places(one) for key, one in value.items() if key != "root"}
+    if isinstance(value, list):
+        return [without_places(one) for one in value]
+    return os.path.basename(value) if isinstance(value, str) and os.path.isabs(value) else value
+
+
+def _shown(path: str, root: Path) -> str:
+    inside = os.path.relpath(path, root)
+    return os.path.basename(path) if inside.startswith("..") else Path(inside).as_posix()
+
+
+def _files(folder: str | Path) -> Iterator[str]:
+    """The files below a folder; hidden ones are not looked at, as runs keep their stages in such."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (os.path.join(place, name) for name in files if not name.startswith("."))
+
+
+def _state(file: str) -> str:
+    stat = os.stat(file, follow_symlinks=False)
+    return f"{stat.st_size} {stat.st_mtime_ns}"
+
+
+def _paths(value: Any) -> Iterator[str | Path]:
+    """The paths among options, and the texts that may be paths."""
+    if isinstance(value, Path) or (isinstance(value, str) and (os.sep in value or "." in value)):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _paths(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _paths(one)
+
+
+def _content(path: Path) -> str:
+    """The content of a file by its hash, a folder by the names, sizes and times in it."""
+    if path.is_file() and path.stat().st_size:
+        return sha256_of(path)
+    return state_of(path) if path.exists() else ""
