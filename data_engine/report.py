@@ -49,7 +49,7 @@ def report(directory: Path, manifest: Mapping[str, Any], repeats: Sequence[Repea
     content = page(
         manifest["name"],
         element("p", line, class_="dim"),
-        *(_count_table(name, manifest[f"{name}s"]) for name in ("split", "task", "source", "licence")),
+        _gallery(_count_table(name, manifest[f"{name}s"]) for name in ("split", "task", "source", "licence")),
         _section("Requested and achieved", [_mix(one) for one in manifest.get("mix", ())]),
         _section("Dropped", [_count_table("reason", counts["dropped"])] if counts["dropped"] else []),
         _section("Quarantined", [_count_table("reason", counts["quarantined"])] if counts["quarantined"] else []),
@@ -145,7 +145,11 @@ def _shown(sample: Sample) -> Html:
 
 
 def _pair(repeat: Repeat, twin: Sample | None) -> Html:
-    kept = _shown(twin) if twin else element("p", f"{repeat.like}, which was dropped later on", class_="small dim")
+    kept = (
+        _shown(twin)
+        if twin
+        else element("p", f"{repeat.like}, which is no longer there under this id", class_="small dim")
+    )
     return joined(element("h3", repeat.stage), _gallery([_shown(repeat.sample), kept]))
 
 

@@ -29,16 +29,17 @@ def exact_duplicates(samples: Iterator[Sample], *, pixels: bool = False) -> Iter
 
     A later one with another answer is counted apart: its source contradicts itself or another one.
     """
-    answers: dict[str, str] = {}
+    first: dict[str, tuple[str, str]] = {}  # question -> (answer, id)
     decoded = functools.lru_cache(maxsize=RECENT)(pixel_hash)
     for sample in samples:
         shown = [[decoded(media) if pixels else media.sha256, media.start, media.end] for media in sample.media]
         question, answer = digest(dumps([shown, sample.prompt])), digest(dumps(sample.answer))
-        if question not in answers:
-            answers[question] = answer
+        if question not in first:
+            first[question] = (answer, sample.id)
             yield sample
         else:
-            yield Dropped(sample, "duplicate" if answers[question] == answer else "duplicate_with_another_answer")
+            known, like = first[question]
+            yield Dropped(sample, "duplicate" if known == answer else "duplicate_with_another_answer", like)
 
 
 @stream
@@ -47,16 +48,17 @@ def near_duplicates(samples: Iterator[Sample], *, text: Share = 0.8) -> Iterator
 
     Questions are nearly the same if they share the numbers they name and at least `text` of their word triples.
     """
-    media, texts = _LooksAlike(), TextIndex()
+    media, texts, ids = _LooksAlike(), TextIndex(), list[str]()
     while batch := list(itertools.islice(samples, BATCH)):
         asked = [prompt_text(sample.prompt) for sample in batch]
         for sample, question, signature in zip(batch, asked, signatures(asked), strict=True):
             answer = "" if sample.task in PLACED else digest(dumps(sample.answer))
             key = (sample.task, answer, numbers(question), tuple(map(media.group, sample.media)))
-            if texts.matches(signature, text, key):
-                yield Dropped(sample, "near_duplicate")
+            if found := texts.matches(signature, text, key):
+                yield Dropped(sample, "near_duplicate", ids[found[0]])
             else:
                 texts.add(signature, key)
+                ids.append(sample.id)
                 yield sample
 
 
