@@ -29,7 +29,7 @@ def _braced(depth: int) -> str:
 _BOXED = re.compile(rf"\\boxed\s*+\{{({_braced(5)})\}}")
 
 
-@functools.lru_cache(maxsize=512)  # every reward of a suite asks for it
+@functools.lru_cache(maxsize=4096)  # every reward of a suite asks for it, one after the other
 def answer_text(completion: str) -> str | None:
     """The text that is scored: after the thinking, inside the last answer pair, else the last box, else all of it.
 

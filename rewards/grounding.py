@@ -51,22 +51,29 @@ def box_iou(
     return [one if isinstance(one, Verdict) else next(scored) for one in read]
 
 
-@per_answer
-def span_iou(rollout: Rollout) -> Verdict:
+def span_iou(rollouts: Sequence[Rollout]) -> list[Verdict]:
     """The overlap in time of the first span that the completion names with the best gold span (gold: `spans`, seconds).
 
     >>> span_iou([Rollout("from 2 to 6 seconds", {"spans": [[4, 8]]})])[0].score
     0.3333333333333333
     """
-    golds = gold_rows(gold(rollout, "spans"), 2, spans)
-    golds = [] if golds is None else [(start, end) for start, end in np.sort(golds).tolist() if start < end]
-    if not golds:
+    return _span_iou(rollouts, golds={})
+
+
+@per_answer
+def _span_iou(rollout: Rollout, *, golds: dict[int, list[Span]]) -> Verdict:
+    key = id(rollout.answer)  # the rollouts of a group share their answer
+    if key not in golds:
+        rows = gold_rows(gold(rollout, "spans"), 2, spans)
+        listed = [] if rows is None else np.sort(rows).tolist()
+        golds[key] = [(start, end) for start, end in listed if start < end]
+    if not golds[key]:
         return abstain("gold spans are not [start, end] seconds of some length")
     text = answer_text(rollout.completion)
     found = spans(text) if text is not None else []
     if not found:
         return unparsed("no time span")
-    overlap = max(_time_iou(found[0], one) for one in golds)
+    overlap = max([_time_iou(found[0], one) for one in golds[key]])
     return Verdict(overlap, f"iou {overlap:.3f}")
 
 
@@ -88,9 +95,14 @@ class Frame:
         )
 
 
+ANYWHERE = Frame(CoordinateSpace.pixel, UNKNOWN, UNKNOWN)
+
+
 def frame_of(rollout: Rollout, space: CoordinateSpace | None) -> Frame | Verdict:
     """`space`, else the rollout's `meta["space"]`, else pixels; a failure if a size that the space needs is unknown."""
     named = space or rollout.meta.get("space") or CoordinateSpace.pixel
+    if named is CoordinateSpace.pixel and not rollout.media:
+        return ANYWHERE
     if named not in _SPACES:
         return failed(f"unknown coordinate space {named!r}; known: {', '.join(CoordinateSpace)}")
     media = rollout.media[0] if rollout.media else None
@@ -130,7 +142,7 @@ def _overlaps(readings: Sequence[_Reading], kind: Kind, threshold: float | None,
     """The verdicts on all readings, from one IoU of arrays."""
     if not readings:
         return []
-    boxes_N4 = np.clip([one.box for one in readings], -FAR, FAR)
+    boxes_N4 = np.array([one.box for one in readings]).clip(-FAR, FAR)
     size_N2 = np.array([one.frame.size for one in readings], dtype=np.float64)
     seen_N2 = np.array([one.frame.seen_size for one in readings], dtype=np.float64)
     spaces = np.array([one.frame.space.value for one in readings])

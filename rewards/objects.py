@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from rewards.extract import ascii_forms
-from rewards.regions import BOX_KEYS, MAX_REGIONS, Box, as_box, inner_values, json_regions, written_boxes
+from rewards.regions import BOX_KEYS, MAX_REGIONS, Box, as_box, first_key, inner_values, json_regions, written_boxes
 
 Point = tuple[float, float]
 
@@ -87,10 +87,10 @@ def _objects_of(value: Any) -> Iterator[Object]:
         node, label, point, score = nodes.pop()
         if box := as_box(node):
             yield Object(box, label, point, score)
-        elif isinstance(node, dict) and (key := next((key for key in BOX_KEYS if key in node), None)):
-            label = next((plain_label(node[name]) for name in LABEL_KEYS if name in node), "")
-            point = next((_as_point(node[name]) for name in POINT_KEYS if name in node), None)
-            score = next((_finite(node[name]) for name in SCORE_KEYS if name in node), None)
+        elif isinstance(node, dict) and (key := first_key(node, BOX_KEYS)):
+            label = plain_label(node.get(first_key(node, LABEL_KEYS)))
+            point = _as_point(node.get(first_key(node, POINT_KEYS)))
+            score = _finite(node.get(first_key(node, SCORE_KEYS)))
             nodes.append((node[key], label, point, score))
         else:
             nodes.extend((inner, label, point, score) for inner in inner_values(node))
@@ -101,7 +101,7 @@ def _points_of(value: Any) -> Iterator[Point]:
     while nodes:
         node = nodes.pop()
         if isinstance(node, dict):
-            key = next((key for key in POINT_KEYS if key in node), None)
+            key = first_key(node, POINT_KEYS)
             node = [node["x"], node["y"]] if "x" in node and "y" in node else node[key] if key else node
         if point := _as_point(node):
             yield point
