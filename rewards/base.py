@@ -164,7 +164,7 @@ def checked(reward: Callable[[Sequence[Rollout]], Sequence[Scored]], *, name: st
     def call(rollouts: Sequence[Rollout]) -> list[Verdict]:
         try:
             scored = list(reward(rollouts))
-        except Exception as error:  # a user's reward may raise anything; the run counts it and goes on
+        except (Exception, SystemExit) as error:  # a reward may raise anything; the run counts it and goes on
             logger.debug("reward %s raised", name, exc_info=True)
             return [failed(f"{name} raised {type(error).__name__}: {error}")] * len(rollouts)
         if len(scored) != len(rollouts):
@@ -219,6 +219,6 @@ def progress(rollout: Rollout) -> float | None:
 def _guarded(function: Callable[..., Scored], rollout: Rollout, options: Mapping[str, Any]) -> Verdict:
     try:
         return as_verdict(function(rollout, **options))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         logger.debug("%s raised on %r", function.__name__, rollout.completion[:200], exc_info=True)
         return failed(f"{type(error).__name__}: {error}")

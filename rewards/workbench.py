@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from string import ascii_uppercase
 from typing import Any
 
 from rewards.base import Rollout, Verdict
@@ -110,7 +111,7 @@ def _answered(samples: Sequence[Rollout], i: int, kind: str) -> Rollout:
     others = [
         parts for step in range(1, len(samples)) if (parts := gold_parts(samples[(i + step) % len(samples)])) != mine
     ]
-    junk = [part for parts in others[:JUNK] for part in parts][:JUNK] or _made_up(mine)
+    junk = [part for parts in others[:JUNK] for part in parts][:JUNK] or _made_up(samples[i])
     if kind == "empty":
         return replace(samples[i], completion="")
     parts = {
@@ -127,15 +128,22 @@ def _written(parts: Parts) -> str:
     return " or ".join(parts) if all(isinstance(part, str) for part in parts) else json.dumps(parts)
 
 
-def _made_up(parts: Parts) -> Parts:
-    """Junk for a sample that is the only one of its task, or whose task has one answer only."""
+def _made_up(sample: Rollout) -> Parts:
+    """Wrong answers for a sample that is the only one of its task, or whose task has one answer only."""
+    answer, parts = sample.answer, gold_parts(sample)
+    if isinstance(answer, Mapping) and "choice" in answer:
+        letters = ascii_uppercase[: len(answer.get("options") or "ABCD")]
+        return [letter for letter in letters if letter != parts[0]][:JUNK]
+    if isinstance(answer, Mapping) and "yesno" in answer:
+        return [word for word in ("yes", "no") if word != parts[0]]
     if isinstance(parts[0], str):
         return ["17.25", "zebra crossing"]
+    far = [1e6 + i for i in range(JUNK)]
     if isinstance(parts[0], dict) and "point_2d" in parts[0]:
-        return [{"point_2d": [1e6 + i, 1e6]} for i in range(JUNK)]
+        return [{"point_2d": [x, 1e6]} for x in far]
     if isinstance(parts[0], dict):
-        return [{**parts[0], "bbox_2d": [i, i, i + 1, i + 1]} for i in range(JUNK)]
-    return [[1e6 + i, 1e6 + i + 1] for i in range(JUNK)]
+        return [{**parts[0], "bbox_2d": [x, 1e6, x + 1, 1e6 + 1]} for x in far]
+    return [[x, x + 1] for x in far]
 
 
 def _boxes(answer: Mapping[str, Any]) -> Parts:

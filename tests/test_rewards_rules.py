@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -220,6 +221,9 @@ def test_a_wrong_length_or_an_exception_fails_the_batch_and_one_rollout_fails_al
     assert [row.kind for row in checked(brittle, name="brittle")([Rollout(""), Rollout("a")])] == ["failed", "scored"]
     raised = checked(lambda rollouts: [1 / 0 for _ in rollouts], name="raised")([Rollout("")] * 2)
     assert [row.why for row in raised] == ["raised raised ZeroDivisionError: division by zero"] * 2
+    left = checked(lambda _: sys.exit(3), name="left")([Rollout("")])
+    assert [row.why for row in left] == ["left raised SystemExit: 3"]
+    assert [row.kind for row in per_rollout(lambda _: sys.exit(3))([Rollout("")])] == ["failed"]
 
 
 def test_a_failed_verdict_cannot_have_a_score() -> None:

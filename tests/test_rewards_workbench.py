@@ -134,6 +134,14 @@ def test_a_single_sample_gets_made_up_junk() -> None:
         assert (finding.means["exact"], finding.means["other"]) == pytest.approx((1, 0), abs=1e-3)
 
 
+@pytest.mark.parametrize("task", ["choice", "yesno", "detection"])
+def test_samples_that_all_have_one_answer_do_not_make_a_strict_reward_look_lax(task: str) -> None:
+    gold = {"boxes": [[0, 0, 1, 1]]} if task == "detection" else GOLDS[task][0]
+    for count in (1, 3):
+        (finding,) = try_suite(Suite({"r": {"fn": STRICT[task]}}), [Rollout("", gold, task)] * count)
+        assert (finding.means["exact"], finding.means["other"], finding.flags) == (1, 0, ())
+
+
 def test_tasks_without_a_written_gold_are_left_out() -> None:
     assert try_suite(Suite({"r": {"fn": "think_format"}}), [Rollout("", {"preferred": 0, "candidates": ["a"]})]) == []
 
