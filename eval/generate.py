@@ -57,6 +57,10 @@ class LocalGenerator:
             for ids, one, draw in zip(completions, encoded, draws, strict=True)
         ]
 
+    def under(self, sampling: Sampling) -> LocalGenerator:
+        """The same model under other settings of sampling."""
+        return LocalGenerator(self.model, self.processor, budget=self.budget, sampling=sampling, blind=self.blind)
+
     def cost(self, sample: Sample) -> int:
         """The length of a prompt in tokens, about: what batches are sorted by."""
         text = sum(len(str(message["content"])) for message in sample.prompt) // 4
@@ -85,13 +89,13 @@ class LocalGenerator:
             )
         return [self._until_stop(ids) for ids in output[:, batch["input_ids"].shape[1] :].tolist()]
 
-    def next_log_probs(self, row: Encoded) -> Tensor:
-        """[V] log-probabilities of the token after a row; that of a vision token is -inf."""
+    def next_log_probs(self, rows: Sequence[Encoded]) -> list[Tensor]:
+        """[V] log-probabilities of the token after each row; that of a vision token is -inf."""
         config = self._config()
         config.max_new_tokens, config.output_logits, config.return_dict_in_generate = 1, True, True
         with evaluating(self.model), torch.no_grad():
-            output = self.model.generate(**self._batch([row]), generation_config=config)
-        return banned(output.logits[0].float(), config.suppress_tokens or ())[0].log_softmax(dim=-1)
+            output = self.model.generate(**self._batch(rows), generation_config=config)
+        return list(banned(output.logits[0].float(), config.suppress_tokens or ()).log_softmax(dim=-1))
 
     def answer(self, ids: Sequence[int], seen_size: tuple[Size, ...], spent: Mapping[str, float]) -> Generation:
         """Tokens that were found in any way, as an answer."""

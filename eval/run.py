@@ -9,31 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from pkgutil import resolve_name
-from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
 from rich.console import Console
 from rich.progress import track
 
-from data_engine.schema import Sample
-from eval import replay
-from eval.benchmark import (
-    Benchmark,
-    BenchmarkData,
-    Data,
-    Draw,
-    Generation,
-    Generator,
-    NamedData,
-    Sampling,
-    batches,
-    dataset_benchmark,
-    without_media,
-)
-from eval.cache import CachedGenerator
-from eval.decoding import SAMPLED, DecodeSpec
-from eval.given import GivenGenerator
+from eval.benchmark import Benchmark, Draw, Generation, Generator, batches, dataset_benchmark, without_media
+from eval.engines import fingerprint_of, generator_of
 from eval.processes import Processes, parts_of
 from eval.records import (
     RECORDS,
@@ -50,84 +31,13 @@ from eval.records import (
     write_run,
 )
 from eval.score import evaluation_suite, scored, suite_identity
-from eval.server import ServerGenerator, ServerSpec
-from mmrl.config import Config, InputError
-from mmrl.vision import CoordinateSpace, VisionBudget
-from rewards import RewardSpec, Suite
-from rewards.judging.spec import JudgeSpec
+from eval.settings import EvalConfig
+from mmrl.config import InputError
+from rewards import Suite
 
 logger = logging.getLogger(__name__)
 
 VERSIONED = ("mmrl-stack", "torch", "transformers")
-
-
-class EvalConfig(Config):
-    """`mmrl eval run`: a model, the samples it answers, the rewards that score it, and where the records go.
-
-    `engine`: `local` (a checkpoint in this process), `openai` (a server, with `model` the name it serves) or `replay`
-    (`model` is the directory of another run, or a JSONL file of responses), or `given` (the pictures that an editor
-    called `model` made, for benchmarks with `edits`). `decode` lets rewards guide the answers.
-    `space` is the coordinate space the model speaks. `blind` asks without the media. `cache` keeps answers for other
-    runs. A mean is withheld from reports when more than `max_unjudged` of its verdicts are missing.
-    """
-
-    model: str
-    data: Data = Data(path="")
-    rewards: dict[str, RewardSpec] = Field(default_factory=dict)
-    benchmarks: dict[str, BenchmarkData] = Field(default_factory=dict)
-    judges: dict[str, JudgeSpec] = Field(default_factory=dict)
-    out: str
-    engine: Literal["local", "openai", "replay", "given"] = "local"
-    server: ServerSpec | None = None
-    sampling: Sampling = Sampling()
-    decode: DecodeSpec | None = None
-    vision: VisionBudget = VisionBudget()
-    space: CoordinateSpace = CoordinateSpace.resized
-    blind: bool = False
-    batch_size: PositiveInt = 16
-    cache: Path | None = None
-    max_unjudged: Annotated[float, Field(ge=0, le=1)] = 0.1
-
-    @model_validator(mode="after")
-    def _one_kind_of_data(self) -> Self:
-        if bool(self.benchmarks) == bool(self.data.path or isinstance(self.data, NamedData)):
-            raise ValueError("give either `data` with `rewards`, or `benchmarks`, which bring their own scorers")
-        if self.benchmarks and self.rewards:
-            raise ValueError("`benchmarks` bring their own scorers; leave `rewards` out")
-        if not self.benchmarks and not self.rewards:
-            raise ValueError("`data` needs `rewards` to score it")
-        return self
-
-    def parts(self) -> list[EvalConfig]:
-        """One config for each of the benchmarks, in a directory of its name; this one where there are none."""
-        if not self.benchmarks:
-            return [self]
-        from eval.benchmarks import named
-
-        out, parts = Path(self.out), []
-        for name, given in self.benchmarks.items():
-            data = NamedData(name=name, given=given, space=self.space, media=out / "media")
-            scorers = {
-                key: RewardSpec.model_validate(spec)
-                for key, spec in named(name).scorers(self.judges, given.args).items()
-            }
-            change = {"benchmarks": {}, "data": data, "rewards": scorers, "out": str(out / name)}
-            parts.append(self.model_copy(update=change))
-        return parts
-
-    @model_validator(mode="after")
-    def _engine_fits(self) -> Self:
-        if (self.engine == "openai") != (self.server is not None):
-            raise ValueError(f"engine {self.engine} with server {self.server!r}; `server` goes with engine: openai")
-        if self.server and self.space == "resized" and not self.server.geometry:
-            raise ValueError("space resized needs server.geometry (patch, merge), or the seen size is not known")
-        if self.decode and self.engine != "local":
-            raise ValueError(f"decode {self.decode.method} steers a model in this process; set engine: local")
-        if isinstance(self.decode, SAMPLED) and not self.sampling.do_sample:
-            raise ValueError(
-                f"decode {self.decode.method} of greedy answers would choose among equals; do_sample: true"
-            )
-        return self
 
 
 def run(config: EvalConfig) -> list[Record]:
@@ -232,7 +142,7 @@ def run_info(
 ) -> RunInfo:
     """How this run's records come about; `fingerprint`, if the model is not the one that `config` names."""
     protocol = {
-        "fingerprint": fingerprint or _fingerprint(config),
+        "fingerprint": fingerprint or fingerprint_of(config),
         "benchmark": benchmark.name,
         "version": benchmark.version,
         "split": benchmark.split,
@@ -264,55 +174,6 @@ def _gather(out: Path, info: RunInfo, suite: Suite, place: Mapping[str, int]) ->
     replace_records(out, merged, info)
     for file in files:
         file.unlink()
-
-
-def _fingerprint(config: EvalConfig) -> str:
-    """What tells the model of `config` from any other."""
-    if config.engine in ("openai", "given"):
-        return config.model  # what a server says it serves is all one can know of it; pictures are in the media
-    if config.engine == "replay":
-        return replay.fingerprint(Path(config.model))
-    from eval.checkpoint import check_architecture, fingerprint, local
-
-    model = local(config.model)
-    check_architecture(model)
-    return fingerprint(model)
-
-
-def generator_of(config: EvalConfig, samples: Sequence[Sample], draws: Sequence[Draw], info: RunInfo) -> Generator:
-    """What answers the draws of `config`."""
-    if config.engine == "given":
-        return GivenGenerator()
-    if config.engine == "replay":
-        answers = replay.ReplayGenerator(Path(config.model))
-        answers.check(draws)
-        return answers
-    generator: Generator
-    if config.server:
-        generator = ServerGenerator(
-            config.server, config.model, budget=config.vision, sampling=config.sampling, blind=config.blind
-        )
-    else:
-        generator = _local(config, samples)
-    return CachedGenerator(generator, config.cache, info.protocol) if config.cache else generator
-
-
-def _local(config: EvalConfig, samples: Sequence[Sample]) -> Generator:
-    from accelerate import PartialState
-
-    from eval.checkpoint import load_checkpoint, local
-    from eval.generate import LocalGenerator, probe_sizes
-    from mmrl.vision import apply_budget, check_budget
-
-    model, processor = load_checkpoint(local(config.model))
-    apply_budget(processor, config.vision)
-    check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))
-    model = model.to(PartialState().device).eval()
-    plain = LocalGenerator(model, processor, budget=config.vision, sampling=config.sampling, blind=config.blind)
-    if config.decode is None:
-        return plain
-    guided = resolve_name("mmrl.decode:GuidedGenerator")  # it lives above this package
-    return guided(plain, config.decode, config.space)
 
 
 def _record(draw: Draw, answer: Generation, benchmark: Benchmark, info: RunInfo) -> Record:

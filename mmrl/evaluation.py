@@ -23,8 +23,9 @@ from eval.generate import LocalGenerator, evaluating
 from eval.processes import Processes
 from eval.records import RUN, TOTAL, read_run
 from eval.report import ALL, report, reported
-from eval.run import EvalConfig, evaluate, prepare, run_info
+from eval.run import evaluate, prepare, run_info
 from eval.score import evaluation_suite
+from eval.settings import EvalConfig
 from mmrl.checkpoints import WholeCheckpoints
 from mmrl.config import Config, InputError, nearest, validate
 from rewards import RewardSpec

@@ -167,6 +167,43 @@ def test_every_method_answers_mixed_media_the_same_way_twice(
     assert all(0 < answer.tokens <= 8 and answer.spent["generated"] >= answer.tokens for answer in first)
 
 
+@pytest.mark.parametrize("spec", METHODS, ids=lambda spec: spec.method)
+def test_draws_side_by_side_answer_as_alone(
+    plain: LocalGenerator, mixed_samples: list[Sample], spec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws, forwards = [Draw(mixed_samples[at], 1) for at in (0, 1, 4)], Counter[str]()
+    generate = plain.model.generate
+
+    def counting(**inputs: Any) -> Any:
+        forwards[where] += 1
+        assert len(inputs["input_ids"]) <= 4
+        return generate(**inputs)
+
+    monkeypatch.setattr(plain.model, "generate", counting)
+    where = "alone"
+    alone = [GuidedGenerator(plain, spec, CoordinateSpace.resized, size=4)([draw])[0] for draw in draws]
+    where = "together"
+    assert GuidedGenerator(plain, spec, CoordinateSpace.resized, size=4)(draws) == alone
+    assert forwards["together"] <= forwards["alone"]
+    assert forwards["together"] < forwards["alone"] or spec.method in ("best_of_n", "self_consistency")
+
+
+def test_a_draw_that_fails_and_a_model_that_fails_leave_nobody_waiting(
+    plain: LocalGenerator, mixed_samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewards: Any = {"right": {"fn": "yesno_match"}}
+    spec = BestOfN(method="best_of_n", n=2, rewards=rewards, gold=True)
+    with pytest.raises(InputError, match="no reward has a verdict on the task text"):
+        GuidedGenerator(plain, spec, CoordinateSpace.resized)([Draw(mixed_samples[at]) for at in (0, 4)])
+
+    def failing(**inputs: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(plain.model, "generate", failing)
+    with pytest.raises(MemoryError):
+        GuidedGenerator(plain, METHODS[0], CoordinateSpace.resized)([Draw(mixed_samples[at]) for at in (0, 4)])
+
+
 @pytest.mark.parametrize(
     "spec",
     [

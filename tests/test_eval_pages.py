@@ -6,6 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from mmrl.evalpage import compare_page, run_page
+from tests.browser import needs_browser, opened
 from tests.markup import checked
 from tests.test_eval_records import RIGHT, WRONG, grounding, written, yesno
 
@@ -30,6 +31,29 @@ def test_a_run_is_a_page_with_scores_pictures_boxes_and_escaped_answers(tmp_path
     assert "alert(1)" in markup.text
     assert len(markup.images()) == 3
     assert markup.named("path", "mark") or markup.named("rect", "mark")
+
+
+@needs_browser
+def test_a_browser_shows_the_report_without_a_complaint(tmp_path: Path) -> None:
+    records = [yesno("a", RIGHT), yesno("b", ATTACK), grounding("c", "<answer>[0,0,32,16]</answer>")]
+    out = written(tmp_path / "run", pictured(records, tmp_path))
+    shown = opened(run_page(out, tmp_path / "report.html"), tmp_path / "profile")
+    assert shown.complaints == []
+    assert len(shown.pictures) == 3
+    assert all(width > 50 and height > 50 for width, height in shown.pictures)
+    assert shown.marks >= 2  # the gold box and the predicted one
+    assert ATTACK in shown.text  # as text: nothing of it has run
+    assert all(word in shown.text for word in ("Scores", "accuracy", "Confusion by task", "Worst items"))
+
+
+@needs_browser
+def test_a_page_that_is_wrong_is_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "wrong.html"
+    page.write_text(f"<body>{ATTACK}<img src='data:image/png;base64,AAAA'><p>words")
+    shown = opened(page, tmp_path / "profile")
+    assert "a dialog" in shown.complaints
+    assert (0, 0) in shown.pictures
+    assert "words" in shown.text
 
 
 def test_a_comparison_shows_what_flipped(tmp_path: Path) -> None:

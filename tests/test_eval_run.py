@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -129,6 +130,37 @@ def test_a_killed_run_goes_on_and_gives_the_same_report(config: EvalConfig, tmp_
     assert 0 < len(read_records(Path(killed.out))) < len(whole)
     assert run(killed) == whole
     assert report(Path(killed.out))["rows"] == report(Path(config.out))["rows"]
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_leave_the_same_report(config: EvalConfig, tmp_path: Path) -> None:
+    """Guided answers through a cache, one a batch; killed five times, between 0 and 2 s after it has got further."""
+    guided: dict[str, Any] = {
+        "batch_size": 1,
+        "sampling": {"do_sample": True, "samples": 8, "max_new_tokens": 8},
+        "decode": {"method": "smc", "particles": 3, "block": 3, "rewards": {"form": {"fn": "think_format"}}},
+    }
+    whole = run(changed(config, **guided))
+    cache = str(tmp_path / "answers.sqlite")
+    killed, chance, reached = (
+        changed(config, **guided, out=str(tmp_path / "killed"), cache=cache),
+        random.Random(1),
+        [0],
+    )
+    file, written = tmp_path / "config.yaml", Path(killed.out) / RECORDS
+    file.write_text(yaml.safe_dump(killed.model_dump(mode="json")))
+    for _ in range(5):
+        program = subprocess.Popen([sys.executable, "-m", "eval", "run", str(file)], stdout=subprocess.DEVNULL)
+        while not (written.is_file() and len(read_records(Path(killed.out))) > reached[-1]) and program.poll() is None:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 2))
+        program.kill()
+        assert program.wait() == -signal.SIGKILL, "ended before it was killed"
+        reached.append(len(read_records(Path(killed.out))))
+    print(f"killed after {reached[1:]} of {len(whole)} records")
+    assert run(killed) == whole
+    assert report(Path(killed.out))["rows"] == report(Path(config.out))["rows"]
+    assert report(Path(killed.out))["tokens"] == report(Path(config.out))["tokens"]
 
 
 def test_more_draws_add_to_those_that_are_there(config: EvalConfig) -> None:

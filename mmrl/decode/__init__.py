@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from data_engine.schema import Sample
@@ -14,6 +15,7 @@ from mmrl.decode.choosing import best_of_n, self_consistency
 from mmrl.decode.particles import smc
 from mmrl.decode.policy import ModelPolicy, guide_of
 from mmrl.decode.search import deal, psrd
+from mmrl.decode.together import Seat, Together
 from mmrl.vision import CoordinateSpace
 
 METHODS = {
@@ -26,22 +28,25 @@ METHODS = {
 
 
 class GuidedGenerator:
-    """Answers draws one after the other, each by the method of `spec`; what it spent is in each Generation."""
+    """Answers draws by the method of `spec`, side by side; what each answer cost to find is in its Generation.
 
-    def __init__(self, generator: LocalGenerator, spec: Any, space: CoordinateSpace) -> None:
-        self._generator, self._spec = generator, spec
+    Up to `size` rows go into one forward, whatever the number of draws and of the answers that each of them tries.
+    """
+
+    def __init__(self, generator: LocalGenerator, spec: Any, space: CoordinateSpace, *, size: int = 16) -> None:
+        self._generator, self._spec, self._size = generator, spec, size
         self._guide = guide_of(generator, spec, space)
 
     def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
         """One answer per draw."""
-        return [self._answered(draw) for draw in draws]
+        return Together(self._generator, self._size).run([partial(self._answered, draw) for draw in draws])
 
     def cost(self, sample: Sample) -> int:
         """That of the plain generator."""
         return self._generator.cost(sample)
 
-    def _answered(self, draw: Draw) -> Generation:
-        policy = ModelPolicy(self._generator, draw, self._guide)
+    def _answered(self, draw: Draw, seat: Seat) -> Generation:
+        policy = ModelPolicy(seat, draw, self._guide)
         ids = METHODS[type(self._spec)](policy, self._spec)
         if isinstance(self._spec, BestOfN) and self._spec.soft is None:
             policy.spent["kl_bound"] = best_of_n_kl_bound(self._spec.n)

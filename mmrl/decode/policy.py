@@ -11,17 +11,18 @@ from typing import Any, Protocol
 import torch
 
 from eval.benchmark import Draw
-from eval.encode import encode
+from eval.encode import Encoded, encode
 from eval.generate import LocalGenerator, predicted_sizes
 from eval.sampling import row_generator
 from eval.score import evaluation_suite, weighted_sum
 from mmrl.config import InputError
+from mmrl.decode.together import Seat
 from mmrl.vision import CoordinateSpace, Size, geometry_of
 from rewards import Rollout
 
 Ids = list[int]
 Scores = list[float | None]
-Guide = Callable[[Draw, tuple[Size, ...], Sequence[str]], Scores]
+Guide = Callable[[Seat, Draw, tuple[Size, ...], Sequence[str]], Scores]
 QUESTION = "Is everything that this says visible in what you were shown? Answer yes or no.\n\n{said}"
 
 
@@ -60,10 +61,11 @@ class Policy(Protocol):
 class ModelPolicy:
     """The policy that a local model is before the prompt of a draw."""
 
-    def __init__(self, generator: LocalGenerator, draw: Draw, guide: Guide | None) -> None:
+    def __init__(self, seat: Seat, draw: Draw, guide: Guide | None) -> None:
+        generator = seat.generator
         self.spent: dict[str, float] = defaultdict(float, generated=0, prefill=0, reward_calls=0)
         self.limit, self.temperature = generator.sampling.max_new_tokens, generator.sampling.temperature
-        self._generator, self._draw, self._guide = generator, draw, guide
+        self._generator, self._seat, self._draw, self._guide = generator, seat, draw, guide
         self._prompt = generator.encoded(draw.sample)
         self._calls = 0
         sizes = predicted_sizes(draw.sample, generator.budget, geometry_of(generator.processor))
@@ -74,7 +76,7 @@ class ModelPolicy:
         rows = [replace(self._prompt, input_ids=self._prompt.input_ids + prefix) for prefix in prefixes]
         self._calls += 1
         keys = [(*self._key, self._calls, at) for at in range(len(rows))]
-        found = self._generator.continued(rows, length, temperature=temperature, keys=keys)
+        found = self._seat.continued(rows, length, temperature=temperature, keys=keys)
         self.spent["generated"] += sum(map(len, found))
         self.spent["prefill"] += sum(len(row.input_ids) for row in rows)
         return found
@@ -83,7 +85,7 @@ class ModelPolicy:
         """The `count` likeliest next tokens with their log-probabilities, the likeliest first."""
         row = replace(self._prompt, input_ids=self._prompt.input_ids + prefix)
         self.spent["prefill"] += len(row.input_ids)
-        top = self._generator.next_log_probs(row).topk(count)
+        top = self._seat.next_log_probs([row])[0].topk(count)
         return list(zip(top.indices.tolist(), top.values.tolist(), strict=True))
 
     def rewards(self, prefixes: Sequence[Ids]) -> Scores:
@@ -91,7 +93,10 @@ class ModelPolicy:
         if self._guide is None:
             raise ValueError("this method of decoding has no rewards")
         self.spent["reward_calls"] += len(prefixes)
-        return self._guide(self._draw, self.seen_size, [self.text(ids) for ids in prefixes])
+        before = self._seat.read
+        scores = self._guide(self._seat, self._draw, self.seen_size, [self.text(ids) for ids in prefixes])
+        self.spent["prefill"] += self._seat.read - before  # where the model itself was asked
+        return scores
 
     def ended(self, ids: Ids) -> bool:
         """Whether an answer is over: it stopped, or the token limit ended it."""
@@ -122,7 +127,7 @@ def suite_guide(spec: Any, space: CoordinateSpace) -> Guide:
     suite = evaluation_suite(spec.rewards, spec.judges)
     weights = dict(zip(suite.names, suite.weights, strict=True))
 
-    def scores(draw: Draw, seen_size: tuple[Size, ...], texts: Sequence[str]) -> Scores:
+    def scores(seat: Seat, draw: Draw, seen_size: tuple[Size, ...], texts: Sequence[str]) -> Scores:
         sample = draw.sample
         meta = {**sample.meta, "space": space.value}
         gold = sample.answer if spec.gold else None
@@ -146,22 +151,22 @@ def self_guide(generator: LocalGenerator) -> Guide:
     if not yes or not no or set(yes) & set(no):
         raise InputError("decode psrd: this tokenizer does not tell yes from no by a first token; give it rewards")
 
-    def scores(draw: Draw, seen_size: tuple[Size, ...], texts: Sequence[str]) -> Scores:
+    def scores(seat: Seat, draw: Draw, seen_size: tuple[Size, ...], texts: Sequence[str]) -> Scores:
         sample = draw.sample
         if generator.blind or not sample.media:
             return [None] * len(texts)
-        return [_asked(generator, draw, text, yes, no) for text in texts]
+        rows = [_question(generator, draw, text) for text in texts]
+        return [yes_probability(log_probs, yes, no) for log_probs in seat.next_log_probs(rows)]
 
     return scores
 
 
-def _asked(generator: LocalGenerator, draw: Draw, said: str, yes: Ids, no: Ids) -> float:
+def _question(generator: LocalGenerator, draw: Draw, said: str) -> Encoded:
+    """The question whether the last phase of what was said is seen, as the model takes it."""
     said = [phase for phase in re.split(r"[.!?;\n]", said) if phase.strip()][-1].strip()
     content = [{"type": item.kind} for item in draw.sample.media]
     prompt = [{"role": "user", "content": [*content, {"type": "text", "text": QUESTION.format(said=said)}]}]
-    row = encode(generator.processor, prompt, draw.sample.media, generator.budget)
-    log_probs = generator.next_log_probs(row)
-    return yes_probability(log_probs, yes, no)
+    return encode(generator.processor, prompt, draw.sample.media, generator.budget)
 
 
 def yes_probability(scores_V: torch.Tensor, yes: Ids, no: Ids) -> float:

@@ -1,0 +1,78 @@
+"""Greedy answers in batches of mixed media against one prompt at a time, by the demo's checkpoint.
+
+    python -m benchmarks.eval_batches [--quick] [--json FILE]
+
+Prompts with a picture, with two, with a video and with none, sorted by length and padded on the left as `mmrl eval run`
+does it. Both sides must give the same answers before anything is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from benchmarks.rounds import compared, report
+from data_engine.media import probe
+from data_engine.schema import Sample, user_prompt, with_id
+from data_engine.synthesis import digits_count, digits_grounding, digits_video
+from eval.benchmark import Draw, Sampling, batches
+from eval.checkpoint import load_checkpoint
+from eval.generate import LocalGenerator
+from mmrl.vision import VisionBudget, apply_budget
+
+CHECKPOINT = Path(__file__).parent.parent / "mmrl" / "demo" / "checkpoint"
+BUDGET = VisionBudget(
+    min_pixels=4096, max_pixels=4096, fps=2.0, min_frames=4, max_frames=8, total_pixels=32768
+)  # that of the demo
+
+
+def mixed(count: int) -> list[Sample]:
+    """About `count` prompts, a quarter of each kind."""
+    each = count // 4
+    samples: list[Sample] = []
+    for one, two, clip in zip(
+        digits_grounding(n=each), digits_count(n=each, seed=1), digits_video(n=each, seed=2), strict=True
+    ):
+        pictures = (one.media[0], two.media[0])
+        pair = replace(two, prompt=user_prompt("How many digits are there?", ["image", "image"]), media=pictures)
+        text = replace(one, prompt=user_prompt(f"Which digit comes first? {len(samples)}"), media=())
+        samples += [one, pair, clip, text]
+    return [with_id(replace(one, media=tuple(map(probe, one.media)))) for one in samples]
+
+
+def answered(generator: LocalGenerator, draws: Sequence[Draw], size: int) -> dict[str, str]:
+    """The answer to each sample, in batches of `size`."""
+    plan = batches(draws, size, generator.cost)
+    said = [zip(batch, generator(batch), strict=True) for batch in plan]
+    return {draw.sample.id: answer.response for batch in said for draw, answer in batch}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Compare the answers, time both ways in turn, print the table, write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer prompts and rounds")
+    parser.add_argument("--json", type=Path, help="write the rows there as well")
+    options = parser.parse_args(argv)
+    count, rounds = (32, 2) if options.quick else (128, 3)
+    model, processor = load_checkpoint(CHECKPOINT)
+    apply_budget(processor, BUDGET)
+    generator = LocalGenerator(model.eval(), processor, budget=BUDGET, sampling=Sampling(max_new_tokens=24))
+    draws = [Draw(sample) for sample in islice(mixed(count), count)]
+    alone = answered(generator, draws, 1)
+    rows = []
+    for size in (8, 32):
+        together = answered(generator, draws, size)
+        if different := [name for name, said in alone.items() if together[name] != said]:
+            name = different[0]
+            raise SystemExit(f"{len(different)} answers differ, such as {together[name]!r} and {alone[name]!r}")
+        ours, peer = (partial(answered, generator, draws, one) for one in (size, 1))
+        rows.append(compared(f"batches of {size}", ours, peer, len(draws), rounds, unit="answers/s"))
+    report(rows, options.json)
+
+
+if __name__ == "__main__":
+    main()
