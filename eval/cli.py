@@ -182,7 +182,7 @@ def _print_lmms(chosen: Any) -> None:
 
 
 def _print_report(out: Path, content: Mapping[str, Any]) -> None:
-    from eval.report import incomplete, interval, shown_mean
+    from eval.report import interval, shown_mean, warnings
 
     table = _table("task", "reward", "mean", "95 % interval", "n", "unparsed", "no verdict")
     for row in content["rows"]:
@@ -190,8 +190,8 @@ def _print_report(out: Path, content: Mapping[str, Any]) -> None:
         table.add_row(row["task"], row["reward"], shown_mean(row), interval(row), str(row["n"]), *shares)
     console = Console()
     console.print(table)
-    if warning := incomplete(content):
-        console.print(warning, style="bold red")
+    for warning in warnings(content):
+        console.print(warning, style="bold red", markup=False)
     console.print(f"{content['records']} records, report in {out / 'report.md'}", markup=False, soft_wrap=True)
 
 

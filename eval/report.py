@@ -14,6 +14,7 @@ from eval.benchmarks.load import metrics_of
 from eval.draws import draw_rows
 from eval.metrics import Estimate, mean_estimate
 from eval.records import TOTAL, Record, RunInfo, read_records, read_run, write_atomic
+from eval.spaces import space_check, space_warning
 from mmrl.config import InputError
 
 ALL = "all"  # the task that stands for the mix
@@ -57,6 +58,7 @@ def reported(out: Path, records: Sequence[Record] | None = None) -> dict[str, An
         "rows": rows,
         "draws": draw_rows(records, live),
         "metrics": metrics_of(records, info.max_unjudged),
+        "boxes": space_check(records),
         "silent": [{"task": task, "reward": reward} for task, reward in silent],
     }
 
@@ -141,8 +143,7 @@ def markdown(content: Mapping[str, Any]) -> str:
         lines += [f"| {name} | {cost['mean']:.1f} | {cost['median']:.1f} |" for name, cost in content["tokens"].items()]
     if decode := run.get("decode"):
         lines += ["", decoded(decode)]
-    if warning := incomplete(content):
-        lines += ["", warning]
+    lines += [line for warning in warnings(content) for line in ("", warning)]
     if content["silent"]:
         pairs = ", ".join(f"{pair['reward']} on {pair['task']}" for pair in content["silent"])
         lines += ["", f"Without any verdict, and left out: {pairs}."]
@@ -193,6 +194,13 @@ def incomplete(content: Mapping[str, Any]) -> str:
     if content["records"] >= content["planned"]:
         return ""
     return f"Incomplete: {content['records']} of {content['planned']} records, those of the longest prompts."
+
+
+def warnings(content: Mapping[str, Any]) -> list[str]:
+    """What is to be known before any number of a report is believed."""
+    return [
+        one for one in (incomplete(content), space_warning(content["boxes"], content["run"].get("space", ""))) if one
+    ]
 
 
 def shown_mean(row: Mapping[str, Any]) -> str:

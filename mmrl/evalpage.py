@@ -11,7 +11,7 @@ from typing import Any
 
 from eval.compare import compare
 from eval.records import TOTAL, Record, read_records
-from eval.report import ALL, decoded, decoding, incomplete, interval, report, shown_mean
+from eval.report import ALL, decoded, decoding, interval, report, shown_mean, warnings
 from mmrl.cards import card
 from mmrl.pages import Html, element, joined, page, table, write_page
 from mmrl.view import record_answer, record_exhibit
@@ -25,14 +25,13 @@ def run_page(out: Path, place: Path, *, shown: int = SHOWN) -> Path:
     run = content["run"]
     about = f"Model {run['model']}, {decoding(run)}{', asked without the media' if run['blind'] else ''}; "
     about += f"{content['records']} records, {content['truncated']:.1%} cut off by the token limit."
-    warning = incomplete(content)
     items = _by_item(records)
     ranked = sorted((item for item in items if _total(item) is not None), key=lambda item: _total(item) or 0.0)
     worst, best = ranked[:shown], ranked[len(ranked) - min(shown, max(len(ranked) - shown, 0)) :][::-1]
     body = page(
         f"{run['benchmark']} ({run['split']})",
         element("p", about),
-        element("p", warning) if warning else None,
+        *(element("p", warning) for warning in warnings(content)),
         element("p", decoded(run["decode"])) if run.get("decode") else None,
         _scores(content["rows"]),
         _metrics(content["metrics"]),

@@ -9,7 +9,7 @@ import yaml
 
 from eval.compare import compare
 from eval.records import RECORDS, Record, RecordWriter, RunInfo, read_records, replace_records
-from eval.report import report
+from eval.report import report, warnings
 from eval.score import evaluation_suite, rescore, scored, suite_identity
 from mmrl.config import InputError
 
@@ -162,6 +162,25 @@ def test_a_run_that_was_stopped_says_so(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes().split(b"\n")[0] + b"\n")
     report(out)
     assert "Incomplete: 1 of 2 records" in (out / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("said", "space", "warned"),
+    [
+        ("[4, 4, 60, 60]", "pixel", ""),
+        ("[100, 100, 900, 900]", "pixel", "100% leave the picture when read as `pixel`"),
+        ("[0.1, 0.1, 0.9, 0.9]", "pixel", "100% are fractions of a pixel"),
+        ("[0.1, 0.1, 0.9, 0.9]", "unit", ""),
+        ("[100, 100, 900, 900]", "per_mille", ""),
+    ],
+)
+def test_boxes_in_another_space_are_doubted(tmp_path: Path, said: str, space: str, warned: str) -> None:
+    records = [replace(grounding(f"{at}", f"<answer>{said}</answer>"), meta={"space": space}) for at in range(3)]
+    out = written(tmp_path / "run", [*records, grounding("mute", "no box")], space=space)
+    content = report(out)
+    assert content["boxes"]["boxes"] == 3
+    assert warnings(content) == [] if not warned else warned in warnings(content)[0]
+    assert warned in (out / "report.md").read_text()
 
 
 def test_rescoring_gives_the_same_scores(tmp_path: Path) -> None:
