@@ -36,11 +36,10 @@ class CachedGenerator:
         self.hits += sum(key in found for key in keys)
         missing = {key: draw for key, draw in zip(keys, draws, strict=True) if key not in found}
         if missing:
-            for key, answer in zip(missing, self._generator(list(missing.values())), strict=True):
-                self._cache.put(
-                    key, "", str(self._protocol.get("fingerprint")), json.dumps(asdict(answer)), time.time()
-                )
-                found[key] = answer
+            answers = dict(zip(missing, self._generator(list(missing.values())), strict=True))
+            name, now = str(self._protocol.get("fingerprint")), time.time()
+            self._cache.put([(key, "", name, json.dumps(asdict(one)), now) for key, one in answers.items()])
+            found |= answers
         return [found[key] for key in keys]
 
     def cost(self, sample: Sample) -> int:

@@ -22,6 +22,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
+WIDTH = 140  # of the widest table
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="An evaluation, as in configs/eval/.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="Changes to the config.")]
 Numbers = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the numbers to FILE.")]
@@ -46,7 +47,7 @@ def run(config: ConfigFile, overrides: Overrides = None) -> None:
         for part in chosen.parts():
             _print_report(Path(part.out), write_report(Path(part.out)))
         if numbers := write_combined(Path(chosen.out), chosen.benchmarks):
-            Console().print(_numbers("together", numbers))
+            _console().print(_numbers("together", numbers))
 
 
 @app.command()
@@ -71,7 +72,7 @@ def report(directory: Run) -> None:
 
     _print_report(directory, write_report(directory))
     place = resolve_name("mmrl.evalpage:run_page")(directory, directory / "report.html")
-    Console().print(f"page with pictures in {place}", markup=False, soft_wrap=True)
+    _console().print(f"page with pictures in {place}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -83,14 +84,14 @@ def compare(
 ) -> None:
     """Print how B differs from A, item by item: paired differences with 95 % intervals, and the items that flipped."""
     from eval.compare import compare as compare_runs
-    from eval.report import interval
+    from eval.report import interval, setting
 
     content = compare_runs(before, after)
     if to:
         to.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    console = Console()
+    console = _console()
     for name, change in content["protocol"].items():
-        console.print(f"{name}: {change['before']} -> {change['after']}", markup=False)
+        console.print(f"{name}: {setting(change['before'])} -> {setting(change['after'])}", markup=False)
     table = _table("task", "reward", "A", "B", "B - A", "95 % interval", "n", "flips")
     for row in content["rows"]:
         means = [f"{row['before']:.3f}", f"{row['after']:.3f}", f"{row['difference']:+.3f}", interval(row)]
@@ -130,7 +131,7 @@ def index(
     data = BenchmarkData(path=str(path), media_root=str(media_root) if media_root else None)
     count = index_benchmark(name, data, to)
     known = f"; pictures of {', '.join(origins(name))}" if origins(name) else ""
-    Console().print(f"{to}: {count:,} items{known}", markup=False, soft_wrap=True)
+    _console().print(f"{to}: {count:,} items{known}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -158,7 +159,7 @@ def rewards(
         numbers = [row["unjudged"], row["swapped"], error, row["length_correlation"]]
         shown = ["-" if number is None else f"{number:.3f}" for number in numbers]
         table.add_row(row["reward"], row["dimension"], shown_mean(row), interval(row), str(row["n"]), *shown)
-    console = Console()
+    console = _console()
     console.print(table)
     for name, numbers in content["numbers"].items():
         console.print(_numbers(f"{name} as {layout} reports it", numbers))
@@ -176,7 +177,7 @@ def _print_lmms(chosen: Any) -> None:
                 table.add_row(
                     task, metric, *(f"{one:.3f}" if isinstance(one, float) else str(one) for one in (value, error))
                 )
-    console = Console()
+    console = _console()
     console.print(table)
     console.print(f"lmms-eval's own files in {chosen.out}", markup=False, soft_wrap=True)
 
@@ -188,7 +189,7 @@ def _print_report(out: Path, content: Mapping[str, Any]) -> None:
     for row in content["rows"]:
         shares = [f"{row['unparsed']:.1%}", f"{row['abstained'] + row['failed']:.1%}"]
         table.add_row(row["task"], row["reward"], shown_mean(row), interval(row), str(row["n"]), *shares)
-    console = Console()
+    console = _console()
     console.print(table)
     for warning in warnings(content):
         console.print(warning, style="bold red", markup=False)
@@ -200,6 +201,13 @@ def _numbers(title: str, numbers: Mapping[str, float | None] | None) -> Table:
     for name, value in (numbers or {"withheld: too many verdicts are missing": None}).items():
         table.add_row(name, "-" if value is None else f"{value:.3f}")
     return table
+
+
+def _console() -> Console:
+    """A console wide enough for every table: in a narrow window lines wrap, but no digit is lost."""
+    console = Console()
+    console.width = max(console.width, WIDTH)
+    return console
 
 
 def _table(*columns: str) -> Table:

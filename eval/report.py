@@ -175,6 +175,18 @@ def decoded(decode: Mapping[str, Any]) -> str:
     return guided
 
 
+def setting(value: Any) -> str:
+    """A value of a protocol in a few words.
+
+    >>> setting({"method": "best_of_n", "n": 8, "soft": None, "rewards": {"form": {"fn": "think_format"}}})
+    'best_of_n (n 8, rewards form)'
+    """
+    if not isinstance(value, Mapping) or "method" not in value:
+        return str(value)
+    said = {name: ", ".join(one) if isinstance(one, Mapping) else one for name, one in value.items()}
+    return f"{said.pop('method')} ({', '.join(f'{name} {one}' for name, one in said.items() if one not in (None, ''))})"
+
+
 def _costs(records: Sequence[Record]) -> dict[str, dict[str, float]]:
     """The mean and the median of the tokens of an answer and of what guided decoding spent on it."""
     costs: dict[str, list[float]] = defaultdict(list)

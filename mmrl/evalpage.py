@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from eval.compare import compare
 from eval.records import TOTAL, Record, read_records
-from eval.report import ALL, decoded, decoding, interval, report, shown_mean, warnings
+from eval.report import ALL, decoded, decoding, interval, report, setting, shown_mean, warnings
 from mmrl.cards import card
 from mmrl.pages import Html, element, joined, page, table, write_page
 from mmrl.view import record_answer, record_exhibit
@@ -27,7 +28,8 @@ def run_page(out: Path, place: Path, *, shown: int = SHOWN) -> Path:
     about += f"{content['records']} records, {content['truncated']:.1%} cut off by the token limit."
     items = _by_item(records)
     ranked = sorted((item for item in items if _total(item) is not None), key=lambda item: _total(item) or 0.0)
-    worst, best = ranked[:shown], ranked[len(ranked) - min(shown, max(len(ranked) - shown, 0)) :][::-1]
+    worst = in_turn(ranked)[:shown]
+    best = in_turn([item for item in ranked[::-1] if item not in worst])[:shown]
     body = page(
         f"{run['benchmark']} ({run['split']})",
         element("p", about),
@@ -35,6 +37,7 @@ def run_page(out: Path, place: Path, *, shown: int = SHOWN) -> Path:
         element("p", decoded(run["decode"])) if run.get("decode") else None,
         _scores(content["rows"]),
         _metrics(content["metrics"]),
+        _draws(content["draws"]),
         _tokens(content["tokens"]),
         _outcomes(records),
         _gallery("Worst items", worst),
@@ -62,7 +65,10 @@ def compare_page(before: Path, after: Path, place: Path, *, shown: int = SHOWN) 
         ]
         for row in content["rows"]
     ]
-    changes = [f"{name}: {change['before']} → {change['after']}" for name, change in content["protocol"].items()]
+    changes = [
+        f"{name}: {setting(change['before'])} → {setting(change['after'])}"
+        for name, change in content["protocol"].items()
+    ]
     sections = [
         _flips(title, [(old[item], new[item]) for item in whole[key][:shown]], len(whole[key]))
         for title, key in (("Gained", "gained"), ("Lost", "lost"))
@@ -99,6 +105,23 @@ def _metrics(metrics: Mapping[str, float | None]) -> Html | None:
         return None
     lines = [[name, "-" if value is None else f"{value:.3f}"] for name, value in metrics.items()]
     return joined(element("h2", "As the benchmark reports it"), table(["metric", "value"], lines))
+
+
+def _draws(rows: Sequence[Mapping[str, Any]]) -> Html | None:
+    if not rows:
+        return None
+    lines = [
+        [
+            row["task"],
+            row["reward"],
+            str(one["k"]),
+            *(f"{value:.3f}" for value in (one["pass"], one["best"], row["majority"])),
+        ]
+        for row in rows
+        for one in row["k"]
+    ]
+    head = ["task", "reward", "k", "pass@k", "best of k", "majority of all"]
+    return joined(element("h2", "Several draws an item"), table(head, lines, texts=2))
 
 
 def _tokens(costs: Mapping[str, Mapping[str, float]]) -> Html:
@@ -147,6 +170,15 @@ def _flips(title: str, items: Sequence[tuple[Sequence[Record], Sequence[Record]]
         answers += [record_answer(record, kind="after", label="B") for record in new[:1]]
         cards.append(card(replace(record_exhibit(old), answers=answers)))
     return joined(element("h2", title), element("p", f"{total} items, {len(items)} shown."), *cards)
+
+
+def in_turn(items: Sequence[Sequence[Record]]) -> list[Sequence[Record]]:
+    """Items in their order, but the tasks take turns, so that none fills a gallery."""
+    queues: dict[str, list[Sequence[Record]]] = defaultdict(list)
+    for item in items:
+        queues[item[0].task].append(item)
+    rounds = zip_longest(*queues.values())
+    return [item for round_ in rounds for item in round_ if item is not None]
 
 
 def _by_item(records: Sequence[Record]) -> list[list[Record]]:

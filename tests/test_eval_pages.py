@@ -33,6 +33,16 @@ def test_a_run_is_a_page_with_scores_pictures_boxes_and_escaped_answers(tmp_path
     assert markup.named("path", "mark") or markup.named("rect", "mark")
 
 
+def test_tasks_take_turns_and_several_draws_have_a_table(tmp_path: Path) -> None:
+    records = [yesno(f"y{at}", WRONG, draw=draw) for at in range(9) for draw in (0, 1)] + [grounding("g", WRONG)]
+    out = written(tmp_path / "run", pictured(records, tmp_path))
+    text = checked(run_page(out, tmp_path / "report.html").read_text()).text
+    worst = text[text.index("Worst items") : text.index("Best items")]
+    assert worst.count("hand ·") == 6
+    assert "hand · g" in worst
+    assert "pass@k" in text
+
+
 @needs_browser
 def test_a_browser_shows_the_report_without_a_complaint(tmp_path: Path) -> None:
     records = [yesno("a", RIGHT), yesno("b", ATTACK), grounding("c", "<answer>[0,0,32,16]</answer>")]
