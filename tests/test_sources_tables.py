@@ -102,7 +102,7 @@ def test_datasets_on_disk_arrow_files_and_folders_are_read_as_they_are_stored(sa
     for name, read in {
         "saved": saved_dataset(path="saved", root=tmp_path, rows=YESNO),
         str(arrow): saved_dataset(path=str(arrow), root=tmp_path, rows=YESNO),
-        f"{repo}[train]": hub_dataset(repo=repo, split="train", root=tmp_path, rows=YESNO),
+        "hub[train]": hub_dataset(repo="hub", split="train", root=tmp_path, rows=YESNO),
     }.items():
         items = list(read)
         assert [one.media[0].bytes for one in sound(items)] == [PICTURE["bytes"]] * 2

@@ -80,12 +80,13 @@ def hub_dataset(
 
     Of a dataset on disk `repo` may be its folder.
     """
+    place = str(existing(root, repo, "folder of a dataset")) if (root / repo).is_dir() else repo
 
     def download() -> Iterator[Row]:
         import datasets
 
         try:
-            data = datasets.load_dataset(repo, name, split=split, revision=revision, streaming=True)
+            data = datasets.load_dataset(place, name, split=split, revision=revision, streaming=True)
         except (OSError, ValueError) as error:  # of networks and repositories that are not there, and of unknown splits
             raise InputError(f"split {split} of {repo} cannot be loaded: {type(error).__name__}: {error}") from None
         yield from _dataset_rows(data, f"{repo}[{split}]")
