@@ -1,4 +1,4 @@
-"""`mmrl eval run | score | report | compare | export | index | rewards`, also `python -m eval`."""
+"""`mmrl eval run | score | report | compare | export | rewards`, also `python -m eval`."""
 
 from __future__ import annotations
 
@@ -115,23 +115,6 @@ def export(
 
     for file in export_run(directory, layout, to):
         print(file)
-
-
-@app.command()
-def index(
-    name: Annotated[str, typer.Argument(metavar="BENCHMARK", help="A named benchmark.")],
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="Its file or directory in the official layout.")],
-    to: Annotated[Path, typer.Argument(metavar="FILE", help="The fingerprint file (parquet) to write.")],
-    media_root: Annotated[Path | None, typer.Option(help="Where relative media paths start.")] = None,
-) -> None:
-    """Write the fingerprints of a benchmark, for the operator `decontaminate`: hashes, no pictures and no questions."""
-    from eval.benchmark import BenchmarkData
-    from eval.benchmarks.origins import index_benchmark, origins
-
-    data = BenchmarkData(path=str(path), media_root=str(media_root) if media_root else None)
-    count = index_benchmark(name, data, to)
-    known = f"; pictures of {', '.join(origins(name))}" if origins(name) else ""
-    _console().print(f"{to}: {count:,} items{known}", markup=False, soft_wrap=True)
 
 
 @app.command()

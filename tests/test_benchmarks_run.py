@@ -10,10 +10,12 @@ from typer.testing import CliRunner
 from eval.benchmark import NamedData
 from eval.cli import app
 from eval.records import read_records
-from eval.run import EvalConfig
+from eval.run import EvalConfig, run
 from eval.score import rescore
 from mmrl.config import InputError, validate
 from mmrl.tiny import tiny_model
+from tests.benchmark_files import GEDIT, write_edits
+from tests.benchmark_judge import judging
 from tests.benchmark_rows import MMBENCH, POPE, write_rows
 from tests.conftest import TEXTS
 
@@ -78,3 +80,44 @@ def test_a_config_has_data_or_benchmarks() -> None:
     part = validate(EvalConfig, {**base, "benchmarks": pope, "space": "unit"}, where="test").parts()[0]
     assert isinstance(part.data, NamedData)
     assert (part.out, part.data.space, list(part.rewards)) == ("o/pope", "unit", ["accuracy"])
+
+
+def test_given_edits_are_judged_and_a_changed_file_is_refused(tmp_path: Path) -> None:
+    edits = write_edits(tmp_path / "edits", "gedit")
+    rows = write_rows(tmp_path / "rows", GEDIT, "parquet")
+    with judging() as (judge, server):
+        config = {
+            "model": "my-editor",
+            "engine": "given",
+            "benchmarks": {"gedit": {"path": str(rows), "edits": str(edits)}},
+            "judges": {"judge": {"base_url": server.url, "model": "scripted"}},
+            "out": str(tmp_path / "out"),
+            "space": "pixel",
+        }
+        (tmp_path / "eval.yaml").write_text(yaml.safe_dump(config))
+        result = CliRunner().invoke(app, ["run", str(tmp_path / "eval.yaml")])
+        assert result.exit_code == 0, result.output
+        report = json.loads((tmp_path / "out" / "gedit" / "report.json").read_text())
+        assert report["metrics"]["judge_en.full.overall"] == 10
+        assert {record.response for record in read_records(tmp_path / "out" / "gedit")} == {
+            f"{row['key']}.png" for row in GEDIT
+        }
+        write_rows(tmp_path / "rows", [{**GEDIT[0], "instruction": "Make it blue."}, *GEDIT[1:]], "parquet")
+        with pytest.raises(InputError, match="records of another protocol .*version: .* there, .* now"):
+            CliRunner().invoke(app, ["run", str(tmp_path / "eval.yaml")], catch_exceptions=False)
+
+
+def test_edits_go_with_benchmarks_of_edits(tmp_path: Path) -> None:
+    base = {"model": "m", "out": str(tmp_path), "engine": "given", "space": "pixel"}
+    judges = {"judges": {"judge": {"base_url": "http://127.0.0.1:9/v1", "model": "x"}}}
+    rows = str(write_rows(tmp_path, GEDIT, "parquet"))
+    config = validate(EvalConfig, {**base, **judges, "benchmarks": {"gedit": {"path": rows}}}, where="test")
+    with pytest.raises(InputError, match="benchmark gedit needs `edits`"):
+        run(config)
+    pope = str(write_rows(tmp_path / "pope", POPE, "parquet"))
+    config = validate(EvalConfig, {**base, "benchmarks": {"pope": {"path": pope, "edits": "x"}}}, where="test")
+    with pytest.raises(InputError, match="benchmark pope takes no `edits`"):
+        run(config)
+    config = validate(EvalConfig, {**base, "benchmarks": {"gedit": {"path": rows, "edits": "x"}}}, where="test")
+    with pytest.raises(InputError, match="benchmark gedit asks a judge, and there is none"):
+        config.parts()

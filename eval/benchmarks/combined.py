@@ -14,7 +14,7 @@ from eval.records import write_atomic
 REPORT, COMBINED = "report.json", "combined.json"
 
 
-def combined(parts: Mapping[str, Metrics | None]) -> Metrics:
+def combined(parts: Mapping[str, Mapping[str, float | None] | None]) -> Metrics:
     """The numbers that these benchmarks have together; of incomplete sets there are none.
 
     >>> combined({"amber_generative": {"chair": 0.1}, "amber_discriminative": {"f1": 0.8}})

@@ -25,7 +25,8 @@ def described(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A picture with its objects (`objects`, COCO names) and reference captions (`references`)."""
     answer = {"references": [str(one) for one in listed(row["references"])], "objects": listed(row["objects"])}
     text = "Please describe this image in detail."
-    yield Item(str(row["image_id"]), "caption", text, answer, picture(row["image"]))
+    meta = {"dataset": "coco", "image_id": row["image_id"]}
+    yield Item(str(row["image_id"]), "caption", text, answer, picture(row["image"]), meta)
 
 
 def chair_metrics(records: Sequence[Record]) -> Metrics:

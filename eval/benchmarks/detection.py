@@ -65,7 +65,8 @@ def coco_detection(row: Row, space: CoordinateSpace) -> Iterator[Item]:
         "areas": [row["areas"][i] for i in things],
         "crowd": {"boxes": [row["boxes"][i] for i in crowds], "labels": [row["labels"][i] for i in crowds]},
     }
-    yield _item(str(row["image_id"]), row["categories"], answer, row, space, {})
+    meta = {"dataset": "coco", "image_id": row["image_id"]}
+    yield _item(str(row["image_id"]), row["categories"], answer, row, space, meta)
 
 
 def odinw(row: Row, space: CoordinateSpace) -> Iterator[Item]:

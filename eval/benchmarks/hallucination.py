@@ -30,7 +30,7 @@ AMBER_DIMENSIONS = ("existence", "state", "number", "action", "relation")
 
 def pope(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A row of POPE; ids restart in each of its three categories."""
-    meta = {"category": row["category"]}
+    meta = {"category": row["category"], "image_source": row.get("image_source")}
     name = f"{row['category']}/{row['question_id']}"
     text = f"{row['question']}\nAnswer yes or no."
     yield Item(name, "yesno", text, {"yesno": yes_or_no(row["answer"])}, picture(row["image"]), meta)
