@@ -314,6 +314,7 @@ ROWS: dict[str, tuple[Any, str]] = {
     ),
     "seedbench": (SEED, "parquet"),
     "ai2d": (AI2D, "parquet"),
+    "ai2d_no_mask": (AI2D, "parquet"),
     "scienceqa_img": (SCIENCEQA, "parquet"),
     "blink": (BLINK, "parquet"),
     "realworldqa": (REALWORLD, "parquet"),

@@ -7,12 +7,27 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eval.benchmarks.exams import DISCIPLINES
 from eval.benchmarks.hallucination import pope_official
+from eval.benchmarks.metrics import binary, mean
 from eval.scorers.exams import letter_or_value, mathvista_match, mmmu_choice, mmmu_open, rounded_match
 from eval.scorers.spans import span_hit
 from eval.scorers.vqa import contains_match, vqa_accuracy, vqa_normal
+from mmrl.config import InputError
 from rewards import Rollout, get
-from tests.benchmark_rows import HALLUSION, MMBENCH, REFCOCO, answered, benchmark, gold, numbers
+from tests.benchmark_rows import (
+    AMBER,
+    CHARTQA,
+    HALLUSION,
+    MATHVISTA,
+    MMBENCH,
+    REFCOCO,
+    VIDEOMME,
+    answered,
+    benchmark,
+    gold,
+    numbers,
+)
 
 
 def score(reward: Any, reply: str, answer: Any, **options: Any) -> float | None:
@@ -407,3 +422,104 @@ def test_an_unclosed_thought_is_no_answer(tmp_path: Path) -> None:
     found = numbers("pope", samples, lambda s: f"<think>{gold(s)}")
     assert (found["accuracy"], found["unparsed"]) == (0, 1)
     assert numbers("pope", samples, lambda s: f"no yes</think>{gold(s)}")["accuracy"] == 1
+
+
+# what else is written about them
+
+
+def test_mmmus_variant_by_mathematics_and_its_tails() -> None:
+    half = {"text": ["0.5"]}
+    mmmu = get("eval.scorers.tasks:mmmu", math=True)
+    assert mmmu([Rollout("\\boxed{1/2}", half, task="text")])[0].score == 1
+    assert score(mmmu_open, "\\boxed{1/2}", half) == 0
+    assert score(mmmu_open, "Therefore, the answer is blue.\nSo .", {"text": ["blue"]}) == 1  # a lone mark is no tail
+    assert score(mmmu_open, "x = 7", {"text": ["7"]}) == 1  # "=" cues in the last line
+    assert score(mmmu_open, "Nobody knows. It could be 12. Thus 13", {"text": ["12"]}) == 0  # no cut at sentence ends
+
+
+def test_mmmu_has_30_subjects_in_6_disciplines() -> None:
+    assert (len(DISCIPLINES), sum(map(len, DISCIPLINES.values()))) == (6, 30)
+
+
+def text_of(sample: Any) -> str:
+    return sample.prompt[0]["content"][-1]["text"]
+
+
+def test_mathvista_hints_by_type(tmp_path: Path) -> None:
+    kinds = [("integer", None, "an integer"), ("float", 1.0, "1 decimal place."), ("float", 2.0, "2 decimal places."),
+             ("list", None, "a Python list"), ("text", None, "a word or phrase")]  # fmt: skip
+    rows = {
+        str(i): {**MATHVISTA["1"], "pid": str(i), "answer_type": kind, "precision": digits}
+        for i, (kind, digits, _) in enumerate(kinds)
+    }
+    asked = {
+        s.meta["item"]: text_of(s)
+        for s in benchmark("mathvista", tmp_path, {**rows, "c": {**MATHVISTA["2"], "pid": "c"}}).load()
+    }
+    for i, (_, _, hint) in enumerate(kinds):
+        assert hint in asked[str(i)]
+    assert "(unit: cm)" in asked["0"]
+    assert asked["c"].endswith("(A) blue\n(B) green")
+
+
+def test_mathvistas_hidden_answers_give_no_verdict() -> None:
+    assert mathvista_match([Rollout("5", {"text": "", "answer_type": "integer"})])[0].kind == "abstained"
+    assert score(mathvista_match, "5.9", {"text": "5", "answer_type": "integer"}) == 1  # int(float(x))
+
+
+def test_chartqas_answers_may_be_lists_of_one(tmp_path: Path) -> None:
+    samples = benchmark("chartqa", tmp_path, [{**row, "answer": [row["answer"]]} for row in CHARTQA]).load()
+    assert sorted(sample.answer["text"][0] for sample in samples) == ["2010", "40%"]
+
+
+def test_docvqa_takes_the_best_of_its_answers(tmp_path: Path) -> None:
+    found = numbers("docvqa", benchmark("docvqa", tmp_path).load(), lambda _: "a. lee")
+    assert (found["accuracy"], found["kind.handwritten"]) == (1, 1)
+
+
+def test_textvqas_evalai_form_drops_commas_and_splits_genitives() -> None:
+    golds = {"answers": ["joe 's, bar?"] * 9 + ["x"]}
+    assert score(vqa_accuracy, "Joe's bar", golds, variant="evalai") == pytest.approx(1)
+    assert score(vqa_accuracy, "Joe's bar", golds) == 0
+
+
+def test_vqa_with_fewer_annotators_leaves_out_of_what_is_there() -> None:
+    assert score(vqa_accuracy, "red", {"answers": ["red", "red", "blue"]}) == pytest.approx((1 / 3 + 1 / 3 + 2 / 3) / 3)
+
+
+def test_subtitles_come_first_and_are_reported_apart(tmp_path: Path) -> None:
+    rows = [{**VIDEOMME[0], "subtitles": "Hello there."}, {**VIDEOMME[1], "subtitles": ""}]
+    samples = benchmark("videomme", tmp_path, rows).load()
+    assert sorted(text_of(sample).startswith("Subtitles:\nHello there.") for sample in samples) == [False, True]
+    found = numbers("videomme", samples, gold)
+    assert (found["subtitles.with"], found["subtitles.without"]) == (1, 1)
+
+
+def test_a_video_that_does_not_decode_is_a_failure_and_no_skip(tmp_path: Path) -> None:
+    made = benchmark("videomme", tmp_path)
+    clip = tmp_path / "rows" / "clip.mp4"
+    clip.write_bytes(clip.read_bytes()[:900])
+    with pytest.raises(InputError, match=r"clip\.mp4"):
+        made.load()
+
+
+def test_ambers_attributes_are_reported_together(tmp_path: Path) -> None:
+    rows = [
+        {**AMBER[0], "id": i, "type": f"discriminative-attribute-{kind}", "truth": truth}
+        for i, (kind, truth) in enumerate([("state", "no"), ("number", "no"), ("action", "yes")])
+    ]
+    found = numbers("amber_discriminative", benchmark("amber_discriminative", tmp_path, rows).load(), lambda _: "No")
+    assert (found["attribute.precision"], found["attribute.recall"]) == (pytest.approx(2 / 3), 1)
+    assert (found["state.accuracy"], found["action.accuracy"]) == (1, 0)
+
+
+def test_another_number_of_items_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    benchmark("refcoco_testA", tmp_path).load()
+    assert "refcoco_testA has 4 items here, 5657 as published" in caplog.text
+
+
+def test_groups_without_items_are_left_out_and_nothing_has_no_mean() -> None:
+    assert mean([None, None]) is None
+    assert binary([], positive=True)["accuracy"] is None
+    one = binary([(False, False)], positive=True)
+    assert (one["accuracy"], one["recall"], one["f1"]) == (1, None, None)

@@ -85,7 +85,7 @@ def test_a_config_has_data_or_benchmarks() -> None:
 def test_given_edits_are_judged_and_a_changed_file_is_refused(tmp_path: Path) -> None:
     edits = write_edits(tmp_path / "edits", "gedit")
     rows = write_rows(tmp_path / "rows", GEDIT, "parquet")
-    with judging() as (judge, server):
+    with judging() as (_, server):
         config = {
             "model": "my-editor",
             "engine": "given",
@@ -103,7 +103,7 @@ def test_given_edits_are_judged_and_a_changed_file_is_refused(tmp_path: Path) ->
             f"{row['key']}.png" for row in GEDIT
         }
         write_rows(tmp_path / "rows", [{**GEDIT[0], "instruction": "Make it blue."}, *GEDIT[1:]], "parquet")
-        with pytest.raises(InputError, match="records of another protocol .*version: .* there, .* now"):
+        with pytest.raises(InputError, match=r"records of another protocol .*version: .* there, .* now"):
             CliRunner().invoke(app, ["run", str(tmp_path / "eval.yaml")], catch_exceptions=False)
 
 

@@ -65,9 +65,9 @@ class Task:
     `columns` must be in the rows. `rewards` holds the default scorer (mostly `accuracy`) and, with weight 0, its
     variants by name: all of them score every answer, so that a variant's effect is seen beside the default. `judged`
     holds those that need a judge, under names that begin with `judge_`; with no `rewards` beside them the run must have
-    one. `rows` is the published number of rows; another one is told and no error. `read` is for layouts of several
-    files, and an empty `split` for all files of a directory. With `edits` it is edited pictures that are scored.
-    `needs` says what cannot be had here.
+    one. `rows` and `size` are the published numbers of rows and of items; others are told and no error. `read` is for
+    layouts of several files, and an empty `split` for all files of a directory. With `edits` it is edited pictures that
+    are scored. `needs` says what cannot be had here.
     """
 
     name: str
@@ -78,6 +78,7 @@ class Task:
     metrics: Callable[[Sequence[Record]], Metrics]
     split: str = "test"
     rows: int | None = None
+    size: int | None = None
     version: int = 1
     needs: str = ""
     judged: Scorers = field(default_factory=dict)

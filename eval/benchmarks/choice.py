@@ -96,7 +96,10 @@ def seed(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 
 def ai2d(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """An AI2D row; the answer is an index. It has no id of its own: question and options are one."""
+    """An AI2D row; the answer is an index. It has no id of its own: question and options are one.
+
+    Pictures with and without masks over their labels make two benchmarks.
+    """
     options = [str(one) for one in listed(row["options"])]
     name = row.get("question_id") or f"{row['question']}|{'|'.join(options)}|{_name(row['image'])}"
     yield _asked(name, row["question"], options, int(row["answer"]), [row["image"]])
@@ -195,8 +198,12 @@ TASKS = [
         seed,
         LETTER,
         scored_by("kind"),
+        rows=17990,
     ),
-    Task("ai2d", "lmms-lab/ai2d", ("question", "options", "answer", "image"), ai2d, LETTER, scored_by(), rows=3088),
+    *(
+        Task(name, hub, ("question", "options", "answer", "image"), ai2d, LETTER, scored_by(), rows=3088)
+        for name, hub in (("ai2d", "lmms-lab/ai2d"), ("ai2d_no_mask", "lmms-lab/ai2d-no-mask"))
+    ),
     Task(
         "scienceqa_img",
         "lmms-lab/ScienceQA",
@@ -204,6 +211,8 @@ TASKS = [
         scienceqa,
         LETTER,
         scored_by(),
+        rows=4241,
+        size=2017,
     ),
     Task(
         "blink",

@@ -48,11 +48,11 @@ def grounding_metrics(records: Sequence[Record]) -> Metrics:
 
 
 TASKS = [
-    Task(f"{name}_{split}", hub, COLUMNS, expressions, REWARDS, grounding_metrics, split=split)
+    Task(f"{name}_{split}", hub, COLUMNS, expressions, REWARDS, grounding_metrics, split=split, size=size)
     for name, hub, splits in (
-        ("refcoco", "lmms-lab/RefCOCO", ("val", "testA", "testB")),
-        ("refcoco_plus", "lmms-lab/RefCOCOplus", ("val", "testA", "testB")),
-        ("refcocog", "lmms-lab/RefCOCOg", ("val", "test")),
+        ("refcoco", "lmms-lab/RefCOCO", {"val": 10834, "testA": 5657, "testB": 5095}),
+        ("refcoco_plus", "lmms-lab/RefCOCOplus", {"val": 10758, "testA": 5726, "testB": 4889}),
+        ("refcocog", "lmms-lab/RefCOCOg", {"val": 4896, "test": 9602}),
     )
-    for split in splits
+    for split, size in splits.items()
 ]

@@ -25,7 +25,8 @@ from mmrl.vision import CoordinateSpace
 from rewards.extract import yes_no
 
 YESNO = {"accuracy": default("yesno_match")}
-AMBER_DIMENSIONS = ("existence", "state", "number", "action", "relation")
+ATTRIBUTES = ("state", "number", "action")
+AMBER_DIMENSIONS = ("existence", *ATTRIBUTES, "relation")
 
 
 def pope(row: Row, space: CoordinateSpace) -> Iterator[Item]:
@@ -114,7 +115,9 @@ def amber_metrics(records: Sequence[Record]) -> Metrics:
     """Accuracy, precision, recall and F1 with no as the positive answer, of all and of each dimension; `official` wants
     exactly Yes or No and adds 0.001 to denominators."""
     found = binary(said_pairs(records, yes_no), positive=False)
-    for name, group in groups(records, "dimension").items():
+    parts = groups(records, "dimension")
+    attributes = [record for name in ATTRIBUTES for record in parts.get(name, [])]
+    for name, group in {**parts, **({"attribute": attributes} if attributes else {})}.items():
         found |= prefixed(name, binary(said_pairs(group, yes_no), positive=False))
     exact = binary(said_pairs(records, {"Yes": True, "No": False}.get), positive=False, smooth=0.001)
     return found | prefixed("official", exact)

@@ -103,6 +103,8 @@ def _load(
         raise InputError(f"{task.name}: no item in {', '.join(map(str, files))}")
     if task.rows is not None and rows != task.rows:
         logger.warning("%s has %d rows here, %d as published", task.name, rows, task.rows)
+    if task.size is not None and len(items) != task.size:
+        logger.warning("%s has %d items here, %d as published", task.name, len(items), task.size)
     seen: dict[Any, Media] = {}
     samples = [_sample(task, item, root, media, seen) for item in _limited(items.values(), data.limit)]
     return sorted(samples, key=lambda sample: sample.id)

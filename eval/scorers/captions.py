@@ -61,7 +61,8 @@ async def dcscore(rollout: Rollout, *, judge: Judge, trials: Annotated[int, Fiel
         for matched, verified in await asyncio.gather(*asks)
     ]
     scores = [decap(one, len(oracle)) for one in judged]
-    return Verdict(fmean(scores), f"{len(facts)} facts, {trials} trials: {[round(one, 4) for one in scores]}")
+    used = ", ".join(prompt(name).name for name in ("decap_facts", "decap_match", "decap_verify"))
+    return Verdict(fmean(scores), f"{used}: {len(facts)} facts, {trials} trials {[round(one, 4) for one in scores]}")
 
 
 def decap(facts: Sequence[Fact], oracles: int) -> float:
@@ -106,7 +107,7 @@ async def captionqa(rollout: Rollout, *, judge: Judge) -> Verdict:
     kinds = Counter(kind for kind, _ in outcomes)
     total = sum(score for _, score in outcomes)
     counts = {"n": len(quiz), "right": kinds["right"], "cannot": kinds["cannot"], "unread": kinds["unread"]}
-    return Verdict(total / len(quiz), json.dumps({**counts, "score": total}))
+    return Verdict(total / len(quiz), json.dumps({**counts, "score": total, "prompt": prompt("captionqa").name}))
 
 
 @by_protocol
@@ -125,10 +126,8 @@ async def caparena(rollout: Rollout, *, judge: Judge) -> Verdict:
     order = (caption, rival) if first else (rival, caption)
     data = {"reference": str(references[0]), "first": order[0], "second": order[1]}
     said = await reply_of(judge, prompt("caparena"), _better, data=data, shown=shown(rollout.media))
-    if said == "Tie":
-        return Verdict(0.5, "a tie")
-    won = (said == "Caption 1 is better") == first
-    return Verdict(float(won), f"{said}; this is caption {1 if first else 2}")
+    score = 0.5 if said == "Tie" else float((said == "Caption 1 is better") == first)
+    return Verdict(score, f"{prompt('caparena').name}: {said}; this is caption {1 if first else 2}")
 
 
 async def _trial(

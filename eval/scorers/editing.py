@@ -35,7 +35,7 @@ async def gedit(rollout: Rollout, *, judge: Judge) -> Verdict:
         verdict_of(judge, prompt("gedit_quality"), data={}, shown=(edit,), parse=read),
     )
     sc, pq = min(semantic), min(quality)
-    return Verdict(math.sqrt(sc * pq) / 10, json.dumps({"SC": sc, "PQ": pq}))
+    return Verdict(math.sqrt(sc * pq) / 10, json.dumps({"SC": sc, "PQ": pq, "prompt": prompt("gedit_semantics").name}))
 
 
 @by_protocol
@@ -56,7 +56,9 @@ async def imgedit(rollout: Rollout, *, judge: Judge) -> Verdict:
         parse=functools.partial(_scores, count=3, low=1, high=5),
     )
     score = round(fmean(min(one, said[0]) for one in said), 2)
-    return Verdict(score / 5, json.dumps({"score": score, "as_said": round(fmean(said), 2)}))
+    return Verdict(
+        score / 5, json.dumps({"score": score, "as_said": round(fmean(said), 2), "prompt": prompt("imgedit").name})
+    )
 
 
 def _instruction(rollout: Rollout) -> dict[str, str]:

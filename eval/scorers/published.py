@@ -27,6 +27,7 @@ from rewards.judging.prompts import prompt_text
 MOST_OBJECTS = 200
 _RATING = re.compile(r"rating: (\d)(?!\d)")
 _NO_ANSWER = "no answer to judge"
+EXTRACT = prompt("mathverse_extract").name
 
 
 @by_protocol
@@ -42,7 +43,7 @@ async def mmhal(rollout: Rollout, *, judge: Judge) -> Verdict:
         "response": said,
     }
     rating = await reply_of(judge, prompt("mmhal"), one_rating, data=data)
-    return Verdict(rating / 6, f"rating {rating} of 6")
+    return Verdict(rating / 6, f"{prompt('mmhal').name}: rating {rating} of 6")
 
 
 def one_rating(reply: str) -> int:
@@ -93,7 +94,8 @@ async def hallusion(rollout: Rollout, *, judge: Judge) -> Verdict:
         parse=lambda reply: replies.one_of(reply, "verdict", ("correct", "incorrect", "unclear")),
     )
     unseen = (rollout.meta.get("category"), rollout.meta.get("figure_id")) == ("VS", "0")
-    return Verdict(float(verdict == "correct" or (verdict == "unclear" and unseen)), verdict)
+    right = verdict == "correct" or (verdict == "unclear" and unseen)
+    return Verdict(float(right), f"{prompt('hallusion').name}: {verdict}")
 
 
 @by_protocol
@@ -112,7 +114,7 @@ async def tempcompass(rollout: Rollout, *, judge: Judge) -> Verdict:
         data=data,
         parse=lambda reply: replies.one_of(reply, "verdict", ("correct", "incorrect")),
     )
-    return Verdict(float(verdict == "correct"), f"judge: {verdict}")
+    return Verdict(float(verdict == "correct"), f"{prompt('tempcompass').name}: {verdict}")
 
 
 @by_protocol
@@ -126,7 +128,7 @@ async def tempcompass_caption(rollout: Rollout, *, judge: Judge) -> Verdict:
     letters = ascii_uppercase[: len(answer["options"])]
     data = {"caption": said, "question": str(answer["quiz"])}
     letter = await reply_of(judge, prompt("tempcompass_caption"), lambda reply: one_option(reply, letters), data=data)
-    return Verdict(float(letter == answer["choice"]), f"the judge picks {letter}")
+    return Verdict(float(letter == answer["choice"]), f"{prompt('tempcompass_caption').name}: picks {letter}")
 
 
 def one_option(reply: str, letters: str) -> str:
@@ -151,10 +153,10 @@ async def mathverse(rollout: Rollout, *, judge: Judge) -> Verdict:
     if said is None:
         return unparsed("the judge finds no final answer")
     if said.strip() == right.strip():
-        return Verdict(1.0, f"extracted {said[:80]}, literally the gold answer")
+        return Verdict(1.0, f"{EXTRACT}: {said[:80]}, literally the gold answer")
     data = {"question": prompt_text(rollout.prompt), "reference": right, "response": said}
     same = await verdict_of(judge, prompt("mathverse_score"), data=data, parse=_same)
-    return Verdict(float(same), f"extracted {said[:80]}")
+    return Verdict(float(same), f"{EXTRACT}: {said[:80]}; {prompt('mathverse_score').name}: {same}")
 
 
 @by_protocol
@@ -164,7 +166,7 @@ async def mathvista(rollout: Rollout, *, judge: Judge) -> Verdict:
     if said is None:
         return unparsed("the judge finds no final answer")
     verdict = mathvista_match([replace(rollout, completion=said)])[0]
-    return replace(verdict, why=f"extracted {said[:80]}; {verdict.why}")
+    return replace(verdict, why=f"{EXTRACT}: {said[:80]}; {verdict.why}")
 
 
 async def _extracted(rollout: Rollout, judge: Judge) -> str | None:
