@@ -31,6 +31,15 @@ class Rounds(SharedTurn):
     refills: int
     _told: dict[str, Any]  # what the last round's rows said and got
 
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """TRL's, but with the rollouts of a prompt in as few micro-batches as hold them, since each reads it anew."""
+        held = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if self._buffered_inputs is held:  # nothing was generated, or in an evaluation
+            return inputs
+        self._buffered_inputs = by_prompt(self._buffered_inputs)
+        return self._buffered_inputs[self._step % len(self._buffered_inputs)]
+
     def _round(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """One completion for each of `inputs`, with all that belongs to it: what TRL makes of it, and lists of rows."""
         encoded = {row["id"]: row for row in inputs}
@@ -126,6 +135,31 @@ class Rounds(SharedTurn):
         ended_N = gathered(torch.tensor([ids[-1] in self.eos_token_ids for ids in completions]).to(injected_N))
         for name, value in lengths_logged(lengths_N, ended_N, gathered(injected_N)).items():
             self._metrics["train"][name][-1] = value
+
+
+def by_prompt(batches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of `batches`, which TRL has shuffled, dealt anew: prompts in the order in which they come, each whole.
+
+    >>> one, two = "first prompt", "second prompt"
+    >>> [batch["rows"] for batch in by_prompt([{"rows": [one, two]}, {"rows": [two, one]}])]
+    [['first prompt', 'first prompt'], ['second prompt', 'second prompt']]
+    """
+    rows = [row for batch in batches for row in batch["rows"]]
+    first = {id(row): place for place, row in reversed(list(enumerate(rows)))}
+    order = sorted(range(len(rows)), key=lambda place: first[id(rows[place])])
+    size = len(batches[0]["rows"])
+    dealt = [order[start : start + size] for start in range(0, len(order), size)]
+    return [{key: _ordered([batch[key] for batch in batches], places) for key in batches[0]} for places in dealt]
+
+
+def _ordered(parts: Sequence[Any], order: Sequence[int]) -> Any:
+    """The rows of all `parts` in `order`; what has no rows (a count, nothing) as it is in each part."""
+    if parts[0] is None or (isinstance(parts[0], Tensor) and parts[0].ndim == 0):
+        return parts[0]
+    if isinstance(parts[0], Tensor):
+        return torch.cat(list(parts))[list(order)]
+    rows = [row for part in parts for row in part]
+    return [rows[place] for place in order]
 
 
 def _number(score: float | None) -> float:

@@ -22,6 +22,7 @@ from mmrl.data import as_dataset
 from mmrl.generation import generated
 from mmrl.models import load_policy
 from mmrl.rollouts import columns_of
+from mmrl.rounds import by_prompt
 from mmrl.tiny import tiny_model
 from mmrl.vision import CoordinateSpace, VisionBudget, apply_budget
 from rewards import Verdict
@@ -182,3 +183,33 @@ def test_attention_is_as_the_config_says(tmp_path: Path, budget: VisionBudget) -
     assert model.config._attn_implementation == "eager"
     with pytest.raises(InputError, match="attention='flash'"):
         load_policy(world / "model", budget, attention="flash")
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_prompt_is_read_by_as_few_micro_batches_as_hold_it(
+    steps: int, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
+) -> None:
+    """Four prompts of four rollouts in eight micro-batches of two rows, for one optimizer step or two."""
+    model, processor = tiny_model("qwen2_5_vl", TEXTS)
+    apply_budget(processor, budget)
+    grpo: dict[str, Any] = {"gradient_accumulation_steps": 8 // steps, "steps_per_generation": 8, "max_steps": steps}
+    grpo |= {"num_generations": 4, "per_device_train_batch_size": 2}
+    run = trainer(tmp_path, model, processor, mixed_samples[:4], budget, **grpo)
+    run.train()
+    prompts = [{id(row) for row in rows} for rows, *_ in run.seen if len(rows) == 2]
+    assert [len(one) for one in prompts] == [1] * 8
+    assert len(set.union(*prompts)) == 4
+    assert all(prompts[i] == prompts[i + 1] for i in range(0, 8, 2))
+
+
+def test_rows_dealt_by_prompt_keep_what_is_theirs() -> None:
+    one, two, three = object(), object(), object()
+    batches = [
+        {"ids": torch.tensor([[1], [2]]), "rows": [one, two], "count": torch.tensor(6), "none": None},
+        {"ids": torch.tensor([[3], [4]]), "rows": [three, two], "count": torch.tensor(6), "none": None},
+        {"ids": torch.tensor([[5], [6]]), "rows": [one, three], "count": torch.tensor(6), "none": None},
+    ]
+    dealt = by_prompt(batches)
+    assert [batch["rows"] for batch in dealt] == [[one, one], [two, two], [three, three]]
+    assert torch.cat([batch["ids"] for batch in dealt]).flatten().tolist() == [1, 5, 2, 4, 3, 6]
+    assert [(int(batch["count"]), batch["none"]) for batch in dealt] == [(6, None)] * 3

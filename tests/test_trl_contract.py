@@ -33,6 +33,7 @@ OVERRIDDEN: dict[Any, dict[str, str]] = {
         "_generate_single_turn": "prompt_ids images multimodal_fields num_generations has_tool_images=False",
         "_calculate_rewards": "inputs prompts completions completion_ids_list",
         "_compute_loss": "model inputs",
+        "_prepare_inputs": "generation_batch",
         "_get_per_token_logps_and_entropies": SCORING,
         "_get_train_sampler": "dataset=None",
         "_save_checkpoint": "model trial",
@@ -92,5 +93,6 @@ def test_attributes_that_mmrl_reads_are_set() -> None:
     source = inspect.getsource(GRPOTrainer.__init__) + inspect.getsource(Trainer.__init__)
     for name in ("_step", "_metrics", "_logs", "_tokenizer", "eos_token_ids", "generation_kwargs", "num_generations"):
         assert f"self.{name} = " in source, name
+    assert "self._buffered_inputs = [" in inspect.getsource(GRPOTrainer._prepare_inputs)
     assert "self._logs" in inspect.getsource(GRPOTrainer.log)
     assert 'dataset_kwargs.get("skip_prepare_dataset"' in inspect.getsource(SFTTrainer.__init__)
