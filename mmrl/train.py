@@ -269,10 +269,8 @@ def _sft_arguments(config: TrainConfig, out: Path) -> Any:
 def _grpo_arguments(config: TrainConfig, out: Path) -> Any:
     from trl.trainer.grpo_config import GRPOConfig
 
-    block = {
-        "num_generations_eval": 1,
-        **(config.grpo or {}),
-    }  # else TRL wants whole groups in batches of an evaluation
+    single = {"num_generations_eval": 1}  # else TRL wants whole groups in the batches of an evaluation
+    block = {**single, **(config.grpo or {})}
     return _arguments(GRPOConfig, "grpo", block, output_dir=str(out), seed=config.seed)
 
 
