@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -23,6 +26,7 @@ from data_engine.recipe import Recipe, plan
 from data_engine.schema import Media, Sample, with_id
 from data_engine.sources import SOURCES
 from data_engine.sources.coco import coco
+from data_engine.sources.phrases import refcoco, refcoco_table, visual_genome
 from data_engine.sources.rows import Rows
 from data_engine.sources.tables import jsonl
 from data_engine.validate import CHECKS, NEEDED, Limits, Mode
@@ -211,10 +215,21 @@ def test_boxes_follow_the_exif_rotation_into_the_upright_picture(orientation: in
     marked = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [30, 10, 40, 10]}
     data = {"images": [entry], "annotations": [marked], "categories": [{"id": 1, "name": "box"}]}
     (tmp_path / "coco.json").write_text(json.dumps(data))
+    ref = {"ref_id": 1, "image_id": 1, "ann_id": 1, "split": "train", "sentences": [{"sent": "box"}]}
+    (tmp_path / "refs.p").write_bytes(pickle.dumps([ref], protocol=2))
+    region = {"x": 30, "y": 10, "width": 40, "height": 10, "phrase": "box"}
+    (tmp_path / "regions.json").write_text(
+        json.dumps([{"id": "turned", "width": 100, "height": 60, "regions": [region]}])
+    )
+    table = {"image_path": ["turned.png"], "sentences": [["box"]], "bbox": [[30.0, 10.0, 40.0, 10.0]]}
+    pq.write_table(pa.table(table), tmp_path / "refs.parquet")
     form = Rows.model_validate({"boxes": "xywh", "exif": "ignored"})
     for read in (
         jsonl(path="rows.jsonl", root=tmp_path, rows=form),
         coco(annotations="coco.json", images=".", root=tmp_path, exif="ignored"),
+        refcoco(refs="refs.p", instances="coco.json", images=".", root=tmp_path, exif="ignored"),
+        refcoco_table(path="refs.parquet", root=tmp_path, exif="ignored"),
+        visual_genome(regions="regions.json", images=".", root=tmp_path, extension="png", exif="ignored"),
     ):
         (found,) = read
         assert isinstance(found, Sample)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from data_engine.sources.base import Items, RowError, existing
 from data_engine.sources.lines import json_entries
-from data_engine.sources.rows import Coordinates, Row, Rows, samples_of
+from data_engine.sources.rows import Coordinates, Exif, Row, Rows, samples_of
 from data_engine.sources.tables import parquet_files, parquet_rows
 from mmrl.config import InputError
 from mmrl.vision import CoordinateSpace
@@ -21,27 +21,35 @@ QUESTION = "Locate this in the picture: {phrase}."
 PHRASES = ("sentences", "answer")  # columns of the hub's tables, the first that is there counts
 PICTURES = ("image", "image_path", "file_name")
 REF = ("ref_id", "image_id", "ann_id", "split")
-BOXES = Rows(task="grounding", boxes="xywh", space=CoordinateSpace.pixel)
 
 
-def refcoco(*, refs: str, instances: str, images: str, root: Path, question: str = QUESTION) -> Items:
+def refcoco(
+    *, refs: str, instances: str, images: str, root: Path, question: str = QUESTION, exif: Exif = "applied"
+) -> Items:
     """The sentences of a refs pickle (`refs(unc).p`), each with the box that `instances.json` gives its annotation.
 
+    `exif`: boxes were drawn on the pictures as they are shown (`applied`) or as they are stored (`ignored`).
     A pickle that holds anything but lists, dicts, texts and numbers is refused: it could run code.
     """
     file, table = existing(root, refs, "refs pickle"), existing(root, instances, "instances JSON")
     folder = existing(root, images, "image folder")
 
     def rows() -> Iterator[Row]:
-        entries, (names, boxes) = _plain_pickle(file), _instances(table)
+        entries, (pictures, boxes) = _plain_pickle(file), _instances(table)
         for number, entry in enumerate(entries, start=1):
-            yield from _expressions(f"{refs}:{number}", entry, names, boxes, question)
+            yield from _expressions(f"{refs}:{number}", entry, pictures, boxes, question)
 
-    return samples_of(rows(), BOXES, folder, "refcoco")
+    return samples_of(rows(), _form(exif), folder, "refcoco")
 
 
 def refcoco_table(
-    *, path: str, root: Path, images: str | None = None, boxes: Coordinates = "xywh", question: str = QUESTION
+    *,
+    path: str,
+    root: Path,
+    images: str | None = None,
+    boxes: Coordinates = "xywh",
+    question: str = QUESTION,
+    exif: Exif = "applied",
 ) -> Items:
     """The phrases of RefCOCO as parquet on the Hugging Face hub, a file or a folder, each with its box.
 
@@ -56,10 +64,18 @@ def refcoco_table(
             raise InputError(f"{file} needs the columns {needed}; it has {', '.join(sorted(columns))}")
     folder = existing(root, images, "image folder") if images else place if place.is_dir() else place.parent
     rows = (one for row in parquet_rows(files, root) for one in _phrases(row, question))
-    return samples_of(rows, BOXES.model_copy(update={"boxes": boxes}), folder, "refcoco_table")
+    return samples_of(rows, _form(exif, boxes), folder, "refcoco_table")
 
 
-def visual_genome(*, regions: str, images: str, root: Path, question: str = QUESTION, extension: str = "jpg") -> Items:
+def visual_genome(
+    *,
+    regions: str,
+    images: str,
+    root: Path,
+    question: str = QUESTION,
+    extension: str = "jpg",
+    exif: Exif = "applied",
+) -> Items:
     """The phrases of a Visual Genome `region_descriptions.json`, read as a stream, each with its box.
 
     The picture of the image 7 is `7.jpg` in the folder of images.
@@ -70,7 +86,11 @@ def visual_genome(*, regions: str, images: str, root: Path, question: str = QUES
         for entry in json_entries(file, regions):
             yield from [entry] if entry.error else _regions(entry, question, extension)
 
-    return samples_of(rows(), BOXES, folder, "visual_genome")
+    return samples_of(rows(), _form(exif), folder, "visual_genome")
+
+
+def _form(exif: Exif, boxes: Coordinates = "xywh") -> Rows:
+    return Rows(task="grounding", boxes=boxes, space=CoordinateSpace.pixel, exif=exif)
 
 
 class _Plain(pickle.Unpickler):
@@ -95,7 +115,7 @@ def _plain_pickle(file: Path) -> list[Any]:
 
 
 def _instances(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(image id -> file name, annotation id -> xywh box); any JSON value may be an id."""
+    """(image id -> file and declared size, annotation id -> xywh box); any JSON value may be an id."""
     try:
         data = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -104,12 +124,12 @@ def _instances(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not all(isinstance(table, list) and all(isinstance(one, dict) for one in table) for table in tables):
         raise InputError(f"{file} is not COCO instances JSON: it needs lists of objects under images and annotations")
     images, annotations = tables
-    names = {repr(one.get("id")): one.get("file_name") for one in images or ()}
-    return names, {repr(one.get("id")): one.get("bbox") for one in annotations or ()}
+    pictures = {repr(one.get("id")): {"path": one.get("file_name"), **_size(one)} for one in images or ()}
+    return pictures, {repr(one.get("id")): one.get("bbox") for one in annotations or ()}
 
 
 def _expressions(
-    where: str, entry: Any, names: Mapping[str, Any], boxes: Mapping[str, Any], question: str
+    where: str, entry: Any, pictures: Mapping[str, Any], boxes: Mapping[str, Any], question: str
 ) -> Iterator[Row]:
     entry = entry if isinstance(entry, dict) else {}
     plain = {key: entry[key] for key in REF if isinstance(entry.get(key), str | int)}  # the rest may hold itself
@@ -117,15 +137,15 @@ def _expressions(
     if not isinstance(said, list) or not said or not {"image_id", "ann_id"} <= plain.keys():
         yield Row(where, plain, RowError("bad_row", "a ref needs ref_id, image_id, ann_id, split and sentences"))
         return
-    name, box = names.get(repr(plain["image_id"])), boxes.get(repr(plain["ann_id"]))
-    if name is None or box is None:
-        missing = f"image {plain['image_id']!r}" if name is None else f"annotation {plain['ann_id']!r}"
+    picture, box = pictures.get(repr(plain["image_id"])), boxes.get(repr(plain["ann_id"]))
+    if picture is None or box is None:
+        missing = f"image {plain['image_id']!r}" if picture is None else f"annotation {plain['ann_id']!r}"
         yield Row(where, plain, RowError("unknown_image", f"instances.json has no {missing}"))
         return
     meta = {key: plain[key] for key in ("ref_id", "split") if key in plain}
     for number, sentence in enumerate(said, start=1):
         phrase = sentence.get("sent", sentence.get("raw")) if isinstance(sentence, Mapping) else None
-        yield _phrase(f"{where}#{number}", phrase, name, box, meta, question)
+        yield _phrase(f"{where}#{number}", phrase, picture, box, meta, question)
 
 
 def _phrases(row: Row, question: str) -> Iterator[Row]:
@@ -154,8 +174,13 @@ def _regions(row: Row, question: str, extension: str) -> Iterator[Row]:
             continue
         image, box = row.values.get("id", one.get("image_id")), [one.get(k) for k in ("x", "y", "width", "height")]
         meta = {"region_id": one["region_id"]} if isinstance(one.get("region_id"), int) else {}
-        size = {name: row.values[name] for name in ("width", "height") if name in row.values}
-        yield _phrase(where, one.get("phrase"), {"path": f"{image}.{extension}", **size}, box, meta, question)
+        picture = {"path": f"{image}.{extension}", **_size(row.values)}
+        yield _phrase(where, one.get("phrase"), picture, box, meta, question)
+
+
+def _size(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What the source declares of the size of a picture."""
+    return {name: entry[name] for name in ("width", "height") if name in entry}
 
 
 def _phrase(where: str, phrase: Any, name: Any, box: Any, meta: Mapping[str, Any], question: str) -> Row:

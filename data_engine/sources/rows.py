@@ -91,6 +91,7 @@ def _sample(values: Any, form: Rows, media_root: Path, source: str, where: str) 
     row = {name: value for name, value in row.items() if value is not None}
     task = _task(row.get("task", form.task), row)
     media = tuple(_media(row, media_root, form.remote))
+    media = media if form.exif == "applied" else tuple(map(_declared_upright, media))
     answer = _answer(task, row)
     _into_pixels(answer, form, media, row.get("seen_size"))
     _into_cut(answer, media)
@@ -145,6 +146,12 @@ def _declared(entry: Mapping[str, Any]) -> dict[str, Any]:
     """The measures that a source states of a file; `validate` compares them with what it finds."""
     named = {name: entry.get(name) for name in ("width", "height", "num_frames", "duration")}
     return {name: value for name, value in named.items() if type(value) is int or type(value) is float}
+
+
+def _declared_upright(media: Media) -> Media:
+    """A picture whose declared size is of the pixels as stored, with its size as it is shown."""
+    turned = media.kind == "image" and None not in (media.width, media.height) and orientation_of(media) >= 5
+    return replace(media, width=media.height, height=media.width) if turned else media
 
 
 def _prompt(row: Mapping[str, Any], form: Rows, media: tuple[Media, ...], answer: Mapping[str, Any]) -> Any:
