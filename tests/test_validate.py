@@ -26,6 +26,7 @@ from data_engine.recipe import Recipe, plan
 from data_engine.schema import Media, Sample, with_id
 from data_engine.sources import SOURCES
 from data_engine.sources.coco import coco
+from data_engine.sources.conversations import ms_swift, vlm_r1
 from data_engine.sources.phrases import refcoco, refcoco_table, visual_genome
 from data_engine.sources.rows import Rows
 from data_engine.sources.tables import jsonl
@@ -221,6 +222,11 @@ def test_boxes_follow_the_exif_rotation_into_the_upright_picture(orientation: in
     (tmp_path / "regions.json").write_text(
         json.dumps([{"id": "turned", "width": 100, "height": 60, "regions": [region]}])
     )
+    said = {"image": "turned.png", "problem": "Where is it?", "solution": "<answer>[30, 10, 70, 20]</answer>"}
+    (tmp_path / "r1.jsonl").write_text(json.dumps(said))
+    messages = [{"role": "user", "content": "<image>Where?"}, {"role": "assistant", "content": "<bbox>"}]
+    swift = {"messages": messages, "images": ["turned.png"], "objects": {"bbox": [[30, 10, 70, 20]]}}
+    (tmp_path / "swift.jsonl").write_text(json.dumps(swift))
     table = {"image_path": ["turned.png"], "sentences": [["box"]], "bbox": [[30.0, 10.0, 40.0, 10.0]]}
     pq.write_table(pa.table(table), tmp_path / "refs.parquet")
     form = Rows.model_validate({"boxes": "xywh", "exif": "ignored"})
@@ -229,6 +235,8 @@ def test_boxes_follow_the_exif_rotation_into_the_upright_picture(orientation: in
         coco(annotations="coco.json", images=".", root=tmp_path, exif="ignored"),
         refcoco(refs="refs.p", instances="coco.json", images=".", root=tmp_path, exif="ignored"),
         refcoco_table(path="refs.parquet", root=tmp_path, exif="ignored"),
+        vlm_r1(path="r1.jsonl", root=tmp_path, task="grounding", exif="ignored"),
+        ms_swift(path="swift.jsonl", root=tmp_path, exif="ignored"),
         visual_genome(regions="regions.json", images=".", root=tmp_path, extension="png", exif="ignored"),
     ):
         (found,) = read

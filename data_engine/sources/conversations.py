@@ -11,7 +11,7 @@ from typing import Any, Literal
 from data_engine.schema import user_prompt
 from data_engine.sources.base import Items, RowError, existing
 from data_engine.sources.lines import json_table
-from data_engine.sources.rows import Row, Rows, samples_of
+from data_engine.sources.rows import Exif, Row, Rows, samples_of
 from mmrl.vision import CoordinateSpace
 from rewards.extract import answer_text
 from rewards.regions import boxes, spans
@@ -31,12 +31,13 @@ def conversations(
     turn: Literal["first", "last"] = "last",
     space: CoordinateSpace | None = None,
     media_root: str | None = None,
+    exif: Exif = "applied",
 ) -> Items:
     """The rows of a LLaVA or ShareGPT file (`.json` or `.jsonl`): the first or the last answer is the gold.
 
     What was said before it is the prompt. Of the tasks with boxes or spans these are read from the answer's text.
     """
-    form = form_of(task, space, media_root)
+    form = form_of(task, space, media_root, exif)
     return _samples(path, root, form, lambda row: _asked(row, _turns(row), task, turn), "conversations")
 
 
@@ -47,13 +48,16 @@ def vlm_r1(
     task: str = "text",
     space: CoordinateSpace | None = None,
     media_root: str | None = None,
+    exif: Exif = "applied",
 ) -> Items:
     """The rows of a VLM-R1 JSONL file: `conversations`, or `problem` and `solution`; answers may stand in tags."""
-    form = form_of(task, space, media_root)
+    form = form_of(task, space, media_root, exif)
     return _samples(path, root, form, lambda row: _asked(row, _problem(row), task, "first"), "vlm_r1")
 
 
-def ms_swift(*, path: str, root: Path, task: str = "open", media_root: str | None = None) -> Items:
+def ms_swift(
+    *, path: str, root: Path, task: str = "open", media_root: str | None = None, exif: Exif = "applied"
+) -> Items:
     """The rows of an ms-swift JSONL file. Where the last answer holds `<bbox>`, its boxes in `objects` are the gold.
 
     With as many `<ref-object>` in that answer the task is detection, else grounding; other rows are of `task`.
@@ -68,15 +72,15 @@ def ms_swift(*, path: str, root: Path, task: str = "open", media_root: str | Non
             objects = row.values.get("objects") if isinstance(row.values, Mapping) else None
             unit = isinstance(objects, Mapping) and objects.get("bbox_type") == "norm1"
             space = CoordinateSpace.unit if unit else CoordinateSpace.pixel
-            yield from samples_of([one], Rows(task=task, space=space), folder, "ms_swift")
+            yield from samples_of([one], Rows(task=task, space=space, exif=exif), folder, "ms_swift")
 
     return samples()
 
 
-def form_of(task: str, space: CoordinateSpace | None, media_root: str | None) -> Rows:
+def form_of(task: str, space: CoordinateSpace | None, media_root: str | None, exif: Exif) -> Rows:
     """How rows are written; a space that nobody declared is left open, and read as pixels."""
-    form = Rows(task=task, media_root=media_root)
-    return form if space is None else Rows(task=task, media_root=media_root, space=space)
+    form = Rows(task=task, media_root=media_root, exif=exif)
+    return form if space is None else Rows(task=task, media_root=media_root, exif=exif, space=space)
 
 
 def _samples(

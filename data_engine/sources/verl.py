@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from data_engine.sources.base import Items, RowError, existing
 from data_engine.sources.conversations import Turn, form_of, kept, made, shown
-from data_engine.sources.rows import samples_of
+from data_engine.sources.rows import Exif, samples_of
 from data_engine.sources.tables import parquet_files, parquet_rows
 from mmrl.config import InputError
 from mmrl.vision import CoordinateSpace
@@ -26,6 +26,7 @@ def verl(
     task: str = "math",
     space: CoordinateSpace | None = None,
     media_root: str | None = None,
+    exif: Exif = "applied",
 ) -> Items:
     """The rows of a verl file (`prompt`, `reward_model`) or an EasyR1 file (`problem`, `answer`), or of a folder."""
     place, files = parquet_files(root, path)
@@ -36,7 +37,7 @@ def verl(
             raise InputError(f"{file} needs the columns {wanted}; it has {', '.join(columns)}")
     folder = existing(root, media_root, "media_root") if media_root else place if place.is_dir() else place.parent
     rows = (made(row, lambda values: _asked(values, task)) for row in parquet_rows(files, root))
-    return samples_of(rows, form_of(task, space, None), folder, "verl")
+    return samples_of(rows, form_of(task, space, None, exif), folder, "verl")
 
 
 def _asked(row: Mapping[str, Any], task: str) -> dict[str, Any]:
