@@ -30,7 +30,7 @@ def texts(count: int) -> tuple[list[str], set[int]]:
     for place in range(count):
         said = draw.choices(vocabulary, k=draw.randint(40, 80))
         if place % 10 == 9:
-            said = made[draw.randrange(place // 10) * 10].split()
+            said = made[draw.randrange(place // 10 + 1) * 10].split()
             said[draw.randrange(len(said))] = "exchanged"
             planted.add(place)
         made.append(" ".join(said))

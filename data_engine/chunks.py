@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 from data_engine.ops.base import Dropped, Quarantined
-from data_engine.rows import quarantine_row
+from data_engine.rows import quarantine_row, stats_row
 from data_engine.schema import Media, Sample
 
 ROWS = 256  # samples in a chunk: what a process that is killed may have to do again
@@ -36,14 +36,16 @@ Looks = dict[str, str]  # a file that a source looked at -> how it was, see data
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A sample that went no further: dropped by a stage, or quarantined. `row` is its row of the quarantine, `sample`
-    what was dropped where it is kept to be looked at, `like` the id of the sample that it repeats."""
+    """A sample that went no further: dropped by a stage, or quarantined. `row` is its row of the quarantine, `stats`
+    that of its measures, `sample` what was dropped where it is kept to be looked at, `like` the id of the sample that
+    it repeats."""
 
     stage: str
     reason: str
     row: dict[str, str] | None = None
     like: str = ""
     sample: Sample | None = None
+    stats: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ class Chunk:
             self.stopped.append(Stop(stage, outcome.reason, quarantine_row(outcome)))
         else:
             shown = outcome.sample if outcome.like and len(self.stopped) < SHOWN else None
-            self.stopped.append(Stop(stage, outcome.reason, None, outcome.like, shown))
+            stats = stats_row(outcome.sample, str(outcome.sample.meta.get("split", "")))
+            self.stopped.append(Stop(stage, outcome.reason, None, outcome.like, shown, stats))
 
 
 class DamagedError(Exception):
@@ -193,7 +196,7 @@ class Chunks:
         return Media(**row)
 
     def _stop_row(self, stop: Stop) -> dict[str, Any]:
-        row = {"stage": stop.stage, "reason": stop.reason, "row": stop.row, "like": stop.like}
+        row = {"stage": stop.stage, "reason": stop.reason, "row": stop.row, "like": stop.like, "stats": stop.stats}
         return row | {"sample": self._row(stop.sample) if stop.sample else None}
 
     def _stop(self, row: dict[str, Any]) -> Stop:

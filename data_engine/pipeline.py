@@ -16,8 +16,9 @@ from pathlib import Path
 from data_engine import reading
 from data_engine.chunks import Chunks, DamagedError, Ref, Stop
 from data_engine.files import room_for
+from data_engine.mixture import requested
 from data_engine.progress import Progress, Silent
-from data_engine.provenance import Mix, origin_of, requested
+from data_engine.provenance import origin_of
 from data_engine.recipe import Engine, Plan, PlannedSource, Recipe, plan
 from data_engine.shards import DatasetWriter, read_manifest
 from data_engine.steps import Step, step
@@ -89,7 +90,9 @@ def _run(
                 writer.quarantine_row(stop.row)
             elif stop.sample is not None:
                 writer.repeat(stop.stage, stop.like, stop.sample)
-        mixes = [Mix(by, shares) for by, shares in requested(planned.stages)]
+            if stop.stats is not None:
+                writer.drop(f"{stop.stage}: {stop.reason}", stop.stats)
+        mixes = requested(planned.stages)
         with progress.stage("write", sum(ref.kept for ref in refs)) as advance:
             for ref in refs:
                 for sample in writer.add_all(chunks.read(ref.key).kept):

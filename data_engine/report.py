@@ -168,10 +168,12 @@ def _thumbnail(media: Media) -> Html:
 def _mix(mix: Mapping[str, Any]) -> Html:
     asked, got = mix["requested"], mix["achieved"]
     values = sorted({*asked, *got})
-    return table(
-        [mix["by"], "requested", "achieved"],
-        [[value, f"{asked.get(value, 0):.2%}", f"{got.get(value, 0):.2%}"] for value in values],
-    )
+    head, rows = ["requested", "achieved"], [[f"{one.get(value, 0):.2%}" for one in (asked, got)] for value in values]
+    if "requested_samples" in mix:
+        counts = mix["requested_samples"], mix["achieved_samples"]
+        head = [*head, "samples requested", "samples achieved"]
+        rows = [[*row, *(f"{one.get(value, 0):,}" for one in counts)] for value, row in zip(values, rows, strict=True)]
+    return table([mix["by"], *head], [[value, *row] for value, row in zip(values, rows, strict=True)])
 
 
 def _count_table(name: str, counts: Mapping[str, int]) -> Html:

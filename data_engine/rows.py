@@ -43,6 +43,8 @@ STATS = pa.schema(
     ]
 )
 
+DROPPED = pa.schema([("reason", pa.string()), *STATS])
+
 
 def stats_row(sample: Sample, split: str) -> dict[str, Any]:
     """The measures of a sample: of media that were not probed 0, absent where they were not noted."""

@@ -4,6 +4,7 @@
     DIR/media/<sha256[:2]>/<sha256>.jpg the images and videos, named by their content (or inside the shards)
     DIR/quarantine/part-00000.parquet   what is broken: reason, why, source, where, row
     DIR/stats.parquet                   a row of measures per sample
+    DIR/dropped.parquet                 the same of what was dropped, with the reason
     DIR/manifest.json                   counts, the hash of every file, versions
     DIR/card.md                         the dataset in words, as the hub shows it
     DIR/report.html                     the dataset in pictures

@@ -17,7 +17,7 @@ from data_engine.files import MediaError, put_in_place, restore, sha256_of
 from data_engine.locks import Lock
 from data_engine.ops.base import Quarantined, describe, quarantine
 from data_engine.report import Repeat, report
-from data_engine.rows import QUARANTINE, SAMPLES, STATS, RowWriter, quarantine_row, stats_row
+from data_engine.rows import DROPPED, QUARANTINE, SAMPLES, STATS, RowWriter, quarantine_row, stats_row
 from data_engine.schema import Sample, to_row, with_id
 from data_engine.store import MediaStore
 from data_engine.versions import package_versions
@@ -63,6 +63,7 @@ class DatasetWriter:
         self._shards: dict[str, list[RowWriter]] = {}
         self._stats = RowWriter(self._partial / "stats.parquet", STATS)
         self._quarantine: RowWriter | None = None
+        self._left_out: RowWriter | None = None
         self._kept = {name: Counter[str]() for name in ("sources", "tasks", "splits", "licences")}
         self._quarantined = Counter[str]()
         self._repeats: list[Repeat] = []
@@ -96,6 +97,12 @@ class DatasetWriter:
             self._quarantine = RowWriter(self._partial / "quarantine" / "part-00000.parquet", QUARANTINE)
         self._quarantine.add(row)
         self._quarantined[row["reason"]] += 1
+
+    def drop(self, reason: str, stats: Mapping[str, Any]) -> None:
+        """Write the measures of a sample that was dropped for a reason, "stage: reason"."""
+        if self._left_out is None:
+            self._left_out = RowWriter(self._partial / "dropped.parquet", DROPPED)
+        self._left_out.add({"reason": reason, **stats})
 
     def repeat(self, stage: str, like: str, sample: Sample) -> None:
         """Show in the report, if there is room, what a stage dropped because it repeats the sample `like`."""
@@ -154,7 +161,7 @@ class DatasetWriter:
         read = kept + dropped + quarantined if self._read is None else self._read
         if read != kept + dropped + quarantined:
             raise ValueError(f"read {read} samples, but kept {kept}, dropped {dropped} and quarantined {quarantined}")
-        others = [self._stats, *([self._quarantine] if self._quarantine else [])]
+        others = [one for one in (self._stats, self._left_out, self._quarantine) if one]
         return {
             "format": 1,
             **self._about,
@@ -175,9 +182,7 @@ class DatasetWriter:
         return {"path": path, "rows": writer.count, "sha256": sha256_of(writer.path)}
 
     def _writers(self) -> Iterator[RowWriter]:
-        yield self._stats
-        if self._quarantine:
-            yield self._quarantine
+        yield from (one for one in (self._stats, self._left_out, self._quarantine) if one)
         for writers in self._shards.values():
             yield from writers
 

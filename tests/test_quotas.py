@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from data_engine.ops.base import Dropped
 from data_engine.ops.quotas import Division, filled, largest_remainder, quota
+from data_engine.pipeline import run
+from data_engine.recipe import Recipe
 from data_engine.schema import Sample
-from data_engine.shards import write_dataset
+from data_engine.shards import read_manifest, write_dataset
 from mmrl.config import InputError
 from mmrl.data import training_samples
 from tests.test_operators import ask as about
@@ -105,3 +107,16 @@ def test_a_repeated_sample_is_one_row_and_is_trained_on_as_often(tmp_path: Path)
     trained = training_samples(tmp_path / "data", "train")
     assert Counter(one.id for one in trained) == {one.id: one.meta["repeat"] for one in kept}
     assert len(ends(quota(iter(pool), n=10, by="task", shares={"yesno": 1}))[0]) == 4
+
+
+def test_the_manifest_sets_what_was_asked_for_beside_what_came_about(tmp_path: Path) -> None:
+    levels = [{"by": "source", "shares": {"a": 3, "b": 1}}]
+    args = {"n": 16, "by": "task", "shares": {"number": 1}, "then": levels, "repeat": 2}
+    sources = [{"fn": "tests.lab:numbers", "args": {"n": n}, "name": name} for name, n in (("a", 4), ("b", 9))]
+    made = {"sources": sources, "operators": [{"fn": "validate"}, {"fn": "quota", "args": args}]}
+    run(Recipe.model_validate(made), out=tmp_path / "out")
+    task, source = read_manifest(tmp_path / "out")["mix"]
+    assert (task["by"], task["requested_samples"], task["achieved_samples"]) == ("task", {"number": 16}, {"number": 16})
+    assert (source["by"], source["requested"]) == ("source within task number", {"a": 0.75, "b": 0.25})
+    assert (source["requested_samples"], source["achieved_samples"]) == ({"a": 12, "b": 4}, {"a": 8, "b": 8})
+    assert "source within task number" in (tmp_path / "out" / "report.html").read_text()

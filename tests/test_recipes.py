@@ -127,7 +127,8 @@ def test_requested_and_achieved_stand_side_by_side(tmp_path: Path) -> None:
     operators = [{"fn": "validate"}, {"fn": "quota", "args": {"n": 40, "by": "source", "shares": {"a": 1, "b": 3}}}]
     run(recipe(sources=sources, operators=operators), out=tmp_path / "out")
     (mix,) = read_manifest(tmp_path / "out")["mix"]
-    assert mix == {"by": "source", "requested": {"a": 0.25, "b": 0.75}, "achieved": {"a": 10 / 40, "b": 30 / 40}}
+    shares = {"by": "source", "requested": {"a": 0.25, "b": 0.75}, "achieved": {"a": 10 / 40, "b": 30 / 40}}
+    assert mix == {**shares, "requested_samples": {"a": 10, "b": 30}, "achieved_samples": {"a": 10, "b": 30}}
     assert "| a | 25.00% | 25.00% |" in (tmp_path / "out" / "card.md").read_text()
     assert "75.00%" in (tmp_path / "out" / "report.html").read_text()
 

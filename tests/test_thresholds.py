@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from data_engine.cli import app
 from data_engine.measures import condition
+from data_engine.pipeline import run
+from data_engine.recipe import Recipe
 from data_engine.schema import Sample
 from data_engine.shards import read_manifest, write_dataset
 from data_engine.thresholds import _counts, measures_of, uses_of
@@ -55,3 +57,15 @@ def test_measures_are_shown_as_bars_and_pictures_by_how_many_samples_show_them(t
     assert said.exit_code == 0, said.output
     assert "in 5 samples" in said.output
     assert "█" in said.output
+
+
+def test_a_build_keeps_the_measures_of_what_it_drops(tmp_path: Path) -> None:
+    operators = [{"fn": "validate"}, {"fn": "text_length", "args": {"max_words": 1}}, {"fn": "tests.lab:is_odd"}]
+    made = {"sources": [{"fn": "tests.lab:numbers", "args": {"n": 9}}], "operators": operators}
+    run(Recipe.model_validate(made), out=tmp_path / "loose")
+    operators[1] = {"fn": "text_length", "args": {"min_words": 2}}
+    run(Recipe.model_validate(made | {"operators": operators}), out=tmp_path / "strict")
+    assert counts(tmp_path / "loose", "words<=1") == ["5", "5", "0", "0", "0"]  # odd ones would not come back
+    assert counts(tmp_path / "strict", "words>=1") == ["0", "0", "0", "9", "0"]
+    dropped = measures_of(tmp_path / "strict")[1]
+    assert {row["reason"] for row in dropped} == {"text_length: text_too_short"}
