@@ -131,7 +131,7 @@ def prepare(out: Path, info: RunInfo, suite: Suite) -> RunInfo:
         records = read_records(out) if (out / RECORDS).is_file() else []
         scorer = info.scorer
         if any(record.scorer != scorer for record in records):
-            logger.info("the rewards changed: %d records in %s are scored again", len(records), out)
+            logger.warning("the rewards or their version changed: %d records in %s are scored again", len(records), out)
             replace_records(out, scored(records, suite, scorer), info)
     write_run(out, info)
     return info

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,7 +16,7 @@ from data_engine.schema import Sample, with_id
 from data_engine.shards import write_dataset
 from eval.benchmark import Draw
 from eval.cache import CachedGenerator
-from eval.records import read_run
+from eval.records import read_records, read_run
 from eval.report import report
 from eval.run import EvalConfig, run
 from eval.score import rescore
@@ -176,15 +177,27 @@ def test_two_processes_write_the_records_of_one(dataset: Path, tmp_path: Path, b
         "vision": budget.model_dump(),
         "batch_size": 1,
         "decode": decode,
+        "rewards": {**FORM, "rank": {"fn": "tests.lab:rank", "weight": 0.0}},
         "sampling": {"do_sample": True, "max_new_tokens": 4},
     }
     alone = run(config(dataset, tmp_path / "one", **shared))
     assert all(record.spent["generated"] >= record.tokens for record in alone)
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(config(dataset, tmp_path / "two", **shared).model_dump(mode="json")))
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "eval"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([*launch, "run", str(file)], env=environment, capture_output=True, text=True, check=False)
+    command = [*launch, "-m", "eval", "run", str(file)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert (tmp_path / "two" / "records.jsonl").read_text() == (tmp_path / "one" / "records.jsonl").read_text()
+    together = read_records(tmp_path / "two")
+    assert [(one.key, one.response, one.spent) for one in together] == [
+        (one.key, one.response, one.spent) for one in alone
+    ]
+    assert {record.scores["rank"] for record in together} == {0.0, 1.0}
     assert not list((tmp_path / "two").glob("*.part.jsonl"))
+
+
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from eval.compare import compare
-from eval.records import RECORDS, Record, RecordWriter, RunInfo, read_records, replace_records
+from eval.records import RECORDS, RUN, Record, RecordWriter, RunInfo, read_records, replace_records
 from eval.report import report, warnings
 from eval.score import evaluation_suite, rescore, scored, suite_identity
 from mmrl.config import InputError
@@ -99,6 +99,20 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
     (tmp_path / RECORDS).write_text('{"key": "a"}\n')
     with pytest.raises(InputError, match=r"records\.jsonl line 1 is not a record"):
         read_records(tmp_path)
+
+
+def test_records_of_another_version_are_refused_or_scored_again(tmp_path: Path) -> None:
+    out = written(tmp_path / "run", [yesno("a", RIGHT)])
+    place = out / RUN
+    stored = json.loads(place.read_text())
+    place.write_text(json.dumps({key: value for key, value in stored.items() if key != "planned"}))
+    with pytest.raises(InputError, match=r"run\.json is not of this version of mmrl"):
+        report(out)
+    place.write_text(json.dumps({**stored, "suite": {**stored["suite"], "version": "0.0.1"}}))
+    with pytest.raises(InputError, match=r"1 of 1 records .* were scored by another suite; run mmrl eval score"):
+        report(out)
+    rescore(out)
+    assert report(out)["rows"][0]["n"] == 1
 
 
 def test_scores_are_the_verdicts_of_the_rewards_of_the_task(tmp_path: Path) -> None:
