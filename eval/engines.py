@@ -13,7 +13,7 @@ from eval.benchmark import Draw, Generator, Sampling
 from eval.cache import CachedGenerator
 from eval.given import GivenGenerator
 from eval.lmms import run_tasks
-from eval.processes import Processes
+from eval.processes import Processes, state
 from eval.records import RunInfo
 from eval.server import ServerGenerator
 from eval.settings import EvalConfig
@@ -56,8 +56,6 @@ def generator_of(config: EvalConfig, samples: Sequence[Sample], draws: Sequence[
 
 def local_generator(config: EvalConfig, samples: Sequence[Sample]) -> LocalGenerator:
     """The checkpoint of `config` in this process, its processor's arithmetic checked on `samples`."""
-    from accelerate import PartialState
-
     from eval.checkpoint import load_checkpoint, local
     from eval.generate import LocalGenerator, probe_sizes
     from mmrl.vision import apply_budget, check_budget
@@ -65,7 +63,7 @@ def local_generator(config: EvalConfig, samples: Sequence[Sample]) -> LocalGener
     model, processor = load_checkpoint(local(config.model))
     apply_budget(processor, config.vision)
     check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))
-    model = model.to(PartialState().device).eval()
+    model = model.to(state().device).eval()
     return LocalGenerator(model, processor, budget=config.vision, sampling=config.sampling, blind=config.blind)
 
 

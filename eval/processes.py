@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from eval.records import RECORDS, Record, read_records
 
+PATIENCE = timedelta(days=1)  # one process may have much longer answers than another
 PART = "records-{:05d}.part.jsonl"
 
 
@@ -25,14 +28,21 @@ class Processes:
     def wait(self) -> None:
         """Wait until all processes are here."""
         if self.count > 1:
-            from accelerate import PartialState
-
-            PartialState().wait_for_everyone()
+            state().wait_for_everyone()
 
     @property
     def file(self) -> str:
         """The file in which this process puts its records."""
         return PART.format(self.rank) if self.count > 1 else RECORDS
+
+
+def state() -> Any:
+    """accelerate's view of the processes and of this one's device. It must be told of a machine without accelerator, or
+    the processes there never hear of each other."""
+    import torch
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.accelerator.is_available(), timeout=PATIENCE)
 
 
 def parts_of(out: Path) -> tuple[list[Record], list[Path]]:
