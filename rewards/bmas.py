@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from mmrl.config import InputError
 from rewards.base import Rollout, Verdict, abstain, unparsed
@@ -30,10 +30,16 @@ _KINDS = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"
 _MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
 
 
+def _readable(table: str) -> str:
+    """A table that can be mapped: what is wrong with it shows at the door."""
+    embeddings_of(table)
+    return table
+
+
 def bmas(
     rollouts: Sequence[Rollout],
     *,
-    table: str,
+    table: Annotated[str, AfterValidator(_readable)],
     center: bool = False,
     floor: Annotated[float, Field(ge=0, lt=1)] = 0.0,
 ) -> list[Verdict]:

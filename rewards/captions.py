@@ -135,6 +135,8 @@ def question_of(entry: Mapping[str, Any]) -> Question:
     """
     text, choices = str(entry["question"]), [str(one) for one in entry["options" if "options" in entry else "choices"]]
     answer = entry["choice" if "choice" in entry else "answer"]
+    if len(choices) >= len(ascii_uppercase):
+        raise ValueError(f"{len(choices)} options are more than there are letters")
     right = _index(answer, choices)
     options = [(choice, float(i == right)) for i, choice in enumerate(choices)]
     if not {"yes", "no"} <= {choice.casefold().strip(" .") for choice in choices}:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmrl.config import Config, InputError, load
-from rewards.base import Verdict
+from rewards.base import Reward, Verdict
 from rewards.files import check_writable, read_gold, read_rollouts, write_scores, write_whole
 from rewards.spec import REWARDS, RewardFailure, Suite, function_of, options_of
 from rewards.workbench import PERTURBATIONS, Finding, try_suite
@@ -142,11 +143,16 @@ def judge_summary(suite: Suite) -> Table:
     return table
 
 
+_MODULE = re.compile(r"\b(?:typing|rewards|mmrl)\.(?:\w+\.)*")
+_LIMITS = re.compile(r"typing\.Annotated\[([\w.]+), FieldInfo\(.*?\]\)\]")
+
+
 def _options(function: Any) -> Iterator[tuple[str, str, str]]:
     """The name, type and default of every option."""
     for name, field in options_of(function).model_fields.items():
         default = "" if field.is_required() else f" = {field.default!r}"
-        yield name, inspect.formatannotation(field.annotation), default
+        kind = inspect.formatannotation(field.annotation).replace(inspect.formatannotation(Reward), "reward")
+        yield name, _MODULE.sub("", _LIMITS.sub(r"\1", kind)), default
 
 
 def _doc(name: str) -> str:

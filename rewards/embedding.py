@@ -12,13 +12,14 @@ from pydantic import Field
 from mmrl.config import InputError
 from rewards.base import Rollout, Verdict, abstain, unparsed
 from rewards.extract import answer_text
+from rewards.heads.names import ModelName
 from rewards.reward_model import Batch
 
 
 def embedding_similarity(
     rollouts: Sequence[Rollout],
     *,
-    model: str,
+    model: ModelName,
     goal: str | list[str] | None = None,
     baseline: str | list[str] | None = None,
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.0,

@@ -9,13 +9,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rewards.base import Rollout, Verdict, unparsed
+from rewards.heads.names import ModelName
 from rewards.reward_model import Batch, Scale, squashed
 
 
 def endogenous(
     rollouts: Sequence[Rollout],
     *,
-    model: str,
+    model: ModelName,
     aggregate: Literal["mean", "sum", "discounted"] = "mean",
     gamma: Annotated[float, Field(gt=0, le=1)] = 1.0,
     clip_min: Annotated[float, Field(ge=0, le=1)] = 0.0,

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from rewards.base import Rollout, Verdict, abstain, unparsed
 from rewards.extract import answer_text
+from rewards.heads.names import ModelName
 from rewards.reward_model import Batch
 from rewards.texts import gold_texts
 
@@ -18,7 +19,7 @@ OPEN_TASKS = ["open", "caption"]
 def relevance(
     rollouts: Sequence[Rollout],
     *,
-    model: str,
+    model: ModelName,
     open_tasks: list[str] = OPEN_TASKS,
     cap: Annotated[float, Field(gt=0)] = 3.0,
     batch: Batch = 16,

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from rewards.base import Rollout, Verdict, unparsed
+from rewards.heads.names import ModelName
 
 Batch = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -18,7 +19,7 @@ Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 def reward_model(
     rollouts: Sequence[Rollout],
     *,
-    model: str,
+    model: ModelName,
     center: Finite = 0.0,
     scale: Scale = 1.0,
     batch: Batch = 8,

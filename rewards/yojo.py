@@ -9,13 +9,14 @@ from pydantic import Field
 
 from mmrl.config import InputError
 from rewards.base import Rollout, Verdict, abstain, failed, unparsed
+from rewards.heads.names import ModelName
 from rewards.reward_model import Finite, Scale, squashed
 
 
 def multi_response(
     rollouts: Sequence[Rollout],
     *,
-    model: str,
+    model: ModelName,
     orders: Annotated[int, Field(ge=1)] = 2,
     at_once: Annotated[int, Field(ge=2)] = 8,
     center: Finite = 0.0,

@@ -204,3 +204,8 @@ def test_list_and_show_say_what_there_is(reward: Callable[..., Ran]) -> None:
     shown = reward("show", "box_iou")
     assert "kind: Literal['iou', 'giou', 'diou', 'ciou'] = 'iou'" in shown.stdout
     assert "The overlap of the first box" in shown.stdout
+    assert reward("show", "progressive").stdout.splitlines()[1:3] == [
+        "  reward: reward",
+        "  schedule: dict[float, reward]",
+    ]
+    assert "  judge: Judge\n" in reward("show", "judge").stdout

@@ -78,6 +78,15 @@ def test_a_table_that_is_none_says_why(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"\xff" * 20)
     with pytest.raises(InputError, match="is not a safetensors file"):
         embeddings_of(str(tmp_path / "x.safetensors"))
+    with pytest.raises(InputError, match="is not a safetensors file"):  # at the door, not rollout by rollout
+        get("bmas", table=str(tmp_path / "x.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["reward_model", "endogenous", "multi_response", "embedding_similarity", "relevance"])
+def test_a_model_at_a_path_that_is_none_is_an_error_at_the_door(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no checkpoint at .*nowhere"):
+        get(name, model=str(tmp_path / "nowhere"))
+    assert get(name, model="org/model")
 
 
 def test_long_texts_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -371,6 +371,9 @@ def test_b_cap_score_is_the_harmonic_mean() -> None:
     assert b_cap_score(0.6, 0.0, 0.8) == 0
 
 
+MANY = {"questions": [{"question": "?", "options": [str(i) for i in range(26)], "choice": "A"}]}  # more than letters
+
+
 def quiz(count: int) -> list[dict[str, Any]]:
     """Questions in the names of datasets of this project and of CaptionQA, in turn."""
     colours, names = ["red", "green", "blue", "white"], (("options", "choice"), ("choices", "answer"))
@@ -392,7 +395,7 @@ def test_utility_is_the_mean_worth_of_the_answers() -> None:
         rollout = Rollout("a caption", {"questions": quiz(4)})
         assert score(server, "caption_utility", rollout).score == pytest.approx(0.575)
         assert score(server, "caption_utility", Rollout("", {"questions": quiz(4)})).score == 0
-        for answer in (None, {"questions": []}, {"questions": [{"question": "?"}]}, {"questions": ["?"]}):
+        for answer in (None, {"questions": []}, {"questions": [{"question": "?"}]}, {"questions": ["?"]}, MANY):
             assert score(server, "caption_utility", Rollout("a caption", answer)).kind == "abstained"
 
 
