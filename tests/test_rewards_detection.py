@@ -212,7 +212,7 @@ def test_reading_takes_time_linear_in_the_text(bait: str) -> None:
     for read in (objects, points):
         start = time.process_time()
         read(text)
-        assert time.process_time() - start < 0.1
+        assert time.process_time() - start < 0.5  # a square of the length would take minutes
 
 
 def point(completion: str, answer: Any, **options: Any) -> Verdict:
