@@ -26,7 +26,7 @@ from mmrl.config import InputError
 from mmrl.vision import CoordinateSpace
 from rewards import Rollout
 from rewards.coco_objects import objects_named, objects_said
-from tests.benchmark_files import AMBER_FILES, KARPATHY, ODINW, REFERENCES, png, write_files
+from tests.benchmark_files import AMBER_FILES, INSTANCES, KARPATHY, ODINW, REFERENCES, png, write_files
 from tests.benchmark_rows import ROWS, answered, benchmark, gold, numbers
 
 java = pytest.mark.skipif(shutil.which("java") is None, reason="the PTB tokenizer runs in Java")
@@ -212,6 +212,21 @@ def test_the_order_of_a_response_decides_ties_and_scores_can_be_said(tmp_path: P
     assert ap(right, {"bbox_2d": [0, 0, 9, 9], "label": "unicorn"})["unknown_labels"] == 0.5
     crowd = ap(right, {"bbox_2d": [0, 0, 60, 40], "label": "person"})
     assert (crowd["AP"], crowd["unknown_labels"]) == (pytest.approx(1), 0)  # a crowd absorbs what is said of it
+
+
+def test_earlier_detections_may_count_as_surer(tmp_path: Path) -> None:
+    instances = {**INSTANCES, "annotations": [INSTANCES["annotations"][0], INSTANCES["annotations"][2]]}
+    samples = benchmark("coco_detection", tmp_path, {"instances_val2017.json": instances}).load()
+    junk = [{"bbox_2d": [50, 40, 60, 47], "label": "dog"}] * 2
+
+    def reply(sample: Sample) -> str:
+        return json.dumps([*json.loads(gold(sample)), *(junk if sample.meta["item"] == "0" else [])])
+
+    found = numbers("coco_detection", samples, reply)
+    assert found["AP"] == pytest.approx(
+        (51 * 1 + 50 * 0.5) / 101
+    )  # the junk of the first picture comes before the second
+    assert found["AP.order"] == pytest.approx(1)
 
 
 def test_predictions_in_another_space_are_converted_and_never_guessed(tmp_path: Path) -> None:
