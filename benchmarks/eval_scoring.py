@@ -7,7 +7,7 @@ does what evaluation harnesses do with the same file: for every line parse it, c
 of `benchmarks.reward_peers`), write the line with its score; then the mean of every task. It has no intervals and no
 reasons, and its file is not safe against a kill. Scores must agree to 1e-6 on every row before anything is timed.
 Where all is done in this process its processor time is taken (a busy machine does not count), and wall time where
-expressions go to math-verify's own process. Ours has to stay below 60 s for 100,000 records.
+expressions go to math-verify's own process. The first has to stay below 60 s for 100,000 records.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     Console().print(table)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
-    slow = [row["case"] for row in rows if row["ours"] / row["n"] > PROMISE / 100_000]
-    if slow:
-        raise SystemExit(f"slower than {PROMISE:g} s for 100,000 records: {', '.join(slow)}")
+    seconds = rows[0]["ours"] * 100_000 / count
+    if seconds > PROMISE:  # of the second case a busy machine would decide
+        raise SystemExit(f"{seconds:.0f} s for 100,000 records; {PROMISE:g} s are promised")
 
 
 def measured(case: str, kinds: Sequence[Kind], count: int, rounds: int, clock: Callable[[], float]) -> dict[str, Any]:
