@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data_engine.files import MediaError, Place, Source, name_of, open_place, place_of, resolve, sha256_of
 from data_engine.schema import Media, MediaKind
-from data_engine.strict import FAULTS, MAX_SCANS, scans
+from data_engine.strict import FAULTS, MAX_SCANS, has_many_scans
 from data_engine.video import Video, load_video, probe_video
 
 __all__ = ["MediaError", "Video", "image_facts", "load_grey", "load_image", "load_video", "orientation_of"]
@@ -133,6 +133,8 @@ def _shown_size(place: Place, *, decode: bool = False) -> tuple[int, int]:
         width, height = image.size
         turned = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in range(5, 9)  # TIFF turns on its own
         if decode:
+            if image.format in ("JPEG", "MPO"):
+                _check_scans(file, place)
             image.load()
             _check_range(image, place)
             if fault := FAULTS.get(image.format or "", lambda _: None)(file):
@@ -147,9 +149,16 @@ def _header(file: BinaryIO, place: Place, max_pixels: int) -> Image.Image:
             "bomb",
             f"{name_of(place)} has {image.width}x{image.height} pixels, the limit is {max_pixels}; scale it down",
         )
-    if image.info.get("progressive") and (passes := scans(file)) > MAX_SCANS:
-        raise MediaError("bomb", f"{name_of(place)} has {passes} scans, the limit is {MAX_SCANS}; save it again")
+    if image.info.get("progressive"):
+        _check_scans(file, place)
     return image
+
+
+def _check_scans(file: BinaryIO, place: Place) -> None:
+    position = file.tell()
+    if has_many_scans(file):
+        raise MediaError("bomb", f"{name_of(place)} has more than {MAX_SCANS} scans; save it again")
+    file.seek(position)
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -12,6 +13,8 @@ import simplejpeg
 PIECE = 2**20  # bytes that are held at a time
 LONGEST = 2**29  # bytes of a JPEG file that are looked at; the largest picture takes less
 MAX_SCANS = 64  # of a progressive JPEG: encoders write 10, and each costs a pass over the whole picture
+START_OF_SCAN = b"\xff\xda"
+MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd8])")  # of JPEG, with a length behind it but for the end, D9
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of the colour types of PNG
 ADAM7 = (  # of each pass: first column and row, and the steps
     (0, 0, 8, 8),
@@ -27,12 +30,17 @@ JPEG_GRAVE = {"remature end": "truncated", "ad Huffman": "unreadable"}  # of lib
 Fault = tuple[str, str]  # code and what is wrong
 
 
-def scans(file: BinaryIO) -> int:
-    """The passes over the picture that a JPEG file asks for."""
+def has_many_scans(file: BinaryIO) -> bool:
+    """Whether a JPEG file asks for more than `MAX_SCANS` passes over the picture."""
     file.seek(0)
-    count = file.read(LONGEST).count(b"\xff\xda")  # such bytes in between are stuffed
-    file.seek(0)
-    return count
+    content = file.read(LONGEST)
+    if content.count(START_OF_SCAN) <= MAX_SCANS:  # mostly; thumbnails and films behind the picture hold such bytes too
+        return False
+    at, count = 2, 0
+    while (found := MARKER.search(content, at)) and found[1] != b"\xd9":
+        at = found.end() + int.from_bytes(content[found.end() : found.end() + 2])
+        count += found[1] == START_OF_SCAN[1:]
+    return count > MAX_SCANS
 
 
 def jpeg_fault(file: BinaryIO) -> Fault | None:

@@ -87,9 +87,20 @@ def test_a_jpeg_whose_missing_part_was_filled_in_is_truncated(jpeg: bytes) -> No
     assert reason(jpeg[:half] + bytes(2000) + jpeg[half + 2000 :]) == "truncated"
 
 
-def test_a_jpeg_of_endless_passes_is_a_bomb() -> None:
+def test_a_jpeg_of_endless_passes_is_a_bomb(jpeg: bytes) -> None:
     assert reason(scanned(100, 10)) is None
     assert reason(scanned(100, 100)) == "bomb"
+    scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    assert reason(jpeg[:-2] + scan * 100 + jpeg[-2:]) == "bomb"
+
+
+def test_what_is_behind_a_picture_is_no_pass_over_it(jpeg: bytes) -> None:
+    """Phones write a film behind the picture, cameras a thumbnail into its head."""
+    assert reason(jpeg + b"\xff\xda film" * 200) is None
+    assert reason(scanned(100, 10) + b"\xff\xda film" * 200) is None
+    body = b"\xff\xda note" * 200
+    note = b"\xff\xe1" + (2 + len(body)).to_bytes(2) + body
+    assert reason(jpeg[:2] + note + jpeg[2:]) is None
 
 
 @pytest.mark.parametrize(("depth", "colour"), [(8, 2), (16, 0), (8, 6), (1, 0)])
