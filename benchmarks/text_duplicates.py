@@ -3,7 +3,8 @@
     python -m benchmarks.text_duplicates [--quick] [--json FILE]
 
 One text in ten is an earlier one with a word exchanged. Both sides keep the first of texts that share 0.8 of their
-triples; both must find at least 90 % of the planted ones and little else, before their times count.
+triples; both must find at least 90 % of the planted ones and little else, before their times count. datasketch is told
+to weigh what it misses over what it compares in vain (0.2 to 0.8); as it comes it finds 88 %.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def ours(made: Sequence[str]) -> set[int]:
 
 
 def datasketch(made: Sequence[str]) -> set[int]:
-    index, found = MinHashLSH(threshold=0.8, num_perm=128), set[int]()
+    index, found = MinHashLSH(threshold=0.8, num_perm=128, weights=(0.2, 0.8)), set[int]()
     for place, text in enumerate(made):
         said = words(text)
         sketch = MinHash(num_perm=128)

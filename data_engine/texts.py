@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import re
+import struct
 import unicodedata
-import zlib
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
 PERMUTATIONS = 128
 BANDS = 32  # of four hashes: texts that share half of their triples meet with 87 %, those that share 0.8 always
 TRIPLE = 3
-PIECE = 2048  # triples whose hashes are in the cache of the processor at a time
+PIECE = 512  # triples whose hashes are in the cache of the processor at a time
+BLANK = ord(" ")
+PRIME = 0x100000001B3
 SPACELESS = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # scripts in which a character counts as a word
 WORD = re.compile(rf"[{SPACELESS}]|[^\W{SPACELESS}]+")
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
-_draws = np.random.Generator(np.random.PCG64(20)).integers(0, 2**32, (2, PERMUTATIONS), np.uint32)
-_FACTORS, _SHIFTS = _draws[0] | 1, _draws[1]
+_FACTORS = np.random.Generator(np.random.PCG64(20)).integers(0, 2**32, PERMUTATIONS, np.uint32) | 1
+_ASCII = bytes(ord(chr(i).lower()) if i < 128 and (chr(i).isalnum() or chr(i) == "_") else BLANK for i in range(256))
+_BANDS = struct.Struct(f"{4 * PERMUTATIONS // BANDS}s" * BANDS)
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
 
 
@@ -39,25 +42,17 @@ def numbers(text: str) -> tuple[str, ...]:
 
 def signatures(texts: Sequence[str]) -> np.ndarray:
     """MinHash signatures, uint32 [texts, PERMUTATIONS]; the share of equal columns estimates the share of triples."""
-    split = [words(text) for text in texts]
-    known = {word: zlib.crc32(word.encode()) for word in set().union(*split)}
+    triples, ends = _triples([_plain(text) for text in texts])
     signed = np.empty((len(texts), PERMUTATIONS), np.uint32)
-    for first, last in _pieces([len(one) for one in split]):
-        ends = np.cumsum([max(len(one), 1) + TRIPLE - 1 for one in split[first:last]])
-        starts = np.concatenate([[0], ends[:-1]])
-        hashed = np.zeros(
-            ends[-1] + TRIPLE - 1, np.uint64
-        )  # each text is padded in front, so the shortest has a triple
-        for start, one in zip(starts.tolist(), split[first:last], strict=True):
-            hashed[start + TRIPLE - 1 : start + TRIPLE - 1 + len(one)] = [known[word] for word in one]
-        triples = sum(hashed[i : i + ends[-1]] * _MIX[i] for i in range(TRIPLE))
-        triples = np.asarray(triples ^ (triples >> np.uint64(29))) * _MIX[1] >> np.uint64(32)
-        # triples that reach into the next text belong to its padding and are left out
-        kept = np.ones(ends[-1], bool)
-        kept[ends - 1] = kept[ends - 2] = False
-        bounds = starts - 2 * np.arange(last - first)
-        spread = triples[kept].astype(np.uint32)[:, None] * _FACTORS + _SHIFTS
-        signed[first:last] = np.minimum.reduceat(spread, bounds, axis=0)
+    starts = np.concatenate([[0], ends[:-1]])
+    spread = np.empty((max(PIECE, int((ends - starts).max(initial=0))), PERMUTATIONS), np.uint32)
+    first = 0
+    while first < len(texts):
+        last = max(int(np.searchsorted(ends, starts[first] + PIECE, "right")), first + 1)
+        mine = triples[starts[first] : ends[last - 1]]
+        np.multiply(mine[:, None], _FACTORS, out=spread[: len(mine)])
+        np.minimum.reduceat(spread[: len(mine)], starts[first:last] - starts[first], axis=0, out=signed[first:last])
+        first = last
     return signed
 
 
@@ -66,19 +61,43 @@ class TextIndex:
 
     def __init__(self) -> None:
         self._signatures: list[np.ndarray] = []
-        self._buckets: dict[Hashable, list[int]] = defaultdict(list)
+        self._keys: list[Hashable] = []
+        self._first: dict[int, int] = {}  # bucket -> the first place in it
+        self._more: dict[int, list[int]] = defaultdict(list)  # and the others, where there are some
+        self._asked: tuple[np.ndarray | None, Hashable, list[int]] = (None, None, [])
 
     def add(self, signature: np.ndarray, key: Hashable = None) -> int:
         """Append a signature; its place."""
+        place = len(self._signatures)
         self._signatures.append(signature)
-        for bucket in _buckets(signature, key):
-            self._buckets[bucket].append(len(self._signatures) - 1)
-        return len(self._signatures) - 1
+        self._keys.append(key)
+        for bucket in self._buckets(signature, key):
+            if self._first.setdefault(bucket, place) != place:
+                self._more[bucket].append(place)
+        return place
 
     def matches(self, signature: np.ndarray, threshold: float, key: Hashable = None) -> list[int]:
         """The places of signatures that share at least `threshold`, in the order they were added."""
-        places = sorted({place for bucket in _buckets(signature, key) for place in self._buckets.get(bucket, ())})
-        return [place for place in places if similarity(signature, self._signatures[place]) >= threshold]
+        first = self._first
+        met = [bucket for bucket in self._buckets(signature, key) if bucket in first]
+        if not met:
+            return []
+        places = {first[bucket] for bucket in met}.union(*(self._more.get(bucket, ()) for bucket in met))
+        return [
+            place
+            for place in sorted(places)
+            if self._keys[place] == key and similarity(signature, self._signatures[place]) >= threshold
+        ]
+
+    def _buckets(self, signature: np.ndarray, key: Hashable) -> list[int]:
+        """A number for each band; that of another band or key may be the same by chance, so candidates are compared.
+
+        Those of the last signature are remembered: what is not found is often added next.
+        """
+        if self._asked[0] is not signature or self._asked[1] != key:
+            salt = hash(key)
+            self._asked = signature, key, [salt ^ hash(band) for band in _BANDS.unpack(signature.data)]
+        return self._asked[2]
 
 
 def similarity(one: np.ndarray, other: np.ndarray) -> float:
@@ -86,18 +105,40 @@ def similarity(one: np.ndarray, other: np.ndarray) -> float:
     return float((one == other).mean())
 
 
-def _buckets(signature: np.ndarray, key: Hashable) -> Iterator[Hashable]:
-    data, step = signature.tobytes(), 4 * PERMUTATIONS // BANDS
-    return ((key, at, data[at : at + step]) for at in range(0, len(data), step))
+def _plain(text: str) -> bytes:
+    """The words of a text with blanks between them."""
+    return text.encode().translate(_ASCII) if text.isascii() else " ".join(words(text)).encode()
 
 
-def _pieces(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Stretches of texts with about `PIECE` words each."""
-    first, total = 0, 0
-    for place, size in enumerate(sizes):
-        total += size + TRIPLE
-        if total >= PIECE:
-            yield first, place + 1
-            first, total = place + 1, 0
-    if first < len(sizes):
-        yield first, len(sizes)
+def _triples(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """(hashes of the word triples of all texts, uint32; where those of each text end). A text is padded in front, so
+    that the shortest has one."""
+    sizes = np.array([len(text) + 1 for text in texts], np.int64)
+    data = np.frombuffer(b" ".join([*texts, b""]), np.uint8)
+    inside = data != BLANK
+    first = np.flatnonzero(inside & ~np.concatenate([[False], inside[:-1]]))  # bytes at which words begin
+    hashes = _word_hashes(data, inside, first)
+    counts = np.diff(np.searchsorted(first, np.concatenate([[0], np.cumsum(sizes)])))  # words of each text
+    padded = np.maximum(counts, 1) + TRIPLE - 1
+    ends = np.cumsum(padded)
+    laid = np.zeros(int(padded.sum()), np.uint64)
+    laid[np.arange(len(hashes)) + np.repeat(ends - np.cumsum(counts) - (counts == 0), counts)] = hashes
+    triples = sum(laid[i : len(laid) - TRIPLE + 1 + i] * _MIX[i] for i in range(TRIPLE))
+    triples = np.asarray(triples ^ (triples >> np.uint64(29))) * _MIX[1] >> np.uint64(32)
+    kept = np.ones(len(laid), bool)  # a triple that reaches into the next text is none
+    for back in range(1, TRIPLE):
+        kept[ends - back] = False
+    return triples[kept[: len(triples)]].astype(np.uint32) | np.uint32(1), ends - (TRIPLE - 1) * np.arange(
+        1, len(ends) + 1
+    )
+
+
+def _word_hashes(data: np.ndarray, inside: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """The sum of each word's bytes times powers of a prime, uint64."""
+    if not len(first):
+        return np.zeros(0, np.uint64)
+    spans = np.diff(np.concatenate([first, [len(data)]]))
+    place = np.arange(first[0], len(data)) - np.repeat(first, spans)
+    powers = np.cumprod(np.full(int(spans.max()), PRIME, np.uint64))
+    terms = np.where(inside[first[0] :], data[first[0] :], 0) * powers[place]
+    return np.add.reduceat(terms, first - first[0])
