@@ -1,6 +1,6 @@
 """Chunks: a few hundred samples on disk, under a name that says what they were made from.
 
-    DIR/chunks/ab/ab12... .zst   JSON lines: the counts, what was stopped, the samples that go on
+    DIR/chunks/ab/ab12... .zst   lines of JSON: the counts, what was stopped, the samples that go on
     DIR/media/ab/ab34...         media that samples carry as bytes, each content once
     DIR/done/ab56... .json       the chunks that a whole stage gave
 
@@ -15,7 +15,7 @@ import json
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from data_engine.schema import Media, Sample
 
 ROWS = 256  # samples in a chunk: what a process that is killed may have to do again
 BYTES = 32 * 2**20  # of media that the samples of a chunk carry
+PARTS = 3  # lines of a chunk
 SHOWN = 64  # of the stops of a chunk, those that may keep what repeats another sample
 PLAIN = ("path", "sha256", "width", "height", "num_frames", "fps", "duration", "start", "end")
 
@@ -89,38 +90,34 @@ class Chunks:
     def ref(self, key: str) -> Ref | None:
         """What the chunk of that name counts, if it is there."""
         try:
-            return _ref(key, json.loads(next(self._lines(key))))
-        except (DamagedError, StopIteration, ValueError):
+            return _ref(key, json.loads(self._lines(key)[0]))
+        except (DamagedError, ValueError):
             return None
 
     def looks(self, key: str) -> Looks:
         """The files that were looked at to make the chunk."""
-        return json.loads(next(self._lines(key)))["looks"]
+        return json.loads(self._lines(key)[0])["looks"]
 
     def read(self, key: str) -> Chunk:
         """The chunk of that name."""
         try:
-            head, *rows = map(json.loads, self._lines(key))
+            head, stopped, kept = map(json.loads, self._lines(key))
         except ValueError as error:
             raise DamagedError(f"chunk {key}: {error}") from None
-        if len(rows) != head["stopped"] + head["kept"]:
-            raise DamagedError(f"chunk {key} is torn")
-        stopped, kept = rows[: head["stopped"]], rows[head["stopped"] :]
         return Chunk(list(map(self._sample, kept)), list(map(self._stop, stopped)), head["looks"])
 
     def stops(self, key: str) -> list[Stop]:
         """What was stopped on the way to the chunk; the samples that go on are not read."""
-        lines = self._lines(key)
-        return [self._stop(json.loads(next(lines))) for _ in range(json.loads(next(lines))["stopped"])]
+        return list(map(self._stop, json.loads(self._lines(key)[1])))
 
     def write(self, chunk: Chunk, key: str | None = None) -> Ref:
         """Put the chunk under `key`; without one, under the hash of what it holds."""
         dropped = Counter(f"{one.stage}: {one.reason}" for one in chunk.stopped if one.row is None)
         broken = Counter(one.reason for one in chunk.stopped if one.row is not None)
         counts = {"dropped": dict(sorted(dropped.items())), "quarantined": dict(sorted(broken.items()))}
-        head = {"kept": len(chunk.kept), "stopped": len(chunk.stopped), **counts, "looks": chunk.looks}
-        rows = [head, *map(self._stop_row, chunk.stopped), *map(self._row, chunk.kept)]
-        text = "\n".join(map(json.dumps, rows)).encode()
+        head = {"kept": len(chunk.kept), **counts, "looks": chunk.looks}
+        parts = head, list(map(self._stop_row, chunk.stopped)), list(map(self._row, chunk.kept))
+        text = "\n".join(map(json.dumps, parts)).encode()
         key = key or hashlib.sha256(text).hexdigest()[:32]
         place = self._place("chunks", key, ".zst")
         with pa.BufferOutputStream() as plain:
@@ -157,15 +154,17 @@ class Chunks:
             self._put(place, json.dumps(made).encode())
             return made
 
-    def _lines(self, key: str) -> Iterator[bytes]:
+    def _lines(self, key: str) -> list[bytes]:
+        """The counts, what was stopped and the samples, each in JSON."""
         try:
             packed = self._place("chunks", key, ".zst").read_bytes()
             text = pa.CompressedInputStream(pa.BufferReader(packed), "zstd").read()
         except (FileNotFoundError, OSError, pa.ArrowException) as error:
             raise DamagedError(f"chunk {key}: {error}") from None
-        if not text:
-            raise DamagedError(f"chunk {key} is empty")
-        yield from text.split(b"\n")
+        lines = text.split(b"\n")
+        if len(lines) != PARTS or lines[-1][-1:] != b"]":
+            raise DamagedError(f"chunk {key} is torn")
+        return lines
 
     def _row(self, sample: Sample) -> dict[str, Any]:
         media = [self._media_row(one) for one in sample.media]

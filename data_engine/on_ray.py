@@ -8,19 +8,18 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from data_engine.chunks import Chunks, Ref
 from data_engine.steps import Step, keys, through
 from data_engine.workers import Crew
-from mmrl.config import InputError
-
-logger = logging.getLogger(__name__)
 
 
 class RayCrew(Crew):
-    """A crew whose processes are those of Ray. Where one dies, the chunk is looked at here, sample by sample."""
+    """A crew whose processes are those of Ray. Where one dies or an operator fails, the chunk is looked at again here,
+    sample by sample: so it is told which one it was."""
 
     def __init__(self, chunks: Chunks, workers: int) -> None:
         super().__init__(Chunks(chunks.folder.absolute()), workers)
@@ -44,10 +43,12 @@ class RayCrew(Crew):
             ray.shutdown()
 
     def _run(self, steps: Sequence[Step], waiting: Sequence[Ref]) -> None:
-        """Make the chunks; those on which a process died are left out."""
+        """Make the chunks, but not those on which an operator failed or a process died: these are left out.
+
+        Ray would run such a chunk again and again, or give up all of them.
+        """
         import ray
         import ray.data
-        from ray.exceptions import RayError, RayTaskError
 
         if not ray.is_initialized():
             here = os.pathsep.join(
@@ -62,19 +63,30 @@ class RayCrew(Crew):
                 runtime_env=environment,
             )
             self._started = True
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
         chunks = self.chunks
 
         def made(row: dict[str, str]) -> dict[str, str]:
             return {"key": through(chunks, steps, row["key"]).key}
 
-        rows = ray.data.from_items([{"key": ref.key} for ref in waiting], override_num_blocks=len(waiting))
-        try:
-            for _ in rows.map(made).iter_rows():
+        with _settings(enable_progress_bars=False, max_errored_blocks=-1):
+            rows = ray.data.from_items([{"key": ref.key} for ref in waiting], override_num_blocks=len(waiting))
+            for _ in rows.map(made, max_retries=0).iter_rows():
                 pass
-        except RayTaskError as error:
-            cause = error.cause
-            raise (cause if isinstance(cause, RuntimeError | InputError) else error) from None
-        except RayError as error:
-            logger.warning("Ray stopped (%s); what is left is done here, sample by sample", type(error).__name__)
+
+
+@contextmanager
+def _settings(**values: Any) -> Iterator[None]:
+    """Settings of Ray Data for the while, without its messages."""
+    from ray.data import DataContext
+
+    context, talk = DataContext.get_current(), logging.getLogger("ray.data")
+    before, level = {name: getattr(context, name) for name in values}, talk.level
+    talk.setLevel(logging.CRITICAL)
+    for name, value in values.items():
+        setattr(context, name, value)
+    try:
+        yield
+    finally:
+        talk.setLevel(level)
+        for name, value in before.items():
+            setattr(context, name, value)

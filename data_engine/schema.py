@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from mmrl.config import InputError
@@ -52,6 +52,9 @@ class Media:
     duration: float | None = None
     start: float | None = None
     end: float | None = None
+
+
+MEDIA_FIELDS = tuple(one.name for one in fields(Media))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,7 @@ def to_row(sample: Sample) -> dict[str, Any]:
         "task": sample.task,
         "prompt": dumps(sample.prompt),
         "answer": dumps(sample.answer),
-        "media": [asdict(media) for media in sample.media],
+        "media": [{name: getattr(media, name) for name in MEDIA_FIELDS} for media in sample.media],
         "meta": dumps(dict(sample.meta)),
     }
 

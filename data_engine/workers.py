@@ -73,11 +73,11 @@ class Crew:
             return self.one_by_one(steps, ref)
 
     def one_by_one(self, steps: Sequence[Step], ref: Ref) -> Ref:
-        """What the steps make of a chunk on which a process died: that of one sample is lost, and said."""
+        """What the steps make of a chunk that went wrong: a sample on which a process dies is lost, and said."""
         key = keys(steps, ref.key)[-1]
         if known := self.chunks.ref(key):  # it was done before the process died on another one
             return known
-        logger.warning("a worker process died; running %d samples again one by one", ref.kept)
+        logger.warning("a worker process ended early; running %d samples again one by one", ref.kept)
         made = Chunk()
         for sample in self.chunks.read(ref.key).kept:
             name, result = self._alone(steps, sample)

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, NonNegativeFloat
 
-from data_engine.schema import Sample
+from data_engine.schema import MEDIA_FIELDS, Media, Sample
 
 Kind = Literal["drops", "each", "stream"]
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -127,7 +127,7 @@ class Spool:
     def add(self, sample: Sample) -> None:
         """Append a sample."""
         self._places.append(self._file.seek(0, 2))
-        pickle.dump(sample, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+        pickle.dump(_values(sample), self._file, protocol=pickle.HIGHEST_PROTOCOL)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -139,7 +139,14 @@ class Spool:
         """The samples at the given places, in that order."""
         for index in order:
             self._file.seek(self._places[index])
-            yield pickle.load(self._file)
+            name, source, task, prompt, answer, media, meta = pickle.load(self._file)
+            yield Sample(name, source, task, prompt, answer, tuple(Media(*one) for one in media), meta)
+
+
+def _values(sample: Sample) -> tuple[Any, ...]:
+    """The sample as plain values: they pickle several times as fast as dataclasses."""
+    media = [tuple(getattr(one, name) for name in MEDIA_FIELDS) for one in sample.media]
+    return sample.id, sample.source, sample.task, sample.prompt, sample.answer, media, dict(sample.meta)
 
 
 def _marked(function: FunctionT, kind: Kind) -> FunctionT:
