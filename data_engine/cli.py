@@ -1,4 +1,4 @@
-"""`mmrl data build | plan | show | stats | index | leaks | difficulty | lint-boxes`, also `python -m data_engine`."""
+"""`mmrl data`, also `python -m data_engine`: build, plan, show, stats, index, leaks, difficulty, push, lint-boxes."""
 
 from __future__ import annotations
 
@@ -216,6 +216,20 @@ def difficulty(
     console = Console()
     console.print(difficulty_table(rows))
     console.print(f"{place}: {len(rows):,} samples", markup=False, soft_wrap=True)
+
+
+@app.command()
+def push(
+    directory: Directory,
+    repo: Annotated[str, typer.Argument(metavar="REPO", help="Where on the hub: name/dataset.")],
+    public: Annotated[bool, typer.Option("--public", help="For everybody to see; default: private.")] = False,
+    quarantine: Annotated[bool, typer.Option("--quarantine", help="With what is broken, as sources wrote it.")] = False,
+) -> None:
+    """Upload a dataset to the Hugging Face hub. Nothing else here ever does."""
+    from data_engine.push import push as pushed
+
+    address = pushed(directory, repo, private=not public, quarantine=quarantine)
+    Console().print(f"{directory} is at {address}", markup=False, soft_wrap=True)
 
 
 @app.command("lint-boxes")
