@@ -19,6 +19,7 @@ from torch import Tensor
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from eval.encode import Encoded, collate, media_token_types
+from mmrl.agreement import agree, gap_of
 from mmrl.blank import Blanks
 from mmrl.evaluation import RecordedEvaluations
 from mmrl.injection import own_entropy
@@ -163,20 +164,24 @@ class SharedForward(RecordedEvaluations, GRPOTrainer):
             seeing = functools.partial(model, **self._media(rows, input_ids, keep))
             with torch.no_grad():
                 plain, _, _ = super()._get_per_token_logps_and_entropies(seeing, input_ids, attention_mask, keep)
+                gap, valid = float("inf"), attention_mask[:, -keep:].bool()
                 try:
-                    gap = (self._packed_logps(*here)[0] - plain).abs().max()
-                except (
-                    IndexError,
-                    RuntimeError,
-                    TypeError,
-                    ValueError,
-                ) as error:  # an architecture that takes no tree mask
+                    gap = gap_of(self._packed_logps(*here)[0], plain, valid, half=self._half)
+                except (IndexError, RuntimeError, TypeError, ValueError) as error:  # a model that takes no tree mask
                     logger.warning("prompts are not shared: %s", error)
-                    gap = plain.new_tensor(float("inf"))
-            worst = float(gathered(gap.reshape(1)).max())
-            self._sharing = worst < (1e-3 if plain.dtype == torch.float32 else 0.1)
-            logger.info("shared-prefix scoring %s: log-probs differ by %.1e", "on" if self._sharing else "off", worst)
+            self._sharing = self._agreed("scoring", gap)
         return self._sharing
+
+    def _agreed(self, what: str, gap: float) -> bool:
+        """Whether log-probs that are `gap` apart in this process are the same in all of them; says so."""
+        worst = float(gathered(torch.tensor([gap], device=self.accelerator.device)).max())
+        same = agree(worst, half=self._half)
+        logger.info("shared-prefix %s %s: log-probs differ by %.1e", what, "on" if same else "off", worst)
+        return same
+
+    @property
+    def _half(self) -> bool:
+        return self.args.bf16 or self.args.fp16 or self._bare(self.model).dtype != torch.float32
 
     def _media(self, rows: Sequence[Encoded], input_ids: Tensor, completion: int = 0) -> dict[str, Tensor]:
         """The media tensors of `rows` as model inputs; the last `completion` tokens are text whatever their ids."""

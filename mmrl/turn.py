@@ -11,8 +11,9 @@ from trl.models.utils import unwrap_model_for_generation
 
 from eval.encode import Encoded, encode, sized_pictures
 from eval.sampling import RowSampler
+from mmrl.agreement import Completions, gap_of_completions
 from mmrl.config import InputError
-from mmrl.forward import SharedForward, gathered
+from mmrl.forward import SharedForward
 from mmrl.generation import generated
 from mmrl.injection import Injection, label_ids
 from mmrl.room import refuse_long
@@ -20,8 +21,6 @@ from mmrl.temperature import TemperatureSchedule
 from mmrl.vision import CoordinateSpace, VisionBudget
 
 logger = logging.getLogger(__name__)
-
-Completions = tuple[list[list[int]], list[list[float]]]  # token ids, and the log-probs under which each was drawn
 
 
 class SharedTurn(SharedForward):
@@ -79,13 +78,13 @@ class SharedTurn(SharedForward):
         ):
             if self._prefilling is not None:
                 return self._completions_by(model, num_generations, shared=self._prefilling)
-            plain, same = self._completions_by(model, num_generations, shared=False), 0.0
+            plain, gap = self._completions_by(model, num_generations, shared=False), float("inf")
             try:
-                same = float(self._completions_by(model, num_generations, shared=True)[0] == plain[0])
+                shared = self._completions_by(model, num_generations, shared=True)
+                gap = gap_of_completions(shared, plain, half=self._half)
             except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
                 logger.warning("prompts are not prefilled once: %s", error)  # a cache of another kind
-            self._prefilling = bool(gathered(torch.tensor([same], device=self.accelerator.device)).min())
-            logger.info("shared-prefix generation %s", "on" if self._prefilling else "off: other tokens")
+            self._prefilling = self._agreed("generation", gap)
             return plain
 
     def _completions_by(self, model: Any, num_generations: int, *, shared: bool) -> Completions:
