@@ -63,8 +63,7 @@ def main() -> None:
 
 
 def compared(out: Path, seeds: range, steps: int, limit: int, tested: int, batch: int) -> list[dict[str, Any]]:
-    """A row for every reward of every task, greedy and sampled, and for the mean over tasks: both arms, and how they
-    differ."""
+    """A row for every reward of every task and of all, greedy and sampled: both arms, and how they differ."""
     changes = {"grpo": {"per_device_train_batch_size": batch}}
     data = demo.curated(out / "data")
     config = load(DifficultyConfig, CONFIG, [f"model={demo.CHECKPOINT}", f"data.path={data}", f"data.limit={limit}"])
@@ -82,8 +81,8 @@ def compared(out: Path, seeds: range, steps: int, limit: int, tested: int, batch
     for seed in seeds:
         for number, arm in enumerate(ARMS):
             place = out / f"run-{number}-{seed}"
-            scores[arm].append(_with_mean(held_out(changes, demo.CHECKPOINT, places[arm][seed], place, seed, steps)))
-    return [_row(key, value, scores, len(seeds)) for key, value in _with_mean(start).items()]
+            scores[arm].append(held_out(changes, demo.CHECKPOINT, places[arm][seed], place, seed, steps))
+    return [_row(key, value, scores, len(seeds)) for key, value in start.items()]
 
 
 def within(pool: Iterable[Sample], config: DifficultyConfig, file: Path) -> list[Sample]:
@@ -124,17 +123,6 @@ def _row(key: tuple[str, str, str], start: float, scores: dict[str, list[dict[An
     ratio = means["ours"] / means["peer"] if means["peer"] else None
     between = {"difference": float((ours - peer).mean()), "low": low, "high": high}
     return {"case": " ".join(key), **means, "ratio": ratio, **between, "unit": "mean score", "n": n}
-
-
-def _with_mean(scores: dict[tuple[str, str, str], float]) -> dict[tuple[str, str, str], float]:
-    """The scores, and for each decoding the mean over tasks of their total."""
-    mean = {
-        (name, "all tasks", "total"): float(
-            np.mean([score for (decoding, _, reward), score in scores.items() if (decoding, reward) == (name, "total")])
-        )
-        for name in ("greedy", "sampled")
-    }
-    return mean | scores
 
 
 def _by_task(samples: Iterable[Sample]) -> str:
