@@ -23,7 +23,7 @@ def test_a_bfloat16_policy_trains(way: str, mixed_samples: list[Sample], budget:
     model, processor = tiny_model("qwen2_5_vl", TEXTS)
     apply_budget(processor, budget)
     dtype = torch.float32 if way == "autocast" else torch.bfloat16
-    model.to(dtype=dtype)
+    torch.nn.Module.to(model, dtype)
     before = next(model.parameters()).detach().clone()
     grpo: dict[str, Any] = {"num_generations": 8, "per_device_train_batch_size": 40, "max_completion_length": 64}
     grpo |= {"bf16": way == "autocast", "max_steps": 2}
