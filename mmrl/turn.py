@@ -89,9 +89,9 @@ class SharedTurn(SharedForward):
 
     def _completions_by(self, model: Any, num_generations: int, *, shared: bool) -> Completions:
         """Media are on the device for one micro-batch at a time, as in the loss: for its prompts where they are shared,
-        else for its rows."""
+        else for its rows. Under ZeRO-3 `generate` waits for all processes: each calls it equally often."""
         keys, batch = self._sampling_keys(num_generations), self.args.per_device_train_batch_size
-        size = len(keys) if shared or not any(row.tensors for row in self._rows) else batch
+        size = len(keys) if shared else batch
         said: list[list[int]] = []
         drawn: list[list[float]] = []
         for start in range(0, len(keys), size):
