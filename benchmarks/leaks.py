@@ -94,9 +94,13 @@ def framed(question: str) -> str:
     return f"Look at the image carefully. {question} Think step by step, then give a short answer in <answer></answer>."
 
 
-SAME: Callable[[Any], Any] = lambda one: one  # noqa: E731
+def same(one: Any) -> Any:
+    """As it is."""
+    return one
+
+
 PICTURES: dict[str, Kind] = {
-    "re-encoded at quality 30": Kind(SAME, None, "image", 30),
+    "re-encoded at quality 30": Kind(same, None, "image", 30),
     "half the size": Kind(lambda image: image.resize((image.width // 2, image.height // 2)), None, "image"),
     "grey": Kind(lambda image: image.convert("L"), None, "image"),
     "cropped by 5 %": Kind(cropped, None, "image"),
@@ -104,7 +108,7 @@ PICTURES: dict[str, Kind] = {
 }
 KINDS = {
     **PICTURES,
-    "question as it is": Kind(None, SAME, "text"),
+    "question as it is": Kind(None, same, "text"),
     "question reworded": Kind(None, reworded, "text"),
     "question with instructions": Kind(None, framed, "text"),
     **{f"{name}, reworded": kind._replace(question=reworded, by="both") for name, kind in PICTURES.items()},
