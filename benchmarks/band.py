@@ -1,11 +1,12 @@
 """What choosing by difficulty teaches: the demo's policy trained on the samples within its band, and on as many drawn
 from the same pool, seed by seed.
 
-    python -m benchmarks.band [--seeds 5] [--steps 40] [--limit 200] [--test 60] [--batch 128] [--out DIR] [--quick]
-        [--json FILE]
+    python -m benchmarks.band [counts.least=2 counts.most=6 ...] [--seeds 5] [--steps 40] [--limit 200] [--test 60]
+        [--batch 128] [--out DIR] [--quick] [--json FILE]
 
 The pool is the demo's training samples, `--limit` of each task. `mmrl data difficulty` draws the policy's answers to
-them, and the operator `difficulty` keeps those that are right sometimes, more than by guessing, or whose scores vary.
+them, and the operator `difficulty` keeps those that are right sometimes, more than by guessing, or whose scores vary;
+`key=value` changes where its bands lie (configs/difficulty/demo.yaml).
 The other arm has as many of each task, drawn by hash, another draw for each seed. Both train equally long. Held out,
 greedy and sampled; the interval of a difference is Student's over seeds. Runs that are done are not done again.
 """
@@ -17,7 +18,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ ARMS = ("within the band", "drawn from the pool")
 def main() -> None:
     """Measure difficulty, choose, train, evaluate, compare."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("changes", nargs="*", metavar="key=value", help="changes to configs/difficulty/demo.yaml")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--limit", type=int, default=200, help="samples of each task in the pool")
@@ -56,21 +58,29 @@ def main() -> None:
         options.seeds, options.steps, options.limit, options.test = 2, 3, 20, 5
     with tempfile.TemporaryDirectory() as directory:
         out = options.out or Path(directory)
-        rows = compared(out, range(options.seeds), options.steps, options.limit, options.test, options.batch)
+        config = difficulties(out, options.limit, options.changes)
+        rows = compared(config, out, range(options.seeds), options.steps, options.test, options.batch)
     Console(width=110).print(table(rows))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 
 
-def compared(out: Path, seeds: range, steps: int, limit: int, tested: int, batch: int) -> list[dict[str, Any]]:
+def difficulties(out: Path, limit: int, changes: Sequence[str]) -> DifficultyConfig:
+    """What measures the pool, `limit` samples of each task."""
+    data = demo.curated(out / "data")
+    given = [f"model={demo.CHECKPOINT}", f"data.path={data}", f"data.limit={limit}", *changes]
+    return load(DifficultyConfig, CONFIG, given).model_copy(update={"out": str(out / "difficulty")})
+
+
+def compared(
+    config: DifficultyConfig, out: Path, seeds: range, steps: int, tested: int, batch: int
+) -> list[dict[str, Any]]:
     """A row for every reward of every task and of all, greedy and sampled: both arms, and how they differ."""
     changes = {"grpo": {"per_device_train_batch_size": batch}}
-    data = demo.curated(out / "data")
-    config = load(DifficultyConfig, CONFIG, [f"model={demo.CHECKPOINT}", f"data.path={data}", f"data.limit={limit}"])
-    config = config.model_copy(update={"out": str(out / "difficulty")})
     if not (out / "difficulty" / FILE).exists():
         measured(config)
-    pool = selected(read_samples(data, split="train"), limit)
+    data = Path(config.data.path)
+    pool = selected(read_samples(data, split="train"), config.data.limit)
     test = selected(read_samples(data, split="test"), tested)
     band = within(pool, config, out / "difficulty" / FILE)
     print(f"of {_by_task(pool)}\nwithin the band {_by_task(band)}", flush=True)

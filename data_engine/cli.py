@@ -34,7 +34,9 @@ Split = Annotated[str | None, typer.Option(help="Only samples of this split.")]
 def build(
     recipe: RecipeFile,
     overrides: Overrides = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes for the per-sample stages.")] = os.cpu_count() or 1,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes for the per-sample stages; 0: this one.")
+    ] = os.cpu_count() or 1,
     engine: EngineName = "local",
     out: Annotated[Path | None, typer.Option(help="Where to write; default: the recipe's output.")] = None,
 ) -> None:

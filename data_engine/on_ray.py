@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from data_engine import deadline
 from data_engine.chunks import Chunks, Ref
 from data_engine.steps import Step, keys, through
 from data_engine.workers import Crew
@@ -66,6 +67,7 @@ class RayCrew(Crew):
         chunks = self.chunks
 
         def made(row: dict[str, str]) -> dict[str, str]:
+            deadline.spare_process()
             return {"key": through(chunks, steps, row["key"]).key}
 
         with _settings(enable_progress_bars=False, max_errored_blocks=-1):

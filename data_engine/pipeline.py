@@ -50,13 +50,14 @@ def run(
     recipe: Recipe,
     *,
     out: Path | None = None,
-    workers: int = 1,
+    workers: int = 0,
     engine: Engine = "local",
     progress: Progress | None = None,
 ) -> Counts:
     """Build the dataset of `recipe` at `out` (default: its output); what was there is replaced when all is written.
 
-    The bytes are the same whatever the engine and the number of workers.
+    The bytes are the same whatever the engine and the number of workers: processes for the per-sample stages, or 0
+    for this one, where a decoder that crashes or hangs takes the run along.
     """
     out = out or recipe.output
     if out is None:
@@ -78,7 +79,9 @@ def _run(
 ) -> Counts:
     steps = [step(stage, recipe.root.absolute()) for stage in planned.stages]
     made_from = recipe.fingerprint()
-    with DatasetWriter(out, name=recipe.name, recipe=made_from, embed_media=recipe.embed, threads=workers) as writer:
+    with DatasetWriter(
+        out, name=recipe.name, recipe=made_from, embed_media=recipe.embed, threads=max(workers, 1)
+    ) as writer:
         flow = _Flow(chunks, progress)
         crew = _crew(chunks, workers, engine)
         try:

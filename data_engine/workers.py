@@ -1,4 +1,4 @@
-"""Per-sample stages over chunks, in a pool of processes: in order, and a process that dies costs one sample."""
+"""Per-sample stages over chunks, in a pool of processes: in order, and a process that ends early costs one sample."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import itertools
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 
+from data_engine import deadline
 from data_engine.chunks import Chunk, Chunks, Ref
-from data_engine.ops.base import Dropped, Quarantined, quarantine
+from data_engine.ops.base import Outcome, quarantine
 from data_engine.schema import Sample
 from data_engine.steps import Step, keys, outcome, through
 
@@ -21,19 +24,19 @@ logger = logging.getLogger(__name__)
 
 
 class Crew:
-    """Runs steps over chunks with so many processes; one means this process. Processes start when there is work.
+    """Runs steps over chunks with so many processes; none means this process. Processes start when there is work.
 
-    A pool is replaced when one of its processes dies (a decoder can crash on a hostile file).
+    A pool is replaced when one of its processes ends early: a decoder can crash on a hostile file, or hang.
     """
 
     def __init__(self, chunks: Chunks, workers: int) -> None:
         self.chunks, self.workers = chunks, workers
         self._pool: ProcessPoolExecutor | None = None
-        self._careful: ProcessPoolExecutor | None = None  # of one process: when it dies, it is clear on which sample
+        self._careful: _Careful | None = None
 
     def mapped(self, steps: Sequence[Step], refs: Iterable[Ref]) -> Iterator[Ref]:
         """What the steps make of each chunk, in order; not more than a few chunks are taken ahead."""
-        if self.workers == 1:
+        if not self.workers:
             yield from (through(self.chunks, steps, ref.key) for ref in refs)
             return
         source = iter(refs)
@@ -47,9 +50,10 @@ class Crew:
 
     def close(self) -> None:
         """End all processes; what they have not begun is left."""
-        for pool in (self._pool, self._careful):
-            if pool is not None:
-                pool.shutdown(cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        if self._careful is not None:
+            self._careful.close()
 
     def _begun(self, steps: Sequence[Step], ref: Ref) -> Ref | Future[Ref]:
         """The result, if it is there from an earlier run, or the promise of one."""
@@ -84,16 +88,74 @@ class Crew:
             made.kept.append(result) if isinstance(result, Sample) else made.stop(name, result)
         return self.chunks.write(made, key)
 
-    def _alone(self, steps: Sequence[Step], sample: Sample) -> tuple[str, Sample | Dropped | Quarantined]:
-        if self._careful is None:
-            self._careful = _pool(1)
-            self._careful.submit(os.getpid).result()  # if even this breaks, no sample is to blame: let it surface
+    def _alone(self, steps: Sequence[Step], sample: Sample) -> tuple[str, Outcome]:
+        self._careful = self._careful or _Careful()
         try:
-            return self._careful.submit(outcome, steps, sample).result()
-        except BrokenProcessPool:
+            return self._careful.outcome(steps, sample)
+        except _EndedError as ended:
             self._careful = None
-            why = "the process that looked at it died; check its media with another program"
-            return steps[0].name, quarantine(sample, "worker_died", why)
+            return steps[0].name, quarantine(sample, *ended.args)
+
+
+class _EndedError(Exception):
+    """A process ended while it looked at a sample: reason, why."""
+
+
+class _Careful:
+    """A process that looks at one sample at a time: when it ends, it is clear on which one, and how."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._here, there = context.Pipe()
+        self._process = context.Process(target=_answer, args=(there,), daemon=True)
+        self._process.start()
+        there.close()
+        try:
+            self._here.recv()
+        except EOFError:  # no sample is to blame: let it surface
+            raise RuntimeError("worker processes die as soon as they start") from None
+
+    def outcome(self, steps: Sequence[Step], sample: Sample) -> tuple[str, Outcome]:
+        """What becomes of a sample, and the step that stopped it."""
+        self._here.send((steps, sample))
+        try:
+            found = self._here.recv()
+        except EOFError:
+            self._process.join()
+            raise _ended(self._process.exitcode or 0) from None
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def close(self) -> None:
+        """End the process."""
+        self._here.close()
+        self._process.join()
+
+
+def _answer(there: Connection) -> None:
+    """What a careful process does: outcomes, or the exceptions in place of them, until nobody asks."""
+    _start()
+    there.send("ready")
+    while True:
+        try:
+            steps, sample = there.recv()
+        except EOFError:
+            return
+        try:
+            there.send(outcome(steps, sample))
+        except Exception as error:
+            there.send(error)
+
+
+def _ended(code: int) -> _EndedError:
+    if code == -signal.SIGALRM:
+        return _EndedError(
+            "too_slow", "decoding its media took longer than limits.seconds of validate; encode them again"
+        )
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    why = f"the process that looked at it ended early ({how}); check its media with another program"
+    return _EndedError("worker_died", why)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
@@ -102,6 +164,7 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 
 def _start() -> None:
+    deadline.spare_process()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -21,6 +21,7 @@ from data_engine.synthesis import digits_video
 from mmrl.config import InputError, validate
 
 LAB = "tests.lab"
+MIXED = ["small.jpg", "large.png", "small.jpg"]
 
 
 def recipe(**fields: Any) -> Recipe:
@@ -30,6 +31,10 @@ def recipe(**fields: Any) -> Recipe:
 def digests(directory: Path) -> dict[str, str]:
     files = sorted(file for file in directory.rglob("*") if file.is_file())
     return {str(file.relative_to(directory)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def quarantined(directory: Path) -> list[dict[str, str]]:
+    return pq.read_table(directory / "quarantine").to_pylist()
 
 
 def photo(path: Path) -> Path:
@@ -70,7 +75,7 @@ def test_one_and_two_workers_write_the_same_bytes(tmp_path: Path) -> None:
         ],
         mix={"easy_vqa": 5, "digits_video": 0.1, "digits_grounding": 1},
     )
-    one = run(made, out=tmp_path / "one", workers=1)
+    one = run(made, out=tmp_path / "one")
     two = run(made, out=tmp_path / "two", workers=2)
     assert one == two
     assert one.kept == {"easy_vqa": 100, "digits_video": 2, "digits_grounding": 20}
@@ -104,13 +109,34 @@ def test_a_changed_sample_gets_a_new_id(tmp_path: Path) -> None:
     assert len(before | after) == 6
 
 
-def test_a_process_that_dies_costs_one_sample(tmp_path: Path) -> None:
-    counts = run(counting("deadly"), out=tmp_path / "out", workers=2)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_process_that_dies_costs_one_sample(tmp_path: Path, workers: int) -> None:
+    counts = run(counting("deadly"), out=tmp_path / "out", workers=workers)
     assert counts.quarantined == {"worker_died": 1}
     assert counts.kept == {"numbers": 99}
+    assert "(exit code 1)" in quarantined(tmp_path / "out")[0]["why"]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+def test_a_file_that_takes_too_long_to_decode_costs_its_samples(tmp_path: Path) -> None:
+    """Nothing gets through to a decoder that is at work, so its process is ended, as if it hung."""
+    Image.new("RGBA", (9000, 7000)).save(tmp_path / "large.png")  # a quarter of a megabyte
+    photo(tmp_path / "small.jpg")
+    rows = [{"image": name, "question": "Is it day?", "task": "yesno", "answer": "yes"} for name in MIXED]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    def built(seconds: float, workers: int) -> dict[str, int]:
+        source = {"fn": "jsonl", "args": {"path": "rows.jsonl"}}
+        check = {"fn": "validate", "args": {"limits": {"seconds": seconds}}}
+        made = recipe(sources=[source], operators=[check], root=tmp_path)
+        return run(made, out=tmp_path / "out", workers=workers).quarantined
+
+    assert built(60, workers=1) == {}
+    assert built(0.01, workers=0) == {}  # this process is not to be ended
+    assert built(0.3, workers=1) == {"too_slow": 1}
+    assert quarantined(tmp_path / "out")[0]["where"] == "rows.jsonl:2"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
 def test_a_faulty_operator_is_named_with_the_sample(tmp_path: Path, workers: int) -> None:
     with pytest.raises(RuntimeError, match=r"operator faulty failed on numbers sample \w+: .*no attribute 'nothing'"):
         run(counting("faulty", n=3), out=tmp_path / "out", workers=workers)
@@ -144,7 +170,7 @@ def test_bad_input_is_quarantined_under_its_name_and_the_rest_is_built(tmp_path:
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
     counts = run(recipe(sources=[{"fn": "jsonl", "args": {"path": "rows.jsonl"}}], root=tmp_path), out=tmp_path / "out")
     assert counts.kept == {"jsonl": 3}
-    refused = pq.read_table(tmp_path / "out" / "quarantine").to_pylist()
+    refused = quarantined(tmp_path / "out")
     found = {row["where"]: row for row in refused}
     for number, (_, reason, hint) in enumerate(rows, start=1):
         row = found.pop(f"rows.jsonl:{number}", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from data_engine.deadline import within
 from data_engine.media import MediaError, plain_png
 from data_engine.ops.base import Dropped, Quarantined, each, quarantine, stream
 from data_engine.rules import faults
@@ -30,7 +31,7 @@ def validate(
     """
     run, limits = _Run(sample, modes or {}), limits or Limits()
     try:
-        run.measure()
+        run.measure(limits.seconds)
         for fault in faults(run.sample, only_prompt=True):
             run.meet(fault.reason, Found(fault.message))
         for code, check in CHECKED.items():
@@ -71,14 +72,15 @@ class _Run:
         elif mode != "keep":
             raise _StoppedError(_quarantined(self.sample, code, found.message))
 
-    def measure(self) -> None:
+    def measure(self, seconds: float) -> None:
         """Replace the media by what decoding finds, rewritten where a fault of how they are stored is to be mended."""
         for place, declared in enumerate(self.sample.media):
             try:
-                measured, facts = inspected(declared)
-                rewritten = [code for code in REWRITTEN if code in facts and self._mode(code) == "fix"]
-                if rewritten:
-                    measured, _ = inspected(Media("image", bytes=plain_png(declared)))
+                with within(seconds, declared):
+                    measured, facts = inspected(declared)
+                    rewritten = [code for code in REWRITTEN if code in facts and self._mode(code) == "fix"]
+                    if rewritten:
+                        measured, _ = inspected(Media("image", bytes=plain_png(declared)))
             except MediaError as error:
                 self.meet(error.reason, Found(str(error)))
                 return  # never reached: a file that does not decode cannot be kept
