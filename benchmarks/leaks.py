@@ -6,7 +6,7 @@ geometry that only look alike.
 A benchmark asks about half of the tiles of real photographs; clean training samples ask about the other half, the
 neighbours. Each leak is one benchmark sample changed in one way. Recall: the share of leaks matched with their sample
 by the evidence that should find them. Precision: the share of all matches of these leaks that name their own sample.
-The last rows count what is matched and should not be.
+The last rows count what is matched and should not be. Films are a window that wanders over such a tile.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from data_engine.fingerprints import MediaIndex, fingerprint
 from data_engine.leaks import Evidence, LeakIndex, write_index
 from data_engine.media import probe
 from data_engine.schema import Media, Sample, user_prompt, with_id
+from data_engine.synthesis import mp4
 
 NAMES = ("astronaut", "camera", "chelsea", "coffee", "coins", "hubble_deep_field", "immunohistochemistry", "retina",
          "rocket", "moon", "page", "text", "brick", "grass", "gravel")  # fmt: skip
@@ -43,6 +44,10 @@ ALIKE = {"may": "can", "must": "has to", "value": "number", "given": "passed", "
          "used": "employed", "when": "if", "same": "equal", "default": "usual", "called": "invoked"}  # fmt: skip
 
 Picture = Image.Image
+Film = list[Picture]
+
+FRAMES, FPS = 40, 20
+WINDOW = (256, 192)
 
 
 class Kind(NamedTuple):
@@ -113,6 +118,71 @@ KINDS = {
     "question with instructions": Kind(None, framed, "text"),
     **{f"{name}, reworded": kind._replace(question=reworded, by="both") for name, kind in PICTURES.items()},
 }
+
+
+class FilmKind(NamedTuple):
+    """A way to leak a film: how its frames are changed, how it is encoded."""
+
+    frames: Callable[[Film], Film]
+    crf: int = 20
+    fps: int = FPS
+
+
+UNCHANGED = FilmKind(same)
+
+
+def each(change: Callable[[Picture], Picture]) -> Callable[[Film], Film]:
+    """The change of a picture, to every frame."""
+    return lambda frames: [change(frame) for frame in frames]
+
+
+FILMS = {
+    "film re-encoded at crf 40": FilmKind(same, crf=40),
+    "film of half the size": FilmKind(each(lambda frame: frame.resize((frame.width // 2, frame.height // 2)))),
+    "film in grey": FilmKind(each(lambda frame: frame.convert("L").convert("RGB"))),
+    "film cropped by 5 %": FilmKind(each(cropped)),
+    "film with a logo": FilmKind(each(with_logo)),
+    "film at half the frame rate": FilmKind(lambda frames: frames[::2], fps=FPS // 2),
+    "film without its first 5 %": FilmKind(lambda frames: frames[FRAMES // 20 :]),
+    "film without its first and last 5 %": FilmKind(lambda frames: frames[FRAMES // 20 : -FRAMES // 20]),
+}
+
+
+def filmed(picture: Picture, number: int) -> Film:
+    """A window that wanders over a picture."""
+    draw = random.Random(number)
+    room = [side - size for side, size in zip(picture.size, WINDOW, strict=True)]
+    begin, end = ([draw.uniform(0, most) for most in room] for _ in range(2))
+    made = []
+    for share in np.linspace(0, 1, FRAMES):
+        x, y = (round(a + (b - a) * share) for a, b in zip(begin, end, strict=True))
+        made.append(picture.crop((x, y, x + WINDOW[0], y + WINDOW[1])))
+    return made
+
+
+def shown(frames: Film, kind: FilmKind = UNCHANGED) -> Sample:
+    """A sample of a question about a film."""
+    changed = [frame.crop((0, 0, frame.width // 2 * 2, frame.height // 2 * 2)) for frame in kind.frames(frames)]
+    content = mp4(np.stack([np.asarray(frame) for frame in changed]), kind.fps, crf=kind.crf)
+    media = probe(Media("video", bytes=content), "video")
+    return with_id(Sample("", "s", "yesno", user_prompt("Is it day?", ["video"]), {"yesno": True}, (media,)))
+
+
+def films(quick: bool) -> list[dict[str, Any]]:
+    """A row for each kind of film that leaks, and one of those that do not."""
+    tiled = tiles()[:: 8 if quick else 2]
+    whole = [filmed(picture, number) for number, picture in enumerate(tiled)]
+    exam = [shown(frames) for frames in whole[::2]]
+    with tempfile.TemporaryDirectory() as folder:
+        write_index(exam, "exam", Path(folder) / "exam.parquet")
+        index = LeakIndex([Path(folder) / "exam.parquet"])
+    rows = [
+        _planted(name, [shown(frames, kind) for frames in whole[::2]], exam, index, "image")
+        for name, kind in FILMS.items()
+    ]
+    clean = [shown(frames) for frames in whole[1::2]]
+    false = sum(any(leak.by in ("image", "both") for leak in index.leaks(one, text=1.0)) for one in clean)
+    return [*rows, _false("clean films matched", false, len(clean))]
 
 
 def questions(count: int) -> list[str]:
@@ -245,7 +315,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="a quarter of the pictures")
     parser.add_argument("--json", type=Path, help="write the rows there as well")
     options = parser.parse_args(argv)
-    rows = measured(options.quick)
+    rows = measured(options.quick) + films(options.quick)
     for name, draw in (("charts", chart), ("geometry", drawing)):
         rows += mistaken(name, draw, 125 if options.quick else 500)
     table = Table("planted", "what", "share", "precision", "n")

@@ -4,7 +4,7 @@ A picture has two hashes. The first (pHash) is the sign of its lowest 8x8 DCT co
 32x32 grey cells. The second says where a 16x16 grid gets clearly brighter to the right and downwards: its edges. Two
 pictures are the same if few bits of the first differ and most of their edges are common, the more of these the more of
 those differ. Charts and drawings are mostly background, so that unlike ones have much in common: a picture of which a
-third is one tone is *flat*, and two flat ones must agree nearly to the bit.
+third is one tone is *flat*, and two flat ones must agree nearly to the bit. The frames of a video count together.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ FRAMES = 4  # of a video, spread over the part that is shown
 EDGE = 2.5  # grey levels between neighbouring cells: less is noise of the encoder
 FLAT = 0.3  # share of the cells that have the very same tone, from which a picture is flat
 WORDS = 8  # 64-bit words of the second hash
-FEW = 24  # edges that two pictures have together, below which a share of them says little
-NONE = 2  # edges up to which a picture is plain: its hashes are those of any other plain one
+FEW = 24  # edges that two media have together, below which a share of them says little
+NONE = 2  # edges up to which one is plain: its hashes are those of any other plain one
 
 
 class Limits(NamedTuple):
@@ -38,8 +38,9 @@ class Limits(NamedTuple):
 
 
 ORDINARY = (Limits(12, 0.6), Limits(20, 0.5), Limits(24, 0.3))  # cropped; with something put over it
-STRICT = Limits(4, 0.1)  # of flat pictures
-BARE = Limits(4, 8)  # of pictures with hardly an edge: of the second, a number and no share
+MOVING = (Limits(12, 0.6), Limits(24, 0.3))  # of videos: two of one place differ by what moves there
+STRICT = Limits(4, 0.1)  # of flat media
+BARE = Limits(4, 8)  # of media with hardly an edge: of the second, a number and no share
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Fingerprint:
     @property
     def is_plain(self) -> bool:
         """Whether there is nothing in it to tell it from others."""
-        return bool((np.bitwise_count(self.edges).sum(axis=1) <= NONE).all())
+        return bool(np.bitwise_count(self.edges).sum() <= NONE)
 
 
 def pixel_hash(media: Media) -> str:
@@ -92,8 +93,9 @@ class MediaIndex:
     """
 
     def __init__(self, frames: int) -> None:
-        self._count = 0
-        self._phash = np.zeros((64, frames), np.uint64)
+        self._count, self._frames = 0, frames
+        self._limits = ORDINARY if frames == 1 else MOVING
+        self._phash = np.zeros((frames, 64), np.uint64)  # frame by frame: sums over frames are fast
         self._edges = np.zeros((64, frames, WORDS), np.uint64)
         self._flat = np.zeros((64, frames), bool)
 
@@ -102,29 +104,31 @@ class MediaIndex:
 
     def add(self, one: Fingerprint) -> int:
         """Append a fingerprint; its place."""
-        if self._count == len(self._phash):
-            self._phash, self._edges, self._flat = (
-                np.concatenate([array, np.zeros_like(array)]) for array in (self._phash, self._edges, self._flat)
+        if self._count == len(self._edges):
+            self._phash = np.concatenate([self._phash, np.zeros_like(self._phash)], axis=1)
+            self._edges, self._flat = (
+                np.concatenate([array, np.zeros_like(array)]) for array in (self._edges, self._flat)
             )
-        self._phash[self._count], self._edges[self._count] = one.phash, one.edges
-        self._flat[self._count] = one.flat
+        self._phash[:, self._count] = one.phash
+        self._edges[self._count], self._flat[self._count] = one.edges, one.flat
         self._count += 1
         return self._count - 1
 
     def matches(self, one: Fingerprint) -> list[int]:
         """The places of the fingerprints of the same media, nearest first; of equally near ones, the first added."""
-        near = np.bitwise_count(self._phash[: self._count] ^ one.phash)
-        places = np.flatnonzero((near <= ORDINARY[-1].phash).all(axis=1))
-        near = near[places]
-        apart = np.bitwise_count(self._edges[places] ^ one.edges).sum(axis=2)
-        edges = np.bitwise_count(self._edges[places] | one.edges).sum(axis=2)
+        bits = np.bitwise_count(self._phash[:, : self._count] ^ one.phash[:, None])
+        near = bits.sum(axis=0, dtype=np.uint16)  # over all frames
+        places = np.flatnonzero(near <= ORDINARY[-1].phash * self._frames)
+        near = near[places] / self._frames
+        apart = np.bitwise_count(self._edges[places] ^ one.edges).sum(axis=(1, 2))
+        edges = np.bitwise_count(self._edges[places] | one.edges).sum(axis=(1, 2))
         share = apart / np.maximum(edges, 1)
-        ordinary = np.logical_or.reduce([(near <= most.phash) & (share <= most.edges) for most in ORDINARY])
+        ordinary = np.logical_or.reduce([(near <= most.phash) & (share <= most.edges) for most in self._limits])
         strict = (near <= STRICT.phash) & (share <= STRICT.edges)
         bare = (near <= BARE.phash) & (apart <= BARE.edges)
-        same = np.where(self._flat[places] & one.flat, strict, np.where(edges < FEW, bare, ordinary))
-        same = (same & (edges > NONE)).all(axis=1)
-        distance = dict(zip(places.tolist(), apart.sum(axis=1).tolist(), strict=True))
+        flat = (self._flat[places] & one.flat).all(axis=1)
+        same = np.where(flat, strict, np.where(edges < FEW, bare, ordinary)) & (edges > NONE)
+        distance = dict(zip(places.tolist(), apart.tolist(), strict=True))
         return sorted(places[same].tolist(), key=distance.__getitem__)
 
 

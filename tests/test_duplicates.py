@@ -12,11 +12,13 @@ import pytest
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_image
 
-from data_engine.fingerprints import MediaIndex, fingerprint, pixel_hash
+from benchmarks.leaks import FILMS, filmed, shown
+from data_engine.fingerprints import FRAMES, MediaIndex, fingerprint, pixel_hash
 from data_engine.media import probe
 from data_engine.ops.base import Dropped
 from data_engine.ops.duplicates import exact_duplicates, near_duplicates
 from data_engine.schema import Media, Sample, user_prompt, with_id
+from data_engine.synthesis import digits_video
 from data_engine.texts import TextIndex, signatures, similarity
 
 
@@ -101,6 +103,27 @@ def test_less_than_one_in_a_hundred_charts_is_taken_for_another() -> None:
             again += place in index.matches(fingerprint(Media("image", bytes=jpeg(chart(number), 50))))
     assert false < 5
     assert again >= 45
+
+
+@pytest.mark.parametrize("kind", FILMS)
+def test_a_film_is_recognised_when_it_was_encoded_again_cut_or_covered(kind: str) -> None:
+    films, index, found = [filmed(photo, number) for number, photo in enumerate(photos(8))], MediaIndex(FRAMES), 0
+    for frames in films:
+        index.add(fingerprint(shown(frames).media[0]))
+    for number, frames in enumerate(films):
+        matches = index.matches(fingerprint(shown(frames, FILMS[kind]).media[0]))
+        assert set(matches) <= {number}
+        found += bool(matches)
+    assert found >= 6
+
+
+def test_films_of_one_place_in_which_other_things_happen_are_not_one() -> None:
+    index, mistaken = MediaIndex(FRAMES), 0
+    for sample in digits_video(n=60, side=96):
+        one = fingerprint(sample.media[0])
+        mistaken += bool(index.matches(one))
+        index.add(one)
+    assert mistaken <= 1
 
 
 def test_plain_pictures_are_the_same_only_by_their_pixels() -> None:
