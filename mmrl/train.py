@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -210,6 +211,8 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
     remember(config, Path(config.output))
     checkpoint = latest_checkpoint(out)
     check_processes(checkpoint, trainer.accelerator.num_processes)
+    # TRL 1.16 asks for it by a name that transformers calls old, at every step
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
     trainer.train(resume_from_checkpoint=checkpoint)
     save_final(trainer, processor, final)
     return final
