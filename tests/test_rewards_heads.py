@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,12 @@ from torch.testing import assert_close
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, LlamaModel
 
 import rewards
-from mmrl.config import InputError
+from data_engine.bands import Spread
+from data_engine.ops.difficulty import by_reward, difficulty
+from data_engine.schema import Sample, user_prompt, with_id
+from data_engine.shards import write_dataset
+from eval.difficulty import DifficultyConfig, measured
+from mmrl.config import InputError, validate
 from mmrl.tiny import QWEN_TEMPLATE, QWEN_TOKENS, trained_tokenizer
 from rewards import Rollout
 from rewards.endogenous import endogenous
@@ -151,6 +157,34 @@ def test_a_broken_checkpoint_is_a_failure_not_a_score() -> None:
 
 LOGITS = torch.tensor([[1.0, 2, 0], [0.5, 0.5, 1.5], [2, -1, 0]])
 ACTIONS = torch.tensor([1, 2, 0])
+
+
+def test_samples_are_chosen_by_how_likely_a_language_model_finds_the_answers(language: str, tmp_path: Path) -> None:
+    samples = [
+        with_id(Sample("", "s", "caption", user_prompt(f"Say {n}."), {"references": [said]}, meta={"n": n}))
+        for n, said in enumerate(SAID)
+    ]
+    write_dataset(samples, tmp_path / "data")
+    lines = [{"id": one.id, "draw": n, "response": SAID[one.meta["n"]]} for one in samples for n in (0, 1)]
+    (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    values = {
+        "model": str(tmp_path / "answers.jsonl"),
+        "engine": "replay",
+        "data": {"path": str(tmp_path / "data")},
+        "out": str(tmp_path / "out"),
+        "space": "pixel",
+        "rounds": [2],
+        "spread": {"least": 0.0},
+        "rewards": {"likely": {"fn": "endogenous", "args": {"model": language}}},
+    }
+    rows = {row.id: row for row in measured(validate(DifficultyConfig, values, where="test"))}
+    asked = [Rollout(said, prompt=one.prompt) for one, said in zip(samples, SAID, strict=True)]
+    alone = [verdict.score for verdict in endogenous(asked, model=language)]
+    assert [rows[one.id].mean for one in samples] == pytest.approx(alone, rel=1e-5)
+    assert {(row.reward, row.graded, row.variance) for row in rows.values()} == {("likely", True, 0.0)}
+    kept = difficulty(iter(samples), file=tmp_path / "out" / "difficulty.parquet", spread=Spread(least=0.0))
+    worst = [one.meta["n"] for one in by_reward(kept, n=2) if isinstance(one, Sample)]
+    assert sorted(worst) == sorted(sorted(range(len(SAID)), key=alone.__getitem__)[:2])
 
 
 def test_endogenous_vectors() -> None:
