@@ -78,7 +78,8 @@ def of_pictures(pictures: Sequence[Image.Image]) -> Fingerprint:
     )  # [F, 32, 32]
     basis = _basis()
     waves = (basis @ cells @ basis.T).reshape(len(cells), 64)
-    phash = _packed(waves > np.median(waves[:, 1:], axis=1, keepdims=True))[:, 0]
+    median = np.partition(waves[:, 1:], 31, axis=1)[:, 31:32]  # of 63; np.median takes several times as long
+    phash = _packed(waves > median)[:, 0]
     grid = cells.reshape(-1, 16, 2, 16, 2).mean(axis=(2, 4))
     steps = np.concatenate(
         [np.diff(grid, axis=2).reshape(len(grid), -1), np.diff(grid, axis=1).reshape(len(grid), -1)], axis=1
