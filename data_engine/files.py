@@ -59,9 +59,12 @@ def resolve(path: str | Path, root: Path | None = None) -> Path:
     text = os.fspath(path)
     if REMOTE.match(text):
         raise MediaError("remote", f"{text:.200} is remote; download it and name the file")
-    if not text or "\0" in text:
+    try:
+        found = Path(os.path.realpath(text if root is None else root / text)) if text else None
+    except ValueError:  # zero bytes, half of a character
+        found = None
+    if found is None:
         raise MediaError("missing", f"expected the path of a media file, got {text!r:.200}")
-    found = Path(os.path.realpath(text if root is None else root / text))
     look_at(found)
     if root is not None and not found.is_relative_to(os.path.realpath(root)):
         raise MediaError("outside_root", f"{text} lies outside {root}; put the file below that folder")

@@ -6,6 +6,7 @@ that were not there. `existing` of sources and `resolve` of media say what is lo
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from data_engine.draw import digest
-from data_engine.files import sha256_of, watchers
+from data_engine.files import watchers
 from data_engine.schema import dumps
 from data_engine.versions import version_of
 
@@ -35,14 +36,10 @@ def watching() -> Iterator[set[str]]:
 
 def state_of(path: str | Path) -> str:
     """How a file or a folder is: what changes with its content, as far as one sees without reading it."""
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return "absent"
     if os.path.isdir(path):
-        listing = sorted(f"{os.path.relpath(file, path)} {_state(file)}" for file in _files(path))
+        listing = sorted(f"{os.path.relpath(file, path)} {_state(file, links=False)}" for file in _files(path))
         return f"folder {digest(*listing)}"
-    return f"{stat.st_size} {stat.st_mtime_ns}"
+    return _state(path)
 
 
 def unchanged(looks: Mapping[str, str]) -> bool:
@@ -67,10 +64,8 @@ def described(paths: list[str], root: Path) -> list[dict[str, Any]]:
     rows = []
     for path in sorted(paths):
         for file in sorted(_files(path)) if os.path.isdir(path) else [path]:
-            if file == path or file.endswith(TABLES):
-                rows.append(
-                    {"path": _shown(file, root), "bytes": os.path.getsize(file), "sha256": sha256_of(Path(file))}
-                )
+            if (file == path or file.endswith(TABLES)) and os.path.isfile(file):  # and no link that leads nowhere
+                rows.append({"path": _shown(file, root), "bytes": os.path.getsize(file), "sha256": _sha256(file)})
     return rows
 
 
@@ -95,9 +90,17 @@ def _files(folder: str | Path) -> Iterator[str]:
         yield from (os.path.join(place, name) for name in files if not name.startswith("."))
 
 
-def _state(file: str) -> str:
-    stat = os.stat(file, follow_symlinks=False)
+def _state(file: str | Path, *, links: bool = True) -> str:
+    try:
+        stat = os.stat(file, follow_symlinks=links)
+    except (OSError, ValueError):  # a name that no file can have
+        return "absent"
     return f"{stat.st_size} {stat.st_mtime_ns}"
+
+
+def _sha256(file: str | Path) -> str:
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _paths(value: Any) -> Iterator[str | Path]:
@@ -114,6 +117,6 @@ def _paths(value: Any) -> Iterator[str | Path]:
 
 def _content(path: Path) -> str:
     """The content of a file by its hash, a folder by the names, sizes and times in it."""
-    if path.is_file() and path.stat().st_size:
-        return sha256_of(path)
-    return state_of(path) if path.exists() else ""
+    if os.path.isfile(path):
+        return _sha256(path)
+    return state_of(path) if os.path.exists(path) else ""

@@ -82,7 +82,8 @@ def with_measure(sample: Sample, name: Name, value: float | None) -> Sample:
 
 def noted(sample: Sample) -> Mapping[str, float]:
     """The measures of a sample so far."""
-    return sample.meta.get(NOTED, {})
+    found = sample.meta.get(NOTED)
+    return found if isinstance(found, Mapping) else {}  # a source may have used the name otherwise
 
 
 @dataclass(frozen=True, slots=True)

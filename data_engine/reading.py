@@ -22,7 +22,8 @@ def read(source: PlannedSource, modes: Mapping[str, Mode], chunks: Chunks) -> It
     spec = source.spec
     key = source_key(source.target, source.args, source.label, spec.limit, spec.licence, dumps(dict(modes)))
     known = chunks.finished(key)
-    if known is not None and all(unchanged(chunks.looks(ref.key)) for ref in known):
+    fetched = not any("remote" in ref.quarantined for ref in known or ())  # what was not is tried again
+    if known is not None and fetched and all(unchanged(chunks.looks(ref.key)) for ref in known):
         yield from known
         return
     refs: list[Ref] = []

@@ -12,7 +12,8 @@ import ssl
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import SplitResult, urljoin, urlsplit
+from string import punctuation
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -52,7 +53,7 @@ def is_public(address: str) -> bool:
 
 def fetched(url: str, limits: Remote, *, allowed: Allowed = is_public) -> Path:
     """The file that holds what is at an http or https address, in the cache; raises a MediaError (`remote`)."""
-    place = limits.cache / hashlib.sha256(url.encode()).hexdigest()
+    place = limits.cache / hashlib.sha256(url.encode("utf-8", "backslashreplace")).hexdigest()
     if place.is_file():
         return place
     timer = _Deadline(limits.seconds)
@@ -104,11 +105,11 @@ def _content(url: str, limits: Remote, allowed: Allowed, timer: _Deadline) -> by
         host = (parts.hostname or "").lower()
         if parts.scheme not in ("http", "https") or not host:
             raise ValueError(f"{url:.200} is no http or https address")
-        if not any(one in ("*", host) or host.endswith(f".{one}") for one in limits.hosts):
+        if not any(one in ("*", host) or host.endswith(f".{one}") for one in map(str.lower, limits.hosts)):
             raise ValueError(f"the host {host} is not one of {', '.join(limits.hosts)}")
         connection = _connection(parts, host, allowed, timer)
         try:
-            path = parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
+            path = quote(parts._replace(scheme="", netloc="", fragment="").geturl(), safe=punctuation) or "/"
             connection.request("GET", path, headers={"User-Agent": "mmrl", "Accept-Encoding": "identity"})
             response = connection.getresponse()
             if response.status in MOVED:

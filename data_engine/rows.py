@@ -51,10 +51,10 @@ def stats_row(sample: Sample, split: str) -> dict[str, Any]:
     media = sample.media
     return {
         "id": sample.id,
-        "split": split,
+        "split": split.encode("utf-8", "backslashreplace").decode(),
         "source": sample.source,
         "task": sample.task,
-        "prompt_chars": len(prompt_text(sample.prompt)),
+        "prompt_chars": _chars(sample.prompt),
         "images": sum(item.kind == "image" for item in media),
         "videos": sum(item.kind == "video" for item in media),
         "pixels": sum((item.width or 0) * (item.height or 0) for item in media),
@@ -62,6 +62,14 @@ def stats_row(sample: Sample, split: str) -> dict[str, Any]:
         "seconds": sum(shown_seconds(item) or 0.0 for item in media),
         **{name: value for name in get_args(Name) if isinstance(value := noted(sample).get(name), int | float)},
     }
+
+
+def _chars(prompt: Any) -> int:
+    """The characters of a prompt; 0 of what is none, as it is dropped for."""
+    try:
+        return len(prompt_text(prompt))
+    except (KeyError, TypeError):
+        return 0
 
 
 def quarantine_row(item: Quarantined) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from mmrl.config import InputError
 
 MediaKind = Literal["image", "video"]
+SPLIT_NAME = re.compile(r"\w+(\.\w+)*", re.ASCII)  # what `datasets` takes for the name of a split
 
 ANSWER_KEYS: dict[str, tuple[str, ...]] = {  # the keys that the answer of a task must have
     "choice": ("choice", "options"),

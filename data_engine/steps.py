@@ -113,7 +113,8 @@ def _recorded(name: str, before: Sample, after: Sample) -> Sample:
     """The sample after an operator, which is noted if it changed what is asked, shown or expected."""
     if _said(before) == _said(after):
         return after
-    return replace(after, meta={**after.meta, CHANGED_BY: [*after.meta.get(CHANGED_BY, ()), name]})
+    known = after.meta.get(CHANGED_BY)
+    return replace(after, meta={**after.meta, CHANGED_BY: [*(known if isinstance(known, list) else ()), name]})
 
 
 def _said(sample: Sample) -> tuple[Any, ...]:

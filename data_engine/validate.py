@@ -101,6 +101,9 @@ CHECKS: dict[str, Check] = {
     # meta
     "no_licence": Check("keep", "meta names no licence"),
     "no_source": Check("quarantine", "the sample names no source"),
+    "bad_split": Check(
+        "fix", "the split has another name than of letters, digits and _", "other marks become _; null is left out"
+    ),
     "no_split": Check("keep", "meta names no split"),
 }
 
@@ -109,7 +112,7 @@ NEEDED = {  # what later steps cannot do without: faults that cannot be kept
     *("missing", "remote", "outside_root", "empty", "unreadable", "bomb", "truncated", "no_stream", "no_index"),
     *("unknown_codec", "no_frames", "cut", "zero_duration", "too_long", "bad_prompt", "marker_mismatch", "not_text"),
     *("unknown_task", "no_answer", "bad_answer", "no_gold_option", "box_not_finite", "box_order", "box_xywh"),
-    *("span_order", "bad_cut"),
+    *("span_order", "bad_cut", "bad_split"),
 }
 
 

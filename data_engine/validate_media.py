@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_engine.containers import declared_seconds
-from data_engine.files import Place, name_of, place_of
+from data_engine.files import MediaError, Place, name_of, place_of
 from data_engine.frames import decoded, frame_table, opened
 from data_engine.media import image_facts, probe
 from data_engine.schema import Media, MediaKind, Sample
@@ -44,13 +44,18 @@ def inspected(media: Media) -> Inspected:
     if media.bytes is not None or media.path is None:
         return _inspected(media)
     found = _inspected_file(media.path, media.kind, _written(media.path))
+    if isinstance(found, MediaError):
+        raise found
     return found._replace(media=replace(found.media, start=media.start, end=media.end))
 
 
 @functools.lru_cache(maxsize=10_000)
-def _inspected_file(path: str, kind: MediaKind, _: object) -> Inspected:
-    """Many questions may be about one file: it is decoded once per process."""
-    return _inspected(Media(kind, path=path))
+def _inspected_file(path: str, kind: MediaKind, _: object) -> Inspected | MediaError:
+    """Many questions may be about one file: it is decoded once per process, and so is a broken one."""
+    try:
+        return _inspected(Media(kind, path=path))
+    except MediaError as error:
+        return error.with_traceback(None)
 
 
 def _written(path: str) -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from data_engine.schema import Sample, prompt_text
+from data_engine.schema import SPLIT_NAME, Sample, prompt_text
 from data_engine.texts import words
 from data_engine.validate import Found, Limits
 
@@ -88,6 +88,17 @@ def no_source(sample: Sample, _: Limits) -> Found | None:
     return None if sample.source.strip() else Found("the sample names no source; give the source a name")
 
 
+def bad_split(sample: Sample, _: Limits) -> Found | None:
+    """A split under a name that no shard can have."""
+    split = sample.meta.get("split", "train")
+    if isinstance(split, str) and SPLIT_NAME.fullmatch(split):
+        return None
+    rest = {key: value for key, value in sample.meta.items() if key != "split"}
+    named = re.sub(r"\W", "_", split, flags=re.ASCII) if isinstance(split, str) else ""
+    fixed = replace(sample, meta={**rest, "split": named} if named else rest) if split is None or named else None
+    return Found(f"the split {split!r:.80} is named otherwise than by letters, digits and _", fixed)
+
+
 def no_split(sample: Sample, _: Limits) -> Found | None:
     """A sample of which the source does not say to which split it belongs."""
     return None if sample.meta.get("split") else Found("meta names no split; give it in the rows")
@@ -102,6 +113,7 @@ TEXTS: Texts = {
     "answer_in_question": answer_in_question,
     "no_licence": no_licence,
     "no_source": no_source,
+    "bad_split": bad_split,
     "no_split": no_split,
 }
 

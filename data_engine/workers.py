@@ -22,6 +22,8 @@ from data_engine.steps import Step, keys, outcome, through
 
 logger = logging.getLogger(__name__)
 
+TOO_SLOW = "too_slow"
+
 
 class Crew:
     """Runs steps over chunks with so many processes; none means this process. Processes start when there is work.
@@ -33,6 +35,7 @@ class Crew:
         self.chunks, self.workers = chunks, workers
         self._pool: ProcessPoolExecutor | None = None
         self._careful: _Careful | None = None
+        self._slow: dict[str, str] = {}  # a file that took too long -> what is said of it; many may ask about one
 
     def mapped(self, steps: Sequence[Step], refs: Iterable[Ref]) -> Iterator[Ref]:
         """What the steps make of each chunk, in order; not more than a few chunks are taken ahead."""
@@ -89,16 +92,25 @@ class Crew:
         return self.chunks.write(made, key)
 
     def _alone(self, steps: Sequence[Step], sample: Sample) -> tuple[str, Outcome]:
+        shown = [media.path for media in sample.media if media.path is not None]
+        if known := next((self._slow[path] for path in shown if path in self._slow), None):
+            return steps[0].name, quarantine(sample, TOO_SLOW, known)
         self._careful = self._careful or _Careful()
         try:
             return self._careful.outcome(steps, sample)
         except _EndedError as ended:
             self._careful = None
-            return steps[0].name, quarantine(sample, *ended.args)
+            if ended.reason == TOO_SLOW and len(sample.media) == len(shown) == 1:
+                self._slow[shown[0]] = str(ended)
+            return steps[0].name, quarantine(sample, ended.reason, str(ended))
 
 
 class _EndedError(Exception):
-    """A process ended while it looked at a sample: reason, why."""
+    """A process ended while it looked at a sample."""
+
+    def __init__(self, reason: str, why: str) -> None:
+        super().__init__(why)
+        self.reason = reason
 
 
 class _Careful:
@@ -150,9 +162,8 @@ def _answer(there: Connection) -> None:
 
 def _ended(code: int) -> _EndedError:
     if code == -signal.SIGALRM:
-        return _EndedError(
-            "too_slow", "decoding its media took longer than limits.seconds of validate; encode them again"
-        )
+        why = "decoding its media took longer than limits.seconds of validate; encode them again"
+        return _EndedError(TOO_SLOW, why)
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     why = f"the process that looked at it ended early ({how}); check its media with another program"
     return _EndedError("worker_died", why)

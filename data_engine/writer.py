@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from data_engine.locks import Lock
 from data_engine.ops.base import Quarantined, describe, quarantine
 from data_engine.report import Repeat, report
 from data_engine.rows import DROPPED, QUARANTINE, SAMPLES, STATS, RowWriter, quarantine_row, stats_row
-from data_engine.schema import Sample, to_row, with_id
+from data_engine.schema import SPLIT_NAME, Sample, to_row, with_id
 from data_engine.store import MediaStore
 from data_engine.versions import package_versions
 from mmrl.config import InputError
@@ -204,7 +203,7 @@ def _clear(partial: Path) -> None:
 
 def _split(sample: Sample) -> str:
     split = sample.meta.get("split", DEFAULT_SPLIT)
-    if not isinstance(split, str) or not re.fullmatch(r"\w+(\.\w+)*", split, re.ASCII):
+    if not isinstance(split, str) or not SPLIT_NAME.fullmatch(split):
         raise InputError(f"{describe(sample)} has the split {split!r}; a split is named by letters, digits and _")
     return split
 

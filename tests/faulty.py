@@ -200,6 +200,7 @@ FAULTY: dict[str, Callable[[Path], Sample]] = {
     # meta
     "no_licence": lambda _: sample(meta={"split": "train"}),
     "no_source": lambda _: sample(source=" "),
+    "bad_split": lambda _: sample(meta={"licence": "CC0", "split": "in-domain"}),
     "no_split": lambda _: sample(meta={"licence": "CC0"}),
 }
 LIMITS = {"box_area": {"min_box_share": 0.01}}  # checks that find nothing under the usual limits

@@ -141,6 +141,7 @@ def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
     assert reason(tmp_path) == "missing"
     assert reason("") == "missing"
     assert reason("a\0b.jpg") == "missing"
+    assert reason("\ud83d.jpg") == "missing"
     assert reason(tmp_path / ("x" * 300)) == "unreadable"
     assert reason(Media("image")) == "missing"
     assert reason(b"") == "empty"

@@ -21,7 +21,7 @@ from data_engine.synthesis import digits_video
 from mmrl.config import InputError, validate
 
 LAB = "tests.lab"
-MIXED = ["small.jpg", "large.png", "small.jpg"]
+MIXED = ["small.jpg", "large.png", "small.jpg", "large.png"]
 
 
 def recipe(**fields: Any) -> Recipe:
@@ -121,7 +121,9 @@ def test_a_file_that_takes_too_long_to_decode_costs_its_samples(tmp_path: Path) 
     """Nothing gets through to a decoder that is at work, so its process is ended, as if it hung."""
     Image.new("RGBA", (9000, 7000)).save(tmp_path / "large.png")  # a quarter of a megabyte
     photo(tmp_path / "small.jpg")
-    rows = [{"image": name, "question": "Is it day?", "task": "yesno", "answer": "yes"} for name in MIXED]
+    rows = [
+        {"image": name, "question": f"Is it day {n}?", "task": "yesno", "answer": "yes"} for n, name in enumerate(MIXED)
+    ]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
     def built(seconds: float, workers: int) -> dict[str, int]:
@@ -132,8 +134,8 @@ def test_a_file_that_takes_too_long_to_decode_costs_its_samples(tmp_path: Path) 
 
     assert built(60, workers=1) == {}
     assert built(0.01, workers=0) == {}  # this process is not to be ended
-    assert built(0.3, workers=1) == {"too_slow": 1}
-    assert quarantined(tmp_path / "out")[0]["where"] == "rows.jsonl:2"
+    assert built(0.3, workers=1) == {"too_slow": 2}
+    assert [row["where"] for row in quarantined(tmp_path / "out")] == ["rows.jsonl:2", "rows.jsonl:4"]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

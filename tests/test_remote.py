@@ -18,11 +18,14 @@ from PIL import Image
 from data_engine.media import MediaError
 from data_engine.ops.base import Quarantined
 from data_engine.ops.validate import validate
+from data_engine.pipeline import run
+from data_engine.recipe import Recipe
 from data_engine.remote import Remote, fetched, is_public
 from data_engine.schema import Sample
 from data_engine.sources import rows
 from data_engine.sources.rows import Rows
 from data_engine.sources.tables import jsonl
+from mmrl.config import validate as configured
 
 
 def _picture() -> bytes:
@@ -41,7 +44,9 @@ class Pages(BaseHTTPRequestHandler):
         """Answer one request."""
         self.server.asked.append(self.path)  # pyright: ignore[reportAttributeAccessIssue]
         page, _, more = self.path.strip("/").partition("/")
-        if page in ("to", "moved"):
+        if self.server.closed:  # pyright: ignore[reportAttributeAccessIssue]
+            self._head(503)
+        elif page in ("to", "moved"):
             self._head(302, Location=f"/{more}" if page == "to" else f"http://{more}/")
         elif page == "gone":
             self._head(404)
@@ -84,7 +89,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Pages)
-        self.asked, self.left = list[str](), list[str]()
+        self.asked, self.left, self.closed = list[str](), list[str](), False
 
 
 @pytest.fixture
@@ -119,6 +124,26 @@ def test_a_file_is_fetched_once(server: Server, tmp_path: Path) -> None:
     assert first.read_bytes() == PICTURE
     assert server.asked == ["/a.png?size=1"]
     assert [file.name for file in remote.cache.iterdir()] == [first.name]
+
+
+def test_addresses_are_written_as_people_write_them(server: Server, tmp_path: Path) -> None:
+    assert fetch(server, "/é b.png?q=ü", limits(tmp_path, hosts=["LocalHost"])).read_bytes() == PICTURE
+    assert server.asked == ["/%C3%A9%20b.png?q=%C3%BC"]
+    assert "surrogates not allowed" in refusal(server, "/\ud83d.png", limits(tmp_path / "other"))
+
+
+def test_what_was_not_fetched_is_tried_again(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "fetched", functools.partial(fetched, allowed=lambda _: True))
+    row = {"question": "Red?", "task": "yesno", "answer": "yes", "image": f"http://localhost:{server.server_port}/a"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    form = {"remote": {"cache": str(tmp_path / "media"), "hosts": ["localhost"]}}
+    source = {"fn": "jsonl", "args": {"path": "rows.jsonl", "rows": form}}
+    fields = {"sources": [source], "root": tmp_path, "cache": str(tmp_path / ".cache")}
+    made = configured(Recipe, {**fields, "operators": [{"fn": "validate"}]}, where="recipe")
+    server.closed = True
+    assert run(made, out=tmp_path / "out").quarantined == {"remote": 1}
+    server.closed = False
+    assert run(made, out=tmp_path / "out").kept == {"jsonl": 1}
 
 
 def test_redirects_are_followed_so_far(server: Server, tmp_path: Path) -> None:

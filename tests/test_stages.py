@@ -80,6 +80,35 @@ def test_a_source_is_read_again_when_a_file_changes(tmp_path: Path) -> None:
     assert built() == {"jsonl": 1}
 
 
+def test_files_that_lie_beside_the_pictures_end_no_run(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.fromarray(load_sample_image("china.jpg")).save(tmp_path / "photos" / name / "a.png")
+    (tmp_path / "photos" / "cat" / "a.txt").touch()  # labels of a picture without objects
+    (tmp_path / "photos" / "cat" / "b.txt").symlink_to("nowhere")
+    source = {"fn": "image_folder", "args": {"path": "photos"}}
+    assert run(recipe(sources=[source], root=tmp_path), out=tmp_path / "out").kept == {"image_folder": 2}
+
+
+def test_what_a_source_writes_under_our_names_ends_no_run(tmp_path: Path) -> None:
+    asked = {"question": "Is it\u200b day?", "task": "yesno", "answer": "yes"}
+    rows = [{**asked, "meta": {"changed_by": 5, "measures": "none", "split": None}}, {"prompt": [1, 2]}]
+    (tmp_path / "rows.jsonl").write_text(
+        "\n".join(json.dumps({"task": "yesno", "answer": "yes", **row}) for row in rows)
+    )
+    operators = [
+        {"fn": "validate", "args": {"modes": {"bad_prompt": "drop"}}},
+        {"fn": "text_length", "args": {"min_words": 1}},
+        {"fn": "tests.lab:louder", "args": {"word": "now"}},
+    ]
+    source = {"fn": "jsonl", "args": {"path": "rows.jsonl"}}
+    counts = run(recipe(sources=[source], operators=operators, root=tmp_path), out=tmp_path / "out")
+    assert (counts.kept, counts.dropped) == ({"jsonl": 1}, {"validate: bad_prompt": 1})
+    (sample,) = read_samples(tmp_path / "out")
+    assert sample.meta[CHANGED_BY] == ["validate", "louder"]
+    assert sample.meta["measures"] == {"words": 3}
+
+
 def test_a_damaged_chunk_is_made_again(tmp_path: Path) -> None:
     made = counting("is_odd", {"fn": "shuffle"}, n=600, cache=str(tmp_path / "cache"))
     run(made, out=tmp_path / "one")

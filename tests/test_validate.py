@@ -156,6 +156,16 @@ def test_control_characters_are_taken_out_of_questions_and_answers(faulty: Calla
     assert fixed.prompt[0]["content"][0]["text"] == "What is\tit\nlike?"
 
 
+def test_a_split_is_named_so_that_a_shard_can_have_the_name() -> None:
+    for given, found in (("in-domain", "in_domain"), (None, None), ("test.hard", "test.hard")):
+        outcome = validate(sample(meta={"split": given}))
+        assert isinstance(outcome, Sample)
+        assert outcome.meta.get("split") == found
+    outcome = validate(sample(meta={"split": 3}))
+    assert isinstance(outcome, Quarantined)
+    assert outcome.reason == "bad_split"
+
+
 def test_what_would_be_a_guess_is_not_mended(tmp_path: Path) -> None:
     flat = boxed(tmp_path, [110, 10, 110, 40])
     far = boxed(tmp_path, [50, 20, 3 * WIDTH, 40])
