@@ -18,7 +18,7 @@ from pydantic_core import to_jsonable_python
 from data_engine.draw import digest
 from data_engine.files import watchers
 from data_engine.schema import dumps
-from data_engine.versions import version_of
+from data_engine.versions import TARGET, version_of
 
 TABLES = (".arrow", ".csv", ".json", ".jsonl", ".parquet", ".tar", ".tsv", ".txt", ".p", ".pkl", ".pickle")
 
@@ -53,10 +53,12 @@ def source_key(target: str, args: Mapping[str, Any], *about: object) -> str:
 
 
 def stage_key(target: str, args: Mapping[str, Any], root: Path) -> str:
-    """The key of an operator with its options; files that options name count by their content, not by their place."""
-    named = {name: value for name, value in args.items() if name != "root"}
-    files = [_content(root / path) for path in _paths(named)]
-    return digest("stage", target, version_of(target), dumps(to_jsonable_python(named)), *files)
+    """The key of an operator with its options. What options name counts by its content, not by its place: files,
+    directories of models, and functions ("module:function")."""
+    named = to_jsonable_python({name: value for name, value in args.items() if name != "root"})
+    texts = sorted(set(_texts(named)))
+    code = [version_of(text) for text in texts if TARGET.fullmatch(text)]
+    return digest("stage", target, version_of(target), dumps(named), *code, *(_content(root, text) for text in texts))
 
 
 def described(paths: list[str], root: Path) -> list[dict[str, Any]]:
@@ -103,20 +105,23 @@ def _sha256(file: str | Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _paths(value: Any) -> Iterator[str | Path]:
-    """The paths among options, and the texts that may be paths."""
-    if isinstance(value, Path) or (isinstance(value, str) and (os.sep in value or "." in value)):
+def _texts(value: Any) -> Iterator[str]:
+    """The texts among options."""
+    if isinstance(value, str):
         yield value
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _paths(one)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _paths(one)
+    elif isinstance(value, Mapping | list):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(one)
 
 
-def _content(path: Path) -> str:
-    """The content of a file by its hash, a folder by the names, sizes and times in it."""
+def _content(root: Path, text: str) -> str:
+    """If a text names a file, its hash; if it names a folder, the names, sizes and times in it.
+
+    A bare word is taken for the name of a folder only if a model is in there: it is more likely the name of something
+    else.
+    """
+    path = root / text
     if os.path.isfile(path):
         return _sha256(path)
-    return state_of(path) if os.path.exists(path) else ""
+    folder = os.path.isdir(path) and (os.sep in text or "." in text or os.path.isfile(path / "config.json"))
+    return state_of(path) if text and folder else ""

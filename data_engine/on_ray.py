@@ -57,7 +57,7 @@ class RayCrew(Crew):
             )
             environment: Any = {"env_vars": {"PYTHONPATH": here}}  # operators of the user may be found there alone
             ray.init(
-                num_cpus=None if "RAY_ADDRESS" in os.environ else self.workers,
+                num_cpus=None if "RAY_ADDRESS" in os.environ else max(self.workers, 1),
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,

@@ -63,14 +63,14 @@ def through(chunks: Chunks, steps: Sequence[Step], start: str) -> Ref:
     return chunks.write(chunk, names[-1])
 
 
-def outcome(steps: Sequence[Step], sample: Sample) -> tuple[str, Outcome]:
-    """What becomes of one sample, and the step that stopped it, if one did."""
-    for one in steps:
+def outcome(steps: Sequence[Step], sample: Sample) -> tuple[int, Outcome]:
+    """What becomes of one sample, and the number of the step that stopped it; that of all steps if none did."""
+    for number, one in enumerate(steps):
         result = _outcome(one.stage, sample)
         if not isinstance(result, Sample):
-            return one.name, result
+            return number, result
         sample = result
-    return "", sample
+    return len(steps), sample
 
 
 def _latest(chunks: Chunks, names: Sequence[str]) -> tuple[int, Chunk]:

@@ -86,15 +86,15 @@ class Crew:
             return known
         logger.warning("a worker process ended early; running %d samples again one by one", ref.kept)
         made = Chunk()
-        for sample in self.chunks.read(ref.key).kept:
-            name, result = self._alone(steps, sample)
-            made.kept.append(result) if isinstance(result, Sample) else made.stop(name, result)
+        found = [self._alone(steps, sample) for sample in self.chunks.read(ref.key).kept]
+        for number, result in sorted(found, key=lambda one: one[0]):  # in the order in which whole chunks give them
+            made.kept.append(result) if isinstance(result, Sample) else made.stop(steps[number].name, result)
         return self.chunks.write(made, key)
 
-    def _alone(self, steps: Sequence[Step], sample: Sample) -> tuple[str, Outcome]:
+    def _alone(self, steps: Sequence[Step], sample: Sample) -> tuple[int, Outcome]:
         shown = [media.path for media in sample.media if media.path is not None]
         if known := next((self._slow[path] for path in shown if path in self._slow), None):
-            return steps[0].name, quarantine(sample, TOO_SLOW, known)
+            return 0, quarantine(sample, TOO_SLOW, known)
         self._careful = self._careful or _Careful()
         try:
             return self._careful.outcome(steps, sample)
@@ -102,7 +102,7 @@ class Crew:
             self._careful = None
             if ended.reason == TOO_SLOW and len(sample.media) == len(shown) == 1:
                 self._slow[shown[0]] = str(ended)
-            return steps[0].name, quarantine(sample, ended.reason, str(ended))
+            return 0, quarantine(sample, ended.reason, str(ended))
 
 
 class _EndedError(Exception):
@@ -127,8 +127,8 @@ class _Careful:
         except EOFError:  # no sample is to blame: let it surface
             raise RuntimeError("worker processes die as soon as they start") from None
 
-    def outcome(self, steps: Sequence[Step], sample: Sample) -> tuple[str, Outcome]:
-        """What becomes of a sample, and the step that stopped it."""
+    def outcome(self, steps: Sequence[Step], sample: Sample) -> tuple[int, Outcome]:
+        """As `data_engine.steps.outcome`."""
         self._here.send((steps, sample))
         try:
             found = self._here.recv()

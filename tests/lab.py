@@ -30,6 +30,12 @@ def is_odd(sample: Sample) -> str | None:
     return "odd" if int(asked(sample)) % 2 else None
 
 
+@drops
+def is_third(sample: Sample) -> str | None:
+    """Drop every third question."""
+    return "third" if int(asked(sample)) % 3 == 0 else None
+
+
 @each
 def louder(sample: Sample, *, word: str) -> Sample:
     """Ask again, louder."""

@@ -117,6 +117,14 @@ def test_a_process_that_dies_costs_one_sample(tmp_path: Path, workers: int) -> N
     assert "(exit code 1)" in quarantined(tmp_path / "out")[0]["why"]
 
 
+def test_after_a_process_died_the_bytes_are_the_same_with_any_number_of_workers(tmp_path: Path) -> None:
+    made = counting("is_odd", "deadly", "is_third", n=1500)
+    one, three = (run(made, out=tmp_path / str(workers), workers=workers) for workers in (1, 3))
+    assert one == three
+    assert one.quarantined == {"worker_died": 1}
+    assert digests(tmp_path / "1") == digests(tmp_path / "3")
+
+
 def test_a_file_that_takes_too_long_to_decode_costs_its_samples(tmp_path: Path) -> None:
     """Nothing gets through to a decoder that is at work, so its process is ended, as if it hung."""
     Image.new("RGBA", (9000, 7000)).save(tmp_path / "large.png")  # a quarter of a megabyte

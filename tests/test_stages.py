@@ -22,11 +22,14 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from data_engine.chunks import ROWS, Chunks
+from data_engine.inputs import stage_key
 from data_engine.pipeline import run
 from data_engine.recipe import Recipe
 from data_engine.shards import read_samples
 from data_engine.steps import CHANGED_BY
+from data_engine.versions import version_of
 from mmrl.config import InputError, validate
+from rewards.spec import Call
 from tests.test_pipeline import counting, digests, recipe
 
 ROOT = Path(__file__).parent.parent
@@ -78,6 +81,28 @@ def test_a_source_is_read_again_when_a_file_changes(tmp_path: Path) -> None:
     assert {sample.media[0].width for sample in read_samples(tmp_path / "out")} == {640, 100}
     (tmp_path / "rows.jsonl").write_text(json.dumps(rows[0]))
     assert built() == {"jsonl": 1}
+
+
+def test_what_options_name_counts_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_rewards.py").write_text("def strict(rollouts): return [0.0] * len(rollouts)")
+    (tmp_path / "table.json").write_text("{}")
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "clip" / "config.json").write_text("{}")
+    call = Call.model_validate({"fn": "my_rewards:strict", "args": {"table": "table.json"}})
+    args = {"rewards": {"text": call}, "model": "clip", "about": "a prompt. " * 100}
+
+    def key() -> str:
+        version_of.cache_clear()
+        return stage_key("data_engine.ops.verify:verifiable", args, tmp_path)
+
+    found = [key(), key()]
+    for file in ("my_rewards.py", "table.json", "clip/weights"):
+        with (tmp_path / file).open("a") as opened:
+            opened.write(" ")
+        found.append(key())
+    assert found[0] == found[1]
+    assert len(set(found)) == 4
 
 
 def test_files_that_lie_beside_the_pictures_end_no_run(tmp_path: Path) -> None:
@@ -240,7 +265,7 @@ def test_one_two_and_four_workers_and_ray_write_the_same_bytes(tmp_path: Path, l
         "one": {"workers": 1},
         "two": {"workers": 2},
         "four": {"workers": 4},
-        "ray": {"engine": "ray", "workers": 2},
+        "ray": {"engine": "ray"},
     }.items():
         counts = run(made, out=tmp_path / name, **options)
         assert counts.quarantined == {"worker_died": 1}

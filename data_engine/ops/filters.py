@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -93,15 +94,21 @@ def in_language(
 
 @each
 def caption_agreement(
-    sample: Sample, *, model: str, least: Annotated[float, Field(ge=-1, le=1)] = 0.2, device: str = "auto"
+    sample: Sample,
+    *,
+    model: str,
+    least: Annotated[float, Field(ge=-1, le=1)] = 0.2,
+    device: str = "auto",
+    root: Path = Path(),
 ) -> Sample | Dropped:
     """Drop captions that are unlike their image in the space of a CLIP-like model (cosine; of several the best).
 
-    `model` is a directory or a hub id of CLIP or SigLIP. Samples of other tasks and without an image pass.
+    `model` is a directory below `root` or a hub id of CLIP or SigLIP. Samples of other tasks and without an image pass.
     """
     if sample.task != "caption" or not images(sample):
         return sample
-    measured_once = measured(sample, "agreement", lambda one: agreement(one, model, device))
+    place = str(root / model) if (root / model).is_dir() else model
+    measured_once = measured(sample, "agreement", lambda one: agreement(one, place, device))
     return _within(measured_once, "agreement", least=(least, "caption_unlike_image"))
 
 
