@@ -9,7 +9,10 @@ from collections.abc import Iterator
 
 from data_engine.schema import Media
 
-BYTES = 10**6  # of a file, for which it is given one second more: long videos take long
+BYTES = 10**5  # of a file, for which it is given one second more: long videos take long
+BLOCKED = 10  # times as long may pass on the clock, as other programs need the processor, too
+
+SIGNALS = (signal.SIGPROF, signal.SIGALRM)  # by which a process is ended
 
 _spare = False
 
@@ -22,17 +25,21 @@ def spare_process() -> None:
 
 @contextlib.contextmanager
 def within(seconds: float, media: Media) -> Iterator[None]:
-    """End this process by SIGALRM if decoding `media`, inside, takes longer than `seconds` and one a megabyte.
+    """End this process by a signal if decoding `media`, inside, takes the processor longer than `seconds` and one for
+    each `BYTES` of the file, or `BLOCKED` times that on the clock.
 
     Where the process may not be ended, nothing is done. A handler of Python's would wait until the decoder is done.
     """
     if not _spare:
         yield
         return
-    signal.setitimer(signal.ITIMER_REAL, seconds + _size(media) / BYTES)
+    limit = seconds + _size(media) / BYTES
+    signal.setitimer(signal.ITIMER_PROF, limit)
+    signal.setitimer(signal.ITIMER_REAL, BLOCKED * limit)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 

@@ -142,7 +142,7 @@ def settled(broken: Quarantined, modes: Mapping[str, Mode]) -> Quarantined | Dro
 class Limits(Config):
     """Where the checks begin to find fault."""
 
-    seconds: PositiveFloat = 60.0  # to decode a file; and one more for each megabyte of it
+    seconds: PositiveFloat = 60.0  # of the processor to decode a file, and ten more for each megabyte of it
     min_side: PositiveInt = 28
     max_aspect: PositiveFloat = 200.0
     over_edge: NonNegativeFloat = 1.0  # pixels by which a box may reach over the edge: annotations are rounded

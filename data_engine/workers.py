@@ -161,7 +161,7 @@ def _answer(there: Connection) -> None:
 
 
 def _ended(code: int) -> _EndedError:
-    if code == -signal.SIGALRM:
+    if -code in deadline.SIGNALS:
         why = "decoding its media took longer than limits.seconds of validate; encode them again"
         return _EndedError(TOO_SLOW, why)
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
