@@ -59,12 +59,12 @@ def edit_pairs(
 
     The two samples of a pair share `meta["pair"]` and the question; `meta["preferred"]` says which edit is the right
     one. `photos` is a folder of pictures, by default the photographs of installed packages, other ones for each split.
-    With `out` the pictures are written to that folder, without it the samples hold their bytes.
+    With `out` (from `root`) the pictures are written to that folder, without it the samples hold their bytes.
     """
     if side < SIDE:
         raise InputError(f"side is {side}; give {SIDE} or more, or the digits in the pictures cannot be read")
     files = _files(existing(root, photos, "folder of photographs")) if photos is not None else []
-    return _pairs(files, n, seed, out, side, split)
+    return _pairs(files, n, seed, None if out is None else root / out, side, split)
 
 
 def _pairs(files: list[Path], n: int, seed: int, out: Path | None, side: int, split: Split) -> Iterator[Sample]:

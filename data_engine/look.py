@@ -57,13 +57,18 @@ def cost_table(lengths: Sequence[Length], costs: Sequence[Cost]) -> Table:
     names = {f"read {one.source}": one for one in lengths}
     share = 1.0
     for cost in costs:
+        if not cost.n:
+            table.add_row(Text(cost.step), *["-"] * 6)
+            continue
         length = names.get(cost.step)
         n = (length.n or 0) if length else total * share
-        each = cost.seconds / cost.n if cost.n else 0.0
-        seconds = f"{'' if exact else 'over '}{each * n:,.1f} s" if cost.n else "-"
+        each = cost.seconds / cost.n
+        seconds = f"{'' if exact else 'over '}{each * n:,.1f} s"
         opened = f"{cost.files:,}", f"{cost.bytes / 1e6:,.2f}", f"{1000 * each:,.2f}"
         table.add_row(Text(cost.step), f"{cost.n:,}", f"{cost.stopped:,}", *opened, seconds)
-        share *= 1.0 if length or not cost.n else 1 - cost.stopped / cost.n
+        share *= 1.0 if length else 1 - cost.stopped / cost.n
+    refused = [printable(f"{cost.step}: {cost.refused}") for cost in costs if cost.refused]
+    table.caption = Text("\n".join(["not with the samples tried alone:", *refused])) if refused else None
     return table
 
 

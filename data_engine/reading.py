@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from data_engine.chunks import BYTES, ROWS, Chunk, Chunks, Ref
 from data_engine.inputs import source_key, state_of, unchanged, watching
-from data_engine.ops.base import Quarantined, quarantine
+from data_engine.ops.base import Outcome, Quarantined, quarantine
 from data_engine.recipe import PlannedSource
 from data_engine.schema import Sample, dumps
 from data_engine.validate import Mode, settled
@@ -33,6 +33,12 @@ def read(source: PlannedSource, modes: Mapping[str, Mode], chunks: Chunks) -> It
     chunks.finish(key, refs)
 
 
+def as_read(item: Sample | Quarantined, source: PlannedSource, modes: Mapping[str, Mode]) -> Outcome:
+    """What a source gives, under its label and its licence; what cannot become a sample goes the way of its mode."""
+    item = replace(item, source=source.label)
+    return _licensed(item, source.spec.licence) if isinstance(item, Sample) else settled(item, modes)
+
+
 def _chunks(source: PlannedSource, modes: Mapping[str, Mode]) -> Iterator[Chunk]:
     items, first = None, True
     while True:
@@ -40,12 +46,12 @@ def _chunks(source: PlannedSource, modes: Mapping[str, Mode]) -> Iterator[Chunk]
         with watching() as looked:
             items = itertools.islice(source.read(), source.spec.limit) if items is None else items
             for item in itertools.islice(items, ROWS):
-                item = replace(item, source=source.label)
-                if isinstance(item, Quarantined):
-                    chunk.stop(source.label, settled(item, modes))
-                else:
-                    chunk.kept.append(_licensed(item, source.spec.licence))
+                item = as_read(item, source, modes)
+                if isinstance(item, Sample):
+                    chunk.kept.append(item)
                     media_bytes += sum(len(media.bytes or b"") for media in item.media)
+                else:
+                    chunk.stop(source.label, item)
                 if media_bytes > BYTES:
                     break
         if not chunk.kept and not chunk.stopped and not first:

@@ -166,7 +166,7 @@ def _arguments(
     hints = get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {
         one.name: (hints.get(one.name, Any), ... if one.default is inspect.Parameter.empty else one.default)
-        for one in parameters
+        for one in sorted(parameters, key=lambda one: one.name != "root")  # first: other options are checked by it
     }
     defaults = {name: value for name, value in given.items() if name in fields}
     checked = validate(create_model("Options", __base__=Config, **fields), {**defaults, **args}, where=where)

@@ -16,11 +16,13 @@ import pickle
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, NonNegativeFloat
+from pydantic import AfterValidator, NonNegativeFloat, ValidationInfo
 
-from data_engine.schema import MEDIA_FIELDS, Media, Sample
+from data_engine.schema import ANSWER_KEYS, MEDIA_FIELDS, Media, Sample
+from mmrl.config import nearest
 
 Kind = Literal["drops", "each", "stream"]
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -33,6 +35,24 @@ def _some_weight(weights: dict[str, float]) -> dict[str, float]:
 
 
 Weights = Annotated[dict[str, NonNegativeFloat], AfterValidator(_some_weight)]  # name -> weight; they need not sum to 1
+
+
+def _there(path: Path, about: ValidationInfo) -> Path:
+    if not (found := about.data.get("root", Path()) / path).exists():
+        raise ValueError(f"there is nothing at {found}; relative paths start at the recipe's root")
+    return path
+
+
+Existing = Annotated[Path, AfterValidator(_there)]  # a file of an operator that has an option `root`, too
+
+
+def _known_task(name: str) -> str:
+    if name not in ANSWER_KEYS:
+        raise ValueError(f"no task {name}; {nearest(name, ANSWER_KEYS)}")
+    return name
+
+
+Task = Annotated[str, AfterValidator(_known_task)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import PositiveInt
 
-from data_engine.ops.base import drops
+from data_engine.ops.base import Task, drops
 from data_engine.schema import Sample
 
 
@@ -16,6 +16,6 @@ def min_pixels(sample: Sample, *, pixels: PositiveInt = 28 * 28) -> str | None:
 
 
 @drops
-def only_tasks(sample: Sample, *, tasks: list[str]) -> str | None:
+def only_tasks(sample: Sample, *, tasks: list[Task]) -> str | None:
     """Drop samples of any other task."""
     return None if sample.task in tasks else f"task_{sample.task}"

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from data_engine.leaks import Evidence, LeakIndex
-from data_engine.ops.base import Dropped, each
+from data_engine.ops.base import Dropped, Existing, each
 from data_engine.schema import Sample
 
 SHOWN = 5  # leaks of one sample that are noted
@@ -20,7 +20,7 @@ SHOWN = 5  # leaks of one sample that are noted
 def decontaminate(
     sample: Sample,
     *,
-    against: Annotated[list[Path], Field(min_length=1)],
+    against: Annotated[list[Existing], Field(min_length=1)],
     by: Annotated[tuple[Evidence, ...], Field(min_length=1)] = ("source_id", "image", "both"),
     text: Annotated[float, Field(gt=0, le=1)] = 0.5,
     action: Literal["drop", "flag"] = "drop",

@@ -14,7 +14,7 @@ from data_engine.bands import Band, Counts, Spread, corrected, odds
 from data_engine.difficulty import Difficulty, key_of, read_difficulty
 from data_engine.draw import digest
 from data_engine.measures import with_measure
-from data_engine.ops.base import Dropped, Spool, stream
+from data_engine.ops.base import Dropped, Existing, Spool, Task, stream
 from data_engine.schema import Sample
 from mmrl.config import InputError
 
@@ -29,10 +29,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 def difficulty(
     samples: Iterator[Sample],
     *,
-    file: Path,
+    file: Existing,
     counts: Counts | None = None,
     spread: Spread | None = None,
-    bands: dict[str, Band] | None = None,
+    bands: dict[Task, Band] | None = None,
     chance_corrected: bool = True,
     max_truncated: Share = 1.0,
     levels: tuple[Share, Share] = (0.3, 0.7),

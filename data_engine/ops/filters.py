@@ -7,24 +7,29 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from data_engine import languages
 from data_engine.measures import Name, images, measured, noted
 from data_engine.media import load_image
 from data_engine.ops.base import Dropped, drops, each
 from data_engine.schema import Sample, prompt_text
-from mmrl.config import InputError
 from mmrl.vision import VisionBudget, VisionGeometry
 
 PLAIN: tuple[Name, ...] = ("side", "aspect", "words", "options", "entropy", "sharpness")
 
 
-@each
-def measure(sample: Sample, *, names: Annotated[tuple[Name, ...], Field(min_length=1)] = PLAIN) -> Sample:
-    """Measure and drop nothing: to choose thresholds afterwards by `mmrl data stats`."""
+def _plain(names: tuple[Name, ...]) -> tuple[Name, ...]:
     if needs := sorted(set(names) - set(PLAIN)):
-        raise InputError(f"measure cannot take {', '.join(needs)}, which have operators with options of their own")
+        raise ValueError(f"measure cannot take {', '.join(needs)}, which have operators with options of their own")
+    return names
+
+
+@each
+def measure(
+    sample: Sample, *, names: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_plain)] = PLAIN
+) -> Sample:
+    """Measure and drop nothing: to choose thresholds afterwards by `mmrl data stats`."""
     for name in names:
         sample = measured(sample, name)
     return sample

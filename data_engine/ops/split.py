@@ -5,15 +5,27 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from data_engine.draw import digest, fraction
 from data_engine.ops.base import Dropped, Spool, Weights, stream
-from data_engine.schema import Sample, dumps
+from data_engine.schema import SPLIT_NAME, Sample, dumps
 from mmrl.config import InputError, nearest
 
 
+def _splits(shares: dict[str, float]) -> dict[str, float]:
+    if odd := [name for name in shares if not SPLIT_NAME.fullmatch(name)]:
+        raise ValueError(f"{', '.join(map(repr, odd))} is no name of a split; they are of letters, digits and _")
+    return shares
+
+
+Shares = Annotated[Weights, AfterValidator(_splits)]  # split -> share
+
+
 @stream
-def split(samples: Iterator[Sample], *, shares: Weights, seed: int = 0) -> Iterator[Sample | Dropped]:
+def split(samples: Iterator[Sample], *, shares: Shares, seed: int = 0) -> Iterator[Sample | Dropped]:
     """Write `meta["split"]`, drawn by the hash of the media, so that no image or video is in two splits.
 
     Samples linked by a common image or video go together. A split that a source already gave is kept; where linked

@@ -9,10 +9,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
 from data_engine.draw import digest
-from data_engine.ops.base import Dropped, Quarantined, Spool, each, quarantine, stream
+from data_engine.ops.base import Dropped, Quarantined, Spool, Task, each, quarantine, stream
 from data_engine.schema import Sample, dumps
 from rewards.base import Reward, Rollout, Verdict
 from rewards.spec import Call, get
@@ -55,7 +55,14 @@ GOLDS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {  # task -> every 
     "temporal": lambda answer: [json.dumps(span) for span in answer["spans"]],
 }
 
-Rewards = dict[str, Call]
+
+def _buildable(rewards: dict[str, Call]) -> dict[str, Call]:
+    for call in rewards.values():
+        _built(call.fn, dumps(call.args))
+    return rewards
+
+
+Rewards = Annotated[dict[Task, Call], AfterValidator(_buildable)]
 
 
 @each
