@@ -10,11 +10,9 @@ from typing import Any, NamedTuple, get_args
 from rich.table import Table
 from rich.text import Text
 
-from data_engine.leaks import Evidence, Leak, LeakIndex
+from data_engine.leaks import STRONGEST, Evidence, Leak, LeakIndex
 from data_engine.look import printable
 from data_engine.schema import Sample
-
-STRONGEST = ("source_id", "both", "image", "text")  # a benchmark's sample counts by the first of these that it has
 
 
 class Pair(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -29,16 +29,20 @@ from data_engine.texts import TextIndex, signatures
 from mmrl.config import InputError
 from mmrl.vision import CoordinateSpace
 
-VERSION = b"2"
+VERSION = b"3"
 BATCH = 256
 RECENT = 256  # media whose matches are remembered: samples about one picture stand together
 
 Evidence = Literal["source_id", "image", "text", "both"]
+STRONGEST: tuple[Evidence, ...] = ("source_id", "both", "image", "text")  # a leak is named by the first that holds
+Shown = tuple[str, float | None, float | None]  # the hash of a file, start and end of the part that is shown
 
 MEDIA = pa.struct(
     [
         ("kind", pa.string()),
         ("sha256", pa.string()),
+        ("start", pa.float64()),
+        ("end", pa.float64()),
         ("pixels", pa.string()),
         ("phash", pa.binary()),
         ("edges", pa.binary()),
@@ -72,7 +76,7 @@ def write_index(samples: Iterable[Sample], benchmark: str, path: Path) -> int:
     """Write the fingerprints of samples to `path`, in one step; how many there are."""
     count, arriving = 0, path.with_name(f".{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
-    samples, seen = iter(samples), dict[str, dict[str, Any]]()
+    samples, seen = iter(samples), dict[Shown, dict[str, Any]]()
     with pq.ParquetWriter(arriving, SCHEMA, compression="zstd") as file:
         while batch := list(islice(samples, BATCH)):
             asked = [prompt_text(one.prompt) for one in batch]
@@ -120,7 +124,7 @@ class LeakIndex:
         self._named: dict[str, set[int]] = defaultdict(set)  # an id of a sample or a source id -> samples
         self._media: dict[str, MediaIndex] = {}
         self._owners: dict[str, list[set[int]]] = defaultdict(list)
-        self._shown: dict[str, int] = {}
+        self._shown: dict[Shown, int] = {}
         self._pixels: dict[str, set[int]] = defaultdict(set)  # for pictures without anything to tell them by
         self._texts, self._shingles = TextIndex(), ShingleIndex()
         self._showing = functools.lru_cache(maxsize=RECENT)(self._looked_up)
@@ -128,9 +132,10 @@ class LeakIndex:
             for row in _rows(path):
                 self._add(row)
 
-    def leaks(self, sample: Sample, *, text: float) -> list[Leak]:
+    def leaks(self, sample: Sample, *, text: float, by: Collection[Evidence] = STRONGEST) -> list[Leak]:
         """Every benchmark sample that has an id in common with this one, a picture that looks the same, its question
-        (`text` of its word triples, or that much of it in runs of eight words), or both."""
+        (`text` of its word triples, or that much of it in runs of eight words), or both; each by the strongest
+        evidence of those in `by`."""
         question = prompt_text(sample.prompt)
         same = set().union(*(self._named.get(name, ()) for name in (sample.id, *source_ids(sample))))
         seen = set().union(*(self._showing(media) for media in sample.media))
@@ -138,12 +143,12 @@ class LeakIndex:
             *self._texts.matches(signatures([question])[0], text),
             *self._shingles.matches(shingles(question), text),
         }
-        found: list[Leak] = []
-        for place in sorted(same | seen | asked):
-            by: Evidence = "source_id" if place in same else "image" if place not in asked else "text"
-            by = "both" if place in asked and place in seen - same else by
-            found.append(Leak(*self._names[place], by))
-        return found
+        places: dict[Evidence, set[int]] = {"source_id": same, "both": seen & asked, "image": seen, "text": asked}
+        found: dict[int, Evidence] = {}
+        for evidence in STRONGEST:
+            for place in places[evidence] if evidence in by else ():
+                found.setdefault(place, evidence)
+        return [Leak(*self._names[place], found[place]) for place in sorted(found)]
 
     def _add(self, row: dict[str, Any]) -> None:
         place = len(self._names)
@@ -154,13 +159,15 @@ class LeakIndex:
         self._texts.add(np.frombuffer(row["text"], np.uint32))
         self._shingles.add(np.frombuffer(row["shingles"], np.uint64), row["benchmark"])
         for media in row["media"]:
-            kind, sha256 = media["kind"], media["sha256"]
-            one = _fingerprint(media)
-            if sha256 not in self._shown:
-                index = self._media.setdefault(kind, MediaIndex(len(one.phash)))
-                self._shown[sha256] = index.add(one)
+            kind, one = media["kind"], _fingerprint(media)
+            shown = _shown(media["sha256"], media["start"], media["end"])
+            at = self._shown.get(shown) if shown else None
+            if at is None:
+                at = self._media.setdefault(kind, MediaIndex(len(one.phash))).add(one)
                 self._owners[kind].append(set())
-            self._owners[kind][self._shown[sha256]].add(place)
+            if shown:
+                self._shown[shown] = at
+            self._owners[kind][at].add(place)
             self._pixels[media["pixels"]].add(place)
 
     def _looked_up(self, media: Media) -> frozenset[int]:
@@ -174,13 +181,22 @@ class LeakIndex:
         return frozenset().union(*(self._owners[media.kind][place] for place in found))
 
 
-def _media_row(media: Media, seen: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    sha256 = media.sha256 or ""
-    if sha256 not in seen:
-        one = fingerprint(media)
-        hashes = {name: getattr(one, name).tobytes() for name in ("phash", "edges", "flat")}
-        seen[sha256] = {"kind": media.kind, "sha256": sha256, "pixels": pixel_hash(media), **hashes}
-    return seen[sha256]
+def _shown(sha256: str | None, start: float | None, end: float | None) -> Shown | None:
+    """What tells the part of a file that is shown from all others; None if the file was not hashed."""
+    return (sha256, start, end) if sha256 else None
+
+
+def _media_row(media: Media, seen: dict[Shown, dict[str, Any]]) -> dict[str, Any]:
+    shown = _shown(media.sha256, media.start, media.end)
+    if shown in seen:
+        return seen[shown]
+    one = fingerprint(media)
+    about = {"kind": media.kind, "sha256": media.sha256, "start": media.start, "end": media.end}
+    row = {**about, "pixels": pixel_hash(media)}
+    row |= {name: getattr(one, name).tobytes() for name in ("phash", "edges", "flat")}
+    if shown:
+        seen[shown] = row
+    return row
 
 
 def _fingerprint(row: dict[str, Any]) -> Fingerprint:

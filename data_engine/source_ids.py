@@ -24,8 +24,8 @@ NAMES: dict[str, re.Pattern[str]] = {  # a dataset -> how files or folders name 
 def source_ids(sample: Sample) -> frozenset[str]:
     """The names of what a sample shows, as `coco:581857`.
 
-    They are what was noted, `meta.source_id`, `meta.image_id` with `meta.dataset`, and what the names of files say, in
-    paths of media and in texts of meta.
+    They are what `validate` noted before files were renamed, `meta.source_id`, `meta.image_id` with `meta.dataset`, and
+    what the names of files say, in paths of media and in texts of meta.
 
     >>> sorted(source_ids(Sample("", "s", "yesno", [], {}, meta={"image": "val2014/COCO_val2014_000000581857.jpg"})))
     ['coco:581857']
@@ -35,7 +35,8 @@ def source_ids(sample: Sample) -> frozenset[str]:
 
 def _found(sample: Sample) -> Iterator[str]:
     meta = sample.meta
-    yield from meta.get(NOTED, ())
+    noted = meta.get(NOTED)
+    yield from (one for one in noted if isinstance(one, str)) if isinstance(noted, list) else ()
     given = meta.get("source_id")
     yield from (str(one).casefold() for one in (given if isinstance(given, list) else [given]) if one is not None)
     if meta.get("dataset") and meta.get("image_id") is not None:

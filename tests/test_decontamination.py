@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,10 +18,15 @@ from typer.testing import CliRunner
 from data_engine.cli import app
 from data_engine.leakage import leakage
 from data_engine.leaks import LeakIndex, write_index
+from data_engine.media import probe
 from data_engine.ops.base import Dropped
 from data_engine.ops.decontaminate import decontaminate
-from data_engine.schema import Sample
-from data_engine.shards import write_dataset
+from data_engine.pipeline import run
+from data_engine.recipe import Recipe
+from data_engine.schema import Media, Sample, user_prompt, with_id
+from data_engine.shards import read_samples, write_dataset
+from data_engine.source_ids import source_ids
+from data_engine.synthesis import mp4
 from mmrl.config import InputError
 from tests.benchmark_rows import REFCOCO
 from tests.test_duplicates import ask, chart, jpeg, photos, with_logo
@@ -65,6 +71,9 @@ def test_leaks_are_dropped_or_flagged_by_the_evidence_asked_for(tmp_path: Path) 
     )
     assert ends == {f"leak_of_held_out_by_{kind}": 1 for kind in ("source_id", "both", "image")} | {"kept": 2}
     assert decontaminate(samples["image"], against=paths, by=("both",)) == samples["image"]
+    for kind in ("source_id", "both", "image", "text"):  # the benchmark's own sample leaks by all of them
+        leaked = decontaminate(samples["source_id"], against=paths, by=(kind,))
+        assert leaked == Dropped(samples["source_id"], f"leak_of_held_out_by_{kind}")
     flagged = decontaminate(samples["image"], against=paths, action="flag")
     leak = {"benchmark": "held_out", "id": benchmark()[0].id, "by": "image"}
     assert flagged == replace(samples["image"], meta={"leaks": [leak]})
@@ -127,6 +136,53 @@ def test_pictures_of_one_public_dataset_are_known_by_name(tmp_path: Path) -> Non
     ):
         leaks = index.leaks(ask(OTHER, black, meta=meta), text=0.5)
         assert [leak.by for leak in leaks] == ["source_id"] * 2 * known, meta  # a picture has two questions
+
+
+def test_a_picture_is_known_by_name_after_the_writer_renamed_it_and_when_it_was_mended(tmp_path: Path) -> None:
+    """Turned upright, it is bytes without a name; the benchmark holds another picture under that name."""
+    turned = Image.Exif()
+    turned[0x112] = 6
+    (tmp_path / "coco").mkdir()
+    photos(1)[0].save(tmp_path / "coco" / "COCO_train2014_000000000099.jpg", exif=turned)
+    exam = ask(QUESTION, jpeg(photos(2)[1]), meta={"source_id": "coco:99", "source_ids": "coco:1"})
+    assert source_ids(exam) == {"coco:99"}
+    write_index([exam], "exam", tmp_path / "exam.parquet")
+    row = {"question": OTHER, "task": "yesno", "answer": True, "image": "coco/COCO_train2014_000000000099.jpg"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    sources = [{"fn": "jsonl", "args": {"path": "rows.jsonl"}}]
+    for mode in ("keep", "fix"):
+        checks = {"fn": "validate", "args": {"modes": {"orientation": mode}}}
+        recipe = Recipe.model_validate({"root": tmp_path, "sources": sources, "operators": [checks]})
+        run(recipe, out=tmp_path / mode)
+        (sample,) = read_samples(tmp_path / mode)
+        assert sample.meta["source_ids"] == ["coco:99"]
+        assert [leak.by for leak in LeakIndex([tmp_path / "exam.parquet"]).leaks(sample, text=0.5)] == ["source_id"]
+
+
+def test_an_index_that_was_written_again_is_read_again(tmp_path: Path) -> None:
+    first, second = (ask(f"{QUESTION} ({n})", meta={"source_id": f"x:{n}"}) for n in (1, 2))
+    leak = ask(OTHER, meta={"source_id": "x:2"})
+    write_index([first], "exam", tmp_path / "exam.parquet")
+    assert decontaminate(leak, against=[tmp_path / "exam.parquet"]) == leak
+    write_index([first, second], "exam", tmp_path / "exam.parquet")
+    assert decontaminate(leak, against=[tmp_path / "exam.parquet"]) == Dropped(leak, "leak_of_exam_by_source_id")
+
+
+def test_two_cuts_of_a_film_and_media_without_a_hash_are_apart(tmp_path: Path) -> None:
+    scenes = [np.stack([np.roll(np.asarray(one.resize((128, 96))), t, axis=1) for t in range(16)]) for one in photos(2)]
+    film = Media("video", bytes=mp4(np.concatenate(scenes), 8))
+    whole = probe(film, "video")
+    for media in (whole, replace(film, sha256=None)):
+        cuts = [replace(media, start=start, end=start + 2.0) for start in (0.0, 2.0)]
+        exam = [asked(f"{QUESTION} ({n})", cut) for n, cut in enumerate(cuts)]
+        write_index(exam, "exam", tmp_path / "exam.parquet")
+        index = LeakIndex([tmp_path / "exam.parquet"])
+        found = [index.leaks(asked(OTHER, replace(cut, sha256=whole.sha256)), text=0.5) for cut in cuts]
+        assert [[leak.id for leak in leaks] for leaks in found] == [[one.id] for one in exam]
+
+
+def asked(question: str, film: Media) -> Sample:
+    return with_id(Sample("", "s", "yesno", user_prompt(question, ["video"]), {"yesno": True}, (film,)))
 
 
 def test_a_question_with_instructions_around_it_is_found_and_the_instructions_are_not(tmp_path: Path) -> None:

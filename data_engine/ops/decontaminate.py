@@ -29,10 +29,10 @@ def decontaminate(
     """Drop samples that share pictures or questions with the benchmarks whose fingerprint files are in `against`.
 
     By `image`: a picture looks the same. By `text`: `text` of the word triples are the same. `both` is both with one
-    sample of the benchmark; a match by both is also one by image and one by text. To flag is to write `meta["leaks"]`.
+    sample of the benchmark. What else a match has in common does not save it. To flag is to write `meta["leaks"]`.
     """
-    wanted = {*by, *({"both"} if {"image", "text"} & set(by) else ())}
-    found = [one for one in _index(tuple(root / path for path in against)).leaks(sample, text=text) if one.by in wanted]
+    index = _index(tuple(_as_it_is(root / path) for path in against))
+    found = index.leaks(sample, text=text, by=by)
     if not found:
         return sample
     if action == "drop":
@@ -40,7 +40,15 @@ def decontaminate(
     return replace(sample, meta={**sample.meta, "leaks": [asdict(one) for one in found[:SHOWN]]})
 
 
-@functools.cache
-def _index(paths: tuple[Path, ...]) -> LeakIndex:
+def _as_it_is(path: Path) -> tuple[Path, int, int]:
+    """A file by its place, size and time: one that was written again is another."""
+    if not path.is_file():
+        return path, 0, 0  # to read it says what is wrong
+    state = path.stat()
+    return path, state.st_size, state.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=4)
+def _index(files: tuple[tuple[Path, int, int], ...]) -> LeakIndex:
     """Read once per process."""
-    return LeakIndex(paths)
+    return LeakIndex([path for path, *_ in files])

@@ -10,6 +10,7 @@ from data_engine.media import MediaError, plain_png
 from data_engine.ops.base import Dropped, Quarantined, each, quarantine, stream
 from data_engine.rules import faults
 from data_engine.schema import Media, Sample, dumps
+from data_engine.source_ids import NOTED, source_ids
 from data_engine.validate import CHECKS, Found, Limits, Mode, Modes
 from data_engine.validate_media import declared_faults, extreme_aspect, inspected, rescaled, tiny_side
 from data_engine.validate_places import PLACES
@@ -27,7 +28,8 @@ def validate(
     """The sample with its media decoded, hashed and measured, unless a check of `data_engine.validate` stops it.
 
     `modes` says what to do about a fault (code -> keep, drop, quarantine, fix, fail) where it is not the usual, and
-    `limits` where some checks begin. `meta.fixed` lists the faults that were mended.
+    `limits` where some checks begin. `meta.fixed` lists the faults that were mended, `meta.source_ids` the pictures of
+    public datasets that the names of the files tell of: a dataset has its media under other names.
     """
     run, limits = _Run(sample, modes or {}), limits or Limits()
     try:
@@ -41,8 +43,9 @@ def validate(
             run.meet(fault.reason, Found(fault.message))
     except _StoppedError as stopped:
         return stopped.outcome
-    meta = {**run.sample.meta, "fixed": run.fixed} if run.fixed else run.sample.meta
-    return replace(run.sample, meta=meta)  # another object: so the pipeline gives it an id
+    named = sorted(source_ids(replace(run.sample, media=sample.media)))
+    noted = {**({"fixed": run.fixed} if run.fixed else {}), **({NOTED: named} if named else {})}
+    return replace(run.sample, meta={**run.sample.meta, **noted})  # another object: so the pipeline gives it an id
 
 
 class _StoppedError(Exception):
