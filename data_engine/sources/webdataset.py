@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
+import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_engine.sources.base import Items, RowError, existing
 from data_engine.sources.lines import plain_json
 from data_engine.sources.rows import PLAIN_ROWS, Row, Rows, samples_of
 from mmrl.config import InputError
 
-IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
-VIDEOS = ("mp4", "webm", "mkv", "mov", "avi")
+IMAGES = ("jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "jp2", "avif")
+VIDEOS = ("mp4", "m4v", "webm", "mkv", "mov", "avi", "flv", "ts", "mpg", "mpeg", "ogv", "wmv", "3gp")
 TEXTS = {"txt": "question", "text": "question", "cls": "answer", "answer.txt": "answer"}
-MAX_MEMBER = 2**30  # bytes of one file in a tar
+MEDIA_COLUMNS = ("image", "images", "video", "videos", "media")
+MAX_SAMPLE = 2**30  # bytes of the files of one sample
+DAMAGED = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, RecursionError)  # of broken headers
+
+
+class Part(NamedTuple):
+    """A file of a sample: `x/0001.0.jpg` has the key ("x", "0001") and the suffix "0.jpg"."""
+
+    key: tuple[str, str]
+    suffix: str
+    member: tarfile.TarInfo
 
 
 def webdataset(*, path: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
     """The samples of a tar file, or of all tar files of a folder: `0001.jpg` with `0001.json` (columns of a row).
 
     `NAME.txt` is the question and `NAME.cls` the answer where there is no JSON. Several pictures of one sample are
-    `NAME.0.jpg`, `NAME.1.jpg`. Nothing is written to disk, and links are refused.
+    `NAME.0.jpg`, `NAME.1.jpg`, shown in the order of their numbers. Nothing is written to disk, and links are refused.
     """
     place = existing(root, path, "tar file or folder")
     files = sorted(place.rglob("*.tar")) if place.is_dir() else [place]
@@ -36,57 +50,107 @@ def webdataset(*, path: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
 
 def _rows(file: Path, name: str) -> Iterator[Row]:
     """A row for each run of files that share a name up to the first dot after the folder."""
-    key, values, error = None, dict[str, Any](), None
     try:
+        scattered = _scattered(file)
         with tarfile.open(file, "r|") as tar:
-            for member in tar:
-                if member.isdir():
-                    continue
-                folder, _, base = member.name.rpartition("/")
-                stem, _, suffix = base.partition(".")
-                if key is not None and key != (folder, stem):
-                    yield _row(name, key, values, error)
-                    values, error = {}, None
-                key = (folder, stem)
+            for key, parts in itertools.groupby(_parts(tar), key=lambda part: part.key):
+                values, error = dict[str, Any](), None
                 try:
-                    _take(tar, member, suffix.lower(), values)
+                    if hash(key) in scattered:
+                        raise RowError("scattered", "its files stand apart in the tar file; pack them sorted by name")
+                    _fill(values, tar, parts)
                 except RowError as broken:
-                    error = error or broken
-    except (tarfile.TarError, EOFError, OSError) as broken:
+                    error = broken
+                yield Row(f"{name}: {'/'.join(filter(None, key))}", values, error)
+            end = tar.offset
+    except DAMAGED as broken:
         yield Row(name, {}, RowError("truncated", f"the tar file breaks off or is none: {broken}"))
         return
-    if key is not None:
-        yield _row(name, key, values, error)
-    if not _is_closed(file):
-        yield Row(name, {}, RowError("truncated", "the tar file has no end: files may be missing; get the whole of it"))
+    if error := _unread(file, end):
+        yield Row(name, {}, error)
 
 
-def _is_closed(file: Path) -> bool:
-    """Whether a tar file ends in a block of zeros: tarfile takes one that is cut in a header for whole."""
+def _parts(tar: tarfile.TarFile) -> Iterator[Part]:
+    """The files of a tar file, one after the other, but for hidden ones: `._0001.jpg` is macOS' word on 0001.jpg."""
+    end, size = 0, os.path.getsize(str(tar.name))
+    while member := tar.next():
+        tar.members = []  # pyright: ignore[reportAttributeAccessIssue]  # which grows with the file otherwise
+        folder, _, base = member.name.rpartition("/")
+        stem, _, suffix = base.partition(".")
+        if not member.isdir() and not base.startswith("."):
+            yield Part((folder, stem), suffix.lower(), member)
+        if not end < tar.offset <= size:  # or tarfile would go round in circles, or read on for days
+            raise tarfile.ReadError(f"{member.name} does not end in the file")
+        end = tar.offset
+
+
+def _scattered(file: Path) -> set[int]:
+    """The hashes of the keys whose files do not all stand together, from the headers alone."""
+    known, scattered = set[int](), set[int]()
+    with contextlib.suppress(MemoryError, *DAMAGED), tarfile.open(file, "r:") as tar:  # whoever reads it all says why
+        for key, _ in itertools.groupby(_parts(tar), key=lambda part: part.key):
+            (scattered if hash(key) in known else known).add(hash(key))
+    return scattered
+
+
+def _unread(file: Path, at: int) -> RowError | None:
+    """What is wrong with the end of a tar file, from byte `at` on: it should be zeros, a block of them or more.
+
+    tarfile takes a damaged header, and the first block of zeros, for the end.
+    """
+    start = at
     with file.open("rb") as content:
-        size = content.seek(0, 2)
-        content.seek(max(size - tarfile.BLOCKSIZE, 0))
-        return size % tarfile.BLOCKSIZE == 0 and content.read() == bytes(tarfile.BLOCKSIZE)
+        content.seek(at)
+        for piece in iter(lambda: content.read(2**20), b""):
+            if rest := piece.lstrip(b"\0"):
+                why = f"from byte {at + len(piece) - len(rest)} on the tar file cannot be read: a damaged header, or a"
+                right = "second tar file behind the first; get the file again, or leave the two apart"
+                return RowError("truncated", f"{why} {right}")
+            at += len(piece)
+    if at - start >= tarfile.BLOCKSIZE and at % tarfile.BLOCKSIZE == 0:
+        return None
+    return RowError("truncated", "the tar file has no end: files may be missing; get the whole of it")
 
 
-def _row(name: str, key: tuple[str, str], values: dict[str, Any], error: RowError | None) -> Row:
-    return Row(f"{name}: {'/'.join(filter(None, key))}", values, error)
+def _fill(values: dict[str, Any], tar: tarfile.TarFile, parts: Iterable[Part]) -> None:
+    """Put the files of a sample into its row, pictures and videos in natural order of their names."""
+    size, media = 0, dict[str, list[tuple[Part, bytes]]](images=[], videos=[])
+    for part in parts:
+        member, last = part.member, part.suffix.rpartition(".")[2]
+        content = tar.extractfile(member) if member.isreg() and not member.issparse() else None
+        if content is None:
+            kinds = "a link, a device or a sparse file"
+            raise RowError("not_a_file", f"{member.name} is {kinds}; a sample holds plain files, stored whole")
+        size += member.size
+        if size > MAX_SAMPLE:
+            raise RowError("bomb", f"with {member.name} the sample has {size} bytes, the limit is {MAX_SAMPLE}")
+        if last in IMAGES or last in VIDEOS:
+            media["images" if last in IMAGES else "videos"].append((part, content.read()))
+        elif part.suffix == "json":
+            values.update(_object(member.name, content.read()))
+        elif column := TEXTS.get(part.suffix):
+            values.setdefault(column, content.read().decode("utf-8", "replace").strip())
+    named, held = max(_count(values.pop(column, None)) for column in MEDIA_COLUMNS), sum(map(len, media.values()))
+    if named > held:
+        why = f"the JSON names {named} pictures or videos, and the tar file holds {held} under its name"
+        raise RowError("missing", f"{why}; files of one sample are called alike up to the first dot")
+    for column, found in media.items():
+        values[column] = [{"bytes": content} for _, content in sorted(found, key=lambda one: _natural(one[0].suffix))]
 
 
-def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, values: dict[str, Any]) -> None:
-    """Put one file of a sample into its row."""
-    content = tar.extractfile(member) if member.isreg() else None
-    if content is None:
-        raise RowError("not_a_file", f"{member.name} is a link or a device; a sample holds plain files")
-    if member.size > MAX_MEMBER:
-        raise RowError("bomb", f"{member.name} has {member.size} bytes, the limit is {MAX_MEMBER}")
-    last = suffix.rpartition(".")[2]
-    if last in IMAGES or last in VIDEOS:
-        values.setdefault("images" if last in IMAGES else "videos", []).append({"bytes": content.read()})
-    elif suffix == "json":
-        values.update(_object(member.name, content.read()))
-    elif column := TEXTS.get(suffix):
-        values.setdefault(column, content.read().decode("utf-8", "replace").strip())
+def _natural(suffix: str) -> tuple[str, str]:
+    """What sorts suffixes by the numbers in them; one without a stem is the first.
+
+    >>> sorted(["10.png", "png", "2.png"], key=_natural)
+    ['png', '2.png', '10.png']
+    """
+    stem, _, last = suffix.rpartition(".")
+    return re.sub(r"\d+", lambda digits: digits[0].zfill(20), stem), last
+
+
+def _count(named: Any) -> int:
+    """How many files a media column of a JSON names."""
+    return sum(map(bool, named if isinstance(named, list) else [named]))
 
 
 def _object(name: str, text: bytes) -> dict[str, Any]:
@@ -96,4 +160,4 @@ def _object(name: str, text: bytes) -> dict[str, Any]:
         raise RowError("bad_json", f"{name} is no JSON to use: {error}") from None
     if not isinstance(value, dict):
         raise RowError("bad_row", f"{name} must be an object with named values, got {value!r:.80}")
-    return {key: item for key, item in value.items() if key not in ("image", "images", "video", "videos", "media")}
+    return value
