@@ -38,12 +38,13 @@ class Counts(Config):
         """The whole numbers of right answers in the band where guessing is right with `chance`.
 
         The bounds are on what is left when the guesses are taken out: of 8 yes-or-no answers a guesser gets 4 right.
+        `least` of 0 is no bound: worse than a guesser is in the band, too.
 
-        >>> Counts(least=1, most=7, of=8).bounds(0.5)
-        (5, 7)
+        >>> Counts(least=1, most=7, of=8).bounds(0.5), Counts(least=0, most=7, of=8).bounds(0.5)
+        ((5, 7), (0, 7))
         """
         low, high = (bound * (1 - chance) + self.of * chance for bound in (self.least, self.most))
-        return math.ceil(low - CERTAIN), math.floor(high + CERTAIN)
+        return math.ceil(low - CERTAIN) if self.least else 0, math.floor(high + CERTAIN)
 
 
 class Spread(Config):

@@ -28,6 +28,7 @@ COMMON = {
     "pt": "o a os as e é são em sobre um uma este que qual quantos onde quem há de com para do da não se no na",
     "nl": "de het een en is zijn in op dit dat wat welke hoe veel waar wie er van met voor niet te om aan",
 }
+LANGUAGES = (*SCRIPTS, *COMMON)  # those that are told apart
 _VOTES = {language: frozenset(said.split()) for language, said in COMMON.items()}
 _LETTER = re.compile(r"[^\W\d_]")
 _SCRIPTS = {language: re.compile(f"[{letters}]") for language, letters in SCRIPTS.items()}

@@ -8,7 +8,7 @@ import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 import numpy as np
 
@@ -67,8 +67,11 @@ MEASURES: dict[Name, Callable[[Sample], float | None]] = {  # those that need no
 
 
 def measured(sample: Sample, name: Name, how: Callable[[Sample], float | None] | None = None) -> Sample:
-    """The sample with the measure noted; one that was noted before stays, one that says nothing of it is left out."""
-    if name in noted(sample):
+    """The sample with the measure noted; one that says nothing of it is left out.
+
+    One that was noted before stays, unless it depends on options: `how` may be another than it was.
+    """
+    if how is None and name in noted(sample):
         return sample
     return with_measure(sample, name, (how or MEASURES[name])(sample))
 
@@ -81,9 +84,14 @@ def with_measure(sample: Sample, name: Name, value: float | None) -> Sample:
 
 
 def noted(sample: Sample) -> Mapping[str, float]:
-    """The measures of a sample so far."""
+    """The measures of a sample so far; a source may have used the name otherwise."""
     found = sample.meta.get(NOTED)
-    return found if isinstance(found, Mapping) else {}  # a source may have used the name otherwise
+    return {name: one for name, one in found.items() if is_number(one)} if isinstance(found, Mapping) else {}
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value of meta is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from data_engine.ops.quotas import REPEAT, Division, largest_remainder
+from data_engine.ops.quotas import Division, largest_remainder, times_shown
 from data_engine.ops.select import PROPERTIES, Property
 from data_engine.recipe import Stage
 from data_engine.schema import Sample
@@ -34,7 +34,7 @@ class Mix:
     def add(self, sample: Sample) -> None:
         """Count a sample."""
         if all(str(PROPERTIES[name](sample)) == value for name, value in self._within.items()):
-            self._found[str(PROPERTIES[self._by](sample))] += sample.meta.get(REPEAT, 1)
+            self._found[str(PROPERTIES[self._by](sample))] += times_shown(sample)
 
     def as_dict(self) -> dict[str, Any]:
         """Both, for the manifest."""

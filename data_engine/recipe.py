@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -22,6 +22,7 @@ from data_engine.sources import SOURCES
 from mmrl.config import Config, InputError, nearest, validate
 
 FIRST = "validate"  # the operator that probes media and gives samples their ids: all others rely on both
+COUNTING = ("mix", "sample", "balance", "cap_media", "by_reward")  # operators that choose, and count rows
 
 
 class SourceSpec(Config):
@@ -104,11 +105,36 @@ def plan(recipe: Recipe, *, engine: Engine = "local") -> Plan:
         if count > 1:
             raise InputError(f"{count} sources are called {label}; give each its own name")
     given = {"root": recipe.root.absolute(), "seed": recipe.seed}
-    specs = [*recipe.operators, *_mixing(recipe)]
+    specs = _mixed(recipe)
     if specs[0].fn != FIRST:
         raise InputError(f"the first operator must be {FIRST}, which measures media and gives ids; got {specs[0].fn}")
     stages = [_stage(spec, given, engine) for spec in specs]
+    _check_repeats(stages)
     return Plan([_source(spec, given) for spec in recipe.sources], stages)
+
+
+def _check_repeats(stages: Sequence[Stage]) -> None:
+    """What counts rows must not come after a quota that shows rows several times."""
+    repeats = False
+    for stage in stages:
+        if repeats and stage.target in map(OPERATORS.get, COUNTING):
+            raise InputError(
+                f"{stage.name} counts each sample once, and the quota before it repeats some; put {stage.name} before "
+                "the quota, or let the quota do it (by: source), or give it no repeat"
+            )
+        if stage.target == OPERATORS["quota"]:  # the last one says how often
+            repeats = stage.args["repeat"] > 1
+
+
+def _mixed(recipe: Recipe) -> list[OperatorSpec]:
+    """The operators with the mix: last, but for the curriculum, whose order it would destroy."""
+    mixing, ordering = _mixing(recipe), OPERATORS["curriculum"]
+    *others, last = recipe.operators
+    if not mixing or all(OPERATORS.get(spec.fn, spec.fn) != ordering for spec in recipe.operators):
+        return [*recipe.operators, *mixing]
+    if OPERATORS.get(last.fn, last.fn) != ordering:
+        raise InputError(f"mix shuffles, and curriculum orders; make curriculum the last operator, after {last.fn}")
+    return [*others, *mixing, last]
 
 
 def _mixing(recipe: Recipe) -> list[OperatorSpec]:

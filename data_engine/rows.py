@@ -60,7 +60,7 @@ def stats_row(sample: Sample, split: str) -> dict[str, Any]:
         "pixels": sum((item.width or 0) * (item.height or 0) for item in media),
         "frames": sum(item.num_frames or 0 for item in media),
         "seconds": sum(shown_seconds(item) or 0.0 for item in media),
-        **{name: value for name in get_args(Name) if isinstance(value := noted(sample).get(name), int | float)},
+        **{name: value for name, value in noted(sample).items() if name in get_args(Name)},
     }
 
 

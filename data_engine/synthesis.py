@@ -12,10 +12,11 @@ import importlib.resources
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image
+from pydantic import Field, PositiveInt
 
 from data_engine.schema import Media, Sample, user_prompt
 
@@ -84,9 +85,9 @@ def digits_video(
     n: int,
     seed: int = 0,
     split: Split = "train",
-    side: int = 128,
-    seconds: float = 4.0,
-    fps: int = 8,
+    side: Annotated[int, Field(ge=16, multiple_of=2)] = 128,  # H.264 knows no odd ones
+    seconds: Annotated[float, Field(ge=1.5)] = 4.0,  # two spans of a second, the second half a second later
+    fps: PositiveInt = 8,
     ask: Literal["when", "which"] = "when",
 ) -> Iterator[Sample]:
     """H.264 clips of a slow pan over a photograph on which two digits come and go, on half-second marks.

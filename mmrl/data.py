@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from data_engine.ops.quotas import REPEAT
+from data_engine.ops.quotas import times_shown
 from data_engine.schema import Sample, from_row, to_row
 from data_engine.shards import read_samples
 from mmrl.config import InputError
@@ -21,7 +21,7 @@ def training_samples(directory: str | Path, split: str | None = None, limit: int
     One that was mixed in to be shown several times is there as often.
     """
     found = read_samples(Path(directory), split=split)
-    repeated = (sample for sample in found for _ in range(sample.meta.get(REPEAT, 1)))
+    repeated = (sample for sample in found for _ in range(times_shown(sample)))
     samples = list(islice(repeated, limit))
     if not samples:
         raise InputError(f"no samples of the split {split!r} in {directory}")

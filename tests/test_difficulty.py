@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,19 @@ def test_the_worst_answered_are_kept_and_the_order_goes_from_easy_to_hard(tmp_pa
     assert _asked(curriculum(_iter(known), steps=9, first="hard")) == list(range(9))
     thirds = _asked(curriculum(_iter(known), steps=3))
     assert [sorted(thirds[at : at + 3]) for at in (0, 3, 6)] == [[6, 7, 8], [3, 4, 5], [0, 1, 2]]
+    with pytest.raises(InputError, match="put it before"):
+        list(by_reward(iter(samples), n=3))
+
+
+def test_a_count_of_none_is_no_bound_where_guessing_is_right(tmp_path: Path) -> None:
+    samples = numbers(2)
+    rows = [row(samples[0], 0, chance=0.5), row(samples[1], 8, chance=0.5)]
+    assert ends(samples, rows, tmp_path, counts=Counts(least=0, most=7, of=8)) == ["kept", "too_easy"]
+
+
+def test_what_a_source_calls_difficulty_is_not_ours() -> None:
+    samples = [replace(one, meta={"difficulty": said}) for said in ("hard", {"mean": "high"}) for one in numbers(3)]
+    assert sorted(_asked(curriculum(iter(samples)))) == [0, 0, 1, 1, 2, 2]
     with pytest.raises(InputError, match="put it before"):
         list(by_reward(iter(samples), n=3))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import pytest
 from PIL import Image, ImageFilter
 
 from data_engine.ops.base import Dropped
@@ -17,7 +18,10 @@ from data_engine.ops.filters import (
     text_length,
 )
 from data_engine.ops.select import cap_media
+from data_engine.recipe import Recipe, plan
+from data_engine.rows import stats_row
 from data_engine.schema import Media, Sample
+from mmrl.config import InputError
 from mmrl.vision import VisionBudget
 from tests.test_duplicates import ask, jpeg, photos
 from tests.test_operators import ask as about
@@ -56,6 +60,34 @@ def test_vision_tokens_are_counted_as_the_model_will_see_them() -> None:
     assert why(max_vision_tokens(picture, tokens=200)) is None
     assert why(max_vision_tokens(picture, tokens=199)) == "too_many_vision_tokens"
     assert why(max_vision_tokens(picture, tokens=100, budget=VisionBudget(max_pixels=100 * 28 * 28))) is None
+
+
+def test_what_a_model_cannot_see_is_dropped_and_another_budget_measures_again() -> None:
+    strip = Media("image", width=6000, height=28)
+    frame = Media("video", width=96, height=96, num_frames=1, fps=8.0, duration=0.125)
+    for media in (strip, frame):
+        sample = Sample("", "s", "yesno", [], {"yesno": True}, (media,))
+        assert why(max_vision_tokens(sample, tokens=2000, factor=32)) == "no_vision_size"
+    picture = Sample("", "s", "yesno", [], {"yesno": True}, (Media("image", width=280, height=560),))
+    small = max_vision_tokens(picture, tokens=199, budget=VisionBudget(max_pixels=100 * 28 * 28))
+    assert isinstance(small, Sample)
+    assert why(max_vision_tokens(small, tokens=199)) == "too_many_vision_tokens"
+
+
+def test_measures_that_a_source_wrote_and_are_no_numbers_are_taken_again() -> None:
+    for said in ({"words": "many", "sharpness": None}, [1, 2], {"words": True}):
+        found = text_length(about("one two three", meta={"measures": said}))
+        assert isinstance(found, Sample)
+        assert found.meta["measures"] == {"words": 3.0}
+        assert stats_row(found, "train")["words"] == 3.0
+
+
+@pytest.mark.parametrize("code", ["english", "EN"])
+def test_a_language_that_is_not_told_apart_is_refused(code: str) -> None:
+    operators = [{"fn": "validate"}, {"fn": "in_language", "args": {"languages": ["de", code]}}]
+    recipe = {"sources": [{"fn": "tests.lab:numbers", "args": {"n": 1}}], "operators": operators}
+    with pytest.raises(InputError, match=rf"no language {code}; known: ar, de, el, en"):
+        plan(Recipe.model_validate(recipe))
 
 
 def test_a_picture_is_used_only_so_often() -> None:

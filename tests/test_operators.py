@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from data_engine.ops.base import Dropped
 from data_engine.ops.check import min_pixels, only_tasks
 from data_engine.ops.duplicates import exact_duplicates
-from data_engine.ops.select import balance, mix, sample, shuffle
+from data_engine.ops.select import PROPERTIES, balance, mix, sample, shuffle
 from data_engine.ops.split import split
 from data_engine.schema import Media, Sample, user_prompt, with_id
 from mmrl.config import InputError
@@ -133,6 +133,19 @@ def test_balance_counts_a_choice_by_its_text_not_by_its_letter() -> None:
     kept, _ = ends(balance(iter(samples), by=["answer"], cap=1))
     assert len(kept) == 2
     assert samples[2] in kept
+
+
+def test_an_answer_is_plain_words() -> None:
+    for task, answer, words in (
+        ("yesno", {"yesno": True}, "yes"),
+        ("count", {"number": 3.0, "unit": "cm"}, "3"),
+        ("number", {"number": 0.5}, "0.5"),
+        ("choice", {"choice": "B", "options": ["cat", "dog"]}, "dog"),
+        ("math", {"math": "x^2"}, "x^2"),
+        ("ocr", {"text": ["STOP"]}, "STOP"),
+        ("text", {"text": ["Paris", "paris"]}, '["Paris","paris"]'),
+    ):
+        assert PROPERTIES["answer"](ask("?", task=task, answer=answer)) == words
 
 
 def from_sources(**counts: int) -> Iterator[Sample]:

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_engine.ops import OPERATORS
 from data_engine.ops.base import Dropped
-from data_engine.ops.quotas import Division, filled, largest_remainder, quota
+from data_engine.ops.quotas import Division, filled, largest_remainder, quota, times_shown
 from data_engine.pipeline import run
-from data_engine.recipe import Recipe
+from data_engine.recipe import Recipe, plan
 from data_engine.schema import Sample
 from data_engine.shards import read_manifest, write_dataset
 from mmrl.config import InputError
@@ -107,6 +108,65 @@ def test_a_repeated_sample_is_one_row_and_is_trained_on_as_often(tmp_path: Path)
     trained = training_samples(tmp_path / "data", "train")
     assert Counter(one.id for one in trained) == {one.id: one.meta["repeat"] for one in kept}
     assert len(ends(quota(iter(pool), n=10, by="task", shares={"yesno": 1}))[0]) == 4
+
+
+def test_the_last_quota_says_how_often_and_what_counts_rows_comes_before() -> None:
+    pool = [replace(one, meta={"repeat": said}) for one, said in zip(POOL, (3, "often", None) * 31, strict=True)]
+    assert [times_shown(one) for one in pool[:3]] == [3, 1, 1]
+    kept, _ = ends(quota(iter(pool), n=10, by="task", shares={"yesno": 1}))
+    assert [times_shown(one) for one in kept] == [1] * 10
+    twice = {"fn": "quota", "args": {"n": 10, "by": "task", "shares": {"number": 1}, "repeat": 2}}
+    once = {"fn": "quota", "args": {**twice["args"], "repeat": 1}}
+    for fn, args in (
+        ("sample", {"n": 5}),
+        ("balance", {"by": ["task"], "cap": 5}),
+        ("mix", {"weights": {"numbers": 1}}),
+    ):
+        planned(twice, once, {"fn": fn, "args": args})
+        with pytest.raises(InputError, match=f"{fn} counts each sample once, and the quota before it repeats some"):
+            planned(once, twice, {"fn": "shuffle"}, {"fn": fn, "args": args})
+    with pytest.raises(InputError, match="mix counts each sample once"):
+        planned(twice, mix={"numbers": 1})
+
+
+def test_the_mix_keeps_the_order_of_a_curriculum() -> None:
+    last = planned({"fn": "is_odd"}, {"fn": "curriculum"}, mix={"numbers": 1})
+    assert last == ["validate", "is_odd", "mix", "curriculum"]
+    with pytest.raises(InputError, match=r"make curriculum the last operator, after tests\.lab:is_odd"):
+        planned({"fn": "curriculum"}, {"fn": "is_odd"}, mix={"numbers": 1})
+
+
+def planned(*operators: dict[str, Any], mix: dict[str, float] | None = None) -> list[str]:
+    """The names of the stages."""
+    specs = [{**one, "fn": one["fn"] if one["fn"] in OPERATORS else f"tests.lab:{one['fn']}"} for one in operators]
+    sources = [{"fn": "tests.lab:numbers", "args": {"n": 9}}]
+    made = {"sources": sources, "operators": [{"fn": "validate"}, *specs], "mix": mix}
+    return [stage.name for stage in plan(Recipe.model_validate(made)).stages]
+
+
+def test_shares_of_answers_are_in_plain_words_and_yaml_may_read_them_otherwise() -> None:
+    args = {"n": 4, "by": "answer", "shares": {True: 1, False: 1, 3: 2}}
+    made = {"sources": [{"fn": "tests.lab:numbers", "args": {"n": 9}}]}
+    made["operators"] = [{"fn": "validate"}, {"fn": "quota", "args": args}]
+    options = plan(Recipe.model_validate(made)).stages[1].args
+    assert options["shares"] == {"yes": 1, "no": 1, "3": 2}
+    answers = [{"yesno": True}, {"yesno": False}, {"yesno": True}, {"number": 3.0}, {"number": 3.0}, {"number": 4.0}]
+    tasks = ["yesno"] * 3 + ["count"] * 3
+    samples = [about(f"{n}?", task=task, answer=answers[n]) for n, task in enumerate(tasks)]
+    kept, dropped = ends(quota(iter(samples), **options))
+    assert (len(kept), dropped) == (4, {"over_quota": 1, "not_in_quota": 1})
+
+
+def test_names_that_no_sample_can_have_are_refused() -> None:
+    args = {"n": 4, "by": "task", "shares": {"yes_no": 1}}
+    with pytest.raises(InputError, match="no task yes_no; did you mean yesno"):
+        planned({"fn": "quota", "args": args})
+    by_source = {**args, "by": "source", "shares": {"a": 1}, "then": [{"by": "task", "shares": {"yes_no": 1}}]}
+    with pytest.raises(InputError, match="no task yes_no; did you mean yesno"):
+        planned({"fn": "quota", "args": by_source})
+    hard = [replace(one, meta={"difficulty": "hard"}) for one in POOL]
+    with pytest.raises(InputError, match="keeps nothing: no sample has the difficulty hard; there are None"):
+        list(quota(iter(hard), n=4, by="difficulty", shares={"hard": 1}))
 
 
 def test_the_manifest_sets_what_was_asked_for_beside_what_came_about(tmp_path: Path) -> None:

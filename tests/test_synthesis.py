@@ -16,8 +16,10 @@ from data_engine import synthesis
 from data_engine.edits import edit_pairs
 from data_engine.media import load_image, load_video
 from data_engine.ops.validate import validate
+from data_engine.recipe import Recipe, plan
 from data_engine.schema import Sample, prompt_text
 from data_engine.synthesis import digits_count, digits_grounding, digits_video, rng_of
+from mmrl.config import InputError
 from mmrl.vision import VisionBudget
 
 Source = Callable[..., Iterator[Sample]]
@@ -109,6 +111,16 @@ def test_a_span_is_when_its_digit_is_shown(painted: Painted) -> None:
         frames = load_video(sample.media[0], ALL).frames
         first = next(digit for picture in frames for digit in range(10) if painted(picture, digit).sum() > 200)
         assert sample.answer == {"number": first}
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [({"seconds": 1}, "seconds: .* greater than or equal to 1.5"), ({"side": 125}, "side: .* a multiple of 2")],
+)
+def test_a_clip_that_cannot_be_made_is_refused(option: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=f"digits_video: {message}"):
+        plan(Recipe.model_validate({"sources": [{"fn": "digits_video", "args": {"n": 1, **option}}]}))
+    assert len(list(digits_video(n=2, seconds=1.5, side=16))) == 2
 
 
 def test_draws_depend_on_every_digit_of_a_key() -> None:

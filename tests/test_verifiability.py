@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -76,6 +79,11 @@ def test_what_a_trivial_answer_gets_right_is_dropped() -> None:
     assert verifiable(zero, trivial=[""]) is zero
 
 
+def test_an_option_may_read_as_a_trivial_answer() -> None:
+    sample = choice("How many?", ["0", "1"], "A")
+    assert verifiable(sample) is sample
+
+
 def test_the_reward_can_be_another_and_a_lax_one_is_seen() -> None:
     sample = ask("number", {"number": 100})
     lax = {"number": Call(fn="number_match", args={"abs_tol": 1000.0})}
@@ -116,6 +124,17 @@ def test_shuffled_options_keep_their_gold_and_say_where_they_stood() -> None:
     assert golds == set("ABCD")
 
 
+def test_one_question_about_many_pictures_loses_its_letter_bias() -> None:
+    asked = choice("Which way?", ["left", "right"], "A")
+    samples = [
+        replace(asked, media=(replace(PICTURE, sha256=str(n)),), meta={"option_order": "as is"}) for n in range(99)
+    ]
+    found = [one for one in map(shuffle_options, samples) if isinstance(one, Sample)]
+    golds = Counter(one.answer["choice"] for one in found)
+    assert min(golds["A"], golds["B"]) > 30
+    assert Counter(one.meta["option_order"][0] for one in found) == {0: golds["A"], 1: golds["B"]}
+
+
 def test_options_that_speak_of_their_order_stay_and_unlisted_ones_are_dropped() -> None:
     for options in (["cat", "dog", "None of the above"], ["A", "B", "C"], ["cat", "dog", "Both A and B"]):
         found = shuffle_options(choice("Which?", options, "A"))
@@ -142,6 +161,22 @@ def test_choices_that_length_gives_away_are_dropped_back_to_chance() -> None:
     found = list(guessable(iter(samples)))
     assert {one.reason for one in found if isinstance(one, Dropped)} == {"guessed_by_longest"}
     assert sum(isinstance(one, Dropped) for one in found) == 400  # every one is guessed: no part of them is at chance
+
+
+def test_what_dropping_for_one_way_to_guess_brings_back_is_dropped_as_well() -> None:
+    """Golds after A are mostly the longest option: once those are dropped, A is right too often."""
+    draw, samples = random.Random(1), list[Sample]()
+    for number in range(600):
+        gold = 0 if draw.random() < 0.25 else draw.randrange(4)
+        options = [f"{'x' * draw.randint(1, 9)}{number}{place}" for place in range(4)]
+        if gold and draw.random() < 0.6:
+            options[gold] = f"{'y' * 12}{number}"
+        samples.append(choice(f"question {number}", options, "ABCD"[gold]))
+    found = list(guessable(iter(samples)))
+    kept = [one for one in found if isinstance(one, Sample)]
+    assert len(kept) > 150
+    assert {one.reason for one in found if isinstance(one, Dropped)} >= {"guessed_by_letter_A", "guessed_by_longest"}
+    assert all(guess.surplus <= 3 * guess.error for guess in guesses(kept))
 
 
 def test_a_letter_that_is_too_often_right_is_brought_back_to_chance() -> None:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, NonNegativeFloat, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, NonNegativeFloat, ValidationInfo
 
 from data_engine.schema import ANSWER_KEYS, MEDIA_FIELDS, Media, Sample
 from mmrl.config import nearest
@@ -34,7 +34,17 @@ def _some_weight(weights: dict[str, float]) -> dict[str, float]:
     return weights
 
 
-Weights = Annotated[dict[str, NonNegativeFloat], AfterValidator(_some_weight)]  # name -> weight; they need not sum to 1
+def _as_written(weights: Any) -> Any:
+    """With names as text: YAML reads `yes` and `no` as booleans and 3 as a number."""
+    if not isinstance(weights, dict):
+        return weights
+    words = {True: "yes", False: "no"}
+    return {words[name] if isinstance(name, bool) else str(name): weight for name, weight in weights.items()}
+
+
+Weights = Annotated[  # name -> weight; they need not sum to 1
+    dict[str, NonNegativeFloat], BeforeValidator(_as_written), AfterValidator(_some_weight)
+]
 
 
 def _there(path: Path, about: ValidationInfo) -> Path:

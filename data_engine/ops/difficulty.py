@@ -13,7 +13,7 @@ from pydantic import Field, PositiveInt
 from data_engine.bands import Band, Counts, Spread, corrected, odds
 from data_engine.difficulty import Difficulty, key_of, read_difficulty
 from data_engine.draw import digest
-from data_engine.measures import with_measure
+from data_engine.measures import is_number, with_measure
 from data_engine.ops.base import Dropped, Existing, Spool, Task, stream
 from data_engine.schema import Sample
 from mmrl.config import InputError
@@ -79,7 +79,7 @@ def by_reward(
     groups: dict[str, list[tuple[float, str, int]]] = defaultdict(list)
     for index, sample in enumerate(samples):
         spool.add(sample)
-        mean = noted(sample).get("mean")
+        mean = _mean(sample)
         if mean is not None:
             groups[sample.task if per_task else ""].append((mean, digest("by_reward", seed, sample.id), index))
     if not groups:
@@ -104,7 +104,7 @@ def curriculum(
     places: list[tuple[float, str]] = []
     for index, sample in enumerate(samples):
         spool.add(sample)
-        drawn, mean = digest("curriculum", seed, sample.id), noted(sample).get("mean")
+        drawn, mean = digest("curriculum", seed, sample.id), _mean(sample)
         places.append((int(drawn[:8], 16) / 16**8, drawn))
         if mean is not None:
             groups[sample.task].append((-mean if first == "easy" else mean, drawn, index))
@@ -116,8 +116,14 @@ def curriculum(
 
 
 def noted(sample: Sample) -> Mapping[str, Any]:
-    """What the operator `difficulty` noted of a sample; nothing if it did not."""
-    return sample.meta.get(NOTED, {})
+    """What the operator `difficulty` noted of a sample; nothing if it did not, or a source used the name otherwise."""
+    found = sample.meta.get(NOTED)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _mean(sample: Sample) -> float | None:
+    found = noted(sample).get("mean")
+    return found if is_number(found) else None
 
 
 def _note(found: Difficulty, levels: tuple[float, float]) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from data_engine import languages
+from data_engine.languages import LANGUAGES, language
 from data_engine.measures import Name, images, measured, noted
 from data_engine.media import load_image
 from data_engine.ops.base import Dropped, drops, each
 from data_engine.schema import Sample, prompt_text
+from mmrl.config import InputError, nearest
 from mmrl.vision import VisionBudget, VisionGeometry
 
 PLAIN: tuple[Name, ...] = ("side", "aspect", "words", "options", "entropy", "sharpness")
@@ -79,17 +80,30 @@ def max_vision_tokens(
 ) -> Sample | Dropped:
     """Drop samples whose images and videos make more vision tokens under the vision budget that a model will see.
 
-    `factor` is the side in pixels of what becomes one token: 28 in Qwen2-VL and Qwen2.5-VL, 32 in Qwen3-VL.
+    `factor` is the side in pixels of what becomes one token: 28 in Qwen2-VL and Qwen2.5-VL, 32 in Qwen3-VL. What such a
+    model refuses, as a video of one frame or a strip, is dropped as `no_vision_size`.
     """
     allowed = budget or VisionBudget()
     geometry = VisionGeometry(patch=factor // 2, merge=2, temporal_patch=2, whole_video=factor == 32)
-    measured_once = measured(sample, "vision_tokens", lambda one: vision_tokens(one, allowed, geometry))
-    return _within(measured_once, "vision_tokens", most=(tokens, "too_many_vision_tokens"))
+    try:
+        found = measured(sample, "vision_tokens", lambda one: vision_tokens(one, allowed, geometry))
+    except InputError:
+        return Dropped(sample, "no_vision_size")
+    return _within(found, "vision_tokens", most=(tokens, "too_many_vision_tokens"))
+
+
+def _known_language(code: str) -> str:
+    if code not in LANGUAGES:
+        raise ValueError(f"no language {code}; {nearest(code, LANGUAGES)}")
+    return code
 
 
 @drops
 def in_language(
-    sample: Sample, *, languages: Annotated[list[str], Field(min_length=1)], unknown: bool = True
+    sample: Sample,
+    *,
+    languages: Annotated[list[Annotated[str, AfterValidator(_known_language)]], Field(min_length=1)],
+    unknown: bool = True,
 ) -> str | None:
     """Drop samples whose prompt is in another language; texts that do not tell (too short, formulas) are `unknown`."""
     found = language_of(sample)
@@ -113,8 +127,8 @@ def caption_agreement(
     if sample.task != "caption" or not images(sample):
         return sample
     place = str(root / model) if (root / model).is_dir() else model
-    measured_once = measured(sample, "agreement", lambda one: agreement(one, place, device))
-    return _within(measured_once, "agreement", least=(least, "caption_unlike_image"))
+    found = measured(sample, "agreement", lambda one: agreement(one, place, device))
+    return _within(found, "agreement", least=(least, "caption_unlike_image"))
 
 
 def vision_tokens(sample: Sample, budget: VisionBudget, geometry: VisionGeometry) -> int:
@@ -144,7 +158,7 @@ def agreement(sample: Sample, model: str, device: str) -> float:
 
 def language_of(sample: Sample) -> str | None:
     """The language of the prompt without its option letters."""
-    return languages.language(re.sub(r"^[A-Z]\. ", "", prompt_text(sample.prompt), flags=re.MULTILINE))
+    return language(re.sub(r"^[A-Z]\. ", "", prompt_text(sample.prompt), flags=re.MULTILINE))
 
 
 def _within(

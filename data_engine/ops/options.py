@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -30,18 +30,27 @@ def shuffle_options(sample: Sample, *, seed: int = 0) -> Sample | Dropped:
         return sample
     options, gold = sample.answer["options"], _place(sample)
     places = range(len(options))
-    order = sorted(places, key=lambda place: digest("options", seed, prompt_text(sample.prompt), place, options[place]))
+    shown = [(media.sha256, media.start, media.end) for media in sample.media]
+    drawn = digest(prompt_text(sample.prompt), *shown)  # one question about many pictures is drawn for each
+    order = sorted(places, key=lambda place: digest("options", seed, drawn, place, options[place]))
     if any(FIXED.search(option) or re.fullmatch(r"\W*[A-Z]\W*", option) for option in options):
         order = list(places)
     shuffled = [options[place] for place in order]
     prompt = _relisted(sample.prompt, options, shuffled)
     if prompt is None:
         return Dropped(sample, "options_not_listed")
-    first = sample.meta.get("option_order", list(places))
+    first = _first_places(sample.meta.get("option_order"), len(options))
     answer = {**sample.answer, "options": shuffled, "choice": letter(order.index(gold))}
     return replace(
         sample, prompt=prompt, answer=answer, meta={**sample.meta, "option_order": [first[place] for place in order]}
     )
+
+
+def _first_places(noted: Any, count: int) -> list[int]:
+    """Where the options stood at first, as an earlier shuffle noted it; a source may have used the name otherwise."""
+    places = list(range(count))
+    is_order = isinstance(noted, list) and len(noted) == count and all(place in noted for place in places)
+    return noted if is_order else places
 
 
 class Guess(NamedTuple):
@@ -82,6 +91,7 @@ def guessable(
 
     The ways are: one letter, the longest option, the shortest, the one that shares the most words with the question.
     Of the choices that one guesses, a drawn part is dropped as `guessed_by_NAME`: as many as brings it back to chance.
+    That may bring another back, so they are gone through until nothing is dropped.
     """
     spool, choices = Spool(), dict[int, _Picks]()
     for index, sample in enumerate(samples):
@@ -89,17 +99,27 @@ def guessable(
         if sample.task == "choice":
             choices[index] = _picks(sample)
     dropped: dict[int, str] = {}
-    for name in STRATEGIES:
-        left = {index: one for index, one in choices.items() if index not in dropped}
-        guess = _guess(name, list(left.values()))
-        if guess.surplus <= deviations * guess.error:
-            continue
-        right = [(digest(name, seed, one.id), index) for index, one in left.items() if one.picks.get(name) == one.gold]
-        share = guess.chance / guess.n  # d are dropped so that of n - d choices this share, right - d, are right
-        most = math.ceil(guess.surplus / (1 - share))
-        dropped |= {index: f"guessed_by_{name}" for _, index in sorted(right)[:most]}
+    left, before = dict(choices), -1
+    while len(dropped) > before:
+        before = len(dropped)
+        for name in STRATEGIES:
+            guessed = _guessed_too_often(name, left, deviations, seed)
+            dropped |= dict.fromkeys(guessed, f"guessed_by_{name}")
+            for index in guessed:
+                del left[index]
     for index, sample in enumerate(spool):
         yield Dropped(sample, dropped[index]) if index in dropped else sample
+
+
+def _guessed_too_often(name: str, choices: Mapping[int, _Picks], deviations: float, seed: int) -> list[int]:
+    """Which choices to drop so that a strategy is right as often as chance; none if it is about as often."""
+    guess = _guess(name, list(choices.values()))
+    if guess.surplus <= deviations * guess.error:
+        return []
+    right = [(digest(name, seed, one.id), index) for index, one in choices.items() if one.picks.get(name) == one.gold]
+    share = guess.chance / guess.n  # d are dropped so that of n - d choices this share, right - d, are right
+    most = math.ceil(guess.surplus / (1 - share))
+    return [index for _, index in sorted(right)[:most]]
 
 
 def _picks(sample: Sample) -> _Picks:

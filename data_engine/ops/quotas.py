@@ -7,21 +7,35 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import PositiveInt
+from pydantic import AfterValidator, PositiveInt, ValidationInfo
 
 from data_engine.draw import digest
 from data_engine.ops.base import Dropped, Spool, Weights, stream
 from data_engine.ops.select import PROPERTIES, Property
-from data_engine.schema import Sample
-from mmrl.config import Config, InputError
+from data_engine.schema import ANSWER_KEYS, Sample
+from mmrl.config import Config, InputError, nearest
 
 logger = logging.getLogger(__name__)
 
 REPEAT = "repeat"  # the key of meta: how often training shows a sample in one pass; 1 where it is absent
+FEW = 10  # values that a message names
 
 Shortage = Literal["fill", "short", "fail"]
+
+
+def times_shown(sample: Sample) -> int:
+    """How often training shows a sample in one pass; a source may have used the name otherwise."""
+    times = sample.meta.get(REPEAT)
+    return times if isinstance(times, int) and times >= 1 else 1
+
+
+def _of_known_tasks(shares: dict[str, float] | str, about: ValidationInfo) -> dict[str, float] | str:
+    for task in shares if about.data.get("by") == "task" and not isinstance(shares, str) else ():
+        if task not in ANSWER_KEYS:
+            raise ValueError(f"no task {task}; {nearest(task, ANSWER_KEYS)}")
+    return shares
 
 
 class Division(Config):
@@ -31,7 +45,7 @@ class Division(Config):
     """
 
     by: Property
-    shares: Weights | Literal["equal", "natural"] = "natural"
+    shares: Annotated[Weights | Literal["equal", "natural"], AfterValidator(_of_known_tasks)] = "natural"
 
 
 @stream
@@ -40,7 +54,7 @@ def quota(
     *,
     n: PositiveInt,
     by: Property,
-    shares: Weights,
+    shares: Annotated[Weights, AfterValidator(_of_known_tasks)],
     then: list[Division] | None = None,
     repeat: PositiveInt = 1,
     shortage: Shortage = "fill",
@@ -50,8 +64,8 @@ def quota(
     other properties, one inside the other.
 
     Whole numbers come by largest remainder. Where a value has too few samples they may be shown up to `repeat` times:
-    `meta["repeat"]` says how often, and counts towards `n`. Where that does not do, the others `fill` its place in
-    their shares, or the result is that much `short`, or the run fails.
+    `meta["repeat"]` says how often, whatever it said before, and counts towards `n`. Where that does not do, the others
+    `fill` its place in their shares, or the result is that much `short`, or the run fails.
     """
     divisions = [Division(by=by, shares=shares), *(then or ())]
     spool, members = Spool(), list[_Member]()
@@ -59,11 +73,13 @@ def quota(
         spool.add(sample)
         values = tuple(str(PROPERTIES[division.by](sample)) for division in divisions)
         members.append(_Member(index, values, digest("quota", seed, sample.id)))
+    if members and not any(_is_listed(member.values, divisions) for member in members):
+        raise InputError(f"quota keeps nothing: {_unlisted(members, divisions)}")
     times = _Allotment(divisions, repeat, shortage).times(members, n)
     for index, sample in enumerate(spool):
         if not times.get(index):
             yield Dropped(sample, "over_quota" if _is_listed(members[index].values, divisions) else "not_in_quota")
-        elif times[index] > 1:
+        elif times[index] != sample.meta.get(REPEAT, 1):
             yield replace(sample, meta={**sample.meta, REPEAT: times[index]})
         else:
             yield sample
@@ -74,6 +90,17 @@ def _is_listed(values: Sequence[str], divisions: Sequence[Division]) -> bool:
     return all(
         isinstance(one.shares, str) or one.shares.get(value) for value, one in zip(values, divisions, strict=True)
     )
+
+
+def _unlisted(members: Sequence[_Member], divisions: Sequence[Division]) -> str:
+    """By which properties no sample has a share, and what they have instead."""
+    said = []
+    for place, one in enumerate(divisions):
+        there = sorted({member.values[place] for member in members})
+        if not isinstance(one.shares, str) and not any(one.shares.get(value) for value in there):
+            listed = ", ".join(value for value, share in one.shares.items() if share)
+            said.append(f"no sample has the {one.by} {listed}; there are {', '.join(there[:FEW])}")
+    return "; ".join(said) or "no sample has a share in every division"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import PositiveInt
@@ -21,7 +21,7 @@ PROPERTIES: dict[str, Callable[[Sample], Any]] = {
     "source": lambda sample: sample.source,
     "split": lambda sample: sample.meta.get("split"),
     "answer": lambda sample: _answer(sample),
-    "difficulty": lambda sample: sample.meta.get("difficulty", {}).get("level"),  # hard, medium or easy, as noted
+    "difficulty": lambda sample: _level(sample),
 }
 
 
@@ -103,8 +103,25 @@ def _lowest(draws: list[str], n: int | None = None, among: Iterable[int] | None 
     return sorted(range(len(draws)) if among is None else among, key=lambda index: (draws[index], index))[:n]
 
 
-def _answer(sample: Sample) -> Any:
-    """What balancing calls the same answer: of a choice the option's text, else the value that the task must have."""
+def _answer(sample: Sample) -> str:
+    """The answer in plain words: of a choice the option's text, yes or no, a number, a text that is the only one; JSON
+    of what is more than that.
+    """
     if sample.task == "choice":
         return sample.answer["options"][ord(sample.answer["choice"]) - ord("A")]
-    return [sample.answer.get(key) for key in ANSWER_KEYS[sample.task]]
+    values = [sample.answer.get(key) for key in ANSWER_KEYS[sample.task]]
+    value = values[0] if len(values) == 1 else values
+    if isinstance(value, list) and len(value) == 1:
+        (value,) = value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return f"{value:.15g}"
+    return value if isinstance(value, str) else dumps(value)
+
+
+def _level(sample: Sample) -> str | None:
+    """Hard, medium or easy, as the operator `difficulty` noted it; a source may have used the name otherwise."""
+    noted = sample.meta.get("difficulty")
+    level = noted.get("level") if isinstance(noted, Mapping) else None
+    return level if level in ("hard", "medium", "easy") else None

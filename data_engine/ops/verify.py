@@ -72,8 +72,8 @@ def verifiable(
     """The sample, if its gold scores 1 as an answer under the reward of its task, and no trivial answer does.
 
     A gold that does not is quarantined (`gold_unread` if the reward cannot read it, else `gold_scores_low`), one that a
-    trivial answer equals is dropped (`trivial_answer`). `rewards` (task -> `{fn, args}`) replaces those of `RULES`; a
-    task without a reward passes.
+    trivial answer equals is dropped (`trivial_answer`); "0" is no trivial answer to a choice, where an option may read
+    so. `rewards` (task -> `{fn, args}`) replaces those of `RULES`; a task without a reward passes.
     """
     reward = _reward_of(sample.task, rewards)
     if reward is None or sample.task not in GOLDS:
@@ -85,7 +85,8 @@ def verifiable(
         if verdict.score < 1 - ROUNDING:
             why = f"the gold {gold!r:.200} scores {verdict.score:g} against itself, not 1: {verdict.why}"
             return quarantine(sample, "gold_scores_low", why)
-    if any(_is_right(verdict) for verdict in _scored(reward, sample, trivial)):
+    tried = [one for one in trivial if one != "0" or sample.task not in CLOSED]
+    if any(_is_right(verdict) for verdict in _scored(reward, sample, tried)):
         return Dropped(sample, "trivial_answer")
     return sample
 
