@@ -92,6 +92,20 @@ def test_an_entry_that_is_too_deep_is_one_broken_row(root: Path) -> None:
     assert len(sound(items[1:])) == 1
 
 
+@pytest.mark.parametrize("chunk", [1, 7, 2**16])
+def test_what_is_lost_of_an_array_is_said(root: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "CHUNK", chunk)
+    good = '{"question": "?", "answer": 1, "task": "count"}'
+    (root / "x.json").write_text(f'[{good},\n{{"a": NaN, "b": [-Infinity]}},\n{good}]\n \n [{good}]\n')
+    items = list(json_array(path="x.json", root=root))
+    assert [one.meta["where"] for one in items if isinstance(one, Sample)] == ["x.json:1", "x.json:3"]
+    assert refused(items) == [("bad_json", "x.json:2"), ("bad_json", "x.json:5")]
+    assert isinstance(items[-1], Quarantined)
+    assert "behind the ] of the array there is more, and it is unread" in items[-1].why
+    (root / "x.json").write_text(f"[{good}]\n \n")
+    assert len(sound(json_array(path="x.json", root=root))) == 1
+
+
 def test_an_entry_that_never_ends_is_given_up(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "MAX_ENTRY", 1000)
     (root / "x.json").write_text('[{"a": "' + "x" * 500_000)

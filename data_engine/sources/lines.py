@@ -34,7 +34,7 @@ def json_lines(file: Path, path: str) -> Iterator[Row]:
 def json_entries(file: Path, path: str) -> Iterator[Row]:
     """The entries of a file that is one JSON array, with the line at which each begins.
 
-    After an entry that is broken nothing can be told of the rest: it is the last.
+    After an entry that is no JSON nothing can be told of the rest: it is the last. One with NaN in it costs itself.
     """
     with file.open(encoding="utf-8", errors="surrogateescape") as text:
         yield from _entries(text, path)
@@ -62,7 +62,8 @@ def _line(where: str, line: bytes) -> Row:
 
 
 def _entries(text: TextIO, path: str) -> Iterator[Row]:
-    decoder = json.JSONDecoder(parse_constant=_no_number)
+    numbers: list[str] = []  # NaN and its like, in the entry that was read last
+    decoder = json.JSONDecoder(parse_constant=numbers.append)
     held, line, ended = "", 1, False
 
     def broken(why: str, at: int = 0) -> Row:
@@ -80,7 +81,13 @@ def _entries(text: TextIO, path: str) -> Iterator[Row]:
         start = at + len(_gap(held, at))
         line, at = line + held.count("\n", at, start), start
         if held.startswith("]", at):
+            lines, held = _behind(held[at + 1 :], text)
+            line += lines
+            if held:
+                why = "behind the ] of the array there is more, and it is unread; a file is one array, or JSON lines"
+                yield broken(f"{why} in a file called .jsonl")
             return
+        numbers.clear()
         try:
             value, end = decoder.raw_decode(held, at) if at < len(held) else (None, at)
             done, why = end < len(held), "the array is not closed by ]"  # what ends at the end may go on: 12 of 123
@@ -88,15 +95,27 @@ def _entries(text: TextIO, path: str) -> Iterator[Row]:
             value, end, done, why = None, at, False, str(error)
         if done:
             try:
+                if numbers:
+                    _no_number(numbers[0])
                 yield Row(f"{path}:{line}", _flat(value))
             except ValueError as error:
                 yield broken(str(error), at)
             line, at = line + held.count("\n", at, end), end
         elif ended or len(held) - at > MAX_ENTRY:
-            yield broken(why if ended else f"an entry is longer than {MAX_ENTRY} characters, or broken: {why}", at)
+            why = why if ended else f"an entry is longer than {MAX_ENTRY} characters, or broken: {why}"
+            yield broken(f"{why}; the rest of the file is unread", at)
             return
         else:
             (held, ended), at = _more(held[at:], text), 0
+
+
+def _behind(held: str, text: TextIO) -> tuple[int, str]:
+    """(lines that end in it, what follows) of the blanks at which a text stands; what follows perhaps in part."""
+    lines, ended = 0, False
+    while not (rest := held.lstrip()) and not ended:
+        lines += held.count("\n")
+        held, ended = _more("", text)
+    return lines + held.count("\n", 0, len(held) - len(rest)), rest
 
 
 def _gap(held: str, at: int) -> str:
