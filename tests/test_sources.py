@@ -213,6 +213,22 @@ def test_an_image_folder_asks_for_the_class(photos: Path) -> None:
     assert answer["options"]["AB".index(answer["choice"])] == "building"
 
 
+def test_a_linked_class_is_read_and_one_from_outside_is_refused(photos: Path) -> None:
+    for name, file in (("building", "china.jpg"), ("plant", "flower.jpg")):
+        (photos / "classes" / name).mkdir(parents=True)
+        (photos / file).rename(photos / "classes" / name / file)
+    (photos / "else").mkdir()
+    (photos / "else" / "a.jpg").write_bytes(b"never read")
+    (photos / "classes" / "else").symlink_to(photos / "else")
+    (photos / "classes" / "flower").symlink_to("plant")
+    (photos / "classes" / "plant" / "round").symlink_to("..")
+    items = list(image_folder(path="classes", root=photos))
+    found = [item.meta["where"] for item in items if isinstance(item, Sample)]
+    assert found == [f"classes/{file}" for file in ("building/china.jpg", "flower/flower.jpg", "plant/flower.jpg")]
+    broken = [(item.reason, item.where) for item in items if isinstance(item, Quarantined)]
+    assert broken == [("outside_root", "classes/else")]
+
+
 def test_easy_vqa_gives_yes_no_and_choice_questions() -> None:
     samples = list(easy_vqa(split="test"))
     assert len(samples) == 9673

@@ -74,6 +74,14 @@ def test_pictures_are_borrowed_from_rows_above_and_may_be_several(tmp_path: Path
     assert broken == [("image_reference", "bench.tsv:8"), ("bad_image", "bench.tsv:9"), ("bad_image", "bench.tsv:10")]
 
 
+def test_a_hint_is_part_of_what_is_asked(tmp_path: Path) -> None:
+    items = rows_of(tmp_path, "hint\tA\tB", "A\tBill is tall.\tcat\tdog", "B\t\tcat\tdog", "B\tnan\tcat\tdog")
+    asked = [one.prompt[0]["content"][1]["text"] for one in items if isinstance(one, Sample)]
+    assert asked == ["Bill is tall.\nWhich?\nA. cat\nB. dog", *["Which?\nA. cat\nB. dog"] * 2]
+    with pytest.raises(InputError, match="is a folder; name the TSV file itself"):
+        vlmevalkit(path=".", root=tmp_path)
+
+
 def picture(colour: str) -> str:
     content = io.BytesIO()
     Image.new("RGB", (4, 4), colour).save(content, "PNG")

@@ -37,6 +37,14 @@ def existing(root: Path, path: str, what: str) -> Path:
     return found
 
 
+def existing_file(root: Path, path: str, what: str) -> Path:
+    """The file of a source option that takes no folder."""
+    file = existing(root, path, what)
+    if file.is_dir():
+        raise InputError(f"{file} is a folder; name the {what} itself")
+    return file
+
+
 def shown_size(media: Media) -> tuple[int, int]:
     """(width, height) of an image as it is shown, after EXIF rotation."""
     probed = probe(media, "image", validate=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from PIL import Image
 from pydantic import Field
 
 from data_engine import draw
+from data_engine.files import look_at
 from data_engine.media import MediaError, resolve
 from data_engine.schema import Media, Sample, user_prompt
 from data_engine.sources.base import Items, RowError, existing, quarantined
@@ -31,10 +33,8 @@ def image_folder(
         raise InputError(f"{folder} needs a sub-folder of images per class, at least two; found {classes}")
 
     def samples() -> Items:
-        for file in sorted(entry for entry in folder.rglob("*") if not entry.is_dir()):
+        for file in _files(folder):
             inside = file.relative_to(folder)
-            if any(part.startswith(".") for part in inside.parts):
-                continue
             where = f"{path}/{inside.as_posix()}"
             try:
                 media = _image(folder, inside)
@@ -47,12 +47,39 @@ def image_folder(
     return samples()
 
 
+def _files(folder: Path) -> Iterator[Path]:
+    """The files below a folder, in order, and its links out of it; hidden ones are left out."""
+    root = folder.resolve()
+    for entry in _shown(folder):
+        yield from _below(entry, root, {root}) if entry.is_dir() else [entry]
+
+
+def _below(folder: Path, root: Path, seen: set[Path]) -> Iterator[Path]:
+    """The files of a class folder, behind links to folders too, each of which is read once: links may lead in circles.
+
+    A folder outside of `root` is given as it is, to be refused.
+    """
+    real = folder.resolve()
+    if not real.is_relative_to(root):
+        yield folder
+    elif real not in seen:
+        seen.add(real)
+        look_at(real)
+        for entry in _shown(folder):
+            yield from _below(entry, root, seen) if entry.is_dir() else [entry]
+
+
+def _shown(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
 def _image(folder: Path, inside: Path) -> Media:
+    found = resolve(inside, folder)
     if len(inside.parts) < 2:
         raise RowError("no_class", "the file lies in no class folder; move it into one")
     if inside.suffix.lower() not in _image_suffixes():
         raise RowError("not_an_image", f"{inside.suffix!r} is no suffix of an image format; remove the file")
-    return Media("image", path=str(resolve(inside, folder)))
+    return Media("image", path=str(found))
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from data_engine.sources.base import Items, RowError, existing
+from data_engine.sources.base import Items, RowError, existing_file
 from data_engine.sources.rows import Row, Rows, samples_of
 from mmrl.config import InputError
 
@@ -24,9 +24,10 @@ def vlmevalkit(*, path: str, root: Path, task: str = "choice", list_options: boo
     """The rows of a VLMEvalKit TSV file, as questions of one task.
 
     Option cells that are empty are left out, and the others are lettered anew: the answer follows its option. An image
-    cell holds a picture, a list of pictures, or the index of a row above whose picture is borrowed.
+    cell holds a picture, a list of pictures, or the index of a row above whose picture is borrowed. A `hint` stands on
+    a line before the question.
     """
-    file = existing(root, path, "TSV file")
+    file = existing_file(root, path, "TSV file")
     with file.open("rb") as content:
         header = _header(content)
     if missing := [name for name in NEEDED if name not in header]:
@@ -84,7 +85,10 @@ def _row(where: str, values: Mapping[Any, Any]) -> Row:
             raise RowError("bad_row", "the row has not as many fields as the header")
         options = {name: values[name] for name in LETTERS if values.get(name, "").strip()}
         meta = {name: values[name] for name in ("index", "category", "split", "hint") if values.get(name)}
-        row = {"images": _images(values["image"]), "question": values["question"], "meta": meta}
+        question, hint = values["question"], values.get("hint", "").strip()
+        if hint.lower() not in ("", "nan") and question.strip():
+            question = f"{hint}\n{question}"
+        row = {"images": _images(values["image"]), "question": question, "meta": meta}
         if not options:
             return Row(where, {**row, "answer": values["answer"]})
         return Row(where, {**row, "answer": _gold(values, options), "options": list(options.values())})
