@@ -22,7 +22,7 @@ from data_engine.sources.coco import coco
 from data_engine.sources.easy_vqa import COLOURS, SHAPES, easy_vqa
 from data_engine.sources.folders import image_folder
 from data_engine.sources.rows import COLUMNS, Row, Rows, samples_of
-from data_engine.sources.tables import jsonl, parquet, saved_dataset, video_questions
+from data_engine.sources.tables import json_array, jsonl, parquet, saved_dataset, video_questions
 from mmrl.config import InputError
 
 WIDTH, HEIGHT = 640, 427  # of the photographs that scikit-learn ships
@@ -172,6 +172,9 @@ def test_no_row_stops_the_run(row: dict[str, Any], task: str) -> None:
 def test_a_missing_table_is_found_when_the_source_is_called(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no JSONL file at .*nowhere.jsonl"):
         jsonl(path="nowhere.jsonl", root=tmp_path)
+    for source in (jsonl, json_array):
+        with pytest.raises(InputError, match="is a folder; name the JSON"):
+            source(path=".", root=tmp_path)
 
 
 def test_parquet_rows_hold_media_as_bytes_or_paths(photos: Path) -> None:
@@ -341,6 +344,17 @@ def test_video_questions_carry_spans_and_cuts(tmp_path: Path) -> None:
     assert reasons(items) == ["temporal", "number", "no_video"]
     assert isinstance(items[1], Sample)
     assert (items[1].media[0].start, items[1].media[0].end) == (1.0, 2.0)
+
+
+def test_a_video_of_a_question_may_be_in_any_media_column(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"probed later")
+    asked = {"question": "Which digit?", "task": "number", "answer": 3}
+    shown = [{"clip": "a.mp4"}, {"media": [{"kind": "video", "path": "a.mp4"}]}, {"video": "a.mp4"}, {"media": []}]
+    write_lines(tmp_path / "q.jsonl", [{**asked, **media} for media in [*shown, {"clip": None}]])
+    rows = Rows(columns={"video": "clip"})
+    items = list(video_questions(questions="q.jsonl", videos=".", root=tmp_path, rows=rows))
+    assert reasons(items) == ["number", "number", "no_video", "no_video", "no_video"]
+    assert [len(item.media) for item in items if isinstance(item, Sample)] == [1, 1]
 
 
 def test_spans_are_seconds_of_the_part_that_is_shown(tmp_path: Path) -> None:

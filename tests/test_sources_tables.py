@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -93,6 +94,26 @@ def test_a_table_that_is_damaged_inside_is_read_up_to_there(tmp_path: Path) -> N
     assert refused(items) == [("unreadable", f"a.parquet:{len(items)}")]
 
 
+def test_a_value_that_cannot_be_held_costs_its_row(tmp_path: Path) -> None:
+    texts = ["yes", "\xff", "no"]
+    ends = pa.py_buffer(np.array([0, 3, 4, 6], "int32").tobytes())
+    answers = pa.Array.from_buffers(pa.string(), 3, [None, ends, pa.py_buffer("".join(texts).encode("latin-1"))])
+    times = pa.array([0, 0, 2**62], pa.timestamp("us"))
+    folder = tmp_path / "spark" / "x.parquet"
+    folder.mkdir(parents=True)
+    (folder / "_SUCCESS").touch()
+    pq.write_table(pa.table({"question": ["Red?"] * 3, "answer": answers, "at": times}), folder / "part-0.parquet")
+    items = list(parquet(path="spark", root=tmp_path, rows=YESNO))
+    assert [one.answer["yesno"] for one in sound(items)] == [True]
+    place = "spark/x.parquet/part-0.parquet"
+    assert refused(items) == [("unreadable", f"{place}:2"), ("unreadable", f"{place}:3")]
+    whys = [one.why for one in items if isinstance(one, Quarantined)]
+    assert ["the value of answer cannot be read" in whys[0], "the value of at cannot be read" in whys[1]] == [
+        True,
+        True,
+    ]
+
+
 def test_datasets_on_disk_arrow_files_and_folders_are_read_as_they_are_stored(saved: Any, tmp_path: Path) -> None:
     saved.save_to_disk(tmp_path / "saved")
     (tmp_path / "hub").mkdir()
@@ -118,6 +139,21 @@ def test_datasets_on_disk_arrow_files_and_folders_are_read_as_they_are_stored(sa
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="was not written by save_to_disk"):
         saved_dataset(path="empty", root=tmp_path, rows=YESNO)
+    for name in ("saved", str(arrow)):
+        with pytest.raises(InputError, match="asked for split test and has no splits; leave split out"):
+            saved_dataset(path=name, split="test", root=tmp_path, rows=YESNO)
+    for content in ("{", "{}", "[]"):
+        (tmp_path / "saved" / "state.json").write_text(content)
+        with pytest.raises(InputError, match=r"the dataset in .* is damaged"):
+            saved_dataset(path="saved", root=tmp_path, rows=YESNO)
+
+
+def test_a_dataset_that_says_its_split_is_read_as_that(saved: Any, tmp_path: Path) -> None:
+    saved.to_parquet(tmp_path / "a.parquet")
+    datasets.Dataset.from_parquet(str(tmp_path / "a.parquet"), split="train").save_to_disk(tmp_path / "saved")
+    assert len(sound(saved_dataset(path="saved", split="train", root=tmp_path, rows=YESNO))) == 2
+    with pytest.raises(InputError, match="asked for split test and is split train"):
+        saved_dataset(path="saved", split="test", root=tmp_path, rows=YESNO)
 
 
 def test_a_hub_dataset_is_planned_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

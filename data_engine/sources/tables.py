@@ -9,35 +9,38 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_engine.sources.base import Items, RowError, existing
+from data_engine.sources.base import Items, RowError, existing, existing_file
 from data_engine.sources.lines import json_entries, json_lines
 from data_engine.sources.rows import PLAIN_ROWS, Row, Rows, samples_of
 from mmrl.config import InputError, nearest
 
 BATCH_ROWS = 64  # rows of a parquet file in memory at once: they may hold whole images
+UNHELD = (pa.ArrowException, ValueError, OverflowError)  # of bytes that are no UTF-8, of the year 100,000
 
 
 def jsonl(*, path: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
     """The rows of a JSON-lines file."""
-    file = existing(root, path, "JSONL file")
+    file = existing_file(root, path, "JSONL file")
     return samples_of(json_lines(file, path), rows, media_root_of(root, file.parent, rows), "jsonl")
 
 
 def json_array(*, path: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
     """The entries of a file that is one JSON array, read as a stream."""
-    file = existing(root, path, "JSON file")
+    file = existing_file(root, path, "JSON file")
     return samples_of(json_entries(file, path), rows, media_root_of(root, file.parent, rows), "json")
 
 
 def video_questions(*, questions: str, videos: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
     """The rows of a JSON-lines file of questions about the video files of a folder.
 
-    A row names its `video`; one with `spans` ([[start, end]] in seconds of the file) is a temporal task.
+    A row names its `video` (or `videos`, or some in `media`); one with `spans` ([[start, end]] in seconds of the file)
+    is a temporal task.
     """
     if rows.media_root:
         raise InputError(f"rows.media_root {rows.media_root} has no say here: the videos lie in videos, {videos}")
-    file, folder = existing(root, questions, "JSONL file of questions"), existing(root, videos, "folder of videos")
-    return samples_of(map(_with_video, json_lines(file, questions)), rows, folder, "video_questions")
+    file = existing_file(root, questions, "JSONL file of questions")
+    found = (_with_video(row, rows) for row in json_lines(file, questions))
+    return samples_of(found, rows, existing(root, videos, "folder of videos"), "video_questions")
 
 
 def parquet(*, path: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
@@ -59,17 +62,10 @@ def saved_dataset(*, path: str, root: Path, split: str | None = None, rows: Rows
             data = datasets.Dataset.from_file(str(folder))
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(f"{folder} is not an Arrow file of a dataset: {error}") from None
-        check_columns(rows, data.column_names, folder)
-        return samples_of(_dataset_rows(data, path), rows, media_root_of(root, folder.parent, rows), "datasets")
-    try:
-        data = datasets.load_from_disk(str(folder))
-    except FileNotFoundError as error:
-        raise InputError(f"{folder} was not written by save_to_disk: {error}") from None
-    if isinstance(data, Mapping):
-        if split not in data:
-            raise InputError(f"dataset {path} is asked for split {split}; {nearest(str(split), map(str, data))}")
-        data = data[split]
-    check_columns(rows, data.column_names, folder)
+        data, folder = _split_of(data, split, path), folder.parent
+    else:
+        data = _split_of(_loaded(folder), split, path)
+    check_columns(rows, data.column_names, root / path)
     return samples_of(_dataset_rows(data, path), rows, media_root_of(root, folder, rows), "datasets")
 
 
@@ -94,16 +90,52 @@ def hub_dataset(
     return samples_of(download(), rows, media_root_of(root, root, rows), "hub")
 
 
-def _with_video(row: Row) -> Row:
-    if row.error or not isinstance(row.values, Mapping) or "video" in row.values or "videos" in row.values:
+def _loaded(folder: Path) -> Any:
+    """What `save_to_disk` wrote into a folder: a dataset, or a mapping of splits to datasets."""
+    import datasets
+
+    try:
+        return datasets.load_from_disk(str(folder))
+    except FileNotFoundError as error:
+        raise InputError(f"{folder} was not written by save_to_disk: {error}") from None
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:  # of JSON files that are cut or others
+        why = f"{type(error).__name__}: {error}"
+        raise InputError(f"the dataset in {folder} is damaged ({why}); get it again, or write it anew") from None
+
+
+def _split_of(data: Any, split: str | None, path: str) -> Any:
+    """The dataset of a split; one that is in no splits may say itself of which it is."""
+    if isinstance(data, Mapping):
+        if split not in data:
+            raise InputError(f"dataset {path} is asked for split {split}; {nearest(str(split), map(str, data))}")
+        return data[split]
+    if split not in (None, str(data.split)):
+        own = f"is split {data.split}" if data.split else "has no splits"
+        raise InputError(f"dataset {path} is asked for split {split} and {own}; leave split out")
+    return data
+
+
+def _with_video(row: Row, form: Rows) -> Row:
+    if row.error or not isinstance(row.values, Mapping):
         return row
-    return row._replace(error=RowError("no_video", "the row names no video; give the file's name under video"))
+    one, several, media = (row.values.get(form.columns.get(name, name)) for name in ("video", "videos", "media"))
+    entries = media if isinstance(media, list) else [media]
+    if one or several or any(isinstance(entry, Mapping) and entry.get("kind") == "video" for entry in entries):
+        return row
+    name = form.columns.get("video", "video")
+    return row._replace(error=RowError("no_video", f"the row names no video; give the file's name under {name}"))
 
 
 def parquet_files(root: Path, path: str) -> tuple[Path, list[Path]]:
     """(place, its parquet files): a file or a folder, every file with a schema that can be read."""
     place = existing(root, path, "parquet file or folder")
-    files = sorted(place.rglob("*.parquet")) if place.is_dir() else [place]
+    files = sorted(file for file in place.rglob("*.parquet") if file.is_file()) if place.is_dir() else [place]
     if not files:
         raise InputError(f"no *.parquet file in {place}")
     for file in files:
@@ -118,25 +150,45 @@ def parquet_rows(files: Iterable[Path], root: Path) -> Iterator[Row]:
     """The rows of parquet files, one small batch in memory at a time."""
     for file in files:
         place = file.relative_to(root) if file.is_relative_to(root) else file
-        batches = pq.ParquetFile(file).iter_batches(batch_size=BATCH_ROWS)
-        yield from _whole((values for batch in batches for values in batch.to_pylist()), str(place))
+        yield from _whole(pq.ParquetFile(file).iter_batches(batch_size=BATCH_ROWS), str(place))
 
 
 def _dataset_rows(data: Any, place: str) -> Iterator[Row]:
     """The rows of a Hugging Face dataset as they are stored: images and videos as `{bytes, path}`."""
-    batches = data.with_format("arrow").iter(batch_size=BATCH_ROWS)
-    return _whole((values for batch in batches for values in batch.to_pylist()), place)
+    return _whole(data.with_format("arrow").iter(batch_size=BATCH_ROWS), place)
 
 
-def _whole(table: Iterable[Any], place: str) -> Iterator[Row]:
+def _whole(batches: Iterable[pa.RecordBatch | pa.Table], place: str) -> Iterator[Row]:
     """The rows of a table, and where it is damaged an error in place of the rest."""
-    number = 0
+    number, rows = 0, (row for batch in batches for row in _held(batch))
     try:
-        for number, values in enumerate(table, start=1):
-            yield Row(f"{place}:{number}", values)
-    except (pa.ArrowInvalid, OSError) as error:
+        for number, (values, fault) in enumerate(rows, start=1):
+            yield Row(f"{place}:{number}", values, fault)
+    except (pa.ArrowException, ValueError, OSError) as error:  # datasets raises ValueErrors of its own
         why = f"from this row on the table cannot be read ({error}); get the file again"
         yield Row(f"{place}:{number + 1}", {}, RowError("unreadable", why))
+
+
+def _held(batch: pa.RecordBatch | pa.Table) -> Iterator[tuple[dict[str, Any], RowError | None]]:
+    """The rows of a batch as Python holds them; a value that it cannot hold is an error of its row."""
+    try:
+        rows = batch.to_pylist()
+    except UNHELD:
+        for one in (batch.slice(number, 1) for number in range(batch.num_rows)):
+            yield _held_row(one)
+    else:
+        yield from ((row, None) for row in rows)
+
+
+def _held_row(batch: pa.RecordBatch | pa.Table) -> tuple[dict[str, Any], RowError | None]:
+    """The values of a batch of one row, and what is wrong with one that Python cannot hold."""
+    values, error = dict[str, Any](), None
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            values[name] = column.to_pylist()[0]
+        except UNHELD as broken:
+            error = error or RowError("unreadable", f"the value of {name} cannot be read ({broken}); mend or remove it")
+    return values, error
 
 
 def check_columns(rows: Rows, names: Sequence[str], file: Path) -> None:
