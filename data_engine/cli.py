@@ -120,16 +120,16 @@ def stats(
     """
     from data_engine.look import stats_tables
     from data_engine.measures import condition
-    from data_engine.shards import read_manifest, read_samples
+    from data_engine.shards import read_samples, shards_of
     from data_engine.thresholds import keep_table, measure_table, measures_of, reuse_table
 
     conditions = [condition(text) for text in keep or ()]
+    shards = shards_of(directory, split)
     console = Console()
     kept, dropped = measures_of(directory, split)
     if conditions:
-        console.print(keep_table(kept, dropped, conditions))
+        console.print(keep_table(kept, dropped, conditions, split))
         return
-    shards = [shard["path"] for shard in read_manifest(directory)["shards"] if split in (None, shard["split"])]
     for table in stats_tables(read_samples(directory, split=split)):
         console.print(table)
     console.print(reuse_table(directory, shards))

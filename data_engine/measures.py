@@ -105,17 +105,16 @@ class Condition:
     def __str__(self) -> str:
         return f"{self.name}{self.sign}{self.bound:g}"
 
-    def holds(self, measures: Mapping[str, float]) -> bool:
-        """Whether the measures keep it; a sample of which it was not measured passes, as in the filters."""
-        value = measures.get(self.name)
-        return value is None or (value <= self.bound if self.sign == "<=" else value >= self.bound)
+    def holds(self, values: np.ndarray) -> np.ndarray:
+        """Which values of its measure it keeps; NaN, of a sample that was not measured, passes, as in the filters."""
+        return np.isnan(values) | (values <= self.bound if self.sign == "<=" else values >= self.bound)
 
 
 def condition(text: str) -> Condition:
     """The condition that `text` writes.
 
-    >>> condition("entropy >= 3").holds({"entropy": 2.5})
-    False
+    >>> condition("entropy >= 3").holds(np.array([2.5, 3.0, np.nan])).tolist()
+    [False, True, True]
     """
     found = CONDITION.fullmatch(text)
     if found is None or found[1] not in get_args(Name):

@@ -31,7 +31,7 @@ from data_engine.schema import Sample, from_row
 from data_engine.writer import DatasetWriter
 from mmrl.config import InputError, nearest
 
-__all__ = ["DatasetWriter", "read_manifest", "read_samples", "write_dataset"]
+__all__ = ["DatasetWriter", "read_manifest", "read_samples", "shards_of", "write_dataset"]
 
 READ_ROWS = 64  # rows in memory at once: they may hold whole videos
 
@@ -63,10 +63,15 @@ def read_samples(directory: str | Path, split: str | None = None) -> Iterator[Sa
     InputError that names shard and row.
     """
     directory = Path(directory).resolve()
+    return _samples(directory, shards_of(directory, split))
+
+
+def shards_of(directory: Path, split: str | None = None) -> list[str]:
+    """The shards of a dataset directory, or of one split, as its manifest names them."""
     manifest = read_manifest(directory)
     if split is not None and split not in manifest["splits"]:
         raise InputError(f"{directory} has no split {split!r}; {nearest(split, manifest['splits'])}")
-    return _samples(directory, [shard["path"] for shard in manifest["shards"] if split in (None, shard["split"])])
+    return [shard["path"] for shard in manifest["shards"] if split in (None, shard["split"])]
 
 
 def read_manifest(directory: str | Path) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from data_engine.look import printable
@@ -31,21 +31,30 @@ OPERATOR: dict[str, str] = {  # a measure -> the operator that has a threshold o
     "rate": "difficulty",
 }
 
-Rows = list[dict[str, Any]]
+COLUMNS = pa.schema(
+    [("split", pa.string()), ("reason", pa.string()), *((name, pa.float64()) for name in get_args(Name))]
+)
 
 
-def measures_of(directory: Path, split: str | None = None) -> tuple[Rows, Rows]:
-    """(the measures of the samples of a dataset, those of samples that its operators dropped, with their `reason`)."""
-    kept, dropped = (_rows(directory / name) for name in (STATS, DROPPED))
-    return [row for row in kept if split in (None, row["split"])], dropped
+def measures_of(directory: Path, split: str | None = None) -> tuple[pa.Table, pa.Table]:
+    """(the measures of the samples of a dataset, those of samples that its operators dropped, with their `reason`).
+
+    Of one split, the dropped ones are those that were in it, or in none yet.
+    """
+    kept, dropped = (_table(directory / name) for name in (STATS, DROPPED))
+    if split is not None:
+        kept = kept.filter(pa.array(_where(kept["split"], lambda said: said == split)))
+        dropped = dropped.filter(pa.array(_where(dropped["split"], lambda said: said in (split, ""))))
+    return kept, dropped
 
 
-def measure_table(kept: Rows, dropped: Rows) -> Table:
+def measure_table(kept: pa.Table, dropped: pa.Table) -> Table:
     """For each measure how it is spread, among the samples and among those that its operator dropped."""
     table = Table("measure", "of", "n", "smallest", "5 %", "median", "95 %", "largest", "from smallest to largest")
     for name in get_args(Name):
-        mine = [row for row in dropped if _stage(row) == OPERATOR[name]]
-        given = {"kept": _values(kept, name), "dropped": _values(mine, name)}
+        mine = dropped.filter(pa.array(_dropped_by(dropped, OPERATOR[name])))
+        given = {which: _values(rows, name) for which, rows in (("kept", kept), ("dropped", mine))}
+        given = {which: values[~np.isnan(values)] for which, values in given.items()}
         both = np.concatenate(list(given.values()))
         for which, values in given.items():
             if len(values):
@@ -66,13 +75,19 @@ def histogram(values: np.ndarray, low: float, high: float) -> str:
     return "".join(BARS[height] for height in heights)
 
 
-def keep_table(kept: Rows, dropped: Rows, conditions: Sequence[Condition]) -> Table:
+def keep_table(kept: pa.Table, dropped: pa.Table, conditions: Sequence[Condition], split: str | None = None) -> Table:
     """For each condition, and for all together, how many samples it keeps and how many it takes back."""
-    table = Table("condition", "samples now", "it keeps", "it drops", "it takes back", "not measured")
+    names = "samples now", "it keeps", "it drops", "it takes back", "not measured", "not measured, taken back"
+    table = Table(Column("condition", no_wrap=True), *names)
     for condition in conditions:
         table.add_row(str(condition), *_counts(kept, dropped, [condition]))
     if len(conditions) > 1:
         table.add_row("all of them", *_counts(kept, dropped, conditions))
+    unsplit = _where(dropped["split"], lambda said: not said).sum()
+    said = ["What was not measured passes; a sample that was dropped was not measured by later filters."]
+    if split and unsplit:
+        said += [f"Of those dropped, {unsplit:,} had no split yet and count here."]
+    table.caption = Text(" ".join(said))
     return table
 
 
@@ -107,34 +122,48 @@ def uses_of(directory: Path, shards: Sequence[str]) -> dict[str, int]:
     return uses
 
 
-def _counts(kept: Rows, dropped: Rows, conditions: Sequence[Condition]) -> list[str]:
-    """A dropped sample comes back if an operator on one of the measures dropped it, and all conditions hold now."""
-    judging = {OPERATOR[one.name] for one in conditions}
-    holds = [all(one.holds(_measured(row)) for one in conditions) for row in kept]
-    measured = [
-        row for row in dropped if _stage(row) in judging and all(row.get(one.name) is not None for one in conditions)
-    ]
-    back = sum(all(one.holds(_measured(row)) for one in conditions) for row in measured)
-    without = sum(any(row.get(one.name) is None for one in conditions) for row in kept)
-    numbers = (len(kept), sum(holds), len(kept) - sum(holds), back, without)
+def _counts(kept: pa.Table, dropped: pa.Table, conditions: Sequence[Condition]) -> list[str]:
+    """A dropped sample comes back if an operator dropped it by one of the measures, and all conditions hold now."""
+    passes, without = _holding(kept, conditions)
+    back, unmeasured = _holding(dropped, conditions)
+    back &= np.logical_or.reduce(
+        [_dropped_by(dropped, OPERATOR[one.name]) & ~np.isnan(_values(dropped, one.name)) for one in conditions]
+    )
+    numbers = (len(kept), passes.sum(), (~passes).sum(), back.sum(), without.sum(), (back & unmeasured).sum())
     return [f"{number:,}" for number in numbers]
 
 
-def _measured(row: Mapping[str, Any]) -> dict[str, float]:
-    return {name: row[name] for name in get_args(Name) if row.get(name) is not None}
+def _holding(rows: pa.Table, conditions: Sequence[Condition]) -> tuple[np.ndarray, np.ndarray]:
+    """(which rows all conditions keep, of which a measure of theirs is missing)."""
+    values = np.array([_values(rows, one.name) for one in conditions])
+    holds = np.array([one.holds(found) for one, found in zip(conditions, values, strict=True)])
+    return np.logical_and.reduce(holds), np.logical_or.reduce(np.isnan(values))
 
 
-def _values(rows: Rows, name: str) -> np.ndarray:
-    return np.array([row[name] for row in rows if row.get(name) is not None], float)
+def _values(rows: pa.Table, name: str) -> np.ndarray:
+    """A measure of all rows; NaN where it was not measured."""
+    return rows[name].to_numpy()
 
 
-def _stage(row: Mapping[str, Any]) -> str:
-    return row["reason"].partition(":")[0]
+def _dropped_by(dropped: pa.Table, operator: str) -> np.ndarray:
+    return _where(dropped["reason"], lambda said: said.partition(":")[0] == operator)
 
 
-def _rows(path: Path) -> Rows:
-    if not path.is_file():
-        return []
-    table = pq.read_table(path)
-    wanted = [name for name in ("split", "reason", *get_args(Name)) if name in table.column_names]
-    return pa.Table.to_pylist(table.select(wanted))
+def _where(column: pa.ChunkedArray, holds: Callable[[str], bool]) -> np.ndarray:
+    """Of which rows the text, empty if there is none, is as it is to be: each different one is looked at once."""
+    found = column.combine_chunks().fill_null("").dictionary_encode()
+    told = np.array([holds(text) for text in found.dictionary.to_pylist()], bool)
+    return told[found.indices.to_numpy()]
+
+
+def _table(path: Path) -> pa.Table:
+    """The measures in a file, those that it lacks as absent."""
+    table = pa.table({})
+    if path.is_file():
+        with pq.ParquetFile(path) as file:
+            table = file.read([name for name in COLUMNS.names if name in file.schema_arrow.names])
+    given = [
+        table[name] if name in table.column_names else pa.nulls(len(table), kind)
+        for name, kind in zip(COLUMNS.names, COLUMNS.types, strict=True)
+    ]
+    return pa.table(given, COLUMNS)
