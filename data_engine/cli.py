@@ -99,6 +99,8 @@ def show(
     from data_engine.shards import read_manifest, read_samples
 
     read_manifest(directory)
+    if quarantine and (split or task):
+        raise InputError("what is broken may be no sample, of no task and no split; leave --task and --split out")
     samples = (sample for sample in read_samples(directory, split=split) if task in (None, sample.task))
     panels = map(quarantine_panel, quarantine_rows(directory)) if quarantine else map(sample_panel, samples)
     console = Console()
@@ -146,8 +148,13 @@ def index(
     split: Split = None,
 ) -> None:
     """Write the fingerprints of benchmarks, for the operator `decontaminate`: hashes, no pictures and no questions."""
-    from data_engine.leaks import benchmark_samples, write_index
+    from data_engine.leaks import benchmark_name, benchmark_samples, write_index
 
+    named: dict[str, str] = {}
+    for benchmark in benchmarks:
+        called = benchmark_name(benchmark)
+        if named.setdefault(called, benchmark) != benchmark:
+            raise InputError(f"{named[called]} and {benchmark} are both called {called}, and so are files; rename one")
     for benchmark in benchmarks:
         with benchmark_samples(benchmark, split) as (name, samples):
             file = out / f"{name}.parquet"
@@ -176,6 +183,8 @@ def leaks(
     from data_engine.leaks import LeakIndex, benchmark_samples
     from data_engine.shards import read_samples
 
+    for file in (to, html):
+        _writable(file)
     found = leakage(read_samples(directory, split=split), LeakIndex(against), text=text)
     console = Console()
     console.print(leakage_table(found))
@@ -259,3 +268,15 @@ def lint_boxes(
     console.print(table)
     chosen = best(found)
     console.print(f"fits: {chosen.space}" if chosen else "no space fits: the boxes are wrong or of other images")
+
+
+def _writable(file: Path | None) -> None:
+    """Make the folder of a file that a long command ends with; refuse it before if that cannot be."""
+    if file is None:
+        return
+    if file.is_dir():
+        raise InputError(f"{file} is a folder; name a file")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{file} cannot be written ({error.strerror}); name another place") from None

@@ -98,6 +98,12 @@ def write_index(samples: Iterable[Sample], benchmark: str, path: Path) -> int:
     return count
 
 
+def benchmark_name(which: str) -> str:
+    """What a benchmark is called, written as for `benchmark_samples`."""
+    name, named, _ = which.partition("=")
+    return name if named else Path(which).resolve().name
+
+
 @contextmanager
 def benchmark_samples(which: str, split: str | None) -> Iterator[tuple[str, Iterable[Sample]]]:
     """(name, samples) of a dataset directory, or of NAME=FILE, a benchmark that `mmrl eval` knows and its rows."""
@@ -105,7 +111,7 @@ def benchmark_samples(which: str, split: str | None) -> Iterator[tuple[str, Iter
     if not named:
         directory = Path(which)
         read_manifest(directory)
-        yield directory.resolve().name, read_samples(directory, split=split)
+        yield benchmark_name(which), read_samples(directory, split=split)
         return
     settings, load = (
         resolve_name(f"eval.{one}") for one in ("benchmark:BenchmarkData", "benchmarks.load:named_benchmark")

@@ -55,8 +55,7 @@ def gold_boxes(directory: Path) -> list[Gold]:
     """The gold boxes of a dataset with the size of their image, those that were refused as outside of it included."""
     found = [(sample.answer, sample.media[0].width, sample.media[0].height) for sample in _pictures(directory)]
     for row in _refused(directory):
-        picture = row["media"][0]
-        found.append((row["answer"], picture["width"], picture["height"]))
+        found += [(row["answer"], picture["width"], picture["height"]) for picture in row["media"][:1]]
     return [
         Gold(box, (width, height))
         for answer, width, height in found
@@ -84,7 +83,7 @@ def _pictures(directory: Path) -> Iterator[Sample]:
 
 
 def _refused(directory: Path) -> list[dict[str, Any]]:
-    """The samples in the quarantine whose boxes are no pixels of their image."""
+    """The samples in the quarantine whose boxes are no pixels of their image; some have none, and tell nothing."""
     return [json.loads(row["row"]) for row in quarantine_rows(directory) if row["reason"] in REFUSED]
 
 

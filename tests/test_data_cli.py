@@ -112,6 +112,18 @@ def test_lint_boxes_finds_the_space_that_was_not_declared(tmp_path: Path, space:
     assert f"fits: {space}" in printed("lint-boxes", tmp_path / "out")
 
 
+def test_lint_boxes_passes_over_boxes_of_no_picture(tmp_path: Path) -> None:
+    Image.fromarray(load_sample_image("china.jpg")).save(tmp_path / "china.jpg")
+    row = {"question": "Where?", "task": "grounding", "boxes": [9, 9, 90, 60]}
+    rows = [{**row, "image": "china.jpg"}, row, {**row, "question": "Where now?", "boxes": [1, 2, 3, -4]}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("sources: [{fn: jsonl, args: {path: rows.jsonl}}]")
+    text = printed("build", recipe, f"root={tmp_path}", "--workers", 1, "--out", tmp_path / "out")
+    assert "box_outside" in text
+    assert "fits: pixel" in printed("lint-boxes", tmp_path / "out")
+
+
 def test_the_quarantine_can_be_looked_at(tmp_path: Path) -> None:
     rows = [{"question": "Red?", "answer": "yes"}, {"question": "Red\x1b[2J?", "answer": "perhaps"}]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -122,6 +134,8 @@ def test_the_quarantine_can_be_looked_at(tmp_path: Path) -> None:
     text = printed("show", tmp_path / "out", "--quarantine")
     assert "bad_answer · jsonl · rows.jsonl:2" in text
     assert "'perhaps' is neither yes nor no" in text
+    with pytest.raises(InputError, match="leave --task and --split out"):
+        printed("show", tmp_path / "out", "--quarantine", "--task", "yesno")
     assert "\x1b" not in text
 
 

@@ -112,6 +112,26 @@ def test_the_commands_write_an_index_and_report_each_benchmark(tmp_path: Path) -
     assert "not at hand" not in page
 
 
+def test_two_benchmarks_of_one_name_are_not_written_over_each_other(tmp_path: Path) -> None:
+    for place in ("one", "other"):
+        write_dataset(benchmark(), tmp_path / place / "test")
+    command = ["index", str(tmp_path / "one" / "test"), str(tmp_path / "other" / "test"), "--out", str(tmp_path)]
+    with pytest.raises(InputError, match=r"one/test and .*other/test are both called test"):
+        CliRunner().invoke(app, command, catch_exceptions=False)
+    assert not (tmp_path / "test.parquet").exists()
+
+
+def test_where_the_report_of_leaks_goes_is_made_or_refused_first(tmp_path: Path) -> None:
+    write_dataset(planted().values(), tmp_path / "train")
+    command = ["leaks", str(tmp_path / "train"), "--against", str(index_file(tmp_path)), "--json"]
+    made = CliRunner().invoke(app, [*command, str(tmp_path / "new" / "l.json")])
+    assert made.exit_code == 0, made.output
+    assert (tmp_path / "new" / "l.json").is_file()
+    for place, why in ((tmp_path, "is a folder"), (tmp_path / "new" / "l.json" / "l.json", "cannot be written")):
+        with pytest.raises(InputError, match=why):
+            CliRunner().invoke(app, [*command, str(place)], catch_exceptions=False)
+
+
 def test_leaks_are_counted_once_a_benchmark_sample_and_by_source(tmp_path: Path) -> None:
     samples = planted()
     other = replace(samples["image"], source="web")
