@@ -78,7 +78,8 @@ def frame_table(place: Place) -> FrameTable:
         if is_short(place):
             raise MediaError("cut", f"{name} holds less than its first bytes declare; get the whole file")
         _check_whole(container, stream, len(shown) + hidden, end, name)
-        pts = _distinct([pts for pts, _ in shown])
+        own = container.format.name != "avi"  # AVI stores none: FFmpeg counts packets, in the order of decoding
+        pts = _distinct([pts for pts, _ in shown]) if own else None
         stamps = pts or _distinct([dts for _, dts in shown])
         if len(shown) > 1 and len(decoding := {dts for _, dts in shown}) == 1 and None not in decoding:
             raise MediaError("zero_duration", f"{name} shows its {len(shown)} frames all at one time; encode it again")

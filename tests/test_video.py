@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import random
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -79,6 +80,7 @@ def hard_clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "ten_bits": write_clip(folder / "deep.mp4", pixel_format="yuv420p10le"),
         "stream": write_clip(folder / "a.ts"),
         "avi": write_clip(folder / "a.avi"),
+        "avi_of_25": write_clip(folder / "b.avi", tick=Fraction(1, 25)),
     }
 
 
@@ -198,6 +200,21 @@ def test_metadata_is_what_processors_take(clips: dict[str, Path]) -> None:
     read = transformers_video.VideoMetadata(**metadata)
     assert read.timestamps == [index / 25 for index in video.indices]
     assert read.sampled_fps == 2.0
+
+
+def test_an_avi_shows_its_frames_in_their_true_order(tmp_path: Path) -> None:
+    options = {"g": "12", "bf": "3", "x264-params": "b-adapt=0"}
+    clip = write_clip(tmp_path / "a.avi", tick=Fraction(1, 25), codec_options=options)
+    whole = shown(write_clip(tmp_path / "a.mp4", codec_options=options))  # MP4 says when each frame is shown
+    media = probe(clip)
+    assert (media.num_frames, media.fps, media.duration) == (50, 25.0, 2.0)
+    assert np.array_equal(shown(clip), whole)
+    for one in (media, replace(media, start=0.8, end=1.6)):
+        video = load_video(one, FEW)
+        assert video.backend == "pyav"
+        assert np.array_equal(video.frames, whole[video.indices])
+    table = frame_table(clip)
+    assert np.array_equal([rgb(frame, clip) for frame in decoded(clip, table, [7, 8, 33])], whole[[7, 8, 33]])
 
 
 def test_bytes_read_like_files(clips: dict[str, Path]) -> None:
