@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -38,7 +38,13 @@ def answer_in_question(sample: Sample, _: Limits) -> Found | None:
         return None
     asked = prompt_text(sample.prompt)
     said = [words(gold) for gold in golds if isinstance(gold, str)]
-    told = next((gold for gold in said if gold and _holds(words(asked), gold)), None)
+    heard = words(asked)
+    places = defaultdict[str, list[int]](list)
+    for place, word in enumerate(heard):
+        places[word].append(place)
+    told = next(
+        (gold for gold in said if gold and any(heard[at : at + len(gold)] == gold for at in places[gold[0]])), None
+    )
     return (
         Found(f"the question says the answer, {' '.join(told)!r:.100}")
         if told and not ALTERNATIVES.search(asked)
@@ -129,10 +135,6 @@ def _place(letter: Any) -> int | None:
 
 def _same(one: str, other: str) -> bool:
     return one.casefold().split() == other.casefold().split()
-
-
-def _holds(asked: list[str], gold: list[str]) -> bool:
-    return any(asked[at : at + len(gold)] == gold for at in range(len(asked) - len(gold) + 1))
 
 
 def _texts(value: Any) -> list[str]:
