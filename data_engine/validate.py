@@ -84,7 +84,7 @@ CHECKS: dict[str, Check] = {
     # boxes and points
     "box_not_finite": Check("quarantine", "a box holds NaN or an infinite number"),
     "box_xywh": Check("quarantine", "boxes read as x, y, width, height", "they are turned into corners"),
-    "box_order": Check("quarantine", "a box ends before it begins", "its corners are exchanged"),
+    "box_order": Check("quarantine", "a box ends before it begins, or where it begins", "its corners are exchanged"),
     "box_space": Check("quarantine", "all coordinates are between 0 and 1, and pixels were declared"),
     "box_over_edge": Check("fix", "a box reaches over the edge by no more than a pixel", "it is clipped"),
     "box_outside": Check("quarantine", "a box lies outside of the picture", "it is clipped, if half of it is inside"),

@@ -21,9 +21,13 @@ def box_not_finite(sample: Sample, _: Limits) -> Found | None:
 
 
 def box_xywh(sample: Sample, limits: Limits) -> Found | None:
-    """Boxes that are no corners, but lie in the picture when they are read as x, y, width, height."""
+    """Boxes that are no corners, but lie in the picture when they are read as x, y, width, height.
+
+    A flat box tells nothing, and what the source declared (`meta.box_format`) is not guessed at.
+    """
     boxes, picture = _boxes(sample), _only_picture(sample)
-    if picture is None or not any(_is_reversed(box) for box in boxes):
+    turned = any(x1 > x2 or y1 > y2 for x1, y1, x2, y2 in boxes)
+    if picture is None or not turned or sample.meta.get("box_format"):
         return None
     corners = [[x, y, x + width, y + height] for x, y, width, height in boxes]
     if any(_is_reversed(box) or _over(box, picture) > limits.over_edge for box in corners):
@@ -33,7 +37,7 @@ def box_xywh(sample: Sample, limits: Limits) -> Found | None:
 
 
 def box_order(sample: Sample, _: Limits) -> Found | None:
-    """A box whose second corner is left of its first, or above it."""
+    """A box whose second corner is not right of its first and below it."""
     boxes = _boxes(sample)
     broken = [box for box in boxes if _is_reversed(box)]
     if not broken:
@@ -90,10 +94,13 @@ def box_repeated(sample: Sample, _: Limits) -> Found | None:
     boxes, labels = _boxes(sample), sample.answer.get("labels")
     labels = labels if isinstance(labels, list) and len(labels) == len(boxes) else None
     keys = [(*box, repr(labels[place]) if labels else "") for place, box in enumerate(boxes)]
-    first = [place for place, key in enumerate(keys) if key not in keys[:place]]
+    seen: dict[tuple[Any, ...], int] = {}
+    for place, key in enumerate(keys):
+        seen.setdefault(key, place)
+    first = list(seen.values())
     if len(first) == len(boxes):
         return None
-    repeated = next(box for place, box in enumerate(boxes) if place not in first)
+    repeated = next(box for place, box in enumerate(boxes) if seen[keys[place]] != place)
     answer = {**sample.answer, "boxes": [boxes[place] for place in first]}
     if labels:
         answer["labels"] = [labels[place] for place in first]

@@ -90,6 +90,12 @@ def test_markers_place_the_media(photos: Path) -> None:
             {"points": [[3.0, 4.0]], "boxes": [[1.0, 2.0, 5.0, 6.0]]},
         ),
         ("math", {"answer": {"math": "1/2"}}, {"math": "1/2"}),
+        ("math", {"answer": 4}, {"math": "4"}),
+        ("chart", {"answer": 2014}, {"text": ["2014"]}),
+        ("open", {"answer": [3, "three"]}, {"references": ["3", "three"]}),
+        ("choice", {"answer": 20, "options": [10, 20]}, {"choice": "B", "options": ["10", "20"]}),
+        ("choice", {"answer": 1, "options": [10, 20]}, {"choice": "B", "options": ["10", "20"]}),
+        ("choice", {"answer": 1, "options": [0, 1]}, {"choice": "B", "options": ["0", "1"]}),
     ],
 )
 def test_short_answers_are_brought_into_the_schema(tmp_path: Path, task: str, row: dict, answer: dict) -> None:
@@ -101,6 +107,12 @@ def test_columns_are_renamed_and_options_listed(tmp_path: Path) -> None:
     columns = {"question": "query", "options": "choices", "answer": "label"}
     sample = only_sample(read_rows(tmp_path, [row], task="choice", columns=columns, list_options=True))
     assert sample.prompt[0]["content"][0]["text"] == "Which?\nA. cat\nB. dog"
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("image", "images"), ("images", "image")])
+def test_a_column_is_read_under_the_name_that_it_is_given_only(photos: Path, ours: str, theirs: str) -> None:
+    row = {theirs: ["china.jpg"], "question": "Red?", "answer": "no"}
+    assert len(only_sample(read_rows(photos, [row], task="yesno", columns={ours: theirs})).media) == 1
 
 
 @pytest.mark.parametrize(
@@ -117,6 +129,21 @@ def test_boxes_of_every_declared_space_become_pixels(photos: Path, form: dict, b
     row = {"question": "?", "image": "china.jpg", "boxes": [box], "seen_size": [320, 213.5]}
     sample = only_sample(read_rows(photos, [row], task="grounding", **form))
     assert sample.answer["boxes"][0] == pytest.approx([64, 42.7, 320, 213.5], abs=1e-3)
+
+
+@pytest.mark.parametrize("seen", [448, {"w": 1}, "448", [448], [[1]], [448, 0], [448, True], [], None])
+def test_a_size_that_is_none_is_said_to_be_none(photos: Path, seen: Any) -> None:
+    row = {"question": "?", "image": "china.jpg", "boxes": [1, 2, 3, 4], "seen_size": seen}
+    (item,) = read_rows(photos, [row], task="grounding", space="resized")
+    assert isinstance(item, Quarantined)
+    assert item.reason == "no_seen_size"
+    assert "[width, height]" in item.why
+    assert reasons(read_rows(photos, [row], task="grounding", space="unit", boxes="xywh")) == ["grounding"]
+
+
+def test_a_number_that_may_be_two_options_is_neither(tmp_path: Path) -> None:
+    items = read_rows(tmp_path, [{"question": "?", "answer": 2, "options": [1, 2, 3]}], task="choice")
+    assert reasons(items) == ["bad_answer"]
 
 
 def test_a_bad_row_is_quarantined_with_its_place_and_the_next_is_read(photos: Path) -> None:
@@ -282,6 +309,31 @@ def test_coco_grounding_asks_only_for_what_occurs_once(photos: Path) -> None:
     assert sample.answer == {"boxes": [[100, 50, 300, 150]]}
 
 
+def test_annotations_without_area_are_left_out(photos: Path) -> None:
+    flat = [{**TREES[0], "bbox": [5, 9, 20, 0]}, {**TREES[1], "category_id": 1, "bbox": [5, 9, 0, 3]}]
+    file = write_coco(photos, [ROOF, TREES[0], flat[0]])
+    sample = only_sample(coco(annotations=file, images=".", root=photos))
+    assert sample.answer["labels"] == ["roof", "tree"]
+    assert sample.meta["no_area"] == ["tree"]
+    assert isinstance(validate(sample), Sample)
+    sample = only_sample(coco(annotations=write_coco(photos, [*flat, TREES[1]]), images=".", root=photos))
+    assert sample.meta["no_area"] == ["roof", "tree"]
+    file = write_coco(photos, [ROOF, flat[1]])
+    assert list(coco(annotations=file, images=".", root=photos, task="grounding")) == []
+
+
+def test_boxes_of_a_declared_format_are_not_guessed_at(photos: Path) -> None:
+    file = write_coco(photos, [{**ROOF, "bbox": [100, 50, -20, 100]}])
+    (sample,) = coco(annotations=file, images=".", root=photos)
+    row = {"question": "?", "image": "china.jpg", "boxes": [100, 50, -20, 100]}
+    declared = read_rows(photos, [row], task="grounding", boxes="xywh")
+    for one in (sample, *declared):
+        assert isinstance(one, Sample)
+        outcome = validate(one, modes={"box_xywh": "fix"})
+        assert isinstance(outcome, Quarantined)
+        assert outcome.reason == "box_order"
+
+
 def test_a_crowd_is_no_single_object(photos: Path) -> None:
     file = write_coco(photos, [ROOF, {**TREES[0], "category_id": 1, "iscrowd": 1}])
     assert list(coco(annotations=file, images=".", root=photos, task="grounding")) == []
@@ -319,7 +371,7 @@ def test_coco_boxes_on_stored_pixels_follow_the_exif_rotation(photos: Path, orie
     assert sample.answer["boxes"] == [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"images": [], "annotations": [3], "categories": []}'])
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000, '{"images": [], "annotations": [3], "categories": []}'])
 def test_a_file_that_is_no_coco_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "other.json").write_text(text)
     with pytest.raises(InputError, match=r"other.json is not"):
@@ -361,3 +413,6 @@ def test_spans_are_seconds_of_the_part_that_is_shown(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"probed later")
     row = {"question": "When?", "video": "a.mp4", "spans": [[3, 4.5]], "start": 2, "end": 5}
     assert only_sample(read_rows(tmp_path, [row])).answer == {"spans": [[1.0, 2.5]]}
+    entry = {"kind": "video", "path": "a.mp4", "start": None, "end": 6}
+    sample = only_sample(read_rows(tmp_path, [{**row, "video": None, "media": [entry]}]))
+    assert (sample.answer, sample.media[0].start, sample.media[0].end) == ({"spans": [[1.0, 2.5]]}, 2, 6)

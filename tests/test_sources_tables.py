@@ -180,7 +180,8 @@ def test_refcoco_of_the_hub_in_its_two_forms(tmp_path: Path) -> None:
     first, second = sound(items)
     assert first.prompt[0]["content"][1]["text"] == "Locate this in the picture: left dog."
     assert first.answer == second.answer == {"boxes": [[10, 5, 30, 35]]}
-    assert first.meta == {"question_id": "7", "where": "lmms.parquet:1#1", "box_space": "pixel"}
+    declared = {"box_space": "pixel", "box_format": "xywh"}
+    assert first.meta == {"question_id": "7", "where": "lmms.parquet:1#1", **declared}
     assert refused(items) == [("no_question", "lmms.parquet:2#1"), ("no_question", "lmms.parquet:3")]
 
     (tmp_path / "train2014").mkdir()

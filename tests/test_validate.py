@@ -7,6 +7,7 @@ import json
 import pickle
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -168,12 +169,16 @@ def test_a_split_is_named_so_that_a_shard_can_have_the_name() -> None:
 
 def test_what_would_be_a_guess_is_not_mended(tmp_path: Path) -> None:
     flat = boxed(tmp_path, [110, 10, 110, 40])
+    among = boxed(tmp_path, [10, 10, 30, 20], [40, 30, 42, 30])
     far = boxed(tmp_path, [50, 20, 3 * WIDTH, 40])
     turned = replace(
         boxed(tmp_path, [1, 2, 30, 40]),
         media=(Media("image", path=boxed(tmp_path).media[0].path, width=HEIGHT, height=WIDTH),),
     )
-    for broken, code in ((flat, "box_order"), (far, "box_outside"), (turned, "size_mismatch")):
+    assert checked(among, "box_xywh", "fix") == checked(
+        among, "box_order", None
+    )  # a flat box says nothing of the others
+    for broken, code in ((flat, "box_order"), (among, "box_order"), (far, "box_outside"), (turned, "size_mismatch")):
         outcome = checked(broken, code, "fix")
         assert isinstance(outcome, Quarantined)
         assert outcome.reason == code
@@ -203,6 +208,18 @@ def test_a_choice_of_two_letters_has_several_golds() -> None:
         outcome = validate(chosen(gold, "cat", "dog"))
         assert isinstance(outcome, Quarantined)
         assert outcome.reason == "several_golds"
+
+
+def test_long_answers_are_checked_in_no_time(tmp_path: Path) -> None:
+    boxes = [[place % 100, 1, place % 100 + 10, 2 + place / 1000] for place in range(20_000)]
+    crowded = boxed(tmp_path, *boxes, boxes[7])
+    wordy = answered("What is it, " + "a word " * 10_000, *(f"gold {place}" for place in range(2000)), "word a word")
+    since = time.perf_counter()
+    fixed, told = validate(crowded), validate(wordy)
+    assert time.perf_counter() - since < 5
+    assert isinstance(fixed, Sample)
+    assert fixed.answer["boxes"] == boxes
+    assert isinstance(told, Dropped)
 
 
 def test_several_faults_are_mended_one_after_the_other(tmp_path: Path) -> None:

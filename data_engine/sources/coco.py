@@ -37,7 +37,8 @@ def coco(
     exif: Exif = "applied",
 ) -> Items:
     """Detection: a sample per image with all boxes of `categories` (default: all of the file). Grounding: a sample for
-    each category that occurs exactly once in an image.
+    each category that occurs exactly once in an image. Crowds and boxes without area are left out, and `meta` names
+    their categories.
 
     `{categories}` in the question is replaced. `exif` says whether the boxes were drawn on the picture as it is shown
     (`applied`) or on the pixels as stored, before EXIF rotation (`ignored`: they are rotated on reading).
@@ -66,8 +67,11 @@ def coco(
                 yield quarantined(error, "coco", where, entry)
                 continue
             labelled = [(label, box) for (label, _), box in zip(objects, boxes, strict=True) if label in wanted]
-            meta = {"where": where, "crowds": sorted(set(wanted) & crowds), "box_space": space.value}
-            for text, answer in _asked(task, asked, wanted, labelled, crowds):
+            flat = {label for label, box in labelled if _is_flat(box)}
+            left_out = {"crowds": sorted(set(wanted) & crowds), "no_area": sorted(flat)}
+            meta = {"where": where, **left_out, "box_space": space.value, "box_format": "xywh"}
+            labelled = [(label, box) for label, box in labelled if not _is_flat(box)]
+            for text, answer in _asked(task, asked, wanted, labelled, crowds | flat):
                 yield Sample("", "coco", task, user_prompt(text, ["image"]), answer, (media,), meta)
         yield from _orphans(by_image, annotations, "coco")
 
@@ -119,9 +123,13 @@ def _orphans(left: dict[str, list[Any]], annotations: str, source: str) -> Items
 
 
 def _asked(
-    task: str, question: str, wanted: list[str], labelled: list[tuple[str, Box]], crowds: set[str | None]
+    task: str, question: str, wanted: list[str], labelled: list[tuple[str, Box]], left_out: set[str | None]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(question, answer) of the samples of one image; crowds are not boxes of single objects and are left out."""
+    """(question, answer) of the samples of one image.
+
+    Crowds, which are not boxes of single objects, and boxes without area are left out. Of a category that has some
+    nobody is asked for the one object.
+    """
     if task == "detection":
         answer = {"boxes": [box for _, box in labelled], "labels": [label for label, _ in labelled]}
         if labelled:
@@ -131,7 +139,7 @@ def _asked(
     for label, box in labelled:
         boxes[label].append(box)
     for label, found in boxes.items():
-        if len(found) == 1 and label not in crowds:
+        if len(found) == 1 and label not in left_out:
             yield question.replace("{categories}", label), {"boxes": found}
 
 
@@ -140,7 +148,7 @@ def _read(file: Path, keys: Sequence[str] = ("images", "annotations", "categorie
     try:
         with file.open(encoding="utf-8") as text:
             data = json.load(text, object_hook=lambda entry: {k: v for k, v in entry.items() if k != "segmentation"})
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is not JSON: {error}") from None
     for key in keys:
         entries = data.get(key) if isinstance(data, dict) else None
@@ -160,6 +168,10 @@ def _object(annotation: dict[str, Any], names: dict[str, str]) -> tuple[str, Box
     except RowError as error:
         raise RowError("bad_box", f"{which}: bbox [x, y, width, height]: {error}") from None
     return label, box
+
+
+def _is_flat(box: Box) -> bool:
+    return box[0] == box[2] or box[1] == box[3]
 
 
 def _shown(media: Media, entry: dict[str, Any], boxes: list[Box], space: str, exif: str) -> list[Box]:

@@ -132,7 +132,7 @@ def _expressions(
     where: str, entry: Any, pictures: Mapping[str, Any], boxes: Mapping[str, Any], question: str
 ) -> Iterator[Row]:
     entry = entry if isinstance(entry, dict) else {}
-    plain = {key: entry[key] for key in REF if isinstance(entry.get(key), str | int)}  # the rest may hold itself
+    plain = {key: entry[key] for key in REF if _is_plain(entry.get(key))}  # the rest may hold itself
     said = entry.get("sentences")
     if not isinstance(said, list) or not said or not {"image_id", "ann_id"} <= plain.keys():
         yield Row(where, plain, RowError("bad_row", "a ref needs ref_id, image_id, ann_id, split and sentences"))
@@ -146,6 +146,11 @@ def _expressions(
     for number, sentence in enumerate(said, start=1):
         phrase = sentence.get("sent", sentence.get("raw")) if isinstance(sentence, Mapping) else None
         yield _phrase(f"{where}#{number}", phrase, picture, box, meta, question)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a text, or a whole number of 64 bits: longer ones can be too long to be printed."""
+    return isinstance(value, str) or (isinstance(value, int) and -(2**63) <= value < 2**63)
 
 
 def _phrases(row: Row, question: str) -> Iterator[Row]:

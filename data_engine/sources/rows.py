@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -75,11 +76,17 @@ def xyxy(boxes: Any, form: Coordinates = "xyxy") -> list[list[float]]:
 
 
 def pixels(coords: list[list[float]], space: str, size: tuple[int, int], seen_size: Any = None) -> list[list[float]]:
-    """Boxes or points of a source as pixels of the image, to a ten-thousandth."""
-    if space == "resized" and not seen_size:
-        raise RowError("no_seen_size", "space resized needs seen_size, the [width, height] the coordinates refer to")
+    """Boxes or points of a source as pixels of the image, to a ten-thousandth.
+
+    `seen_size` is [width, height], or a list of one for each image; it counts where the space is `resized`.
+    """
+    several = isinstance(seen_size, list) and len(seen_size) > 0 and isinstance(seen_size[0], list)
+    seen = seen_size[0] if several else seen_size
+    if space == "resized" and not _is_size(seen):
+        right = "seen_size, the [width, height] that the coordinates refer to"
+        raise RowError("no_seen_size", f"space resized needs {right}, two numbers above 0; got {seen_size!r:.80}")
     try:
-        return to_pixels(coords, space, size, seen_size or ()).round(4).tolist()
+        return to_pixels(coords, space, size, seen if space == "resized" else ()).round(4).tolist()
     except (ValueError, TypeError) as error:
         raise RowError("bad_coordinates", str(error)) from None
 
@@ -87,8 +94,9 @@ def pixels(coords: list[list[float]], space: str, size: tuple[int, int], seen_si
 def _sample(values: Any, form: Rows, media_root: Path, source: str, where: str) -> Sample:
     if not isinstance(values, Mapping):
         raise RowError("bad_row", f"expected an object with named values, got {values!r:.80}")
-    row = {name: values.get(form.columns.get(name, name)) for name in COLUMNS}
-    row = {name: value for name, value in row.items() if value is not None}
+    taken = set(form.columns.values())  # what is read under another of our names is not read under its own
+    named = {name: form.columns.get(name, name) for name in COLUMNS if name in form.columns or name not in taken}
+    row = {name: values[theirs] for name, theirs in named.items() if values.get(theirs) is not None}
     task = _task(row.get("task", form.task), row)
     media = tuple(_media(row, media_root, form.remote))
     media = media if form.exif == "applied" else tuple(map(_declared_upright, media))
@@ -98,6 +106,8 @@ def _sample(values: Any, form: Rows, media_root: Path, source: str, where: str) 
     prompt, meta = _prompt(row, form, media, answer), {**_meta(row.get("meta", {})), "where": where}
     if "space" in form.model_fields_set and answer.keys() & {"boxes", "points"}:
         meta["box_space"] = form.space.value  # the space that was declared; what is stored are pixels
+    if "boxes" in form.model_fields_set and "boxes" in answer:
+        meta["box_format"] = form.boxes  # the same: what is stored are corners
     return Sample("", source, task, prompt, answer, media, meta)
 
 
@@ -124,7 +134,8 @@ def _media(row: Mapping[str, Any], root: Path, remote: Remote | None) -> Iterato
     for kind, entry in entries:
         media = _one_media(kind, entry, root, remote)
         if kind == "video":
-            fields = {**row, **entry} if isinstance(entry, Mapping) else row
+            own = entry if isinstance(entry, Mapping) else {}
+            fields = {**row, **{name: value for name, value in own.items() if value is not None}}
             media = replace(media, start=_second(fields.get("start")), end=_second(fields.get("end")))
         yield media
 
@@ -177,10 +188,12 @@ def _answer(task: str, row: Mapping[str, Any]) -> dict[str, Any]:
     if answer.get(key) is None:
         raise RowError("no_answer", f"task {task} needs the answer keys {', '.join(ANSWER_KEYS[task])}")
     answer = {name: value for name, value in answer.items() if value is not None}
-    if not isinstance(answer.get("options", []), list):
-        raise RowError("bad_answer", f"options are a list of texts, got {answer['options']!r:.80}")
+    if not isinstance(options := answer.get("options", []), list):
+        raise RowError("bad_answer", f"options are a list of texts, got {options!r:.80}")
+    if "options" in answer:
+        answer["options"] = list(map(_text, options))
     if key == "choice":
-        return {**answer, "choice": _choice(answer[key], answer.get("options") or [])}
+        return {**answer, "choice": _choice(answer[key], options)}
     for name in answer.keys() & SHAPES.keys():
         answer[name] = SHAPES[name](answer[name])
     return answer
@@ -197,9 +210,8 @@ def _into_pixels(answer: dict[str, Any], form: Rows, media: tuple[Media, ...], s
         raise RowError("no_image", f"{', '.join(written)} in space {form.space} need an image to refer to")
     size, orientation = shown_size(media[0]), orientation_of(media[0]) if form.exif == "ignored" else 1
     stored = (size[1], size[0]) if orientation >= 5 else size
-    seen = seen_size[0] if seen_size and isinstance(seen_size[0], list) else seen_size
     for name in written:
-        placed = pixels(answer[name], form.space, stored, seen) if form.space != "pixel" else answer[name]
+        placed = pixels(answer[name], form.space, stored, seen_size) if form.space != "pixel" else answer[name]
         answer[name] = [upright(place, stored, orientation) for place in placed]
 
 
@@ -238,7 +250,16 @@ def _into_cut(answer: dict[str, Any], media: tuple[Media, ...]) -> None:
 
 
 def _choice(value: Any, options: list[Any]) -> str:
-    """The letter of a choice given as a letter, as the text of an option, or as a number from 0."""
+    """The letter of a choice given as a letter, as the text of an option, or as a number from 0.
+
+    Of options that are numbers, one that could be meant either way is refused.
+    """
+    places = [place for place, option in enumerate(options) if type(value) is type(option) is int and value == option]
+    if places and places != [value] and 0 <= value < len(options):
+        raise RowError("bad_answer", f"{value} is an option and may be the number of another, from 0; give its letter")
+    if len(places) == 1:
+        return letter(places[0])
+    options = list(map(_text, options))
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(options):
         return letter(value)
     if isinstance(value, str) and options.count(value) == 1:
@@ -265,6 +286,23 @@ def _number(value: Any) -> float:
         raise RowError("bad_answer", f"{value!r:.80} is not a number") from None
 
 
+def _text(value: Any) -> Any:
+    """A whole number as its text."""
+    return str(value) if type(value) is int else value
+
+
+def _texts(value: Any) -> list[Any]:
+    return list(map(_text, _listed(value)))
+
+
+def _is_size(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(isinstance(side, int | float) and not isinstance(side, bool) and 0 < side < math.inf for side in value)
+    )
+
+
 def _second(value: Any) -> float | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise RowError("bad_media", f"start and end of a video are seconds, got {value!r:.80}")
@@ -286,8 +324,9 @@ def _listed(value: Any) -> list[Any]:
 SHAPES: dict[str, Callable[[Any], Any]] = {  # how the values of an answer are brought into shape
     "yesno": _yesno,
     "number": _number,
-    "text": _listed,
-    "references": _listed,
+    "math": _text,
+    "text": _texts,
+    "references": _texts,
     "boxes": lambda value: value,
     "points": lambda value: _nested(value, 2, "a point is two numbers"),
     "spans": lambda value: _nested(value, 2, "a span is [start, end] in seconds"),
