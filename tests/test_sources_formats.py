@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from data_engine.ops.base import Quarantined
+from data_engine.recipe import Recipe, plan
 from data_engine.rules import validate_sample
 from data_engine.schema import Sample
 from data_engine.sources import lines
@@ -27,6 +28,8 @@ from data_engine.sources.tables import json_array, jsonl
 from data_engine.sources.verl import verl
 from data_engine.sources.webdataset import webdataset
 from mmrl.config import InputError
+from mmrl.config import validate as configured
+from mmrl.vision import CoordinateSpace
 
 
 @pytest.fixture
@@ -160,6 +163,57 @@ def test_every_picture_of_a_conversation_is_shown_in_its_turn(root: Path) -> Non
         assert refused(items) == [("marker_mismatch", "s.jsonl:3"), ("marker_mismatch", "s.jsonl:4")]
 
 
+def test_choices_and_detections_are_read_from_texts(root: Path) -> None:
+    chosen = [
+        ("<image>What?\nA. a cat\nB. a dog\nAnswer with the letter.", "B"),
+        ("<image>A. Smith saw\n(A) a cat\n(B) a dog", "(B) a dog"),
+        ("<image>What?\n\nA) a cat\n\nB) a dog\n", "It is a dog."),
+        ("<image>What?\nA. a cat\nB. a dog", "C"),
+        ("<image>What?\nA. a cat\nthat sleeps\nB. a dog", "B"),
+        ("<image>What?", "B"),
+    ]
+    rows = [{"image": "a.png", "conversations": talk(*said)} for said in chosen]
+    items = list(conversations(path=write(root, "c.jsonl", rows), root=root, task="choice"))
+    assert [one.answer for one in sound(items[:3])] == [{"choice": "B", "options": ["a cat", "a dog"]}] * 3
+    assert refused(items) == [("bad_answer", "c.jsonl:4"), ("no_answer", "c.jsonl:5"), ("no_answer", "c.jsonl:6")]
+    said = '```json\n[{"bbox_2d": [1, 2, 30, 40], "label": "cat"}, {"bbox_2d": [5, 6, 7, 8], "label": "dog"}]\n```'
+    rows = [{"image": "a.png", "problem": "<image>All?", "solution": text} for text in (said, "[1, 2, 30, 40]")]
+    items = list(vlm_r1(path=write(root, "d.jsonl", rows), root=root, task="detection"))
+    assert sound(items[:1])[0].answer == {"boxes": [[1, 2, 30, 40], [5, 6, 7, 8]], "labels": ["cat", "dog"]}
+    assert refused(items) == [("bad_answer", "d.jsonl:2")]
+    easy = [{"problem": "What?\nA. 2\nB. 4", "answer": "B"}]
+    pq.write_table(pa.Table.from_pylist(easy), root / "e.parquet")
+    (one,) = sound(verl(path="e.parquet", root=root, task="choice"))
+    assert one.answer == {"choice": "B", "options": ["2", "4"]}
+
+
+@pytest.mark.parametrize("fn", ["conversations", "vlm_r1", "ms_swift", "verl"])
+def test_a_task_that_no_text_answers_is_found_by_plan(root: Path, fn: str) -> None:
+    pq.write_table(pa.Table.from_pylist([{"problem": "?", "answer": "B"}]), root / "e.parquet")
+    for task, why in (("preference", "preferred, candidates, is no text"), ("choise", "did you mean choice")):
+        source = {"fn": fn, "args": {"path": "e.parquet", "task": task}}
+        recipe = configured(Recipe, {"sources": [source], "operators": [{"fn": "validate"}], "root": root}, where="")
+        with pytest.raises(InputError, match=f"source {fn}: task {task} .*{why}"):
+            plan(recipe)
+
+
+def test_what_stands_beside_a_conversation_counts(root: Path) -> None:
+    (root / "a.mp4").touch()
+    row = {"video": "a.mp4", "start": 5, "end": 9, "conversations": talk("<image>\nWhen?", "From 6.0 to 7.0.")}
+    (cut,) = sound(conversations(path=write(root, "v.jsonl", [row]), root=root, task="temporal"))
+    assert (cut.answer, cut.media[0].kind) == ({"spans": [[1, 2]]}, "video")  # <image> means the video
+    assert (cut.media[0].start, cut.media[0].end) == (5, 9)
+    pair = {"videos": ["a.mp4"], "conversations": talk("<image><image>When?", "Now.")}
+    assert refused(conversations(path=write(root, "v.jsonl", [pair]), root=root)) == [("marker_mismatch", "v.jsonl:1")]
+    asked = {"images": ["a.png"], "seen_size": [200, 100], "problem": "Where?", "solution": "[20, 10, 60, 80]"}
+    (said,) = sound(
+        vlm_r1(path=write(root, "s.jsonl", [asked]), root=root, task="grounding", space=CoordinateSpace.resized)
+    )
+    pq.write_table(pa.Table.from_pylist([{**asked, "answer": asked["solution"]}]), root / "s.parquet")
+    (told,) = sound(verl(path="s.parquet", root=root, task="grounding", space=CoordinateSpace.resized))
+    assert said.answer == told.answer == {"boxes": [[10, 5, 30, 40]]}
+
+
 def test_broken_conversations_say_where(root: Path) -> None:
     rows = [
         {"conversations": []},
@@ -179,12 +233,13 @@ def test_vlm_r1_boxes_and_problems(root: Path) -> None:
     rows = [
         {"image": "a.png", "conversations": talk("<image>Where is it?", "<answer>[10, 20, 30, 40]</answer>")},
         {"image": ["a.png"], "problem": "Where?", "solution": '<answer>{"bbox_2d": [1, 2, 3, 4]}</answer>'},
+        {"image": "a.png", "problem": "Where?", "solution": [5, 6, 7, 8], "normalized_solution": [50, 120, 70, 160]},
         {"image": "a.png", "problem": "Where?", "solution": "<answer>there</answer>"},
         {"image": "a.png", "problem": "Where?"},
     ]
     items = list(vlm_r1(path=write(root, "r.jsonl", rows), root=root, task="grounding"))
-    assert [one.answer["boxes"] for one in sound(items[:2])] == [[[10, 20, 30, 40]], [[1, 2, 3, 4]]]
-    assert refused(items) == [("bad_answer", "r.jsonl:3"), ("no_conversation", "r.jsonl:4")]
+    assert [one.answer["boxes"] for one in sound(items[:3])] == [[[10, 20, 30, 40]], [[1, 2, 3, 4]], [[5, 6, 7, 8]]]
+    assert refused(items) == [("bad_answer", "r.jsonl:4"), ("no_conversation", "r.jsonl:5")]
 
 
 def test_ms_swift_objects_fill_the_placeholders(root: Path) -> None:
@@ -199,14 +254,18 @@ def test_ms_swift_objects_fill_the_placeholders(root: Path) -> None:
         row("<image>Find <ref-object>.", "<bbox><bbox>", ref=["dog"], bbox=[[1, 2, 3, 4]]),
         row("<image>Find it.", "<bbox>", bbox=3),
         row("<image>Find it.", "<bbox>", bbox=[[1, 2, 3, 4]], image_id=[1]),
+        row("<image>Find it.", "It is at <bbox>.", bbox=[[1, 2, 3, 4], [5, 6, 7, 8]]),
+        row("<image>Find it.", "Nowhere.", bbox=[[1, 2, 3, 4]]),
+        row("<image>Click on <ref-object>.", "Click(<bbox>)", ref=["OK"], bbox=[[61, 22]]),
     ]
     items = list(ms_swift(path=write(root, "m.jsonl", rows), root=root))
-    dog, both, asked = sound(items[:3])
+    dog, both, asked, click = sound([*items[:3], items[-1]])
+    assert (click.task, click.answer) == ("point", {"points": [[61, 22]]})
     assert (dog.task, dog.answer) == ("grounding", {"boxes": [[10, 10, 50, 40]]})
     assert dog.prompt[0]["content"][1]["text"] == "Find dog."
     assert (both.task, both.answer["labels"]) == ("detection", ["a", "b"])
     assert (asked.task, asked.prompt[0]["content"][1]["text"]) == ("open", "What is at [1, 2, 3, 4]?")
-    assert refused(items) == [("bad_objects", "m.jsonl:4"), ("bad_objects", "m.jsonl:5"), ("bad_objects", "m.jsonl:6")]
+    assert refused(items) == [("bad_objects", f"m.jsonl:{line}") for line in (4, 5, 6, 7, 8)]
 
 
 def test_easy_r1_and_verl_parquet(root: Path) -> None:
@@ -224,6 +283,21 @@ def test_easy_r1_and_verl_parquet(root: Path) -> None:
     assert two.answer == {"number": 3}
     assert [message["role"] for message in two.prompt] == ["system", "user"]
     assert two.meta == {"data_source": "geo", "split": "train", "index": 4, "where": "verl.parquet:1"}
+
+
+def test_verl_names_its_files_in_its_own_way(root: Path) -> None:
+    (root / "a.mp4").touch()
+    judge = {"reward_model": {"ground_truth": 4}}
+    seen = {"prompt": [{"role": "user", "content": "<image>2 + 2?"}], "images": [{"image": "a.png"}], **judge}
+    film = [{"type": "video", "video": f"file://{root}/a.mp4", "fps": 2.0}]
+    shot = {"prompt": [{"role": "user", "content": "<video>2 + 2?"}], "videos": film, **judge}
+    away = {**shot, "videos": [{"video": "file:///etc/hostname"}]}
+    for name, row in (("i", seen), ("v", shot), ("o", away)):
+        pq.write_table(pa.Table.from_pylist([row]), root / f"{name}.parquet")
+    for name, file in (("i", "a.png"), ("v", "a.mp4")):
+        (one,) = sound(verl(path=f"{name}.parquet", root=root))
+        assert (one.answer, one.media[0].path) == ({"math": "4"}, str(root / file))
+    assert refused(verl(path="o.parquet", root=root)) == [("outside_root", "o.parquet:1")]
 
 
 def test_verl_checks_columns_first_and_rows_one_by_one(root: Path) -> None:
@@ -271,13 +345,16 @@ def test_refcoco_sentences_find_their_boxes(root: Path) -> None:
     ref = {"ref_id": 1, "image_id": 7, "ann_id": 3, "split": "train", "sentences": said}
     loop: dict[str, Any] = {"image_id": 7}
     loop["sentences"] = loop
-    (root / "refs(unc).p").write_bytes(pickle.dumps([ref, {**ref, "ann_id": 4}, loop], protocol=2))
+    refs = [ref, {**ref, "ann_id": 4}, loop, {**ref, "image_id": 10**5000}]
+    (root / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
     items = list(refcoco(refs="refs(unc).p", instances="instances.json", images=".", root=root))
     samples = sound(items[:2])
     assert [one.prompt[0]["content"][1]["text"].split(": ")[1] for one in samples] == ["left dog.", "the dog."]
     assert samples[0].answer == {"boxes": [[1, 2, 11, 22]]}
-    assert samples[0].meta == {"ref_id": 1, "split": "train", "where": "refs(unc).p:1#1", "box_space": "pixel"}
+    declared = {"box_space": "pixel", "box_format": "xywh"}
+    assert samples[0].meta == {"ref_id": 1, "split": "train", "where": "refs(unc).p:1#1", **declared}
     found = [("no_question", "refs(unc).p:1#3"), ("unknown_image", "refs(unc).p:2"), ("bad_row", "refs(unc).p:3")]
+    found.append(("bad_row", "refs(unc).p:4"))
     assert refused(items) == found
 
 

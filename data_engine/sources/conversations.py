@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,15 +11,16 @@ from typing import Any, Literal
 
 from data_engine.schema import user_prompt
 from data_engine.sources.base import Items, RowError, existing
+from data_engine.sources.golds import check_task, gold
 from data_engine.sources.lines import json_table
 from data_engine.sources.rows import Exif, Row, Rows, samples_of
 from mmrl.vision import CoordinateSpace
 from rewards.extract import answer_text
-from rewards.regions import boxes, spans
 
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 MEDIA_MARKER = re.compile(r"<(image|video)>")
 PLACEHOLDER = re.compile(r"<(ref-object|bbox)>")
+BESIDE = ("start", "end", "seen_size")  # columns that a row of ours has, too
 META = ("id", "split", "source", "data_source", "licence", "license")
 Turn = tuple[str, str]  # role and text
 
@@ -35,7 +37,8 @@ def conversations(
 ) -> Items:
     """The rows of a LLaVA or ShareGPT file (`.json` or `.jsonl`): the first or the last answer is the gold.
 
-    What was said before it is the prompt. Of the tasks with boxes or spans these are read from the answer's text.
+    What was said before it is the prompt. Boxes, labels, points and spans are read from the answer's text, the options
+    of a choice from the lettered lines of the question.
     """
     form = form_of(task, space, media_root, exif)
     return _samples(path, root, form, lambda row: _asked(row, _turns(row), task, turn), "conversations")
@@ -50,9 +53,12 @@ def vlm_r1(
     media_root: str | None = None,
     exif: Exif = "applied",
 ) -> Items:
-    """The rows of a VLM-R1 JSONL file: `conversations`, or `problem` and `solution`; answers may stand in tags."""
+    """The rows of a VLM-R1 JSONL file: `conversations`, or `problem` and `solution`; answers may stand in tags.
+
+    Of tasks with boxes a solution may be a list of numbers.
+    """
     form = form_of(task, space, media_root, exif)
-    return _samples(path, root, form, lambda row: _asked(row, _problem(row), task, "first"), "vlm_r1")
+    return _samples(path, root, form, lambda row: _asked(row, _problem(row, task), task, "first"), "vlm_r1")
 
 
 def ms_swift(
@@ -60,9 +66,10 @@ def ms_swift(
 ) -> Items:
     """The rows of an ms-swift JSONL file. Where the last answer holds `<bbox>`, its boxes in `objects` are the gold.
 
-    With as many `<ref-object>` in that answer the task is detection, else grounding; other rows are of `task`.
-    `bbox_type: norm1` means boxes from 0 to 1, else they are pixels.
+    With as many `<ref-object>` in that answer the task is detection, else grounding; other rows are of `task`. Where
+    all of them are two numbers they are points. `bbox_type: norm1` means boxes from 0 to 1, else they are pixels.
     """
+    check_task(task)
     file, rows = _table(path, root, "ms-swift JSONL file")
     folder = existing(root, media_root, "media_root") if media_root else file.parent
 
@@ -79,7 +86,7 @@ def ms_swift(
 
 def form_of(task: str, space: CoordinateSpace | None, media_root: str | None, exif: Exif) -> Rows:
     """How rows are written; a space that nobody declared is left open, and read as pixels."""
-    form = Rows(task=task, media_root=media_root, exif=exif)
+    form = Rows(task=check_task(task), media_root=media_root, exif=exif)
     return form if space is None else Rows(task=task, media_root=media_root, exif=exif, space=space)
 
 
@@ -126,10 +133,12 @@ def _turns(row: Mapping[str, Any]) -> list[Turn]:
     return [("system", system), *turns] if isinstance(system, str) and system.strip() else turns
 
 
-def _problem(row: Mapping[str, Any]) -> list[Turn]:
+def _problem(row: Mapping[str, Any], task: str) -> list[Turn]:
     if "conversations" in row or "messages" in row:
         return _turns(row)
     question, solution = row.get("problem"), row.get("solution")
+    if task in ("grounding", "detection") and isinstance(solution, list):
+        solution = json.dumps(solution, default=str)
     if not isinstance(question, str) or not isinstance(solution, str):
         raise RowError("no_conversation", "the row needs conversations, or problem and solution, two texts")
     return [("user", question), ("assistant", solution)]
@@ -142,18 +151,15 @@ def _asked(row: Mapping[str, Any], turns: Sequence[Turn], task: str, turn: str) 
         raise RowError("no_answer", "the conversation needs a question and then an answer (from gpt, role assistant)")
     place = places[0 if turn == "first" else -1]
     prompt, media = shown(row, turns[:place], turns[place:])
-    return {"prompt": prompt, "media": media, "answer": _gold(turns[place][1], task), "meta": kept(row)}
-
-
-def _gold(text: str, task: str) -> Any:
-    """The gold in an answer's text: inside its tags, if it has some."""
-    said = answer_text(text)
+    said = answer_text(turns[place][1])  # inside its tags, if it has some
     if not said:
-        raise RowError("no_answer", f"no answer in {text!r:.120}")
-    found = {"grounding": boxes, "detection": boxes, "temporal": spans}.get(task, lambda _: None)(said)
-    if found == []:
-        raise RowError("bad_answer", f"task {task} needs coordinates in the answer, got {said!r:.120}")
-    return [list(one) for one in found] if found else said
+        raise RowError("no_answer", f"no answer in {turns[place][1]!r:.120}")
+    return {"prompt": prompt, "media": media, **gold(task, said, question_of(turns[:place])), **kept(row)}
+
+
+def question_of(turns: Sequence[Turn]) -> str:
+    """What the user said last."""
+    return next((text for role, text in reversed(turns) if role == "user"), "")
 
 
 def shown(
@@ -161,12 +167,16 @@ def shown(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(prompt, media) of turns: the n-th `<image>` is the n-th image; without any marker all media come first.
 
-    What no marker shows is an error, but for what turns that come `later` mark.
+    What no marker shows is an error, but for what turns that come `later` mark. In a row without images that marks as
+    many of them as it has videos, as LLaVA-Video does, these are meant.
     """
     given = {
-        kind: [one for name in (kind, f"{kind}s") for one in _listed(row.get(name))] for kind in ("image", "video")
+        kind: [_file(kind, one) for name in (kind, f"{kind}s") for one in _listed(row.get(name))]
+        for kind in ("image", "video")
     }
-    kinds, others = ([kind for _, text in said for kind in MEDIA_MARKER.findall(text)] for said in (turns, later))
+    if not given["image"] and _marked([*turns, *later]) == ["image"] * len(given["video"]):
+        turns, later = ([(r, t.replace("<image>", "<video>")) for r, t in said] for said in (turns, later))
+    kinds, others = map(_marked, (turns, later))
     first = next((place for place, (role, _) in enumerate(turns) if role == "user"), 0)
     if not kinds and not others:
         kinds = [kind for kind, entries in given.items() for _ in entries]
@@ -180,9 +190,22 @@ def shown(
     prompt = [
         {"role": role, "content": user_prompt(text, MEDIA_MARKER.findall(text))[0]["content"]} for role, text in turns
     ]
-    return prompt, [
-        {**(entry if isinstance(entry, Mapping) else {"path": entry}), "kind": kind} for kind, entry in media
-    ]
+    return prompt, [{**entry, "kind": kind} for kind, entry in media if entry]
+
+
+def _marked(turns: Sequence[Turn]) -> list[str]:
+    """The kinds of media that turns mark, in order."""
+    return [kind for _, text in turns for kind in MEDIA_MARKER.findall(text)]
+
+
+def _file(kind: str, entry: Any) -> dict[str, Any]:
+    """An entry of ours: `path` may be called as its kind, as in verl, and be a file:// address."""
+    fields = dict(entry) if isinstance(entry, Mapping) else {"path": entry}
+    if fields.get("path") is None and fields.get("bytes") is None:
+        fields["path"] = fields.get(kind)
+    path = fields.get("path")
+    fields["path"] = path.removeprefix("file://") if isinstance(path, str) else path
+    return fields
 
 
 def _with_objects(row: Mapping[str, Any], task: str) -> dict[str, Any]:
@@ -196,16 +219,20 @@ def _with_objects(row: Mapping[str, Any], task: str) -> dict[str, Any]:
         raise RowError("bad_objects", "boxes of another image than the first; give each image a row of its own")
     left = {"ref-object": list(given["ref"]), "bbox": list(given["bbox"])}
     asked = [(role, PLACEHOLDER.sub(lambda hit: str(_taken(left, hit[1])), text)) for role, text in turns[:-1]]
-    if turns[-1][0] != "assistant" or not PLACEHOLDER.search(turns[-1][1]):
+    role, last = turns[-1]
+    golds = {kind: [_taken(left, kind) for one in PLACEHOLDER.findall(last) if one == kind] for kind in left}
+    if left["bbox"]:
+        raise RowError("bad_objects", f"the text has no <bbox> for {left['bbox'][0]!r:.80} of objects")
+    if role != "assistant" or not PLACEHOLDER.search(last):
         return _asked(row, [*asked, turns[-1]], task, "last")
-    golds: dict[str, list[Any]] = {"ref-object": [], "bbox": []}
-    for kind in PLACEHOLDER.findall(turns[-1][1]):
-        golds[kind].append(_taken(left, kind))
     prompt, media = shown(row, asked)
-    columns = {"prompt": prompt, "media": media, "boxes": golds["bbox"], "meta": kept(row)}
-    if len(golds["ref-object"]) == len(golds["bbox"]):
-        return {**columns, "task": "detection", "labels": golds["ref-object"]}
-    return {**columns, "task": "grounding"}
+    columns = {"prompt": prompt, "media": media, **kept(row)}
+    found, labels = golds["bbox"], golds["ref-object"]
+    if found and all(isinstance(one, list) and len(one) == 2 for one in found):
+        return {**columns, "task": "point", "points": found}
+    if len(labels) == len(found):
+        return {**columns, "task": "detection", "boxes": found, "labels": labels}
+    return {**columns, "task": "grounding", "boxes": found}
 
 
 def _taken(left: dict[str, list[Any]], kind: str) -> Any:
@@ -215,8 +242,9 @@ def _taken(left: dict[str, list[Any]], kind: str) -> Any:
 
 
 def kept(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What goes into the meta of a sample."""
-    return {name: row[name] for name in META if row.get(name) is not None}
+    """The columns of ours that a row has as they are, and what goes into the meta of its sample."""
+    beside, meta = ({name: row[name] for name in names if row.get(name) is not None} for names in (BESIDE, META))
+    return {**beside, "meta": meta}
 
 
 def _listed(value: Any) -> list[Any]:

@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from data_engine.sources.base import Items, RowError, existing
-from data_engine.sources.conversations import Turn, form_of, kept, made, shown
+from data_engine.sources.conversations import Turn, form_of, kept, made, question_of, shown
+from data_engine.sources.golds import gold
 from data_engine.sources.rows import Exif, samples_of
 from data_engine.sources.tables import parquet_files, parquet_rows
 from mmrl.config import InputError
 from mmrl.vision import CoordinateSpace
-from rewards.regions import boxes, spans
 
 VERL, EASY_R1 = ("prompt", "reward_model"), ("problem", "answer")
 
@@ -47,11 +47,15 @@ def _asked(row: Mapping[str, Any], task: str) -> dict[str, Any]:
         truth = judge.get("ground_truth") if isinstance(judge, Mapping) else None
     else:
         messages, truth = [{"role": "user", "content": row["problem"]}], row["answer"]
-    prompt, media = shown(row, _chat(messages))
+    if truth is None or truth == "":
+        raise RowError("no_answer", "the row has no ground truth (reward_model.ground_truth, or answer)")
+    turns = _chat(messages)
+    prompt, media = shown(row, turns)
     extra = row.get("extra_info")
     extra = extra if isinstance(extra, Mapping) else {}
     meta = {name: extra[name] for name in ("split", "index") if extra.get(name) is not None}
-    return {"prompt": prompt, "media": media, "answer": _gold(truth, task), "meta": {**kept(row), **meta}}
+    columns = {"prompt": prompt, "media": media, **kept(row), **gold(task, truth, question_of(turns))}
+    return {**columns, "meta": {**columns["meta"], **meta}}
 
 
 def _chat(messages: Any) -> list[Turn]:
@@ -64,15 +68,3 @@ def _chat(messages: Any) -> list[Turn]:
             raise RowError("no_question", f"a message needs a role and a text as content, got {one!r:.120}")
         turns.append((role, text))
     return turns
-
-
-def _gold(value: Any, task: str) -> Any:
-    """The ground truth, a text or a number; of the tasks with boxes or spans their coordinates."""
-    if value is None or value == "":
-        raise RowError("no_answer", "the row has no ground truth (reward_model.ground_truth, or answer)")
-    find = {"grounding": boxes, "detection": boxes, "temporal": spans}.get(task)
-    if find is None or not isinstance(value, str):
-        return value
-    if not (found := find(value)):
-        raise RowError("bad_answer", f"task {task} needs coordinates, got {value!r:.120}")
-    return [list(one) for one in found]
