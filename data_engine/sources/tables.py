@@ -181,14 +181,14 @@ def _held(batch: pa.RecordBatch | pa.Table) -> Iterator[tuple[dict[str, Any], Ro
 
 
 def _held_row(batch: pa.RecordBatch | pa.Table) -> tuple[dict[str, Any], RowError | None]:
-    """The values of a batch of one row, and what is wrong with one that Python cannot hold."""
-    values, error = dict[str, Any](), None
+    """The values of a batch of one row, or what is wrong with the first that Python cannot hold."""
+    values = dict[str, Any]()
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
             values[name] = column.to_pylist()[0]
         except UNHELD as broken:
-            error = error or RowError("unreadable", f"the value of {name} cannot be read ({broken}); mend or remove it")
-    return values, error
+            return {}, RowError("unreadable", f"the value of {name} cannot be read ({broken}); mend or remove it")
+    return values, None
 
 
 def check_columns(rows: Rows, names: Sequence[str], file: Path) -> None:
