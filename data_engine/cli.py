@@ -207,22 +207,29 @@ def difficulty(
     ],
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="The file; default: difficulty.parquet beside the records.")] = None,
-    reward: Annotated[str | None, typer.Option(help="The reward of a run that decides, if there are several.")] = None,
+    reward: Annotated[str | None, typer.Option(help="The reward that decides, if there are several.")] = None,
 ) -> None:
     """Say how hard samples are for a model, by draws that are scored; for the operator `difficulty`.
 
-    With a config, the draws are made, and more of them where they matter. A run's records are only counted.
+    With a config, the draws are made, and more of them where they matter. A run's records are only counted: it has
+    `reward` and `right` alone.
     """
+    import json
+
     from data_engine.difficulty import write_difficulty
     from data_engine.look import difficulty_table
 
+    changes = [*(overrides or ()), *([f"reward={json.dumps(reward)}"] if reward else [])]
     if what.is_dir():
-        rows = resolve_name("eval.difficulty:of_run")(what, reward)  # it lives above this package
+        counting = load(resolve_name("eval.difficulty:RunOptions"), None, changes)  # it lives above this package
+        rows = resolve_name("eval.difficulty:of_run")(what, counting.reward, counting.right)
         place = out or what / "difficulty.parquet"
     else:
-        config = load(resolve_name("eval.difficulty:DifficultyConfig"), what, overrides)
+        config = load(resolve_name("eval.difficulty:DifficultyConfig"), what, changes)
         rows = resolve_name("eval.difficulty:measured")(config)
         place = out or Path(config.out) / "difficulty.parquet"
+    if not resolve_name("eval.processes:Processes")().main:
+        return  # of several processes one writes the file
     write_difficulty(rows, place)
     console = Console()
     console.print(difficulty_table(rows))

@@ -124,16 +124,20 @@ def stats_tables(samples: Iterable[Sample]) -> list[Table]:
 
 
 def difficulty_table(rows: Iterable[Difficulty]) -> Table:
-    """By task: how many samples are right how often, of as many draws."""
+    """By task: how many samples are right how often, of as many draws; those without any score apart."""
     by_task: dict[tuple[str, str], list[Difficulty]] = defaultdict(list)
     for row in rows:
         by_task[row.task, row.reward].append(row)
-    table = Table("task", "reward", "samples", "draws", "mean", "none right", "some", "all right", "truncated")
+    table = Table(
+        "task", "reward", "samples", "draws", "mean", "none right", "some", "all right", "no score", "truncated"
+    )
     for (task, reward), found in sorted(by_task.items()):
         draws = sum(row.draws for row in found)
         means = [row.mean for row in found if row.mean is not None]
-        none, every = sum(row.right == 0 for row in found), sum(row.right == row.n > 0 for row in found)
-        shares = (f"{count / len(found):.1%}" for count in (none, len(found) - none - every, every))
+        scored = [row for row in found if row.n]
+        none, every = sum(row.right == 0 for row in scored), sum(row.right == row.n for row in scored)
+        counts = (none, len(scored) - none - every, every, len(found) - len(scored))
+        shares = (f"{count / len(found):.1%}" for count in counts)
         mean = f"{statistics.fmean(means):.3f}" if means else "-"
         cut = sum(row.truncated for row in found) / draws
         table.add_row(task, Text(printable(reward)), f"{len(found):,}", f"{draws:,}", mean, *shares, f"{cut:.1%}")

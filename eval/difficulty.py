@@ -24,7 +24,7 @@ from eval.processes import Processes
 from eval.records import TOTAL, Record, RunInfo, read_records, read_run, write_run
 from eval.run import EvalConfig, evaluate, generator_of, pending, prepare, run_info
 from eval.score import evaluation_suite
-from mmrl.config import InputError, nearest
+from mmrl.config import Config, InputError, nearest
 from rewards import RewardSpec
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 FILE = "difficulty.parquet"
 
 Reward = str | dict[str, str] | None  # the name of the reward that decides, or one for each task
+Right = Annotated[float, Field(gt=0, le=1)]  # the score from which an answer counts as right
 
 
 def by_rule() -> dict[str, RewardSpec]:
@@ -53,8 +54,8 @@ class DifficultyConfig(EvalConfig):
     data: Data = Data(path="", split="train")
     rewards: dict[str, RewardSpec] = Field(default_factory=by_rule)
     sampling: Sampling = Sampling(do_sample=True)
-    reward: str | dict[str, str] | None = None
-    right: Annotated[float, Field(gt=0, le=1)] = 0.5
+    reward: Reward = None
+    right: Right = 0.5
     rounds: Annotated[list[PositiveInt], Field(min_length=1)] = Field(default_factory=lambda: [4, 8])
     counts: Counts = Counts()
     spread: Spread = Spread()
@@ -69,6 +70,8 @@ class DifficultyConfig(EvalConfig):
 
     @model_validator(mode="after")
     def _draws_add_up(self) -> Self:
+        if self.blind:
+            raise ValueError("blind draws do not say how hard a sample is; leave blind out")
         if self.benchmarks:
             raise ValueError("difficulty is that of training samples; give `data`, no `benchmarks`")
         if self.rounds != sorted(set(self.rounds)):
@@ -81,6 +84,13 @@ class DifficultyConfig(EvalConfig):
             if isinstance(band, Counts) and band.of < self.rounds[-1]:
                 raise ValueError(f"a band of {band.of} draws, but rounds go to {self.rounds[-1]}; make them the same")
         return self
+
+
+class RunOptions(Config):
+    """What may be said of a run whose records are only counted; as in `DifficultyConfig`."""
+
+    reward: Reward = None
+    right: Right = 0.5
 
 
 def measured(config: DifficultyConfig) -> list[Difficulty]:

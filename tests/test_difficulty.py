@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from data_engine.bands import Counts, Spread, is_decided, moments, odds
 from data_engine.cli import app
 from data_engine.difficulty import Difficulty, key_of, read_difficulty, write_difficulty
+from data_engine.look import difficulty_table
 from data_engine.ops.base import Dropped
 from data_engine.ops.difficulty import by_reward, curriculum, difficulty, noted
 from data_engine.schema import Sample, user_prompt, with_id
@@ -240,6 +241,34 @@ def test_the_records_of_an_evaluation_tell_as_much(tmp_path: Path) -> None:
     assert {one.graded for one in of_run(tmp_path / "run", "total")} == {True}
     with pytest.raises(InputError, match="unknown reward 'exakt' to decide on difficulty; did you mean exact"):
         of_run(tmp_path / "run", "exakt")
+    again = ["difficulty", str(tmp_path / "run"), "--reward", "form", "right=0.9", "--out", str(tmp_path / "f.parquet")]
+    assert CliRunner().invoke(app, again).exit_code == 0
+    assert {(one.reward, one.threshold) for one in read_difficulty(tmp_path / "f.parquet").values()} == {("form", 0.9)}
+    with pytest.raises(InputError, match="unknown key nonsense"):
+        CliRunner().invoke(app, [*command, "nonsense=1"], catch_exceptions=False)
+    other = [*command[:-1], str(tmp_path / "other.parquet")]
+    assert CliRunner().invoke(app, other, env={"RANK": "1", "WORLD_SIZE": "2"}).exit_code == 0
+    assert not (tmp_path / "other.parquet").exists()  # the main process writes
+
+
+def test_the_reward_that_decides_is_checked_before_draws_are_made(tmp_path: Path) -> None:
+    samples = numbers(2)
+    write_dataset(samples, tmp_path / "data")
+    file = answers(samples, [{0}, set()], 2, tmp_path / "answers.jsonl")
+    values = {"model": str(file), "engine": "replay", "data": {"path": str(tmp_path / "data")}, "space": "pixel"}
+    (tmp_path / "c.yaml").write_text(json.dumps({**values, "out": str(tmp_path / "out"), "rounds": [2]}))
+    command = ["difficulty", str(tmp_path / "c.yaml"), "--reward"]
+    with pytest.raises(InputError, match="unknown reward 'nosuchreward' to decide"):
+        CliRunner().invoke(app, [*command, "nosuchreward"], catch_exceptions=False)
+    assert not (tmp_path / "out").exists()
+    assert CliRunner().invoke(app, [*command, "number"]).exit_code == 0
+
+
+def test_samples_without_a_score_are_shown_apart() -> None:
+    one, other = numbers(2)
+    shown = difficulty_table([row(one, 0), replace(row(other, 0), n=0, mean=None, variance=None)])
+    cells = {str(column.header): list(column.cells) for column in shown.columns}
+    assert (cells["none right"], cells["no score"], cells["some"]) == (["50.0%"], ["50.0%"], ["0.0%"])
 
 
 def test_files_and_settings_that_cannot_be_are_refused(tmp_path: Path) -> None:
@@ -252,6 +281,7 @@ def test_files_and_settings_that_cannot_be_are_refused(tmp_path: Path) -> None:
         ({"sampling": {"do_sample": False}}, "greedy draws are all the same"),
         ({"rounds": [4, 16]}, "a band of 8 draws, but rounds go to 16"),
         ({"sampling": {"do_sample": True, "samples": 4}}, "`rounds` says how many"),
+        ({"blind": True}, "blind draws do not say how hard"),
     ):
         with pytest.raises(InputError, match=message):
             validate(DifficultyConfig, base | wrong, where="test")
