@@ -198,6 +198,9 @@ def test_refcoco_of_the_hub_in_its_two_forms(tmp_path: Path) -> None:
     assert [one.answer for one in sound(items)] == [{"boxes": [[10, 5, 30, 35]]}] * 2
     assert sound(items)[0].meta["split"] == "test"
     assert [reason for reason, _ in refused(items)] == ["outside_root"] * 2 + ["bad_answer"] * 2
+    late = {"at": pa.array([2**62], pa.timestamp("us")), "bbox": [[10.0, 5.0, 30.0, 35.0]]}
+    pq.write_table(pa.table({**late, "image": ["train2014/a.png"], "answer": [["dog"]]}), tmp_path / "late.parquet")
+    assert refused(list(refcoco_table(path="late.parquet", root=tmp_path))) == [("unreadable", "late.parquet:1")]
     table(tmp_path, "other.parquet", [{"image": PICTURE, "answer": "dog"}])
     with pytest.raises(InputError, match="needs the columns bbox, one of sentences, answer"):
         refcoco_table(path="other.parquet", root=tmp_path)

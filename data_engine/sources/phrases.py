@@ -63,7 +63,8 @@ def refcoco_table(
             needed = f"bbox, one of {', '.join(PHRASES)}, and one of {', '.join(PICTURES)}"
             raise InputError(f"{file} needs the columns {needed}; it has {', '.join(sorted(columns))}")
     folder = existing(root, images, "image folder") if images else place if place.is_dir() else place.parent
-    rows = (one for row in parquet_rows(files, root) for one in _phrases(row, question))
+    tables = parquet_rows(files, root)
+    rows = (one for row in tables for one in ([row] if row.error else _phrases(row, question)))
     return samples_of(rows, _form(exif, boxes), folder, "refcoco_table")
 
 
