@@ -165,8 +165,10 @@ def test_names_that_no_sample_can_have_are_refused() -> None:
     with pytest.raises(InputError, match="no task yes_no; did you mean yesno"):
         planned({"fn": "quota", "args": by_source})
     hard = [replace(one, meta={"difficulty": "hard"}) for one in POOL]
-    with pytest.raises(InputError, match="keeps nothing: no sample has the difficulty hard; there are None"):
+    with pytest.raises(InputError, match="keeps nothing: no sample has the difficulty hard, or any"):
         list(quota(iter(hard), n=4, by="difficulty", shares={"hard": 1}))
+    with pytest.raises(InputError, match="no sample has the source web; there are s"):
+        list(quota(iter(hard), n=4, by="source", shares={"web": 1}))
 
 
 def test_the_manifest_sets_what_was_asked_for_beside_what_came_about(tmp_path: Path) -> None:

@@ -99,7 +99,8 @@ def _unlisted(members: Sequence[_Member], divisions: Sequence[Division]) -> str:
         there = sorted({member.values[place] for member in members})
         if not isinstance(one.shares, str) and not any(one.shares.get(value) for value in there):
             listed = ", ".join(value for value, share in one.shares.items() if share)
-            said.append(f"no sample has the {one.by} {listed}; there are {', '.join(there[:FEW])}")
+            found = ", ".join(value for value in there[:FEW] if value != "None")
+            said.append(f"no sample has the {one.by} {listed}" + (f"; there are {found}" if found else ", or any"))
     return "; ".join(said) or "no sample has a share in every division"
 
 
