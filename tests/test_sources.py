@@ -131,7 +131,7 @@ def test_boxes_of_every_declared_space_become_pixels(photos: Path, form: dict, b
     assert sample.answer["boxes"][0] == pytest.approx([64, 42.7, 320, 213.5], abs=1e-3)
 
 
-@pytest.mark.parametrize("seen", [448, {"w": 1}, "448", [448], [[1]], [448, 0], [448, True], [], None])
+@pytest.mark.parametrize("seen", [448, {"w": 1}, "448", [448], [[1]], [448, 0], [448, True], [448, 10**400], [], None])
 def test_a_size_that_is_none_is_said_to_be_none(photos: Path, seen: Any) -> None:
     row = {"question": "?", "image": "china.jpg", "boxes": [1, 2, 3, 4], "seen_size": seen}
     (item,) = read_rows(photos, [row], task="grounding", space="resized")

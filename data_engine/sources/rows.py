@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -299,7 +299,10 @@ def _is_size(value: Any) -> bool:
     return (
         isinstance(value, list)
         and len(value) == 2
-        and all(isinstance(side, int | float) and not isinstance(side, bool) and 0 < side < math.inf for side in value)
+        and all(
+            isinstance(side, int | float) and not isinstance(side, bool) and 0 < side <= sys.float_info.max
+            for side in value
+        )
     )
 
 
