@@ -91,13 +91,18 @@ def write_difficulty(rows: Iterable[Difficulty], path: Path) -> int:
 
 def read_difficulty(path: Path) -> dict[str, Difficulty]:
     """The rows of a difficulty file by key."""
+    check_difficulty(path)
+    return {row["key"]: Difficulty(**row) for row in pq.read_table(path).to_pylist()}
+
+
+def check_difficulty(path: Path) -> None:
+    """Refuse what is no difficulty file."""
     try:
-        table = pq.read_table(path)
+        metadata = pq.read_schema(path).metadata or {}
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path} cannot be read as a difficulty file ({error}); {_HINT}") from None
-    if (table.schema.metadata or {}).get(b"mmrl_difficulty") != VERSION:
+    if metadata.get(b"mmrl_difficulty") != VERSION:
         raise InputError(f"{path} is no difficulty file of version {VERSION.decode()}; {_HINT}")
-    return {row["key"]: Difficulty(**row) for row in table.to_pylist()}
 
 
 _HINT = "write it by mmrl data difficulty"

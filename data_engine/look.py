@@ -68,7 +68,7 @@ def cost_table(lengths: Sequence[Length], costs: Sequence[Cost]) -> Table:
         table.add_row(Text(cost.step), f"{cost.n:,}", f"{cost.stopped:,}", *opened, seconds)
         share *= 1.0 if length else 1 - cost.stopped / cost.n
     refused = [printable(f"{cost.step}: {cost.refused}") for cost in costs if cost.refused]
-    table.caption = Text("\n".join(["not with the samples tried alone:", *refused])) if refused else None
+    table.caption = Text("\n".join(["could not be tried on these samples alone:", *refused])) if refused else None
     return table
 
 

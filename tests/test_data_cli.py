@@ -148,6 +148,7 @@ def test_the_recipe_for_your_own_questions_builds(tmp_path: Path) -> None:
     (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, photos)))
     (tmp_path / "clips.jsonl").write_text(json.dumps({"video": "a.mp4", "question": "When?", "spans": [[1, 2]]}))
     out = tmp_path / "out"
+    assert " mix 5 1 " in printed("plan", CONFIGS / "questions.yaml", f"root={tmp_path}")
     printed("build", CONFIGS / "questions.yaml", f"root={tmp_path}", "--workers", 1, "--out", out)
     assert sorted(sample.task for sample in read_samples(out)) == ["count", "count", "count", "temporal"]
 

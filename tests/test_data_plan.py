@@ -42,7 +42,7 @@ def test_what_so_few_samples_do_not_do_for_is_not_measured(tmp_path: Path) -> No
     strict = {"fn": "quota", "args": {"n": 20, "by": "task", "shares": shares, "shortage": "fail"}}
     text = printed("plan", planned(tmp_path, strict, mix={"one": 1, "other": 1}), "--measure", 4)
     assert " quota - - - - - - mix 8 0 0 " in text
-    assert "not with the samples tried alone: quota: too few samples by task" in text
+    assert "could not be tried on these samples alone: quota: too few samples by task" in text
 
 
 def test_a_mix_with_a_source_on_the_hub_is_planned(tmp_path: Path) -> None:
@@ -74,6 +74,7 @@ def test_pictures_that_a_source_writes_are_not_left_behind_by_a_plan(
         ("split", {"shares": {"train": 0.8, "dev-test": 0.2}}, "shares: .*'dev-test' is no name of a split"),
         ("difficulty", {"file": "nothere.parquet"}, "file: .*there is nothing at .*/nothere.parquet"),
         ("decontaminate", {"against": ["yesno.jsonl", "no.parquet"]}, "against.1: .*there is nothing at .*/no.parquet"),
+        ("difficulty", {"file": "yesno.jsonl"}, "file: .*cannot be read as a difficulty file"),
         ("difficulty", {"file": "yesno.jsonl", "bands": {"captoin": {"least": 1}}}, "did you mean caption"),
         ("verifiable", {"rewards": {"yesno": {"fn": "yesno_mach"}}}, "unknown reward 'yesno_mach'"),
         ("verifiable", {"rewards": {"count": {"fn": "number_match", "args": {"tol": 1}}}}, "unknown key tol"),

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt, ValidationInfo
 
 from data_engine.bands import Band, Counts, Spread, corrected, odds
-from data_engine.difficulty import Difficulty, key_of, read_difficulty
+from data_engine.difficulty import Difficulty, check_difficulty, key_of, read_difficulty
 from data_engine.draw import digest
 from data_engine.measures import is_number, with_measure
 from data_engine.ops.base import Dropped, Existing, Spool, Task, stream
@@ -25,11 +25,16 @@ SIDES = {"below": "too_hard", "above": "too_easy"}
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+def _table(file: Path, about: ValidationInfo) -> Path:
+    check_difficulty(about.data.get("root", Path()) / file)
+    return file
+
+
 @stream
 def difficulty(
     samples: Iterator[Sample],
     *,
-    file: Existing,
+    file: Annotated[Existing, AfterValidator(_table)],
     counts: Counts | None = None,
     spread: Spread | None = None,
     bands: dict[Task, Band] | None = None,
