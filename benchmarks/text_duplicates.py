@@ -39,7 +39,7 @@ def texts(count: int) -> tuple[list[str], set[int]]:
 
 
 def ours(made: Sequence[str]) -> set[int]:
-    index, found = TextIndex(), set[int]()
+    index, found = TextIndex(0.8), set[int]()
     for first in range(0, len(made), BATCH):
         for place, signature in enumerate(signatures(made[first : first + BATCH]), first):
             if index.matches(signature, 0.8):

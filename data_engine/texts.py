@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 import unicodedata
@@ -11,7 +12,8 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 PERMUTATIONS = 128
-BANDS = 32  # of four hashes: texts that share half of their triples meet with 87 %, those that share 0.8 always
+BAND = 4  # hashes that two texts must have in common to be compared
+SURELY = 0.999  # the chance with which texts that share what is asked for are compared, if so many bands are there
 TRIPLE = 3
 PIECE = 512  # triples whose hashes are in the cache of the processor at a time
 BLANK = ord(" ")
@@ -22,7 +24,6 @@ NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 _FACTORS = np.random.Generator(np.random.PCG64(20)).integers(0, 2**32, PERMUTATIONS, np.uint32) | 1
 _ASCII = bytes(ord(chr(i).lower()) if i < 128 and (chr(i).isalnum() or chr(i) == "_") else BLANK for i in range(256))
-_BANDS = struct.Struct(f"{4 * PERMUTATIONS // BANDS}s" * BANDS)
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
 
 
@@ -56,10 +57,22 @@ def signatures(texts: Sequence[str]) -> np.ndarray:
     return signed
 
 
-class TextIndex:
-    """Signatures under keys; only those of one key are compared."""
+def bands_for(share: float) -> int:
+    """How many bands of hashes let texts meet that have that share of their triples in common. There are 32: with all
+    of them, those that share half meet with 87 %.
 
-    def __init__(self) -> None:
+    >>> bands_for(0.8), bands_for(0.5)
+    (14, 32)
+    """
+    apart = math.log1p(-(min(share, 0.999) ** BAND))
+    return min(math.ceil(math.log(1 - SURELY) / apart), PERMUTATIONS // BAND)
+
+
+class TextIndex:
+    """Signatures under keys; only those of one key are compared, and those that share less than `least` need not be."""
+
+    def __init__(self, least: float = 0.5) -> None:
+        self._bands = struct.Struct(f"{4 * BAND}s" * bands_for(least))
         self._signatures: list[np.ndarray] = []
         self._keys: list[Hashable] = []
         self._first: dict[int, int] = {}  # bucket -> the first place in it
@@ -96,7 +109,7 @@ class TextIndex:
         """
         if self._asked[0] is not signature or self._asked[1] != key:
             salt = hash(key)
-            self._asked = signature, key, [salt ^ hash(band) for band in _BANDS.unpack(signature.data)]
+            self._asked = signature, key, [salt ^ hash(band) for band in self._bands.unpack_from(signature.data)]
         return self._asked[2]
 
 

@@ -48,7 +48,7 @@ def near_duplicates(samples: Iterator[Sample], *, text: Share = 0.8) -> Iterator
 
     Questions are nearly the same if they share the numbers they name and at least `text` of their word triples.
     """
-    media, texts, ids = _LooksAlike(), TextIndex(), list[str]()
+    media, texts, ids = _LooksAlike(), TextIndex(text), list[str]()
     while batch := list(itertools.islice(samples, BATCH)):
         asked = [prompt_text(sample.prompt) for sample in batch]
         for sample, question, signature in zip(batch, asked, signatures(asked), strict=True):
