@@ -65,7 +65,7 @@ def test_plan_says_what_runs_where(recipe: Path) -> None:
     text = printed("plan", recipe, "seed=7")
     assert re.search(r"read easy_vqa split=test, seed=7, .*options=4.* main process, at most 60 read digits", text)
     assert re.search(r"operate validate .*worker processes", text)
-    assert re.search(r"cost of easy_vqa 60.* validate 42 0 \d+ ", text)
+    assert re.search(r"cost of easy_vqa .*\d\d.* validate 42 0 \d+ ", text)
     assert "operate split shares={'train': 0.5, 'test': 0.5}, seed=7 main process, in order" in text
 
 
