@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from mmrl.config import InputError
 from rewards import Rollout, get
+from rewards.judging.background import gathered
 from rewards.judging.client import Ask, Judge
 from rewards.judging.flow import Breaker
 from rewards.judging.media import Shown
@@ -177,6 +178,23 @@ def test_the_same_question_at_the_same_time_is_sent_once() -> None:
         judge = server.judge()
         assert {outcome.text for outcome in judge.ask_all([ask()] * 20)} == {"same"}
         assert (len(server.bodies), judge.metrics.shared) == (1, 19)
+
+
+def test_within_a_batch_a_question_is_sent_once_even_if_its_reply_came_before_it_is_asked_again() -> None:
+    """A rollout whose picture takes long to read must be judged by the checklist that the others got."""
+
+    async def asked(judge: Judge, *texts: str) -> list[str]:
+        return [await judge.read(ask(text), str) for text in texts]
+
+    def script(body: dict[str, Any]) -> Reply:
+        return Reply(f"reply {len(server.bodies)}", delay=0.3 if "slow" in echo(body) else 0)
+
+    with serving(script) as server:
+        judge = server.judge()
+        first, (_, late) = gathered([asked(judge, "list"), asked(judge, "slow", "list")])
+        assert first == [late]
+        assert len(server.bodies) == 2
+        assert gathered([asked(judge, "list")]) == [["reply 3"]]  # in the next batch it is asked again
 
 
 def test_a_reply_in_the_cache_is_not_asked_for_again_by_whatever_process(tmp_path: Path) -> None:

@@ -7,12 +7,15 @@ import concurrent.futures
 import os
 import threading
 from collections.abc import Coroutine, Iterable
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 ResultT = TypeVar("ResultT")
 
 NAME = "judges"  # of the thread
 STEP = 16  # pieces of work that begin before the loop looks for what has come
+
+batch: ContextVar[dict[Any, str]] = ContextVar("batch")  # the replies to what is asked inside of one `gathered`
 
 _lock = threading.Lock()
 _loops: dict[int, asyncio.AbstractEventLoop] = {}  # by process: a forked child has the loop but not its thread
@@ -35,6 +38,7 @@ def gathered(work: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
 
 async def _all_of(work: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
     """The results of all `work`. It is begun in steps, so that the first replies are read while the last are asked."""
+    batch.set({})
     tasks: list[asyncio.Task[ResultT]] = []
     try:
         for number, one in enumerate(work, 1):

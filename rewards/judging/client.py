@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from mmrl.config import InputError, nearest, validate
 from rewards.judging import media
-from rewards.judging.background import begin, gathered, wait_for
+from rewards.judging.background import batch, begin, gathered, wait_for
 from rewards.judging.cache import Cache, Keeper
 from rewards.judging.faults import Cause, Fault, Unreadable
 from rewards.judging.metrics import Metrics
@@ -127,7 +127,12 @@ class Judge:
         return value
 
     async def _shared(self, opened: _Opened, key: bytes, ask: Ask) -> str:
-        """The reply; the same question on its way at the same time is sent once."""
+        """The reply; the same question on its way at the same time is sent once, and so is one of the same batch: its
+        rollouts get to their questions at different times, and are to be judged alike."""
+        told, name = batch.get({}), (opened, key)
+        if name in told:
+            self.metrics.shared += 1
+            return told[name]
         while flying := opened.flying.get(key):
             await asyncio.wait([flying])
             if not flying.cancelled():  # else who sent it gave up
@@ -135,7 +140,8 @@ class Judge:
                 return flying.result()
         reply = opened.flying[key] = asyncio.get_running_loop().create_future()
         try:
-            reply.set_result(await self._called(opened.session, ask))
+            told[name] = await self._called(opened.session, ask)
+            reply.set_result(told[name])
         except Exception as error:  # whoever waits for this reply gets it too
             reply.set_exception(error)
         finally:

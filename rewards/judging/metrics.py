@@ -17,7 +17,7 @@ class Metrics:
 
     calls: int = 0
     cached: int = 0
-    shared: int = 0  # answered by the same question already on its way
+    shared: int = 0  # answered by the same question of the same batch
     requests: int = 0  # sent over the network: calls and their retries
     causes: Counter[Cause] = field(default_factory=Counter)
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
