@@ -209,7 +209,11 @@ def _without(text: str, phrase: str) -> str:
 
 
 _SCIENTIFIC = re.compile(r"\s?(?:×|\*|x|\\times|\\cdot)\s?10\s?\^\s?\{?([-+]?\d++)\}?")
-_NUMERIC = re.compile(r"[-+.\d](?<![\w.,/^{].)(?:(?<=\d)|\.?\d)[\d.,:/^]*+(?:[eE][-+]?\d++)?+(?:\s?\\?%)?+")
+_GOES_ON = r"(?:(?<=\^)\{\s?[-+]?\d|\s?(?:\\[dtc]?frac\s?\{?\d|\\(?:sqrt|pi)(?![a-zA-Z])|[√π])|[⁰¹²³⁴-⁹¼-¾⅐-⅞])"
+_NUMERIC = re.compile(
+    r"[-+.\d](?<![\w.,/^{].)(?:(?<=\d)|\.?\d)[\d.,:/^]*+(?:[eE][-+]?\d++)?+(?:\s?\\?%)?+" + rf"{_GOES_ON}?+"
+)
+_GROUPS = re.compile(r"(?<=\d)(?:\\[, ]|[\xa0\u2009\u202f])(?=\d{3}(?!\d))")
 _DECIMAL = re.compile(r"[-+]?+(?:\d++(?:\.\d++)?+|\.\d++)(?:[eE][-+]?\d++)?+")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})++(?:\.\d++)?+")
 
@@ -218,12 +222,12 @@ def number(text: str, *, thousands: bool = False, percent: bool = False) -> floa
     r"""The last number of a text (of its last box, if it has one); None if that is no plain decimal number.
 
     `thousands` allows 1,200 for 1200, and `percent` allows 12% for 12; without them these are no numbers. Nor are 1/2,
-    10^3, 12:30 and what is beyond the range of floats.
+    10^3, 2\sqrt{3}, 12:30 and what is beyond the range of floats.
 
     >>> number("3 cats and 2 dogs are 5"), number("-1.5e3 cm"), number("1,200", thousands=True), number("1/2")
     (5.0, -1500.0, 1200.0, None)
     """
-    tokens = _NUMERIC.findall(_SCIENTIFIC.sub(r"e\1", ascii_forms(boxed(text))))
+    tokens = _NUMERIC.findall(_SCIENTIFIC.sub(r"e\1", with_commas(ascii_forms(boxed(text)))))
     if not tokens:
         return None
     token = tokens[-1].rstrip(".,:/^")
@@ -232,6 +236,17 @@ def number(text: str, *, thousands: bool = False, percent: bool = False) -> floa
     if thousands and _THOUSANDS.fullmatch(token):
         token = token.replace(",", "")
     return finite(token) if _DECIMAL.fullmatch(token) else None
+
+
+def with_commas(text: str) -> str:
+    r"""The text with commas between groups of digits that LaTeX or a blank that does not break sets apart.
+
+    >>> with_commas(r"1{,}200 or 1\,200, not (1, 200)")
+    '1,200 or 1,200, not (1, 200)'
+    """
+    if "\\" not in text and "{,}" not in text and text.isascii():
+        return text
+    return _GROUPS.sub(",", text.replace(r"\!", "").replace("{,}", ","))
 
 
 def finite(text: str) -> float | None:

@@ -9,8 +9,12 @@ from typing import Any
 
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
+from rewards.extract import with_commas
+
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it warns at each call that the deadline is ours
 
+_DOLLAR = re.compile(r"(?<!\\)\\\$")  # of a price, which delimits nothing
+_MATRIX = re.compile(r"\\(?:begin|end)\{(?:[a-zA-Z]?matrix|array)\}(?:\{[lcr|]*+\})?+")
 _DELIMITED = re.compile(r"\$|\\\(|\\\[|\\boxed|\\begin\{")
 _PROSE = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{3}")
 _LOOKED_AT = 2000  # characters at the end of a text; answers stand there
@@ -33,7 +37,8 @@ def _gold(text: str) -> tuple[Any, ...]:
 
 def _parsed(text: str) -> list[Any]:
     """What math-verify finds; a text without words and delimiters is one expression as a whole."""
-    text = text[-_LOOKED_AT:]
-    if not _DELIMITED.search(text) and not _PROSE.search(text):
+    text = with_commas(_DOLLAR.sub("", text[-_LOOKED_AT:]))
+    bare = _MATRIX.sub("", text)
+    if not _DELIMITED.search(bare) and not _PROSE.search(bare):
         text = f"${text}$"
     return parse(text, (LatexExtractionConfig(), ExprExtractionConfig()), parsing_timeout=0, raise_on_error=False)

@@ -64,15 +64,18 @@ def yesno_match(rollout: Rollout) -> Verdict:
 def number_match(rollout: Rollout, *, rel_tol: Tolerance = 0.0, abs_tol: Tolerance = 1e-9) -> Verdict:
     """1 if the last number of the answer is within `max(rel_tol * |gold|, abs_tol)` of the gold (gold: `number`).
 
-    1,200 reads as 1200. A percent sign is accepted where the gold's `unit` is "%"; other units are not compared.
+    1,200 reads as 1200. A percent sign is accepted where the gold has one, or "%" for its `unit`; other units are
+    not compared.
 
     >>> number_match([Rollout("<answer>3.6 cm</answer>", {"number": 3.5, "unit": "cm"})], rel_tol=0.05)[0].score
     1.0
     """
+    written = gold(rollout, "number")
     percent = isinstance(rollout.answer, Mapping) and rollout.answer.get("unit") == "%"
-    right = _gold_number(gold(rollout, "number"))
+    percent = percent or (isinstance(written, str) and written.rstrip().endswith("%"))
+    right = _gold_number(written)
     if right is None:
-        return abstain(f"gold number {gold(rollout, 'number')!r} is not a finite number")
+        return abstain(f"gold number {written!r} is not a finite number")
     text = extract.answer_text(rollout.completion)
     if text is None:
         return NO_ANSWER

@@ -166,6 +166,17 @@ def test_options_that_are_numbers_are_whole_numbers_and_twins_decide_nothing() -
         ("1/2", None),
         (r"\frac{1}{2}", None),
         ("10^3", None),
+        ("10^{3}", None),
+        ("1.5 × 10³", None),
+        (r"2\sqrt{3}", None),
+        (r"3\frac{1}{2}", None),
+        ("3½", None),
+        (r"5\pi", None),
+        (r"5^{\circ}", 5.0),
+        (r"5\,\text{cm}", 5.0),
+        (r"60 \frac{\text{km}}{\text{h}}", 60.0),
+        (r"1{,}5", None),
+        (r"1\,200", None),
         ("10:30", None),
         ("nan", None),
         ("inf", None),
@@ -180,6 +191,8 @@ def test_a_number_is_the_last_plain_decimal(text: str, value: float | None) -> N
 def test_commas_and_percent_signs_are_read_only_where_asked_for() -> None:
     assert number("1,234,567.5", thousands=True) == 1234567.5
     assert number("1,20", thousands=True) is None
+    for text in ("1{,}200", r"1\,200", r"1,\!200", "1\u202f200", "1\xa0200"):
+        assert number(text, thousands=True) == 1200
     assert number("12 %", percent=True) == number(r"12\%", percent=True) == 12.0
 
 

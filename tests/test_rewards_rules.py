@@ -98,6 +98,7 @@ def test_tolerances_reach_exactly_as_far_as_they_say() -> None:
 
 def test_a_percent_sign_is_a_unit_not_a_factor() -> None:
     assert verdict("number_match", "12%", {"number": 12, "unit": "%"}).score == 1
+    assert verdict("number_match", "12%", {"number": "12%"}).score == 1
     assert verdict("number_match", "12%", {"number": 12}).kind == "unparsed"
     assert verdict("number_match", "12%", {"number": 0.12}).kind == "unparsed"
 
