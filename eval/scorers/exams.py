@@ -10,11 +10,15 @@ from typing import Any
 
 from rewards.base import Rollout, Verdict, abstain, gold, per_rollout, unparsed
 from rewards.extract import answer_text, boxed, choice_letter, finite, number
+from rewards.mathematics import math_match
 from rewards.texts import edit_distance
 
 _CUES = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
-_NUMBER = re.compile(r"-?\b(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?![\d,])")
+_NUMBER = re.compile(r"-?(?:(?<!\d)\.\d+|\b\d{1,3}(?:,\d{3})+(?:\.\d+)?|\b\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?![\d,])")
 _PLAIN = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_SETTING = re.compile(r"[\s$]|\\left(?![A-Za-z])|\\right(?![A-Za-z])|\\[,;!]")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_WORD = re.compile(r"[^\W\d_]{2}")
 _LETTERED = (r"\(([{0}])\)", r"(?<![A-Za-z])([{0}]) ", r"(?<![A-Za-z])([{0}])\.")
 
 
@@ -111,7 +115,8 @@ def mathvista_match(rollout: Rollout, *, nearest_choice: bool = False) -> Verdic
 def letter_or_value(rollout: Rollout, *, decimals: int | None = None) -> Verdict:
     """1 for the gold letter, or for the value of its option (MATH-Vision; gold: `choice`, `options`).
 
-    A value is compared as text, as a number within 1e-6, or with `decimals` after rounding.
+    A value is compared as text, as a number within 1e-6, or with `decimals` after rounding, and as an expression. What
+    is an expression as a whole names no option by a part of it: \\sqrt{3} is not the option 3.
 
     >>> gold = {"choice": "B", "options": ["1/2", "0.25"]}
     >>> [one.score for one in letter_or_value([Rollout(r"\\\\boxed{0.250}", gold), Rollout("A", gold)])]
@@ -122,10 +127,17 @@ def letter_or_value(rollout: Rollout, *, decimals: int | None = None) -> Verdict
     if not text:
         return unparsed("no answer")
     letters = ascii_uppercase[: len(options)]
-    if letter := choice_letter(text, letters, options):
+    same = [letter for letter, option in zip(letters, options, strict=True) if _formula(option) == _formula(text)]
+    expression = not _WORD.search(_COMMAND.sub(" ", text))
+    letter = choice_letter(text, letters) or (same[0] if len(same) == 1 else None)
+    if letter := letter or (None if expression else choice_letter(text, letters, options)):
         return Verdict(float(letter == right), f"said {letter}")
-    said, target = number(text), options[letters.index(right)]
-    value = finite(target) if _PLAIN.fullmatch(target) else None
+    said, target = plain_value(text), options[letters.index(right)]
+    said = number(text) if said is None and "\\" not in text else said
+    value = plain_value(target)
+    if expression and None in (said, value):
+        verdict = math_match([Rollout(text, {"math": target})])[0]
+        return verdict if verdict.kind != "abstained" else unparsed("neither a letter nor the value of an option")
     if said is None:
         return unparsed("neither a letter nor a value")
     return Verdict(float(value is not None and same_number(said, value, decimals)), f"said {said:g}")
@@ -172,6 +184,11 @@ def same_number(a: float, b: float, decimals: int | None = None) -> bool:
     return abs(a - b) <= 1e-6 if decimals is None else round(a, decimals) == round(b, decimals)
 
 
+def _formula(text: str) -> str:
+    """An option as text: without blanks and what only sets a formula."""
+    return _SETTING.sub("", text).replace("dfrac", "frac").rstrip(".").casefold()
+
+
 def _tails(reply: str) -> list[str]:
     """The shortest tail after a cue in each line; the whole reply where there is none."""
     lines = [line.strip() for line in reply.split("\n") if line.strip()]
@@ -214,6 +231,6 @@ def _literal(text: str) -> list[Any] | None:
         return None
     try:
         values = ast.literal_eval(found.group())
-    except (ValueError, SyntaxError):
+        return [float(one) if isinstance(one, int | float) else one for one in values]
+    except (ValueError, SyntaxError, TypeError, OverflowError):
         return None
-    return [float(one) if isinstance(one, int | float) else one for one in values]
