@@ -62,12 +62,12 @@ def recorded(source: Path) -> Answers:
             key, response = (row["id"], row.get("draw", 0)), row["response"]
         except (ValueError, KeyError, TypeError, AttributeError):
             key, response = ("", 0), None
-        if not isinstance(response, str):
+        if not isinstance(response, str) or not isinstance(key[0], str) or type(key[1]) is not int:
             wanted = 'expected {"id": ..., "response": "..."} and perhaps "draw"'
             raise InputError(f"{source} line {number}: {wanted}, got {line[:100]!r}")
         if key in answers:
             raise InputError(f"{source} line {number}: a second answer to sample {key[0]}, draw {key[1]}")
-        answers[key] = response, 0, False, None
+        answers[key] = response.encode(errors="replace").decode(), 0, False, None
     return answers
 
 

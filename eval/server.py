@@ -165,11 +165,20 @@ def generation_of(reply: Any, sizes: tuple[Size, ...]) -> Generation:
     """
     try:
         choice = reply["choices"][0]
-        text = choice["message"].get("content") or ""
-        tokens = int((reply.get("usage") or {}).get("completion_tokens", 0))
+        text = _text(choice["message"].get("content"))
+        tokens = int((reply.get("usage") or {}).get("completion_tokens") or 0)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError):
         raise InputError(f"the server's reply is no chat completion: {str(reply)[:200]}") from None
     return Generation(text, tokens, choice.get("finish_reason") == "length", sizes)
+
+
+def _text(content: Any) -> str:
+    """The content of a message, a text or parts of which some are; half of a surrogate pair cannot be written down."""
+    if isinstance(content, list):
+        content = "".join(part["text"] for part in content if part["type"] == "text")
+    if content is not None and not isinstance(content, str):
+        raise TypeError(content)
+    return (content or "").encode(errors="replace").decode()
 
 
 def _json(content: bytes) -> Any:

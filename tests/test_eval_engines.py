@@ -73,6 +73,23 @@ def test_a_busy_server_is_asked_again_and_a_broken_one_stops_the_run(dataset: Pa
         run(config(dataset, tmp_path / "b", **served(server.url)))
 
 
+def test_odd_messages_of_a_server_are_read_or_refused(dataset: Path, tmp_path: Path) -> None:
+    odd: list[Any] = [
+        [{"type": "text", "text": "<answer>"}, {"type": "refusal"}, {"type": "text", "text": "7</answer>"}]
+    ]
+    with serving(lambda body: chat(odd[0])) as server:
+        assert {r.response for r in run(config(dataset, tmp_path / "a", **served(server.url)))} == {
+            "<answer>7</answer>"
+        }
+    with serving(lambda body: chat("half \ud83d")) as server:  # of a pair; UTF-8 has no such thing
+        assert {r.response for r in run(config(dataset, tmp_path / "b", **served(server.url)))} == {"half ?"}
+    reply = {"choices": [{"message": {"content": "7"}}], "usage": {"completion_tokens": None}}
+    with serving(lambda body: Reply(body=json.dumps(reply).encode())) as server:
+        assert len(run(config(dataset, tmp_path / "c", **served(server.url)))) == 5
+    with serving(lambda body: chat(7)) as server, pytest.raises(InputError, match="no chat completion"):  # pyright: ignore[reportArgumentType]
+        run(config(dataset, tmp_path / "d", **served(server.url)))
+
+
 def test_draws_of_a_server_have_seeds_of_their_own(dataset: Path, tmp_path: Path) -> None:
     sampling = {"do_sample": True, "samples": 2}
     with serving(lambda body: chat(str(body["seed"]))) as server:
@@ -106,6 +123,8 @@ def test_a_replay_gives_the_same_answers_and_names_what_is_missing(dataset: Path
         (lines[:-1], "holds no answer to 1 of 5 draws"),
         ([*lines, lines[0]], "line 6: a second answer"),
         (['{"id": "a"}'], "line 1: expected"),
+        (['{"id": ["a"], "response": "no"}'], "line 1: expected"),
+        (['{"id": 1, "response": "no"}', '{"id": "a", "response": "no"}'], "line 1: expected"),
     ):
         file.write_text("\n".join(content))
         with pytest.raises(InputError, match=message):
