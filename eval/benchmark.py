@@ -151,6 +151,14 @@ def dataset_benchmark(data: Data) -> Benchmark:
     return Benchmark(directory.name, version, data.split, lambda: selected(load(), data.limit))
 
 
+def check_files(data: Data) -> None:
+    """InputError where the files of a named benchmark are not there."""
+    if isinstance(data, NamedData):
+        from eval.benchmarks.load import given_files
+
+        given_files(data.name, data.given)
+
+
 def selected(samples: Iterable[Sample], limit: int | None) -> list[Sample]:
     """Up to `limit` samples of each task, those with the smallest ids, sorted by id.
 

@@ -13,7 +13,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from eval.benchmark import Benchmark, Draw, Generation, Generator, batches, dataset_benchmark, without_media
+from eval.benchmark import (
+    Benchmark,
+    Draw,
+    Generation,
+    Generator,
+    batches,
+    check_files,
+    dataset_benchmark,
+    without_media,
+)
 from eval.engines import fingerprint_of, generator_of
 from eval.processes import Processes, parts_of
 from eval.records import (
@@ -46,7 +55,10 @@ def run(config: EvalConfig) -> list[Record]:
     Under `accelerate launch` every process answers its share of the batches, and the first one puts them together.
     """
     if config.benchmarks:
-        return [record for part in config.parts() for record in run(part)]
+        parts = config.parts()
+        for part in parts:
+            check_files(part.data)  # of all, before the first one takes its hours
+        return [record for part in parts for record in run(part)]
     started = time.monotonic()
     processes = Processes()
     benchmark = dataset_benchmark(config.data)

@@ -10,7 +10,7 @@ import pytest
 
 from eval.benchmark import BenchmarkData
 from eval.benchmarks import BENCHMARKS, named
-from eval.benchmarks.files import files_of
+from eval.benchmarks.files import files_of, rows_of
 from eval.benchmarks.load import metrics_of, named_benchmark
 from eval.preference_sets import SETS
 from mmrl.config import InputError
@@ -213,6 +213,60 @@ def test_the_files_of_the_split_are_read_if_there_are_any(tmp_path: Path) -> Non
         write_rows(tmp_path, POPE, "parquet", name)
     assert [file.stem for file in files_of(str(tmp_path), None, "x/y", "test")] == ["test-00000-of-00001"]
     assert len(files_of(str(tmp_path), None, "x/y", "dev")) == 3
+
+
+def test_a_split_is_not_its_negation_and_other_benchmarks_lie_in_other_folders(tmp_path: Path) -> None:
+    for folder in ("DocVQA", "InfographicVQA"):
+        for name in ("image-00000-of-00001", "non_image-00000-of-00001"):
+            write_rows(tmp_path / folder, POPE, "parquet", name)
+    assert {file.stem[:5] for file in files_of(str(tmp_path), None, "x/y", "image")} == {"image"}
+    found = files_of(str(tmp_path), None, "x/y", "image", ("DocVQA",))
+    assert [file.parent.name for file in found] == ["DocVQA"]
+    assert len(files_of(str(tmp_path), None, "x/y", "image", ("en",))) == 2
+
+
+def test_one_hub_dataset_may_hold_several_benchmarks(tmp_path: Path) -> None:
+    rows, kept = ROWS["docvqa"][0], tmp_path / "hub"
+    for folder, some in (("DocVQA", rows[:1]), ("InfographicVQA", rows[:1])):
+        write_rows(kept / folder, some, "parquet", "validation-00000-of-00001")
+    for name in ("docvqa", "infovqa"):
+        made = named_benchmark(name, BenchmarkData(path=str(kept)), space=CoordinateSpace.pixel, media=tmp_path)
+        assert len(made.load()) == 1
+
+
+def test_tables_of_vlmevalkit_may_name_a_picture_by_the_row_that_has_it(tmp_path: Path) -> None:
+    rows = [MMBENCH[0], {**MMBENCH[1], "image": str(MMBENCH[0]["index"])}]
+    samples = benchmark("mmbench_en", tmp_path, rows).load()
+    assert len(samples) == 7
+    assert len({sample.media[0].sha256 for sample in samples}) == 1
+
+
+def test_byte_order_marks_and_line_separators_in_texts_are_read(tmp_path: Path) -> None:
+    table, lines = tmp_path / "rows.csv", tmp_path / "rows.jsonl"
+    table.write_text("id,text\n1,a\n", encoding="utf-8-sig")
+    lines.write_text('{"id": 1, "text": "a\u2028b"}\n{"id": 2, "text": "c"}\n', encoding="utf-8")
+    assert list(rows_of([table], ("id",))) == [{"id": "1", "text": "a"}]
+    assert [row["text"] for row in rows_of([lines], ("id",))] == ["a\u2028b", "c"]
+
+
+def test_gqa_takes_pictures_from_files_of_their_own(tmp_path: Path) -> None:
+    picture = {"id": "p", "image": {"bytes": png(), "path": "p.jpg"}}
+    asked = [{"id": str(i), "imageId": "p", "question": f"Is it {i}?", "answer": "yes"} for i in range(2)]
+    write_rows(tmp_path / "hub" / "testdev_balanced_images", [picture], "parquet", "testdev-00000-of-00001")
+    write_rows(tmp_path / "hub" / "testdev_balanced_instructions", asked, "parquet", "testdev-00000-of-00001")
+    write_rows(tmp_path / "hub" / "testdev_all_instructions", asked, "parquet", "testdev-00000-of-00001")
+    made = named_benchmark(
+        "gqa", BenchmarkData(path=str(tmp_path / "hub")), space=CoordinateSpace.pixel, media=tmp_path
+    )
+    assert [len(sample.media) for sample in made.load()] == [1, 1]
+
+
+def test_a_limit_takes_whole_sets_of_hallusionbench(tmp_path: Path) -> None:
+    row = ROWS["hallusionbench"][0][0]
+    rows = [{**row, "set_id": s, "figure_id": f, "question_id": q} for s in "012" for f in "12" for q in "01"]
+    samples = benchmark("hallusionbench", tmp_path, rows, limit=1).load()
+    assert len(samples) == 4
+    assert len({sample.meta["set_id"] for sample in samples}) == 1
 
 
 def test_a_hub_dataset_is_a_commit_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from mmrl.config import InputError
 from mmrl.vision import CoordinateSpace
 from rewards import Rollout
 from rewards.coco_objects import objects_named, objects_said
-from tests.benchmark_files import AMBER_FILES, INSTANCES, KARPATHY, ODINW, REFERENCES, png, write_files
+from tests.benchmark_files import AMBER_FILES, INSTANCES, KARPATHY, ODINW, REFERENCES, cell, png, write_files
 from tests.benchmark_rows import ROWS, answered, benchmark, gold, numbers
 
 java = pytest.mark.skipif(shutil.which("java") is None, reason="the PTB tokenizer runs in Java")
@@ -236,6 +236,11 @@ def test_predictions_in_another_space_are_converted_and_never_guessed(tmp_path: 
     assert coco_numbers([record])["AP"] == 0
     record.meta["space"] = "unit"
     assert coco_numbers([record])["AP"] == pytest.approx(1)
+
+
+def test_pictures_of_odinw_need_no_ids(tmp_path: Path) -> None:
+    rows = [{**ODINW[0], "image": cell(i), "image_id": None} for i in range(2)]
+    assert len(benchmark("odinw13", tmp_path, rows).load()) == 2
 
 
 def test_odinw_averages_the_sets_that_have_objects(tmp_path: Path) -> None:

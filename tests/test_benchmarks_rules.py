@@ -7,13 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eval.benchmark import BenchmarkData
+from eval.benchmarks.choice import lettered
 from eval.benchmarks.exams import DISCIPLINES
 from eval.benchmarks.hallucination import pope_official
+from eval.benchmarks.load import named_benchmark
 from eval.benchmarks.metrics import binary, mean
 from eval.scorers.exams import letter_or_value, mathvista_match, mmmu_choice, mmmu_open, rounded_match
 from eval.scorers.spans import span_hit
 from eval.scorers.vqa import contains_match, vqa_accuracy, vqa_normal
 from mmrl.config import InputError
+from mmrl.vision import CoordinateSpace
 from rewards import Rollout, get
 from tests.benchmark_rows import (
     AMBER,
@@ -22,11 +26,13 @@ from tests.benchmark_rows import (
     MATHVISTA,
     MMBENCH,
     REFCOCO,
+    ROWS,
     VIDEOMME,
     answered,
     benchmark,
     gold,
     numbers,
+    write_rows,
 )
 
 
@@ -150,6 +156,7 @@ def test_mmmu_puts_pictures_at_their_markers(tmp_path: Path) -> None:
         ("Final answer: d", "d", 1),
         ("It could be 5.\nThus 6", "5", 1),  # every candidate is tried
         ("cat", "dog", 0),
+        ("The answer is .5", "0.5", 1),
     ],
 )
 def test_mmmu_open_answers(reply: str, right: str, expected: int) -> None:
@@ -195,6 +202,11 @@ def test_mathvista(reply: str, answer: dict[str, Any], expected: int) -> None:
     assert score(mathvista_match, reply, answer) == expected
 
 
+@pytest.mark.parametrize("reply", ["[{{}}]", f"[{'9' * 400}]"])
+def test_a_list_that_is_none_of_numbers_is_no_failure_of_the_scorer(reply: str) -> None:
+    assert score(mathvista_match, reply, {"text": "[1, 2]", "answer_type": "list"}) == 0
+
+
 def test_mathvistas_nearest_choice_never_fails() -> None:
     assert score(mathvista_match, "gren", {"text": "green", "choices": ["blue", "green"]}, nearest_choice=True) == 1
 
@@ -230,6 +242,23 @@ def test_mathvision_compares_exactly_and_as_published_at_two_decimals(
 @pytest.mark.parametrize(("reply", "expected"), [("B", 1), (r"\boxed{4}", 1), ("4.0000001", 1), ("A", 0), ("5", 0)])
 def test_mathvision_takes_the_letter_or_the_value(reply: str, expected: int) -> None:
     assert score(letter_or_value, reply, {"choice": "B", "options": ["3", "4"]}) == expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (r"\boxed{\sqrt{3}}", 1),  # not the option 3 that is a part of it
+        (r"\boxed{\sqrt{12}/2}", 1),
+        (r"\boxed{3}", 0),
+        (r"\boxed{\frac{1}{2}}", 0),
+        ("It is $\\sqrt{3}$, I think", 1),
+        (r"\boxed{C}", 1),
+    ],
+)
+def test_an_option_of_mathvision_may_be_an_expression(reply: str, expected: int) -> None:
+    options = ["3", r"$\frac{1}{2}$", r"$\sqrt{3}$"]
+    assert score(letter_or_value, reply, {"choice": "C", "options": options}) == expected
+    assert score(letter_or_value, r"\boxed{1/2}", {"choice": "B", "options": options}) == 1
 
 
 # documents and charts
@@ -387,6 +416,28 @@ def test_mvbench_finds_the_letter_of_the_answers_text_and_cuts_the_video(tmp_pat
     assert {(sample.media[0].start, sample.media[0].end) for sample in samples} == {(0.2, 1.4), (None, None)}
     found = numbers("mvbench", samples, lambda s: "B" if s.meta["task_type"] == "Action Count" else "")
     assert (found["macro"], found["accuracy"]) == (0.5, 0.5)  # empty replies stay in the denominator
+
+
+def test_mvbenchs_files_say_which_task_they_are(tmp_path: Path) -> None:
+    rows = [{key: value for key, value in row.items() if key != "task_type"} for row in ROWS["mvbench"][0]]
+    for name in ("action_count", "state_change"):
+        write_rows(tmp_path / "json", rows, "json", name)
+    data = BenchmarkData(path=str(tmp_path / "json"))
+    samples = named_benchmark("mvbench", data, space=CoordinateSpace.pixel, media=tmp_path).load()
+    assert sorted({sample.meta["task_type"] for sample in samples}) == ["action_count", "state_change"]
+    assert len(samples) == 4
+
+
+def test_moments_of_one_caption_may_begin_together(tmp_path: Path) -> None:
+    rows = [{"video": "clip.mp4", "caption": "a man runs", "timestamp": [0.0, end]} for end in (1.0, 2.0)]
+    assert len(benchmark("activitynet_captions", tmp_path, rows).load()) == 2
+
+
+def test_options_that_cannot_be_told_apart_refuse_no_benchmark(tmp_path: Path) -> None:
+    question = "Which?\nOptions: A: one, B: two, C:3, D:4"
+    row = {**ROWS["mmstar"][0][0], "question": question, "answer": "D"}
+    assert benchmark("mmstar", tmp_path, [row]).load()[0].answer["choice"] == "D"
+    assert lettered("A: one, B: two", "D") == [f"option {letter}" for letter in "ABCD"]
 
 
 def test_videomme_reports_by_duration(tmp_path: Path) -> None:

@@ -121,3 +121,14 @@ def test_edits_go_with_benchmarks_of_edits(tmp_path: Path) -> None:
     config = validate(EvalConfig, {**base, "benchmarks": {"gedit": {"path": rows, "edits": "x"}}}, where="test")
     with pytest.raises(InputError, match="benchmark gedit asks a judge, and there is none"):
         config.parts()
+
+
+def test_a_missing_file_of_any_benchmark_is_told_before_the_first_one_runs(tmp_path: Path) -> None:
+    pope = write_rows(tmp_path / "pope", POPE, "parquet")
+    benchmarks = {"pope": {"path": str(pope)}, "mmstar": {"path": str(tmp_path / "nowhere")}}
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("")
+    config = {"model": str(answers), "engine": "replay", "benchmarks": benchmarks, "out": str(tmp_path / "out")}
+    with pytest.raises(InputError, match=r"nowhere is no file and holds none of"):
+        run(validate(EvalConfig, config, where="test"))
+    assert not (tmp_path / "out").exists()

@@ -66,8 +66,9 @@ class Task:
     variants by name: all of them score every answer, so that a variant's effect is seen beside the default. `judged`
     holds those that need a judge, under names that begin with `judge_`; with no `rewards` beside them the run must have
     one. `rows` and `size` are the published numbers of rows and of items; others are told and no error. `read` is for
-    layouts of several files, and an empty `split` for all files of a directory. With `edits` it is edited pictures that
-    are scored. `needs` says what cannot be had here.
+    layouts of several files, and an empty `split` for all files of a directory. `folders` are those in the hub's
+    dataset that hold this benchmark, where others are beside it. With `edits` it is edited pictures that are scored.
+    `needs` says what cannot be had here.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Task:
     judged: Scorers = field(default_factory=dict)
     read: Callable[[list[Path], tuple[str, ...]], Iterable[Row]] | None = None
     edits: bool = False
+    folders: tuple[str, ...] = ()
 
     @property
     def headline(self) -> str:

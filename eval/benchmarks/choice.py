@@ -136,7 +136,7 @@ def realworldqa(row: Row, space: CoordinateSpace) -> Iterator[Item]:
         id=f"{question}|{_name(row['image'])}",
         task="choice" if letter else "text",
         text=question,
-        answer=choice_answer(lettered(question), letter_index(letter)) if letter else {"text": [right]},
+        answer=choice_answer(lettered(question, letter), letter_index(letter)) if letter else {"text": [right]},
         media=picture(row["image"]),
     )
 
@@ -147,22 +147,23 @@ def mmstar(row: Row, space: CoordinateSpace) -> Iterator[Item]:
         id=str(row["index"]),
         task="choice",
         text=f"{row['question']}\nAnswer with the option's letter from the given choices directly.",
-        answer=choice_answer(lettered(str(row["question"])), letter_index(row["answer"])),
+        answer=choice_answer(lettered(str(row["question"]), str(row["answer"])), letter_index(row["answer"])),
         media=picture(row["image"]),
         meta={"ability": row["category"]},
     )
 
 
-def lettered(question: str) -> list[str]:
+def lettered(question: str, right: str = "A") -> list[str]:
     """The options that a question lists itself ("A: cat, B: dog" or lines "A. cat"); four nameless ones where it
-    lists none.
+    lists none, or not the right one.
 
     >>> lettered("What is it? Options: A: cat, B: red dog"), lettered("Which?")[0]
     (['cat', 'red dog'], 'option A')
     """
     found = re.findall(r"(?:^|[\s(])([A-H])[:.)]\s*(.+?)\s*(?=,?\s+\(?[B-H][:.)]\s|\n|$)", question)
     inorder = [text for (letter, text), right in zip(found, "ABCDEFGH", strict=False) if letter == right]
-    return inorder if len(inorder) >= 2 and len(inorder) == len(found) else [f"option {one}" for one in "ABCD"]
+    listed_all = len(found) == len(inorder) > max(1, letter_index(right))
+    return inorder if listed_all else [f"option {one}" for one in "ABCD"]
 
 
 def _asked(
@@ -188,8 +189,28 @@ def _name(image: Any) -> str:
 
 _MMBENCH = ("index", "question", "A", "B", "answer", "image")
 TASKS = [
-    Task("mmbench_en", "lmms-lab/MMBench", _MMBENCH, rotations, LETTER, circular_metrics, "dev", 1164),
-    Task("mmbench_cn", "lmms-lab/MMBench", _MMBENCH, rotations, LETTER, circular_metrics, "dev", 1164),
+    Task(
+        "mmbench_en",
+        "lmms-lab/MMBench",
+        _MMBENCH,
+        rotations,
+        LETTER,
+        circular_metrics,
+        "dev",
+        1164,
+        folders=("en",),
+    ),
+    Task(
+        "mmbench_cn",
+        "lmms-lab/MMBench",
+        _MMBENCH,
+        rotations,
+        LETTER,
+        circular_metrics,
+        "dev",
+        1164,
+        folders=("cn",),
+    ),
     Task("mmbench_circular", "lmms-lab/MMBench", _MMBENCH, base_rows, LETTER, circular_metrics, "dev"),
     Task(
         "seedbench",
@@ -213,6 +234,7 @@ TASKS = [
         scored_by(),
         rows=4241,
         size=2017,
+        folders=("ScienceQA-IMG",),
     ),
     Task(
         "blink",

@@ -8,6 +8,7 @@ response gives itself. Scores from log-probabilities cannot be had: records hold
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -81,7 +82,8 @@ def odinw(row: Row, space: CoordinateSpace) -> Iterator[Item]:
         raise InputError(f"{name}: {len(labels)} labels for the boxes {boxes!r:.100}; expected xyxy pixels for each")
     areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in boxes]
     answer = {"boxes": boxes, "labels": labels, "areas": areas}
-    number = row.get("image_id", row.get("id"))
+    given = [row[key] for key in ("image_id", "id") if row.get(key) is not None]
+    number = given[0] if given else _shown(row)
     yield _item(f"{name}/{number}", categories, answer, row, space, {"dataset": name})
 
 
@@ -157,6 +159,12 @@ def _item(name: str, categories: Sequence[str], answer: Any, row: Row, space: Co
         f"{SPACES[space]}; [] if there is none."
     )
     return Item(name, "detection", text, answer, picture(row["image"]), {**meta, "categories": list(categories)})
+
+
+def _shown(row: Row) -> str:
+    """The picture, as a name for a row without one."""
+    source = picture(row["image"])[0].source
+    return hashlib.sha256(source if isinstance(source, bytes) else source.encode()).hexdigest()[:16]
 
 
 def _asked(record: Record) -> list[str]:

@@ -4,11 +4,14 @@ OCRBench."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from eval.benchmarks.base import SHORT, Item, Metrics, Row, Task, default, listed, picture, variant
+from eval.benchmarks.files import rows_of
 from eval.benchmarks.metrics import groups, micro, prefixed, scored_by, unparsed_share
 from eval.records import Record
+from mmrl.config import InputError
 from mmrl.vision import CoordinateSpace
 
 VQA = {
@@ -63,12 +66,29 @@ def exact(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     yield _asked(row.get("id") or _named_by(row), "text", row, {"text": [str(row["answer"])]}, {})
 
 
+def gqa_rows(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:
+    """Rows of GQA; its hub's dataset keeps pictures (id, image) in other files than questions (imageId)."""
+    pictures: dict[Any, Any] = {}
+    asked: list[Row] = []
+    for file in files:
+        for row in rows_of([file], ("id",)):
+            if "question" in row:
+                asked.append(row)
+            elif "image" in row:
+                pictures[row["id"]] = row["image"]
+    for row in asked:
+        whole = {"image": pictures[row["imageId"]], **row} if row.get("imageId") in pictures else row
+        if missing := [name for name in columns if name not in whole]:
+            raise InputError(f"question {row['id']} has no {', '.join(missing)}; it has {', '.join(whole)}")
+        yield whole
+
+
 def ocrbench(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A row of OCRBench: any of the answers, contained in the reply."""
     golds = row["answer"] if not isinstance(row["answer"], str) else [row["answer"]]
     answer = {"text": [str(one) for one in listed(golds)], "formula": row["dataset"] == "HME100k"}
     meta = {"kind": row["question_type"], "dataset": row["dataset"]}
-    yield Item(row.get("id") or _named_by(row), "ocr", str(row["question"]), answer, picture(row["image"]), meta)
+    yield Item(str(row.get("id") or _named_by(row)), "ocr", str(row["question"]), answer, picture(row["image"]), meta)
 
 
 def ocrbench_metrics(records: Sequence[Record]) -> Metrics:
@@ -136,13 +156,40 @@ TASKS = [
         metrics=scored_by("kind"),
         split="validation",
         rows=5349,
+        folders=("DocVQA",),
     ),
     _task(
-        "infovqa", "lmms-lab/DocVQA", _DOC, docvqa, rewards=_ANLS, metrics=scored_by(), split="validation", rows=2801
+        "infovqa",
+        "lmms-lab/DocVQA",
+        _DOC,
+        docvqa,
+        rewards=_ANLS,
+        metrics=scored_by(),
+        split="validation",
+        rows=2801,
+        folders=("InfographicVQA",),
     ),
-    _task("docvqa_test", "lmms-lab/DocVQA", _DOC, docvqa, rewards=_ANLS, metrics=scored_by(), rows=5188, needs=_HIDDEN),
     _task(
-        "infovqa_test", "lmms-lab/DocVQA", _DOC, docvqa, rewards=_ANLS, metrics=scored_by(), rows=3288, needs=_HIDDEN
+        "docvqa_test",
+        "lmms-lab/DocVQA",
+        _DOC,
+        docvqa,
+        rewards=_ANLS,
+        metrics=scored_by(),
+        rows=5188,
+        needs=_HIDDEN,
+        folders=("DocVQA",),
+    ),
+    _task(
+        "infovqa_test",
+        "lmms-lab/DocVQA",
+        _DOC,
+        docvqa,
+        rewards=_ANLS,
+        metrics=scored_by(),
+        rows=3288,
+        needs=_HIDDEN,
+        folders=("InfographicVQA",),
     ),
     _task(
         "chartqa",
@@ -161,7 +208,15 @@ TASKS = [
     ),
     _task("vizwiz", "lmms-lab/VizWiz-VQA", _VQA, vqa, rewards=VQA, metrics=scored_by(), split="val"),
     _task(
-        "gqa", "lmms-lab/GQA", "id question answer image", exact, rewards=_EXACT, metrics=scored_by(), split="testdev"
+        "gqa",
+        "lmms-lab/GQA",
+        "id question answer image",
+        exact,
+        rewards=_EXACT,
+        metrics=scored_by(),
+        split="testdev",
+        read=gqa_rows,
+        folders=("testdev_balanced_images", "testdev_balanced_instructions"),
     ),
     _task("ocrvqa", "howard-hou/OCR-VQA", "question answer image", exact, rewards=_EXACT, metrics=scored_by()),
     _task(

@@ -8,7 +8,7 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ _MAX_FIELD = 2**27  # characters of one field: an image of 96 MB
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def files_of(path: str | None, revision: str | None, hub: str, split: str) -> list[Path]:
-    """The files to read: `path` (a file, or a directory, of which those named for the split if there are any), else
-    the hub's dataset at the commit `revision`, which must be in the local cache."""
+def files_of(path: str | None, revision: str | None, hub: str, split: str, folders: Collection[str] = ()) -> list[Path]:
+    """The files to read: `path` (a file, or a directory, of which those in `folders` and of those the ones named for
+    the split, if there are any), else the hub's dataset at the commit `revision`, which must be in the local cache."""
     root = _cached(hub, revision) if path is None else Path(path)
     if root.is_file():
         return [root]
     found = sorted(file for file in root.rglob("*") if file.suffix in SUFFIXES) if root.is_dir() else []
+    found = [file for file in found if {*file.relative_to(root).parts[:-1]} & {*folders}] or found
     found = [file for file in found if split and _of_split(file, split)] or found
     if not found:
         raise InputError(f"{root} is no file and holds none of {', '.join(SUFFIXES)}; get {hub} there")
@@ -64,7 +65,7 @@ def decoded_image(value: Any) -> Any:
 
 
 def _of_split(file: Path, split: str) -> bool:
-    return bool(re.search(rf"(?:^|[-_./]){re.escape(split)}(?:[-_./]|$)", file.stem))
+    return bool(re.search(rf"(?:^|(?<!non)[-_./]){re.escape(split)}(?:[-_./]|$)", file.stem))
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
@@ -74,19 +75,30 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
         for batch in parquet.ParquetFile(file).iter_batches(batch_size=256):
             yield from batch.to_pylist()
     elif file.suffix in (".tsv", ".csv"):
-        csv.field_size_limit(_MAX_FIELD)
-        with file.open(encoding="utf-8", newline="") as lines:
-            for row in csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ","):
-                yield {key: decoded_image(value) if key == "image" else value for key, value in row.items()}
+        yield from _table_rows(file)
     else:
         yield from _json_rows(file)
 
 
+def _table_rows(file: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a TSV or CSV file. As in VLMEvalKit a picture may be the index of a row above that holds it."""
+    csv.field_size_limit(_MAX_FIELD)
+    pictures: dict[str, bytes] = {}
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        for row in csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ","):
+            if "image" in row:
+                image = decoded_image(row["image"])
+                if isinstance(image, bytes):
+                    pictures[row.get("index", "")] = image
+                row["image"] = pictures.get(image, image) if isinstance(image, str) else image
+            yield row
+
+
 def _json_rows(file: Path) -> Iterator[dict[str, Any]]:
-    text = file.read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8-sig")
     try:
         if file.suffix == ".jsonl":
-            values: Any = [json.loads(line) for line in text.splitlines() if line.strip()]
+            values: Any = [json.loads(line) for line in text.split("\n") if line.strip()]
         else:
             values = json.loads(text)
     except json.JSONDecodeError as error:

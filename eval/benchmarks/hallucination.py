@@ -72,7 +72,8 @@ def hallusion(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     text = f"{row['question']}\nAnswer yes or no."
     right = yes_or_no(row["gt_answer"])
     answer = {"yesno": right, "details": str(row.get("gt_answer_details") or ("Yes." if right else "No."))}
-    yield Item("/".join(meta.values()), "yesno", text, answer, media, meta)
+    group = "/".join(meta[key] for key in keys[:3])  # qAcc and fAcc want every question and figure of a set
+    yield Item("/".join(meta.values()), "yesno", text, answer, media, meta, group)
 
 
 def hallusion_metrics(records: Sequence[Record]) -> Metrics:
@@ -155,6 +156,7 @@ TASKS = [
         hallusion_metrics,
         "image",
         951,
+        version=2,
         judged={"judge_published": variant("eval.scorers.published:hallusion")},
     ),
     Task(

@@ -32,16 +32,20 @@ ITEM = "item"
 
 def named_benchmark(name: str, data: BenchmarkData, *, space: CoordinateSpace, media: Path) -> Benchmark:
     """The registered benchmark `name` on the files of `data`; images that are bytes are written below `media`."""
-    task = named(name)
-    split = data.split or task.split
-    files = files_of(data.path, data.revision, task.hub, split)
-    split = split or "all"
+    task, files = named(name), given_files(name, data)
+    split = data.split or task.split or "all"
     root = Path(data.media_root) if data.media_root else files[0].parent
     version = f"{task.version}-{fingerprint_of(files)}"
+    return Benchmark(name, version, split, partial(_load, task, files, root, media, space, data))
+
+
+def given_files(name: str, data: BenchmarkData) -> list[Path]:
+    """The files of `data` that hold the rows of the benchmark `name`."""
+    task = named(name)
     if task.edits != bool(data.edits):
         wants = "needs `edits`, the directory of edited pictures" if task.edits else "takes no `edits`"
         raise InputError(f"benchmark {name} {wants}; got {data.edits!r}")
-    return Benchmark(name, version, split, partial(_load, task, files, root, media, space, data))
+    return files_of(data.path, data.revision, task.hub, data.split or task.split, task.folders)
 
 
 def metrics_of(records: Sequence[Record], max_unjudged: float = 0.1) -> Metrics | None:

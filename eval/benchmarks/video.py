@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from eval.benchmarks.base import (
@@ -24,6 +25,7 @@ from eval.benchmarks.base import (
     listed,
     variant,
 )
+from eval.benchmarks.files import rows_of
 from eval.benchmarks.hallucination import yes_or_no
 from eval.benchmarks.metrics import groups, micro, prefixed, scored_by, unparsed_share
 from eval.records import Record
@@ -32,6 +34,13 @@ from mmrl.vision import CoordinateSpace
 
 _NAMED_OPTION = re.compile(
     r"^((?:Caption|Option|Sentence|Description) (?:[A-H]|\d)|[A-H])[.:]\s*(.+?)\s*$", flags=re.MULTILINE
+)
+MVBENCH = (  # the files of its 20 tasks, whose rows do not say of which one they are
+    *("action_antonym", "action_count", "action_localization", "action_prediction", "action_sequence"),
+    *("character_order", "counterfactual_inference", "egocentric_navigation", "episodic_reasoning"),
+    *("fine_grained_action", "fine_grained_pose", "moving_attribute", "moving_count", "moving_direction"),
+    *("object_existence", "object_interaction", "object_shuffle", "scene_transition", "state_change"),
+    "unexpected_action",
 )
 TEMPORAL = {
     "accuracy": default("eval.scorers.spans:span_hit", threshold=0.5),
@@ -58,6 +67,14 @@ def videomme(row: Row, space: CoordinateSpace) -> Iterator[Item]:
         media=(Medium(str(row.get("video") or f"{row['videoID']}.mp4"), "video"),),
         meta={**{key: row.get(key) for key in keys}, "subtitles": "with" if subtitles else "without"},
     )
+
+
+def mvbench_rows(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:
+    """Rows of MVBench: of its official files, one for each task, with the name of the file as `task_type`."""
+    for file in files:
+        named = {"task_type": file.stem} if file.stem in MVBENCH else {}
+        for row in rows_of([file], tuple(name for name in columns if name not in named)):
+            yield {**named, **row}
 
 
 def mvbench(row: Row, space: CoordinateSpace) -> Iterator[Item]:
@@ -130,7 +147,7 @@ def moments(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     if any(len(one) != 2 for one in times):
         raise InputError(f"{row['video']}: timestamp {given!r:.80} is not [start, end] in seconds")
     yield Item(
-        id=f"{row['video']}/{row['caption']}/{times[0][0]:g}",
+        id="/".join([str(row["video"]), str(row["caption"]), *(f"{start:g}-{end:g}" for start, end in times)]),
         task="temporal",
         text=f"When does this happen: {row['caption']}\nAnswer with [start, end] in seconds.",
         answer={"spans": times},
@@ -166,6 +183,7 @@ TASKS = [
         LETTER,
         scored_by("task_type", macro="task_type"),
         rows=4000,
+        read=mvbench_rows,
     ),
     Task(
         "tempcompass",
@@ -174,6 +192,7 @@ TASKS = [
         tempcompass,
         {"accuracy": default("eval.scorers.tasks:tempcompass")},
         scored_by("dimension", "kind"),
+        folders=("multi-choice", "yes_no", "caption_matching"),
         judged={"judge_published": variant("eval.scorers.published:tempcompass")},
     ),
     Task(
@@ -186,7 +205,8 @@ TASKS = [
         rows=2004,
         judged={"judge_captioning": default("eval.scorers.published:tempcompass_caption")},
         needs="a judge (published: GPT-3.5)",
+        folders=("captioning",),
     ),
-    Task("charades_sta", "lmms-lab/charades_sta", _MOMENTS, moments, TEMPORAL, temporal_metrics, rows=3720),
-    Task("activitynet_captions", "lmms-lab/activitynet", _MOMENTS, moments, TEMPORAL, temporal_metrics),
+    Task("charades_sta", "lmms-lab/charades_sta", _MOMENTS, moments, TEMPORAL, temporal_metrics, rows=3720, version=2),
+    Task("activitynet_captions", "lmms-lab/activitynet", _MOMENTS, moments, TEMPORAL, temporal_metrics, version=2),
 ]
