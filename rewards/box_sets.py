@@ -105,15 +105,14 @@ def _recall(scene: Scene, threshold: float | None, as_released: bool) -> float:
 
 def _map(scene: Scene, threshold: float | None, as_released: bool) -> float:
     known_N = np.isin(scene.pred_labels_N, scene.gold_labels_M)
-    if as_released:
-        rank_N = np.zeros(len(scene.pred_N4))
-    else:  # unmatched boxes first, then the matched from worst to best
+    pred_N4, rank_N = scene.pred_N4, np.zeros(len(scene.pred_N4))
+    if not as_released:  # unmatched boxes first, then the matched from worst to best
         values_NM = _same_label_iou(scene)
         rows, columns = linear_sum_assignment(values_NM, maximize=True)
-        rank_N = np.zeros(len(scene.pred_N4))
         rank_N[rows] = -values_NM[rows, columns]
+        pred_N4 = np.where(rank_N[:, None] < 0, pred_N4, 0.0)  # or a second box for one object would be its hit
     value = coco_map.mean_ap(
-        scene.pred_N4[known_N],
+        pred_N4[known_N],
         scene.pred_labels_N[known_N],
         rank_N[known_N],
         scene.gold_M4,

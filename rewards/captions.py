@@ -165,7 +165,7 @@ async def _units(judge: Judge, caption: str) -> list[str]:
 
 async def _gold_units(judge: Judge, rollout: Rollout) -> list[str]:
     answer = rollout.answer if isinstance(rollout.answer, Mapping) else {}
-    if "units" in answer:
+    if answer.get("units") is not None:
         return [str(unit) for unit in _listed(answer["units"])]
     references = answer.get("references")
     first = references if isinstance(references, str) else next(iter(_listed(references)), "")

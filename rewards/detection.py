@@ -44,7 +44,7 @@ def box_set(
     gold set wants `[]` or "None". Only `od_length` and the released `map` depend on the order of the boxes.
 
     - `f1`: 2 sum / (N + M); `precision`: sum / N; `recall`: sum / max(N, M), as released sum / M, where junk is free.
-    - `map`: COCO's AP@[.5:.95] with all scores equal and ties broken against the completion, times the share of boxes
+    - `map`: COCO's AP@[.5:.95] with all scores equal and what is not matched ranked first, times the share of boxes
       whose label is in the gold; as released in the order of the response, where junk after the last hit is free.
     - `od_length`, `weighted` (VLM-R1, 2504.07615): mAP x min(1, M / N); 0.7 position + 0.3 completeness.
     - `vision_r1` (2503.18013): the mean of recall and precision under thresholds that rise at half of the training;

@@ -46,7 +46,7 @@ def object_hallucination(rollout: Rollout, *, mode: Mode = "f1") -> Verdict:
 def _truth(rollout: Rollout) -> set[str] | None:
     """The COCO names of what is there, None where nothing says."""
     answer: Mapping[str, Any] = rollout.answer if isinstance(rollout.answer, Mapping) else {}
-    listed = answer.get("objects", answer.get("labels"))
+    listed = answer.get("labels") if answer.get("objects") is None else answer["objects"]
     texts = gold_texts(rollout)
     if not isinstance(listed, list | tuple) and not texts:
         return None

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rewards.base import Reward, Rollout, Verdict, progress
+from rewards.base import Reward, Rollout, Verdict, failed, progress
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -68,7 +68,8 @@ def gate(rollouts: Sequence[Rollout], *, reward: Reward, when: Reward, threshold
         elif condition.score >= threshold:
             verdicts.append(verdict)
         else:
-            verdicts.append(Verdict(min(verdict.score, 0.0), f"condition {condition.score:.3f} < {threshold:g}"))
+            why = f"condition {condition.score:.3f} < {threshold:g}"
+            verdicts.append(Verdict(min(verdict.score, 0.0), why, verdict.kind))
     return verdicts
 
 
@@ -97,14 +98,16 @@ def progressive(
     return [column[i] for i in range(len(rollouts))]
 
 
-def _confidence(rollout: Rollout, confidence: float, key: str) -> float:
+def _confidence(rollout: Rollout, confidence: float, key: str) -> float | Verdict:
     given = rollout.meta.get(key, confidence) if key else confidence
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= 1:
-        raise ValueError(f"confidence {given!r} under {key!r} is not in [0, 1]")
+        return failed(f"confidence {given!r} under {key!r} is not in [0, 1]")
     return float(given)
 
 
-def _mixed(rule: Verdict, model: Verdict, confidence: float) -> Verdict:
+def _mixed(rule: Verdict, model: Verdict, confidence: float | Verdict) -> Verdict:
+    if isinstance(confidence, Verdict):
+        return confidence
     if rule.kind == "abstained" or confidence == 0:
         return model
     if rule.score is None or confidence == 1:

@@ -44,6 +44,8 @@ def shape(
     >>> shape(said, reward=half, method="calibrate")[0].score
     0.5
     """
+    if not low <= high:
+        raise ValueError(f"low {low} is above high {high}")
     verdicts = reward(rollouts)
     if method == "clip":
         return [_changed(verdict, min(max(verdict.score or 0.0, low), high)) for verdict in verdicts]

@@ -240,7 +240,8 @@ def _chains(value: Any) -> list[dict[str, list[tuple[str, ...]]]]:
     for chain in [value] if isinstance(value, Mapping) else value if isinstance(value, list) else []:
         read = {}
         for point, keywords in chain.items() if isinstance(chain, Mapping) else ():
-            listed = [_keyword(one) for one in keywords if isinstance(one, str)] if keywords else []
+            named = [keywords] if isinstance(keywords, str) else keywords or []
+            listed = [_keyword(one) for one in named if isinstance(one, str)]
             if listed := [one for one in listed if one]:
                 read[str(point)] = listed
         chains += [read] if read else []

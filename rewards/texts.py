@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from rewards.base import Rollout, Verdict, abstain, unparsed
-from rewards.extract import SIGNS, answer_text
+from rewards.extract import SIGNS, answer_text, boxed
 
 Unit = Literal["words", "characters"]
 
@@ -19,7 +19,7 @@ def gold_texts(rollout: Rollout) -> list[str]:
     """The gold texts that are not blank: `text` or `references` of the answer, or the answer itself, one or several."""
     value: Any = rollout.answer
     if isinstance(value, Mapping):
-        value = value.get("text", value.get("references"))
+        value = value.get("references") if value.get("text") is None else value["text"]
     listed = [value] if isinstance(value, str) else value
     if not isinstance(listed, Sequence):
         return []
@@ -34,6 +34,7 @@ def texts_of(rollout: Rollout) -> tuple[str, list[str]] | Verdict:
     text = answer_text(rollout.completion)
     if text is None:
         return unparsed("no answer: the thinking never ends")
+    text = boxed(text).strip()  # a box inside the answer tags
     return (text, golds) if text else unparsed("empty answer")
 
 

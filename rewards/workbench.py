@@ -12,6 +12,8 @@ from string import ascii_uppercase
 from typing import Any
 
 from rewards.base import Rollout, Verdict
+from rewards.objects import points
+from rewards.regions import boxes, spans
 from rewards.spec import Suite
 
 PERTURBATIONS = ("exact", "empty", "other", "junk_after", "junk_before", "twice")
@@ -147,26 +149,38 @@ def _made_up(sample: Rollout) -> Parts:
 
 
 def _boxes(answer: Mapping[str, Any]) -> Parts:
-    labels = answer.get("labels") or [None] * len(answer["boxes"])
-    named = zip(answer["boxes"], labels, strict=False)
-    return [{"bbox_2d": list(box)} | ({"label": label} if label else {}) for box, label in named]
+    rows = _rows(answer["boxes"], boxes)
+    labels = answer.get("labels") or [None] * len(rows)
+    return [{"bbox_2d": row} | ({"label": label} if label else {}) for row, label in zip(rows, labels, strict=False)]
+
+
+def _rows(value: Any, parse: Callable[[str], Sequence[Sequence[float]]]) -> Parts:
+    """Gold rows as rewards read them: a text, one row, or several."""
+    if isinstance(value, str):
+        return [list(row) for row in parse(value)]
+    if not isinstance(value, Sequence):
+        return []
+    listed = value if all(isinstance(row, Sequence) for row in value) else [value]
+    return [list(row) for row in listed]
+
+
+def _number(value: Any) -> str:
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _texts(key: str) -> Callable[[Mapping[str, Any]], Parts]:
-    return lambda answer: [answer[key] if isinstance(answer[key], str) else str(answer[key][0])]
+    return lambda answer: [str(answer[key][0] if isinstance(answer[key], list | tuple) else answer[key])]
 
 
 _READERS: dict[str, Callable[[Mapping[str, Any]], Parts]] = {
     "choice": lambda answer: [str(answer["choice"])],
     "yesno": lambda answer: [str(answer["yesno"]).replace("True", "yes").replace("False", "no")],
-    "number": lambda answer: [
-        f"{answer['number']:g}" if isinstance(answer["number"], float) else str(answer["number"])
-    ],
+    "number": lambda answer: [_number(answer["number"])],
     "math": lambda answer: [f"${answer['math']}$"],
     "text": _texts("text"),
-    "points": lambda answer: [{"point_2d": list(point)} for point in answer["points"]],
+    "points": lambda answer: [{"point_2d": point} for point in _rows(answer["points"], points)],
     "boxes": _boxes,
-    "spans": lambda answer: [list(span) for span in answer["spans"]],
+    "spans": lambda answer: _rows(answer["spans"], spans),
     "references": _texts("references"),
 }
 

@@ -58,6 +58,9 @@ def test_without_as_released_map_charges_junk_wherever_it_stands() -> None:
         expected = pytest.approx(2 / (2 + junk), abs=1e-6)
         assert score([A, B, *[JUNK] * junk], mode="map") == expected
         assert score([*[JUNK] * junk, A, B], mode="map") == expected
+    assert score([A, A, B, B], mode="map") == pytest.approx(0.5)
+    assert score([A, [0, 0, 100, 99]], [A], mode="map") == pytest.approx(0.5)
+    assert score([A, A], [A], mode="map", as_released=True) == 1
     of_another_class = verdict(said([A, B, JUNK], ["cat", "cat", "dog"]), mode="map")
     assert of_another_class.score == pytest.approx(2 / 3)
 

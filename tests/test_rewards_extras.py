@@ -198,6 +198,11 @@ def test_gold_objects_come_from_labels_and_reference_captions() -> None:
     assert reward([Rollout("a dog", {"choice": "B"})])[0].kind == "abstained"
 
 
+def test_labels_name_the_objects_where_objects_are_null() -> None:
+    (found,) = get("object_hallucination")([Rollout("a dog", {"objects": None, "labels": ["dog"]})])
+    assert found.score == 1
+
+
 def test_naming_one_safe_object_does_not_pay_in_f1() -> None:
     truth = {"objects": ["dog", "frisbee", "person", "car"]}
     shy, full = get("object_hallucination")([Rollout("a dog", truth), Rollout("a dog, a frisbee, a man, a cat", truth)])

@@ -69,7 +69,7 @@ def test_blend_weighs_by_confidence_and_never_mixes_scales() -> None:
     options = {"rule": fn("rule"), "model": fn("model"), "confidence": 0.8}
     assert scores("blend", metas[:3], **options) == [pytest.approx(0.9), 0.5, None]
     assert scores("blend", metas[:5], **options, confidence_key="sure")[3:] == [1.0, 0.5]
-    assert scores("blend", metas[5:], **options, confidence_key="sure") == [None]
+    assert scores("blend", metas[4:], **options, confidence_key="sure") == [0.5, None]
 
 
 def test_gdpos_conditioned_length_reward() -> None:
@@ -137,6 +137,19 @@ def test_pars_numbers_and_infaligns() -> None:
     assert par(2, [1, 1.5, 0.5], 2) == pytest.approx(0.8548099)
     assert calibrated(0.4, [0.1, 0.4, 0.4, 0.9]) == 0.5
     assert (tilted(0.5, 10), tilted(0.5, -10)) == pytest.approx((0.0067379, -0.0067379), abs=1e-7)
+
+
+def test_a_gate_that_is_shut_still_tells_the_unreadable_from_the_wrong() -> None:
+    shut = get("gate", reward={"fn": "yesno_match"}, when={"fn": "think_format"})
+    assert [verdict.kind for verdict in shut([Rollout("perhaps", "no"), Rollout("yes", "no")])] == [
+        "unparsed",
+        "scored",
+    ]
+
+
+def test_shape_refuses_limits_in_the_wrong_order() -> None:
+    verdict = get("shape", reward=fn(), method="clip", low=0.8, high=0.2)([Rollout("x", meta={"score": 0.9})])[0]
+    assert (verdict.kind, "low 0.8 is above high 0.2" in verdict.why) == ("failed", True)
 
 
 def test_shape_compares_with_the_reference_scores() -> None:

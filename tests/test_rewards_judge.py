@@ -349,7 +349,7 @@ def test_recall_is_the_share_of_units_covered() -> None:
 
     with serving(script) as server:
         given = Rollout("a caption", {"units": list("uvwxyz")})
-        split = Rollout("a caption", {"references": ["a reference", "another"]})
+        split = Rollout("a caption", {"units": None, "references": ["a reference", "another"]})
         assert score(server, "caption_recall", given).score == pytest.approx(0.6666667)
         assert score(server, "caption_recall", split).score == pytest.approx(0.6666667)
         assert score(server, "caption_recall", Rollout("", {"units": ["u"]})).score == 0

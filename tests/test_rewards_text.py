@@ -190,3 +190,17 @@ def test_a_hundred_kilobytes_take_no_time(name: str, bait: str) -> None:
     start = time.process_time()
     assert reward_of(name)([rollout])[0].score is not None
     assert time.process_time() - start < (2 if name == "chrf" else 0.5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_box_inside_the_answer_tags_and_a_gold_of_the_other_name_are_read(name: str) -> None:
+    plain = reward_of(name)([Rollout("a red bus stands there", {"text": "a red bus stands there"})])[0]
+    boxed = r"<answer>\boxed{a red bus stands there}</answer>"
+    assert verdict(name, boxed, "a red bus stands there") == plain
+    given = {"text": None, "references": ["a red bus stands there"]}
+    assert reward_of(name)([Rollout("a red bus stands there", given)])[0] == plain
+
+
+def test_one_keyword_of_a_chain_need_not_be_a_list() -> None:
+    (found,) = reward_of("reward_chain")([Rollout("The cost is high.", {"chain": {"money": "cost"}})])
+    assert found.score == 1

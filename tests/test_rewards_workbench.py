@@ -127,6 +127,27 @@ def test_form_alone_is_blind_to_the_gold_and_a_harsh_reward_shows() -> None:
     assert flags_of({"exact": None}) == []
 
 
+@pytest.mark.parametrize(
+    ("fn", "gold"),
+    [
+        ("box_iou", {"boxes": [1, 2, 30, 40]}),
+        ("box_iou", {"boxes": "[1, 2, 30, 40]"}),
+        ("point_match", {"points": [40, 50]}),
+        ("span_iou", {"spans": [4, 8]}),
+        ("span_iou", {"spans": "4 to 8 seconds"}),
+        ("number_match", {"number": 3.14159265}),
+        ("number_match", {"number": 1234567.0}),
+    ],
+)
+def test_a_gold_in_any_form_that_rewards_read_is_written_out_whole(fn: str, gold: dict[str, Any]) -> None:
+    (finding,) = try_suite(Suite({"r": {"fn": fn}}), [Rollout("", gold)])
+    assert finding.means["exact"] == 1
+
+
+def test_a_gold_that_has_no_rows_is_left_out() -> None:
+    assert try_suite(Suite({"r": {"fn": "box_iou"}}), [Rollout("", {"boxes": 7})]) == []
+
+
 def test_a_single_sample_gets_made_up_junk() -> None:
     for task in ("text", "detection", "point", "temporal"):
         fn = {**STRICT, "temporal": "span_iou"}[task]
