@@ -53,12 +53,13 @@ def written_boxes(text: str) -> list[Box]:
 
 _UNIT = r"(?:\s?s(?:ec(?:ond)?s?)?)?+"
 _TIME = r"(\d++(?:\.\d++)?+)"
+_SECONDS = r"(?![\d:]|\s?(?:m(?:s|in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|frames?)\b)"  # not minutes, hours or milliseconds
 _FIRST_TIME = r"(\d(?<![\w.:]\d)\d*+(?:\.\d++)?+)"  # a digit first and then the look behind it: faster to search
 _BRACKETED_SPAN = re.compile(rf"[\[(]\s*+({_NUMBER}){_UNIT}\s*+,\s*+({_NUMBER}){_UNIT}\s*+[\])]")
 _CLOCK = re.compile(r"\d(?<![\d:.]\d)\d{0,2}(?::[0-5]\d){1,2}(?:\.\d++)?+(?![\d:])")
-_RANGE = re.compile(rf"{_FIRST_TIME}{_UNIT}\s?(?:to|until|till|[-–—])\s?{_TIME}(?![\d:])")
-_BETWEEN = re.compile(rf"between\s{_TIME}{_UNIT}\sand\s{_TIME}(?![\d:])")
-_AT = rf"[a-z_]{{0,5}}(?:\stime)?\W{{0,3}}(?:(?:at|is|about|around)\s)*+{_TIME}(?![\d:])"
+_RANGE = re.compile(rf"{_FIRST_TIME}{_UNIT}\s?(?:to|until|till|[-–—])\s?{_TIME}{_SECONDS}")
+_BETWEEN = re.compile(rf"between\s{_TIME}{_UNIT}\sand\s{_TIME}{_SECONDS}")
+_AT = rf"[a-z_]{{0,5}}(?:\stime)?\W{{0,3}}(?:(?:at|is|about|around)\s)*+{_TIME}{_SECONDS}"
 _START = re.compile(rf"(?:start|begin){_AT}")
 _END = re.compile(rf"(?:end|finish|stop){_AT}")
 
@@ -67,7 +68,7 @@ def spans(text: str) -> list[Span]:
     """The (start, end) seconds of the time spans of an answer text in its order, reversed ends swapped.
 
     The first notation that occurs counts: JSON objects with one of SPAN_KEYS; [a, b]; clock times, two for a span;
-    "a - b", "a to b", "between a and b"; "starts at a ... ends at b".
+    "a - b", "a to b", "between a and b"; "starts at a ... ends at b". Minutes and hours in words are not read.
 
     >>> spans("from 1:05 to 1:10.5"), spans("It starts at 3 s and ends around 7.5 s.")
     ([(65.0, 70.5)], [(3.0, 7.5)])

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from rewards import Rollout, get
 from rewards.judging.background import gathered
 from rewards.judging.client import Ask, Judge
 from rewards.judging.flow import Breaker
-from rewards.judging.media import Shown
+from rewards.judging.media import Shown, data_uris
 from rewards.judging.spec import JudgeSpec
 from tests.clips import write_clip
 from tests.judge_server import Reply, Server, pictures, quotes, serving, verdict
@@ -116,10 +117,12 @@ def test_what_will_not_pass_is_not_tried_again(first: Reply) -> None:
         assert len(server.bodies) == 1
 
 
-def test_a_server_that_says_when_to_come_back_is_obeyed() -> None:
-    with serving(in_turn(Reply(status=429, headers={"retry-after": "1"}), "now")) as server:
+@pytest.mark.parametrize("form", ["1", "0.9", "date"])
+def test_a_server_that_says_when_to_come_back_is_obeyed(form: str) -> None:
+    when = formatdate(time.time() + 2, usegmt=True) if form == "date" else form  # a date has no fractions
+    with serving(in_turn(Reply(status=429, headers={"retry-after": when}), "now")) as server:
         assert server.judge().ask_all([ask()])[0].text == "now"
-        assert server.arrivals[1] - server.arrivals[0] >= 1
+        assert server.arrivals[1] - server.arrivals[0] >= 0.9
 
 
 def test_the_deadline_holds_for_all_retries_together() -> None:
@@ -286,6 +289,17 @@ def test_who_waits_for_the_reply_to_the_same_question_gets_its_failure_too() -> 
         outcomes = judge.ask_all([ask("one"), ask("one"), ask("one")])
     assert [one.cause for one in outcomes] == ["refused"] * 3
     assert (judge.metrics.requests, judge.metrics.shared) == (1, 2)
+
+
+def test_a_picture_takes_the_size_that_another_has_now(tmp_path: Path) -> None:
+    source, edited = str(tmp_path / "source.png"), str(tmp_path / "edited.png")
+    Image.new("RGB", (64, 64)).save(edited)
+    item = Shown("image", edited, size_of=source)
+    sent = []
+    for width in (20, 200):
+        Image.new("RGB", (width, 40)).save(source)
+        sent.append(data_uris(item, 1_000_000, 1))
+    assert sent[0] != sent[1]
 
 
 def test_pictures_go_scaled_down_and_videos_as_frames(tmp_path: Path) -> None:

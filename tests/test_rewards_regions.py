@@ -113,7 +113,11 @@ def test_a_time_span_is_read_in_every_notation_and_swapped_if_reversed(text: str
 
 
 @pytest.mark.parametrize(
-    "text", ["", "at 5", "5 seconds", "0:05", "1 to", "ends at 3, starts", "[1, 2, 3]", "12:99 to 13:00"]
+    "text",
+    [
+        *("", "at 5", "5 seconds", "0:05", "1 to", "ends at 3, starts", "[1, 2, 3]", "12:99 to 13:00"),
+        *("from 1 to 2 minutes", "between 1 and 2 hours", "starts at 1 min and ends at 2 min", "5 to 10 ms"),
+    ],
 )
 def test_what_is_not_two_times_is_no_span(text: str) -> None:
     assert spans(text) == []

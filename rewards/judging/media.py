@@ -56,11 +56,12 @@ def digest(item: Shown) -> str:
 
 def data_uris(item: Shown, max_pixels: int, max_frames: int) -> tuple[str, ...]:
     """One picture, or the frames of a video, as data URIs of JPEG files of at most `max_pixels` pixels each."""
-    return _encoded(item, _stamp(item.path), max_pixels, max_frames)
+    stamps = [_stamp(path) for path in (item.path, item.size_of) if path]
+    return _encoded(item, tuple(stamps), max_pixels, max_frames)
 
 
 @functools.lru_cache(maxsize=32)  # the rollouts of a group show the judge the same picture, one after the other
-def _encoded(item: Shown, stamp: tuple[int, int], max_pixels: int, max_frames: int) -> tuple[str, ...]:
+def _encoded(item: Shown, stamps: tuple[tuple[int, int], ...], max_pixels: int, max_frames: int) -> tuple[str, ...]:
     pictures = frames(item.path, max_frames) if item.kind == "video" else [picture(item.path)]
     if item.size_of:
         size = picture(item.size_of).size

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -105,6 +108,19 @@ def first_tokens_of(body: bytes) -> str:
 def _refusal(status: int, retry_after: str, content: bytes) -> Fault:
     detail = f"status {status}: {content[:200]!r}"
     if status == 429 or status >= 500:
-        after = float(retry_after) if retry_after.isascii() and retry_after.isdecimal() else 0.0
-        return Fault("throttled" if status == 429 else "server", detail, again=True, after=after)
+        return Fault("throttled" if status == 429 else "server", detail, again=True, after=seconds_of(retry_after))
     return Fault("refused", detail)
+
+
+def seconds_of(retry_after: str) -> float:
+    """The seconds from now that a Retry-After header names, as a number or as a date; 0 for anything else.
+
+    >>> seconds_of("1.5"), seconds_of("Wed, 21 Oct 2015 07:28:00 GMT"), seconds_of("soon")
+    (1.5, 0.0, 0.0)
+    """
+    try:
+        if re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", retry_after):
+            return float(retry_after)
+        return max(parsedate_to_datetime(retry_after).timestamp() - time.time(), 0.0)
+    except (ValueError, OverflowError, OSError):
+        return 0.0
