@@ -18,6 +18,7 @@ from mmrl.config import InputError
 from mmrl.decode import GuidedGenerator
 from mmrl.decode.choosing import best_of_n, self_consistency
 from mmrl.decode.particles import effective_size, evolved, normalised, smc
+from mmrl.decode.policy import last_phase
 from mmrl.decode.search import deal, psrd
 from mmrl.tiny import tiny_model
 from mmrl.vision import CoordinateSpace, VisionBudget, apply_budget
@@ -227,6 +228,11 @@ def test_the_gold_answer_is_shown_only_when_asked_for(plain: LocalGenerator, mix
         GuidedGenerator(plain, BestOfN(method="best_of_n", rewards=rewards), CoordinateSpace.resized)([draw])
     spec = BestOfN(method="best_of_n", n=2, rewards=rewards, gold=True)
     assert GuidedGenerator(plain, spec, CoordinateSpace.resized)([draw])[0].spent["kl_bound"] > 0.19
+
+
+def test_an_answer_of_marks_alone_is_asked_about_as_it_is() -> None:
+    assert last_phase("A dog. It runs!") == "It runs"
+    assert last_phase("...") == "..."
 
 
 class Phases(Toy):

@@ -163,10 +163,20 @@ def self_guide(generator: LocalGenerator) -> Guide:
 
 def _question(generator: LocalGenerator, draw: Draw, said: str) -> Encoded:
     """The question whether the last phase of what was said is seen, as the model takes it."""
-    said = [phase for phase in re.split(r"[.!?;\n]", said) if phase.strip()][-1].strip()
+    said = last_phase(said)
     content = [{"type": item.kind} for item in draw.sample.media]
     prompt = [{"role": "user", "content": [*content, {"type": "text", "text": QUESTION.format(said=said)}]}]
     return encode(generator.processor, prompt, draw.sample.media, generator.budget)
+
+
+def last_phase(said: str) -> str:
+    """The last phase that says something; all of a text that is nothing but marks.
+
+    >>> last_phase("A dog. It runs!"), last_phase("...")
+    ('It runs', '...')
+    """
+    phases = [phase.strip() for phase in re.split(r"[.!?;\n]", said) if phase.strip()]
+    return phases[-1] if phases else said
 
 
 def yes_probability(scores_V: torch.Tensor, yes: Ids, no: Ids) -> float:
