@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, median
@@ -47,7 +47,7 @@ def reported(out: Path, records: Sequence[Record] | None = None) -> dict[str, An
     live, silent = applicable(records)
     rows = [
         {"task": task, "reward": reward, **summary(cells, info.max_unjudged)}
-        for (task, reward), cells in table(records, live).items()
+        for (task, reward), cells in table(records, live, uncounted(info)).items()
     ]
     return {
         "run": {"model": info.model, **info.protocol, "scorer": info.scorer, "seconds": info.seconds},
@@ -83,13 +83,24 @@ def applicable(records: Iterable[Record]) -> tuple[set[tuple[str, str]], list[tu
     return set(kinds) - set(silent), sorted(silent)
 
 
-def table(records: Iterable[Record], live: set[tuple[str, str]]) -> dict[tuple[str, str], list[Cell]]:
-    """The cells of every (task, reward), the mix (`all`) and the weighted sum (`total`) included, in order of names."""
+def uncounted(info: RunInfo) -> set[str]:
+    """The rewards that a total does not count: variants beside the default, of weight 0."""
+    return {name for name, spec in info.suite["rewards"].items() if spec["weight"] == 0}
+
+
+def table(
+    records: Iterable[Record], live: set[tuple[str, str]], beside: Collection[str] = ()
+) -> dict[tuple[str, str], list[Cell]]:
+    """The cells of every (task, reward), the mix (`all`) and the weighted sum (`total`) included, in order of names.
+
+    Rewards `beside` the total do not decide how it came about.
+    """
     cells: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for record in records:
         kinds = {reward: kind for reward, kind in record.kinds.items() if (record.task, reward) in live}
         scores = {**{reward: record.scores[reward] for reward in kinds}, TOTAL: record.total}
-        kinds[TOTAL] = next((k for k in ("failed", "abstained", "unparsed") if k in kinds.values()), "scored")
+        counted = {kind for reward, kind in kinds.items() if reward not in beside}
+        kinds[TOTAL] = next((kind for kind in ("failed", "abstained", "unparsed") if kind in counted), "scored")
         cluster = record.cluster
         for reward, score in scores.items():
             cell = Cell(record.item_id, cluster, score, kinds[reward])
@@ -103,8 +114,8 @@ def table(records: Iterable[Record], live: set[tuple[str, str]]) -> dict[tuple[s
 def summary(cells: Sequence[Cell], max_unjudged: float) -> dict[str, Any]:
     """The mean score with its interval and the shares of what went wrong.
 
-    The mean is withheld when a share above `max_unjudged` has no verdict (a total counts as such when any of its
-    rewards has none): what is left would not stand for the whole.
+    The mean is withheld when a share above `max_unjudged` has no verdict (a total counts as such when any of the
+    rewards that it counts has none): what is left would not stand for the whole.
     """
     scored = [cell for cell in cells if cell.score is not None]
     estimate = mean_estimate([cell.score or 0.0 for cell in scored], [cell.cluster for cell in scored])

@@ -170,6 +170,14 @@ def test_a_mean_is_withheld_when_too_many_verdicts_are_missing(tmp_path: Path) -
     assert "| yesno | broken | withheld |" in (out / "report.md").read_text()
 
 
+def test_what_a_total_does_not_count_does_not_withhold_it(tmp_path: Path) -> None:
+    specs = {**SPECS, "broken": {"fn": f"{__name__}:broken", "weight": 0}}
+    content = report(written(tmp_path / "run", [yesno(item, RIGHT) for item in "abcd"], specs))
+    assert row(content, "yesno", "broken")["withheld"]
+    assert row(content, "yesno", "total")["mean"] == pytest.approx(1.2)
+    assert row(content, "yesno", "total")["failed"] == 0
+
+
 def test_a_run_that_was_stopped_says_so(tmp_path: Path) -> None:
     out = written(tmp_path / "run", [yesno("a", RIGHT), yesno("b", WRONG)])
     file = out / RECORDS
