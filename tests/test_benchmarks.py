@@ -173,6 +173,15 @@ def test_the_same_id_twice_is_refused(tmp_path: Path) -> None:
         benchmark("pope", tmp_path, [*POPE, POPE[0]]).load()
 
 
+@pytest.mark.parametrize("name", ["ai2d", "chartqa", "ocrbench", "mvbench", "charades_sta"])
+def test_a_row_without_an_id_may_come_twice(name: str, tmp_path: Path) -> None:
+    row = ROWS[name][0][0]
+    samples = benchmark(name, tmp_path, [row, row, row]).load()
+    assert len({sample.id for sample in samples}) == 3
+    first = benchmark(name, tmp_path / "b", [row]).load()[0]
+    assert first.id in {sample.id for sample in samples}
+
+
 def test_no_rows_are_no_benchmark(tmp_path: Path) -> None:
     file = tmp_path / "empty.jsonl"
     file.write_text("")

@@ -107,6 +107,15 @@ def test_always_the_same_letter_never_goes_round(tmp_path: Path) -> None:
     assert (found["circular"], found["vanilla"], found["mean_of_rotations"]) == (0, 0.5, pytest.approx(2 / 7))
 
 
+def test_an_empty_option_column_moves_the_letters_and_not_the_answer(tmp_path: Path) -> None:
+    row = {**MMBENCH[1], "C": "", "D": "cow", "answer": "D"}
+    for name in ("mmbench_en", "mmbench_circular"):
+        answers = [sample.answer for sample in benchmark(name, tmp_path / name, [row]).load()]
+        assert {one["options"]["ABC".index(one["choice"])] for one in answers} == {"cow"}
+    with pytest.raises(InputError, match="question 1: the answer is C, and filled are A, B, D"):
+        benchmark("mmbench_en", tmp_path / "c", [{**row, "answer": "C"}]).load()
+
+
 def test_the_hint_comes_first_and_options_follow_as_lines(tmp_path: Path) -> None:
     rows = [{**MMBENCH[0], "hint": "Look at the tail."}]
     sample = next(s for s in benchmark("mmbench_en", tmp_path, rows).load() if s.meta["turn"] == 0)
@@ -259,6 +268,14 @@ def test_an_option_of_mathvision_may_be_an_expression(reply: str, expected: int)
     options = ["3", r"$\frac{1}{2}$", r"$\sqrt{3}$"]
     assert score(letter_or_value, reply, {"choice": "C", "options": options}) == expected
     assert score(letter_or_value, r"\boxed{1/2}", {"choice": "B", "options": options}) == 1
+
+
+def test_golds_that_are_no_plain_numbers_are_compared_at_two_decimals_too(tmp_path: Path) -> None:
+    row = ROWS["mathvision"][0][0]
+    rows = [{**row, "id": str(i), "options": [], "answer": one} for i, one in enumerate(["2", r"\sqrt{2}", "x+1"])]
+    samples = benchmark("mathvision", tmp_path, rows).load()
+    assert numbers("mathvision", samples, gold)["published_2dp"] == 1
+    assert numbers("mathvision", samples, lambda sample: r"\boxed{7}")["published_2dp"] == 0
 
 
 # documents and charts

@@ -47,7 +47,10 @@ class Medium:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One question of a benchmark. `id` is its own; `group` is what a limit must not tear apart."""
+    """One question of a benchmark. `id` is its own; `group` is what a limit must not tear apart.
+
+    `named` says that rows bring no ids, and this one is made of what is asked: a row may come twice then.
+    """
 
     id: str
     task: str
@@ -56,6 +59,7 @@ class Item:
     media: tuple[Medium, ...] = ()
     meta: dict[str, Any] = field(default_factory=dict)
     group: str = ""
+    named: bool = False
 
 
 @dataclass(frozen=True, slots=True)

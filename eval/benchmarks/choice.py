@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from string import ascii_uppercase
 from typing import Any
 
 from eval.benchmarks.base import (
@@ -23,6 +24,7 @@ from eval.benchmarks.base import (
 )
 from eval.benchmarks.metrics import all_right, groups, mean, micro, prefixed, scored_by, together, unparsed_share
 from eval.records import Record
+from mmrl.config import InputError
 from mmrl.vision import CoordinateSpace
 
 LETTER = {"accuracy": default("choice_match")}
@@ -31,8 +33,8 @@ TURN = 1_000_000  # rows of one question of a circular file share their index mo
 
 def rotations(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """The question of a row once per rotation of its options, those columns of A to E that hold something."""
-    options = [str(row[letter]) for letter in "ABCDE" if _there(row.get(letter))]
-    right, question = letter_index(row["answer"]), str(int(row["index"]) % TURN)
+    options, right = _filled(row)
+    question = str(int(row["index"]) % TURN)
     hint = str(row["hint"]) if _there(row.get("hint")) else ""
     for turn in range(len(options)):
         turned = options[turn:] + options[:turn]
@@ -54,7 +56,7 @@ def rotations(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 def base_rows(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A row of a file that is circular already, as one item; rows of one question share their index modulo TURN."""
-    options = [str(row[letter]) for letter in "ABCDE" if _there(row.get(letter))]
+    options, right = _filled(row)
     index = int(row["index"])
     hint = str(row["hint"]) if _there(row.get("hint")) else ""
     meta = {"question": str(index % TURN), "turn": index // TURN}
@@ -62,7 +64,7 @@ def base_rows(row: Row, space: CoordinateSpace) -> Iterator[Item]:
         id=str(index),
         task="choice",
         text=choice_text(str(row["question"]), options, hint=hint),
-        answer=choice_answer(options, letter_index(row["answer"])),
+        answer=choice_answer(options, right),
         media=picture(row["image"]),
         meta={**meta, "category": row.get("category"), "ability": row.get("L2-category")},
         group=str(index % TURN),
@@ -101,18 +103,15 @@ def ai2d(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     Pictures with and without masks over their labels make two benchmarks.
     """
     options = [str(one) for one in listed(row["options"])]
-    name = row.get("question_id") or f"{row['question']}|{'|'.join(options)}|{_name(row['image'])}"
-    yield _asked(name, row["question"], options, int(row["answer"]), [row["image"]])
+    yield _asked(row.get("question_id") or None, row["question"], options, int(row["answer"]), [row["image"]])
 
 
 def scienceqa(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A ScienceQA row; rows without an image are no item of the image split."""
     if picture(row["image"]):
         options = [str(one) for one in listed(row["choices"])]
-        name = row.get("id") or f"{row['question']}|{'|'.join(options)}|{_name(row['image'])}"
-        yield _asked(
-            name, row["question"], options, int(row["answer"]), [row["image"]], hint=str(row.get("hint") or "")
-        )
+        name, hint = row.get("id") or None, str(row.get("hint") or "")
+        yield _asked(name, row["question"], options, int(row["answer"]), [row["image"]], hint=hint)
 
 
 def blink(row: Row, space: CoordinateSpace) -> Iterator[Item]:
@@ -138,6 +137,7 @@ def realworldqa(row: Row, space: CoordinateSpace) -> Iterator[Item]:
         text=question,
         answer=choice_answer(lettered(question, letter), letter_index(letter)) if letter else {"text": [right]},
         media=picture(row["image"]),
+        named=True,
     )
 
 
@@ -171,7 +171,20 @@ def _asked(
 ) -> Item:
     media = tuple(one for image in images for one in picture(image))
     text = choice_text(str(question), options, hint=hint)
-    return Item(str(name), "choice", text, choice_answer(options, right), media, meta)
+    answer = choice_answer(options, right)
+    if name is None:
+        name = f"{question}|{'|'.join(options)}|{_name(images[0])}"
+        return Item(name, "choice", text, answer, media, meta, named=True)
+    return Item(str(name), "choice", text, answer, media, meta)
+
+
+def _filled(row: Row) -> tuple[list[str], int]:
+    """The options of those columns of A to E that hold something, lettered anew, and the place of the right one."""
+    filled = {letter: str(row[letter]) for letter in "ABCDE" if _there(row.get(letter))}
+    right = ascii_uppercase[letter_index(row["answer"])]
+    if right not in filled:
+        raise InputError(f"question {row['index']}: the answer is {right}, and filled are {', '.join(filled)}")
+    return list(filled.values()), list(filled).index(right)
 
 
 def _there(value: Any) -> bool:

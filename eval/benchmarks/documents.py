@@ -48,22 +48,20 @@ def docvqa(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 def chartqa(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A row of ChartQA; the answer is a text or a list of one."""
     answer = row["answer"] if isinstance(row["answer"], str) else listed(row["answer"])[0]
-    media = picture(row["image"])
-    name = row.get("question_id") or _named_by(row)
     text = f"{row['question']}\n{SHORT}"
-    yield Item(str(name), "chart", text, {"text": [answer]}, media, {"kind": str(row["type"])})
+    yield _item(row.get("question_id"), "chart", text, row, {"text": [answer]}, {"kind": str(row["type"])})
 
 
 def vqa(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A row with up to ten annotators' answers, as texts or as mappings with the key `answer`."""
     answers = [str(one["answer"] if isinstance(one, Mapping) else one) for one in listed(row["answers"])]
     meta = {"kind": row.get("answer_type")}
-    yield _asked(row.get("question_id") or _named_by(row), "text", row, {"text": answers[:1], "answers": answers}, meta)
+    yield _asked(row.get("question_id"), "text", row, {"text": answers[:1], "answers": answers}, meta)
 
 
 def exact(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A row with one answer."""
-    yield _asked(row.get("id") or _named_by(row), "text", row, {"text": [str(row["answer"])]}, {})
+    yield _asked(row.get("id"), "text", row, {"text": [str(row["answer"])]}, {})
 
 
 def gqa_rows(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:
@@ -88,7 +86,7 @@ def ocrbench(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     golds = row["answer"] if not isinstance(row["answer"], str) else [row["answer"]]
     answer = {"text": [str(one) for one in listed(golds)], "formula": row["dataset"] == "HME100k"}
     meta = {"kind": row["question_type"], "dataset": row["dataset"]}
-    yield Item(str(row.get("id") or _named_by(row)), "ocr", str(row["question"]), answer, picture(row["image"]), meta)
+    yield _item(row.get("id"), "ocr", str(row["question"]), row, answer, meta)
 
 
 def ocrbench_metrics(records: Sequence[Record]) -> Metrics:
@@ -118,7 +116,13 @@ def _points(records: Sequence[Record]) -> float | None:
 
 
 def _asked(name: object, task: str, row: Row, answer: Mapping[str, Any], meta: Mapping[str, Any]) -> Item:
-    return Item(str(name), task, f"{row['question']}\n{SHORT}", dict(answer), picture(row["image"]), dict(meta))
+    return _item(name, task, f"{row['question']}\n{SHORT}", row, answer, meta)
+
+
+def _item(name: object, task: str, text: str, row: Row, answer: Mapping[str, Any], meta: Mapping[str, Any]) -> Item:
+    """The item; without a name of its own it is known by its question and picture."""
+    known = str(name or _named_by(row))
+    return Item(known, task, text, dict(answer), picture(row["image"]), dict(meta), named=not name)
 
 
 def _named_by(row: Row) -> str:

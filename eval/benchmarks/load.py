@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -96,10 +96,14 @@ def _load(
     task: Task, files: list[Path], root: Path, media: Path, space: CoordinateSpace, data: BenchmarkData
 ) -> list[Sample]:
     items: dict[str, Item] = {}
+    times: Counter[str] = Counter()  # of rows without ids: one that comes twice is asked twice
     rows = 0
     edits = {EDITS: str(Path(data.edits).resolve())} if data.edits else {}
     for rows, row in enumerate((task.read or rows_of)(files, task.columns), 1):  # noqa: B007 - the count is used below
         for item in task.items({**row, **edits}, space):
+            if item.named:
+                times[item.id] += 1
+                item = replace(item, id=item.id if times[item.id] == 1 else f"{item.id}#{times[item.id]}")
             if item.id in items:
                 raise InputError(f"{task.name} has two items with the id {item.id!r}; is a file there twice?")
             items[item.id] = item

@@ -90,6 +90,7 @@ def mvbench(row: Row, space: CoordinateSpace) -> Iterator[Item]:
         answer=choice_answer(options, options.index(right)),
         media=(clip(row),),
         meta={"task_type": kind},
+        named=True,
     )
 
 
@@ -114,6 +115,7 @@ def tempcompass(row: Row, space: CoordinateSpace) -> Iterator[Item]:
         answer=answer,
         media=(Medium(str(row.get("video") or f"{row['video_id']}.mp4"), "video"),),
         meta={"dimension": row["dim"], "kind": "caption_matching" if answer.get("names") else task},
+        named=True,
     )
 
 
@@ -129,6 +131,7 @@ def tempcompass_captioning(row: Row, space: CoordinateSpace) -> Iterator[Item]:
         answer=answer,
         media=(Medium(str(row.get("video") or f"{row['video_id']}.mp4"), "video"),),
         meta={"dimension": row["dim"]},
+        named=True,
     )
 
 
@@ -152,6 +155,7 @@ def moments(row: Row, space: CoordinateSpace) -> Iterator[Item]:
         text=f"When does this happen: {row['caption']}\nAnswer with [start, end] in seconds.",
         answer={"spans": times},
         media=(Medium(str(row["video"]), "video"),),
+        named=True,
     )
 
 

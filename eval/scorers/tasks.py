@@ -60,11 +60,15 @@ def mmmu(rollouts: Sequence[Rollout], *, official: bool = False, math: bool = Fa
 
 def mathematics(rollouts: Sequence[Rollout], *, decimals: int | None = None) -> list[Verdict]:
     """The letter or the option's value of a choice, an equivalent expression otherwise; with `decimals`, values are
-    compared after rounding."""
+    compared after rounding, and expressions as before where one of the two is no plain value."""
     choice = get("eval.scorers.exams:letter_or_value", decimals=decimals)
-    if decimals is None:
-        return _by_task(rollouts, {"choice": choice}, get("math_match"))
-    return _by_task(rollouts, {"choice": choice}, get("eval.scorers.exams:rounded_match", decimals=decimals))
+    verdicts = _by_task(rollouts, {"choice": choice}, get("math_match"))
+    if decimals is not None:
+        rounded = get("eval.scorers.exams:rounded_match", decimals=decimals)
+        open_ = [i for i, rollout in enumerate(rollouts) if rollout.task != "choice"]
+        for i, verdict in zip(open_, rounded([rollouts[i] for i in open_]), strict=True):
+            verdicts[i] = verdict if verdict.kind == "scored" else verdicts[i]
+    return verdicts
 
 
 def _any_math(rollouts: Sequence[Rollout]) -> list[Verdict]:
