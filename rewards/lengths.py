@@ -82,7 +82,8 @@ def cosine_length(
 ) -> list[Verdict]:
     """`reward` times a cosine that falls from 1 at length 0 to `floor` at `limit` and stays there (VLM-R1, 2504.07615).
 
-    As released every answer counts as right, and the cosine rises again beyond the limit.
+    A penalty stays whole, or length would lighten it. As released every answer counts as right, and the cosine rises
+    again beyond the limit.
 
     >>> said = [Rollout("x" * 512, "x" * 512), Rollout("no", "yes")]
     >>> from rewards.rules import text_match
@@ -176,6 +177,6 @@ def _sized(score: float, size: int, unit: Unit) -> Verdict:
 
 
 def _scaled(verdict: Verdict, factor: float, why: str) -> Verdict:
-    if verdict.score is None:
+    if verdict.score is None or verdict.score < 0:
         return verdict
     return Verdict(verdict.score * factor, f"{verdict.why} {why}".strip(), verdict.kind)

@@ -127,12 +127,12 @@ def tilted(share: float, tilt: float) -> float:
 
 def _references(rollouts: Sequence[Rollout], reward: Reward) -> list[list[float] | Verdict]:
     """The scores of the references of each rollout, or the failure to have any; all gold texts are scored at once."""
-    texts = [[] if REFERENCE_SCORES in rollout.meta else gold_texts(rollout) for rollout in rollouts]
+    texts = [[] if rollout.meta.get(REFERENCE_SCORES) else gold_texts(rollout) for rollout in rollouts]
     asked = [replace(rollout, completion=text) for rollout, mine in zip(rollouts, texts, strict=True) for text in mine]
     answers = iter(reward(asked) if asked else ())
     found: list[list[float] | Verdict] = []
     for rollout, mine in zip(rollouts, texts, strict=True):
-        given = rollout.meta.get(REFERENCE_SCORES, ())
+        given = rollout.meta.get(REFERENCE_SCORES)
         scored = [score for _ in mine if (score := next(answers).score) is not None]
         listed = [*given, *scored] if isinstance(given, Sequence) else scored
         scores = [float(one) for one in listed if isinstance(one, int | float) and math.isfinite(one)]

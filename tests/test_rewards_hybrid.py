@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -80,6 +81,11 @@ def test_gdpos_conditioned_length_reward() -> None:
     length = {"fn": "length_window", "args": {"high": 4000}}
     assert scores("gate", metas, reward=length, when=fn("right")) == [1, 0, 0, 0]
     assert scores("gate", [{"text": "w", "right": None}], reward=length, when=fn("right")) == [None]
+
+
+def test_a_penalty_does_not_grow_lighter_with_length() -> None:
+    metas = [{"score": -0.5, "text": "x " * 9}, {"score": 0.5, "text": "x " * 9}]
+    assert scores("cosine_length", metas, reward=fn(), limit=9) == [-0.5, 0.25]
 
 
 def test_a_penalty_does_not_vanish_behind_a_gate() -> None:
@@ -164,6 +170,8 @@ def test_shape_compares_with_the_reference_scores() -> None:
 def test_shape_scores_the_gold_texts_where_no_scores_are_given() -> None:
     rollouts = [Rollout("a b", {"references": ["a b", "a c"]}), Rollout("x", {"references": ["a b"]})]
     first, second = get("shape", reward={"fn": "rouge_l"}, method="center")(rollouts)
+    nulls = [replace(rollout, meta={"reference_scores": None}) for rollout in rollouts]
+    assert get("shape", reward={"fn": "rouge_l"}, method="center")(nulls) == [first, second]
     assert (first.score, second.score) == (0, -1)
 
 

@@ -163,7 +163,8 @@ def test_the_odds_of_the_first_token_are_a_score(picture: MediaRef) -> None:
         assert (server.bodies[0]["logprobs"], server.bodies[0]["max_tokens"]) == (True, 1)
     with serving(lambda body: likely(**{"Yes": math.log(0.3), " yes": math.log(0.3), "No.": math.log(0.4)})) as server:
         assert score(server, "A dog runs.", picture, verify="odds").score == pytest.approx(0.6)
-    for reply in (likely(The=-0.1), "yes", likely(Yes=float("nan")), Reply(body=b'{"choices": [{}]}')):
+    twice = likely(Yes=-0.1, no=-0.1)  # no probabilities
+    for reply in (likely(The=-0.1), "yes", likely(Yes=float("nan")), Reply(body=b'{"choices": [{}]}'), twice):
         with serving(lambda body, reply=reply: reply) as server:
             assert score(server, "A dog runs.", picture, verify="odds").kind == "failed"
 

@@ -100,6 +100,8 @@ def yes_and_no(reply: str) -> tuple[float, float]:
         word = token.strip(" \n\t.,▁Ġ").casefold()
         if word in shares:
             shares[word] += math.exp(in_range(value, token, -math.inf, 0.01))
+    if sum(shares.values()) > 1.05:
+        raise Unreadable(f"the first tokens yes and no have a probability of {sum(shares.values()):.2f} together")
     if not any(shares.values()):
         raise Unreadable("neither yes nor no is among the likeliest first tokens")
     yes, no = (math.log(share) if share else UNLIKELY for share in shares.values())
