@@ -114,11 +114,9 @@ def _set(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
     *parents, last = keys
     for key in parents:
         below = values.get(key)
-        if below is None:
-            below = values[key] = {}
-        elif not isinstance(below, dict):
+        if below is not None and not isinstance(below, dict):
             raise InputError(f"override {'.'.join(keys)}: {key} is {below!r}, not a mapping")
-        values = below
+        values[key] = values = dict(below or {})  # a copy: a YAML alias is the same mapping in another place
     values[last] = value
 
 

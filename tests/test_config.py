@@ -29,6 +29,11 @@ def test_overrides_win_over_the_file_and_are_yaml(tmp_path: Path) -> None:
     assert (config.name, config.inner.weight, config.many["x"].weight) == ("a", 0.5, 3.0)
 
 
+def test_an_override_changes_one_place_of_an_alias(tmp_path: Path) -> None:
+    config = load(Outer, written(tmp_path, "name: a\ninner: &x {weight: 2}\nmany: {y: *x}"), ["many.y.weight=3"])
+    assert (config.inner.weight, config.many["y"].weight) == (2.0, 3.0)
+
+
 @pytest.mark.parametrize("text", ["3e-4", "3.0e-4", "3E-04", ".3e-3"])
 def test_exponents_are_numbers_with_or_without_a_point(text: str) -> None:
     weight = load(Outer, None, ["name=a", f"inner={{weight: {text}}}"]).inner.weight
