@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Field, PositiveInt
 from torch import nn
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
@@ -17,11 +18,11 @@ Part = Literal["vision", "projector", "language"]
 
 
 class LoraSettings(Config):
-    """Low-rank adapters (PEFT) on the linear layers of the language model, or on `target_modules`."""
+    """Low-rank adapters (PEFT) on all linear layers of the parts that are not frozen, or on `target_modules`."""
 
-    r: int = 16
-    alpha: int = 32
-    dropout: float = 0.0
+    r: PositiveInt = 16
+    alpha: PositiveInt = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_modules: list[str] | str = "all-linear"
 
 
@@ -76,7 +77,7 @@ def trainable_table(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def adapted(model: Any, *, frozen: Sequence[Part] = (), lora: LoraSettings | None = None) -> Any:
-    """`model` with the given parts frozen, or with LoRA adapters as the only thing that trains."""
+    """`model` with the given parts frozen, or with LoRA adapters as the only thing that trains, none in those parts."""
     if lora is None:
         freeze(model, frozen)
         return model
@@ -88,5 +89,9 @@ def adapted(model: Any, *, frozen: Sequence[Part] = (), lora: LoraSettings | Non
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
         task_type="CAUSAL_LM",
+        exclude_modules=[name for name, _ in model.named_modules() if name and part_of(name) in frozen] or None,
     )
-    return get_peft_model(model, config)
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise InputError(f"lora: {error}") from None
