@@ -49,6 +49,13 @@ class WholeCheckpoints(Trainer):
             rotate_checkpoints(str(place), self.args.save_total_limit, self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> Any:
+        """Train on, unless the checkpoint is of the last step: the stock loop would take one step more."""
+        if self.state.global_step < self.state.max_steps:
+            return super()._run_epoch(*args, **kwargs)
+        self.control.should_training_stop = True
+        return None
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Restore every weight. The stock method loads a state dict without strictness: for Qwen2.5-VL the saved names
         differ from the names in memory, no weight matches, and training goes on from the weights it started with."""

@@ -62,11 +62,14 @@ def test_full_fine_tuning_goes_on_exactly(world: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_killed_before_its_last_write_only_writes(world: Path, tmp_path: Path) -> None:
-    once = trained(config(world, tmp_path / "once.yaml", grpo={"max_steps": 2, "per_device_train_batch_size": 4}))
+    grpo = {"max_steps": 2, "per_device_train_batch_size": 4, "save_steps": 2, "lr_scheduler_type": "constant"}
+    once = trained(config(world, tmp_path / "once.yaml", grpo=grpo))
+    before = metrics(once)
     (tmp_path / "kept").mkdir()
     (once / "final").rename(tmp_path / "kept" / "final")
     trained(tmp_path / "once.yaml")
     assert_same_weights(tmp_path / "kept", once)
+    assert metrics(once) == before
 
 
 def test_two_processes_go_on_exactly(world: Path, tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ OVERRIDDEN: dict[Any, dict[str, str]] = {
         "_save_checkpoint": "model trial",
         "_load_from_checkpoint": "resume_from_checkpoint model=None",
         "_load_best_model": "",
+        "_run_epoch": "model epoch train_dataloader steps_in_epoch num_update_steps_per_epoch trial "
+        "ignore_keys_for_eval start_time resume_from_checkpoint epochs_trained steps_trained_in_current_epoch",
         "_determine_best_metric": "metrics trial",
         "_save_rng_state": "output_dir",
         "_load_rng_state": "checkpoint",
