@@ -206,3 +206,20 @@ def test_the_share_of_the_gradient_is_the_weight_of_independent_rewards() -> Non
     assert found["rewards/b/gradient_share"] == pytest.approx(0.2)
     nothing = statistics(np.full((2, 3, 2), NAN), np.zeros((2, 3)), ["a", "b"], ["t", "t"])
     assert nothing["tasks/t/gradient_share"] == nothing["rewards/a/gradient_share"] == 0
+
+
+@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "rloo", "gdpo", "c_gdpo", "tmn", "visurf"])
+@pytest.mark.parametrize("whiten", ["none", "batch"])
+def test_a_reward_of_weight_zero_changes_nothing(name: str, whiten: str) -> None:
+    rewards = np.random.default_rng(0).random((3, 6, 2))
+    rewards[:, ::2, 0] = NAN
+    batch: dict[str, Any] = {"tasks_P": ["a", "a", "b"], "whiten": whiten}
+    with_it = ADVANTAGES[name](rewards, [1.0, 0.0], **batch)
+    assert_allclose(with_it, ADVANTAGES[name](rewards[..., :1], [1.0], **batch))
+    assert (with_it[:, ::2] == 0).all()
+
+
+def test_a_group_in_which_rewards_of_weight_zero_alone_differ_is_dead() -> None:
+    rewards = np.array([[[1.0, 0.0], [1.0, 1.0]], [[0.0, 0.0], [1.0, 1.0]]])
+    said = [statistics(rewards, np.zeros((2, 2)), ["a", "b"], ["t", "t"], weights_K=w) for w in ([1, 0], [1, 1])]
+    assert [one["tasks/t/dead_groups"] for one in said] == [0.5, 0.0]

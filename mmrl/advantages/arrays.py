@@ -31,7 +31,8 @@ def estimator(function: Callable[..., Array]) -> Callable[..., Any]:
             raise ValueError(
                 "a reward is infinite or a weight is not finite; an abstention is NaN, weights are numbers"
             )
-        return like(rewards_PGK, function(rewards, weights, **options))
+        counted = np.where(weights == 0, np.nan, rewards)  # a reward of weight 0 is only looked at
+        return like(rewards_PGK, function(counted, weights, **options))
 
     return checked
 

@@ -25,7 +25,8 @@ def statistics(
     which the reward says nothing (for a task: no reward does). `gradient_share` of a task: its part of the absolute
     advantages. `gradient_share` of a reward: the part of the advantages' sum of squares that it explains in a
     least-squares fit on the rewards standardised per group, below 0 for a reward that the others overrule. A reward
-    that a task never has is left out of the task. With `weights_K`, a task's `reward` is the mean of its weighted sums.
+    that a task never has is left out of the task. With `weights_K`, a task's `reward` is the mean of its weighted sums,
+    and a group in which only rewards of weight 0 differ is dead.
     """
     rewards, advantages = as_array(rewards_PGK), as_array(advantages_PG)
     if rewards.ndim != 3 or rewards.shape[2] != len(names) or advantages.shape != rewards.shape[:2]:
@@ -33,10 +34,13 @@ def statistics(
     found = {f"rewards/{key}": value for key, value in _by_reward(rewards, advantages, names, dead_std).items()}
     if tasks_P is None:
         return found
+    counted = np.full(len(names), True) if weights_K is None else as_array(weights_K) != 0
     whole = np.abs(advantages).sum()
     for task, rows in rows_of(tasks_P, len(rewards), "tasks_P", "statistics").items():
         part, missing = rewards[rows], np.isnan(rewards[rows])
-        found[f"tasks/{task}/dead_groups"] = float(dead_groups(part, dead_std=dead_std).all(axis=1).mean())
+        found[f"tasks/{task}/dead_groups"] = float(
+            dead_groups(part[..., counted], dead_std=dead_std).all(axis=1).mean()
+        )
         found[f"tasks/{task}/abstained"] = float(missing.all(axis=-1).mean())
         found[f"tasks/{task}/gradient_share"] = float(np.abs(advantages[rows]).sum() / whole) if whole else 0.0
         if weights_K is not None:
