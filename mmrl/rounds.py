@@ -46,7 +46,12 @@ class Rounds(SharedTurn):
         encoded = {name: self._encode(row) for name, row in encoded.items()}
         self._rows = [encoded[row["id"]] for row in inputs]
         self._inputs = inputs
+        first = self.accelerator.process_index * len(inputs)
+        group: Any = self.num_generations if self.model.training else self.num_generations_eval
+        self._copies = copies(gather_object([row["id"] for row in inputs]), group)[first : first + len(inputs)]
         temperatures = self._temperatures()
+        if temperatures is not None:  # TRL may pad completions
+            temperatures += [1.0] * (-len(temperatures) % (self.args.pad_to_multiple_of or 1))
         self._temperature_BC = None if temperatures is None else torch.tensor([temperatures] * len(inputs))
         output = super()._generate_and_score_completions(inputs)
         if self._temperature_BC is not None:
@@ -68,9 +73,13 @@ class Rounds(SharedTurn):
                     self.model, ids, mask, output["completion_ids"].shape[1], batch_size=size
                 )
         weights_BC = torch.from_numpy(importance(scored_BC.cpu(), sampled_BC.cpu(), cap=cap)).to(scored_BC)
-        drawn = weights_BC[output["completion_mask"].bool()]
-        self._metrics["train"]["importance/mean"].append(float(gathered(drawn.mean()[None]).mean()))
-        self._metrics["train"]["importance/capped"].append(float(gathered((drawn >= cap).float().mean()[None]).mean()))
+        own_BC = output["completion_mask"].bool() & ~sampled_BC.isnan()  # what the policy has said itself
+        drawn = weights_BC[own_BC]
+        sums = torch.stack([drawn.sum(), (drawn >= cap).to(drawn).sum(), own_BC.to(drawn).sum()])
+        total, capped, count = gathered(sums[None]).sum(dim=0).tolist()
+        if count:
+            self._metrics["train"]["importance/mean"].append(total / count)
+            self._metrics["train"]["importance/capped"].append(capped / count)
         return weights_BC
 
     def _refilled(self, output: dict[str, Any]) -> dict[str, Any]:
@@ -80,9 +89,10 @@ class Rounds(SharedTurn):
         stays that of the first round, which is the policy's on the data.
         """
         group, world, drawn, dropped = self.num_generations, self.accelerator.num_processes, 0, 0
-        dead = dead_here(output["rewards"], group)
-        number = {name: place for place, name in enumerate(self._ids)} if self.refills else {}
-        taken = {number[name] for name in gather_object([row["id"] for row in output["inputs"]])} if number else set()
+        counted_K = (self.reward_weights != 0).to(output["rewards"].device)
+        dead = dead_here(output["rewards"][:, counted_K], group)
+        shown = set(gather_object([row["id"] for row in output["inputs"]])) if self.refills else set()
+        taken = {place for place, name in enumerate(self._ids) if name in shown} if shown else set()
         for refill in range(self.refills):
             need = int(gathered(torch.tensor([len(dead)], device=self.accelerator.device)).max())
             key = (self.args.seed, self.state.global_step, self._micro(), refill)
@@ -96,7 +106,7 @@ class Rounds(SharedTurn):
             for mode, of in said.items():
                 self._metrics[mode].clear()
                 self._metrics[mode].update(of)
-            useless = set(dead_here(other["rewards"], group))
+            useless = set(dead_here(other["rewards"][:, counted_K], group))
             pairs = list(zip(dead, [new for new in range(len(mine)) if new not in useless], strict=False))
             output = replaced(output, other, pairs, group, pad=self._tokenizer.pad_token_id)
             dead = dead[len(pairs) :]
@@ -135,6 +145,16 @@ class Rounds(SharedTurn):
         ended_N = gathered(torch.tensor([ids[-1] in self.eos_token_ids for ids in completions]).to(injected_N))
         for name, value in lengths_logged(lengths_N, ended_N, gathered(injected_N)).items():
             self._metrics["train"][name][-1] = value
+
+
+def copies(names: Sequence[str], group: int) -> list[int]:
+    """For each row, how many groups of the same prompt come before its own.
+
+    >>> copies(["a", "a", "b", "b", "a", "a"], 2)
+    [0, 0, 0, 0, 1, 1]
+    """
+    prompts = names[::group]
+    return [prompts[: row // group].count(name) for row, name in enumerate(names)]
 
 
 def by_prompt(batches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -178,11 +178,14 @@ class MultimodalGRPOTrainer(Rounds):
             metas = gather_object([row["meta"] for row in inputs])
             options |= told_of_pairs(metas, gather_object(failed), group, whole=mode == "train")
         advantages_PG = self.estimator(rewards_PGK, self.reward_weights.to(rewards_PGK), **options)
-        silent, metrics = bool(rewards_PGK.isnan().all()), self._metrics[mode]
+        counted_PGK = rewards_PGK[
+            ..., self.reward_weights.to(rewards_PGK) != 0
+        ]  # a reward of weight 0 is only looked at
+        silent, metrics = bool(counted_PGK.isnan().all()), self._metrics[mode]
         metrics["steps_without_verdict"].append(float(silent))
         if mode == "train":
             self.silent = silent
-        metrics["frac_reward_zero_std"][-1] = dead_groups(rewards_PGK).all(dim=1).float().mean().item()
+        metrics["frac_reward_zero_std"][-1] = dead_groups(counted_PGK).all(dim=1).float().mean().item()
         own_PGK = rewards_PGK.masked_fill(gathered(injected_N).view(-1, group, 1), float("nan"))
         said = statistics(own_PGK, advantages_PG, self.suite.names, tasks_P, weights_K=self.suite.weights)
         if self._pairs:

@@ -35,6 +35,7 @@ class SharedTurn(SharedForward):
     context: int | None  # tokens that the model has positions for
     banned_tokens: list[int]
     _inputs: Sequence[Mapping[str, Any]] = ()  # the rows of the data of this turn
+    _copies: Sequence[int] = ()  # how many groups of the same prompt come before that of a row
     _injected: Sequence[bool] = ()  # which of them say the label
 
     def _encode(self, row: Mapping[str, Any]) -> Encoded:
@@ -153,11 +154,13 @@ class SharedTurn(SharedForward):
         return self.schedule.temperatures(self.max_completion_length, self.state.global_step, self.state.max_steps)
 
     def _sampling_keys(self, num_generations: int) -> list[tuple[int | str, ...]]:
-        """What each row's randomness hangs on: the seed, the step, the prompt and its place in the group."""
+        """What each row's randomness hangs on: the seed, the step, the prompt and its place in the group, and which of
+        the groups of that prompt it is where a batch has several."""
         first = self.accelerator.process_index * len(self._inputs)
         return [
             (self.args.seed, self.state.global_step, self._micro(), row["id"], (first + i) % num_generations)
-            for i, row in enumerate(self._inputs)
+            + ((copy,) if copy else ())
+            for i, (row, copy) in enumerate(zip(self._inputs, self._copies, strict=True))
         ]
 
     def _micro(self) -> int:

@@ -177,6 +177,17 @@ def test_importance_is_one_where_the_model_scores_as_it_drew(
     assert_close(kept["per_token"], kept["advantages"].unsqueeze(1) * kept["importance"].float())
 
 
+def test_importance_that_nothing_has_is_not_logged(
+    qwen: Any, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
+) -> None:
+    cut: dict[str, Any] = {"importance_cap": 2.0, "mask_truncated_completions": True, "max_completion_length": 2}
+    run = trainer(tmp_path, qwen[0], qwen[1], mixed_samples, budget, **cut)
+    run.train()
+    line = next(line for line in run.state.log_history if "loss" in line)
+    assert line["completions/clipped_ratio"] == 1
+    assert "importance/mean" not in line
+
+
 def test_a_reward_that_is_not_there_is_named() -> None:
     with pytest.raises(InputError, match=r"tokens\.thr: no reward 'acuracy'; there are accuracy"):
         check_credit(Credit.model_validate({"thr": {"reward": "acuracy"}}), ["accuracy"])

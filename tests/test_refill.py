@@ -25,7 +25,7 @@ from rewards import Verdict
 from tests.conftest import TEXTS
 from tests.test_resume import assert_same_run
 from tests.test_trainer import logps_alone, trainer
-from tests.training import config, material, rollouts, trained
+from tests.training import config, material, metrics, rollouts, trained
 
 NAN = float("nan")
 
@@ -35,6 +35,11 @@ def picky(rollouts: Any) -> list[float]:
     if rollouts[0].step >= int(os.environ.get("DIE_AT", sys.maxsize)):
         os.kill(os.getpid(), signal.SIGKILL)
     return [0.5 if _odd(one) else sum(c in "aeiou" for c in one.completion) / 100 for one in rollouts]
+
+
+def own_length(rollouts: Any) -> list[float]:
+    """Different for every completion of a group."""
+    return [place / len(rollouts) for place in range(len(rollouts))]
 
 
 def _odd(rollout: Any) -> bool:
@@ -145,6 +150,17 @@ def test_dead_groups_are_replaced_and_counted(processes: int, world: Path, tmp_p
         same = [a["score/picky"] == b["score/picky"] for a, b in zip(rows[::2], rows[1::2], strict=True)]
         assert sum(same) == line["dynamic/left_dead"] == round(4 * line["frac_reward_zero_std"])
         assert line["dynamic/drawn"] >= line["dynamic/replaced"]
+
+
+def test_a_reward_of_weight_zero_keeps_no_group_alive(world: Path, tmp_path: Path) -> None:
+    watched = DYNAMIC["rewards"] | {"brevity": {"fn": "tests.test_refill:own_length", "weight": 0.0}}
+    grpo = {"per_device_train_batch_size": 8, "num_generations": 2, "max_steps": 1, "save_strategy": "no"}
+    options = {**DYNAMIC, "grpo": grpo}
+    alone = metrics(trained(config(world, tmp_path / "alone.yaml", **options)))
+    both = metrics(trained(config(world, tmp_path / "both.yaml", **options | {"rewards": watched})))
+    told = [key for key in alone[0] if key in {"loss", "frac_reward_zero_std"} or key.startswith("dynamic/")]
+    assert [both[0][key] for key in told] == [alone[0][key] for key in told]
+    assert alone[0]["dynamic/replaced"] > 0
 
 
 def test_a_killed_run_refills_as_the_undisturbed_one(world: Path, tmp_path: Path) -> None:

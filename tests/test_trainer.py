@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.testing import assert_close
 from trl.trainer.grpo_config import GRPOConfig
 
 from data_engine.schema import Sample
+from data_engine.shards import read_samples, write_dataset
 from eval.encode import encode, media_token_types
 from mmrl.credit import Credit
 from mmrl.data import as_dataset
@@ -22,6 +24,7 @@ from mmrl.trainer import MultimodalGRPOTrainer
 from mmrl.vision import VisionBudget, apply_budget
 from rewards import Suite
 from tests.conftest import TEXTS
+from tests.training import config, material, rollouts, trained
 
 SUITE = {
     "length": {"fn": "tests.test_trainer:brevity"},
@@ -175,3 +178,15 @@ def test_advantages_are_those_that_trl_itself_computes(
     for ours, theirs in run.pairs:
         assert theirs.abs().max() > 0.5
         assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_prompt_that_is_shown_twice_is_answered_anew(processes: int, tmp_path: Path) -> None:
+    made = material(tmp_path / "world", "t")
+    (sample,) = read_samples(made / "data")
+    write_dataset([replace(sample, meta={**sample.meta, "repeat": 2})], tmp_path / "twice")
+    grpo = {"per_device_train_batch_size": 4 // processes, "max_steps": 1, "save_strategy": "no"}
+    out = trained(config(made, tmp_path / "run.yaml", data=str(tmp_path / "twice"), grpo=grpo), processes=processes)
+    (rows,) = rollouts(out).values()
+    assert [row["id"] for row in rows] == [sample.id] * 4
+    assert len({row["completion"] for row in rows}) == 4
