@@ -167,7 +167,11 @@ def _rollout_exhibit(group: Sequence[Mapping[str, Any]]) -> Exhibit:
             str(row["draw"]),
             row["completion"],
             _verdicts(row),
-            (f"advantage {row['advantage']:+.2f}", f"{row['tokens']} tokens"),
+            (
+                f"advantage {row['advantage']:+.2f}",
+                f"{row['tokens']} tokens",
+                *(["injected"] if row.get("injected") else []),
+            ),
             row["space"],
             row["seen_size"],
         )

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -15,6 +16,7 @@ from eval.records import Record, read_records
 from mmrl.config import InputError
 from mmrl.curves import charts, logged
 from mmrl.demo.report import OUTCOMES, Pair, chosen, paired, write_report
+from mmrl.rollouts import write_rollouts
 from mmrl.view import app, as_page, record_exhibit
 from mmrl.view import chosen as shown_of
 from tests.gallery import HOSTILE, evaluation, gallery, summary, training
@@ -71,6 +73,14 @@ def test_rollouts_are_shown_with_verdicts_advantages_and_boxes(trained: Path, sa
     assert len(markup.named("rect", "gold")) == 7  # four pictures, three videos
     assert len(markup.named("rect", "answer")) == 7 * 3  # the fourth answer names no place
     assert len(markup.named("figure", "chart")) == 6
+
+
+def test_a_gold_answer_among_the_rollouts_is_marked(trained: Path, tmp_path: Path) -> None:
+    rows = pq.read_table(trained / "rollouts" / "step-00039.parquet").to_pylist()
+    write_rollouts([row | {"injected": row["draw"] == 3} for row in rows], tmp_path, step=0, group=4)
+    viewed(tmp_path)
+    markup = checked((tmp_path / "view.html").read_text())
+    assert markup.text.count("injected") == len(rows) // 4
 
 
 def test_a_step_and_a_task_can_be_chosen(trained: Path, tmp_path: Path) -> None:
