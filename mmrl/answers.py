@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from data_engine.schema import Sample
 from mmrl.config import InputError
 from mmrl.vision import CoordinateSpace, from_pixels
 
@@ -39,6 +40,20 @@ def chain(answer: Mapping[str, Any]) -> str:
     return f"{_json(points)}<score>{answer['score']:g}</score>"
 
 
+def check_answers(samples: Iterable[Sample]) -> None:
+    """Refuse samples whose gold answer cannot be written down."""
+    for sample in samples:
+        row = {name: getattr(sample, name) for name in ("id", "task", "answer", "media", "meta")}
+        try:
+            rendered(row, CoordinateSpace.unit, [(1, 1)] * len(sample.media))
+        except InputError:
+            raise
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"sample {sample.id}: its answer of task {sample.task!r} cannot be written down ({error!r})"
+            ) from None
+
+
 def answer_text(row: Mapping[str, Any], space: CoordinateSpace, seen_size: Sequence[tuple[int, int]]) -> str:
     """The gold answer of `row` as text; coordinates in `space`, for the picture as the model saw it."""
     task, answer = row["task"], row["answer"]
@@ -68,6 +83,15 @@ def _rounded(coordinates: np.ndarray, space: CoordinateSpace) -> Any:
     )
 
 
+def _digits(number: float) -> str:
+    """A number with all of its digits and no exponent.
+
+    >>> _digits(1234567.0), _digits(0.25)
+    ('1234567', '0.25')
+    """
+    return np.format_float_positional(number, trim="-")
+
+
 def _json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
@@ -80,8 +104,8 @@ def _detected(answer: Mapping[str, Any], points: Callable[[Any], Any]) -> str:
 _TEXTS: dict[str, Callable[[Mapping[str, Any], Callable[[Any], Any]], str]] = {
     "choice": lambda answer, _: answer["choice"],
     "yesno": lambda answer, _: "yes" if answer["yesno"] else "no",
-    "number": lambda answer, _: f"{answer['number']:g}",
-    "count": lambda answer, _: f"{answer['number']:g}",
+    "number": lambda answer, _: _digits(answer["number"]),
+    "count": lambda answer, _: _digits(answer["number"]),
     "math": lambda answer, _: answer["math"],
     "text": lambda answer, _: answer["text"][0],
     "ocr": lambda answer, _: answer["text"][0],

@@ -145,11 +145,11 @@ def check_evaluation(config: Any, stages: Sequence[tuple[str, Any]]) -> None:
 
     `stages`: the name and TRL's arguments of each stage there is.
     """
-    asking = [(name, args) for name, args in stages if args.eval_strategy != "no"]
+    asking = [(name, args) for name, args in stages if evaluates(args)]
     if config.evaluation is None and asking:
-        raise InputError(
-            f"{asking[0][0]}.eval_strategy={asking[0][1].eval_strategy.value} needs an `evaluation:` block"
-        )
+        name, args = asking[0]
+        asked = "eval_on_start=true" if args.eval_on_start else f"eval_strategy={args.eval_strategy.value}"
+        raise InputError(f"{name}.{asked} needs an `evaluation:` block")
     if config.evaluation is None:
         return
     if not asking:
@@ -166,6 +166,11 @@ def check_evaluation(config: Any, stages: Sequence[tuple[str, Any]]) -> None:
                 f"{name}.eval_steps={args.eval_steps:g} is no multiple of {cycle}, the optimizer steps that share "
                 "rollouts: a best checkpoint between them could not be gone on from"
             )
+
+
+def evaluates(args: Any) -> bool:
+    """Whether a stage with these arguments asks for evaluations."""
+    return args.eval_strategy != "no" or args.eval_on_start
 
 
 def weights_fingerprint(model: Any) -> str:

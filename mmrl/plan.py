@@ -15,7 +15,15 @@ Table = tuple[str, list[tuple[str, str]]]
 
 
 def batch_arithmetic(
-    *, processes: int, per_device: int, accumulation: int, per_generation: int, group: int, prompts: int, steps: int
+    *,
+    processes: int,
+    per_device: int,
+    accumulation: int,
+    per_generation: int,
+    group: int,
+    prompts: int,
+    steps: int,
+    iterations: int = 1,
 ) -> dict[str, int]:
     """How rollouts become optimizer steps; `per_generation` counts micro-batches, as TRL's steps_per_generation.
 
@@ -32,9 +40,9 @@ def batch_arithmetic(
         "rollouts a step": rollouts,
         "rollouts a generation": generated,
         "prompts a generation": generated // group,
-        "optimizer steps a generation": per_generation // accumulation,
+        "optimizer steps a generation": per_generation // accumulation * iterations,
         "optimizer steps": steps,
-        "rollouts in all": rollouts * steps,
+        "rollouts in all": rollouts * steps // iterations,
         "prompts in the data": prompts,
     }
 
@@ -88,13 +96,20 @@ def plan(config: Any) -> list[Table]:
 
 
 def _stage(config: Any, stage: str, parameters: list[dict[str, Any]], prompts: int, processes: int) -> list[Table]:
+    from mmrl.settings import check_filled
     from mmrl.train import arguments_of
 
     args = arguments_of(config, stage)
     group = args.num_generations if stage == "grpo" else 1
     per_generation = args.steps_per_generation if stage == "grpo" else args.gradient_accumulation_steps
-    rows = processes * args.per_device_train_batch_size * args.gradient_accumulation_steps
-    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * prompts * group / rows)
+    iterations = args.num_iterations if stage == "grpo" else 1
+    rows, accumulation = processes * args.per_device_train_batch_size, args.gradient_accumulation_steps
+    if stage == "grpo":  # a generation that is not full is left out
+        check_filled(prompts, rows * per_generation // group)
+        an_epoch = prompts * group // (rows * per_generation) * (per_generation // accumulation) * iterations
+    else:
+        an_epoch = math.ceil(math.ceil(prompts / rows) / accumulation)
+    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * an_epoch)
     numbers = batch_arithmetic(
         processes=processes,
         per_device=args.per_device_train_batch_size,
@@ -103,6 +118,7 @@ def _stage(config: Any, stage: str, parameters: list[dict[str, Any]], prompts: i
         group=group,
         prompts=prompts,
         steps=steps,
+        iterations=iterations,
     )
     reference = stage == "grpo" and args.beta > 0 and config.lora is None
     needs = memory(parameters, config.dtype, reference=reference, stage=_zero(args.deepspeed), processes=processes)

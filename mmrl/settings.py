@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.sft_config import SFTConfig
 
 from mmrl.advantages import check_options, options_of
 from mmrl.config import InputError
@@ -30,6 +31,22 @@ WITHOUT_EFFECT = {
     "use_transformers_paged": "nothing: TRL has it for prompts without media only",
     "remove_unused_columns": "nothing: the rewards need all columns",
 }
+# The same of SFTConfig. Values that say what is done anyhow are fine.
+WITHOUT_EFFECT_ON_SFT = {
+    "model_init_kwargs": "dtype and attention at the top level of the config",
+    "trust_remote_code": "nothing: code that comes with a checkpoint is not run",
+    "chat_template_path": "the checkpoint's chat template",
+    "dataset_text_field": "nothing: samples have the columns of mmrl data build",
+    "dataset_kwargs": "nothing: samples have the columns of mmrl data build",
+    "max_length": "nothing: neither a prompt nor an answer is cut; limit: or a recipe's filter leaves long ones out",
+    "truncation_mode": "nothing: neither a prompt nor an answer is cut",
+    "packing": "nothing: each sample is a row of its own",
+    "eval_packing": "nothing: each sample is a row of its own",
+    "padding_free": "nothing: each sample is a row of its own",
+    "completion_only_loss": "nothing: the answer alone is learned",
+    "assistant_only_loss": "nothing: the answer alone is learned",
+}
+HARMLESS = (("max_length", None), ("completion_only_loss", True), ("eval_packing", False))
 SERVED = {"repetition_penalty", "generation_kwargs"}  # which a vLLM server obeys
 
 
@@ -63,7 +80,9 @@ def check_settings(
     importance_cap: float | None = None,
 ) -> None:
     """Refuse what the trainer cannot do, and what would make a resumed run another run."""
-    _check_obeyed(args)
+    _check_obeyed(args, "grpo", WITHOUT_EFFECT)
+    _check_steps(args, "grpo")
+    _check_sampling(args)
     held = args.per_device_train_batch_size * (args.steps_per_generation or 1)
     for what, wanted in ((f"rollout.refills={refills}", refills), ("advantages.tokens.thr", credit and credit.thr)):
         if wanted and held % (args.num_generations or 1):
@@ -108,13 +127,48 @@ def check_settings(
         )
 
 
-def _check_obeyed(args: GRPOConfig) -> None:
+def check_warm_up(args: SFTConfig) -> None:
+    """Refuse what the SFT trainer would not do."""
+    _check_obeyed(args, "sft", WITHOUT_EFFECT_ON_SFT)
+    _check_steps(args, "sft")
+
+
+def check_filled(samples: int, prompts: int) -> None:
+    """Refuse data that do not fill one generation: nothing would ever be trained."""
+    if samples < prompts:
+        raise InputError(
+            f"a generation has {prompts} prompts (per_device_train_batch_size * steps_per_generation * processes / "
+            f"num_generations) and the data have {samples}; lower the batch, or use more data"
+        )
+
+
+def _check_obeyed(args: Any, block: str, without_effect: Mapping[str, str]) -> None:
     """Refuse what would be passed over in silence; TRL's defaults are recognised as what the user has not said."""
     fields = type(args).__dataclass_fields__
-    for name, instead in WITHOUT_EFFECT.items():
+    served = SERVED if getattr(args, "use_vllm", False) else ()
+    for name, instead in without_effect.items():
         value: Any = getattr(args, name)
-        if value != fields[name].default and not (args.use_vllm and name in SERVED):
-            raise InputError(f"grpo.{name}={value!r} is not obeyed here; instead: {instead}")
+        if value != fields[name].default and name not in served and (name, value) not in HARMLESS:
+            raise InputError(f"{block}.{name}={value!r} is not obeyed here; instead: {instead}")
+
+
+def _check_steps(args: Any, block: str) -> None:
+    if args.max_steps == 0:
+        raise InputError(f"{block}.max_steps=0 would train all the same; leave the {block} block out to train nothing")
+
+
+def _check_sampling(args: GRPOConfig) -> None:
+    """Refuse what completions cannot be sampled with, or not be scored."""
+    top_k, min_p = args.top_k or 0, args.min_p or 0.0
+    for name, fits, wanted in (
+        ("temperature", args.temperature > 0, "above 0; a policy that always says the same has nothing to learn from"),
+        ("top_p", 0 < args.top_p <= 1, "above 0 and at most 1"),
+        ("top_k", top_k >= 0, "at least 0, which is no limit"),
+        ("min_p", 0 <= min_p <= 1, "in [0, 1]"),
+        ("max_completion_length", (args.max_completion_length or 0) >= 1, "at least 1"),
+    ):
+        if not fits:
+            raise InputError(f"grpo.{name}={getattr(args, name)!r}; must be {wanted}")
 
 
 def check_served(kinds: Collection[str]) -> None:

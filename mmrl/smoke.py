@@ -10,6 +10,7 @@ from mmrl.train import TrainConfig
 
 _LEFT_OUT = ("deepspeed", "fsdp", "fsdp_config", "generation_batch_size", "steps_per_generation", "num_train_epochs")
 _SMALL = {"max_steps": 2, "logging_steps": 1, "save_strategy": "no", "eval_strategy": "no", "report_to": "none"}
+_SMALL |= {"eval_on_start": False, "push_to_hub": False}
 _ON_CPU = {"use_cpu": True, "bf16": False, "fp16": False, "tf32": None}
 
 
@@ -20,6 +21,7 @@ def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
     tokenizer and chat template.
     """
     from eval.checkpoint import local
+    from mmrl.advantages import options_of
     from mmrl.data import training_samples
     from mmrl.tiny import ARCHITECTURES, TinySize, tiny_model
 
@@ -31,8 +33,10 @@ def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
     texts = [str(part.get("text", "")) for one in samples for message in one.prompt for part in _parts(message)]
     for part in tiny_model(architecture, texts, size=TinySize(**geometry), seed=config.seed):
         part.save_pretrained(directory / "model")
-    blocks = {"sft": config.sft and _small(config.sft, 2), "grpo": config.grpo and _small_grpo(config.grpo)}
-    changed = {"model": str(directory / "model"), "output": str(directory / "run"), "limit": 16, "dtype": "float32"}
+    sft = None if config.sft is None else _small(config.sft, 2)
+    blocks = {"sft": sft, "grpo": None if config.grpo is None else _small_grpo(config.grpo, len(samples))}
+    limit = config.limit if "pairs_P" in options_of(config.advantages.name) else 16  # pairs are not torn apart
+    changed = {"model": str(directory / "model"), "output": str(directory / "run"), "limit": limit, "dtype": "float32"}
     changed |= {"attention": None, "evaluation": None}
     return config.model_copy(update=changed | blocks)
 
@@ -58,7 +62,11 @@ def _small(block: dict[str, Any], batch: int) -> dict[str, Any]:
     return kept | _SMALL | _ON_CPU | {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulated}
 
 
-def _small_grpo(block: dict[str, Any]) -> dict[str, Any]:
+def _small_grpo(block: dict[str, Any], samples: int) -> dict[str, Any]:
+    """A generation of up to four prompts, fewer where there are fewer samples."""
     group = min(int(block.get("num_generations", 8)), 4)
     length = min(int(block.get("max_completion_length", 256)), 16)
-    return _small(block, 2 * group) | {"num_generations": group, "max_completion_length": length}
+    small = _small(block, min(samples, 2) * group)
+    if samples < 4:
+        small["gradient_accumulation_steps"] = 1
+    return small | {"num_generations": group, "max_completion_length": length, "use_vllm": False}

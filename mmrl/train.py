@@ -7,15 +7,15 @@ import os
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 import yaml
-from pydantic import Field
+from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
 from mmrl.config import Config, InputError, load, nearest
 from mmrl.credit import Credit
-from mmrl.evaluation import Evaluation, StepEvaluation, check_evaluation
+from mmrl.evaluation import Evaluation, StepEvaluation, check_evaluation, evaluates
 from mmrl.health import CollapseWarnings, Watch
 from mmrl.injection import Injection
 from mmrl.models import LoraSettings, Part
@@ -56,9 +56,9 @@ class TrainConfig(Config):
     data: str
     output: str
     split: str | None = "train"
-    limit: int | None = None
+    limit: PositiveInt | None = None
     seed: int = 0
-    dtype: str = "float32"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     attention: str | None = None
     vision: VisionBudget = VisionBudget()
     space: CoordinateSpace = CoordinateSpace.resized
@@ -109,7 +109,9 @@ def _print_plan(config: TrainConfig) -> None:
 def without_device(config: TrainConfig) -> TrainConfig:
     """`config` as it may be looked at where there is no accelerator: TRL trains in bfloat16 unless told otherwise, and
     refuses that without one."""
-    blocks = {name: {**block, "use_cpu": True} for name in ("sft", "grpo") if (block := getattr(config, name))}
+    blocks = {
+        name: {**block, "use_cpu": True} for name in ("sft", "grpo") if (block := getattr(config, name)) is not None
+    }
     return config.model_copy(update=blocks)
 
 
@@ -138,21 +140,28 @@ def run(config: TrainConfig) -> Path:
 
 def check(config: TrainConfig) -> None:
     """Refuse what is wrong about any stage before the first one begins."""
+    from mmrl.answers import RENDERED, check_answers
     from mmrl.data import training_samples
+    from mmrl.settings import check_filled, check_method, check_warm_up
 
     samples = training_samples(config.data, config.split, config.limit)
     tasks = sorted({sample.task for sample in samples})
     check_evaluation(
         config, [(name, arguments_of(config, name)) for name in STAGES if getattr(config, name) is not None]
     )
+    if config.sft is not None:
+        check_answers(samples)
+        check_warm_up(_sft_arguments(config, Path(config.output)))
     if config.grpo is not None:
         from mmrl.advantages import options_of
         from mmrl.gcpo import pair_places
-        from mmrl.settings import check_method
 
         arguments = _grpo_arguments(config, Path(config.output))
         suite, estimator = Suite(config.rewards, judges=config.judges), config.advantages
         check_method(arguments, suite.names, estimator.name, estimator.options, **method_of(config))
+        check_filled(len(samples), arguments.generation_batch_size // arguments.num_generations)
+        if config.rollout.inject is not None:
+            check_answers([sample for sample in samples if sample.task in RENDERED])
         if "pairs_P" in options_of(estimator.name):
             pair_places([sample.id for sample in samples], [sample.meta for sample in samples])
         suite.check_tasks(tasks)
@@ -202,7 +211,7 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
         check_room(samples, processor, config.vision, context_of(model), new)
     model = adapted(model, frozen=config.freeze, lora=config.lora)
     trainer = build(config, out, model, processor, as_dataset(samples))
-    if trainer.args.eval_strategy != "no":
+    if evaluates(trainer.args):
         trainer.evaluation = StepEvaluation(config, out / "eval")
     for talkative in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(talkative)
@@ -288,15 +297,26 @@ def arguments_of(config: TrainConfig, stage: str) -> Any:
 def _arguments(schema: Any, block: str, given: dict[str, Any], **ours: Any) -> Any:
     """TRL's own config from the block of that name; unknown keys name the nearest known one."""
     known = schema.__dataclass_fields__
-    for key in given:
+    hints, typed = get_type_hints(schema), dict(given)
+    for key, value in given.items():
         if key in ours:
             raise InputError(f"{block}.{key} is set at the top level of the config, not in the {block} block")
         if key not in known:
-            raise InputError(f"unknown key {block}.{key} (value {given[key]!r}); {nearest(key, known)}")
+            raise InputError(f"unknown key {block}.{key} (value {value!r}); {nearest(key, known)}")
+        typed[key] = _typed(hints[key], value, f"{block}.{key}")
     try:
-        return schema(**{"report_to": "none", **given, **ours})
+        return schema(**{"report_to": "none", **typed, **ours})
     except ValueError as error:
         raise InputError(f"{block}: {error}") from None
+
+
+def _typed(hint: Any, value: Any, name: str) -> Any:
+    """`value` as the type that TRL declares, which it does not check: a quoted number is a number."""
+    try:
+        made = TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        raise InputError(f"{name}: {error.errors()[0]['msg']} (got {value!r})") from None
+    return made if isinstance(value, str) or isinstance(made, int) else value
 
 
 def save_final(trainer: Any, processor: Any, final: Path) -> None:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mmrl.cli import VERBS, run
 from mmrl.config import InputError, load
 from mmrl.plan import batch_arithmetic, memory, plan
+from mmrl.smoke import miniature
 from mmrl.train import TrainConfig
-from tests.training import config, material
+from mmrl.train import run as run_stages
+from tests.training import config, material, metrics, trained
 
 GRPO = {"per_device_train_batch_size": 4, "num_generations": 2, "num_train_epochs": 3, "steps_per_generation": 2}
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return material(tmp_path_factory.mktemp("world"), "tiv")
+    return material(tmp_path_factory.mktemp("world"), "tivtt")
 
 
 def train(*arguments: str | Path) -> None:
@@ -54,6 +57,32 @@ def test_frozen_parts_and_adapters_show_in_the_plan(world: Path, tmp_path: Path)
     assert frozen["vision"] == f"{total} (0 train)"
     assert frozen["language"] == free["language"]
     assert adapters["language"] != free["language"]
+    place = config(world, tmp_path / "d.yaml", grpo=GRPO, lora={"r": 2}, freeze=["vision", "projector"])
+    partly = dict(plan(load(TrainConfig, place))[0][1])
+    assert partly["language"] == adapters["language"]
+    assert partly["vision"].endswith(" (0 train)")
+    assert partly["projector"].endswith(" (0 train)")
+
+
+@pytest.mark.parametrize(
+    ("block", "changes", "steps"),
+    [
+        ("grpo", {"num_iterations": 2, "num_train_epochs": 2}, 8),
+        ("grpo", {"gradient_accumulation_steps": 2}, 3),
+        ("grpo", {"steps_per_generation": 2, "num_train_epochs": 1.5}, 3),
+        ("sft", {"num_train_epochs": 3}, 6),
+        ("sft", {"gradient_accumulation_steps": 3, "num_train_epochs": 2}, 2),
+    ],
+)
+def test_a_run_makes_the_steps_of_its_plan(
+    block: str, changes: dict[str, Any], steps: int, world: Path, tmp_path: Path
+) -> None:
+    values = {"grpo": None, block: {"per_device_train_batch_size": 4, "save_strategy": "no", **changes}}
+    place = config(world, tmp_path / "run.yaml", **values)
+    planned = next(dict(rows) for title, rows in plan(load(TrainConfig, place)) if title == f"{block}: batch")
+    out = trained(place)
+    done = [line["step"] for line in metrics(out / "sft" if block == "sft" else out) if "loss" in line]
+    assert (planned["optimizer steps"], done) == (str(steps), list(range(1, steps + 1)))
 
 
 def test_the_plan_is_printed_and_nothing_is_left(
@@ -64,7 +93,9 @@ def test_the_plan_is_printed_and_nothing_is_left(
     for row in ("rollouts a step", "optimizer steps", "Adam's moments", "rewards by task", "temporal (1)"):
         assert row in said
     steps = next(line for line in said.splitlines() if "optimizer steps " in line and "generation" not in line)
-    assert "5" in steps  # 3 epochs of 3 prompts, 2 rollouts each, 4 a step: 18 / 4, rounded up
+    assert (
+        "6" in steps
+    )  # 3 epochs of one generation of 4 prompts, 2 rollouts each, 4 a step; the fifth prompt is left out
     assert list(tmp_path.iterdir()) == [tmp_path / "run.yaml"]
 
 
@@ -73,6 +104,15 @@ def test_smoke_runs_every_stage_with_a_twin(world: Path, tmp_path: Path, capsys:
     train(config(world, tmp_path / "run.yaml", sft={"max_steps": 700}, grpo=grpo, freeze=["vision"]), "--smoke")
     assert "smoke test passed" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == [tmp_path / "run.yaml"]
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_smoke_makes_its_steps_with_few_samples(limit: int, world: Path, tmp_path: Path) -> None:
+    few = config(world, tmp_path / "run.yaml", grpo={"num_generations": 8, "eval_on_start": True}, limit=limit, sft={})
+    small = miniature(load(TrainConfig, few), tmp_path)
+    run_stages(small)
+    assert [line["step"] for line in metrics(tmp_path / "run") if "loss" in line] == [1, 2]
+    assert (small.sft or {})["max_steps"] == 2
 
 
 def test_smoke_needs_a_twin(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

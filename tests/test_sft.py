@@ -10,8 +10,9 @@ import torch
 from torch.testing import assert_close
 from trl.trainer.sft_config import SFTConfig
 
-from data_engine.schema import Sample
-from mmrl.answers import rendered
+from data_engine.schema import Sample, user_prompt
+from mmrl.answers import answer_text, check_answers, rendered
+from mmrl.config import InputError
 from mmrl.data import as_dataset
 from mmrl.sft import IGNORED, AnswerCollator, MultimodalSFTTrainer
 from mmrl.tiny import tiny_model
@@ -51,6 +52,27 @@ def trainer(out: Path, samples: list[Sample], budget: VisionBudget, **sft: Any) 
 
 def losses(run: MultimodalSFTTrainer) -> list[float]:
     return [line["loss"] for line in run.state.log_history if "loss" in line]
+
+
+@pytest.mark.parametrize("number", [3.0, 1234567.0, 1999999.5, 0.00001234567, 1e15, -123456.789])
+@pytest.mark.parametrize("task", ["number", "count"])
+def test_a_number_is_written_with_all_its_digits(task: str, number: float) -> None:
+    row = {"id": "a", "task": task, "answer": {"number": number}, "media": (), "meta": {}}
+    text = answer_text(row, CoordinateSpace.resized, [])
+    assert float(text) == number
+    assert "e" not in text
+
+
+@pytest.mark.parametrize(
+    ("task", "answer", "said"),
+    [
+        ("edit", {"instruction": "Red."}, "its answer of task 'edit' cannot be written down"),
+        ("preference", {"preferred": 0, "candidates": ["a", "b"]}, "no way to render an answer of task 'preference'"),
+    ],
+)
+def test_samples_without_an_answer_to_learn_are_refused(task: str, answer: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        check_answers([Sample("a", "test", task, user_prompt("?", []), answer, (), {})])
 
 
 def test_labels_are_on_the_answer_alone(mixed_samples: list[Sample], budget: VisionBudget) -> None:

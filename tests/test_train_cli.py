@@ -14,7 +14,9 @@ from safetensors.torch import load_file, save_file
 from trl.trainer.grpo_config import GRPOConfig
 
 from mmrl.cli import VERBS, run
+from mmrl.config import load
 from mmrl.settings import check_settings
+from mmrl.train import TrainConfig, arguments_of
 from tests.training import config, material, trained
 
 
@@ -63,6 +65,19 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         },
         "save_steps=3 is no multiple of 2",
     ),
+    "no steps": ({"grpo": {"max_steps": 0}}, "grpo.max_steps=0 would train all the same"),
+    "greedy rollouts": ({"grpo": {"temperature": 0}}, "grpo.temperature=0; must be above 0"),
+    "completions without an end": (
+        {"grpo": {"max_completion_length": None}},
+        "grpo.max_completion_length=None; must be",
+    ),
+    "a word for a number": ({"grpo": {"beta": "small"}}, "grpo.beta: Input should be a valid number"),
+    "more prompts than there are": ({"grpo": {"gradient_accumulation_steps": 2}}, "has 4 prompts (per_device_train"),
+    "an evaluation of nothing": ({"grpo": {"eval_on_start": True}}, "grpo.eval_on_start=true needs an `evaluation:`"),
+    "a warm-up that cuts": ({"sft": {"max_length": 64}}, "sft.max_length=64 is not obeyed here"),
+    "a type that is none": ({"dtype": "fp32"}, "dtype: Input should be 'auto', 'float32', 'bfloat16' or 'float16'"),
+    "a limit of nothing": ({"limit": 0}, "limit: Input should be greater than 0"),
+    "an adapter of nothing": ({"lora": {"target_modules": ["q_prj"]}}, "lora: Target modules"),
     "generations of half a step": (
         {"grpo": {"steps_per_generation": 3, "gradient_accumulation_steps": 2}},
         "steps_per_generation=3 must be a multiple of gradient_accumulation_steps=2",
@@ -79,6 +94,12 @@ def test_a_wrong_config_is_refused_in_one_line(
     values = changes | {"grpo": None if grpo is None else GRPO | grpo}
     assert expected in refusal(capsys, config(world, tmp_path / "run.yaml", **values))
     assert not (tmp_path / "run" / "config.yaml").exists()  # corrected, the same command runs
+
+
+def test_a_quoted_number_is_a_number(world: Path, tmp_path: Path) -> None:
+    quoted = load(TrainConfig, config(world, tmp_path / "run.yaml", grpo=GRPO | {"beta": "1e-3", "top_k": "5"}))
+    arguments = arguments_of(quoted, "grpo")
+    assert (arguments.beta, arguments.top_k) == (0.001, 5)
 
 
 def damaged(world: Path, out: Path, damage: str) -> None:

@@ -24,9 +24,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("world")
     for part in tiny_model("qwen2_5_vl", TEXTS, size=TinySize(hidden=32, mlp=64, heads=2, vision_hidden=16, vocab=400)):
         part.save_pretrained(out / "model")
-    asked = list(questions("iiii" + "ii", out / "media"))
+    asked = list(questions("i" * 8 + "ii", out / "media"))  # generations of up to 16 prompts
     asked += [choice(sample, number) for number, sample in enumerate(asked)]
-    splits = ["train"] * 4 + ["test"] * 2
+    splits = ["train"] * 8 + ["test"] * 2
     made = [replace(s, meta={**s.meta, "split": split}) for s, split in zip(asked, splits * 2, strict=True)]
     write_dataset(iter(made), out / "data")
     pairs = [*preferred_edits(n=4, side=56), *preferred_edits(n=2, side=56, split="test")]
