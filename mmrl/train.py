@@ -159,12 +159,12 @@ def check(config: TrainConfig) -> None:
         arguments = _grpo_arguments(config, Path(config.output))
         suite, estimator = Suite(config.rewards, judges=config.judges), config.advantages
         check_method(arguments, suite.names, estimator.name, estimator.options, **method_of(config))
-        check_filled(len(samples), arguments.generation_batch_size // arguments.num_generations)
         if config.rollout.inject is not None:
             check_answers([sample for sample in samples if sample.task in RENDERED])
         if "pairs_P" in options_of(estimator.name):
             pair_places([sample.id for sample in samples], [sample.meta for sample in samples])
         suite.check_tasks(tasks)
+        check_filled(len(samples), arguments.generation_batch_size // arguments.num_generations)
         for task, names in suite.tasks_scored(tasks).items():
             logger.warning("task %s is scored by %s", task, ", ".join(names))
 
