@@ -179,10 +179,11 @@ def test_samples_are_chosen_by_how_likely_a_language_model_finds_the_answers(lan
     }
     rows = {row.id: row for row in measured(validate(DifficultyConfig, values, where="test"))}
     asked = [Rollout(said, prompt=one.prompt) for one, said in zip(samples, SAID, strict=True)]
-    alone = [verdict.score for verdict in endogenous(asked, model=language)]
+    alone = [verdict.score or 0.0 for verdict in endogenous(asked, model=language)]
     assert [rows[one.id].mean for one in samples] == pytest.approx(alone, rel=1e-5)
     assert {(row.reward, row.graded, row.variance) for row in rows.values()} == {("likely", True, 0.0)}
-    kept = difficulty(iter(samples), file=tmp_path / "out" / "difficulty.parquet", spread=Spread(least=0.0))
+    found = difficulty(iter(samples), file=tmp_path / "out" / "difficulty.parquet", spread=Spread(least=0.0))
+    kept = (one for one in found if isinstance(one, Sample))
     worst = [one.meta["n"] for one in by_reward(kept, n=2) if isinstance(one, Sample)]
     assert sorted(worst) == sorted(sorted(range(len(SAID)), key=alone.__getitem__)[:2])
 
