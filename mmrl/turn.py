@@ -84,7 +84,9 @@ class SharedTurn(SharedForward):
                 shared = self._completions_by(model, num_generations, shared=True)
                 gap = gap_of_completions(shared, plain, half=self._half)
             except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-                logger.warning("prompts are not prefilled once: %s", error)  # a cache of another kind
+                # a cache of another kind cannot be copied, and models show it in any of these ways; both ways draw the
+                # same, so nothing is lost but time, and the log says so
+                logger.warning("prompts are not prefilled once: %s: %s", type(error).__name__, error)
             self._prefilling = self._agreed("generation", gap)
             return plain
 

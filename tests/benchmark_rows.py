@@ -20,6 +20,7 @@ from eval.benchmarks.load import metrics_of, named_benchmark
 from eval.records import Record, media_entry
 from eval.score import evaluation_suite, scored
 from mmrl.vision import CoordinateSpace
+from rewards import Rollout
 from rewards.judging.spec import JudgeSpec
 from tests.benchmark_files import EDITED, FILES, cell, png, write_edits, write_files
 from tests.clips import write_clip
@@ -442,6 +443,16 @@ def _best_caption(answer: Any) -> str:
     if "objects" in answer:
         return f"There is a {', a '.join(answer['objects'])}, near {answer['references'][0]}"
     return answer["references"][0]
+
+
+def text_of(sample: Sample) -> str:
+    """What a sample asks, without its media."""
+    return sample.prompt[0]["content"][-1]["text"]
+
+
+def score(reward: Any, reply: str, answer: Any, **options: Any) -> float | None:
+    """What a reward gives a reply."""
+    return reward([Rollout(reply, answer)], **options)[0].score
 
 
 _EMPTY = Record("", "", "", "test", "", 0, "", "", "", [], [], [], "", 1, None)

@@ -12,6 +12,7 @@ from PIL import Image
 from data_engine.media import probe
 from data_engine.schema import Media, Sample, user_prompt, with_id
 from data_engine.synthesis import digits_count, digits_grounding, digits_video
+from rewards import MediaRef
 
 TEXTS = [
     "Locate the 7. How many digits are there? When is the 3 visible? Which digit comes first? What is new in these?",
@@ -64,3 +65,10 @@ def stored(media: Media, directory: Path) -> Media:
         place = directory / f"{hash(media.bytes):x}.mp4"
         place.write_bytes(media.bytes)
     return probe(str(place))
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> MediaRef:
+    """A red picture of 40x30 as rewards see it."""
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
+    return MediaRef("image", str(tmp_path / "a.png"), 40, 30)

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from rewards import Rollout, Verdict, get
 from rewards.judging.background import wait_for
 from rewards.judging.client import Judge
 from rewards.judging.spec import JudgeSpec
@@ -139,3 +140,13 @@ def verdict(body: dict[str, Any], **found: Any) -> str:
     """A verdict that repeats the key of the request."""
     keys = KEY.findall(user_text(body))
     return json.dumps({"key": keys[-1], **found})
+
+
+def replying(**found: Any) -> Callable[[dict[str, Any]], str]:
+    """A script of verdicts that all hold `found`."""
+    return lambda body: verdict(body, **found)
+
+
+def score(server: Server, name: str, rollout: Rollout, **options: Any) -> Verdict:
+    """What a judged reward says of one rollout."""
+    return get(name, judge=server.judge(), **options)([rollout])[0]

@@ -293,6 +293,20 @@ def test_the_configs_are_valid(path: Path) -> None:
     assert path.read_text().startswith(f"# mmrl data difficulty configs/difficulty/{path.name}")
 
 
+def replaying(folder: Path, samples: list[Sample], answers: list[dict[str, Any]], **settings: Any) -> DifficultyConfig:
+    """Difficulty of samples by answers that were given elsewhere; what is written goes to `folder/out`."""
+    write_dataset(samples, folder / "data")
+    (folder / "answers.jsonl").write_text("\n".join(map(json.dumps, answers)))
+    values = {
+        "model": str(folder / "answers.jsonl"),
+        "engine": "replay",
+        "data": {"path": str(folder / "data")},
+        "out": str(folder / "out"),
+        "space": "pixel",
+    }
+    return validate(DifficultyConfig, values | settings, where="test")
+
+
 def test_hard_examples_are_those_of_lowest_bleu_of_one_greedy_answer(tmp_path: Path) -> None:
     told = "a red bus stands next to the old stone bridge"
     said = [told, "a bus stands next to the bridge", "a red bus", "two dogs play"]
@@ -300,20 +314,9 @@ def test_hard_examples_are_those_of_lowest_bleu_of_one_greedy_answer(tmp_path: P
         with_id(Sample("", "s", "caption", user_prompt(f"{n}: describe"), {"references": [told]}, meta={"n": n}))
         for n in range(4)
     ]
-    write_dataset(samples, tmp_path / "data")
     lines = [{"id": one.id, "response": f"<answer>{text}</answer>"} for one, text in zip(samples, said, strict=True)]
-    (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    values = {
-        "model": str(tmp_path / "answers.jsonl"),
-        "engine": "replay",
-        "data": {"path": str(tmp_path / "data")},
-        "out": str(tmp_path / "out"),
-        "space": "pixel",
-        "sampling": {"do_sample": False},
-        "rounds": [1],
-        "rewards": {"bleu": {"fn": "bleu"}},
-    }
-    rows = measured(validate(DifficultyConfig, values, where="test"))
+    settings = {"sampling": {"do_sample": False}, "rounds": [1], "rewards": {"bleu": {"fn": "bleu"}}}
+    rows = measured(replaying(tmp_path, samples, lines, **settings))
     assert {row.reward for row in rows} == {"bleu"}
     known = list(difficulty(iter(samples), file=tmp_path / "out" / "difficulty.parquet"))
     means = [noted(one)["mean"] for one in known if isinstance(one, Sample)]

@@ -116,7 +116,7 @@ def served(checkpoint: Path) -> Iterator[tuple[str, Model]]:
             self.end_headers()
             self.wfile.write(reply)
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server names it
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
             """Keep quiet."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -10,8 +10,8 @@ import pytest
 
 from rewards import Rollout, Verdict, get
 from rewards.coco_objects import SYNONYMS
-from tests.judge_server import Server, serving, user_text, verdict
-from tests.test_rewards_judge import injections, quotes, replying
+from tests.judge_server import Server, quotes, replying, serving, user_text, verdict
+from tests.test_rewards_judge import injections
 
 TASK = "What is on the street?"
 ANSWERS = {

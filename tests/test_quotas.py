@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from data_engine.ops import OPERATORS
 from data_engine.ops.base import Dropped
-from data_engine.ops.quotas import Division, filled, largest_remainder, quota, times_shown
+from data_engine.ops.quotas import Division, Shortage, filled, largest_remainder, quota, times_shown
 from data_engine.pipeline import run
 from data_engine.recipe import Recipe, plan
 from data_engine.schema import Sample
@@ -28,8 +28,8 @@ from tests.test_operators import ends
 def test_quotas_are_met_and_a_shortage_is_filled_or_left_or_refused() -> None:
     samples = [about(f"{number}?", source="ab"[number >= 20]) for number in range(24)]
 
-    def kept(shortage: str) -> Counter[str]:
-        ending = quota(iter(samples), n=12, by="source", shares={"a": 1, "b": 1}, shortage=shortage)  # type: ignore[arg-type]
+    def kept(shortage: Shortage) -> Counter[str]:
+        ending = quota(iter(samples), n=12, by="source", shares={"a": 1, "b": 1}, shortage=shortage)
         return Counter(one.source for one in ending if not isinstance(one, Dropped))
 
     assert kept("fill") == {"a": 8, "b": 4}

@@ -71,7 +71,7 @@ class Pages(BaseHTTPRequestHandler):
         else:
             self.wfile.write(PICTURE)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Say nothing."""
 
     def handle(self) -> None:

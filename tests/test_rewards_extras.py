@@ -24,8 +24,8 @@ ROWS = np.array([[0, 0], [1, 0], [0, 1], [0.6, 0.8], [-1, 0]], dtype=np.float32)
 
 @pytest.fixture(params=["F32", "F16", "BF16"])
 def table(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    tokenizer = Tokenizer(models.WordLevel(WORDS, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    tokenizer: Any = Tokenizer(models.WordLevel(WORDS, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     data = {
         "F32": ROWS.tobytes(),

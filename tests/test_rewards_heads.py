@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +16,8 @@ import rewards
 from data_engine.bands import Spread
 from data_engine.ops.difficulty import by_reward, difficulty
 from data_engine.schema import Sample, user_prompt, with_id
-from data_engine.shards import write_dataset
-from eval.difficulty import DifficultyConfig, measured
-from mmrl.config import InputError, validate
+from eval.difficulty import measured
+from mmrl.config import InputError
 from mmrl.tiny import QWEN_TEMPLATE, QWEN_TOKENS, trained_tokenizer
 from rewards import Rollout
 from rewards.endogenous import endogenous
@@ -28,6 +26,7 @@ from rewards.heads.yojo import HEAD, SEPARATOR, MultiResponseModel, best_of_loss
 from rewards.reward_model import reward_model
 from rewards.yojo import multi_response
 from tests.conftest import TEXTS
+from tests.test_difficulty import replaying
 
 PROMPT = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which digit comes first?"}]}]
 SAID = ["the 7 is here", "I see two digits and the 3 is visible, which is new", "no", "yes no A B C D"]
@@ -164,20 +163,10 @@ def test_samples_are_chosen_by_how_likely_a_language_model_finds_the_answers(lan
         with_id(Sample("", "s", "caption", user_prompt(f"Say {n}."), {"references": [said]}, meta={"n": n}))
         for n, said in enumerate(SAID)
     ]
-    write_dataset(samples, tmp_path / "data")
     lines = [{"id": one.id, "draw": n, "response": SAID[one.meta["n"]]} for one in samples for n in (0, 1)]
-    (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    values = {
-        "model": str(tmp_path / "answers.jsonl"),
-        "engine": "replay",
-        "data": {"path": str(tmp_path / "data")},
-        "out": str(tmp_path / "out"),
-        "space": "pixel",
-        "rounds": [2],
-        "spread": {"least": 0.0},
-        "rewards": {"likely": {"fn": "endogenous", "args": {"model": language}}},
-    }
-    rows = {row.id: row for row in measured(validate(DifficultyConfig, values, where="test"))}
+    rewarded = {"likely": {"fn": "endogenous", "args": {"model": language}}}
+    config = replaying(tmp_path, samples, lines, rounds=[2], spread={"least": 0.0}, rewards=rewarded)
+    rows = {row.id: row for row in measured(config)}
     asked = [Rollout(said, prompt=one.prompt) for one, said in zip(samples, SAID, strict=True)]
     alone = [verdict.score or 0.0 for verdict in endogenous(asked, model=language)]
     assert [rows[one.id].mean for one in samples] == pytest.approx(alone, rel=1e-5)

@@ -110,7 +110,7 @@ def test_harmos_length_penalty() -> None:
     assert penalties == pytest.approx([0, -1 / 6, -0.5, -0.5])
     assert scores("length_penalty", metas[2:], {"group": "g"}, reward=fn()) == [0, 0]
     assert scores("length_penalty", metas, reward=fn()) == [None] * 4
-    total = [1 + penalties[0] + 1, 1 + penalties[1] + 0, 0 + penalties[2] + 1, 0 + penalties[3] + 1]  # type: ignore[operator]
+    total = [right + (one or 0.0) for right, one in zip((1 + 1, 1 + 0, 0 + 1, 0 + 1), penalties, strict=True)]
     mean = sum(total) / 4
     assert [one - mean for one in total] == pytest.approx([1.0416667, -0.125, -0.4583333, -0.4583333])
 

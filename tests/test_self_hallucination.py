@@ -18,8 +18,8 @@ from rewards import MediaRef, Rollout, Span, Verdict, get
 from rewards.base import as_verdict
 from rewards.phases import stretches, weighed
 from rewards.spec import Suite
-from tests.judge_server import Reply, Server, serving, user_text, verdict
-from tests.test_rewards_judge import injections, quotes
+from tests.judge_server import Reply, Server, quotes, serving, user_text, verdict
+from tests.test_rewards_judge import injections
 
 
 @pytest.fixture

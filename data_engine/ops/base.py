@@ -151,7 +151,7 @@ class Spool:
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it has no name on disk, and is gone with the spool
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the spool: no block could hold it
         self._places: list[int] = []
 
     def add(self, sample: Sample) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -140,6 +141,12 @@ def picture(value: Any) -> tuple[Medium, ...]:
     if not isinstance(value, bytes | str):
         raise InputError(f"an image cell holds {type(value).__name__}; expected bytes, a path, or a mapping with them")
     return (Medium(value),)
+
+
+def picture_name(value: Any, digits: int = 12) -> str:
+    """What tells the image in a cell from others in the names of items: the first digits of its hash."""
+    source = media[0].source if (media := picture(value)) else b""
+    return hashlib.sha256(source if isinstance(source, bytes) else source.encode()).hexdigest()[:digits]
 
 
 def clip(row: Row, column: str = "video") -> Medium:

@@ -21,6 +21,7 @@ from eval.benchmarks.base import (
     letter_index,
     listed,
     picture,
+    picture_name,
 )
 from eval.benchmarks.metrics import all_right, groups, mean, micro, prefixed, scored_by, together, unparsed_share
 from eval.records import Record
@@ -132,7 +133,7 @@ def realworldqa(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     right, question = str(row["answer"]).strip(), str(row["question"])
     letter = right if re.fullmatch("[A-D]", right) else None
     yield Item(
-        id=f"{question}|{_name(row['image'])}",
+        id=f"{question}|{picture_name(row['image'])}",
         task="choice" if letter else "text",
         text=question,
         answer=choice_answer(lettered(question, letter), letter_index(letter)) if letter else {"text": [right]},
@@ -173,7 +174,7 @@ def _asked(
     text = choice_text(str(question), options, hint=hint)
     answer = choice_answer(options, right)
     if name is None:
-        name = f"{question}|{'|'.join(options)}|{_name(images[0])}"
+        name = f"{question}|{'|'.join(options)}|{picture_name(images[0])}"
         return Item(name, "choice", text, answer, media, meta, named=True)
     return Item(str(name), "choice", text, answer, media, meta)
 
@@ -191,38 +192,21 @@ def _there(value: Any) -> bool:
     return value is not None and str(value).strip().lower() not in ("", "nan")
 
 
-def _name(image: Any) -> str:
-    """What tells two pictures apart in the name of an item."""
-    import hashlib
-
-    media = picture(image)
-    source = media[0].source if media else b""
-    return hashlib.sha256(source if isinstance(source, bytes) else source.encode()).hexdigest()[:12]
-
-
 _MMBENCH = ("index", "question", "A", "B", "answer", "image")
 TASKS = [
-    Task(
-        "mmbench_en",
-        "lmms-lab/MMBench",
-        _MMBENCH,
-        rotations,
-        LETTER,
-        circular_metrics,
-        "dev",
-        1164,
-        folders=("en",),
-    ),
-    Task(
-        "mmbench_cn",
-        "lmms-lab/MMBench",
-        _MMBENCH,
-        rotations,
-        LETTER,
-        circular_metrics,
-        "dev",
-        1164,
-        folders=("cn",),
+    *(
+        Task(
+            f"mmbench_{language}",
+            "lmms-lab/MMBench",
+            _MMBENCH,
+            rotations,
+            LETTER,
+            circular_metrics,
+            "dev",
+            1164,
+            folders=(language,),
+        )
+        for language in ("en", "cn")
     ),
     Task("mmbench_circular", "lmms-lab/MMBench", _MMBENCH, base_rows, LETTER, circular_metrics, "dev"),
     Task(

@@ -8,7 +8,6 @@ response gives itself. Scores from log-probabilities cannot be had: records hold
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from eval.benchmarks.base import SPACES, Item, Metrics, Row, Task, default, listed, picture
+from eval.benchmarks.base import SPACES, Item, Metrics, Row, Task, default, listed, picture, picture_name
 from eval.benchmarks.coco import coco_rows
 from eval.benchmarks.metrics import groups, mean, micro, prefixed, unparsed_share
 from eval.records import Record
@@ -83,7 +82,7 @@ def odinw(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in boxes]
     answer = {"boxes": boxes, "labels": labels, "areas": areas}
     given = [row[key] for key in ("image_id", "id") if row.get(key) is not None]
-    number = given[0] if given else _shown(row)
+    number = given[0] if given else picture_name(row["image"], digits=16)
     yield _item(f"{name}/{number}", categories, answer, row, space, {"dataset": name})
 
 
@@ -159,12 +158,6 @@ def _item(name: str, categories: Sequence[str], answer: Any, row: Row, space: Co
         f"{SPACES[space]}; [] if there is none."
     )
     return Item(name, "detection", text, answer, picture(row["image"]), {**meta, "categories": list(categories)})
-
-
-def _shown(row: Row) -> str:
-    """The picture, as a name for a row without one."""
-    source = picture(row["image"])[0].source
-    return hashlib.sha256(source if isinstance(source, bytes) else source.encode()).hexdigest()[:16]
 
 
 def _asked(record: Record) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.benchmarks.base import SHORT, Item, Metrics, Row, Task, default, listed, picture, variant
+from eval.benchmarks.base import SHORT, Item, Metrics, Row, Task, default, listed, picture, picture_name, variant
 from eval.benchmarks.files import rows_of
 from eval.benchmarks.metrics import groups, micro, prefixed, scored_by, unparsed_share
 from eval.records import Record
@@ -121,18 +121,8 @@ def _asked(name: object, task: str, row: Row, answer: Mapping[str, Any], meta: M
 
 def _item(name: object, task: str, text: str, row: Row, answer: Mapping[str, Any], meta: Mapping[str, Any]) -> Item:
     """The item; without a name of its own it is known by its question and picture."""
-    known = str(name or _named_by(row))
+    known = str(name or f"{row['question']}|{picture_name(row['image'])}")
     return Item(known, task, text, dict(answer), picture(row["image"]), dict(meta), named=not name)
-
-
-def _named_by(row: Row) -> str:
-    """A name for a row without one: its question and picture."""
-    import hashlib
-
-    media = picture(row["image"])
-    source = media[0].source if media else b""
-    shown = hashlib.sha256(source if isinstance(source, bytes) else source.encode()).hexdigest()[:12]
-    return f"{row['question']}|{shown}"
 
 
 def _task(
@@ -149,52 +139,20 @@ _RELAXED = {
 _EXACT = {"accuracy": default("eval.scorers.vqa:exact_match")}
 _TEXTVQA = VQA | {"evalai": variant("eval.scorers.vqa:vqa_accuracy", variant="evalai")}
 _HIDDEN = "the server of the challenge: answers are not public; export the run as `docvqa`, and submit that"
-_DOC, _VQA = "questionId question image answers", "question image answers"
+_VQA = "question image answers"
+
+
+def _documents(name: str, folder: str, metrics: Callable[[Sequence[Record]], Metrics], **more: object) -> Task:
+    """A part of the hub's DocVQA, which holds two benchmarks in folders."""
+    columns, more = "questionId question image answers", {"metrics": metrics, "folders": (folder,), **more}
+    return _task(name, "lmms-lab/DocVQA", columns, docvqa, rewards=_ANLS, **more)
+
+
 TASKS = [
-    _task(
-        "docvqa",
-        "lmms-lab/DocVQA",
-        _DOC,
-        docvqa,
-        rewards=_ANLS,
-        metrics=scored_by("kind"),
-        split="validation",
-        rows=5349,
-        folders=("DocVQA",),
-    ),
-    _task(
-        "infovqa",
-        "lmms-lab/DocVQA",
-        _DOC,
-        docvqa,
-        rewards=_ANLS,
-        metrics=scored_by(),
-        split="validation",
-        rows=2801,
-        folders=("InfographicVQA",),
-    ),
-    _task(
-        "docvqa_test",
-        "lmms-lab/DocVQA",
-        _DOC,
-        docvqa,
-        rewards=_ANLS,
-        metrics=scored_by(),
-        rows=5188,
-        needs=_HIDDEN,
-        folders=("DocVQA",),
-    ),
-    _task(
-        "infovqa_test",
-        "lmms-lab/DocVQA",
-        _DOC,
-        docvqa,
-        rewards=_ANLS,
-        metrics=scored_by(),
-        rows=3288,
-        needs=_HIDDEN,
-        folders=("InfographicVQA",),
-    ),
+    _documents("docvqa", "DocVQA", scored_by("kind"), split="validation", rows=5349),
+    _documents("infovqa", "InfographicVQA", scored_by(), split="validation", rows=2801),
+    _documents("docvqa_test", "DocVQA", scored_by(), needs=_HIDDEN, rows=5188),
+    _documents("infovqa_test", "InfographicVQA", scored_by(), needs=_HIDDEN, rows=3288),
     _task(
         "chartqa",
         "lmms-lab/ChartQA",

@@ -99,7 +99,8 @@ def _load(
     times: Counter[str] = Counter()  # of rows without ids: one that comes twice is asked twice
     rows = 0
     edits = {EDITS: str(Path(data.edits).resolve())} if data.edits else {}
-    for rows, row in enumerate((task.read or rows_of)(files, task.columns), 1):  # noqa: B007 - the count is used below
+    for row in (task.read or rows_of)(files, task.columns):
+        rows += 1
         for item in task.items({**row, **edits}, space):
             if item.named:
                 times[item.id] += 1
