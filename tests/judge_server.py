@@ -14,7 +14,7 @@ from typing import Any
 
 from rewards import Rollout, Verdict, get
 from rewards.judging.background import wait_for
-from rewards.judging.client import Judge
+from rewards.judging.client import Ask, Judge
 from rewards.judging.spec import JudgeSpec
 
 KEY = re.compile(r'"key": "(\w+)"')
@@ -150,3 +150,19 @@ def replying(**found: Any) -> Callable[[dict[str, Any]], str]:
 def score(server: Server, name: str, rollout: Rollout, **options: Any) -> Verdict:
     """What a judged reward says of one rollout."""
     return get(name, judge=server.judge(), **options)([rollout])[0]
+
+
+def ask(text: str = "hello", **fields: Any) -> Ask:
+    """A question to a judge."""
+    return Ask("test/1", "Judge.", text, **fields)
+
+
+def echo(body: dict[str, Any]) -> str:
+    """A script that repeats the question."""
+    return f"reply to {body['messages'][1]['content']}"
+
+
+def in_turn(*replies: Reply | str) -> Callable[[dict[str, Any]], Reply | str]:
+    """Each reply once, and then the last one for ever."""
+    rest = list(replies)
+    return lambda body: rest.pop(0) if len(rest) > 1 else rest[0]
