@@ -27,15 +27,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.learning import held_out, interval
-from data_engine.ops.base import Dropped
+from data_engine.dataset.shards import read_samples, write_dataset
+from data_engine.operator import Dropped
 from data_engine.ops.difficulty import difficulty
 from data_engine.ops.quotas import quota
 from data_engine.schema import Sample
-from data_engine.shards import read_samples, write_dataset
 from eval.benchmark import selected
 from eval.difficulty import FILE, DifficultyConfig, measured
 from mmrl import demo
-from mmrl.config import load
+from mmrl.core.config import load
 
 CONFIG = Path(__file__).parent.parent / "configs" / "difficulty" / "demo.yaml"
 ARMS = ("within the band", "drawn from the pool")

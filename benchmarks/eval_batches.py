@@ -16,13 +16,13 @@ from itertools import islice
 from pathlib import Path
 
 from benchmarks.rounds import compared, report
-from data_engine.media import probe
 from data_engine.schema import Sample, user_prompt, with_id
-from data_engine.synthesis import digits_count, digits_grounding, digits_video
+from data_engine.sources.synthesis import digits_count, digits_grounding, digits_video
+from eval.answer.local import LocalGenerator
 from eval.benchmark import Draw, Sampling, batches
-from eval.checkpoint import load_checkpoint
-from eval.generate import LocalGenerator
-from mmrl.vision import VisionBudget, apply_budget
+from mmrl.core.media.pictures import probe
+from mmrl.core.vision import VisionBudget, apply_budget
+from mmrl.model.loading import load_checkpoint
 
 CHECKPOINT = Path(__file__).parent.parent / "mmrl" / "demo" / "checkpoint"
 BUDGET = VisionBudget(

@@ -201,10 +201,11 @@ def ideal_flops(trainer: Any, case: Case) -> float:
 
 def ours(case: Case, out: Path) -> Any:
     """mmrl's trainer on the case."""
-    from data_engine.media import probe
-    from data_engine.schema import Media, Sample, user_prompt
-    from mmrl.data import as_dataset
-    from mmrl.trainer import MultimodalGRPOTrainer
+    from data_engine.schema import Sample, user_prompt
+    from mmrl.core.media.item import Media
+    from mmrl.core.media.pictures import probe
+    from mmrl.grpo.trainer import MultimodalGRPOTrainer
+    from mmrl.trainers.dataset import as_dataset
     from rewards import Suite
 
     model, processor, budget = policy(case)
@@ -234,7 +235,7 @@ def peer(case: Case, out: Path) -> Any:
     from transformers import SuppressTokensLogitsProcessor
     from trl.trainer.grpo_trainer import GRPOTrainer
 
-    from eval.sampling import RowSampler, vision_token_ids
+    from mmrl.model.sampling import RowSampler, vision_token_ids
 
     model, processor, _ = policy(case)
     rows: dict[str, list[Any]] = {"prompt": [[{"role": "user", "content": text}] for text in questions(case)]}
@@ -264,8 +265,8 @@ def peer(case: Case, out: Path) -> Any:
 
 def policy(case: Case) -> tuple[Any, Any, Any]:
     """A small random Qwen2.5-VL, its processor and the vision budget of the case."""
-    from mmrl.tiny import TinySize, tiny_model
-    from mmrl.vision import VisionBudget, apply_budget
+    from mmrl.core.vision import VisionBudget, apply_budget
+    from mmrl.model.tiny_twins import TinySize, tiny_model
 
     size = TinySize(hidden=256, layers=8, heads=8, mlp=768, vision_hidden=128, vision_layers=6, vision_heads=4)
     model, processor = tiny_model("qwen2_5_vl", questions(case), size=size)

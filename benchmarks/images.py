@@ -19,8 +19,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from benchmarks.rounds import compared, report
-from data_engine.fingerprints import fingerprint
-from data_engine.media import probe
+from data_engine.similar.image_hash import fingerprint
+from mmrl.core.media.pictures import probe
 
 
 def write_photos(folder: Path, count: int) -> list[Path]:

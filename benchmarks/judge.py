@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rewards.judging.client import Ask, Judge
-from rewards.judging.spec import JudgeSpec
+from rewards.judge_client.client import Ask, Judge
+from rewards.judge_client.judge_spec import JudgeSpec
 
 IN_FLIGHT, DELAY = 64, 0.02
 TEXTS = ("a red bus", "two dogs", "a table by the window", "a street in the rain")

@@ -29,11 +29,12 @@ from rich.table import Table
 from skimage import data as photographs
 from sklearn.datasets import load_sample_image
 
-from data_engine.fingerprints import MediaIndex, fingerprint
-from data_engine.leaks import Evidence, LeakIndex, write_index
-from data_engine.media import probe
-from data_engine.schema import Media, Sample, user_prompt, with_id
-from data_engine.synthesis import mp4
+from data_engine.schema import Sample, user_prompt, with_id
+from data_engine.similar.image_hash import MediaIndex, fingerprint
+from data_engine.similar.index import Evidence, LeakIndex, write_index
+from data_engine.sources.synthesis import mp4
+from mmrl.core.media.item import Media
+from mmrl.core.media.pictures import probe
 
 NAMES = ("astronaut", "camera", "chelsea", "coffee", "coins", "hubble_deep_field", "immunohistochemistry", "retina",
          "rocket", "moon", "page", "text", "brick", "grass", "gravel")  # fmt: skip

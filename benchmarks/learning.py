@@ -23,9 +23,9 @@ from rich.table import Table
 from scipy import stats
 
 from mmrl import demo
-from mmrl.config import load
+from mmrl.core.config import load
 from mmrl.demo import warm
-from mmrl.train import TrainConfig, run
+from mmrl.train.stages import TrainConfig, run
 
 ACCURACY: dict[str, Any] = {
     "choice": {"fn": "choice_match", "tasks": ["choice"]},

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import load_sample_image
 
-from data_engine.shards import read_manifest
+from data_engine.dataset.shards import read_manifest
 
 SECONDS, MEGABYTES = 300, 2000
 PER_PICTURE = 5

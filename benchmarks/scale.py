@@ -22,12 +22,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from data_engine.draw import digest
-from data_engine.pipeline import run
-from data_engine.progress import Bars
+from data_engine.engine.pipeline import run
+from data_engine.engine.progress import Bars
 from data_engine.recipe import Recipe
 from data_engine.schema import Sample, user_prompt
-from mmrl.config import validate
+from data_engine.seeding import digest
+from mmrl.core.config import validate
 
 PROMISE = 1.1
 OPERATORS = [

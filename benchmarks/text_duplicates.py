@@ -17,7 +17,7 @@ from pathlib import Path
 from datasketch import MinHash, MinHashLSH
 
 from benchmarks.rounds import compared, report
-from data_engine.texts import TRIPLE, TextIndex, signatures, words
+from data_engine.similar.minhash import TRIPLE, TextIndex, signatures, words
 
 BATCH = 256
 

@@ -2,8 +2,8 @@
 
 import sys
 
-from data_engine.cli import app
-from mmrl.config import InputError
+from mmrl.commands.data import app
+from mmrl.core.config import InputError
 
 if __name__ == "__main__":
     try:

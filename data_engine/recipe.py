@@ -12,14 +12,14 @@ from typing import Any, get_type_hints
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, create_model
 
-from data_engine.draw import digest
-from data_engine.engines import Engine, check_engine, check_runs
-from data_engine.inputs import watching
+from data_engine.cache_keys import watching
+from data_engine.engine.backends import Engine, check_engine, check_runs
+from data_engine.operator import Kind, Quarantined, kind_of
 from data_engine.ops import OPERATORS
-from data_engine.ops.base import Kind, Quarantined, kind_of
 from data_engine.schema import Sample
+from data_engine.seeding import digest
 from data_engine.sources import SOURCES
-from mmrl.config import Config, InputError, nearest, validate
+from mmrl.core.config import Config, InputError, nearest, validate
 
 FIRST = "validate"  # the operator that probes media and gives samples their ids: all others rely on both
 COUNTING = ("mix", "sample", "balance", "cap_media", "by_reward")  # operators that choose, and count rows
@@ -164,7 +164,7 @@ def _stage(spec: OperatorSpec, given: Mapping[str, Any], engine: Engine) -> Stag
     function, target = _resolved(spec.fn, OPERATORS, "operator")
     kind = kind_of(function)
     if kind is None:
-        raise InputError(f"{spec.fn} is no operator; put it under @drops, @each or @stream of data_engine.ops.base")
+        raise InputError(f"{spec.fn} is no operator; put it under @drops, @each or @stream of data_engine.operator")
     name = spec.fn.rpartition(":")[2]
     check_runs(engine, name, target, kind, function)
     return Stage(name, target, kind, _arguments(function, spec.args, given, skip=1, where=f"operator {name}"))

@@ -1,4 +1,4 @@
-"""Sample and Media: one task instance and its images or videos. What makes them valid stands in `data_engine.rules`."""
+"""Sample: one task instance and its images or videos. What makes it valid: `data_engine.validate.wellformed`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from mmrl.config import InputError
+from mmrl.core.config import InputError
+from mmrl.core.media.item import MEDIA_FIELDS, Media, MediaKind
 
-MediaKind = Literal["image", "video"]
 SPLIT_NAME = re.compile(r"\w+(\.\w+)*", re.ASCII)  # what `datasets` takes for the name of a split
 
 ANSWER_KEYS: dict[str, tuple[str, ...]] = {  # the keys that the answer of a task must have
@@ -32,30 +32,6 @@ ANSWER_KEYS: dict[str, tuple[str, ...]] = {  # the keys that the answer of a tas
     "preference": ("preferred", "candidates"),
     "edit": ("instruction",),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Media:
-    """One image or video of a sample: a path (relative to its dataset) or bytes, and what probing found.
-
-    Width and height are pixels after EXIF rotation; duration, start and end are seconds of the file; start and end cut
-    a video. `num_frames` is the number of frames that were seen to decode.
-    """
-
-    kind: MediaKind
-    path: str | None = None
-    bytes: bytes | None = None
-    sha256: str | None = None
-    width: int | None = None
-    height: int | None = None
-    num_frames: int | None = None
-    fps: float | None = None
-    duration: float | None = None
-    start: float | None = None
-    end: float | None = None
-
-
-MEDIA_FIELDS = tuple(one.name for one in fields(Media))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +84,6 @@ def prompt_text(prompt: Sequence[Mapping[str, Any]]) -> str:
     contents = [message["content"] for message in prompt]
     parts = [[{"type": "text", "text": one}] if isinstance(one, str) else one for one in contents]
     return "\n".join(part["text"] for content in parts for part in content if part["type"] == "text")
-
-
-def shown_seconds(media: Media) -> float | None:
-    """How long a video is shown between its start and end; None where its duration is not known."""
-    ends = [end for end in (media.end, media.duration) if end is not None]
-    return min(ends) - (media.start or 0.0) if ends else None
 
 
 def content_id(sample: Sample) -> str:

@@ -2,8 +2,8 @@
 
 import sys
 
-from eval.cli import app
-from mmrl.config import InputError
+from mmrl.commands.eval import app
+from mmrl.core.config import InputError
 
 if __name__ == "__main__":
     try:

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Protocol, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
+from data_engine.dataset.shards import read_manifest, read_samples
 from data_engine.schema import Sample
-from data_engine.shards import read_manifest, read_samples
-from mmrl.config import Config
-from mmrl.vision import CoordinateSpace, Size
+from mmrl.core.config import Config
+from mmrl.core.vision import CoordinateSpace, Size
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class Generation:
 
 
 class Generator(Protocol):
-    """What answers draws; `eval.generate.LocalGenerator` is one."""
+    """What answers draws; `eval.answer.local.LocalGenerator` is one."""
 
     def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
         """One answer per draw, generated as one batch."""

@@ -20,7 +20,7 @@ from data_engine.schema import dumps
 from eval.benchmarks.documents import submission
 from eval.records import RECORDS, TOTAL, Record, RunInfo, read_records, read_run, write_atomic
 from eval.report import ALL, check_scorer, report
-from mmrl.config import InputError, nearest
+from mmrl.core.config import InputError, nearest
 
 
 def export(out: Path, layout: str, to: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import Any
 from eval.metrics import paired_estimate
 from eval.records import Record, RunInfo, differences, read_records, read_run
 from eval.report import Cell, applicable, check_scorer, table
-from mmrl.config import InputError
+from mmrl.core.config import InputError
 
 RIGHT = 0.5  # from this score on an item counts as solved
 

@@ -15,16 +15,16 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from data_engine.bands import Band, Counts, Spread, is_decided, moments
-from data_engine.difficulty import Difficulty, asked_key, chance_of, write_difficulty
+from data_engine.measure.bands import Band, Counts, Spread, is_decided, moments
+from data_engine.measure.difficulty_table import Difficulty, asked_key, chance_of, write_difficulty
 from data_engine.ops.verify import RULES
 from data_engine.schema import Sample
 from eval.benchmark import Data, Draw, Sampling, dataset_benchmark
-from eval.processes import Processes
+from eval.distributed import Processes
 from eval.records import TOTAL, Record, RunInfo, read_records, read_run, write_run
 from eval.run import EvalConfig, evaluate, generator_of, pending, prepare, run_info
 from eval.score import evaluation_suite
-from mmrl.config import Config, InputError, nearest
+from mmrl.core.config import Config, InputError, nearest
 from rewards import RewardSpec
 
 logger = logging.getLogger(__name__)

@@ -14,9 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from data_engine.schema import Media, dumps
-from mmrl.config import InputError
-from mmrl.files import write_atomic
+from data_engine.schema import dumps
+from mmrl.core.atomic import write_atomic
+from mmrl.core.config import InputError
+from mmrl.core.media.item import Media
 
 RECORDS = "records.jsonl"
 RUN = "run.json"

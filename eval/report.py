@@ -11,11 +11,11 @@ from statistics import fmean, median
 from typing import Any
 
 from eval.benchmarks.load import metrics_of
-from eval.draws import draw_rows
 from eval.metrics import Estimate, mean_estimate
+from eval.pass_at_k import draw_rows
 from eval.records import TOTAL, Record, RunInfo, read_records, read_run, write_atomic
-from eval.spaces import space_check, space_warning
-from mmrl.config import InputError
+from eval.space_check import space_check, space_warning
+from mmrl.core.config import InputError
 
 ALL = "all"  # the task that stands for the mix
 _MISSING = ("abstained", "failed")

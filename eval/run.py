@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
+from eval.answer.backends import fingerprint_of, generator_of
 from eval.benchmark import (
     Benchmark,
     Draw,
@@ -23,8 +24,8 @@ from eval.benchmark import (
     dataset_benchmark,
     without_media,
 )
-from eval.engines import fingerprint_of, generator_of
-from eval.processes import Processes, parts_of
+from eval.config import EvalConfig
+from eval.distributed import Processes, parts_of
 from eval.records import (
     RECORDS,
     RUN,
@@ -40,8 +41,7 @@ from eval.records import (
     write_run,
 )
 from eval.score import evaluation_suite, scored, suite_identity
-from eval.settings import EvalConfig
-from mmrl.config import InputError
+from mmrl.core.config import InputError
 from rewards import Suite
 
 logger = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from eval.records import RUN, TOTAL, Record, read_records, read_run, replace_records
-from mmrl.config import InputError
+from mmrl.core.config import InputError
 from rewards import MediaRef, RewardSpec, Rollout, Suite
-from rewards.extract import answer_text
-from rewards.judging.spec import JudgeSpec
+from rewards.judge_client.judge_spec import JudgeSpec
+from rewards.parse.extract import answer_text
 
 
 def evaluation_suite(

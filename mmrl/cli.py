@@ -8,11 +8,11 @@ from pkgutil import resolve_name
 from typing import NoReturn
 
 VERBS = {
-    "data": ("data_engine.cli:app", "Build, look at and check datasets."),
-    "train": ("mmrl.train:app", "Train a model: SFT warm-up, GRPO, or both."),
-    "eval": ("eval.cli:app", "Evaluate a model and compare evaluations."),
-    "reward": ("rewards.cli:app", "Try any reward offline."),
-    "view": ("mmrl.view:app", "Look at the rollouts of a run or at a dataset."),
+    "data": ("mmrl.commands.data:app", "Build, look at and check datasets."),
+    "train": ("mmrl.train.stages:app", "Train a model: SFT warm-up, GRPO, or both."),
+    "eval": ("mmrl.commands.eval:app", "Evaluate a model and compare evaluations."),
+    "reward": ("mmrl.commands.reward:app", "Try any reward offline."),
+    "view": ("mmrl.pages.rollout_pages:app", "Look at the rollouts of a run or at a dataset."),
     "demo": ("mmrl.demo:app", "The whole path on a CPU in minutes, on real data."),
 }
 
@@ -37,7 +37,7 @@ def main() -> NoReturn:
 
 def run(program: str, target: str, arguments: list[str]) -> NoReturn:
     """Run the typer app at `target`; what a user typed wrong is one line on stderr and exit status 2."""
-    from mmrl.config import InputError
+    from mmrl.core.config import InputError
 
     sys.path.append(os.getcwd())  # so that `my_lab.rewards:brevity` is found beside the config
     try:

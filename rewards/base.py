@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from rewards.extract import answer_text
+from rewards.parse.extract import answer_text
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Rollout:
     """One completion with all that scores it.
 
     `seen_size` is the (width, height) in pixels of each media item as the model saw it; `meta["space"]` names the
-    coordinate space the model speaks (`mmrl.vision.CoordinateSpace`), `pixel` when absent.
+    coordinate space the model speaks (`mmrl.core.vision.CoordinateSpace`), `pixel` when absent.
     """
 
     completion: str

@@ -12,9 +12,9 @@ from string import ascii_uppercase
 from typing import Any
 
 from rewards.base import Rollout, Verdict
-from rewards.objects import points
-from rewards.regions import boxes, spans
-from rewards.spec import Suite
+from rewards.parse.objects import points
+from rewards.parse.regions import boxes, spans
+from rewards.registry import Suite
 
 PERTURBATIONS = ("exact", "empty", "other", "junk_after", "junk_before", "twice")
 JUNK = 4  # wrong parts that are added to the gold

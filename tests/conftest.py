@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from data_engine.media import probe
-from data_engine.schema import Media, Sample, user_prompt, with_id
-from data_engine.synthesis import digits_count, digits_grounding, digits_video
+from data_engine.schema import Sample, user_prompt, with_id
+from data_engine.sources.synthesis import digits_count, digits_grounding, digits_video
+from mmrl.core.media.item import Media
+from mmrl.core.media.pictures import probe
 from rewards import MediaRef
 
 TEXTS = [
@@ -23,7 +24,7 @@ TEXTS = [
 
 @pytest.fixture(scope="session")
 def budget() -> Any:
-    from mmrl.vision import VisionBudget
+    from mmrl.core.vision import VisionBudget
 
     return VisionBudget(
         min_pixels=784, max_pixels=56 * 56, fps=2.0, min_frames=2, max_frames=8, total_pixels=8 * 56 * 56

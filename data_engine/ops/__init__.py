@@ -1,4 +1,4 @@
-"""Operators: functions that keep a sample or say why not. `data_engine.ops.base` says how to write one."""
+"""Operators: functions that keep a sample or say why not. `data_engine.operator` says how to write one."""
 
 OPERATORS: dict[str, str] = {  # the name in a recipe -> where the function is; any other "module:function" works too
     "validate": "data_engine.ops.validate:validate",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import PositiveInt
 
-from data_engine.ops.base import Task, drops
+from data_engine.operator import Task, drops
 from data_engine.schema import Sample
 
 

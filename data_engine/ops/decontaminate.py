@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from data_engine.leaks import Evidence, LeakIndex
-from data_engine.ops.base import Dropped, Existing, each
+from data_engine.operator import Dropped, Existing, each
 from data_engine.schema import Sample
+from data_engine.similar.index import Evidence, LeakIndex
 
 SHOWN = 5  # leaks of one sample that are noted
 

@@ -1,4 +1,4 @@
-"""Operators that choose and order samples by how hard they are for a model (see `data_engine.difficulty`)."""
+"""Operators that choose and order samples by how hard they are for a model, as a difficulty table says."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt, ValidationInfo
 
-from data_engine.bands import Band, Counts, Spread, corrected, odds
-from data_engine.difficulty import Difficulty, check_difficulty, key_of, read_difficulty
-from data_engine.draw import digest
-from data_engine.measures import is_number, with_measure
-from data_engine.ops.base import Dropped, Existing, Spool, Task, stream
+from data_engine.measure.bands import Band, Counts, Spread, corrected, odds
+from data_engine.measure.difficulty_table import Difficulty, check_difficulty, key_of, read_difficulty
+from data_engine.measure.measures import is_number, with_measure
+from data_engine.operator import Dropped, Existing, Spool, Task, stream
 from data_engine.schema import Sample
-from mmrl.config import InputError
+from data_engine.seeding import digest
+from mmrl.core.config import InputError
 
 NOTED = "difficulty"  # the key of meta
 DIGITS = 4  # after the point: what is noted is read by people

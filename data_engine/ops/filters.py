@@ -1,4 +1,4 @@
-"""Operators that measure a sample, note it (see `data_engine.measures`), and drop it beyond a threshold."""
+"""Operators that measure a sample, note it (see `data_engine.measure.measures`), and drop it beyond a threshold."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from data_engine.languages import LANGUAGES, language
-from data_engine.measures import Name, images, measured, noted
-from data_engine.media import load_image
-from data_engine.ops.base import Dropped, drops, each
+from data_engine.measure.languages import LANGUAGES, language
+from data_engine.measure.measures import Name, images, measured, noted
+from data_engine.operator import Dropped, drops, each
 from data_engine.schema import Sample, prompt_text
-from mmrl.config import InputError, nearest
-from mmrl.vision import VisionBudget, VisionGeometry
+from mmrl.core.config import InputError, nearest
+from mmrl.core.media.pictures import load_image
+from mmrl.core.vision import VisionBudget, VisionGeometry
 
 PLAIN: tuple[Name, ...] = ("side", "aspect", "words", "options", "entropy", "sharpness")
 
@@ -149,7 +149,7 @@ def vision_tokens(sample: Sample, budget: VisionBudget, geometry: VisionGeometry
 
 def agreement(sample: Sample, model: str, device: str) -> float:
     """The cosine of the image and the reference nearest to it."""
-    from rewards.heads.embeddings import clip_pictures, clip_texts
+    from rewards.heads.embeddings_torch import clip_pictures, clip_texts
 
     options: dict[str, Any] = {"model": model, "device": device, "dtype": "float32", "batch": 16}
     pictures = clip_pictures([load_image(media) for media in images(sample)], **options)

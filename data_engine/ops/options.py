@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from pydantic import PositiveFloat
 
-from data_engine.draw import digest, letter
-from data_engine.ops.base import Dropped, Spool, each, stream
+from data_engine.operator import Dropped, Spool, each, stream
 from data_engine.schema import Sample, prompt_text
+from data_engine.seeding import digest, letter
 
 STYLES = ("{}. {}", "{}) {}", "({}) {}", "{}: {}", "({}). {}")  # how the lines of options are written
 FIXED = re.compile(r"\b(above|below|both|neither|either|options?|choices?|[A-J] (?:and|or) [A-J])\b", re.IGNORECASE)

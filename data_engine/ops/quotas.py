@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, PositiveInt, ValidationInfo
 
-from data_engine.draw import digest
-from data_engine.ops.base import Dropped, Spool, Weights, stream
+from data_engine.operator import Dropped, Spool, Weights, stream
 from data_engine.ops.select import PROPERTIES, Property
 from data_engine.schema import ANSWER_KEYS, Sample
-from mmrl.config import Config, InputError, nearest
+from data_engine.seeding import digest
+from mmrl.core.config import Config, InputError, nearest
 
 logger = logging.getLogger(__name__)
 

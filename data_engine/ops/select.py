@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from pydantic import PositiveInt
 
-from data_engine.draw import digest
-from data_engine.ops.base import Dropped, Spool, Weights, stream
+from data_engine.operator import Dropped, Spool, Weights, stream
 from data_engine.schema import ANSWER_KEYS, Sample, dumps
-from mmrl.config import InputError
+from data_engine.seeding import digest
+from mmrl.core.config import InputError
 
 Property = Literal["task", "source", "split", "answer", "difficulty"]
 

@@ -9,10 +9,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from data_engine.draw import digest, fraction
-from data_engine.ops.base import Dropped, Spool, Weights, stream
+from data_engine.operator import Dropped, Spool, Weights, stream
 from data_engine.schema import SPLIT_NAME, Sample, dumps
-from mmrl.config import InputError, nearest
+from data_engine.seeding import digest, fraction
+from mmrl.core.config import InputError, nearest
 
 
 def _splits(shares: dict[str, float]) -> dict[str, float]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from data_engine.deadline import within
-from data_engine.media import MediaError, plain_png
-from data_engine.ops.base import Dropped, Quarantined, each, quarantine, stream
-from data_engine.rules import faults
-from data_engine.schema import Media, Sample, dumps
-from data_engine.source_ids import NOTED, source_ids
-from data_engine.validate import CHECKS, Found, Limits, Mode, Modes
-from data_engine.validate_media import declared_faults, extreme_aspect, inspected, rescaled, tiny_side
-from data_engine.validate_places import PLACES
-from data_engine.validate_text import TEXTS
-from mmrl.config import InputError
+from data_engine.media.deadline import within
+from data_engine.media.source_ids import NOTED, source_ids
+from data_engine.operator import Dropped, Quarantined, each, quarantine, stream
+from data_engine.schema import Sample, dumps
+from data_engine.validate.checks import CHECKS, Found, Limits, Mode, Modes
+from data_engine.validate.media_checks import declared_faults, extreme_aspect, inspected, rescaled, tiny_side
+from data_engine.validate.place_checks import PLACES
+from data_engine.validate.text_checks import TEXTS
+from data_engine.validate.wellformed import faults
+from mmrl.core.config import InputError
+from mmrl.core.media.item import Media
+from mmrl.core.media.pictures import MediaError, plain_png
 
 CHECKED = {"extreme_aspect": extreme_aspect, "tiny_side": tiny_side, **PLACES, **TEXTS}  # in this order
 REWRITTEN = ("animated", "image_mode", "alpha", "orientation")  # facts of an image that a plain PNG does not have
@@ -25,7 +26,7 @@ REWRITTEN = ("animated", "image_mode", "alpha", "orientation")  # facts of an im
 def validate(
     sample: Sample, *, modes: Modes | None = None, limits: Limits | None = None
 ) -> Sample | Dropped | Quarantined:
-    """The sample with its media decoded, hashed and measured, unless a check of `data_engine.validate` stops it.
+    """The sample with its media decoded, hashed and measured, unless a check of `data_engine.validate.checks` stops it.
 
     `modes` says what to do about a fault (code -> keep, drop, quarantine, fix, fail) where it is not the usual, and
     `limits` where some checks begin. `meta.fixed` lists the faults that were mended, `meta.source_ids` the pictures of

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PositiveInt
 
-from data_engine.draw import digest
-from data_engine.ops.base import Dropped, Quarantined, Spool, Task, each, quarantine, stream
+from data_engine.operator import Dropped, Quarantined, Spool, Task, each, quarantine, stream
 from data_engine.schema import Sample, dumps
+from data_engine.seeding import digest
 from rewards.base import Reward, Rollout, Verdict
-from rewards.spec import Call, get
+from rewards.registry import Call, get
 
 ROUNDING = 1e-6  # how far from 1 arithmetic may carry the score of the gold
 POOL = 64  # golds of a task that are kept to try on others

@@ -27,8 +27,8 @@ SOURCES: dict[str, str] = {  # the name in a recipe -> where the function is; an
     "coco": "data_engine.sources.coco:coco",
     "coco_captions": "data_engine.sources.coco:coco_captions",
     "easy_vqa": "data_engine.sources.easy_vqa:easy_vqa",
-    "digits_grounding": "data_engine.synthesis:digits_grounding",
-    "digits_count": "data_engine.synthesis:digits_count",
-    "digits_video": "data_engine.synthesis:digits_video",
-    "edit_pairs": "data_engine.edits:edit_pairs",
+    "digits_grounding": "data_engine.sources.synthesis:digits_grounding",
+    "digits_count": "data_engine.sources.synthesis:digits_count",
+    "digits_video": "data_engine.sources.synthesis:digits_video",
+    "edit_pairs": "data_engine.sources.edit_pairs:edit_pairs",
 }

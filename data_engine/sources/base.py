@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_engine.files import look_at
-from data_engine.media import MediaError, probe
-from data_engine.ops.base import Quarantined
-from data_engine.schema import Media, Sample
-from mmrl.config import InputError
+from data_engine.operator import Quarantined
+from data_engine.schema import Sample
+from mmrl.core.config import InputError
+from mmrl.core.media.files import look_at
+from mmrl.core.media.item import Media
+from mmrl.core.media.pictures import MediaError, probe
 
 Items = Iterator[Sample | Quarantined]
 

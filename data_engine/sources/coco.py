@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from data_engine.media import MediaError, orientation_of, resolve
-from data_engine.schema import Media, Sample, user_prompt
+from data_engine.schema import Sample, user_prompt
 from data_engine.sources.base import Items, RowError, existing, quarantined, shown_size
-from data_engine.sources.rows import Exif, pixels, upright, xyxy
-from mmrl.config import InputError, nearest
-from mmrl.vision import CoordinateSpace
+from data_engine.sources.row_format import Exif, pixels, upright, xyxy
+from mmrl.core.config import InputError, nearest
+from mmrl.core.media.item import Media
+from mmrl.core.media.pictures import MediaError, orientation_of, resolve
+from mmrl.core.vision import CoordinateSpace
 
 Box = list[float]
 Size = tuple[int, int]

@@ -12,10 +12,10 @@ from typing import Any, Literal
 from data_engine.schema import user_prompt
 from data_engine.sources.base import Items, RowError, existing
 from data_engine.sources.golds import check_task, gold
-from data_engine.sources.lines import json_table
-from data_engine.sources.rows import Exif, Row, Rows, samples_of
-from mmrl.vision import CoordinateSpace
-from rewards.extract import answer_text
+from data_engine.sources.json_lines import json_table
+from data_engine.sources.row_format import Exif, Row, Rows, samples_of
+from mmrl.core.vision import CoordinateSpace
+from rewards.parse.extract import answer_text
 
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 MEDIA_MARKER = re.compile(r"<(image|video)>")

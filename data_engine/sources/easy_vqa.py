@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
-from data_engine import draw
-from data_engine.schema import Media, Sample, user_prompt
-from mmrl.config import InputError
+from data_engine import seeding
+from data_engine.schema import Sample, user_prompt
+from mmrl.core.config import InputError
+from mmrl.core.media.item import Media
 
 SHAPES = ("circle", "rectangle", "triangle")
 COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
@@ -47,7 +48,7 @@ def easy_vqa(
                     task, text, gold = "text", question, {"text": [answer]}
                 else:
                     kind = SHAPES if answer in SHAPES else COLOURS
-                    task, (text, gold) = "choice", draw.choice(question, answer, kind, options, *key)
+                    task, (text, gold) = "choice", seeding.choice(question, answer, kind, options, *key)
                 media = Media("image", path=str(data / name / "images" / f"{image_id}.png"))
                 meta = {"split": name, "licence": "MIT", "where": f"easy_vqa/{name}/questions.json:{number}"}
                 yield Sample("", "easy_vqa", task, user_prompt(text, ["image"]), gold, (media,), meta)
@@ -61,6 +62,6 @@ def _drawn(rows: list[Any], per_kind: int | None, seed: int) -> list[tuple[int, 
     if per_kind is None:
         return numbered
     kinds: dict[bool, list[tuple[int, Any]]] = {True: [], False: []}
-    for number, row in sorted(numbered, key=lambda pair: draw.digest("easy_vqa", seed, *pair[1])):
+    for number, row in sorted(numbered, key=lambda pair: seeding.digest("easy_vqa", seed, *pair[1])):
         kinds[row[1] in ("yes", "no")].append((number, row))
     return sorted(kinds[True][:per_kind] + kinds[False][:per_kind])

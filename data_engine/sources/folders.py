@@ -10,12 +10,13 @@ from typing import Annotated
 from PIL import Image
 from pydantic import Field
 
-from data_engine import draw
-from data_engine.files import look_at
-from data_engine.media import MediaError, resolve
-from data_engine.schema import Media, Sample, user_prompt
+from data_engine import seeding
+from data_engine.schema import Sample, user_prompt
 from data_engine.sources.base import Items, RowError, existing, quarantined
-from mmrl.config import InputError
+from mmrl.core.config import InputError
+from mmrl.core.media.files import look_at
+from mmrl.core.media.item import Media
+from mmrl.core.media.pictures import MediaError, resolve
 
 
 def image_folder(
@@ -38,7 +39,7 @@ def image_folder(
             where = f"{path}/{inside.as_posix()}"
             try:
                 media = _image(folder, inside)
-                text, answer = draw.choice(question, inside.parts[0], classes, options, seed, inside.as_posix())
+                text, answer = seeding.choice(question, inside.parts[0], classes, options, seed, inside.as_posix())
                 prompt = user_prompt(text, ["image"])
                 yield Sample("", "image_folder", "choice", prompt, answer, (media,), {"where": where})
             except (RowError, MediaError) as error:

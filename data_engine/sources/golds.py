@@ -7,13 +7,13 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from data_engine.draw import letter
 from data_engine.schema import ANSWER_KEYS
+from data_engine.seeding import letter
 from data_engine.sources.base import RowError
-from mmrl.config import InputError, nearest
-from rewards.extract import choice_letter
-from rewards.objects import objects, points
-from rewards.regions import boxes, spans
+from mmrl.core.config import InputError, nearest
+from rewards.parse.extract import choice_letter
+from rewards.parse.objects import objects, points
+from rewards.parse.regions import boxes, spans
 
 PLACES: dict[str, Callable[[str], Sequence[Any]]] = {"grounding": boxes, "temporal": spans, "point": points}
 NOT_TOLD = ("preference",)  # tasks whose answer needs more than one text

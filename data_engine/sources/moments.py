@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from data_engine.sources.base import Items, RowError, existing
-from data_engine.sources.lines import plain_json
-from data_engine.sources.rows import Row, Rows, samples_of
-from mmrl.config import InputError
+from data_engine.sources.json_lines import plain_json
+from data_engine.sources.row_format import Row, Rows, samples_of
+from mmrl.core.config import InputError
 
 QUESTION = "When does this happen in the video: {sentence} Give the start and the end in seconds."
 CHARADES = re.compile(r"(\S+)\s+(\d+(?:\.\d+)?)\s+(\d+(?:\.\d+)?)\s*##\s*(.*\S)")

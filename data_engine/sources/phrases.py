@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 import pyarrow.parquet as pq
 
 from data_engine.sources.base import Items, RowError, existing
-from data_engine.sources.lines import json_entries
-from data_engine.sources.rows import Coordinates, Exif, Row, Rows, samples_of
+from data_engine.sources.json_lines import json_entries
+from data_engine.sources.row_format import Coordinates, Exif, Row, Rows, samples_of
 from data_engine.sources.tables import parquet_files, parquet_rows
-from mmrl.config import InputError
-from mmrl.vision import CoordinateSpace
+from mmrl.core.config import InputError
+from mmrl.core.vision import CoordinateSpace
 
 QUESTION = "Locate this in the picture: {phrase}."
 PHRASES = ("sentences", "answer")  # columns of the hub's tables, the first that is there counts

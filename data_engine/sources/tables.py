@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_engine.sources.base import Items, RowError, existing, existing_file
-from data_engine.sources.lines import json_entries, json_lines
-from data_engine.sources.rows import PLAIN_ROWS, Row, Rows, samples_of
-from mmrl.config import InputError, nearest
+from data_engine.sources.json_lines import json_entries, json_lines
+from data_engine.sources.row_format import PLAIN_ROWS, Row, Rows, samples_of
+from mmrl.core.config import InputError, nearest
 
 BATCH_ROWS = 64  # rows of a parquet file in memory at once: they may hold whole images
 UNHELD = (pa.ArrowException, ValueError, OverflowError)  # of bytes that are no UTF-8, of the year 100,000

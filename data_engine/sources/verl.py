@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 from data_engine.sources.base import Items, RowError, existing
 from data_engine.sources.conversations import Turn, form_of, kept, made, question_of, shown
 from data_engine.sources.golds import gold
-from data_engine.sources.rows import Exif, samples_of
+from data_engine.sources.row_format import Exif, samples_of
 from data_engine.sources.tables import parquet_files, parquet_rows
-from mmrl.config import InputError
-from mmrl.vision import CoordinateSpace
+from mmrl.core.config import InputError
+from mmrl.core.vision import CoordinateSpace
 
 VERL, EASY_R1 = ("prompt", "reward_model"), ("problem", "answer")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from data_engine.sources.base import Items, RowError, existing_file
-from data_engine.sources.rows import Row, Rows, samples_of
-from mmrl.config import InputError
+from data_engine.sources.row_format import Row, Rows, samples_of
+from mmrl.core.config import InputError
 
 MAX_FIELD = 2**27  # characters of one field: an image of 96 MB
 REFERENCE = 64  # characters: a shorter image text is the index of another row, as VLMEvalKit reads it

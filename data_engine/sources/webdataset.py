@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_engine.sources.base import Items, RowError, existing
-from data_engine.sources.lines import plain_json
-from data_engine.sources.rows import PLAIN_ROWS, Row, Rows, samples_of
-from mmrl.config import InputError
+from data_engine.sources.json_lines import plain_json
+from data_engine.sources.row_format import PLAIN_ROWS, Row, Rows, samples_of
+from mmrl.core.config import InputError
 
 IMAGES = ("jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "jp2", "avif")
 VIDEOS = ("mp4", "m4v", "webm", "mkv", "mov", "avi", "flv", "ts", "mpg", "mpeg", "ogv", "wmv", "3gp")

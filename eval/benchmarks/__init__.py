@@ -16,7 +16,7 @@ from eval.benchmarks import (
     video,
 )
 from eval.benchmarks.base import Task
-from mmrl.config import InputError, nearest
+from mmrl.core.config import InputError, nearest
 
 FAMILIES = (
     *(grounding, detection, choice, exams, documents, mathematics),

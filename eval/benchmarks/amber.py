@@ -11,8 +11,8 @@ from pathlib import Path
 
 from eval.benchmarks.base import Row
 from eval.benchmarks.files import rows_of
-from mmrl.config import InputError
-from rewards.coco_objects import plural
+from mmrl.core.config import InputError
+from rewards.parse.coco_objects import plural
 
 ANNOTATIONS, RELATION, SAFE = "annotations.json", "relation.json", "safe_words.txt"
 

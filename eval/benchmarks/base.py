@@ -11,10 +11,10 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from data_engine.schema import MediaKind
 from eval.records import Record
-from mmrl.config import InputError, nearest
-from mmrl.vision import CoordinateSpace
+from mmrl.core.config import InputError, nearest
+from mmrl.core.media.item import MediaKind
+from mmrl.core.vision import CoordinateSpace
 
 Row = Mapping[str, Any]
 Metrics = dict[str, float | None]

@@ -19,9 +19,9 @@ from eval.benchmarks.caption_corpus import corpus_scores
 from eval.benchmarks.files import rows_of
 from eval.benchmarks.metrics import groups, mean, micro, prefixed, unparsed_share
 from eval.records import Record
-from mmrl.config import InputError
-from mmrl.vision import CoordinateSpace
-from rewards.captions import b_cap_score
+from mmrl.core.config import InputError
+from mmrl.core.vision import CoordinateSpace
+from rewards.judged.captions import b_cap_score
 
 logger = logging.getLogger(__name__)
 

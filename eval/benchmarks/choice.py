@@ -25,8 +25,8 @@ from eval.benchmarks.base import (
 )
 from eval.benchmarks.metrics import all_right, groups, mean, micro, prefixed, scored_by, together, unparsed_share
 from eval.records import Record
-from mmrl.config import InputError
-from mmrl.vision import CoordinateSpace
+from mmrl.core.config import InputError
+from mmrl.core.vision import CoordinateSpace
 
 LETTER = {"accuracy": default("choice_match")}
 TURN = 1_000_000  # rows of one question of a circular file share their index modulo this

@@ -10,7 +10,7 @@ from typing import Any
 
 from eval.benchmarks.base import Row
 from eval.benchmarks.files import rows_of
-from mmrl.config import InputError
+from mmrl.core.config import InputError
 
 
 def coco_rows(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:

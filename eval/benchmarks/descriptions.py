@@ -1,6 +1,6 @@
 """What free descriptions make up: CHAIR, Object HalBench, AMBER's generative part, and MMHal-Bench by a judge.
 
-Object words are those of `rewards.coco_objects`, not CHAIR's released synonym list.
+Object words are those of `rewards.parse.coco_objects`, not CHAIR's released synonym list.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from eval.benchmarks.coco import coco_rows
 from eval.benchmarks.files import rows_of
 from eval.benchmarks.metrics import groups, mean, micro, prefixed, unparsed_share
 from eval.records import Record
-from mmrl.vision import CoordinateSpace
-from rewards.coco_objects import objects_named, objects_said
+from mmrl.core.vision import CoordinateSpace
+from rewards.parse.coco_objects import objects_named, objects_said
 
 MMHAL_TYPES = ("attribute", "adversarial", "comparison", "counting", "relation", "environment", "holistic", "other")
 

@@ -20,11 +20,11 @@ from eval.benchmarks.coco import coco_rows
 from eval.benchmarks.metrics import groups, mean, micro, prefixed, unparsed_share
 from eval.records import Record
 from eval.score import rollout_of
-from mmrl.config import InputError
-from mmrl.vision import CoordinateSpace
+from mmrl.core.config import InputError
+from mmrl.core.vision import CoordinateSpace
 from rewards.base import Verdict
-from rewards.grounding import cut_at, frame_of, ordered
-from rewards.objects import Object, objects, plain_label
+from rewards.parse.objects import Object, objects, plain_label
+from rewards.rules.grounding import cut_at, frame_of, ordered
 
 Confidence = Literal["const", "order", "said"]
 NUMBERS = (

@@ -11,8 +11,8 @@ from eval.benchmarks.base import SHORT, Item, Metrics, Row, Task, default, liste
 from eval.benchmarks.files import rows_of
 from eval.benchmarks.metrics import groups, micro, prefixed, scored_by, unparsed_share
 from eval.records import Record
-from mmrl.config import InputError
-from mmrl.vision import CoordinateSpace
+from mmrl.core.config import InputError
+from mmrl.core.vision import CoordinateSpace
 
 VQA = {
     "accuracy": default("eval.scorers.vqa:vqa_accuracy"),

@@ -18,8 +18,8 @@ from eval.benchmarks.base import EDITS, Item, Medium, Metrics, Row, Task, defaul
 from eval.benchmarks.metrics import groups, mean, prefixed, unparsed_share
 from eval.records import Record
 from eval.scorers.editing import NO_EDIT
-from mmrl.config import InputError
-from mmrl.vision import CoordinateSpace
+from mmrl.core.config import InputError
+from mmrl.core.vision import CoordinateSpace
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 

@@ -18,7 +18,7 @@ from eval.benchmarks.base import (
     variant,
 )
 from eval.benchmarks.metrics import scored_by
-from mmrl.vision import CoordinateSpace
+from mmrl.core.vision import CoordinateSpace
 
 DISCIPLINES = {
     "art_design": ("Art", "Art_Theory", "Design", "Music"),

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmrl.config import InputError
+from mmrl.core.config import InputError
 
 SUFFIXES = (".parquet", ".tsv", ".csv", ".jsonl", ".json")
 _MAX_FIELD = 2**27  # characters of one field: an image of 96 MB

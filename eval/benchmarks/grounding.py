@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from eval.benchmarks.base import SPACES, Item, Metrics, Row, Task, default, listed, picture, variant
 from eval.benchmarks.metrics import micro, unparsed_share
 from eval.records import Record
-from mmrl.config import InputError
-from mmrl.vision import CoordinateSpace
+from mmrl.core.config import InputError
+from mmrl.core.vision import CoordinateSpace
 
 COLUMNS = ("question_id", "image", "answer", "bbox")
 REWARDS = {

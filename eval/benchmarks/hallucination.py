@@ -20,9 +20,9 @@ from eval.benchmarks.metrics import (
     unparsed_share,
 )
 from eval.records import Record
-from mmrl.config import InputError
-from mmrl.vision import CoordinateSpace
-from rewards.extract import yes_no
+from mmrl.core.config import InputError
+from mmrl.core.vision import CoordinateSpace
+from rewards.parse.extract import yes_no
 
 YESNO = {"accuracy": default("yesno_match")}
 ATTRIBUTES = ("state", "number", "action")

@@ -13,16 +13,17 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from data_engine.media import probe
-from data_engine.schema import Media, Sample, content_id, user_prompt
+from data_engine.schema import Sample, content_id, user_prompt
 from eval.benchmark import Benchmark, BenchmarkData
 from eval.benchmarks import named
 from eval.benchmarks.base import EDITS, Item, Medium, Metrics, Task
 from eval.benchmarks.files import files_of, fingerprint_of, rows_of
 from eval.records import Record, write_atomic
 from eval.scorers.judged import UNREAD
-from mmrl.config import InputError
-from mmrl.vision import CoordinateSpace
+from mmrl.core.config import InputError
+from mmrl.core.media.item import Media
+from mmrl.core.media.pictures import probe
+from mmrl.core.vision import CoordinateSpace
 
 logger = logging.getLogger(__name__)
 

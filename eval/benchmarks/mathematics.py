@@ -24,7 +24,7 @@ from eval.benchmarks.base import (
 )
 from eval.benchmarks.metrics import groups, mean, micro, scored_by
 from eval.records import Record
-from mmrl.vision import CoordinateSpace
+from mmrl.core.vision import CoordinateSpace
 
 VERSIONS = ("Text Dominant", "Text Lite", "Vision Intensive", "Vision Dominant", "Vision Only")
 STEPS = "Think step by step and give the final answer in one \\boxed{}."

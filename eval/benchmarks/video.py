@@ -29,8 +29,8 @@ from eval.benchmarks.files import rows_of
 from eval.benchmarks.hallucination import yes_or_no
 from eval.benchmarks.metrics import groups, micro, prefixed, scored_by, unparsed_share
 from eval.records import Record
-from mmrl.config import InputError
-from mmrl.vision import CoordinateSpace
+from mmrl.core.config import InputError
+from mmrl.core.vision import CoordinateSpace
 
 _NAMED_OPTION = re.compile(
     r"^((?:Caption|Option|Sentence|Description) (?:[A-H]|\d)|[A-H])[.:]\s*(.+?)\s*$", flags=re.MULTILINE

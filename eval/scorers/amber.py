@@ -8,8 +8,8 @@ from typing import Any
 
 from eval.benchmarks.amber import Words, words_digest, words_of
 from rewards.base import Rollout, Verdict, abstain, per_rollout, unparsed
-from rewards.extract import answer_text
-from rewards.texts import words
+from rewards.parse.extract import answer_text
+from rewards.parse.strings import words
 
 SIMILAR = 0.8  # a listed word that is more similar than that stands for another one
 Similar = Callable[[str, Sequence[str]], str | None]
@@ -74,7 +74,7 @@ def counted(
 
 def nearest_by(model: str, device: str, dtype: str) -> Similar:
     """A look-up of the first word that is similar enough."""
-    from rewards.heads.embeddings import text_embeddings
+    from rewards.heads.embeddings_torch import text_embeddings
 
     known: dict[str, Any] = {}
 

@@ -7,12 +7,12 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from mmrl.vision import CoordinateSpace
-from mmrl.vision import box_iou as pairwise_iou
+from mmrl.core.vision import CoordinateSpace
+from mmrl.core.vision import box_iou as pairwise_iou
 from rewards.base import Rollout, Verdict, abstain, gold, per_rollout, unparsed
-from rewards.extract import answer_text
-from rewards.grounding import Floats, cut_at, frame_of, gold_rows, ordered
-from rewards.regions import boxes
+from rewards.parse.extract import answer_text
+from rewards.parse.regions import boxes
+from rewards.rules.grounding import Floats, cut_at, frame_of, gold_rows, ordered
 
 
 @per_rollout

@@ -17,13 +17,13 @@ from pydantic import Field
 
 from eval.scorers.judged import by_protocol, prompt, reply_of
 from rewards.base import Rollout, Verdict, abstain, gold, unparsed
-from rewards.captions import NO_CAPTION
-from rewards.extract import answer_text
-from rewards.judging import replies
-from rewards.judging.asking import verdict_of
-from rewards.judging.client import Judge
-from rewards.judging.faults import Fault, Unreadable
-from rewards.judging.media import shown
+from rewards.judge_client import replies
+from rewards.judge_client.asking import verdict_of
+from rewards.judge_client.client import Judge
+from rewards.judge_client.faults import Fault, Unreadable
+from rewards.judge_client.judge_media import shown
+from rewards.judged.captions import NO_CAPTION
+from rewards.parse.extract import answer_text
 
 MOST_FACTS = 300
 _BETTER = re.compile(r"(Caption 1 is better|Caption 2 is better|Tie)\.?")

@@ -9,9 +9,9 @@ from string import ascii_uppercase
 from typing import Any
 
 from rewards.base import Rollout, Verdict, abstain, gold, per_rollout, unparsed
-from rewards.extract import answer_text, boxed, choice_letter, finite, number
-from rewards.mathematics import math_match
-from rewards.texts import edit_distance
+from rewards.parse.extract import answer_text, boxed, choice_letter, finite, number
+from rewards.parse.strings import edit_distance
+from rewards.rules.math_match import math_match
 
 _CUES = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
 _NUMBER = re.compile(r"-?(?:(?<!\d)\.\d+|\b\d{1,3}(?:,\d{3})+(?:\.\d+)?|\b\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?![\d,])")

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rewards.base import Rollout, Scored, Verdict
-from rewards.judging.asking import judged
-from rewards.judging.client import Ask, Judge
-from rewards.judging.faults import Fault
-from rewards.judging.media import Shown
-from rewards.judging.prompts import Template, quoted, template
+from rewards.judge_client.asking import judged
+from rewards.judge_client.client import Ask, Judge
+from rewards.judge_client.faults import Fault
+from rewards.judge_client.judge_media import Shown
+from rewards.judge_client.templates import Template, quoted, template
 
 PROMPTS = Path(__file__).parent.parent / "prompts"
 UNREAD = "the judge's reply is not of the form: "  # how `why` begins where the judge, and not the answer, is at fault
@@ -29,8 +29,8 @@ def unread(why: str) -> Verdict:
 
 
 def by_protocol(function: Callable[..., Awaitable[Scored]]) -> Callable[..., list[Verdict]]:
-    """A judged reward (`rewards.judging.asking.judged`) in which an unreadable reply scores 0 with a reason that begins
-    with UNREAD; a judge that does not answer still leaves no verdict."""
+    """A judged reward (`rewards.judge_client.asking.judged`) in which an unreadable reply scores 0 with a reason that
+    begins with UNREAD; a judge that does not answer still leaves no verdict."""
 
     @functools.wraps(function)
     async def scored(rollout: Rollout, **options: Any) -> Scored:

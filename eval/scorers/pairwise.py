@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from eval.scorers.judged import prompt, unread
 from rewards.base import Rollout, Verdict, failed
-from rewards.judging.client import Ask, Judge, gathered
-from rewards.judging.faults import Fault, Unreadable
-from rewards.judging.media import MediaFault, Shown, shown_as
-from rewards.judging.prompts import prompt_text, quoted
+from rewards.judge_client.client import Ask, Judge, gathered
+from rewards.judge_client.faults import Fault, Unreadable
+from rewards.judge_client.judge_media import MediaFault, Shown, shown_as
+from rewards.judge_client.templates import prompt_text, quoted
 
 Names = Literal["letters", "numbers"]
 Reading = Literal["last", "published"]

@@ -16,13 +16,13 @@ from eval.scorers.exams import mathvista_match
 from eval.scorers.judged import by_protocol, prompt, reply_of
 from eval.scorers.tasks import tempcompass as tempcompass_rule
 from rewards.base import Rollout, Verdict, gold, unparsed
-from rewards.coco_objects import objects_said
-from rewards.extract import answer_text
-from rewards.judging import replies
-from rewards.judging.asking import verdict_of
-from rewards.judging.client import Judge
-from rewards.judging.faults import Unreadable
-from rewards.judging.prompts import prompt_text
+from rewards.judge_client import replies
+from rewards.judge_client.asking import verdict_of
+from rewards.judge_client.client import Judge
+from rewards.judge_client.faults import Unreadable
+from rewards.judge_client.templates import prompt_text
+from rewards.parse.coco_objects import objects_said
+from rewards.parse.extract import answer_text
 
 MOST_OBJECTS = 200
 _RATING = re.compile(r"rating: (\d)(?!\d)")

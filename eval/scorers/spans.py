@@ -11,9 +11,9 @@ from pydantic import Field
 from scipy.optimize import linear_sum_assignment
 
 from rewards.base import Rollout, Verdict, abstain, gold, per_rollout, unparsed
-from rewards.extract import answer_text
-from rewards.grounding import gold_rows, span_iou
-from rewards.regions import spans
+from rewards.parse.extract import answer_text
+from rewards.parse.regions import spans
+from rewards.rules.grounding import gold_rows, span_iou
 
 ROUNDING = 1e-9  # decimal seconds are not exact in binary: half of an interval is still half
 

@@ -8,7 +8,7 @@ from string import ascii_uppercase
 
 from rewards import Reward, Rollout, Verdict, get
 from rewards.base import per_rollout, unparsed
-from rewards.extract import answer_text, choice_letter
+from rewards.parse.extract import answer_text, choice_letter
 
 
 def choice_or_text(rollouts: Sequence[Rollout]) -> list[Verdict]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from rewards.base import Rollout, Verdict, abstain, gold, per_rollout, unparsed
-from rewards.extract import answer_text
+from rewards.parse.extract import answer_text
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _DIGIT_COMMA = re.compile(r"\d,\d")

@@ -22,7 +22,7 @@ from mmrl.advantages.decoupled import c_gdpo, gdpo
 from mmrl.advantages.statistics import statistics
 from mmrl.advantages.summed import dr_grpo, grpo, rloo
 from mmrl.advantages.weighed import grpo_s, tmn
-from mmrl.config import InputError, nearest
+from mmrl.core.config import InputError, nearest
 
 __all__ = [
     "ADVANTAGES",

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mmrl.config import InputError
+from mmrl.core.config import InputError
 
 Array = np.ndarray
 Whiten = Literal["batch", "task", "none"]

@@ -22,7 +22,7 @@ from mmrl.advantages.arrays import (
     spread,
 )
 from mmrl.advantages.summed import standardised
-from mmrl.config import InputError
+from mmrl.core.config import InputError
 
 
 @estimator

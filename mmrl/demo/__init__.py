@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mmrl.config import load
+from mmrl.core.config import load
 
 app = typer.Typer(add_completion=False)
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def demo(
 
 def curated(out: Path) -> Path:
     """The demo's dataset, built from its recipe unless it is there."""
-    from data_engine.pipeline import run
+    from data_engine.engine.pipeline import run
     from data_engine.recipe import Recipe
 
     if not (out / "manifest.json").exists():
@@ -67,7 +67,7 @@ def curated(out: Path) -> Path:
 
 def training(data: Path, out: Path, overrides: list[str] | None) -> Any:
     """The config of the demo's training."""
-    from mmrl.train import TrainConfig
+    from mmrl.train.stages import TrainConfig
 
     places = [f"model={CHECKPOINT}", f"data={data}", f"output={out / 'train'}"]
     return load(TrainConfig, HERE / "train.yaml", [*places, *(overrides or [])])
@@ -75,7 +75,7 @@ def training(data: Path, out: Path, overrides: list[str] | None) -> Any:
 
 def trained(config: Any) -> Path:
     """The directory of the trained model."""
-    from mmrl.train import run
+    from mmrl.train.stages import run
 
     return run(config)
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from eval.records import TOTAL, Record, read_records, read_run
 from eval.report import ALL, decoding
-from mmrl.cards import Exhibit, card, media_of
-from mmrl.config import InputError
-from mmrl.curves import charts
-from mmrl.pages import Html, element, page, table, write_page
-from mmrl.view import record_answer
+from mmrl.core.config import InputError
+from mmrl.core.html import Html, element, page, table, write_page
+from mmrl.pages.cards import Exhibit, card, media_of
+from mmrl.pages.curves import charts
+from mmrl.pages.rollout_pages import record_answer
 
 OUTCOMES = ("improved", "unchanged", "got worse")
 DECODINGS = {"sampled": "Sampled at the training temperature", "greedy": "Greedy"}

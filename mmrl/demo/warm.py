@@ -13,15 +13,15 @@ from typing import Annotated
 
 import typer
 
-from data_engine.pipeline import run as build
+from data_engine.dataset.shards import read_samples
+from data_engine.engine.pipeline import run as build
 from data_engine.recipe import Recipe
 from data_engine.schema import Sample
-from data_engine.shards import read_samples
-from mmrl.answers import rendered
-from mmrl.config import load
+from mmrl.core.config import load
 from mmrl.demo import HERE
-from mmrl.tiny import TinySize, tiny_model
-from mmrl.train import TrainConfig, run
+from mmrl.model.tiny_twins import TinySize, tiny_model
+from mmrl.train.stages import TrainConfig, run
+from mmrl.trainers.targets import rendered
 
 SIZE = TinySize(
     hidden=160,

@@ -17,11 +17,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from data_engine.dataset.shards import read_samples, write_dataset
 from data_engine.schema import prompt_text
-from data_engine.shards import read_samples, write_dataset
-from mmrl.answers import chain
-from mmrl.config import load
-from mmrl.train import TrainConfig, run
+from mmrl.core.config import load
+from mmrl.train.stages import TrainConfig, run
+from mmrl.trainers.targets import chain
 from mmrl.verifier.accuracy import gained, pair_accuracy
 from mmrl.verifier.pairs import checked_edits, preferred_edits
 
@@ -64,7 +64,7 @@ def main(
 
 def prepare(out: Path, *, seed: int, chains: int, pairs: int, held_out: int) -> None:
     """The dataset (splits sft, train, test) and the random model with a tokenizer of its texts, if not there yet."""
-    from mmrl.tiny import TinySize, tiny_model
+    from mmrl.model.tiny_twins import TinySize, tiny_model
 
     data, model = out / "data", out / "random"
     if not (data / "manifest.json").exists():

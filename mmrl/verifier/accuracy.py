@@ -11,7 +11,7 @@ from typing import Any
 
 from eval.metrics import mean_estimate, paired_estimate
 from eval.records import Record, read_records
-from mmrl.config import InputError
+from mmrl.core.config import InputError
 
 ALL = "all"
 

@@ -14,8 +14,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from data_engine.schema import Media, Sample, user_prompt
-from data_engine.synthesis import Split, photographs, png
+from data_engine.schema import Sample, user_prompt
+from data_engine.sources.synthesis import Split, photographs, png
+from mmrl.core.media.item import Media
 
 Box = tuple[int, int, int, int]
 QUESTIONS, CATEGORIES = ("done", "kept"), ("Follow", "Keep")
@@ -127,7 +128,7 @@ def _photograph(rng: np.random.Generator, split: Split, side: int) -> Image.Imag
 
 @functools.cache
 def _photographs(split: Split) -> list[Image.Image]:
-    """Those of `data_engine.synthesis`, small enough to be cropped thousands of times."""
+    """Those of `data_engine.sources.synthesis`, small enough to be cropped thousands of times."""
     small = [photo.copy() for photo in photographs(split)]
     for photo in small:
         photo.thumbnail((320, 320))

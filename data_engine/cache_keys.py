@@ -1,0 +1,127 @@
+"""What a stage was made from: the files that a source looked at, and the keys under which stages are kept.
+
+A source is read again when a file that it looked at is not as it was, by size and time: tables, pictures, and those
+that were not there. `existing` of sources and `resolve` of media say what is looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from data_engine.code_version import TARGET, version_of
+from data_engine.schema import dumps
+from data_engine.seeding import digest
+from mmrl.core.media.files import watchers
+
+TABLES = (".arrow", ".csv", ".json", ".jsonl", ".parquet", ".tar", ".tsv", ".txt", ".p", ".pkl", ".pickle")
+
+
+@contextmanager
+def watching() -> Iterator[set[str]]:
+    """The paths that are looked at meanwhile, in this process."""
+    seen: set[str] = set()
+    watchers.append(seen)
+    try:
+        yield seen
+    finally:
+        watchers.remove(seen)
+
+
+def state_of(path: str | Path) -> str:
+    """How a file or a folder is: what changes with its content, as far as one sees without reading it."""
+    if os.path.isdir(path):
+        listing = sorted(f"{os.path.relpath(file, path)} {_state(file, links=False)}" for file in _files(path))
+        return f"folder {digest(*listing)}"
+    return _state(path)
+
+
+def unchanged(looks: Mapping[str, str]) -> bool:
+    """Whether everything is as it was looked at."""
+    return all(state_of(path) == state for path, state in looks.items())
+
+
+def source_key(target: str, args: Mapping[str, Any], *about: object) -> str:
+    """The key of what a source gives, if what it looks at is unchanged."""
+    return digest("source", target, version_of(target), dumps(to_jsonable_python(dict(args))), *about)
+
+
+def stage_key(target: str, args: Mapping[str, Any], root: Path) -> str:
+    """The key of an operator with its options. What options name counts by its content, not by its place: files,
+    directories of models, and functions ("module:function")."""
+    named = to_jsonable_python({name: value for name, value in args.items() if name != "root"})
+    texts = sorted(set(_texts(named)))
+    code = [version_of(text) for text in texts if TARGET.fullmatch(text)]
+    return digest("stage", target, version_of(target), dumps(named), *code, *(_content(root, text) for text in texts))
+
+
+def described(paths: list[str], root: Path) -> list[dict[str, Any]]:
+    """The inputs of a source, for the manifest: path from the root, and of tables size and SHA-256."""
+    rows = []
+    for path in sorted(paths):
+        for file in sorted(_files(path)) if os.path.isdir(path) else [path]:
+            if (file == path or file.endswith(TABLES)) and os.path.isfile(file):  # and no link that leads nowhere
+                rows.append({"path": _shown(file, root), "bytes": os.path.getsize(file), "sha256": _sha256(file)})
+    return rows
+
+
+def without_places(value: Any) -> Any:
+    """Options for the manifest: absolute paths, which belong to one machine, by their last part."""
+    if isinstance(value, dict):
+        return {key: without_places(one) for key, one in value.items() if key != "root"}
+    if isinstance(value, list):
+        return [without_places(one) for one in value]
+    return os.path.basename(value) if isinstance(value, str) and os.path.isabs(value) else value
+
+
+def _shown(path: str, root: Path) -> str:
+    inside = os.path.relpath(path, root)
+    return os.path.basename(path) if inside.startswith("..") else Path(inside).as_posix()
+
+
+def _files(folder: str | Path) -> Iterator[str]:
+    """The files below a folder; hidden ones are not looked at, as runs keep their stages in such."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (os.path.join(place, name) for name in files if not name.startswith("."))
+
+
+def _state(file: str | Path, *, links: bool = True) -> str:
+    try:
+        stat = os.stat(file, follow_symlinks=links)
+    except (OSError, ValueError):  # a name that no file can have
+        return "absent"
+    return f"{stat.st_size} {stat.st_mtime_ns}"
+
+
+def _sha256(file: str | Path) -> str:
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts among options."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(one)
+
+
+def _content(root: Path, text: str) -> str:
+    """If a text names a file, its hash; if it names a folder, the names, sizes and times in it.
+
+    A bare word is taken for the name of a folder only if a model is in there: it is more likely the name of something
+    else.
+    """
+    path = root / text
+    if os.path.isfile(path):
+        return _sha256(path)
+    folder = os.path.isdir(path) and (os.sep in text or "." in text or os.path.isfile(path / "config.json"))
+    return state_of(path) if text and folder else ""

@@ -1,0 +1,94 @@
+"""The version of an operator or a source: a hash of the code that decides what it gives.
+
+Nobody has to remember to count a version up: the module of the function, and every module that it imports, count by
+their text, as far as they belong to this project or to the package of the function. So an edit anywhere else keeps what
+was computed. A "module:attribute" in the code counts as an import: registries are written like that. Of other packages,
+those that decode count by their version.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import hashlib
+import re
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from data_engine.seeding import digest
+
+PACKAGES = ("mmrl-stack", "pyarrow", "pillow", "av", "decord", "numpy")  # whose version may show in the bytes
+OURS = ("data_engine", "rewards", "mmrl", "eval")
+TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+@functools.cache
+def version_of(target: str) -> str:
+    """The version of the function at "module:function"."""
+    files = sorted(_reached(target.partition(":")[0]).items())
+    return digest(target, *(f"{name} {_hash(file)}" for name, file in files), *sorted(package_versions().items()))
+
+
+def package_versions() -> dict[str, str]:
+    """The versions of the packages whose version may show in the bytes."""
+    found = {}
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):  # decord has no wheel on some machines
+            found[package] = version(package)
+    return found
+
+
+def _reached(module: str) -> dict[str, Path]:
+    """The modules, and their files, that `module` imports directly or not, itself included; of OURS and its package."""
+    packages = {*OURS, module.partition(".")[0]}
+    found: dict[str, Path] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name.partition(".")[0] in packages and name not in found and (file := _file(name)):
+            found[name] = file
+            waiting += _imports(name, file)
+    return found
+
+
+def _hash(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@functools.cache
+def _file(name: str) -> Path | None:
+    """The file of a module, without importing it; None if the name is no module."""
+    top, *rest = name.split(".")
+    with contextlib.suppress(ValueError):  # of __main__, which has no spec
+        spec = find_spec(top)
+        if spec and not rest and spec.origin and spec.origin.endswith(".py"):
+            return Path(spec.origin)
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            place = Path(folder, *rest)
+            for file in (place.with_suffix(".py"), place / "__init__.py"):
+                if file.is_file():
+                    return file
+    return None
+
+
+@functools.cache
+def _imports(name: str, file: Path) -> list[str]:
+    """What a module names in its imports, and in texts of the form "module:attribute"."""
+    return sorted(set(_named(name, file)))
+
+
+def _named(name: str, file: Path) -> Iterator[str]:
+    package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and TARGET.fullmatch(node.value):
+            yield node.value.partition(":")[0]

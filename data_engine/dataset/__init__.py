@@ -1,0 +1,1 @@
+"""The dataset directory: shards, card, report."""

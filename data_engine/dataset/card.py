@@ -1,0 +1,151 @@
+"""The card of a dataset: what it holds, in words and tables, as datasets on the hub describe themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+LICENCES = {  # of the hub, those that datasets use most
+    *("apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0"),
+    *("cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-nd-4.0"),
+    *(
+        "cc-by-nc-sa-3.0",
+        "cc-by-nc-sa-4.0",
+        "cc-by-nd-4.0",
+        "gpl-3.0",
+        "lgpl-3.0",
+        "odbl",
+        "odc-by",
+        "openrail",
+        "pddl",
+    ),
+    *("openrail", "unlicense", "unknown", "other"),
+}
+CATEGORIES = {  # task -> what the hub calls it, of pictures
+    "grounding": "object-detection",
+    "detection": "object-detection",
+    "point": "object-detection",
+    "temporal": "video-text-to-text",
+    "caption": "image-to-text",
+    "preference": "image-text-to-text",
+    "edit": "image-to-image",
+}
+QUESTIONS = "visual-question-answering"  # what all other tasks are
+SIZES = ((10**3, "1K"), (10**4, "10K"), (10**5, "100K"), (10**6, "1M"), (10**7, "10M"), (10**8, "100M"))
+
+
+def card(manifest: Mapping[str, Any]) -> str:
+    """The text of `card.md`."""
+    counts, media = manifest["counts"], manifest["media"]
+    where = "inside the shards" if media["embedded"] else "under `media/`, named by their SHA-256"
+    head = yaml.safe_dump(front_matter(manifest), sort_keys=False, allow_unicode=True)
+    return f"""---
+{head}---
+
+# {_line(manifest["name"])}
+
+{counts["kept"]:,} samples of images, videos and text with questions and gold answers.
+
+```python
+datasets.load_dataset("parquet", data_files={{"train": "shards/train-*.parquet"}})   # plain rows
+data_engine.dataset.shards.read_samples(".", split="train")                                # samples with paths of media
+```
+
+A row holds `id, source, task, prompt, answer, media, meta`; prompt, answer and meta are JSON text. Boxes are xyxy
+pixels of the image after EXIF rotation, time spans are seconds from the start of the video as shown. The media are
+{media["files"]:,} files of {media["bytes"]:,} bytes, {where}. `meta` says where a sample is from: `where` it
+stood in its source, its `licence`, and `changed_by`, the operators that changed what it asks, shows or expects.
+
+{_counts("split", manifest["splits"])}
+{_counts("task", manifest["tasks"])}
+{_counts("source", manifest["sources"])}
+{_counts("licence", manifest["licences"])}
+## How it came about
+
+Of {counts["in"]:,} inputs {counts["kept"]:,} were kept. Recipe: `{manifest["recipe"] or "not recorded"}`.
+
+{_origin(manifest.get("origin"))}{_mix(manifest.get("mix", ()))}{_counts("dropped because", counts["dropped"])}
+{_counts("quarantined because", counts["quarantined"])}"""
+
+
+def front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What the hub reads of a card."""
+    licences = sorted({hub_licence(name) for name in manifest["licences"]}) or ["unknown"]
+    splits = sorted(manifest["splits"])
+    files = [{"split": split, "path": f"shards/{split}-*.parquet"} for split in splits]
+    return {
+        "pretty_name": _line(manifest["name"]),
+        "license": licences[0] if len(licences) == 1 else licences,
+        "task_categories": sorted({CATEGORIES.get(task, QUESTIONS) for task in manifest["tasks"]}),
+        "size_categories": [size_category(manifest["counts"]["kept"])],
+        "tags": ["reinforcement-learning", "vision-language"],
+        "configs": [{"config_name": "default", "data_files": files}],
+    }
+
+
+def hub_licence(name: str) -> str:
+    """The hub's name of a licence, or `other`.
+
+    >>> hub_licence("BSD-3-Clause"), hub_licence("CC BY 4.0"), hub_licence("mine")
+    ('bsd-3-clause', 'cc-by-4.0', 'other')
+    """
+    known = "-".join(name.casefold().replace("_", "-").split())
+    return known if known in LICENCES else "other"
+
+
+def size_category(n: int) -> str:
+    """The hub's class of a number of samples.
+
+    >>> size_category(12), size_category(48_248)
+    ('n<1K', '10K<n<100K')
+    """
+    below = [name for bound, name in SIZES if n >= bound]
+    above = [name for bound, name in SIZES if n < bound]
+    if not below:
+        return f"n<{above[0]}"
+    return f"{below[-1]}<n<{above[0]}" if above else f"n>{below[-1]}"
+
+
+def _origin(origin: Mapping[str, Any] | None) -> str:
+    if origin is None:
+        return ""
+    return "".join(f"{line}\n" for line in [*_sources(origin["sources"]), "", *_operators(origin["operators"]), ""])
+
+
+def _sources(sources: Any) -> Iterator[str]:
+    yield from ("| source | read by | licence | file | bytes | SHA-256 |", "|---|---|---|---|---:|---|")
+    for source in sources:
+        about = f"| {_line(source['name'])} | `{_line(source['fn'])}` | {_line(source['licence'] or 'of its rows')}"
+        for file in source["inputs"] or [{"path": "none", "bytes": 0, "sha256": ""}]:
+            yield f"{about} | {_line(file['path'])} | {file['bytes']:,} | `{file['sha256'][:16]}` |"
+
+
+def _operators(operators: Any) -> Iterator[str]:
+    yield from ("| operator | options | version |", "|---|---|---|")
+    for one in operators:
+        options = ", ".join(f"{name}={value}" for name, value in one["args"].items() if value is not None)
+        yield f"| `{_line(one['fn'])}` | {_line(options)} | `{one['version']}` |"
+
+
+def _mix(mix: Any) -> str:
+    tables = [
+        f"| {_line(one['by'])} | requested | achieved |\n|---|---:|---:|\n"
+        + "".join(
+            f"| {_line(value)} | {one['requested'].get(value, 0):.2%} | {one['achieved'].get(value, 0):.2%} |\n"
+            for value in sorted({*one["requested"], *one["achieved"]})
+        )
+        for one in mix
+    ]
+    return "".join(f"{table}\n" for table in tables)
+
+
+def _counts(name: str, counts: Mapping[str, int]) -> str:
+    rows = "".join(f"| {_line(value)} | {count:,} |\n" for value, count in sorted(counts.items())) or "| none | 0 |\n"
+    return f"| {name} | samples |\n|---|---:|\n{rows}"
+
+
+def _line(text: str) -> str:
+    """The text on one line of a table."""
+    return " ".join(text.replace("|", "/").replace("<", "&lt;").encode("utf-8", "replace").decode().split())

@@ -1,0 +1,135 @@
+"""The dataset directory: written whole or not at all, read back sample by sample.
+
+    DIR/shards/<split>-00000.parquet    a row per sample, `data_engine.schema.to_row`; the split is `meta["split"]`
+    DIR/media/<sha256[:2]>/<sha256>.jpg the images and videos, named by their content (or inside the shards)
+    DIR/quarantine/part-00000.parquet   what is broken: reason, why, source, where, row
+    DIR/stats.parquet                   a row of measures per sample
+    DIR/dropped.parquet                 the same of what was dropped, with the reason
+    DIR/manifest.json                   counts, the hash of every file, versions
+    DIR/card.md                         the dataset in words, as the hub shows it
+    DIR/report.html                     the dataset in pictures
+
+It loads with `datasets.load_dataset("parquet", data_files={"train": "DIR/shards/train-*.parquet"})`, and as the splits
+are in the file names, with `datasets.load_dataset("DIR")`. The same samples in the same order give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_engine.dataset.tables import SAMPLES
+from data_engine.dataset.writer import DatasetWriter
+from data_engine.operator import Quarantined
+from data_engine.schema import Sample, from_row
+from mmrl.core.config import InputError, nearest
+from mmrl.core.media.files import MediaError, resolve
+
+__all__ = ["DatasetWriter", "read_manifest", "read_samples", "shards_of", "write_dataset"]
+
+READ_ROWS = 64  # rows in memory at once: they may hold whole videos
+
+
+def write_dataset(
+    samples: Iterable[Sample | Quarantined],
+    out: str | Path,
+    *,
+    read: int | None = None,
+    dropped: Mapping[str, int] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Write samples, and the broken ones among them, as a dataset directory; returns its manifest.
+
+    `options` are those of `DatasetWriter`.
+    """
+    with DatasetWriter(out, **options) as writer:
+        for item in samples:
+            writer.add(item) if isinstance(item, Sample) else writer.quarantine(item)
+        if read is not None:
+            writer.account(read, dropped or {})
+    return read_manifest(Path(out))
+
+
+def read_samples(directory: str | Path, split: str | None = None) -> Iterator[Sample]:
+    """The samples of a dataset directory, or of one split, in order; the paths of their media are absolute.
+
+    A shard that is gone, a row that is no sample, and media that are gone or lie outside of the directory raise an
+    InputError that names shard and row.
+    """
+    directory = Path(directory).resolve()
+    return _samples(directory, shards_of(directory, split))
+
+
+def shards_of(directory: Path, split: str | None = None) -> list[str]:
+    """The shards of a dataset directory, or of one split, as its manifest names them."""
+    manifest = read_manifest(directory)
+    if split is not None and split not in manifest["splits"]:
+        raise InputError(f"{directory} has no split {split!r}; {nearest(split, manifest['splits'])}")
+    return [shard["path"] for shard in manifest["shards"] if split in (None, shard["split"])]
+
+
+def read_manifest(directory: str | Path) -> dict[str, Any]:
+    """What `manifest.json` of a dataset directory says."""
+    path = Path(directory) / "manifest.json"
+    if not path.is_file():
+        raise InputError(f"no dataset at {directory}: it has no manifest.json; build one with `mmrl data build`")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if all(isinstance(shard["path"], str) and shard["split"] in manifest["splits"] for shard in manifest["shards"]):
+            return manifest
+        raise ValueError("its shards are not of its splits")
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error!r}); build the dataset again") from None
+
+
+def _samples(directory: Path, shards: list[str]) -> Iterator[Sample]:
+    for shard in shards:
+        read = 0
+        try:
+            file = pq.ParquetFile(resolve(shard, directory))
+            _check_columns(file.schema_arrow, f"{directory}: {shard}")
+            batches = file.iter_batches(batch_size=READ_ROWS)
+            for row in (row for batch in batches for row in batch.to_pylist()):
+                yield _located(from_row(row), directory)
+                read += 1
+        except _SchemaError as error:
+            raise InputError(str(error)) from None
+        except (MediaError, KeyError, TypeError, ValueError, OSError) as error:  # Arrow's errors are among them
+            what = str(error) if isinstance(error, MediaError) else f"no row of a dataset: {error!r}"
+            raise InputError(f"{directory}: {shard}, row {read}: {what}") from None
+
+
+class _SchemaError(Exception):
+    """A parquet file with other columns."""
+
+
+def _check_columns(found: pa.Schema, where: str) -> None:
+    """Refuse a shard whose columns are not those of samples; more columns than those are left alone."""
+    wrong = [
+        f"{field.name} is {found.field(field.name).type if field.name in found.names else 'missing'}, not {field.type}"
+        for field in SAMPLES
+        if field.name not in found.names or not _alike(found.field(field.name).type, field.type)
+    ]
+    if wrong:
+        raise _SchemaError(f"{where} is no table of samples: {'; '.join(wrong)}. Build the dataset again")
+
+
+def _alike(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Other programs write texts and lists with 64-bit offsets and name the parts of lists otherwise: kinds count."""
+    if pa.types.is_string(wanted):
+        return pa.types.is_string(found) or pa.types.is_large_string(found)
+    return pa.types.is_list(found) or pa.types.is_large_list(found)
+
+
+def _located(sample: Sample, directory: Path) -> Sample:
+    """The sample with the paths of its media made absolute."""
+    media = (
+        item if item.path is None else replace(item, path=str(resolve(item.path, directory))) for item in sample.media
+    )
+    return replace(sample, media=tuple(media))

@@ -1,0 +1,1 @@
+"""How a recipe runs: stages over chunks, in processes or on Ray."""

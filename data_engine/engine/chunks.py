@@ -1,0 +1,221 @@
+"""Chunks: a few hundred samples on disk, under a name that says what they were made from.
+
+    DIR/chunks/ab/ab12... .zst   lines of JSON: the counts, what was stopped, the samples that go on
+    DIR/media/ab/ab34...         media that samples carry as bytes, each content once
+    DIR/done/ab56... .json       the chunks that a whole stage gave
+
+A name is a hash of the operator, its version, its options and the name of what it was given. So what is there need not
+be made again: resuming a run and reusing the work of another one are the same. Files appear whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from data_engine.dataset.tables import quarantine_row, stats_row
+from data_engine.operator import Dropped, Quarantined
+from data_engine.schema import Sample
+from mmrl.core.media.item import Media
+
+ROWS = 256  # samples in a chunk: what a process that is killed may have to do again
+BYTES = 32 * 2**20  # of media that the samples of a chunk carry
+PARTS = 3  # lines of a chunk
+SHOWN = 64  # of the stops of a chunk, those that may keep what repeats another sample
+PLAIN = ("path", "sha256", "width", "height", "num_frames", "fps", "duration", "start", "end")
+
+Looks = dict[str, str]  # a file that a source looked at -> how it was, see data_engine.cache_keys
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A sample that went no further: dropped by a stage, or quarantined. `row` is its row of the quarantine, `stats`
+    that of its measures, `sample` what was dropped where it is kept to be looked at, `like` the id of the sample that
+    it repeats."""
+
+    stage: str
+    reason: str
+    row: dict[str, str] | None = None
+    like: str = ""
+    sample: Sample | None = None
+    stats: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """The name of a chunk, and its counts: samples that go on, dropped by "stage: reason", quarantined by reason."""
+
+    key: str
+    kept: int
+    dropped: dict[str, int]
+    quarantined: dict[str, int]
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Samples that go on, and what was stopped since the last stage that was kept."""
+
+    kept: list[Sample] = field(default_factory=list)
+    stopped: list[Stop] = field(default_factory=list)
+    looks: Looks = field(default_factory=dict)
+
+    def stop(self, stage: str, outcome: Dropped | Quarantined) -> None:
+        """Note what a stage stopped. What repeats another sample is kept to be looked at."""
+        if isinstance(outcome, Quarantined):
+            self.stopped.append(Stop(stage, outcome.reason, quarantine_row(outcome)))
+        else:
+            shown = outcome.sample if outcome.like and len(self.stopped) < SHOWN else None
+            stats = stats_row(outcome.sample, str(outcome.sample.meta.get("split", "")))
+            self.stopped.append(Stop(stage, outcome.reason, None, outcome.like, shown, stats))
+
+
+class DamagedError(Exception):
+    """A chunk that is not what was written: it is made again."""
+
+
+class Chunks:
+    """The chunks in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def ref(self, key: str) -> Ref | None:
+        """What the chunk of that name counts, if it is there."""
+        try:
+            return _ref(key, json.loads(self._lines(key)[0]))
+        except (DamagedError, ValueError):
+            return None
+
+    def looks(self, key: str) -> Looks:
+        """The files that were looked at to make the chunk."""
+        return json.loads(self._lines(key)[0])["looks"]
+
+    def read(self, key: str) -> Chunk:
+        """The chunk of that name."""
+        try:
+            head, stopped, kept = map(json.loads, self._lines(key))
+        except ValueError as error:
+            raise DamagedError(f"chunk {key}: {error}") from None
+        return Chunk(list(map(self._sample, kept)), list(map(self._stop, stopped)), head["looks"])
+
+    def stops(self, key: str) -> list[Stop]:
+        """What was stopped on the way to the chunk; the samples that go on are not read."""
+        return list(map(self._stop, json.loads(self._lines(key)[1])))
+
+    def write(self, chunk: Chunk, key: str | None = None) -> Ref:
+        """Put the chunk under `key`; without one, under the hash of what it holds."""
+        dropped = Counter(f"{one.stage}: {one.reason}" for one in chunk.stopped if one.row is None)
+        broken = Counter(one.reason for one in chunk.stopped if one.row is not None)
+        counts = {"dropped": dict(sorted(dropped.items())), "quarantined": dict(sorted(broken.items()))}
+        head = {"kept": len(chunk.kept), **counts, "looks": chunk.looks}
+        parts = head, list(map(self._stop_row, chunk.stopped)), list(map(self._row, chunk.kept))
+        text = "\n".join(map(json.dumps, parts)).encode()
+        key = key or hashlib.sha256(text).hexdigest()[:32]
+        place = self._place("chunks", key, ".zst")
+        with pa.BufferOutputStream() as plain:
+            with pa.CompressedOutputStream(plain, "zstd") as packed:
+                packed.write(text)
+            self._put(place, plain.getvalue().to_pybytes())
+        return _ref(key, head)
+
+    def check(self, sample: Sample) -> None:
+        """Raise what writing the sample would."""
+        json.dumps(self._row(sample))
+
+    def finish(self, key: str, refs: Sequence[Ref]) -> None:
+        """Note that a stage has given all its chunks."""
+        self._put(self._place("done", key, ".json"), json.dumps([one.key for one in refs]).encode())
+
+    def finished(self, key: str) -> list[Ref] | None:
+        """The chunks of a whole stage, if it has given all and all are there."""
+        try:
+            keys = json.loads(self._place("done", key, ".json").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        refs = [self.ref(one) for one in keys]
+        found = [one for one in refs if one is not None]
+        return found if len(found) == len(refs) else None
+
+    def remembered(self, key: str, make: Callable[[], Any]) -> Any:
+        """What `make` gives, as JSON, made once."""
+        place = self._place("done", key, ".json")
+        try:
+            return json.loads(place.read_bytes())
+        except (FileNotFoundError, ValueError):
+            made = make()
+            self._put(place, json.dumps(made).encode())
+            return made
+
+    def _lines(self, key: str) -> list[bytes]:
+        """The counts, what was stopped and the samples, each in JSON."""
+        try:
+            packed = self._place("chunks", key, ".zst").read_bytes()
+            text = pa.CompressedInputStream(pa.BufferReader(packed), "zstd").read()
+        except (FileNotFoundError, OSError, pa.ArrowException) as error:
+            raise DamagedError(f"chunk {key}: {error}") from None
+        lines = text.split(b"\n")
+        if len(lines) != PARTS or lines[-1][-1:] != b"]":
+            raise DamagedError(f"chunk {key} is torn")
+        return lines
+
+    def _row(self, sample: Sample) -> dict[str, Any]:
+        media = [self._media_row(one) for one in sample.media]
+        asked = {"prompt": sample.prompt, "answer": sample.answer}
+        name = {"id": sample.id, "source": sample.source, "task": sample.task}
+        return {**name, **asked, "media": media, "meta": dict(sample.meta)}
+
+    def _sample(self, row: Mapping[str, Any]) -> Sample:
+        return Sample(**{**row, "media": tuple(map(self._media, row["media"]))})
+
+    def _media_row(self, media: Media) -> dict[str, Any]:
+        row: dict[str, Any] = {"kind": media.kind}
+        row |= {name: value for name in PLAIN if (value := getattr(media, name)) is not None}
+        if media.bytes is not None:
+            name = media.sha256 or hashlib.sha256(media.bytes).hexdigest()
+            place = self._place("media", name)
+            if not place.exists():
+                self._put(place, media.bytes)
+            row["bytes"] = name
+        return row
+
+    def _media(self, row: dict[str, Any]) -> Media:
+        if "bytes" in row:
+            try:
+                row = {**row, "bytes": self._place("media", row["bytes"]).read_bytes()}
+            except FileNotFoundError as error:
+                raise DamagedError(f"media of a chunk are gone: {error}") from None
+        return Media(**row)
+
+    def _stop_row(self, stop: Stop) -> dict[str, Any]:
+        row = {"stage": stop.stage, "reason": stop.reason, "row": stop.row, "like": stop.like, "stats": stop.stats}
+        return row | {"sample": self._row(stop.sample) if stop.sample else None}
+
+    def _stop(self, row: dict[str, Any]) -> Stop:
+        return Stop(**{**row, "sample": self._sample(row["sample"]) if row["sample"] else None})
+
+    def _place(self, kind: str, key: str, suffix: str = "") -> Path:
+        return self.folder / kind / key[:2] / f"{key}{suffix}"
+
+    def _put(self, place: Path, content: bytes) -> None:
+        """Write a file, whole or not at all as long as the machine runs; a torn one is found when it is read."""
+        arriving = place.with_name(f".{place.name}.{os.getpid()}.{threading.get_ident()}")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            arriving.write_bytes(content)
+            arriving.replace(place)
+        except BaseException:
+            arriving.unlink(missing_ok=True)
+            raise
+
+
+def _ref(key: str, head: Mapping[str, Any]) -> Ref:
+    return Ref(key, head["kept"], head["dropped"], head["quarantined"])

@@ -1,0 +1,127 @@
+"""What a recipe will cost, measured: its first samples are read and run through its stages, nothing is written."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+from data_engine.engine.map_stage import Step, outcome
+from data_engine.engine.source_stage import as_read
+from data_engine.operator import Outcome
+from data_engine.recipe import Plan, PlannedSource
+from data_engine.schema import Sample
+from data_engine.validate.checks import Mode
+from mmrl.core.config import InputError
+from mmrl.core.media.files import Opened, opened
+
+NETWORK = ("hub",)  # sources that are not read to be measured
+COUNTING = 1.0  # seconds for which the rest of a source is read to know how long it is
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a step did to `n` samples: seconds, how many media files it opened and their bytes, how many it stopped.
+
+    A step that needs more samples than these did nothing, and `refused` is what it said.
+    """
+
+    step: str
+    n: int
+    seconds: float
+    files: int
+    bytes: int
+    stopped: int
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How many samples a source has; `exact` is False where it was not read to its end. None: not read at all."""
+
+    source: str
+    n: int | None
+    exact: bool
+
+
+def measured(planned: Plan, n: int) -> tuple[list[Length], list[Cost]]:
+    """The lengths of the sources, and the costs of all steps on the first `n` samples of each source."""
+    samples: list[Sample] = []
+    lengths, costs = [], []
+    modes = planned.stages[0].args.get("modes") or {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for source in planned.sources:
+            length, cost, read = _read(source, n, modes, Path(scratch))
+            lengths.append(length)
+            costs += [cost] if cost else []
+            samples += read
+        for stage in planned.stages:
+            cost, samples = _run(Step(stage, ""), samples)
+            costs.append(cost)
+    return lengths, costs
+
+
+def _read(
+    source: PlannedSource, n: int, modes: Mapping[str, Mode], scratch: Path
+) -> tuple[Length, Cost | None, list[Sample]]:
+    if source.spec.fn in NETWORK:
+        return Length(source.label, source.spec.limit, exact=False), None, []
+    items = itertools.islice(_items(source, scratch), source.spec.limit)
+    samples: list[Sample] = []
+
+    def read() -> list[bool]:
+        """Whether each item could be read, until the time is up."""
+        until, read = time.monotonic() + COUNTING, list[bool]()
+        for item in items:
+            one = as_read(item, source, modes)
+            read.append(isinstance(one, Sample))
+            if isinstance(one, Sample) and len(samples) < n:
+                samples.append(one)
+            if len(read) >= n and time.monotonic() > until:
+                break
+        return read
+
+    read_well, seconds, media = _timed(read)
+    cost = Cost(f"read {source.label}", len(read_well), seconds, media.files, media.bytes, read_well.count(False))
+    return Length(source.label, len(read_well), exact=next(items, None) is None), cost, samples
+
+
+def _items(source: PlannedSource, scratch: Path) -> Iterator[Any]:
+    """What a source gives; one that has a folder `out` to write to has one in `scratch` here."""
+    if not isinstance(source.args.get("out"), Path):
+        return source.read()
+    return resolve_name(source.target)(**{**source.args, "out": Path(tempfile.mkdtemp(dir=scratch))})
+
+
+def _run(step: Step, samples: Sequence[Sample]) -> tuple[Cost, list[Sample]]:
+    """What a step cost, and what it kept: all, if it is a stream that does not do with so few, as a mix of a source
+    of which none is left."""
+    is_stream = step.stage.kind == "stream"
+    if not is_stream:
+        list(_results(step, samples[:1]))  # so that what happens once, as imports, does not count
+    try:
+        results, seconds, media = _timed(lambda: list(_results(step, samples)))
+    except InputError as error:
+        if not is_stream:
+            raise
+        return Cost(step.name, 0, 0.0, 0, 0, 0, refused=str(error)), list(samples)
+    kept = [one for one in results if isinstance(one, Sample)]
+    return Cost(step.name, len(samples), seconds, media.files, media.bytes, len(samples) - len(kept)), kept
+
+
+def _results(step: Step, samples: Iterable[Sample]) -> Iterator[Outcome]:
+    if step.stage.kind == "stream":
+        return resolve_name(step.stage.target)(iter(samples), **step.stage.args)
+    return (outcome([step], sample)[1] for sample in samples)
+
+
+def _timed(work: Callable[[], list[Any]]) -> tuple[list[Any], float, Opened]:
+    before, since = Opened(opened.files, opened.bytes), time.perf_counter()
+    made = work()
+    seconds = time.perf_counter() - since
+    return made, seconds, Opened(opened.files - before.files, opened.bytes - before.bytes)

@@ -1,0 +1,94 @@
+"""Per-sample stages over chunks on Ray Data: the same steps over the same chunks, so the same bytes.
+
+On a cluster every machine must see the folder of the chunks and the media, as on a shared file system.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from data_engine.engine.chunks import Chunks, Ref
+from data_engine.engine.map_stage import Step, keys, through
+from data_engine.engine.workers import Crew
+from data_engine.media import deadline
+
+
+class RayCrew(Crew):
+    """A crew whose processes are those of Ray. Where one dies or an operator fails, the chunk is looked at again here,
+    sample by sample: so it is told which one it was."""
+
+    def __init__(self, chunks: Chunks, workers: int) -> None:
+        super().__init__(Chunks(chunks.folder.absolute()), workers)
+        self._started = False
+
+    def mapped(self, steps: Sequence[Step], refs: Iterable[Ref]) -> Iterator[Ref]:
+        """What the steps make of each chunk, in order."""
+        given = list(refs)
+        waiting = [ref for ref in given if self.chunks.ref(keys(steps, ref.key)[-1]) is None]
+        if waiting:
+            self._run(steps, waiting)
+        for ref in given:
+            yield self.chunks.ref(keys(steps, ref.key)[-1]) or self.one_by_one(steps, ref)
+
+    def close(self) -> None:
+        """Leave Ray if it was started here."""
+        super().close()
+        if self._started:
+            import ray
+
+            ray.shutdown()
+
+    def _run(self, steps: Sequence[Step], waiting: Sequence[Ref]) -> None:
+        """Make the chunks, but not those on which an operator failed or a process died: these are left out.
+
+        Ray would run such a chunk again and again, or give up all of them.
+        """
+        import ray
+        import ray.data
+
+        if not ray.is_initialized():
+            here = os.pathsep.join(
+                dict.fromkeys([str(Path.cwd()), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+            )
+            environment: Any = {"env_vars": {"PYTHONPATH": here}}  # operators of the user may be found there alone
+            ray.init(
+                num_cpus=None if "RAY_ADDRESS" in os.environ else max(self.workers, 1),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env=environment,
+            )
+            self._started = True
+        chunks = self.chunks
+
+        def made(row: dict[str, str]) -> dict[str, str]:
+            deadline.spare_process()
+            return {"key": through(chunks, steps, row["key"]).key}
+
+        with _settings(enable_progress_bars=False, max_errored_blocks=-1):
+            rows = ray.data.from_items([{"key": ref.key} for ref in waiting], override_num_blocks=len(waiting))
+            for _ in rows.map(made, max_retries=0).iter_rows():
+                pass
+
+
+@contextmanager
+def _settings(**values: Any) -> Iterator[None]:
+    """Settings of Ray Data for the while, without its messages."""
+    from ray.data import DataContext
+
+    context, talk = DataContext.get_current(), logging.getLogger("ray.data")
+    before, level = {name: getattr(context, name) for name in values}, talk.level
+    talk.setLevel(logging.CRITICAL)
+    for name, value in values.items():
+        setattr(context, name, value)
+    try:
+        yield
+    finally:
+        talk.setLevel(level)
+        for name, value in before.items():
+            setattr(context, name, value)

@@ -1,0 +1,64 @@
+"""Stages over the whole stream of samples, in the main process: from chunks to chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pkgutil import resolve_name
+
+from data_engine.engine.chunks import BYTES, ROWS, Chunk, Chunks, Ref
+from data_engine.engine.map_stage import Step
+from data_engine.schema import Sample
+from data_engine.seeding import digest
+
+STOPS = 4096  # samples stopped in a row from which a chunk is written, so that they are not all held in memory
+
+
+class AccountingError(RuntimeError):
+    """Samples were lost or invented on the way."""
+
+
+class Tally(Iterator[Sample]):
+    """An iterator that knows how many samples were taken from it."""
+
+    def __init__(self, samples: Iterator[Sample]) -> None:
+        self.samples, self.count = samples, 0
+
+    def __next__(self) -> Sample:
+        sample = next(self.samples)
+        self.count += 1
+        return sample
+
+
+def streamed(step: Step, refs: Sequence[Ref], chunks: Chunks) -> Iterator[Ref]:
+    """The chunks that a stage makes of the samples of `refs`; a stage that was interrupted begins again."""
+    key = digest(step.key, *(ref.key for ref in refs))
+    known = chunks.finished(key)
+    if known is not None:
+        yield from known
+        return
+    taken = Tally(sample for ref in refs for sample in chunks.read(ref.key).kept)
+    made: list[Ref] = []
+    for chunk in _chunks(step, taken):
+        made.append(chunks.write(chunk, digest(key, len(made))))
+        yield made[-1]
+    chunks.finish(key, made)
+
+
+def _chunks(step: Step, taken: Tally) -> Iterator[Chunk]:
+    chunk, media_bytes, given = Chunk(), 0, 0
+    for outcome in resolve_name(step.stage.target)(taken, **step.stage.args):
+        given += 1
+        if isinstance(outcome, Sample):
+            chunk.kept.append(outcome)
+            media_bytes += sum(len(media.bytes or b"") for media in outcome.media)
+        else:
+            chunk.stop(step.name, outcome)
+        if len(chunk.kept) >= ROWS or media_bytes > BYTES or len(chunk.stopped) >= STOPS:
+            yield chunk
+            chunk, media_bytes = Chunk(), 0
+    left = next(taken, None) is not None
+    if left or given != taken.count:
+        took = f"took {taken.count} samples{' and left some' if left else ''}"
+        rule = "it must take all, and give each of them or Dropped(sample, reason)"
+        raise AccountingError(f"operator {step.name} {took}, and gave {given}; {rule}")
+    yield chunk

@@ -1,0 +1,186 @@
+"""Per-sample stages over chunks, in a pool of processes: in order, and a process that ends early costs one sample."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+
+from data_engine.engine.chunks import Chunk, Chunks, Ref
+from data_engine.engine.map_stage import Step, keys, outcome, through
+from data_engine.media import deadline
+from data_engine.operator import Outcome, quarantine
+from data_engine.schema import Sample
+
+logger = logging.getLogger(__name__)
+
+TOO_SLOW = "too_slow"
+
+
+class Crew:
+    """Runs steps over chunks with so many processes; none means this process. Processes start when there is work.
+
+    A pool is replaced when one of its processes ends early: a decoder can crash on a hostile file, or hang.
+    """
+
+    def __init__(self, chunks: Chunks, workers: int) -> None:
+        self.chunks, self.workers = chunks, workers
+        self._pool: ProcessPoolExecutor | None = None
+        self._careful: _Careful | None = None
+        self._slow: dict[str, str] = {}  # a file that took too long -> what is said of it; many may ask about one
+
+    def mapped(self, steps: Sequence[Step], refs: Iterable[Ref]) -> Iterator[Ref]:
+        """What the steps make of each chunk, in order; not more than a few chunks are taken ahead."""
+        if not self.workers:
+            yield from (through(self.chunks, steps, ref.key) for ref in refs)
+            return
+        source = iter(refs)
+        pending: deque[tuple[Ref, Ref | Future[Ref]]] = deque()
+        while True:
+            ahead = 2 * self.workers - sum(isinstance(one, Future) for _, one in pending)
+            pending += ((ref, self._begun(steps, ref)) for ref in itertools.islice(source, max(ahead, 0)))
+            if not pending:
+                return
+            yield self._result(steps, *pending.popleft())
+
+    def close(self) -> None:
+        """End all processes; what they have not begun is left."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        if self._careful is not None:
+            self._careful.close()
+
+    def _begun(self, steps: Sequence[Step], ref: Ref) -> Ref | Future[Ref]:
+        """The result, if it is there from an earlier run, or the promise of one."""
+        if known := self.chunks.ref(keys(steps, ref.key)[-1]):
+            return known
+        for _ in range(2):
+            self._pool = self._pool or _pool(self.workers)
+            try:
+                return self._pool.submit(through, self.chunks, steps, ref.key)
+            except BrokenProcessPool:
+                self._pool = None
+        raise RuntimeError("worker processes die as soon as they start")
+
+    def _result(self, steps: Sequence[Step], ref: Ref, found: Ref | Future[Ref]) -> Ref:
+        if isinstance(found, Ref):
+            return found
+        try:
+            return found.result()
+        except BrokenProcessPool:
+            self._pool = None
+            return self.one_by_one(steps, ref)
+
+    def one_by_one(self, steps: Sequence[Step], ref: Ref) -> Ref:
+        """What the steps make of a chunk that went wrong: a sample on which a process dies is lost, and said."""
+        key = keys(steps, ref.key)[-1]
+        if known := self.chunks.ref(key):  # it was done before the process died on another one
+            return known
+        logger.warning("a worker process ended early; running %d samples again one by one", ref.kept)
+        made = Chunk()
+        found = [self._alone(steps, sample) for sample in self.chunks.read(ref.key).kept]
+        for number, result in sorted(found, key=lambda one: one[0]):  # in the order in which whole chunks give them
+            made.kept.append(result) if isinstance(result, Sample) else made.stop(steps[number].name, result)
+        return self.chunks.write(made, key)
+
+    def _alone(self, steps: Sequence[Step], sample: Sample) -> tuple[int, Outcome]:
+        shown = [media.path for media in sample.media if media.path is not None]
+        if known := next((self._slow[path] for path in shown if path in self._slow), None):
+            return 0, quarantine(sample, TOO_SLOW, known)
+        self._careful = self._careful or _Careful()
+        try:
+            return self._careful.outcome(steps, sample)
+        except _EndedError as ended:
+            self._careful = None
+            if ended.reason == TOO_SLOW and len(sample.media) == len(shown) == 1:
+                self._slow[shown[0]] = str(ended)
+            return 0, quarantine(sample, ended.reason, str(ended))
+
+
+class _EndedError(Exception):
+    """A process ended while it looked at a sample."""
+
+    def __init__(self, reason: str, why: str) -> None:
+        super().__init__(why)
+        self.reason = reason
+
+
+class _Careful:
+    """A process that looks at one sample at a time: when it ends, it is clear on which one, and how."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._here, there = context.Pipe()
+        self._process = context.Process(target=_answer, args=(there,), daemon=True)
+        self._process.start()
+        there.close()
+        try:
+            self._here.recv()
+        except EOFError:  # no sample is to blame: let it surface
+            raise RuntimeError("worker processes die as soon as they start") from None
+
+    def outcome(self, steps: Sequence[Step], sample: Sample) -> tuple[int, Outcome]:
+        """As `data_engine.engine.map_stage.outcome`."""
+        self._here.send((steps, sample))
+        try:
+            found = self._here.recv()
+        except EOFError:
+            self._process.join()
+            raise _ended(self._process.exitcode or 0) from None
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def close(self) -> None:
+        """End the process."""
+        self._here.close()
+        self._process.join()
+
+
+def _answer(there: Connection) -> None:
+    """What a careful process does: outcomes, or the exceptions in place of them, until nobody asks."""
+    _start()
+    there.send("ready")
+    while True:
+        try:
+            steps, sample = there.recv()
+        except EOFError:
+            return
+        try:
+            there.send(outcome(steps, sample))
+        except Exception as error:
+            there.send(error)
+
+
+def _ended(code: int) -> _EndedError:
+    if -code in deadline.SIGNALS:
+        why = "decoding its media took longer than limits.seconds of validate; encode them again"
+        return _EndedError(TOO_SLOW, why)
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    why = f"the process that looked at it ended early ({how}); check its media with another program"
+    return _EndedError("worker_died", why)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # spawn, not fork: a process that has started threads (torch, decoders) must not be forked
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start)
+
+
+def _start() -> None:
+    deadline.spare_process()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the main one is gone: killed, it cannot say so, and workers would wait for ever."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,1 @@
+"""Numbers about samples: measures, languages, difficulty."""

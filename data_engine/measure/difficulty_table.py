@@ -1,0 +1,108 @@
+"""Difficulty files: how a model's answers to each sample scored. `mmrl data difficulty` writes them, the operator
+`difficulty` reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_engine.schema import Sample, dumps
+from data_engine.seeding import digest
+from mmrl.core.config import InputError
+
+VERSION = b"1"
+
+
+@dataclass(frozen=True, slots=True)
+class Difficulty:
+    """What a model's draws for one sample came to under one reward.
+
+    `key` says what is asked, whatever the sample's source is called. Of the `draws`, `n` have a score, of which `right`
+    are at or above `threshold`; `variance` is the unbiased one. `graded`: scores of the task are more than 0 and 1.
+    `truncated` draws ran into the token limit. `chance` is how often a guess is right. `sampling` is JSON, `scorer` the
+    hash of the rewards and `version` that of the code behind them.
+    """
+
+    key: str
+    id: str
+    task: str
+    source: str
+    reward: str
+    draws: int
+    n: int
+    right: int
+    threshold: float
+    mean: float | None
+    variance: float | None
+    graded: bool
+    truncated: int
+    chance: float
+    model: str
+    sampling: str
+    protocol: str
+    scorer: str
+    version: str
+
+
+ARROW = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "float | None": pa.float64()}
+SCHEMA = pa.schema(
+    [(field.name, ARROW[str(field.type)]) for field in fields(Difficulty)], metadata={"mmrl_difficulty": VERSION}
+)
+
+
+def key_of(sample: Sample) -> str:
+    """What a sample is looked up by."""
+    shown = [{"kind": m.kind, "sha256": m.sha256, "start": m.start, "end": m.end} for m in sample.media]
+    return asked_key(sample.task, sample.prompt, sample.answer, shown)
+
+
+def asked_key(task: str, prompt: Sequence[Any], answer: Mapping[str, Any], media: Sequence[Mapping[str, Any]]) -> str:
+    """A hash of what is asked of which media, and of what is right."""
+    shown = [[one["kind"], one["sha256"], one["start"], one["end"]] for one in media]
+    return digest(dumps([task, prompt, answer, shown]))
+
+
+def chance_of(task: str, answer: Mapping[str, Any]) -> float:
+    """How often a guess is right.
+
+    >>> chance_of("choice", {"choice": "B", "options": ["cat", "dog", "cow", "hen"]}), chance_of("count", {"number": 3})
+    (0.25, 0.0)
+    """
+    if task == "yesno":
+        return 0.5
+    return 1 / len(answer["options"]) if task == "choice" else 0.0
+
+
+def write_difficulty(rows: Iterable[Difficulty], path: Path) -> int:
+    """Write a difficulty file in one step, by the order of keys; how many samples it tells of."""
+    ordered = sorted(rows, key=lambda row: row.key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arriving = path.with_name(f".{path.name}.partial")
+    pq.write_table(pa.Table.from_pylist([asdict(row) for row in ordered], schema=SCHEMA), arriving, compression="zstd")
+    arriving.replace(path)
+    return len(ordered)
+
+
+def read_difficulty(path: Path) -> dict[str, Difficulty]:
+    """The rows of a difficulty file by key."""
+    check_difficulty(path)
+    return {row["key"]: Difficulty(**row) for row in pq.read_table(path).to_pylist()}
+
+
+def check_difficulty(path: Path) -> None:
+    """Refuse what is no difficulty file."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{path} cannot be read as a difficulty file ({error}); {_HINT}") from None
+    if metadata.get(b"mmrl_difficulty") != VERSION:
+        raise InputError(f"{path} is no difficulty file of version {VERSION.decode()}; {_HINT}")
+
+
+_HINT = "write it by mmrl data difficulty"

@@ -1,0 +1,161 @@
+"""Numbers that tell something about a sample. Each is measured once and noted in `meta["measures"]`; thresholds of
+filters, and of `mmrl data stats` afterwards, are conditions on what is noted.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeGuard, get_args
+
+import numpy as np
+
+from data_engine.schema import Sample, prompt_text
+from data_engine.similar.minhash import words
+from mmrl.core.config import InputError
+from mmrl.core.media.item import Media
+from mmrl.core.media.pictures import load_grey
+
+Name = Literal["side", "aspect", "words", "options", "entropy", "sharpness", "vision_tokens", "agreement", "rate"]
+
+NOTED = "measures"  # the key of meta
+DIGITS = 4  # after the point: what is noted is read by people
+SIDE = 256  # pixels a side, about, at which sharpness and entropy are measured: so they do not depend on the size
+CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=)\s*(-?\d+(?:\.\d+)?)\s*")
+
+
+def shortest_side(sample: Sample) -> float | None:
+    """The shortest side of all media in pixels."""
+    return min((min(media.width or 0, media.height or 0) for media in sample.media), default=None)
+
+
+def longest_aspect(sample: Sample) -> float | None:
+    """How many times the longer side is as long as the shorter one, at most."""
+    sizes = [(media.width or 1, media.height or 1) for media in sample.media]
+    return max((max(size) / min(size) for size in sizes), default=None)
+
+
+def word_count(sample: Sample) -> float:
+    """The words of the prompt; a Chinese, Japanese or Korean character is a word."""
+    return len(words(prompt_text(sample.prompt)))
+
+
+def option_count(sample: Sample) -> float | None:
+    """The options of a choice."""
+    return len(sample.answer["options"]) if sample.task == "choice" else None
+
+
+def least_entropy(sample: Sample) -> float | None:
+    """The bits in the grey levels of the image that has least: one tone has 0, a photograph 6 to 8."""
+    return min((_entropy(_Picture(media)) for media in images(sample)), default=None)
+
+
+def least_sharpness(sample: Sample) -> float | None:
+    """The variance of the Laplacian of the image that has least: sharp photographs have hundreds."""
+    return min((_sharpness(_Picture(media)) for media in images(sample)), default=None)
+
+
+MEASURES: dict[Name, Callable[[Sample], float | None]] = {  # those that need no options
+    "side": shortest_side,
+    "aspect": longest_aspect,
+    "words": word_count,
+    "options": option_count,
+    "entropy": least_entropy,
+    "sharpness": least_sharpness,
+}
+
+
+def measured(sample: Sample, name: Name, how: Callable[[Sample], float | None] | None = None) -> Sample:
+    """The sample with the measure noted; one that says nothing of it is left out.
+
+    One that was noted before stays, unless it depends on options: `how` may be another than it was.
+    """
+    if how is None and name in noted(sample):
+        return sample
+    return with_measure(sample, name, (how or MEASURES[name])(sample))
+
+
+def with_measure(sample: Sample, name: Name, value: float | None) -> Sample:
+    """The sample with the value noted, if there is one."""
+    if value is None:
+        return sample
+    return replace(sample, meta={**sample.meta, NOTED: {**noted(sample), name: round(float(value), DIGITS)}})
+
+
+def noted(sample: Sample) -> Mapping[str, float]:
+    """The measures of a sample so far; a source may have used the name otherwise."""
+    found = sample.meta.get(NOTED)
+    return {name: one for name, one in found.items() if is_number(one)} if isinstance(found, Mapping) else {}
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value of meta is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A threshold on a measure, as `entropy>=3`."""
+
+    name: str
+    sign: Literal["<=", ">="]
+    bound: float
+
+    def __str__(self) -> str:
+        return f"{self.name}{self.sign}{self.bound:g}"
+
+    def holds(self, values: np.ndarray) -> np.ndarray:
+        """Which values of its measure it keeps; NaN, of a sample that was not measured, passes, as in the filters."""
+        return np.isnan(values) | (values <= self.bound if self.sign == "<=" else values >= self.bound)
+
+
+def condition(text: str) -> Condition:
+    """The condition that `text` writes.
+
+    >>> condition("entropy >= 3").holds(np.array([2.5, 3.0, np.nan])).tolist()
+    [False, True, True]
+    """
+    found = CONDITION.fullmatch(text)
+    if found is None or found[1] not in get_args(Name):
+        known = ", ".join(get_args(Name))
+        raise InputError(f"{text!r} is no condition on a measure; write one as entropy>=3, of {known}")
+    sign: Any = found[2]
+    return Condition(found[1], sign, float(found[3]))
+
+
+def images(sample: Sample) -> list[Media]:
+    """The images of a sample."""
+    return [media for media in sample.media if media.kind == "image"]
+
+
+class _Picture:
+    """An image that is known by its hash: questions about one picture measure it once per process."""
+
+    def __init__(self, media: Media) -> None:
+        self.media = media
+        self.name = media.sha256 or media.path or media.bytes
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Picture) and self.name == other.name
+
+
+@functools.lru_cache(maxsize=256)
+def _entropy(picture: _Picture) -> float:
+    levels = np.bincount(np.asarray(load_grey(picture.media, side=SIDE)).ravel(), minlength=256)
+    shares = levels[levels > 0] / levels.sum()
+    return float(-(shares * np.log2(shares)).sum())
+
+
+@functools.lru_cache(maxsize=256)
+def _sharpness(picture: _Picture) -> float:
+    """At a size between `SIDE` and twice that."""
+    image = load_grey(picture.media, side=SIDE)
+    image = image.reduce(max(1, min(image.size) // SIDE))
+    grey = np.pad(np.asarray(image, np.float32), 1, mode="edge")
+    middle = grey[1:-1, 1:-1]
+    return float((grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * middle).var())

@@ -1,0 +1,185 @@
+"""What may become of a sample, and how an operator is written.
+
+An operator is a plain function under one of three decorators, its options as keywords:
+
+- `@drops`: `(sample, **options) -> str | None`, the reason to leave the sample out, or None to keep it;
+- `@each`: `(sample, **options) -> Sample | Dropped | Quarantined`; a changed sample gets a new id;
+- `@stream`: `(samples, **options) -> Iterator[Sample | Dropped | Quarantined]`, for what must see many samples.
+
+The first two may run in any process; a stream runs in the main one, in order. An operator with a `seed` option gets
+the recipe's seed.
+"""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, NonNegativeFloat, ValidationInfo
+
+from data_engine.schema import ANSWER_KEYS, Sample
+from mmrl.core.config import nearest
+from mmrl.core.media.item import MEDIA_FIELDS, Media
+
+Kind = Literal["drops", "each", "stream"]
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+def _some_weight(weights: dict[str, float]) -> dict[str, float]:
+    if not any(weights.values()):
+        raise ValueError("one of the weights must be above 0")
+    return weights
+
+
+def _as_written(weights: Any) -> Any:
+    """With names as text: YAML reads `yes` and `no` as booleans and 3 as a number."""
+    if not isinstance(weights, dict):
+        return weights
+    words = {True: "yes", False: "no"}
+    return {words[name] if isinstance(name, bool) else str(name): weight for name, weight in weights.items()}
+
+
+Weights = Annotated[  # name -> weight; they need not sum to 1
+    dict[str, NonNegativeFloat], BeforeValidator(_as_written), AfterValidator(_some_weight)
+]
+
+
+def _there(path: Path, about: ValidationInfo) -> Path:
+    if not (found := about.data.get("root", Path()) / path).exists():
+        raise ValueError(f"there is nothing at {found}; relative paths start at the recipe's root")
+    return path
+
+
+Existing = Annotated[Path, AfterValidator(_there)]  # a file of an operator that has an option `root`, too
+
+
+def _known_task(name: str) -> str:
+    if name not in ANSWER_KEYS:
+        raise ValueError(f"no task {name}; {nearest(name, ANSWER_KEYS)}")
+    return name
+
+
+Task = Annotated[str, AfterValidator(_known_task)]
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A good sample that an operator left out: `reason` is the code under which it is counted, `like` the id of the
+    sample that it repeats."""
+
+    sample: Sample
+    reason: str
+    like: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """An input that is broken: `reason` is the code that is counted, `why` names the sample and what would be right.
+
+    `where` is its place in the source (`questions.jsonl:12`) and `row` the raw row or the sample, for looking at.
+    """
+
+    reason: str
+    why: str
+    source: str = ""
+    where: str = ""
+    row: Any = None
+
+
+Outcome = Sample | Dropped | Quarantined
+
+
+def drops(function: FunctionT) -> FunctionT:
+    """Mark a function that says why to leave a sample out, or None."""
+    return _marked(function, "drops")
+
+
+def each(function: FunctionT) -> FunctionT:
+    """Mark a function that makes one outcome of one sample."""
+    return _marked(function, "each")
+
+
+def stream(function: FunctionT) -> FunctionT:
+    """Mark a function over all samples; it yields one outcome for each sample it takes."""
+    return _marked(function, "stream")
+
+
+def only_on(*engines: str) -> Callable[[FunctionT], FunctionT]:
+    """Mark an operator that some engines cannot run, as it holds what does not leave this machine; above the others."""
+
+    def marked(function: FunctionT) -> FunctionT:
+        vars(function)["operator_engines"] = engines
+        return function
+
+    return marked
+
+
+def engines_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The engines that can run an operator: all, if it does not say."""
+    return getattr(function, "operator_engines", ("local", "ray"))
+
+
+def kind_of(function: Callable[..., Any]) -> Kind | None:
+    """How an operator is called; None if the function carries none of the three decorators."""
+    return getattr(function, "operator_kind", None)
+
+
+def quarantine(sample: Sample, reason: str, why: str) -> Quarantined:
+    """The quarantine entry of a sample; its media are described without their bytes."""
+    media = [{key: value for key, value in asdict(item).items() if key != "bytes"} for item in sample.media]
+    asked = {"task": sample.task, "prompt": sample.prompt, "answer": sample.answer}
+    row = {**asked, "media": media, "meta": dict(sample.meta)}
+    return Quarantined(reason, f"{describe(sample)}: {why}", sample.source, str(sample.meta.get("where", "")), row)
+
+
+def describe(sample: Sample) -> str:
+    """The sample's place in its source, or what else tells a reader which one it is."""
+    name = sample.meta.get("where") or sample.id or f"{sample.prompt!r:.200}"
+    return f"{sample.source} sample {name}"
+
+
+class Spool:
+    """Samples kept on disk, for operators that look at all of them before they decide on the first.
+
+    >>> spool = Spool()
+    >>> spool.add(Sample("a", "s", "yesno", [], {"yesno": True}))
+    >>> [sample.id for sample in spool]
+    ['a']
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the spool: no block could hold it
+        self._places: list[int] = []
+
+    def add(self, sample: Sample) -> None:
+        """Append a sample."""
+        self._places.append(self._file.seek(0, 2))
+        pickle.dump(_values(sample), self._file, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return self.read(range(len(self)))
+
+    def read(self, order: Iterable[int]) -> Iterator[Sample]:
+        """The samples at the given places, in that order."""
+        for index in order:
+            self._file.seek(self._places[index])
+            name, source, task, prompt, answer, media, meta = pickle.load(self._file)
+            yield Sample(name, source, task, prompt, answer, tuple(Media(*one) for one in media), meta)
+
+
+def _values(sample: Sample) -> tuple[Any, ...]:
+    """The sample as plain values: they pickle several times as fast as dataclasses."""
+    media = [tuple(getattr(one, name) for name in MEDIA_FIELDS) for one in sample.media]
+    return sample.id, sample.source, sample.task, sample.prompt, sample.answer, media, dict(sample.meta)
+
+
+def _marked(function: FunctionT, kind: Kind) -> FunctionT:
+    vars(function)["operator_kind"] = kind
+    return function

@@ -1,0 +1,227 @@
+"""Fingerprint files of benchmarks, and what of them is found in other samples.
+
+A file holds hashes, never pictures or questions: it can be given away where the benchmark cannot.
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_engine.dataset.shards import read_manifest, read_samples
+from data_engine.media.source_ids import source_ids
+from data_engine.schema import Sample, prompt_text
+from data_engine.similar.image_hash import WORDS, Fingerprint, MediaIndex, fingerprint, pixel_hash
+from data_engine.similar.minhash import TextIndex, signatures
+from data_engine.similar.ngrams import ShingleIndex, shingles
+from mmrl.core.config import InputError
+from mmrl.core.media.item import Media
+from mmrl.core.vision import CoordinateSpace
+
+VERSION = b"3"
+BATCH = 256
+RECENT = 256  # media whose matches are remembered: samples about one picture stand together
+
+Evidence = Literal["source_id", "image", "text", "both"]
+STRONGEST: tuple[Evidence, ...] = ("source_id", "both", "image", "text")  # a leak is named by the first that holds
+Shown = tuple[str, float | None, float | None]  # the hash of a file, start and end of the part that is shown
+
+MEDIA = pa.struct(
+    [
+        ("kind", pa.string()),
+        ("sha256", pa.string()),
+        ("start", pa.float64()),
+        ("end", pa.float64()),
+        ("pixels", pa.string()),
+        ("phash", pa.binary()),
+        ("edges", pa.binary()),
+        ("flat", pa.binary()),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("benchmark", pa.string()),
+        ("id", pa.string()),
+        ("where", pa.string()),
+        ("media", pa.list_(MEDIA)),
+        ("source_ids", pa.list_(pa.string())),
+        ("text", pa.binary()),
+        ("shingles", pa.binary()),
+    ],
+    metadata={"mmrl_fingerprints": VERSION},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """What ties a sample to one of a benchmark."""
+
+    benchmark: str
+    id: str  # of the benchmark's sample
+    by: Evidence
+
+
+def write_index(samples: Iterable[Sample], benchmark: str, path: Path) -> int:
+    """Write the fingerprints of samples to `path`, in one step; how many there are."""
+    count, arriving = 0, path.with_name(f".{path.name}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples, seen = iter(samples), dict[Shown, dict[str, Any]]()
+    with pq.ParquetWriter(arriving, SCHEMA, compression="zstd") as file:
+        while batch := list(islice(samples, BATCH)):
+            asked = [prompt_text(one.prompt) for one in batch]
+            rows = [
+                {
+                    "benchmark": benchmark,
+                    "id": one.id,
+                    "where": str(one.meta.get("where", "")),
+                    "media": [_media_row(item, seen) for item in one.media],
+                    "source_ids": sorted(source_ids(one)),
+                    "text": signature.tobytes(),
+                    "shingles": shingles(question).tobytes(),
+                }
+                for one, question, signature in zip(batch, asked, signatures(asked), strict=True)
+            ]
+            file.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
+            count += len(rows)
+    arriving.replace(path)
+    return count
+
+
+def benchmark_name(which: str) -> str:
+    """What a benchmark is called, written as for `benchmark_samples`."""
+    name, named, _ = which.partition("=")
+    return name if named else Path(which).resolve().name
+
+
+@contextmanager
+def benchmark_samples(which: str, split: str | None) -> Iterator[tuple[str, Iterable[Sample]]]:
+    """(name, samples) of a dataset directory, or of NAME=FILE, a benchmark that `mmrl eval` knows and its rows."""
+    name, named, file = which.partition("=")
+    if not named:
+        directory = Path(which)
+        read_manifest(directory)
+        yield benchmark_name(which), read_samples(directory, split=split)
+        return
+    settings, load = (
+        resolve_name(f"eval.{one}") for one in ("benchmark:BenchmarkData", "benchmarks.load:named_benchmark")
+    )
+    with tempfile.TemporaryDirectory() as media:  # both live above this package
+        benchmark = load(name, settings(path=file, split=split), space=CoordinateSpace.pixel, media=Path(media))
+        yield name, benchmark.load()
+
+
+class LeakIndex:
+    """The fingerprints of benchmarks, ready for questions."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.sizes = Counter[str]()  # benchmark -> its samples
+        self._names: list[tuple[str, str]] = []  # (benchmark, id) of each sample
+        self._named: dict[str, set[int]] = defaultdict(set)  # an id of a sample or a source id -> samples
+        self._media: dict[str, MediaIndex] = {}
+        self._owners: dict[str, list[set[int]]] = defaultdict(list)
+        self._shown: dict[Shown, int] = {}
+        self._pixels: dict[str, set[int]] = defaultdict(set)  # for pictures without anything to tell them by
+        self._texts, self._shingles = TextIndex(), ShingleIndex()
+        self._showing = functools.lru_cache(maxsize=RECENT)(self._looked_up)
+        for path in paths:
+            for row in _rows(path):
+                self._add(row)
+
+    def leaks(self, sample: Sample, *, text: float, by: Collection[Evidence] = STRONGEST) -> list[Leak]:
+        """Every benchmark sample that has an id in common with this one, a picture that looks the same, its question
+        (`text` of its word triples, or that much of it in runs of eight words), or both; each by the strongest
+        evidence of those in `by`."""
+        question = prompt_text(sample.prompt)
+        same = set().union(*(self._named.get(name, ()) for name in (sample.id, *source_ids(sample))))
+        seen = set().union(*(self._showing(media) for media in sample.media))
+        asked = {
+            *self._texts.matches(signatures([question])[0], text),
+            *self._shingles.matches(shingles(question), text),
+        }
+        places: dict[Evidence, set[int]] = {"source_id": same, "both": seen & asked, "image": seen, "text": asked}
+        found: dict[int, Evidence] = {}
+        for evidence in STRONGEST:
+            for place in places[evidence] if evidence in by else ():
+                found.setdefault(place, evidence)
+        return [Leak(*self._names[place], found[place]) for place in sorted(found)]
+
+    def _add(self, row: dict[str, Any]) -> None:
+        place = len(self._names)
+        self._names.append((row["benchmark"], row["id"]))
+        self.sizes[row["benchmark"]] += 1
+        for name in (row["id"], *row["source_ids"]):
+            self._named[name].add(place)
+        self._texts.add(np.frombuffer(row["text"], np.uint32))
+        self._shingles.add(np.frombuffer(row["shingles"], np.uint64), row["benchmark"])
+        for media in row["media"]:
+            kind, one = media["kind"], _fingerprint(media)
+            shown = _shown(media["sha256"], media["start"], media["end"])
+            at = self._shown.get(shown) if shown else None
+            if at is None:
+                at = self._media.setdefault(kind, MediaIndex(len(one.phash))).add(one)
+                self._owners[kind].append(set())
+            if shown:
+                self._shown[shown] = at
+            self._owners[kind][at].add(place)
+            self._pixels[media["pixels"]].add(place)
+
+    def _looked_up(self, media: Media) -> frozenset[int]:
+        """The samples that show what looks like `media`."""
+        if media.kind not in self._media:
+            return frozenset()
+        one = fingerprint(media)
+        if one.is_plain:
+            return frozenset(self._pixels.get(pixel_hash(media), ()))
+        found = self._media[media.kind].matches(one)
+        return frozenset().union(*(self._owners[media.kind][place] for place in found))
+
+
+def _shown(sha256: str | None, start: float | None, end: float | None) -> Shown | None:
+    """What tells the part of a file that is shown from all others; None if the file was not hashed."""
+    return (sha256, start, end) if sha256 else None
+
+
+def _media_row(media: Media, seen: dict[Shown, dict[str, Any]]) -> dict[str, Any]:
+    shown = _shown(media.sha256, media.start, media.end)
+    if shown in seen:
+        return seen[shown]
+    one = fingerprint(media)
+    about = {"kind": media.kind, "sha256": media.sha256, "start": media.start, "end": media.end}
+    row = {**about, "pixels": pixel_hash(media)}
+    row |= {name: getattr(one, name).tobytes() for name in ("phash", "edges", "flat")}
+    if shown:
+        seen[shown] = row
+    return row
+
+
+def _fingerprint(row: dict[str, Any]) -> Fingerprint:
+    edges = np.frombuffer(row["edges"], np.uint64).reshape(-1, WORDS)
+    return Fingerprint(np.frombuffer(row["phash"], np.uint64), edges, np.frombuffer(row["flat"], bool))
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(
+            f"{path} cannot be read as a fingerprint file ({error}); write it by mmrl data index"
+        ) from None
+    with file:
+        if (file.schema_arrow.metadata or {}).get(b"mmrl_fingerprints") != VERSION:
+            raise InputError(
+                f"{path} is no fingerprint file of version {VERSION.decode()}; write it by mmrl data index"
+            )
+        for batch in file.iter_batches():
+            yield from batch.to_pylist()

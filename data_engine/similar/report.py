@@ -1,0 +1,94 @@
+"""How much of each benchmark a dataset holds: which of its samples, by what evidence, from which source."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, get_args
+
+from rich.table import Table
+from rich.text import Text
+
+from data_engine.schema import Sample
+from data_engine.similar.index import STRONGEST, Evidence, Leak, LeakIndex
+from mmrl.commands.terminal import printable
+
+
+class Pair(NamedTuple):
+    """A sample and what it has in common with one of a benchmark."""
+
+    sample: Sample
+    leak: Leak
+
+
+@dataclass(frozen=True, slots=True)
+class Leakage:
+    """What a benchmark of `size` samples has in common with a dataset.
+
+    `found` counts those of its samples that are there, by evidence; `sources` (source -> evidence -> how many of the
+    benchmark's samples it holds). Tülu 3 (2411.15124) leaves out a source that holds more than 2 % of a benchmark.
+    """
+
+    benchmark: str
+    size: int
+    found: dict[str, int]
+    sources: dict[str, dict[str, int]]
+    pairs: list[Pair]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counts, and the pairs by their ids."""
+        pairs = [
+            {"sample": pair.sample.id, "benchmark_sample": pair.leak.id, "by": pair.leak.by} for pair in self.pairs
+        ]
+        about = {"benchmark": self.benchmark, "samples": self.size, "found": self.found, "sources": self.sources}
+        return {**about, "pairs": pairs}
+
+
+def leakage(samples: Iterable[Sample], index: LeakIndex, *, text: float) -> list[Leakage]:
+    """What each benchmark of the index has in common with the samples."""
+    pairs: dict[str, list[Pair]] = {name: [] for name in index.sizes}
+    for sample in samples:
+        for leak in index.leaks(sample, text=text):
+            pairs[leak.benchmark].append(Pair(sample, leak))
+    return [_of(name, index.sizes[name], found) for name, found in sorted(pairs.items())]
+
+
+def leakage_table(found: Sequence[Leakage]) -> Table:
+    """For each benchmark the share of its samples that are found, in all and from each source."""
+    table = Table("benchmark", "from", "samples", *get_args(Evidence), "share")
+    for one in found:
+        for source, counts in [("all sources", one.found), *sorted(one.sources.items())]:
+            share = sum(counts.values()) / max(one.size, 1)
+            numbers = [f"{counts.get(by, 0):,}" for by in get_args(Evidence)]
+            table.add_row(
+                *(Text(printable(name)) for name in (one.benchmark, source)), f"{one.size:,}", *numbers, f"{share:.1%}"
+            )
+        table.add_section()
+    return table
+
+
+def pairs_table(found: Sequence[Leakage], n: int) -> Table:
+    """The first `n` pairs of each benchmark."""
+    table = Table("sample", "benchmark", "its sample", "by", "picture")
+    for one in found:
+        for sample, leak in one.pairs[:n]:
+            shown = " ".join(item.path or "(in the shard)" for item in sample.media)
+            table.add_row(*(Text(printable(text)) for text in (sample.id, one.benchmark, leak.id, leak.by, shown)))
+    return table
+
+
+def _of(benchmark: str, size: int, pairs: list[Pair]) -> Leakage:
+    by_source: dict[str, list[Leak]] = defaultdict(list)
+    for pair in pairs:
+        by_source[pair.sample.source].append(pair.leak)
+    sources = {source: _strongest(leaks) for source, leaks in sorted(by_source.items())}
+    return Leakage(benchmark, size, _strongest([pair.leak for pair in pairs]), sources, pairs)
+
+
+def _strongest(leaks: Sequence[Leak]) -> dict[str, int]:
+    """How many of the benchmark's samples are found, each by its strongest evidence."""
+    evidence: dict[str, Evidence] = {}
+    for leak in sorted(leaks, key=lambda leak: STRONGEST.index(leak.by), reverse=True):
+        evidence[leak.id] = leak.by
+    return dict(sorted(Counter(evidence.values()).items()))

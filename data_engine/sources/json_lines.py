@@ -1,0 +1,145 @@
+"""Rows of JSON files, one after the other: JSON lines, and one array that is never in memory as a whole."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from data_engine.sources.base import RowError
+from data_engine.sources.row_format import Row
+
+MAX_DEPTH = 32  # of nested JSON: whoever handles it later may recurse
+MAX_ENTRY = 2**26  # characters of one entry of an array, bytes of one line
+CHUNK = 2**16  # characters read at once
+
+_GAP = re.compile(r"[\s,]*")
+
+
+def json_lines(file: Path, path: str) -> Iterator[Row]:
+    """The rows of a JSON-lines file; lines that are blank are left out."""
+    with file.open("rb") as lines:
+        for number, line in enumerate(iter(lambda: lines.readline(MAX_ENTRY), b""), start=1):
+            if len(line) == MAX_ENTRY and not line.endswith(b"\n"):
+                while (rest := lines.readline(MAX_ENTRY)) and not rest.endswith(b"\n"):
+                    pass
+                error = RowError("bad_json", f"no JSON to use: the line is longer than {MAX_ENTRY} bytes")
+                yield Row(f"{path}:{number}", line[:1000].decode(errors="replace"), error)
+            elif line.strip():
+                yield _line(f"{path}:{number}", line)
+
+
+def json_entries(file: Path, path: str) -> Iterator[Row]:
+    """The entries of a file that is one JSON array, with the line at which each begins.
+
+    After an entry that is no JSON nothing can be told of the rest: it is the last. One with NaN in it costs itself.
+    """
+    with file.open(encoding="utf-8", errors="surrogateescape") as text:
+        yield from _entries(text, path)
+
+
+def json_table(file: Path, path: str) -> Iterator[Row]:
+    """The rows of a file of JSON lines (`.jsonl`) or of one array (any other name)."""
+    return json_lines(file, path) if file.suffix in (".jsonl", ".ndjson") else json_entries(file, path)
+
+
+def plain_json(text: str | bytes) -> Any:
+    """The value of a JSON text without NaN and without deep nesting; a ValueError says what is wrong."""
+    try:
+        value = json.loads(text, parse_constant=_no_number)
+        return _flat(value)
+    except RecursionError:
+        raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels") from None
+
+
+def _line(where: str, line: bytes) -> Row:
+    try:
+        return Row(where, plain_json(line))
+    except ValueError as error:  # not UTF-8, not JSON
+        return Row(where, line[:1000].decode(errors="replace"), RowError("bad_json", f"no JSON to use: {error}"))
+
+
+def _entries(text: TextIO, path: str) -> Iterator[Row]:
+    numbers: list[str] = []  # NaN and its like, in the entry that was read last
+    decoder = json.JSONDecoder(parse_constant=numbers.append)
+    held, line, ended = "", 1, False
+
+    def broken(why: str, at: int = 0) -> Row:
+        return Row(f"{path}:{line}", held[at : at + 1000], RowError("bad_json", f"no JSON to use: {why}"))
+
+    while not held.strip() and not ended:
+        held, ended = _more(held, text)
+    at = len(held) - len(held.lstrip("\ufeff \t\r\n"))
+    line += held.count("\n", 0, at)
+    if not held.startswith("[", at):
+        yield broken("the file must be one array, [...]; JSON lines go into a file called .jsonl")
+        return
+    at += 1
+    while True:
+        start = at + len(_gap(held, at))
+        line, at = line + held.count("\n", at, start), start
+        if held.startswith("]", at):
+            lines, held = _behind(held[at + 1 :], text)
+            line += lines
+            if held:
+                why = "behind the ] of the array there is more, and it is unread; a file is one array, or JSON lines"
+                yield broken(f"{why} in a file called .jsonl")
+            return
+        numbers.clear()
+        try:
+            value, end = decoder.raw_decode(held, at) if at < len(held) else (None, at)
+            done, why = end < len(held), "the array is not closed by ]"  # what ends at the end may go on: 12 of 123
+        except (ValueError, RecursionError) as error:
+            value, end, done, why = None, at, False, str(error)
+        if done:
+            try:
+                if numbers:
+                    _no_number(numbers[0])
+                yield Row(f"{path}:{line}", _flat(value))
+            except ValueError as error:
+                yield broken(str(error), at)
+            line, at = line + held.count("\n", at, end), end
+        elif ended or len(held) - at > MAX_ENTRY:
+            why = why if ended else f"an entry is longer than {MAX_ENTRY} characters, or broken: {why}"
+            yield broken(f"{why}; the rest of the file is unread", at)
+            return
+        else:
+            (held, ended), at = _more(held[at:], text), 0
+
+
+def _behind(held: str, text: TextIO) -> tuple[int, str]:
+    """(lines that end in it, what follows) of the blanks at which a text stands; what follows perhaps in part."""
+    lines, ended = 0, False
+    while not (rest := held.lstrip()) and not ended:
+        lines += held.count("\n")
+        held, ended = _more("", text)
+    return lines + held.count("\n", 0, len(held) - len(rest)), rest
+
+
+def _gap(held: str, at: int) -> str:
+    """The blanks and commas that follow."""
+    found = _GAP.match(held, at)
+    return found.group() if found else ""
+
+
+def _more(held: str, text: TextIO) -> tuple[str, bool]:
+    """What is held and as much again, so that a long entry is not read over and over; and whether the text ended."""
+    read = text.read(max(CHUNK, len(held)))
+    return held + read, not read
+
+
+def _flat(value: Any) -> Any:
+    if _is_deeper(value, MAX_DEPTH):
+        raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
+    return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_is_deeper(part, levels - 1) for part in inner)
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

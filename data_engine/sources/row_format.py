@@ -1,0 +1,337 @@
+"""A row of a table -> a Sample: the format that the sources in tables.py share."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from pydantic import Field
+
+from data_engine.media.remote import Remote, fetched
+from data_engine.schema import ANSWER_KEYS, Sample, user_prompt
+from data_engine.seeding import letter, with_options
+from data_engine.sources.base import Items, RowError, quarantined, shown_size
+from mmrl.core.config import Config, nearest
+from mmrl.core.media.item import Media, MediaKind
+from mmrl.core.media.pictures import MediaError, orientation_of, resolve
+from mmrl.core.vision import CoordinateSpace, to_pixels
+
+RowColumn = Literal["question", "prompt", "task", "answer", "meta"]
+MediaColumn = Literal["image", "images", "video", "videos", "media", "start", "end", "seen_size"]
+AnswerColumn = Literal["options", "boxes", "labels", "points", "spans", "unit", "candidates", "preferred", "questions"]
+Column = RowColumn | MediaColumn | AnswerColumn
+ANSWER_COLUMNS: tuple[AnswerColumn, ...] = get_args(AnswerColumn)
+COLUMNS: tuple[Column, ...] = (*get_args(RowColumn), *get_args(MediaColumn), *ANSWER_COLUMNS)
+Coordinates = Literal["xyxy", "xywh"]
+Exif = Literal["applied", "ignored"]
+SEVERAL = re.compile(r"[A-Z](?:[\s,;&]*[A-Z])+")  # letters of more than one option: "A, C"
+
+
+class Rows(Config):
+    """How the rows of a table are written. `columns` maps our names to the table's: `{question: query}`."""
+
+    task: str | None = None  # of rows that do not say it themselves
+    columns: dict[Column, str] = Field(default_factory=dict)
+    space: CoordinateSpace = CoordinateSpace.pixel
+    boxes: Coordinates = "xyxy"
+    exif: Exif = "applied"  # boxes are on the picture as it is shown; "ignored": as it is stored, before EXIF rotation
+    remote: Remote | None = None  # media may be http addresses; default: these are refused
+    media_root: str | None = None  # where relative media paths start and all must lie; default: the table's folder
+    list_options: bool = False  # append the options to the question as lines "A. cat"
+
+
+PLAIN_ROWS = Rows()
+
+
+class Row(NamedTuple):
+    """A row and its place (`questions.jsonl:12`), or what is wrong with it."""
+
+    where: str
+    values: Any
+    error: RowError | None = None
+
+
+def samples_of(rows: Iterable[Row], form: Rows, media_root: Path, source: str) -> Items:
+    """One sample per row; a row that cannot become one is quarantined and the next one is read."""
+    for row in rows:
+        try:
+            if row.error:
+                raise row.error
+            yield _sample(row.values, form, media_root, source, row.where)
+        except (RowError, MediaError) as error:
+            yield quarantined(error, source, row.where, row.values)
+
+
+def xyxy(boxes: Any, form: Coordinates = "xyxy") -> list[list[float]]:
+    """Boxes as corner coordinates; one box is a list of one.
+
+    >>> xyxy([10, 20, 5, 5], "xywh")
+    [[10.0, 20.0, 15.0, 25.0]]
+    """
+    boxes = _nested(boxes, 4, "a box is four numbers")
+    return boxes if form == "xyxy" else [[x, y, x + width, y + height] for x, y, width, height in boxes]
+
+
+def pixels(coords: list[list[float]], space: str, size: tuple[int, int], seen_size: Any = None) -> list[list[float]]:
+    """Boxes or points of a source as pixels of the image, to a ten-thousandth.
+
+    `seen_size` is [width, height], or a list of one for each image; it counts where the space is `resized`.
+    """
+    several = isinstance(seen_size, list) and len(seen_size) > 0 and isinstance(seen_size[0], list)
+    seen = seen_size[0] if several else seen_size
+    if space == "resized" and not _is_size(seen):
+        right = "seen_size, the [width, height] that the coordinates refer to"
+        raise RowError("no_seen_size", f"space resized needs {right}, two numbers above 0; got {seen_size!r:.80}")
+    try:
+        return to_pixels(coords, space, size, seen if space == "resized" else ()).round(4).tolist()
+    except (ValueError, TypeError) as error:
+        raise RowError("bad_coordinates", str(error)) from None
+
+
+def _sample(values: Any, form: Rows, media_root: Path, source: str, where: str) -> Sample:
+    if not isinstance(values, Mapping):
+        raise RowError("bad_row", f"expected an object with named values, got {values!r:.80}")
+    taken = set(form.columns.values())  # what is read under another of our names is not read under its own
+    named = {name: form.columns.get(name, name) for name in COLUMNS if name in form.columns or name not in taken}
+    row = {name: values[theirs] for name, theirs in named.items() if values.get(theirs) is not None}
+    task = _task(row.get("task", form.task), row)
+    media = tuple(_media(row, media_root, form.remote))
+    media = media if form.exif == "applied" else tuple(map(_declared_upright, media))
+    answer = _answer(task, row)
+    _into_pixels(answer, form, media, row.get("seen_size"))
+    _into_cut(answer, media)
+    prompt, meta = _prompt(row, form, media, answer), {**_meta(row.get("meta", {})), "where": where}
+    if "space" in form.model_fields_set and answer.keys() & {"boxes", "points"}:
+        meta["box_space"] = form.space.value  # the space that was declared; what is stored are pixels
+    if "boxes" in form.model_fields_set and "boxes" in answer:
+        meta["box_format"] = form.boxes  # the same: what is stored are corners
+    return Sample("", source, task, prompt, answer, media, meta)
+
+
+def _task(task: Any, row: Mapping[str, Any]) -> str:
+    if task is None and "spans" in row:
+        return "temporal"
+    if task is None:
+        raise RowError("no_task", f"the row names no task; give it one of {', '.join(ANSWER_KEYS)}, or set rows.task")
+    if not isinstance(task, str) or task not in ANSWER_KEYS:
+        raise RowError("unknown_task", f"unknown task {task!r}; {nearest(str(task), ANSWER_KEYS)}")
+    return task
+
+
+def _media(row: Mapping[str, Any], root: Path, remote: Remote | None) -> Iterator[Media]:
+    """The images, then the videos, of a row; or its `media`, which says their order itself."""
+    kinds: tuple[MediaKind, ...] = ("image", "video")
+    entries: list[tuple[MediaKind, Any]] = [
+        (kind, entry) for kind in kinds for name in (kind, f"{kind}s") for entry in _listed(row.get(name, []))
+    ]
+    for entry in _listed(row.get("media", [])):
+        if not isinstance(entry, Mapping) or entry.get("kind") not in ("image", "video"):
+            raise RowError("bad_media", f"an entry of media needs kind: image or video, got {entry!r:.80}")
+        entries.append((entry["kind"], entry))
+    for kind, entry in entries:
+        media = _one_media(kind, entry, root, remote)
+        if kind == "video":
+            own = entry if isinstance(entry, Mapping) else {}
+            fields = {**row, **{name: value for name, value in own.items() if value is not None}}
+            media = replace(media, start=_second(fields.get("start")), end=_second(fields.get("end")))
+        yield media
+
+
+def _one_media(kind: MediaKind, entry: Any, root: Path, remote: Remote | None) -> Media:
+    """A media item given as a path, as bytes, or as an object with one of the two and perhaps what it declares."""
+    path, content = (entry.get("path"), entry.get("bytes")) if isinstance(entry, Mapping) else (entry, entry)
+    declared = _declared(entry) if isinstance(entry, Mapping) else {}
+    if isinstance(content, bytes):
+        return Media(kind, bytes=content, **declared)
+    if not isinstance(path, str):
+        raise RowError("bad_media", f"expected the path of a file, or an object with path or bytes, got {entry!r:.80}")
+    if remote and path.startswith(("http://", "https://")):
+        return Media(kind, path=str(fetched(path, remote)), **declared)
+    return Media(kind, path=str(resolve(path, root)), **declared)
+
+
+def _declared(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The measures that a source states of a file; `validate` compares them with what it finds."""
+    named = {name: entry.get(name) for name in ("width", "height", "num_frames", "duration")}
+    return {name: value for name, value in named.items() if type(value) is int or type(value) is float}
+
+
+def _declared_upright(media: Media) -> Media:
+    """A picture whose declared size is of the pixels as stored, with its size as it is shown."""
+    turned = media.kind == "image" and None not in (media.width, media.height) and orientation_of(media) >= 5
+    return replace(media, width=media.height, height=media.width) if turned else media
+
+
+def _prompt(row: Mapping[str, Any], form: Rows, media: tuple[Media, ...], answer: Mapping[str, Any]) -> Any:
+    kinds: list[MediaKind] = [item.kind for item in media]
+    if isinstance(row.get("prompt"), list):
+        return row["prompt"]
+    text = row.get("question", row.get("prompt"))
+    if not isinstance(text, str) or not text.strip():
+        raise RowError("no_question", f"the row needs a question (a text), got {text!r:.80}")
+    if form.list_options and answer.get("options"):
+        text = with_options(text, answer["options"])
+    try:
+        return user_prompt(text, kinds)
+    except ValueError as error:
+        raise RowError("marker_mismatch", f"{error}; question {text!r:.80}") from None
+
+
+def _answer(task: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer under the keys of its task, from the short forms that tables use."""
+    given, key = row.get("answer"), ANSWER_KEYS[task][0]
+    answer = {name: row[name] for name in ANSWER_COLUMNS if name in row}
+    answer |= given if isinstance(given, Mapping) else {} if given is None else {key: given}
+    if answer.get(key) is None:
+        raise RowError("no_answer", f"task {task} needs the answer keys {', '.join(ANSWER_KEYS[task])}")
+    answer = {name: value for name, value in answer.items() if value is not None}
+    if not isinstance(options := answer.get("options", []), list):
+        raise RowError("bad_answer", f"options are a list of texts, got {options!r:.80}")
+    if "options" in answer:
+        answer["options"] = list(map(_text, options))
+    if key == "choice":
+        return {**answer, "choice": _choice(answer[key], options)}
+    for name in answer.keys() & SHAPES.keys():
+        answer[name] = SHAPES[name](answer[name])
+    return answer
+
+
+def _into_pixels(answer: dict[str, Any], form: Rows, media: tuple[Media, ...], seen_size: Any) -> None:
+    """Turn the boxes and points of `answer`, as the table writes them, into pixels of the first image, in place."""
+    if "boxes" in answer:
+        answer["boxes"] = xyxy(answer["boxes"], form.boxes)
+    written = [name for name in ("boxes", "points") if name in answer]
+    if not written or (form.space == "pixel" and form.exif == "applied"):
+        return
+    if not media or media[0].kind != "image":
+        raise RowError("no_image", f"{', '.join(written)} in space {form.space} need an image to refer to")
+    size, orientation = shown_size(media[0]), orientation_of(media[0]) if form.exif == "ignored" else 1
+    stored = (size[1], size[0]) if orientation >= 5 else size
+    for name in written:
+        placed = pixels(answer[name], form.space, stored, seen_size) if form.space != "pixel" else answer[name]
+        answer[name] = [upright(place, stored, orientation) for place in placed]
+
+
+def upright(place: list[float], stored: tuple[int, int], orientation: int) -> list[float]:
+    """A box or point on the pixels as stored, on the image turned by its EXIF orientation.
+
+    >>> upright([0, 0, 10, 20], (100, 50), 6), upright([0, 0], (100, 50), 6)
+    ([30, 0, 50, 10], [50, 0])
+    """
+    width, height = stored
+    (x1, x2), (y1, y2) = (place[0], place[-2]), (place[1], place[-1])
+    mirrored_x, mirrored_y = (width - x2, width - x1), (height - y2, height - y1)
+    horizontal, vertical = {
+        2: (mirrored_x, (y1, y2)),
+        3: (mirrored_x, mirrored_y),
+        4: ((x1, x2), mirrored_y),
+        5: ((y1, y2), (x1, x2)),
+        6: (mirrored_y, (x1, x2)),
+        7: (mirrored_y, mirrored_x),
+        8: ((y1, y2), mirrored_x),
+    }.get(orientation, ((x1, x2), (y1, y2)))
+    return [horizontal[0], vertical[0], horizontal[1], vertical[1]][: len(place)]
+
+
+def _meta(meta: Any) -> Mapping[str, Any]:
+    if not isinstance(meta, Mapping):
+        raise RowError("bad_meta", f"meta is an object with named values, got {meta!r:.80}")
+    return meta
+
+
+def _into_cut(answer: dict[str, Any], media: tuple[Media, ...]) -> None:
+    """Turn spans, which tables write in seconds of the file, into seconds of the part that is shown, in place."""
+    start = next((item.start for item in media if item.kind == "video"), None)
+    if start and "spans" in answer:
+        answer["spans"] = [[second - start for second in span] for span in answer["spans"]]
+
+
+def _choice(value: Any, options: list[Any]) -> str:
+    """The letter of a choice given as a letter, as the text of an option, or as a number from 0.
+
+    Of options that are numbers, one that could be meant either way is refused.
+    """
+    places = [place for place, option in enumerate(options) if type(value) is type(option) is int and value == option]
+    if places and places != [value] and 0 <= value < len(options):
+        raise RowError("bad_answer", f"{value} is an option and may be the number of another, from 0; give its letter")
+    if len(places) == 1:
+        return letter(places[0])
+    options = list(map(_text, options))
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(options):
+        return letter(value)
+    if isinstance(value, str) and options.count(value) == 1:
+        return letter(options.index(value))
+    if isinstance(value, str) and re.fullmatch("[A-Z]", value):
+        return value
+    letters = isinstance(value, str) and SEVERAL.fullmatch(value) is not None
+    if letters or (isinstance(value, list) and len(value) > 1):
+        raise RowError("several_golds", f"a choice has one right option, got {value!r:.80}; split the row or drop it")
+    raise RowError("bad_answer", f"{value!r:.80} is neither a letter nor one of the options {options!r:.200}")
+
+
+def _yesno(value: Any) -> bool:
+    said = {"yes": True, "true": True, "no": False, "false": False}.get(str(value).strip().lower())
+    if said is None:
+        raise RowError("bad_answer", f"{value!r:.80} is neither yes nor no")
+    return said
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise RowError("bad_answer", f"{value!r:.80} is not a number") from None
+
+
+def _text(value: Any) -> Any:
+    """A whole number as its text."""
+    return str(value) if type(value) is int else value
+
+
+def _texts(value: Any) -> list[Any]:
+    return list(map(_text, _listed(value)))
+
+
+def _is_size(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(
+            isinstance(side, int | float) and not isinstance(side, bool) and 0 < side <= sys.float_info.max
+            for side in value
+        )
+    )
+
+
+def _second(value: Any) -> float | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise RowError("bad_media", f"start and end of a video are seconds, got {value!r:.80}")
+    return value
+
+
+def _nested(value: Any, width: int, rule: str) -> list[list[float]]:
+    """A list of rows of `width` numbers; a single row is a list of one."""
+    rows = value if isinstance(value, list) and all(isinstance(row, list) for row in value) else [value]
+    if not all(isinstance(row, list) and len(row) == width for row in rows):
+        raise RowError("bad_answer", f"{rule}, got {value!r:.80}")
+    return [[_number(number) for number in row] for row in rows]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+SHAPES: dict[str, Callable[[Any], Any]] = {  # how the values of an answer are brought into shape
+    "yesno": _yesno,
+    "number": _number,
+    "math": _text,
+    "text": _texts,
+    "references": _texts,
+    "boxes": lambda value: value,
+    "points": lambda value: _nested(value, 2, "a point is two numbers"),
+    "spans": lambda value: _nested(value, 2, "a span is [start, end] in seconds"),
+}

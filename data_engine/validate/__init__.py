@@ -1,0 +1,1 @@
+"""What can be wrong with a sample, each fault under a stable code."""

@@ -1,0 +1,154 @@
+"""Checks of the question, the options and the meta of a sample."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from data_engine.schema import SPLIT_NAME, Sample, prompt_text
+from data_engine.similar.minhash import words
+from data_engine.validate.checks import Found, Limits
+
+# C0 and C1 but for tab and line ends, and what is invisible: soft hyphen, zero width, direction marks, byte order mark
+CONTROL = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
+)
+ALTERNATIVES = re.compile(r"\b(or|oder|ou|o|или)\b|/|或|还是", re.IGNORECASE)
+ANSWERED = ("text", "ocr", "chart")  # tasks whose gold is a text of its own: choices list theirs in the question
+
+
+def control_characters(sample: Sample, _: Limits) -> Found | None:
+    """Characters in the prompt or the answer that nobody sees."""
+    found = CONTROL.search(prompt_text(sample.prompt)) or next(
+        filter(None, map(CONTROL.search, _texts(sample.answer))), None
+    )
+    if not found:
+        return None
+    fixed = replace(sample, prompt=_cleaned(sample.prompt), answer=_cleaned(sample.answer))
+    return Found(f"a text holds the character U+{ord(found[0]):04X}", fixed)
+
+
+def answer_in_question(sample: Sample, _: Limits) -> Found | None:
+    """A question that says the gold, unless it offers it among others ("red or blue?")."""
+    golds = sample.answer.get("text")
+    if sample.task not in ANSWERED or not isinstance(golds, list):
+        return None
+    asked = prompt_text(sample.prompt)
+    said = [words(gold) for gold in golds if isinstance(gold, str)]
+    heard = words(asked)
+    places = defaultdict[str, list[int]](list)
+    for place, word in enumerate(heard):
+        places[word].append(place)
+    told = next(
+        (gold for gold in said if gold and any(heard[at : at + len(gold)] == gold for at in places[gold[0]])), None
+    )
+    return (
+        Found(f"the question says the answer, {' '.join(told)!r:.100}")
+        if told and not ALTERNATIVES.search(asked)
+        else None
+    )
+
+
+def several_golds(sample: Sample, _: Limits) -> Found | None:
+    """A choice with more than one right letter, or whose right option stands under two letters."""
+    letter, options = sample.answer.get("choice"), _options(sample)
+    if sample.task != "choice":
+        return None
+    if isinstance(letter, list | tuple) and len(letter) > 1:
+        return Found(f"the gold is {letter!r:.80}; a choice has one letter")
+    if isinstance(letter, str) and re.fullmatch(r"[A-Z](?:[\s,;&]*[A-Z])+", letter):
+        return Found(f"the gold is {letter!r:.80}; a choice has one letter")
+    place = _place(letter)
+    same = [one for one in options if place is not None and place < len(options) and _same(one, options[place])]
+    return Found(f"the gold option {same[0]!r:.80} stands under {len(same)} letters") if len(same) > 1 else None
+
+
+def equal_options(sample: Sample, _: Limits) -> Found | None:
+    """Two options that read the same but for case and blanks."""
+    counts = Counter(" ".join(one.casefold().split()) for one in _options(sample))
+    twice = [option for option, count in counts.items() if count > 1]
+    return Found(f"the option {twice[0]!r:.80} is there {counts[twice[0]]} times") if twice else None
+
+
+def no_gold_option(sample: Sample, _: Limits) -> Found | None:
+    """A gold letter without an option."""
+    options, place = _options(sample), _place(sample.answer.get("choice"))
+    if sample.task != "choice" or place is None or not options or place < len(options):
+        return None
+    return Found(
+        f"the gold is {sample.answer['choice']} and there are {len(options)} options; give one of their letters"
+    )
+
+
+def no_licence(sample: Sample, _: Limits) -> Found | None:
+    """A sample of which nobody says how it may be used."""
+    given = any(sample.meta.get(name) for name in ("licence", "license"))
+    return None if given else Found("meta names no licence; give it, in the rows or as licence of the source")
+
+
+def no_source(sample: Sample, _: Limits) -> Found | None:
+    """A sample that does not say where it is from."""
+    return None if sample.source.strip() else Found("the sample names no source; give the source a name")
+
+
+def bad_split(sample: Sample, _: Limits) -> Found | None:
+    """A split under a name that no shard can have."""
+    split = sample.meta.get("split", "train")
+    if isinstance(split, str) and SPLIT_NAME.fullmatch(split):
+        return None
+    rest = {key: value for key, value in sample.meta.items() if key != "split"}
+    named = re.sub(r"\W", "_", split, flags=re.ASCII) if isinstance(split, str) else ""
+    fixed = replace(sample, meta={**rest, "split": named} if named else rest) if split is None or named else None
+    return Found(f"the split {split!r:.80} is named otherwise than by letters, digits and _", fixed)
+
+
+def no_split(sample: Sample, _: Limits) -> Found | None:
+    """A sample of which the source does not say to which split it belongs."""
+    return None if sample.meta.get("split") else Found("meta names no split; give it in the rows")
+
+
+Texts = dict[str, Callable[[Sample, Limits], Found | None]]
+TEXTS: Texts = {
+    "control_characters": control_characters,
+    "several_golds": several_golds,
+    "no_gold_option": no_gold_option,
+    "equal_options": equal_options,
+    "answer_in_question": answer_in_question,
+    "no_licence": no_licence,
+    "no_source": no_source,
+    "bad_split": bad_split,
+    "no_split": no_split,
+}
+
+
+def _options(sample: Sample) -> list[str]:
+    options = sample.answer.get("options") if sample.task == "choice" else None
+    return [one for one in options if isinstance(one, str)] if isinstance(options, list | tuple) else []
+
+
+def _place(letter: Any) -> int | None:
+    return ord(letter) - ord("A") if isinstance(letter, str) and re.fullmatch("[A-Z]", letter) else None
+
+
+def _same(one: str, other: str) -> bool:
+    return one.casefold().split() == other.casefold().split()
+
+
+def _texts(value: Any) -> list[str]:
+    """Every text in a JSON value."""
+    if isinstance(value, str):
+        return [value]
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [text for one in inner for text in _texts(one)]
+
+
+def _cleaned(value: Any) -> Any:
+    """The JSON value with every text free of control characters."""
+    if isinstance(value, str):
+        return CONTROL.sub("", value)
+    if isinstance(value, Mapping):
+        return {key: _cleaned(one) for key, one in value.items()}
+    return [_cleaned(one) for one in value] if isinstance(value, list | tuple) else value

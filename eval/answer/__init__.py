@@ -1,0 +1,1 @@
+"""Who answers: a local model, a server, a replay, another harness."""

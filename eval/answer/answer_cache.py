@@ -1,0 +1,70 @@
+"""Answers kept on disk under a hash of all that decided them, so that no run asks for what another one has."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from data_engine.schema import Sample, dumps
+from eval.benchmark import Draw, Generation, Generator
+from mmrl.core.config import InputError
+from mmrl.core.media.item import Media
+from rewards.judge_client.judge_media import MediaFault, Shown
+from rewards.judge_client.judge_media import digest as file_digest
+from rewards.judge_client.reply_cache import Cache
+
+NOT_DECIDING = ("benchmark", "version", "split")  # of a protocol: what was asked is hashed itself
+
+
+class CachedGenerator:
+    """`generator`, asked only about draws that the cache has no answer to. The key holds the protocol, the prompt, the
+    bytes of the media as they are on disk now, and for sampled draws the sample and the number of the draw."""
+
+    def __init__(self, generator: Generator, place: Path, protocol: Mapping[str, Any]) -> None:
+        self._generator, self._cache = generator, Cache(place)
+        self._protocol = {key: value for key, value in protocol.items() if key not in NOT_DECIDING}
+        self.hits = 0
+
+    def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
+        """One answer per draw, in order."""
+        keys = [self._key(draw) for draw in draws]
+        found = {key: _read(text) for key in keys if (text := self._cache.get(key)) is not None}
+        self.hits += sum(key in found for key in keys)
+        missing = {key: draw for key, draw in zip(keys, draws, strict=True) if key not in found}
+        if missing:
+            answers = dict(zip(missing, self._generator(list(missing.values())), strict=True))
+            name, now = str(self._protocol.get("fingerprint")), time.time()
+            self._cache.put([(key, "", name, json.dumps(asdict(one)), now) for key, one in answers.items()])
+            found |= answers
+        return [found[key] for key in keys]
+
+    def cost(self, sample: Sample) -> int:
+        """That of the generator behind."""
+        return self._generator.cost(sample)
+
+    def _key(self, draw: Draw) -> bytes:
+        sample = draw.sample
+        guided = "decode" in self._protocol  # guided decoding draws by the sample's id, and may see its gold
+        drawn = guided or self._protocol.get("decoding") == "sampled"
+        sampled = [sample.id, draw.number, sample.answer if guided else None] if drawn else []
+        media = [[item.kind, item.start, item.end, _content(item)] for item in sample.media]
+        return hashlib.sha256(dumps([self._protocol, sample.prompt, media, sampled]).encode()).digest()
+
+
+def _read(text: str) -> Generation:
+    kept = json.loads(text)
+    return Generation(**{**kept, "seen_size": tuple((width, height) for width, height in kept["seen_size"])})
+
+
+def _content(media: Media) -> str:
+    if media.bytes is not None:
+        return hashlib.sha256(media.bytes).hexdigest()
+    try:
+        return file_digest(Shown(media.kind, media.path or ""))
+    except MediaFault as error:
+        raise InputError(str(error)) from None

@@ -1,0 +1,94 @@
+"""What answers: a checkpoint in this process, a server, a replay; or a checkpoint in the hands of lmms-eval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
+
+from data_engine.schema import Sample
+from eval.answer import replay
+from eval.answer.answer_cache import CachedGenerator
+from eval.answer.images import GivenGenerator
+from eval.answer.lmms_eval import run_tasks
+from eval.answer.server import ServerGenerator
+from eval.benchmark import Draw, Generator, Sampling
+from eval.config import EvalConfig
+from eval.distributed import Processes, state
+from eval.records import RunInfo
+from mmrl.core.config import InputError
+
+if TYPE_CHECKING:
+    from eval.answer.local import LocalGenerator
+
+
+def fingerprint_of(config: EvalConfig) -> str:
+    """What tells the model of `config` from any other."""
+    if config.engine in ("openai", "given"):
+        return config.model  # what a server says it serves is all one can know of it; pictures are in the media
+    if config.engine == "replay":
+        return replay.fingerprint(Path(config.model))
+    from mmrl.model.loading import check_architecture, fingerprint, local
+
+    model = local(config.model)
+    check_architecture(model)
+    return fingerprint(model)
+
+
+def generator_of(config: EvalConfig, samples: Sequence[Sample], draws: Sequence[Draw], info: RunInfo) -> Generator:
+    """What answers the draws of `config`."""
+    if config.engine == "given":
+        return GivenGenerator()
+    if config.engine == "replay":
+        answers = replay.ReplayGenerator(Path(config.model))
+        answers.check(draws)
+        return answers
+    generator: Generator
+    if config.server:
+        generator = ServerGenerator(
+            config.server, config.model, budget=config.vision, sampling=config.sampling, blind=config.blind
+        )
+    else:
+        generator = guided(local_generator(config, samples), config)
+    return CachedGenerator(generator, config.cache, info.protocol) if config.cache else generator
+
+
+def local_generator(config: EvalConfig, samples: Sequence[Sample]) -> LocalGenerator:
+    """The checkpoint of `config` in this process, its processor's arithmetic checked on `samples`."""
+    from eval.answer.local import LocalGenerator, probe_sizes
+    from mmrl.core.vision import apply_budget, check_budget
+    from mmrl.model.loading import load_checkpoint, local
+
+    model, processor = load_checkpoint(local(config.model))
+    apply_budget(processor, config.vision)
+    check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))
+    model = model.to(state().device).eval()
+    return LocalGenerator(model, processor, budget=config.vision, sampling=config.sampling, blind=config.blind)
+
+
+def guided(plain: LocalGenerator, config: EvalConfig) -> Generator:
+    """`plain`, or what decodes with it as the `decode:` block says."""
+    if config.decode is None:
+        return plain
+    generator = resolve_name("eval.decode:GuidedGenerator")  # it lives above this package
+    return generator(plain, config.decode, config.space, size=config.batch_size)
+
+
+def run_lmms(config: EvalConfig) -> dict[str, dict[str, Any]]:
+    """The results of the lmms-eval tasks of `config`, by task. Answers are kept in `cache`, by default in `out`: a run
+    that was stopped goes on."""
+    assert config.lmms
+    if Processes().count > 1:
+        raise InputError("engine lmms_eval runs in one process; start it without accelerate or torchrun")
+    out, fingerprint = Path(config.out), fingerprint_of(config)
+    plain = local_generator(config, [])
+    fixed = {"fingerprint": fingerprint, "vision": config.vision.model_dump(mode="json")}
+    if config.decode:
+        fixed["decode"] = config.decode.model_dump(mode="json")
+
+    def answerer(sampling: Sampling) -> Generator:
+        generator = guided(plain.under(sampling), config)
+        return CachedGenerator(generator, config.cache or out / "answers.sqlite", {**fixed, **sampling.protocol()})
+
+    return run_tasks(config.lmms, answerer, sampling=config.sampling, batch_size=config.batch_size, out=out)

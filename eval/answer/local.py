@@ -1,0 +1,226 @@
+"""Answers from a local model: batches of any mix of media, and the same answer for a draw whatever batch it is in."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessorList
+
+from data_engine.schema import Sample
+from eval.benchmark import Draw, Generation, Sampling, without_media
+from mmrl.core.config import InputError
+from mmrl.core.media.item import Media
+from mmrl.core.vision import Size, VisionBudget, VisionGeometry, geometry_of
+from mmrl.model.encoding import Encoded, collate, encode, media_token_types
+from mmrl.model.sampling import RowSampler, banned, vision_token_ids
+
+_NOMINAL_TOKEN = 28 * 28  # pixels to a token, to sort prompts by, where the processor's arithmetic is not known
+
+
+class LocalGenerator:
+    """Answers draws with a model in this process. `blind` asks without the media: what the text alone gives away."""
+
+    def __init__(
+        self, model: Any, processor: Any, *, budget: VisionBudget, sampling: Sampling, blind: bool = False
+    ) -> None:
+        self.model = model
+        self.processor = processor
+        self.budget = budget
+        self.sampling = sampling
+        self.blind = blind
+        self._geometry = geometry_of(processor)
+        self._stops = _stop_tokens(model, processor.tokenizer)
+        pad = processor.tokenizer.pad_token_id
+        self._pad: int = self._stops[0] if pad is None else pad
+
+    def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
+        """One answer per draw, generated as one batch."""
+        samples = {draw.sample.id: draw.sample for draw in draws}
+        once = {name: self._encode(sample) for name, sample in samples.items()}
+        encoded = [once[draw.sample.id] for draw in draws]
+        batch = self._batch(encoded)
+        with evaluating(self.model), torch.no_grad():
+            output = self.model.generate(
+                **batch, generation_config=self._config(), logits_processor=self._samplers(draws)
+            )
+        completions = output[:, batch["input_ids"].shape[1] :].tolist()
+        return [
+            self._generation(
+                ids, predicted_sizes(draw.sample, self.budget, self._geometry) if self.blind else one.seen_size
+            )
+            for ids, one, draw in zip(completions, encoded, draws, strict=True)
+        ]
+
+    def under(self, sampling: Sampling) -> LocalGenerator:
+        """The same model under other settings of sampling."""
+        return LocalGenerator(self.model, self.processor, budget=self.budget, sampling=sampling, blind=self.blind)
+
+    def cost(self, sample: Sample) -> int:
+        """The length of a prompt in tokens, about: what batches are sorted by."""
+        text = sum(len(str(message["content"])) for message in sample.prompt) // 4
+        if self.blind:
+            return text
+        token = self._geometry.factor**2 if self._geometry else _NOMINAL_TOKEN
+        sizes = predicted_sizes(sample, self.budget, self._geometry)
+        frames = [seen_frames(media, self.budget, self._geometry) for media in sample.media]
+        return text + sum(w * h * t for (w, h), t in zip(sizes, frames, strict=True)) // token
+
+    def encoded(self, sample: Sample) -> Encoded:
+        """The prompt and media of a sample as the model takes them."""
+        return self._encode(sample)
+
+    def continued(
+        self, rows: Sequence[Encoded], length: int, *, temperature: float, keys: Sequence[Sequence[int | str]]
+    ) -> list[list[int]]:
+        """Up to `length` tokens after each row, a stop token included; `temperature` 0 is greedy."""
+        batch = self._batch(rows)
+        config = self._config()
+        config.max_new_tokens = length
+        sampler = RowSampler(keys, max_new_tokens=length, temperature=temperature, top_p=self.sampling.top_p)
+        with evaluating(self.model), torch.no_grad():
+            output = self.model.generate(
+                **batch, generation_config=config, logits_processor=LogitsProcessorList([sampler])
+            )
+        return [self._until_stop(ids) for ids in output[:, batch["input_ids"].shape[1] :].tolist()]
+
+    def next_log_probs(self, rows: Sequence[Encoded]) -> list[Tensor]:
+        """[V] log-probabilities of the token after each row; that of a vision token is -inf."""
+        config = self._config()
+        config.max_new_tokens, config.output_logits, config.return_dict_in_generate = 1, True, True
+        with evaluating(self.model), torch.no_grad():
+            output = self.model.generate(**self._batch(rows), generation_config=config)
+        return list(banned(output.logits[0].float(), config.suppress_tokens or ()).log_softmax(dim=-1))
+
+    def answer(self, ids: Sequence[int], seen_size: tuple[Size, ...], spent: Mapping[str, float]) -> Generation:
+        """Tokens that were found in any way, as an answer."""
+        return replace(self._generation(list(ids), seen_size), spent=spent)
+
+    def stopped(self, ids: Sequence[int]) -> bool:
+        """Whether an answer is over."""
+        return bool(ids) and ids[-1] in self._stops
+
+    def _until_stop(self, ids: list[int]) -> list[int]:
+        stop = next((at for at, token in enumerate(ids) if token in self._stops), None)
+        return ids if stop is None else ids[: stop + 1]
+
+    def _encode(self, sample: Sample) -> Encoded:
+        prompt, media = (without_media(sample.prompt), ()) if self.blind else (sample.prompt, sample.media)
+        with naming(sample):
+            return encode(self.processor, prompt, media, self.budget)
+
+    def _batch(self, encoded: Sequence[Encoded]) -> dict[str, Tensor]:
+        width = max(len(one.input_ids) for one in encoded)
+        ids = torch.full((len(encoded), width), self._pad)
+        mask = torch.zeros_like(ids)
+        for row, one in enumerate(encoded):
+            ids[row, width - len(one.input_ids) :] = torch.tensor(one.input_ids)
+            mask[row, width - len(one.input_ids) :] = 1
+        batch = {"input_ids": ids, "attention_mask": mask, **collate(encoded)}
+        if "mm_token_type_ids" in inspect.signature(self.model.forward).parameters:
+            batch["mm_token_type_ids"] = media_token_types(ids, self.model.config)
+        return {key: value.to(self.model.device) for key, value in batch.items()}
+
+    def _config(self) -> GenerationConfig:
+        """Plain decoding: a checkpoint's own penalties and sampling flags do not apply."""
+        return GenerationConfig(
+            do_sample=False,  # RowSampler makes the likeliest token a drawn one
+            num_beams=1,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            max_new_tokens=self.sampling.max_new_tokens,
+            suppress_tokens=vision_token_ids(self.model.config, self.processor.tokenizer) or None,
+            eos_token_id=self._stops,
+            pad_token_id=self._pad,
+        )
+
+    def _samplers(self, draws: Sequence[Draw]) -> LogitsProcessorList:
+        """Random numbers belong to a draw and not to a model, so two models are compared under the same ones."""
+        sampling = self.sampling
+        if not sampling.do_sample:
+            return LogitsProcessorList()
+        keys = [(sampling.seed, draw.sample.id, draw.number) for draw in draws]
+        sampler = RowSampler(
+            keys, max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature, top_p=sampling.top_p
+        )
+        return LogitsProcessorList([sampler])
+
+    def _generation(self, ids: list[int], seen_size: tuple[Size, ...]) -> Generation:
+        stop = next((at for at, token in enumerate(ids) if token in self._stops), None)
+        text = self.processor.tokenizer.decode(ids[:stop], skip_special_tokens=True)
+        return Generation(text, len(ids) if stop is None else stop + 1, stop is None, seen_size)
+
+
+def predicted_sizes(sample: Sample, budget: VisionBudget, geometry: VisionGeometry | None) -> tuple[Size, ...]:
+    """The (width, height) of each media item as a model of this geometry would see it; without one, the original's."""
+    sizes = []
+    for media in sample.media:
+        size = (media.width or 0, media.height or 0)
+        if geometry and media.kind == "image":
+            size = budget.image_size(*size, geometry)
+        elif geometry:
+            size = budget.video_size(*size, seen_frames(media, budget, geometry), geometry)
+        sizes.append(size)
+    return tuple(sizes)
+
+
+def seen_frames(media: Media, budget: VisionBudget, geometry: VisionGeometry | None) -> int:
+    """How many frames of a media item a model sees; 1 for an image."""
+    if media.kind == "image" or not media.num_frames or not media.fps:
+        return 1
+    return len(budget.frame_indices(media.num_frames, media.fps, media.start, media.end, geometry))
+
+
+def probe_sizes(
+    samples: Sequence[Sample], budget: VisionBudget, processor: Any
+) -> list[tuple[int, int] | tuple[int, int, int]]:
+    """Sizes to check a processor on: the smallest and the largest image, and the smallest video.
+
+    A sample of which nothing can be shown under the budget is an error here, before any answer.
+    """
+    geometry = geometry_of(processor)
+    images: set[tuple[int, int]] = set()
+    videos: set[tuple[int, int, int]] = set()
+    for sample in samples:
+        with naming(sample):
+            predicted_sizes(sample, budget, geometry)
+        for media in sample.media:
+            width, height = media.width or 0, media.height or 0
+            if media.kind == "image":
+                images.add((width, height))
+            else:
+                videos.add((width, height, seen_frames(media, budget, geometry)))
+    by_area = sorted(images, key=math.prod)
+    return [*dict.fromkeys(by_area[:1] + by_area[-1:]), *sorted(videos, key=math.prod)[:1]]
+
+
+@contextmanager
+def naming(sample: Sample) -> Iterator[None]:
+    """Say of which sample an InputError is."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"sample {sample.id} of {sample.source}: {error}") from error
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """`model` in evaluation mode; a model in training is put back afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def _stop_tokens(model: Any, tokenizer: Any) -> list[int]:
+    stops = model.generation_config.eos_token_id
+    stops = stops if isinstance(stops, list) else [stops]
+    return [token for token in (*stops, tokenizer.eos_token_id) if token is not None]

@@ -1,0 +1,195 @@
+"""Answers from an OpenAI-compatible server: many requests in flight, each tried again when the server says so."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from PIL import Image
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from data_engine.schema import Sample
+from eval.benchmark import Draw, Generation, Sampling, without_media
+from mmrl.core.config import Config, InputError
+from mmrl.core.media.item import Media
+from mmrl.core.media.pictures import load_image, load_video
+from mmrl.core.vision import Size, VisionBudget, VisionGeometry
+from rewards.judge_client.event_loop import wait_for
+
+
+class Geometry(Config):
+    """How the served model cuts pictures, as in its preprocessor_config.json (patch_size, merge_size)."""
+
+    patch: PositiveInt
+    merge: PositiveInt
+    temporal_patch: PositiveInt = 2
+    whole_video: bool = False
+
+
+class ServerSpec(Config):
+    """A server: where it is, how hard it may be asked, and how long one answer may take, in seconds.
+
+    With a `geometry` pictures are sent at the size at which the model sees them, so that it resizes nothing; without
+    one they are sent as they are.
+    """
+
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/@?#]+(/[^\s?#]*)?$")]
+    api_key_env: str | None = None  # the NAME of the environment variable that holds the key
+    concurrency: PositiveInt = 16
+    deadline: PositiveFloat = 120.0
+    retries: Annotated[int, Field(ge=0)] = 4
+    backoff: PositiveFloat = 0.5  # seconds before the first retry, doubled at every other
+    geometry: Geometry | None = None
+    extra: dict[str, Any] = Field(default_factory=dict)  # more fields of the request
+
+    def protocol(self) -> dict[str, Any]:
+        """What decides an answer: not where the server is, nor how hard it is asked."""
+        return {"geometry": self.geometry.model_dump() if self.geometry else None, "extra": self.extra}
+
+
+class ServerGenerator:
+    """Answers draws through chat completions; a draw that gets none stops the run, which goes on when started again."""
+
+    def __init__(
+        self, spec: ServerSpec, model: str, *, budget: VisionBudget, sampling: Sampling, blind: bool = False
+    ) -> None:
+        self.spec, self.model, self.budget, self.sampling, self.blind = spec, model, budget, sampling, blind
+        self._geometry = VisionGeometry(**spec.geometry.model_dump()) if spec.geometry else None
+        self._key = os.environ.get(spec.api_key_env, "").strip() if spec.api_key_env else ""
+        if spec.api_key_env and not self._key:
+            raise InputError(f"the environment variable {spec.api_key_env} holds no key; put one there")
+
+    def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
+        """One answer per draw, all asked at once as far as `concurrency` allows."""
+        return wait_for(self._answers(draws))
+
+    def cost(self, sample: Sample) -> int:
+        """The length of a prompt's text: the server makes the batches."""
+        return sum(len(str(message["content"])) for message in sample.prompt)
+
+    async def _answers(self, draws: Sequence[Draw]) -> list[Generation]:
+        import aiohttp
+
+        headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
+        places = asyncio.Semaphore(self.spec.concurrency)
+        deadline = aiohttp.ClientTimeout(total=self.spec.deadline)
+        async with aiohttp.ClientSession(headers=headers, timeout=deadline) as client:
+
+            async def answer(draw: Draw) -> Generation:
+                async with places:
+                    body, sizes = await asyncio.to_thread(self._request, draw)
+                    return generation_of(await self._reply(client, body, draw), sizes)
+
+            return await asyncio.gather(*map(answer, draws))
+
+    async def _reply(self, client: Any, body: Mapping[str, Any], draw: Draw) -> Any:
+        import aiohttp
+
+        url = f"{self.spec.base_url.rstrip('/')}/chat/completions"
+        cause = "not asked"
+        for attempt in range(self.spec.retries + 1):
+            try:
+                async with client.post(url, json=body, allow_redirects=False) as response:
+                    content = await response.read()
+            except (aiohttp.ClientError, TimeoutError) as error:
+                cause = f"{type(error).__name__}: {error}"
+            else:
+                if response.status == 200:
+                    return _json(content)
+                cause = f"status {response.status}: {content[:200].decode(errors='replace')}"
+                if response.status != 429 and response.status < 500:
+                    break
+            if attempt < self.spec.retries:
+                await asyncio.sleep(self.spec.backoff * 2**attempt)
+        raise InputError(
+            f"{self.model} at {self.spec.base_url} gave no answer to sample {draw.sample.id} ({cause}); "
+            "run the same command again to go on"
+        )
+
+    def _request(self, draw: Draw) -> tuple[dict[str, Any], tuple[Size, ...]]:
+        sample, sampling = draw.sample, self.sampling
+        shown = [self._pictures(media) for media in sample.media]
+        prompt = without_media(sample.prompt) if self.blind else sample.prompt
+        body = {"model": self.model, "messages": messages_of(prompt, [pictures for pictures, _ in shown])}
+        body |= {"max_tokens": sampling.max_new_tokens, "temperature": 0.0}
+        if sampling.do_sample:
+            key = json.dumps([sampling.seed, sample.id, draw.number]).encode()
+            seed = int.from_bytes(hashlib.sha256(key).digest()[:4]) >> 1  # servers want 31 bits
+            body |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": seed}
+        return {**body, **self.spec.extra}, tuple(size for _, size in shown)
+
+    def _pictures(self, media: Media) -> tuple[list[Image.Image], Size]:
+        """The picture, or the frames of the video, and their size as the model sees it."""
+        if media.kind == "image":
+            picture = load_image(media)
+            size = self.budget.image_size(*picture.size, self._geometry) if self._geometry else picture.size
+            return [picture.resize(size, Image.Resampling.BICUBIC) if size != picture.size else picture], size
+        video = load_video(media, self.budget, geometry=self._geometry)
+        frames = [Image.fromarray(frame) for frame in video.frames]
+        size = frames[0].size
+        if self._geometry:
+            size = self.budget.video_size(*size, len(frames), self._geometry)
+        return [frame.resize(size, Image.Resampling.BICUBIC) for frame in frames], size
+
+
+def messages_of(prompt: Sequence[Mapping[str, Any]], pictures: Sequence[Sequence[Image.Image]]) -> list[dict[str, Any]]:
+    """`prompt` as a server takes it: every media part replaced by its pictures, in order."""
+    following = iter(pictures)
+    messages = []
+    for message in prompt:
+        content = message["content"]
+        if not isinstance(content, str):
+            parts: list[dict[str, Any]] = []
+            for part in content:
+                if part["type"] == "text":
+                    parts.append({"type": "text", "text": part["text"]})
+                else:
+                    urls = [{"url": _data_uri(picture)} for picture in next(following)]
+                    parts += [{"type": "image_url", "image_url": url} for url in urls]
+            content = parts
+        messages.append({"role": message["role"], "content": content})
+    return messages
+
+
+def generation_of(reply: Any, sizes: tuple[Size, ...]) -> Generation:
+    """The first choice of a chat completion; an answer without text is an empty one, and says nothing.
+
+    >>> reply = {"choices": [{"message": {"content": "7"}, "finish_reason": "stop"}], "usage": {"completion_tokens": 2}}
+    >>> generation_of(reply, ())
+    Generation(response='7', tokens=2, truncated=False, seen_size=(), spent={})
+    """
+    try:
+        choice = reply["choices"][0]
+        text = _text(choice["message"].get("content"))
+        tokens = int((reply.get("usage") or {}).get("completion_tokens") or 0)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        raise InputError(f"the server's reply is no chat completion: {str(reply)[:200]}") from None
+    return Generation(text, tokens, choice.get("finish_reason") == "length", sizes)
+
+
+def _text(content: Any) -> str:
+    """The content of a message, a text or parts of which some are; half of a surrogate pair cannot be written down."""
+    if isinstance(content, list):
+        content = "".join(part["text"] for part in content if part["type"] == "text")
+    if content is not None and not isinstance(content, str):
+        raise TypeError(content)
+    return (content or "").encode(errors="replace").decode()
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        raise InputError(f"the server's reply is no JSON: {content[:200]!r}") from None
+
+
+def _data_uri(picture: Image.Image) -> str:
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

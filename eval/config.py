@@ -1,0 +1,94 @@
+"""What `mmrl eval run` is told: the config of an evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from eval.answer.lmms_eval import LmmsTasks
+from eval.answer.server import ServerSpec
+from eval.benchmark import BenchmarkData, Data, NamedData, Sampling
+from eval.decode.config import SAMPLED, DecodeSpec
+from mmrl.core.config import Config
+from mmrl.core.vision import CoordinateSpace, VisionBudget
+from rewards import RewardSpec
+from rewards.judge_client.judge_spec import JudgeSpec
+
+
+class EvalConfig(Config):
+    """`mmrl eval run`: a model, the samples it answers, the rewards that score it, and where the records go.
+
+    `engine`: `local` (a checkpoint in this process), `openai` (a server, with `model` the name it serves), `replay`
+    (`model` is the directory of another run, or a JSONL file of responses), `given` (the pictures that an editor called
+    `model` made, for benchmarks with `edits`) or `lmms_eval` (a checkpoint that answers the tasks `lmms` of that
+    harness, which scores them and writes its own files). `decode` lets rewards guide the answers. `space` is the
+    coordinate space the model speaks. `blind` asks without the media. `cache` keeps answers for other runs. A mean is
+    withheld from reports when more than `max_unjudged` of its verdicts are missing.
+    """
+
+    model: str
+    data: Data = Data(path="")
+    rewards: dict[str, RewardSpec] = Field(default_factory=dict)
+    benchmarks: dict[str, BenchmarkData] = Field(default_factory=dict)
+    judges: dict[str, JudgeSpec] = Field(default_factory=dict)
+    out: str
+    engine: Literal["local", "openai", "replay", "given", "lmms_eval"] = "local"
+    lmms: LmmsTasks | None = None
+    server: ServerSpec | None = None
+    sampling: Sampling = Sampling()
+    decode: DecodeSpec | None = None
+    vision: VisionBudget = VisionBudget()
+    space: CoordinateSpace = CoordinateSpace.resized
+    blind: bool = False
+    batch_size: PositiveInt = 16
+    cache: Path | None = None
+    max_unjudged: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _one_kind_of_data(self) -> Self:
+        if (self.engine == "lmms_eval") != (self.lmms is not None):
+            raise ValueError(f"engine {self.engine} with lmms {self.lmms!r}; `lmms` goes with engine: lmms_eval")
+        if self.lmms:
+            if self.benchmarks or self.rewards or self.data.path or self.blind:
+                raise ValueError("`lmms` tasks bring their own data and scores; leave data, rewards, blind out")
+            return self
+        if bool(self.benchmarks) == bool(self.data.path or isinstance(self.data, NamedData)):
+            raise ValueError("give either `data` with `rewards`, or `benchmarks`, which bring their own scorers")
+        if self.benchmarks and self.rewards:
+            raise ValueError("`benchmarks` bring their own scorers; leave `rewards` out")
+        if not self.benchmarks and not self.rewards:
+            raise ValueError("`data` needs `rewards` to score it")
+        return self
+
+    def parts(self) -> list[EvalConfig]:
+        """One config for each of the benchmarks, in a directory of its name; this one where there are none."""
+        if not self.benchmarks:
+            return [self]
+        from eval.benchmarks import named
+
+        out, parts = Path(self.out), []
+        for name, given in self.benchmarks.items():
+            data = NamedData(name=name, given=given, space=self.space, media=out / "media")
+            scorers = {
+                key: RewardSpec.model_validate(spec)
+                for key, spec in named(name).scorers(self.judges, given.args).items()
+            }
+            change = {"benchmarks": {}, "data": data, "rewards": scorers, "out": str(out / name)}
+            parts.append(self.model_copy(update=change))
+        return parts
+
+    @model_validator(mode="after")
+    def _engine_fits(self) -> Self:
+        if (self.engine == "openai") != (self.server is not None):
+            raise ValueError(f"engine {self.engine} with server {self.server!r}; `server` goes with engine: openai")
+        if self.server and self.space == "resized" and not self.server.geometry:
+            raise ValueError("space resized needs server.geometry (patch, merge), or the seen size is not known")
+        if self.decode and self.engine not in ("local", "lmms_eval"):
+            raise ValueError(f"decode {self.decode.method} steers a model in this process; set engine: local")
+        if isinstance(self.decode, SAMPLED) and not self.sampling.do_sample:
+            raise ValueError(
+                f"decode {self.decode.method} of greedy answers would choose among equals; do_sample: true"
+            )
+        return self

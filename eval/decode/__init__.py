@@ -1,0 +1,53 @@
+"""Decoding guided by rewards, with the model as it is: what the `decode:` block of an evaluation asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from data_engine.schema import Sample
+from eval.answer.local import LocalGenerator
+from eval.benchmark import Draw, Generation
+from eval.decode.choosing import best_of_n, self_consistency
+from eval.decode.config import BestOfN, LookaheadSearch, MonteCarlo, PhaseWise, SelfConsistency
+from eval.decode.particles import smc
+from eval.decode.policy import ModelPolicy, guide_of
+from eval.decode.search import deal, psrd
+from eval.decode.together import Seat, Together
+from eval.pass_at_k import best_of_n_kl_bound
+from mmrl.core.vision import CoordinateSpace
+
+METHODS = {
+    BestOfN: best_of_n,
+    SelfConsistency: self_consistency,
+    PhaseWise: psrd,
+    LookaheadSearch: deal,
+    MonteCarlo: smc,
+}
+
+
+class GuidedGenerator:
+    """Answers draws by the method of `spec`, side by side; what each answer cost to find is in its Generation.
+
+    Up to `size` rows go into one forward, whatever the number of draws and of the answers that each of them tries.
+    """
+
+    def __init__(self, generator: LocalGenerator, spec: Any, space: CoordinateSpace, *, size: int = 16) -> None:
+        self._generator, self._spec, self._size = generator, spec, size
+        self._guide = guide_of(generator, spec, space)
+
+    def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
+        """One answer per draw."""
+        return Together(self._generator, self._size).run([partial(self._answered, draw) for draw in draws])
+
+    def cost(self, sample: Sample) -> int:
+        """That of the plain generator."""
+        return self._generator.cost(sample)
+
+    def _answered(self, draw: Draw, seat: Seat) -> Generation:
+        policy = ModelPolicy(seat, draw, self._guide)
+        ids = METHODS[type(self._spec)](policy, self._spec)
+        if isinstance(self._spec, BestOfN) and self._spec.soft is None:
+            policy.spent["kl_bound"] = best_of_n_kl_bound(self._spec.n)
+        return self._generator.answer(ids, policy.seen_size, dict(policy.spent))

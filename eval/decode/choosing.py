@@ -1,0 +1,51 @@
+"""Several whole answers, one of which is taken."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from eval.decode.config import BestOfN, SelfConsistency
+from eval.decode.policy import Ids, Policy
+from eval.pass_at_k import majority
+from rewards.parse.extract import answer_text
+
+
+def best_of_n(policy: Policy, spec: BestOfN) -> Ids:
+    """The answer of largest reward, the first of equals; with `soft`, one drawn by softmax(reward / soft)."""
+    answers = policy.continued([[]] * spec.n, policy.limit, policy.temperature)
+    scores = [-math.inf if score is None else score for score in policy.rewards(answers)]
+    if spec.soft is None:
+        return answers[scores.index(max(scores))]
+    return answers[picked(softmax([score / spec.soft for score in scores]), policy.uniform("soft"))]
+
+
+def self_consistency(policy: Policy, spec: SelfConsistency) -> Ids:
+    """The first answer of the majority; `spent` keeps the share of the majority, in percent."""
+    answers = policy.continued([[]] * spec.n, policy.limit, policy.temperature)
+    chosen, agreement = majority([answer_text(policy.text(ids)) for ids in answers])
+    policy.spent["agreement_percent"] = round(100 * agreement)
+    return answers[chosen]
+
+
+def softmax(values: Sequence[float]) -> list[float]:
+    """Weights in proportion to exp(value).
+
+    >>> [round(weight, 7) for weight in softmax([4.0, 2.0, 0.8])]
+    [0.8502697, 0.1150715, 0.0346589]
+    """
+    top = max(values)
+    if top == -math.inf:
+        return [1 / len(values)] * len(values)
+    exponentials = [math.exp(value - top) for value in values]
+    return [one / sum(exponentials) for one in exponentials]
+
+
+def picked(weights: Sequence[float], uniform: float) -> int:
+    """The index that a uniform number draws by weights that sum to 1."""
+    total = 0.0
+    for index, weight in enumerate(weights):
+        total += weight
+        if uniform < total:
+            return index
+    return len(weights) - 1

@@ -1,0 +1,89 @@
+"""What a `decode:` block says: decoding guided by rewards instead of plain decoding (`eval.decode` does it)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from mmrl.core.config import Config
+from rewards import RewardSpec
+from rewards.judge_client.judge_spec import JudgeSpec
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Guided(Config):
+    """The rewards that guide, and whether they are shown the gold answer: then the score is that of an oracle."""
+
+    rewards: Annotated[dict[str, RewardSpec], Field(min_length=1)]
+    judges: dict[str, JudgeSpec] = Field(default_factory=dict)
+    gold: bool = False
+
+
+class BestOfN(Guided):
+    """The best of `n` sampled answers; with `soft` drawn with probability softmax(reward / soft) instead."""
+
+    method: Literal["best_of_n"]
+    n: PositiveInt = 8
+    soft: PositiveFloat | None = None
+
+
+class SelfConsistency(Config):
+    """The answer that most of `n` sampled ones give, the first of them."""
+
+    method: Literal["self_consistency"]
+    n: PositiveInt = 8
+
+
+class PhaseWise(Config):
+    """PSRD: a sentence whose first `onset` tokens are rewarded below `threshold` is started anew, from the best of
+    `candidates`. Without `rewards` the model itself is asked whether what it says is seen."""
+
+    method: Literal["psrd"]
+    candidates: PositiveInt = 4
+    onset: PositiveInt = 8
+    threshold: Share = 0.5
+    temperature: PositiveFloat = 0.7
+    rewards: dict[str, RewardSpec] = Field(default_factory=dict)
+    judges: dict[str, JudgeSpec] = Field(default_factory=dict)
+    gold: bool = False
+
+
+class LookaheadSearch(Guided):
+    """DeAL: the `candidates` likeliest next tokens, each followed greedily for `lookahead` tokens; the one of largest
+    log-probability + `scale` x reward is taken, alone or with its whole segment."""
+
+    method: Literal["deal"]
+    candidates: PositiveInt = 5
+    lookahead: PositiveInt = 32
+    scale: Annotated[float, Field(ge=0)] = 1.0
+    commit: Literal["token", "segment"] = "token"
+
+
+class MonteCarlo(Guided):
+    """Sequential Monte Carlo: `particles` grow by `block` tokens, are weighted by exp(scale x reward) and resampled
+    when the effective sample size falls below `ess` of them. `levels`: the reward of a prefix is its value so far,
+    and only its growth counts. `lookahead` rollouts to the end estimate what a prefix is worth. `power`: the exponent
+    of the model's distribution, that is, sampling at temperature 1 / power."""
+
+    method: Literal["smc"]
+    particles: PositiveInt = 8
+    block: PositiveInt = 16
+    lookahead: Annotated[int, Field(ge=0)] = 0
+    power: PositiveFloat = 1.0
+    scale: Annotated[float, Field(ge=0)] = 4.0
+    levels: bool = True
+    ess: Share = 0.5
+
+    @model_validator(mode="after")
+    def _lookahead_needs_levels(self) -> Self:
+        if self.lookahead and not self.levels:
+            raise ValueError(f"lookahead {self.lookahead} rewards whole answers, which are levels; set levels: true")
+        return self
+
+
+DecodeSpec = Annotated[
+    BestOfN | SelfConsistency | PhaseWise | LookaheadSearch | MonteCarlo, Field(discriminator="method")
+]
+SAMPLED = (BestOfN, SelfConsistency)  # draw by the run's `sampling`

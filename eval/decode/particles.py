@@ -1,0 +1,114 @@
+"""Sequential Monte Carlo with a reward (arXiv 2604.16453): many answers grow together, and promising ones multiply.
+
+The proposal is the model itself at temperature 1 / power, so the weight of a block is the potential of the prefix.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from eval.decode.config import MonteCarlo
+from eval.decode.policy import Ids, Policy
+
+
+@dataclass
+class Population:
+    """Answers so far, their log weights, the log potential they have had, and what happened at each block."""
+
+    particles: list[Ids]
+    log_weights: list[float]
+    potentials: list[float]
+    ess: list[float] = field(default_factory=list)
+    ancestors: list[list[int]] = field(default_factory=list)
+
+
+def smc(policy: Policy, spec: MonteCarlo) -> Ids:
+    """The particle of largest weight, of equals the one of largest potential."""
+    population = evolved(policy, spec)
+    policy.spent["resampled"] = sum(row != sorted(set(row)) for row in population.ancestors)
+    order = range(spec.particles)
+    best = max(order, key=lambda at: (population.log_weights[at], population.potentials[at], -at))
+    return population.particles[best]
+
+
+def evolved(policy: Policy, spec: MonteCarlo) -> Population:
+    """The population when all its answers are over."""
+    n = spec.particles
+    now = Population([[] for _ in range(n)], [0.0] * n, [0.0] * n)
+    while open_ := [at for at in range(n) if not policy.ended(now.particles[at])]:
+        room = min(spec.block, policy.limit - max(len(now.particles[at]) for at in open_))
+        grown = policy.continued([now.particles[at] for at in open_], room, 1 / spec.power)
+        for at, more in zip(open_, grown, strict=True):
+            now.particles[at] = now.particles[at] + more
+        potentials = _log_potentials(policy, spec, [now.particles[at] for at in open_])
+        for at, potential in zip(open_, potentials, strict=True):
+            if potential is not None:  # no verdict is no evidence
+                before = now.potentials[at] if spec.levels else 0.0
+                now.log_weights[at] += potential - before
+                now.potentials[at] = potential
+        weights = normalised(now.log_weights)
+        now.ess.append(effective_size(weights))
+        chosen = list(range(n))
+        if now.ess[-1] < spec.ess * n:
+            chosen = systematic(weights, policy.uniform("resample", len(now.ess)))
+            now.particles = [now.particles[at] for at in chosen]
+            now.potentials = [now.potentials[at] for at in chosen]
+            now.log_weights = [0.0] * n
+        now.ancestors.append(chosen)
+    return now
+
+
+def _log_potentials(policy: Policy, spec: MonteCarlo, prefixes: Sequence[Ids]) -> list[float | None]:
+    """scale x reward of each prefix; with lookahead the log mean of exp(scale x reward) over ends it may come to."""
+    if not spec.lookahead:
+        return [None if score is None else spec.scale * score for score in policy.rewards(prefixes)]
+    ends: list[list[Ids]] = [[prefix] for prefix in prefixes]
+    open_ = [at for at, prefix in enumerate(prefixes) if not policy.ended(prefix)]
+    if open_:
+        starts = [prefixes[at] for at in open_ for _ in range(spec.lookahead)]
+        room = policy.limit - max(len(prefixes[at]) for at in open_)
+        rolled = policy.continued(starts, room, 1 / spec.power)
+        for place, at in enumerate(open_):
+            mine = rolled[place * spec.lookahead : (place + 1) * spec.lookahead]
+            ends[at] = [prefixes[at] + more for more in mine]
+    scores = iter(policy.rewards([end for group in ends for end in group]))
+    found = [[next(scores) for _ in group] for group in ends]
+    return [_log_mean([spec.scale * score for score in group if score is not None]) for group in found]
+
+
+def _log_mean(values: Sequence[float]) -> float | None:
+    return float(np.logaddexp.reduce(values)) - math.log(len(values)) if values else None
+
+
+def normalised(log_weights: Sequence[float]) -> list[float]:
+    """Weights that sum to 1.
+
+    >>> [round(weight, 7) for weight in normalised([0.4, 3.6, 1.6])]
+    [0.0346589, 0.8502697, 0.1150715]
+    """
+    exponentials = np.exp(np.asarray(log_weights) - max(log_weights))
+    return (exponentials / exponentials.sum()).tolist()
+
+
+def effective_size(weights: Sequence[float]) -> float:
+    """How many equal particles the weights are worth.
+
+    >>> round(effective_size(normalised([0.4, 3.6, 1.6])), 7)
+    1.3561139
+    """
+    return 1 / sum(weight * weight for weight in weights)
+
+
+def systematic(weights: Sequence[float], uniform: float) -> list[int]:
+    """The ancestors that one uniform number draws, evenly spread over the weights.
+
+    >>> [systematic(normalised([0.4, 3.6, 1.6]), u) for u in (0.1, 0.5, 0.95)]
+    [[0, 1, 1], [1, 1, 1], [1, 1, 2]]
+    """
+    n = len(weights)
+    places = (np.arange(n) + uniform) / n
+    return np.minimum(np.searchsorted(np.cumsum(weights), places, side="right"), n - 1).tolist()

@@ -1,0 +1,1 @@
+"""Rewards as judges of preferences."""

@@ -1,0 +1,116 @@
+"""Preferences: answers to one prompt, how people rank them, and the JSONL or dataset they come in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_engine.dataset.shards import read_samples
+from mmrl.core.config import InputError
+from mmrl.core.media.item import Media
+from rewards import Rollout
+
+ALL = "all"  # the dimension of an item that tests none in particular
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Answers to one prompt and their ranks, 0 the best; equal ranks are ties.
+
+    `edits` are pictures of which each candidate is one; they follow `media`. `steps` are the steps of each candidate,
+    for rewards that score a solution step by step. What does not `count` has no best answer, and no accuracy.
+    """
+
+    id: str
+    prompt: Any
+    candidates: tuple[str, ...]
+    ranks: tuple[int, ...]
+    dimension: str = ALL
+    task: str = "preference"
+    answer: Any = None
+    media: tuple[Media, ...] = ()
+    edits: tuple[Media, ...] = ()
+    steps: tuple[tuple[str, ...], ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    counts: bool = True
+
+    @property
+    def preferred(self) -> int:
+        """The first of the best."""
+        return self.ranks.index(min(self.ranks))
+
+    def rollouts(self, candidate: int) -> list[Rollout]:
+        """What a reward scores of a candidate: its text, or all its beginnings that end with a step."""
+        shown = (*self.media, self.edits[candidate]) if self.edits else self.media
+        texts = [self.candidates[candidate]]
+        if self.steps:
+            parts = self.steps[candidate]
+            texts = ["\n".join(parts[: end + 1]) for end in range(len(parts))]
+        return [
+            Rollout(text, self.answer, self.task, self.prompt, shown, meta=self.meta, group=self.id) for text in texts
+        ]
+
+
+def ranked(preferred: int, count: int) -> tuple[int, ...]:
+    """Ranks where one of `count` candidates is preferred to the others.
+
+    >>> ranked(1, 3)
+    (1, 0, 1)
+    """
+    return tuple(int(i != preferred) for i in range(count))
+
+
+def read_choices(bench: Path) -> list[Choice]:
+    """The preferences of a dataset directory (samples of the task `preference`) or of a JSONL file.
+
+    A line holds `prompt`, `candidates` and `preferred` (an index), and perhaps `id`, `dimension`, `media` (paths of
+    pictures), and `task` and `answer` for rewards that need them.
+    """
+    if bench.is_dir():
+        samples = [sample for sample in read_samples(bench) if sample.task == "preference"]
+        if not samples:
+            raise InputError(f"{bench} holds no sample of the task preference")
+        return [
+            Choice(
+                s.id, s.prompt, tuple(s.answer["candidates"]),
+                ranked(s.answer["preferred"], len(s.answer["candidates"])),
+                str(s.meta.get("dimension", ALL)), media=s.media, meta=s.meta,
+            )
+            for s in samples
+        ]  # fmt: skip
+    if not bench.is_file():
+        raise InputError(f"no preferences at {bench}: expected a dataset directory or a JSONL file")
+    return [_choice(line, f"{bench} line {number}") for number, line in enumerate(bench.open("rb"), 1)]
+
+
+def unique(choices: Sequence[Choice], where: str) -> list[Choice]:
+    """The choices, if their ids differ and there are any."""
+    if not choices:
+        raise InputError(f"{where} holds no preferences")
+    seen: set[str] = set()
+    for choice in choices:
+        if choice.id in seen:
+            raise InputError(f"{where}: the id {choice.id!r} occurs twice; ids must differ")
+        seen.add(choice.id)
+    return list(choices)
+
+
+def _choice(line: bytes, where: str) -> Choice:
+    wanted = 'expected {"prompt": ..., "candidates": ["...", "..."], "preferred": 0}'
+    try:
+        row = json.loads(line)
+        candidates, preferred = tuple(row["candidates"]), row["preferred"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{where}: {wanted} ({type(error).__name__}: {error})") from None
+    if len(candidates) < 2 or not all(isinstance(one, str) for one in candidates):
+        raise InputError(f"{where}: {wanted}, got candidates {candidates!r:.100}")
+    if not isinstance(preferred, int) or not 0 <= preferred < len(candidates):
+        raise InputError(f"{where}: preferred {preferred!r} is no index of {len(candidates)} candidates")
+    media = tuple(Media("image", path) for path in row.get("media", ()))
+    return Choice(
+        str(row.get("id", where)), row.get("prompt"), candidates, ranked(preferred, len(candidates)),
+        str(row.get("dimension", ALL)), row.get("task", "preference"), row.get("answer"), media,
+    )  # fmt: skip

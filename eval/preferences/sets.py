@@ -1,0 +1,236 @@
+"""Reward-model benchmarks in the layouts they are published in: how rows become choices, and what numbers they report.
+
+VL-RewardBench, Multimodal RewardBench, RewardBench 2, ViLBench (best of N) and both sets named EditReward-Bench.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from eval.benchmarks.base import Medium, Row, listed, picture
+from eval.preferences.items import Choice, ranked
+from eval.preferences.numbers import (
+    Judged,
+    Numbers,
+    best_of_n_numbers,
+    by_group,
+    editreward_pairs_numbers,
+    editreward_ranking_numbers,
+    rewardbench_2_numbers,
+)
+from mmrl.core.config import InputError
+from mmrl.core.media.item import Media
+
+Show = Callable[[Medium], Media]
+
+LETTERS = "ABCD"
+VL_GROUPS = {  # prefixes of ids, by group; what begins otherwise is general (VLFeedback, WildVision)
+    "hallucination": ("rlaif-v", "rlhf-v", "hallucination_pair", "povid"),
+    "reasoning": ("mathverse", "mmmu", "reasoning"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceSet:
+    """A published set of preferences: the columns it must have, its choices, and the numbers it is known by.
+
+    `strict`: equal scores are wrong, where other sets share them out.
+    """
+
+    hub: str
+    columns: tuple[str, ...]
+    choices: Callable[[Iterable[Row], Show], Iterator[Choice]]
+    numbers: Callable[[Judged], Numbers]
+    split: str = "test"
+    strict: bool = False
+
+
+def vl_rewardbench(rows: Iterable[Row], show: Show) -> Iterator[Choice]:
+    """Pairs with `human_ranking` (0 is better), shown the other way round where both texts together have an odd length.
+
+    The ranks in `human_ranking` are of the responses in their order in the file.
+    """
+    for row in rows:
+        texts, ranks = [str(one) for one in listed(row["response"])], [int(one) for one in listed(row["human_ranking"])]
+        _check(sorted(ranks) == list(range(len(texts))), f"{row['id']}: human_ranking {ranks} ranks {len(texts)} texts")
+        turn = -1 if sum(map(len, texts)) % 2 else 1
+        name = str(row["id"])
+        group = next((g for g, heads in VL_GROUPS.items() if name.lower().startswith(heads)), "general")
+        yield Choice(
+            _named(name, row["query"], *sorted(texts)), str(row["query"]), tuple(texts[::turn]), tuple(ranks[::turn]),
+            group, media=_shown(row["image"], show),
+        )  # fmt: skip
+
+
+def multimodal_rewardbench(rows: Iterable[Row], show: Show) -> Iterator[Choice]:
+    """Pairs with the better of `Output1` and `Output2`; safety and reasoning are split by how their ids begin."""
+    for row in rows:
+        name, kind, better = str(row["ID"]), str(row["Category"]).lower(), str(row["Better"])
+        _check(better in ("Output1", "Output2"), f"{name}: Better is {better!r}, expected Output1 or Output2")
+        if kind == "safety":
+            kind = "safety/bias" if name.lower().startswith("pairs") else "safety/toxicity"
+        elif kind == "reasoning":
+            kind = "reasoning/math" if name.lower().startswith("math") else "reasoning/coding"
+        texts = (str(row["Output1"]), str(row["Output2"]))
+        ranks = ranked(int(better == "Output2"), 2)
+        yield Choice(name, str(row["Text"]), texts, ranks, kind, media=_shown(row["Image"], show))
+
+
+def rewardbench_2(rows: Iterable[Row], show: Show) -> Iterator[Choice]:
+    """Lists of chosen and rejected texts, the chosen ones first; those of the subset Ties are several."""
+    for row in rows:
+        good, bad = ([str(one) for one in listed(row[key])] for key in ("chosen", "rejected"))
+        _check(bool(good and bad), f"{row['id']}: {len(good)} chosen and {len(bad)} rejected texts; expected both")
+        ranks = (*[0] * len(good), *[1] * len(bad))
+        kind = str(row["subset"])
+        yield Choice(_named(kind, row["id"]), str(row["prompt"]), (*good, *bad), ranks, kind, meta={"id": row["id"]})
+
+
+def vilbench(rows: Iterable[Row], show: Show) -> Iterator[Choice]:
+    """Solutions of a problem and which of them end in the right answer (`correct`, flags); a solution is a text or a
+    list of steps. Problems that no solution gets right stay in.
+
+    The published candidates are not on any registry that was at hand: the columns are ours.
+    """
+    for row in rows:
+        parts = [
+            tuple(map(str, one)) if isinstance(one, list | tuple) else (str(one),) for one in listed(row["solutions"])
+        ]
+        right = [bool(one) for one in listed(row["correct"])]
+        _check(len(parts) == len(right) and all(parts), f"{row['id']}: {len(parts)} solutions, {len(right)} flags")
+        stepwise = tuple(parts) if any(len(one) > 1 for one in parts) else ()
+        texts = tuple("\n".join(one) for one in parts)
+        ranks = tuple(int(not one) for one in right)
+        kind = str(row.get("source") or "all")
+        media = _shown(row.get("image"), show)
+        yield Choice(str(row["id"]), str(row["question"]), texts, ranks, kind, media=media, steps=stepwise)
+
+
+def editreward_ranking(rows: Iterable[Row], show: Show) -> Iterator[Choice]:
+    """Groups of 2, 3 or 4 edits in a human order (TIGER-Lab/EditReward-Bench).
+
+    A row is either one pair of a group (`candidate_1`, `candidate_2`; `comparison_type` AvsC names them; `id` begins
+    with the group's up to "_") or a whole group (`candidate_1` to `candidate_4`); `ranking` is C>A>B or A=B=Good.
+    """
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        size = str(row.get("dataset") or "")
+        alone = not row.get("comparison_type") or size == "2pair"
+        groups[_named(size, row["id"] if alone else str(row["id"]).split("_")[0])].append(row)
+    for name, group in groups.items():
+        shown: dict[str, Media] = {}
+        beaten: dict[str, set[str]] = defaultdict(set)
+        for row in group:
+            letters = _letters(row)
+            for place, letter in enumerate(letters, 1):
+                if letter not in shown:
+                    shown[letter] = _one(row[f"candidate_{place}"], show, name)
+            for better, worse in _orders(str(row["ranking"]), letters, name):
+                beaten[worse].add(better)
+        letters = sorted(shown)
+        ranks = tuple(len(beaten[letter]) for letter in letters)
+        complete = sorted(ranks) == list(range(len(ranks)))
+        _check(complete or (len(ranks) == 2 and ranks == (0, 0)), f"{name}: the rankings of the group are no order")
+        first = group[0]
+        yield Choice(
+            name, str(first["instruction"]), ("",) * len(letters), ranks, f"K={len(letters)}", "edit",
+            {"instruction": str(first["instruction"])}, (_one(first["source_image"], show, name),),
+            tuple(shown[letter] for letter in letters), counts=complete,
+        )  # fmt: skip
+
+
+def editreward_pairs(rows: Iterable[Row], show: Show) -> Iterator[Choice]:
+    """Pairs of edits, the first preferred, by task and dimension (EditScore/EditReward-Bench)."""
+    for row in rows:
+        keys = [str(one) for one in listed(row["key"])]
+        name = _named(row["dimension"], *keys)
+        edits = tuple(_one(one, show, name) for one in listed(row["output_images"]))
+        _check(len(edits) == 2, f"{name}: {len(edits)} output images; expected 2, the first preferred")
+        yield Choice(
+            name, str(row["instruction"]), ("", ""), (0, 1), str(row["task_type"]), "edit",
+            {"instruction": str(row["instruction"])}, (_one(row["input_image"], show, name),), edits,
+            meta={"dimension": str(row["dimension"])},
+        )  # fmt: skip
+
+
+def _letters(row: Row) -> str:
+    if named := re.fullmatch(r"([A-D])\s*vs\.?\s*([A-D])", str(row.get("comparison_type") or "")):
+        return named[1] + named[2]
+    return "".join(letter for place, letter in enumerate(LETTERS, 1) if row.get(f"candidate_{place}") is not None)
+
+
+def _orders(ranking: str, letters: str, name: str) -> list[tuple[str, str]]:
+    """The (better, worse) pairs of a ranking such as C>A>B; none of A=B=Good.
+
+    >>> _orders("C>A>B", "ABC", "x"), _orders("A<B", "AB", "x"), _orders("A=B=Bad", "AB", "x")
+    ([('C', 'A'), ('C', 'B'), ('A', 'B')], [('B', 'A')], [])
+    """
+    plain = ranking.replace(" ", "")
+    if re.fullmatch(r"[A-D](=[A-D])*(=(Good|Bad))?", plain):
+        return []
+    order = plain.split(">") if ">" in plain else plain.split("<")[::-1]
+    _check(sorted(order) == sorted(letters), f"{name}: ranking {ranking!r} does not order {', '.join(letters)}")
+    return [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
+
+
+def _shown(cell: Any, show: Show) -> tuple[Media, ...]:
+    return tuple(show(medium) for medium in picture(cell))
+
+
+def _one(cell: Any, show: Show, name: str) -> Media:
+    found = _shown(cell, show)
+    _check(len(found) == 1, f"{name}: a picture is missing")
+    return found[0]
+
+
+def _named(*parts: Any) -> str:
+    return "/".join(str(part) for part in parts if str(part))
+
+
+def _check(holds: bool, wrong: str) -> None:
+    if not holds:
+        raise InputError(wrong)
+
+
+SETS: Mapping[str, PreferenceSet] = {
+    "vl_rewardbench": PreferenceSet(
+        "MMInstruction/VL-RewardBench",
+        ("id", "query", "response", "image", "human_ranking"),
+        vl_rewardbench,
+        by_group,
+    ),
+    "multimodal_rewardbench": PreferenceSet(
+        "facebook/multimodal_rewardbench",
+        ("ID", "Text", "Image", "Output1", "Output2", "Better", "Category"),
+        multimodal_rewardbench,
+        by_group,
+    ),
+    "rewardbench_2": PreferenceSet(
+        "allenai/reward-bench-2",
+        ("id", "prompt", "chosen", "rejected", "subset"),
+        rewardbench_2,
+        rewardbench_2_numbers,
+    ),
+    "vilbench": PreferenceSet(
+        "UCSC-VLAA/ViLBench", ("id", "question", "solutions", "correct"), vilbench, best_of_n_numbers
+    ),
+    "editreward_ranking": PreferenceSet(
+        "TIGER-Lab/EditReward-Bench",
+        ("id", "instruction", "source_image", "candidate_1", "candidate_2", "ranking"),
+        editreward_ranking,
+        editreward_ranking_numbers,
+        split="train",
+    ),
+    "editreward_pairs": PreferenceSet(
+        "EditScore/EditReward-Bench",
+        ("key", "instruction", "input_image", "output_images", "dimension", "task_type"),
+        editreward_pairs,
+        editreward_pairs_numbers,
+        split="train",
+        strict=True,
+    ),
+}

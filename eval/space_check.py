@@ -1,0 +1,51 @@
+"""Whether the boxes that a model says fit the coordinate space that it is declared to speak; no gold answer is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from eval.records import Record
+from mmrl.core.boxes import to_pixels
+from rewards.parse.regions import boxes
+
+SLACK = 1.05  # of the picture's sides: answers overshoot a little
+SUSPECT = 0.2  # from this share of the answers with boxes on the space is doubted
+
+
+def space_check(records: Sequence[Record]) -> dict[str, Any] | None:
+    """Of the answers with boxes: how many, the share whose boxes leave the picture, and the share that stays below 1 in
+    both directions though the space is no fraction. None where no answer has a box."""
+    found = [verdict for record in records if (verdict := _fit(record)) is not None]
+    if not found:
+        return None
+    outside, fractions = (sum(one[at] for one in found) / len(found) for at in (0, 1))
+    return {"boxes": len(found), "outside": outside, "fractions": fractions}
+
+
+def space_warning(check: Mapping[str, Any] | None, space: str) -> str:
+    """A doubt about the declared space in words, or nothing."""
+    if check is None:
+        return ""
+    for key, what in (("outside", "leave the picture"), ("fractions", "are fractions of a pixel")):
+        if check[key] >= SUSPECT:
+            return (
+                f"Of {check['boxes']} answers with boxes {check[key]:.0%} {what} when read as `{space}`: "
+                "is that the space the model speaks? Run again with another `space`."
+            )
+    return ""
+
+
+def _fit(record: Record) -> tuple[bool, bool] | None:
+    """(outside, fraction) of an answer with boxes on one picture."""
+    pictures = [item for item in record.media if item["kind"] == "image" and item["width"]]
+    if record.task not in ("grounding", "detection") or len(pictures) != 1 or not record.answer_text:
+        return None
+    said = boxes(record.answer_text)
+    if not said:
+        return None
+    space, size = record.meta.get("space", "pixel"), (pictures[0]["width"], pictures[0]["height"])
+    corners = to_pixels(said, space, size, record.seen_size[0])[:, 2:]
+    return bool((corners > SLACK * np.asarray(size)).any()), space != "unit" and max(map(max, said)) <= 1

@@ -1,0 +1,289 @@
+"""`mmrl data`, also `python -m data_engine`: build, plan, show, stats, index, leaks, difficulty, push, lint-boxes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mmrl.core.config import InputError, load
+
+app = typer.Typer(
+    help="Build, look at and check datasets.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, as in configs/data/.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="Changes to the recipe.")]
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A dataset directory.")]
+EngineName = Annotated[
+    Literal["local", "ray"], typer.Option(help="What runs the per-sample stages: local, or ray for Ray Data.")
+]
+Split = Annotated[str | None, typer.Option(help="Only samples of this split.")]
+
+
+@app.command()
+def build(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes for the per-sample stages; 0: this one.")
+    ] = os.cpu_count() or 1,
+    engine: EngineName = "local",
+    out: Annotated[Path | None, typer.Option(help="Where to write; default: the recipe's output.")] = None,
+) -> None:
+    """Build the dataset of RECIPE; a dataset that is already there is replaced when the new one is complete.
+
+    A build that was stopped, in whatever way, goes on where it stopped when it is started again.
+    """
+    from data_engine.engine.pipeline import run
+    from data_engine.engine.progress import Bars
+    from data_engine.recipe import Recipe
+    from mmrl.commands.terminal import count_table
+
+    written = load(Recipe, recipe, overrides)
+    with Bars(Console(stderr=True)) as bars:
+        counts = run(written, out=out, workers=workers, engine=engine, progress=bars)
+    console = Console()
+    for name, counter in counts.as_dict().items():
+        if counter:
+            console.print(count_table(name, counter))
+    place = out or written.output
+    if counts.quarantined:
+        console.print(f"what is broken: mmrl data show {place} --quarantine", markup=False, soft_wrap=True)
+    console.print(f"{place}: {counts.kept.total():,} samples, see {place}/report.html", markup=False, soft_wrap=True)
+
+
+@app.command()
+def plan(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    engine: EngineName = "local",
+    measure: Annotated[int, typer.Option(min=0, help="Samples of each source that are tried to tell the cost.")] = 32,
+) -> None:
+    """Print what RECIPE will do, what it decodes and what that costs; nothing is written.
+
+    Every unknown name and option, and what the engine cannot run, is found here, before any work.
+    """
+    from data_engine.engine.cost import measured
+    from data_engine.recipe import Recipe
+    from data_engine.recipe import plan as planned
+    from mmrl.commands.terminal import cost_table, plan_table
+
+    written = load(Recipe, recipe, overrides)
+    steps = planned(written, engine=engine)
+    console = Console()
+    console.print(plan_table(steps, engine, written.output))
+    if measure:
+        console.print(cost_table(*measured(steps, measure)))
+
+
+@app.command()
+def show(
+    directory: Directory,
+    n: Annotated[int, typer.Option(min=1, help="How many samples.")] = 5,
+    split: Split = None,
+    task: Annotated[str | None, typer.Option(help="Only samples of this task.")] = None,
+    quarantine: Annotated[bool, typer.Option("--quarantine", help="What was broken instead, and why.")] = False,
+) -> None:
+    """Show samples of a dataset, or what its quarantine holds."""
+    from data_engine.dataset.shards import read_manifest, read_samples
+    from mmrl.commands.terminal import quarantine_panel, quarantine_rows, sample_panel
+
+    read_manifest(directory)
+    if quarantine and (split or task):
+        raise InputError("what is broken may be no sample, of no task and no split; leave --task and --split out")
+    samples = (sample for sample in read_samples(directory, split=split) if task in (None, sample.task))
+    panels = map(quarantine_panel, quarantine_rows(directory)) if quarantine else map(sample_panel, samples)
+    console = Console()
+    for panel in itertools.islice(panels, n):
+        console.print(panel)
+
+
+@app.command()
+def stats(
+    directory: Directory,
+    split: Split = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(metavar="CONDITION", help="As entropy>=3: say what it would keep; repeatable.")
+    ] = None,
+) -> None:
+    """Count the samples of a dataset by task, source and split; show how its measures are spread.
+
+    With --keep, say what other thresholds would keep. Nothing is measured again: that was done when it was built.
+    """
+    from data_engine.dataset.shards import read_samples, shards_of
+    from data_engine.measure.measures import condition
+    from mmrl.commands.terminal import stats_tables
+    from mmrl.commands.thresholds import keep_table, measure_table, measures_of, reuse_table
+
+    conditions = [condition(text) for text in keep or ()]
+    shards = shards_of(directory, split)
+    console = Console()
+    kept, dropped = measures_of(directory, split)
+    if conditions:
+        console.print(keep_table(kept, dropped, conditions, split))
+        return
+    for table in stats_tables(read_samples(directory, split=split)):
+        console.print(table)
+    console.print(reuse_table(directory, shards))
+    console.print(measure_table(kept, dropped))
+
+
+@app.command()
+def index(
+    benchmarks: Annotated[
+        list[str],
+        typer.Argument(metavar="BENCHMARK...", help="Datasets that are benchmarks, or NAME=FILE of `mmrl eval run`'s."),
+    ],
+    out: Annotated[Path, typer.Option(help="The folder for the fingerprint files, one per benchmark.")],
+    split: Split = None,
+) -> None:
+    """Write the fingerprints of benchmarks, for the operator `decontaminate`: hashes, no pictures and no questions."""
+    from data_engine.similar.index import benchmark_name, benchmark_samples, write_index
+
+    named: dict[str, str] = {}
+    for benchmark in benchmarks:
+        called = benchmark_name(benchmark)
+        if named.setdefault(called, benchmark) != benchmark:
+            raise InputError(f"{named[called]} and {benchmark} are both called {called}, and so are files; rename one")
+    for benchmark in benchmarks:
+        with benchmark_samples(benchmark, split) as (name, samples):
+            file = out / f"{name}.parquet"
+            count = write_index(samples, name, file)
+        Console().print(f"{file}: {count:,} samples", markup=False, soft_wrap=True)
+
+
+@app.command()
+def leaks(
+    directory: Directory,
+    against: Annotated[list[Path], typer.Option(help="A fingerprint file; may be given several times.")],
+    text: Annotated[float, typer.Option(min=0.01, max=1, help="Share of word triples from which texts match.")] = 0.5,
+    n: Annotated[int, typer.Option(min=0, help="How many matched pairs of each benchmark to list.")] = 20,
+    split: Split = None,
+    to: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write counts and pairs.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page with the pairs.")] = None,
+    benchmark: Annotated[
+        list[str] | None, typer.Option(help="A benchmark, as for `index`, to show its side of the pairs on the page.")
+    ] = None,
+) -> None:
+    """Say which samples of a dataset share pictures, questions or ids with benchmarks; nothing is changed."""
+    import json
+    from contextlib import ExitStack
+
+    from data_engine.dataset.shards import read_samples
+    from data_engine.similar.index import LeakIndex, benchmark_samples
+    from data_engine.similar.report import leakage, leakage_table, pairs_table
+
+    for file in (to, html):
+        _writable(file)
+    found = leakage(read_samples(directory, split=split), LeakIndex(against), text=text)
+    console = Console()
+    console.print(leakage_table(found))
+    console.print(pairs_table(found, n) if any(one.pairs for one in found) else "no leaks")
+    if to:
+        to.write_text(json.dumps([one.as_dict() for one in found], indent=1, ensure_ascii=False) + "\n", "utf-8")
+    if html:
+        wanted = {pair.leak.id for one in found for pair in one.pairs}
+        with ExitStack() as opened:  # pictures of named benchmarks are on disk only that long
+            given = [opened.enter_context(benchmark_samples(one, None)) for one in benchmark or ()]
+            originals = {one.id: one for _, samples in given for one in samples if one.id in wanted}
+            resolve_name("mmrl.pages.leak_page:leak_page")(found, originals, html)  # it lives above this package
+        console.print(f"page with the pairs in {html}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def difficulty(
+    what: Annotated[
+        Path, typer.Argument(metavar="WHAT", help="A config, or the `out` directory of an `mmrl eval run`.")
+    ],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="The file; default: difficulty.parquet beside the records.")] = None,
+    reward: Annotated[str | None, typer.Option(help="The reward that decides, if there are several.")] = None,
+) -> None:
+    """Say how hard samples are for a model, by draws that are scored; for the operator `difficulty`.
+
+    With a config, the draws are made, and more of them where they matter. A run's records are only counted: it has
+    `reward` and `right` alone.
+    """
+    import json
+
+    from data_engine.measure.difficulty_table import write_difficulty
+    from mmrl.commands.terminal import difficulty_table
+
+    changes = [*(overrides or ()), *([f"reward={json.dumps(reward)}"] if reward else [])]
+    if what.is_dir():
+        counting = load(resolve_name("eval.difficulty:RunOptions"), None, changes)  # it lives above this package
+        rows = resolve_name("eval.difficulty:of_run")(what, counting.reward, counting.right)
+        place = out or what / "difficulty.parquet"
+    else:
+        config = load(resolve_name("eval.difficulty:DifficultyConfig"), what, changes)
+        rows = resolve_name("eval.difficulty:measured")(config)
+        place = out or Path(config.out) / "difficulty.parquet"
+    if not resolve_name("eval.distributed:Processes")().main:
+        return  # of several processes one writes the file
+    write_difficulty(rows, place)
+    console = Console()
+    console.print(difficulty_table(rows))
+    console.print(f"{place}: {len(rows):,} samples", markup=False, soft_wrap=True)
+
+
+@app.command()
+def push(
+    directory: Directory,
+    repo: Annotated[str, typer.Argument(metavar="REPO", help="Where on the hub: name/dataset.")],
+    public: Annotated[bool, typer.Option("--public", help="For everybody to see; default: private.")] = False,
+    quarantine: Annotated[bool, typer.Option("--quarantine", help="With what is broken, as sources wrote it.")] = False,
+) -> None:
+    """Upload a dataset to the Hugging Face hub. Nothing else here ever does."""
+    from data_engine.dataset.push import push as pushed
+
+    address = pushed(directory, repo, private=not public, quarantine=quarantine)
+    Console().print(f"{directory} is at {address}", markup=False, soft_wrap=True)
+
+
+@app.command("lint-boxes")
+def lint_boxes(
+    directory: Directory,
+    max_pixels: Annotated[int, typer.Option(min=1, help="The budget that `resized` refers to.")] = 1280 * 28 * 28,
+    factor: Annotated[int, typer.Option(min=2, help="Pixels a side of a vision token, as 28 or 32.")] = 28,
+) -> None:
+    """Say in which coordinate space the gold boxes of a dataset are really written."""
+    from mmrl.commands.lint_boxes import best, fits, gold_boxes
+    from mmrl.core.config import validate
+    from mmrl.core.vision import VisionBudget, VisionGeometry
+
+    limits = {"max_pixels": max_pixels, "min_pixels": min(max_pixels, 4 * factor * factor)}
+    budget = validate(VisionBudget, limits, where="lint-boxes")
+    gold = gold_boxes(directory)
+    if not gold:
+        raise InputError(f"{directory} has no gold boxes")
+    found = fits(gold, budget, VisionGeometry(patch=factor // 2, merge=2, temporal_patch=2))
+    table = Table("space", "boxes", "inside the image", "large enough", "reach", "possible")
+    for fit in found:
+        numbers = (f"{fit.boxes:,}", f"{fit.inside:.1%}", f"{fit.plausible:.1%}", f"{fit.reach:.2f}")
+        table.add_row(fit.space, *numbers, "yes" if fit.possible else "no")
+    console = Console()
+    console.print(table)
+    chosen = best(found)
+    console.print(f"fits: {chosen.space}" if chosen else "no space fits: the boxes are wrong or of other images")
+
+
+def _writable(file: Path | None) -> None:
+    """Make the folder of a file that a long command ends with; refuse it before if that cannot be."""
+    if file is None:
+        return
+    if file.is_dir():
+        raise InputError(f"{file} is a folder; name a file")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{file} cannot be written ({error.strerror}); name another place") from None

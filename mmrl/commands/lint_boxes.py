@@ -1,0 +1,95 @@
+"""In which coordinate space are the gold boxes of a dataset really written?
+
+A dataset stores pixels. If its source declared the wrong space, the stored numbers still tell: boxes in 0..1 are
+smaller than a pixel, boxes in 0..1000 leave small images and never reach the far edge of large ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data_engine.dataset.shards import read_samples
+from data_engine.schema import Sample
+from mmrl.commands.terminal import quarantine_rows
+from mmrl.core.vision import CoordinateSpace, VisionBudget, VisionGeometry, to_pixels
+
+SLACK = 0.5  # pixels that a box may reach over the edge
+LEAST_SIDE = 2.0  # pixels: a box with a shorter side shows nothing
+FITS = 0.99  # the share of boxes that must be possible in a space that fits
+CLOSE = 0.95  # of the furthest reach: spaces closer than that are told apart by their order, pixel first
+REFUSED = ("box_outside", "box_space")  # what validation says of boxes in another space
+
+
+class Gold(NamedTuple):
+    """A gold box as it is written, and the (width, height) of its image in pixels."""
+
+    box: list[float]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How well boxes fit one space: the shares inside the image and large enough to show something, and how far they
+    reach (1: to the right or lower edge, in the 99th percentile).
+    """
+
+    space: CoordinateSpace
+    boxes: int
+    inside: float
+    plausible: float
+    reach: float
+
+    @property
+    def possible(self) -> bool:
+        """Whether nearly all boxes can have been written in this space."""
+        return min(self.inside, self.plausible) >= FITS
+
+
+def gold_boxes(directory: Path) -> list[Gold]:
+    """The gold boxes of a dataset with the size of their image, those that were refused as outside of it included."""
+    found = [(sample.answer, sample.media[0].width, sample.media[0].height) for sample in _pictures(directory)]
+    for row in _refused(directory):
+        found += [(row["answer"], picture["width"], picture["height"]) for picture in row["media"][:1]]
+    return [
+        Gold(box, (width, height))
+        for answer, width, height in found
+        for box in answer.get("boxes", [])
+        if width and height
+    ]
+
+
+def fits(gold: Sequence[Gold], budget: VisionBudget, geometry: VisionGeometry) -> list[Fit]:
+    """The boxes as if they were written in each space; budget and geometry say what `resized` means."""
+    boxes, sizes = np.array([one.box for one in gold]), np.array([one.size for one in gold])
+    seen = np.array([budget.image_size(*one.size, geometry) for one in gold])
+    return [_fit(space, to_pixels(boxes, space, sizes, seen), sizes) for space in CoordinateSpace]
+
+
+def best(found: Sequence[Fit]) -> Fit | None:
+    """The fit to believe: possible, and reaching as far towards the edges as any (boxes in the right space do)."""
+    possible = [fit for fit in found if fit.possible]
+    furthest = max((fit.reach for fit in possible), default=0.0)
+    return next((fit for fit in possible if fit.reach >= CLOSE * furthest), None)
+
+
+def _pictures(directory: Path) -> Iterator[Sample]:
+    return (sample for sample in read_samples(directory) if sample.media)
+
+
+def _refused(directory: Path) -> list[dict[str, Any]]:
+    """The samples in the quarantine whose boxes are no pixels of their image; some have none, and tell nothing."""
+    return [json.loads(row["row"]) for row in quarantine_rows(directory) if row["reason"] in REFUSED]
+
+
+def _fit(space: CoordinateSpace, boxes: np.ndarray, sizes: np.ndarray) -> Fit:
+    upper, lower = boxes[:, 2:], boxes[:, :2]
+    inside = (lower >= -SLACK).all(axis=1) & (upper <= sizes + SLACK).all(axis=1)
+    plausible = (upper - lower >= LEAST_SIDE).all(axis=1)
+    reach = np.quantile((upper / sizes).max(axis=1), 0.99)
+    return Fit(space, len(boxes), float(inside.mean()), float(plausible.mean()), float(reach))

@@ -1,0 +1,159 @@
+"""`mmrl reward`: list the rewards, show one, score a file of rollouts, test rewards on spoilt gold answers."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ConfigDict
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from mmrl.core.config import Config, InputError, load
+from rewards.base import Reward, Verdict
+from rewards.registry import REWARDS, RewardFailure, Suite, function_of, options_of
+from rewards.rollout_files import check_writable, read_gold, read_rollouts, write_scores, write_whole
+from rewards.workbench import PERTURBATIONS, Finding, try_suite
+
+app = typer.Typer(help="Try any reward offline.", no_args_is_help=True, add_completion=False)
+
+
+@app.command("list")
+def list_rewards() -> None:
+    """List the registered rewards."""
+    table = Table("reward", "scores", box=None)
+    for name in sorted(REWARDS):
+        table.add_row(name, _doc(name).split("\n")[0])
+    Console().print(table)
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help='A registered name, or "module:function".')]) -> None:
+    """Show what NAME scores and its options."""
+    options = [f"  {option}: {kind}{default}" for option, kind, default in _options(function_of(name))]
+    print("\n".join([name, *options, "", _doc(name)]))
+
+
+@app.command()
+def score(
+    suite: Annotated[str, typer.Argument(help="A YAML file, or the name of a reward.")],
+    rollouts: Annotated[Path, typer.Argument(help="JSON lines with `completion`, `answer` and more.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="key=value")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the scores, as JSON lines.")] = None,
+) -> None:
+    """Score the completions in ROLLOUTS with SUITE; key=value changes the suite, or sets the options of the reward."""
+    scorer = suite_of(suite, overrides)
+    rows = list(read_rollouts(rollouts))
+    if out:
+        check_writable(out)
+    try:
+        verdicts = scorer.score([rollout for _, rollout in rows])
+    except RewardFailure as failure:
+        typer.echo(f"mmrl reward: {failure}", err=True)
+        raise typer.Exit(1) from None
+    if out:
+        write_scores(out, zip((name for name, _ in rows), verdicts, strict=True))
+    Console().print(summary(scorer, verdicts))
+    if scorer.judges:
+        Console().print(judge_summary(scorer))
+
+
+@app.command("test")
+def try_rewards(
+    suite: Annotated[str, typer.Argument(help="A YAML file, or the name of a reward.")],
+    dataset: Annotated[
+        Path, typer.Argument(help="A dataset directory, or JSON lines with `completion`, `answer` and `task`.")
+    ],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="key=value")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the table, as JSON.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Samples that are tried, from the first on.")] = 500,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 if a reward is lax or fails.")] = False,
+) -> None:
+    """Show what SUITE gives for the gold answers of DATASET and for spoilt ones; a lax reward shows at once."""
+    scorer = suite_of(suite, overrides)
+    if out:
+        check_writable(out)
+    try:
+        findings = try_suite(scorer, islice(read_gold(dataset), limit))
+    except RewardFailure as failure:
+        typer.echo(f"mmrl reward: {failure}", err=True)
+        raise typer.Exit(1) from None
+    if not findings:
+        raise InputError(f"nothing to try: {dataset} has no sample with a written gold answer that {suite} scores")
+    if out:
+        write_whole(out, [json.dumps([asdict(one) for one in findings], indent=2) + "\n"])
+    Console().print(_tried(findings))
+    for one in findings:
+        for flag in one.flags:
+            print(f"{one.reward} on {one.task or 'any task'}: {flag}")
+    if strict and any(one.lax or one.failed for one in findings):
+        raise typer.Exit(1)
+
+
+class _Options(Config):
+    model_config = ConfigDict(extra="allow")
+
+
+def suite_of(source: str, overrides: Sequence[str] | None = None) -> Suite:
+    """The suite in a YAML file; or that of one reward, in the column of its name, with `overrides` as its options."""
+    if source.endswith((".yaml", ".yml")):
+        return Suite.load(source, overrides)
+    return Suite({source: {"fn": source, "args": dict(load(_Options, None, overrides))}})
+
+
+def summary(suite: Suite, verdicts: Sequence[Mapping[str, Verdict]]) -> Table:
+    """One row per reward: its mean over n scores, how many of these are completions it could not read, and the rest."""
+    table = Table("reward", "weight", "mean", "n", "unparsed", "abstained", "failed")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, weight in zip(suite.names, suite.weights, strict=True):
+        scores = [score for row in verdicts if (score := row[name].score) is not None]
+        mean = f"{sum(scores) / len(scores):.3f}" if scores else "-"
+        counts = suite.counts[name]
+        cells = (f"{weight:g}", mean, len(scores), counts["unparsed"], counts["abstained"], counts["failed"])
+        table.add_row(name, *map(str, cells))
+    return table
+
+
+def _tried(findings: Sequence[Finding]) -> Table:
+    """One row per reward and task: its mean for the gold answer and for each spoilt form of it."""
+    table = Table("reward", "task", "n", *(name.replace("_", "\n") for name in PERTURBATIONS), box=SIMPLE)
+    for one in findings:
+        means = [f"{mean:.2f}" if mean is not None else "-" for mean in map(one.means.get, PERTURBATIONS)]
+        table.add_row(one.reward, one.task, str(one.n), *means)
+    return table
+
+
+def judge_summary(suite: Suite) -> Table:
+    """One row per judge: calls, how many the cache answered, requests sent, latency, and failures by cause."""
+    table = Table("judge", "calls", "cached", "requests", "p50 s", "p99 s", "failed")
+    for name, judge in suite.judges.items():
+        found = judge.metrics.summary()
+        times = [f"{found['seconds'][share]:.2f}" if found["seconds"] else "-" for share in ("p50", "p99")]
+        causes = ", ".join(f"{count} {cause}" for cause, count in found["failed"].items())
+        table.add_row(name, *(str(found[key]) for key in ("calls", "cached", "requests")), *times, causes)
+    return table
+
+
+_MODULE = re.compile(r"\b(?:typing|rewards|mmrl)\.(?:\w+\.)*")
+_LIMITS = re.compile(r"typing\.Annotated\[([\w.]+), FieldInfo\(.*?\]\)\]")
+
+
+def _options(function: Any) -> Iterator[tuple[str, str, str]]:
+    """The name, type and default of every option."""
+    for name, field in options_of(function).model_fields.items():
+        default = "" if field.is_required() else f" = {field.default!r}"
+        kind = inspect.formatannotation(field.annotation).replace(inspect.formatannotation(Reward), "reward")
+        yield name, _MODULE.sub("", _LIMITS.sub(r"\1", kind)), default
+
+
+def _doc(name: str) -> str:
+    return inspect.getdoc(function_of(name)) or "(no description)"

@@ -1,0 +1,179 @@
+"""A dataset made readable on a terminal: its samples, and its numbers."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from rich.console import Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from data_engine.engine.cost import Cost, Length
+from data_engine.measure.difficulty_table import Difficulty
+from data_engine.recipe import Plan
+from data_engine.schema import Sample, dumps
+from mmrl.core.media.item import Media
+
+ROW_CHARS = 500  # of a broken row that are shown
+
+
+def sample_panel(sample: Sample) -> Panel:
+    """One sample: what is shown, asked and expected."""
+    lines = [Text.assemble((f"{message['role']}: ", "bold"), _said(message)) for message in sample.prompt]
+    lines += [Text.assemble(("answer: ", "bold green"), printable(dumps(sample.answer)))]
+    lines += [Text(printable(media_line(item)), style="dim") for item in sample.media]
+    lines += [Text(printable(f"meta {dumps(dict(sample.meta))}"), style="dim")] if sample.meta else []
+    title = Text(printable(f"{sample.id} · {sample.source} · {sample.task}"))
+    return Panel(Group(*lines), title=title, title_align="left")
+
+
+def plan_table(planned: Plan, engine: str, output: Path | None) -> Table:
+    """What a recipe will do, step by step, and where."""
+    table = Table("step", "what", "options", "where")
+    pool = "worker processes" if engine == "local" else "Ray"
+    for source in planned.sources:
+        limit = f", at most {source.spec.limit:,}" if source.spec.limit else ""
+        table.add_row("read", source.label, _options(source.args), f"main process{limit}")
+    for stage in planned.stages:
+        where = "main process, in order" if stage.kind == "stream" else pool
+        table.add_row("operate", stage.name, _options(stage.args), where)
+    table.add_row("write", str(output or "(--out DIR)"), "", "main process")
+    return table
+
+
+def cost_table(lengths: Sequence[Length], costs: Sequence[Cost]) -> Table:
+    """What each step costs, and what all samples will; a sample that was stopped costs the steps behind it nothing."""
+    known = [one.n for one in lengths if one.n is not None]
+    total, exact = sum(known), len(known) == len(lengths) and all(one.exact for one in lengths)
+    said = ", ".join(f"{one.source} {_length(one)}" for one in lengths)
+    table = Table(
+        "step", "tried", "stopped", "media opened", "MB", "ms a sample", "all, one core", title=f"cost of {said}"
+    )
+    names = {f"read {one.source}": one for one in lengths}
+    share = 1.0
+    for cost in costs:
+        if not cost.n:
+            table.add_row(Text(cost.step), *["-"] * 6)
+            continue
+        length = names.get(cost.step)
+        n = (length.n or 0) if length else total * share
+        each = cost.seconds / cost.n
+        seconds = f"{'' if exact else 'over '}{each * n:,.1f} s"
+        opened = f"{cost.files:,}", f"{cost.bytes / 1e6:,.2f}", f"{1000 * each:,.2f}"
+        table.add_row(Text(cost.step), f"{cost.n:,}", f"{cost.stopped:,}", *opened, seconds)
+        share *= 1.0 if length else 1 - cost.stopped / cost.n
+    refused = [printable(f"{cost.step}: {cost.refused}") for cost in costs if cost.refused]
+    table.caption = Text("\n".join(["could not be tried on these samples alone:", *refused])) if refused else None
+    return table
+
+
+def _length(one: Length) -> str:
+    if one.n is None:
+        return "(needs a network, not read)"
+    return f"{one.n:,}" if one.exact else f"{one.n:,} or more"
+
+
+def _options(args: Mapping[str, Any]) -> Text:
+    return Text(", ".join(f"{name}={value}" for name, value in args.items() if name != "root"))
+
+
+def quarantine_rows(directory: Path) -> Iterator[dict[str, str]]:
+    """What a dataset's quarantine holds: rows of reason, why, source, where and row (JSON)."""
+    for file in sorted((directory / "quarantine").glob("*.parquet")):
+        for batch in pq.ParquetFile(file).iter_batches():
+            yield from batch.to_pylist()
+
+
+def quarantine_panel(row: Mapping[str, str]) -> Panel:
+    """One broken input: what is wrong with it, and how it was written."""
+    lines = [Text(printable(row["why"])), Text(printable(row["row"][:ROW_CHARS]), style="dim")]
+    title = Text(printable(f"{row['reason']} · {row['source']} · {row['where']}"))
+    return Panel(Group(*lines), title=title, title_align="left")
+
+
+def media_line(media: Media) -> str:
+    """One media item in a line: kind, size, time, place."""
+    words = [media.kind, f"{media.width}x{media.height}"]
+    if media.kind == "video":
+        words += [f"{media.num_frames} frames", f"{media.duration} s"]
+    if media.start is not None or media.end is not None:
+        words.append(f"cut {media.start}-{media.end} s")
+    return " ".join([*words, media.path or f"{len(media.bytes or b'')} bytes"])
+
+
+def stats_tables(samples: Iterable[Sample]) -> list[Table]:
+    """Counts by task, source and split, and the range of sizes and durations."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    numbers: dict[str, list[float]] = defaultdict(list)
+    for sample in samples:
+        kinds = "+".join(item.kind for item in sample.media) or "text only"
+        for name, value in (("task", sample.task), ("source", sample.source), ("media", kinds)):
+            counts[name][value] += 1
+        counts["split"][str(sample.meta.get("split", "none"))] += 1
+        for item in sample.media:
+            measured = {"width": item.width, "height": item.height, "frames": item.num_frames, "seconds": item.duration}
+            for name, value in measured.items():
+                if value is not None:
+                    numbers[f"{item.kind} {name}"].append(value)
+    return [*(count_table(name, counts[name]) for name in counts), _ranges(numbers)]
+
+
+def difficulty_table(rows: Iterable[Difficulty]) -> Table:
+    """By task: how many samples are right how often, of as many draws; those without any score apart."""
+    by_task: dict[tuple[str, str], list[Difficulty]] = defaultdict(list)
+    for row in rows:
+        by_task[row.task, row.reward].append(row)
+    table = Table(
+        "task", "reward", "samples", "draws", "mean", "none right", "some", "all right", "no score", "truncated"
+    )
+    for (task, reward), found in sorted(by_task.items()):
+        draws = sum(row.draws for row in found)
+        means = [row.mean for row in found if row.mean is not None]
+        scored = [row for row in found if row.n]
+        none, every = sum(row.right == 0 for row in scored), sum(row.right == row.n for row in scored)
+        counts = (none, len(scored) - none - every, every, len(found) - len(scored))
+        shares = (f"{count / len(found):.1%}" for count in counts)
+        mean = f"{statistics.fmean(means):.3f}" if means else "-"
+        cut = sum(row.truncated for row in found) / draws
+        table.add_row(task, Text(printable(reward)), f"{len(found):,}", f"{draws:,}", mean, *shares, f"{cut:.1%}")
+    return table
+
+
+def count_table(name: str, counts: Mapping[str, int]) -> Table:
+    """Counts, largest first, with their share and their sum."""
+    total = sum(counts.values())
+    table = Table(name, "samples", "share")
+    for value, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        table.add_row(Text(printable(value)), f"{count:,}", f"{count / total:.1%}")
+    table.add_section()
+    table.add_row("all", f"{total:,}", "")
+    return table
+
+
+def _ranges(numbers: Mapping[str, Sequence[float]]) -> Table:
+    table = Table("media", "n", "smallest", "median", "largest")
+    for name, values in sorted(numbers.items()):
+        shown = (f"{value:,.6g}" for value in (min(values), statistics.median(values), max(values)))
+        table.add_row(name, f"{len(values):,}", *shown)
+    return table
+
+
+def printable(text: str) -> str:
+    """The text with control characters spelt out: what a dataset says must not steer the terminal.
+
+    >>> printable("red\\x1b[2J")
+    'red\\\\x1b[2J'
+    """
+    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
+
+
+def _said(message: Mapping[str, Any]) -> str:
+    content = message["content"]
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return printable(" ".join(part["text"] if part["type"] == "text" else f"<{part['type']}>" for part in parts))

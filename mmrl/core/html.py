@@ -1,0 +1,207 @@
+"""Building blocks of pages that are one file: no scripts, nothing loaded from anywhere, all text escaped.
+
+Colours are those of Okabe and Ito, which colour-blind people tell apart; marks differ in lightness and dashes too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from itertools import accumulate
+from pathlib import Path
+
+from mmrl.core.atomic import write_atomic
+
+VOID = {"br", "img", "meta"}
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # no browser will fetch or run anything
+
+STYLE = """
+:root { color-scheme: light; --ink: #1a1a1a; --dim: #595959; --line: #d9d9d9; --wash: #f6f6f4;
+  --gold: #f0e442; --before: #d55e00; --after: #0072b2; }
+* { box-sizing: border-box; }
+body { margin: 0; background: #fff; color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
+main { max-width: 70rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .5rem; }
+h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; }
+h3 { font-size: 1rem; margin: 1.25rem 0 .5rem; }
+p { margin: .4rem 0; max-width: 46rem; overflow-wrap: anywhere; }
+small, .dim { color: var(--dim); }
+.small { font-size: .85rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .7rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
+th { font-weight: 600; white-space: nowrap; }
+.numbers :is(th, td) { white-space: nowrap; }
+.numbers :is(th, td).number { text-align: right; }
+tr.strong td { font-weight: 600; background: var(--wash); }
+figure { margin: 0; }
+figcaption { font-size: .85rem; color: var(--dim); overflow-wrap: anywhere; }
+svg, img { display: block; max-width: 100%; }
+.headline { display: flex; flex-wrap: wrap; gap: 1rem 3rem; margin: 1rem 0; }
+.headline div { font-size: .9rem; }
+.headline strong { display: block; font-size: 1.7rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); gap: 1.25rem; }
+.chart text { font-size: 11px; fill: var(--dim); }
+.chart .grid { stroke: var(--line); }
+.span .zero { stroke: #8c8c8c; }
+.chart .raw { stroke: var(--after); stroke-opacity: .3; stroke-width: 3.5; stroke-linecap: round; }
+.chart .mean { stroke: var(--after); stroke-width: 2.2; fill: none; stroke-linejoin: round; }
+.card { border-top: 1px solid var(--line); padding: 1rem 0 1.5rem; }
+.card > header { display: flex; flex-wrap: wrap; gap: .2rem .8rem; align-items: baseline; margin-bottom: .6rem; }
+.card > header h3 { margin: 0; }
+.badge { border: 1px solid currentColor; border-radius: 1rem; padding: 0 .6rem; font-size: .85rem; }
+.side { display: grid; grid-template-columns: minmax(0, 20rem) minmax(0, 1fr); gap: 1rem 1.5rem; }
+.figures { display: flex; flex-wrap: wrap; gap: .75rem; align-content: start; margin-bottom: .75rem; }
+.figures > figure { flex: 1 1 14rem; min-width: 0; max-width: 20rem; }
+.figures > figure.film { flex-basis: 100%; max-width: 44rem; }
+.missing { border: 1px dashed var(--dim); padding: .75rem; color: var(--dim); font-size: .85rem; }
+.question, .answer pre { white-space: pre-wrap; unicode-bidi: isolate; }
+.question { font-weight: 600; }
+.answers { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); gap: 1rem; }
+.answer { min-width: 0; }
+.answer > header { display: flex; flex-wrap: wrap; gap: 0 .7rem; align-items: center; font-size: .9rem; }
+.answer pre { margin: .25rem 0; padding: .5rem .6rem; background: var(--wash); overflow-wrap: anywhere;
+  max-height: 16rem; overflow-y: auto; font: .85rem/1.45 ui-monospace, monospace; }
+.answer table { font-size: .85rem; width: 100%; }
+.answer td { padding: .15rem .5rem .15rem 0; overflow-wrap: anywhere; }
+.answer td:nth-child(2) { text-align: right; white-space: nowrap; }
+.answer td:last-child { width: 65%; }
+.swatch { display: inline-block; width: 1.8rem; height: .9rem; vertical-align: -.1rem; }
+.mark { fill: none; stroke: var(--after); stroke-width: 2.5; vector-effect: non-scaling-stroke; }
+.halo { fill: none; stroke: #fff; stroke-width: 4; stroke-opacity: .85; vector-effect: non-scaling-stroke; }
+.mark.gold { stroke: var(--gold); stroke-width: 5.5; }
+.halo.gold { stroke: #222; stroke-width: 7.5; }
+.mark.before { stroke: var(--before); stroke-dasharray: 7 4; }
+.number-mark { fill: var(--after); stroke: #fff; paint-order: stroke; font-weight: 700; }
+.time { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: .15rem .6rem; align-items: center;
+  min-width: 20rem; font-size: .85rem; }
+.time.plain { grid-template-columns: minmax(0, 1fr); }
+.time > * { width: 100%; }
+.time svg { overflow: visible; }
+.time text { font-size: 11px; fill: var(--dim); }
+.time .track { background: #ececea; }
+.time rect.gold { fill: var(--gold); stroke: #222; }
+.time rect.before { fill: var(--before); }
+.time :is(rect.after, rect.answer) { fill: var(--after); }
+@media (max-width: 46rem) {
+  .side { grid-template-columns: minmax(0, 1fr); gap: .25rem; }
+  h1 { font-size: 1.35rem; }
+  .numbers { font-size: .85rem; }
+}
+"""
+
+
+class Html(str):
+    """Text that is HTML already; all other text is escaped when it becomes part of an element."""
+
+    __slots__ = ()
+
+
+Child = Html | str | None
+
+
+def element(name: str, /, *children: Child, **attributes: object) -> Html:
+    """An element; `class_` is the attribute class, `stroke_width` is stroke-width, attributes of None are left out.
+
+    >>> element("b", "1 < 2", element("br"), class_="x")
+    '<b class="x">1 &lt; 2<br></b>'
+    """
+    given = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    return Html(f"<{name}{given}>" if name in VOID else f"<{name}{given}>{joined(*children)}</{name}>")
+
+
+def joined(*children: Child) -> Html:
+    """The children one after the other."""
+    return Html("".join(one if isinstance(one, Html) else escape(one) for one in children if one is not None))
+
+
+def page(title: str, *content: Child) -> Html:
+    """A whole page."""
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        Html(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
+        element("title", title),
+        element("style", Html(STYLE)),
+    )
+    body = element("body", element("main", element("h1", title), *content))
+    return Html(f"<!doctype html>\n{element('html', head, body, lang='en')}\n")
+
+
+def write_page(content: Html, place: Path) -> Path:
+    """Write a page, whole or not at all; half characters that JSON may hold become question marks."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(place, content.encode(errors="replace"))
+    return place
+
+
+def table(
+    head: Sequence[Child], rows: Sequence[Sequence[Child]], *, texts: int = 1, strong: Sequence[int] = ()
+) -> Html:
+    """A table whose first `texts` columns are text and whose others are numbers; the rows at `strong` stand out."""
+
+    def line(name: str, cells: Sequence[Child]) -> Html:
+        return joined(*(element(name, cell, class_=None if i < texts else "number") for i, cell in enumerate(cells)))
+
+    body = (element("tr", line("td", row), class_="strong" if i in strong else None) for i, row in enumerate(rows))
+    content = element("thead", element("tr", line("th", head))), element("tbody", *body)
+    return element("div", element("table", *content, class_="numbers"), class_="scroll")
+
+
+def line_chart(points: Sequence[tuple[float, float]], *, title: str, window: int, top: float = 0.0) -> Html:
+    """Values over steps: every point light, the mean of the last `window` points bold. The axis holds 0 and `top`.
+
+    `points` are (step, value), at least one.
+    """
+    width, height, left, bottom = 320, 170, 36, 22
+    steps, values = zip(*points, strict=True)
+    low = min(0.0, *values)
+    rise = (max(top, *values) - low) or 1
+    first, span = min(steps), (max(steps) - min(steps)) or 1
+
+    def place(step: float, value: float) -> str:
+        x = left + 6 + (step - first) / span * (width - left - 12)
+        return f"{x:.1f} {height - bottom - 4 - (value - low) / rise * (height - bottom - 12):.1f}"
+
+    grid: list[Html] = []
+    for tick in ticks(low, low + rise):
+        y = place(first, tick).split()[1]
+        grid.append(element("path", d=f"M{left} {y}H{width}", class_="grid"))
+        grid.append(element("text", f"{tick:g}", x=left - 5, y=y, dy=".35em", text_anchor="end"))
+    for tick in (tick for tick in ticks(first, first + span) if tick.is_integer()):
+        x = place(tick, low).split()[0]
+        grid.append(element("text", f"{tick:g}", x=x, y=height - 5, text_anchor="middle"))
+    raw = "".join(f"M{place(*point)}h0" for point in points)
+    mean = "M" + "L".join(place(*point) for point in zip(steps, running_mean(values, window), strict=True))
+    lines = element("path", d=raw, class_="raw"), element("path", d=mean, class_="mean")
+    drawing = element("svg", *grid, *lines, viewBox=f"0 0 {width} {height}", role="img", aria_label=title)
+    return element("figure", element("strong", title), drawing, class_="chart")
+
+
+def running_mean(values: Sequence[float], window: int) -> list[float]:
+    """The mean of each value and up to `window - 1` before it.
+
+    >>> running_mean([1, 3, 5, 7], 2)
+    [1.0, 2.0, 4.0, 6.0]
+    """
+    sums = [0.0, *accumulate(values)]
+    starts = [max(0, end - window) for end in range(1, len(sums))]
+    return [(sums[end] - sums[start]) / (end - start) for end, start in enumerate(starts, 1)]
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Two to six round numbers from `low` to `high`, which must be apart.
+
+    >>> ticks(0, 1), ticks(0, 119)
+    ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.0, 50.0, 100.0])
+    """
+    power = 10.0 ** math.floor(math.log10((high - low) / 4))
+    step = next(step for step in (1, 2, 5, 10) if (high - low) / (step * power) <= 5.0000001) * power
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(i * step, 10) for i in range(first, last + 1)]

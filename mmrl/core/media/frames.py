@@ -1,0 +1,250 @@
+"""PyAV: the table of a video's frames, made without decoding, and the decoded frames at given places of it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from mmrl.core.media.files import MediaError, Place, name_of, open_place
+from mmrl.core.media.mp4 import is_short, lacks_index
+
+FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif"  # a playlist would make FFmpeg open what it names
+CLEAN_KEYS = {
+    "vp8",
+    "vp9",
+    "av1",
+}  # codecs whose every key frame starts afresh; those of H.264 are looked at one by one
+
+MAX_FRAME_PIXELS = 2**25  # 8K; a decoder may hold seventeen frames at once
+MAX_FRAMES = 1_000_000
+MAX_SECONDS = 6 * 3600.0
+HEADER_SLACK = 0.5  # seconds by which the duration in a Matroska header may exceed its content
+
+Opened = tuple[InputContainer, VideoStream]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameTable:
+    """The frames of a video in the order in which they are shown.
+
+    `times` are seconds after the first frame. `pts` are the file's own time stamps, None where it does not give each
+    frame its own. Decoding may start at the positions `restarts`. `plain` tells that every key frame is one of them
+    and that the file hides no frame (edit lists do).
+    """
+
+    times: list[float]
+    fps: float
+    pts: list[int] | None
+    restarts: list[int]
+    plain: bool
+    codec: str
+    pixel_format: str
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first frame to the end of the last."""
+        return len(self.times) / self.fps
+
+    @property
+    def even(self) -> bool:
+        """Whether every frame comes within half a frame of its place on the even grid of the mean rate."""
+        return all(abs(time * self.fps - place) <= 0.5 for place, time in enumerate(self.times))
+
+    def shown_at(self, seconds: float) -> int:
+        """The position of the frame on the screen at that time."""
+        return max(bisect_right(self.times, seconds) - 1, 0)
+
+
+def frame_table(place: Place) -> FrameTable:
+    """The frames that the file's packets promise; refuses files that are no video, cut off, endless or too large."""
+    name = name_of(place)
+    with opened(place) as (container, stream):
+        shown, keys, hidden, end = _packets(container, stream, name)
+        if not shown:
+            raise MediaError("no_frames", f"{name} has a video stream without frames; get the file again")
+        if is_short(place):
+            raise MediaError("cut", f"{name} holds less than its first bytes declare; get the whole file")
+        _check_whole(container, stream, len(shown) + hidden, end, name)
+        own = container.format.name != "avi"  # AVI stores none: FFmpeg counts packets, in the order of decoding
+        pts = _distinct([pts for pts, _ in shown]) if own else None
+        stamps = pts or _distinct([dts for _, dts in shown])
+        if len(shown) > 1 and len(decoding := {dts for _, dts in shown}) == 1 and None not in decoding:
+            raise MediaError("zero_duration", f"{name} shows its {len(shown)} frames all at one time; encode it again")
+        times = (
+            [float((stamp - stamps[0]) * stream.time_base) for stamp in stamps] if stamps and stream.time_base else []
+        )
+        fps = _mean_rate(times, float(stream.average_rate or 0))
+        times = times or [index / fps for index in range(len(shown))]
+        if max(times[-1], len(times) / fps) > MAX_SECONDS:
+            raise MediaError(
+                "too_long", f"{name} lasts {times[-1]:.0f} seconds, the limit is {MAX_SECONDS:.0f}; cut it"
+            )
+        clean = [key for key, afresh in keys if afresh and key is not None]
+        return FrameTable(
+            times=times,
+            fps=fps,
+            pts=pts,
+            restarts=sorted({0, *(bisect_left(pts, key) for key in clean)}) if pts else [0],
+            plain=pts is not None and not hidden and len(clean) == len(keys) and len(container.streams.video) == 1,
+            codec=stream.codec_context.name,
+            pixel_format=stream.codec_context.pix_fmt or "",
+        )
+
+
+def decoded(place: Place, table: FrameTable, positions: Iterable[int]) -> Iterator[VideoFrame]:
+    """The frames at the given ascending positions; one that does not decode is an error, never its neighbour."""
+    name, at, size = name_of(place), -1, None
+    with opened(place) as (container, stream):
+        try:
+            frames = container.decode(stream)
+            for position in positions:
+                restart = table.restarts[bisect_right(table.restarts, position) - 1]
+                if table.pts and restart > at + 1:
+                    container.seek(table.pts[restart], stream=stream)
+                    frames, at = container.decode(stream), restart - 1
+                while True:
+                    frame = next(frames)
+                    at = bisect_left(table.pts, frame.pts) if table.pts and frame.pts is not None else at + 1
+                    if at >= position:
+                        break
+                if at != position or frame.is_corrupt:
+                    raise _cut(name, at, f"frame {position} is missing or damaged")
+                size = size or (frame.width, frame.height)
+                if (frame.width, frame.height) != size:
+                    raise MediaError("unreadable", f"{name} changes its size at frame {at}; encode it in one size")
+                yield frame
+        except StopIteration:
+            raise _cut(name, at, f"the last of {len(table.times)} frames is missing") from None
+        except FFmpegError as error:
+            raise _cut(name, at, str(error)) from None
+
+
+def rgb(frame: VideoFrame, place: Place) -> np.ndarray:
+    """A frame as uint8 [height, width, 3], turned as the file says it is to be shown."""
+    try:
+        pixels = frame.to_ndarray(format="rgb24")
+    except FFmpegError as error:
+        raise MediaError("unreadable", f"{name_of(place)}: no colours from {frame.format.name}: {error}") from None
+    return np.rot90(pixels, round(frame.rotation / 90)) if frame.rotation else pixels
+
+
+@contextlib.contextmanager
+def opened(place: Place) -> Iterator[Opened]:
+    """The file opened by FFmpeg, and its video stream."""
+    name = name_of(place)
+    open_place(place).close()
+    limits = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    try:
+        container = av.open(
+            str(place) if isinstance(place, Path) else io.BytesIO(place),
+            "r",
+            container_options=limits,
+            metadata_errors="replace",
+        )
+    except (FFmpegError, ValueError) as error:
+        if lacks_index(place):
+            why = "it was not written to its end"
+            raise MediaError("no_index", f"{name} has no index (moov box), {why}; get the whole file") from None
+        raise MediaError("unreadable", f"{name} is not a video of a known format ({FORMATS}): {error}") from None
+    with container:
+        if any(stream.codec_context is None for stream in container.streams.video):
+            raise MediaError(
+                "unknown_codec", f"{name} is encoded with a codec FFmpeg does not know; encode it as H.264"
+            )
+        stream = container.streams.best("video")
+        if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
+            raise MediaError("no_stream", f"{name} has no video stream; give a file with one")
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > MAX_FRAME_PIXELS:
+            raise MediaError("bomb", f"{name} has frames of {width}x{height}, the limit is {MAX_FRAME_PIXELS} pixels")
+        # Damage is an error and not painted over; H.264 reports it in one thread only. A size may change midway.
+        stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(MAX_FRAME_PIXELS)}
+        stream.codec_context.thread_count = 1
+        yield container, stream
+
+
+Stamps = tuple[int | None, int | None]  # pts and dts of a packet
+
+
+def _packets(
+    container: InputContainer, stream: VideoStream, name: str
+) -> tuple[list[Stamps], list[tuple[int | None, bool]], int, float]:
+    """(stamps of each frame that is shown, (pts, starts afresh) of each key frame, hidden frames, end in seconds)."""
+    shown: list[Stamps] = []
+    keys: list[tuple[int | None, bool]] = []
+    hidden, end = 0, 0.0
+    wanted = [] if "matroska" in container.format.name else [stream]  # all, to compare with the duration in the header
+    try:
+        for packet in container.demux(*wanted):
+            if packet.pts is not None and packet.time_base:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if packet.stream_index != stream.index or not packet.size:
+                continue
+            if packet.is_corrupt:
+                raise _cut(name, len(shown) - 1, "a packet ends too early")
+            if packet.is_keyframe:
+                keys.append((packet.pts, _starts_afresh(stream, bytes(packet))))
+            if packet.is_discard:
+                hidden += 1
+            else:
+                shown.append((packet.pts, packet.dts))
+            if len(shown) > MAX_FRAMES:
+                raise MediaError("too_long", f"{name} has more than {MAX_FRAMES} frames; cut it")
+    except FFmpegError as error:
+        raise _cut(name, len(shown) - 1, str(error)) from None
+    return shown, keys, hidden, end
+
+
+def _check_whole(container: InputContainer, stream: VideoStream, packets: int, end: float, name: str) -> None:
+    """Compare what the header declares with what the file holds, where the format makes the header reliable."""
+    if "mp4" in container.format.name and packets < stream.frames:
+        raise MediaError("cut", f"{name} declares {stream.frames} frames and holds {packets}; get the whole file")
+    declared = (container.duration or 0) / av.time_base
+    if "matroska" in container.format.name and end < declared - HEADER_SLACK:
+        raise MediaError("cut", f"{name} declares {declared:.2f} seconds and ends at {end:.2f}; get the whole file")
+
+
+def _starts_afresh(stream: VideoStream, packet: bytes) -> bool:
+    """Whether nothing after this key frame needs anything before it: in H.264, an IDR picture."""
+    codec, header = stream.codec_context.name, stream.codec_context.extradata or b""
+    if codec != "h264" or header[:1] != b"\x01":  # 1: NAL units come behind their lengths, as in MP4 and Matroska
+        return codec in CLEAN_KEYS
+    prefix, at = (header[4] & 3) + 1, 0
+    while at + prefix < len(packet):
+        unit = packet[at + prefix] & 31
+        if unit in (1, 5):  # a slice of another picture, of an IDR picture
+            return unit == 5
+        at += prefix + int.from_bytes(packet[at : at + prefix])
+    return False
+
+
+def _distinct(stamps: list[int | None]) -> list[int] | None:
+    """The stamps in order, or None where one is missing or occurs twice."""
+    known = sorted(stamp for stamp in stamps if stamp is not None)
+    return known if len(known) == len(stamps) and all(a < b for a, b in pairwise(known)) else None
+
+
+def _mean_rate(times: list[float], declared: float) -> float:
+    """Frames per second: the declared rate where it agrees with the times to within half a frame, else their mean."""
+    if len(times) < 2 or abs(declared * times[-1] - (len(times) - 1)) < 0.5:
+        return declared or 25.0
+    return (len(times) - 1) / times[-1]
+
+
+def _cut(name: str, at: int, why: str) -> MediaError:
+    if at < 0:
+        return MediaError("no_frames", f"{name}: no frame decodes ({why}); get the file again")
+    return MediaError("cut", f"{name} is cut or damaged after frame {at} ({why}); get the whole file")

@@ -1,0 +1,1 @@
+"""GRPO for any mix of text, images and videos, on top of TRL's trainer."""

@@ -1,0 +1,192 @@
+"""What the GRPO trainer refuses before a run begins: what it cannot do, and what would make a resumed run another."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.sft_config import SFTConfig
+
+from mmrl.advantages import check_options, options_of
+from mmrl.core.config import InputError
+from mmrl.grpo.credit import Credit, check_credit
+from mmrl.grpo.injection import Injection, check_injection
+from mmrl.grpo.pair_sampler import by_name, check_pairs
+from mmrl.grpo.temperature import TemperatureSchedule
+
+# Settings of GRPOConfig that stock TRL obeys and this trainer would not, with the setting that does what they say.
+WITHOUT_EFFECT = {
+    "scale_rewards": "advantages: the estimator scales (name: dr_grpo does not; options: {whiten: batch})",
+    "multi_objective_aggregation": "advantages: {name: grpo} sums first, {name: gdpo} standardises first",
+    "reward_weights": "rewards: each has a weight",
+    "model_init_kwargs": "dtype and attention at the top level of the config",
+    "trust_remote_code": "nothing: code that comes with a checkpoint is not run",
+    "chat_template_kwargs": "the checkpoint's chat template",
+    "repetition_penalty": "rewards: {fn: repetition}; a penalty while sampling is not in the log-probs",
+    "generation_kwargs": "temperature, top_p, top_k and min_p of the grpo block, or rollout.temperature",
+    "cast_lm_head_to_fp32": "dtype: float32; TRL finds the head of language models alone",
+    "cache_implementation": "nothing: the cache of a prompt is shared by its rollouts",
+    "use_transformers_continuous_batching": "nothing: TRL has it for prompts without media only",
+    "use_transformers_paged": "nothing: TRL has it for prompts without media only",
+    "remove_unused_columns": "nothing: the rewards need all columns",
+}
+# The same of SFTConfig. Values that say what is done anyhow are fine.
+WITHOUT_EFFECT_ON_SFT = {
+    "model_init_kwargs": "dtype and attention at the top level of the config",
+    "trust_remote_code": "nothing: code that comes with a checkpoint is not run",
+    "chat_template_path": "the checkpoint's chat template",
+    "dataset_text_field": "nothing: samples have the columns of mmrl data build",
+    "dataset_kwargs": "nothing: samples have the columns of mmrl data build",
+    "max_length": "nothing: neither a prompt nor an answer is cut; limit: or a recipe's filter leaves long ones out",
+    "truncation_mode": "nothing: neither a prompt nor an answer is cut",
+    "packing": "nothing: each sample is a row of its own",
+    "eval_packing": "nothing: each sample is a row of its own",
+    "padding_free": "nothing: each sample is a row of its own",
+    "completion_only_loss": "nothing: the answer alone is learned",
+    "assistant_only_loss": "nothing: the answer alone is learned",
+}
+HARMLESS = (("max_length", None), ("completion_only_loss", True), ("eval_packing", False))
+SERVED = {"repetition_penalty", "generation_kwargs"}  # which a vLLM server obeys
+
+
+def check_method(
+    args: GRPOConfig,
+    rewards: Sequence[str],
+    advantages: str,
+    options: Mapping[str, Any],
+    *,
+    inject: Injection | None,
+    credit: Credit | None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Refuse what does not fit together, whatever the data; gives the estimator's options with rewards as flags."""
+    check_settings(args, advantages, credit=credit, **settings)
+    named = by_name(options, rewards)
+    check_options(advantages, named, rewards=len(rewards))
+    if inject is not None:
+        check_injection(inject, rewards, advantages, options_of(advantages))
+    if credit is not None:
+        check_credit(credit, rewards)
+    return named
+
+
+def check_settings(
+    args: GRPOConfig,
+    advantages: str,
+    temperature: TemperatureSchedule | None = None,
+    refills: int = 0,
+    credit: Credit | None = None,
+    importance_cap: float | None = None,
+) -> None:
+    """Refuse what the trainer cannot do, and what would make a resumed run another run."""
+    _check_obeyed(args, "grpo", WITHOUT_EFFECT)
+    _check_steps(args, "grpo")
+    _check_sampling(args)
+    held = args.per_device_train_batch_size * (args.steps_per_generation or 1)
+    for what, wanted in ((f"rollout.refills={refills}", refills), ("advantages.tokens.thr", credit and credit.thr)):
+        if wanted and held % (args.num_generations or 1):
+            raise InputError(
+                f"{what} needs whole groups on every process: per_device_train_batch_size * steps_per_generation = "
+                f"{held} is no multiple of num_generations={args.num_generations}"
+            )
+    if refills and args.log_completions:
+        raise InputError(f"rollout.refills={refills} needs log_completions=false; OUT/rollouts has all completions")
+    if temperature is not None and args.temperature != 1:
+        raise InputError(
+            f"grpo.temperature={args.temperature:g} and rollout.temperature are both given; "
+            "leave grpo.temperature at 1, the schedule has all temperatures"
+        )
+    if "hardness_PG" in options_of(advantages):
+        raise InputError(
+            f"the estimator {advantages} needs hardness_PG, which the trainer has not; use it as a function"
+        )
+    if "pairs_P" in options_of(advantages):
+        check_pairs(args, refills)
+    if args.use_vllm:
+        _check_vllm(args, temperature, importance_cap)
+    if args.sync_ref_model:
+        raise InputError("sync_ref_model=true is not supported: the moved reference model is not in the checkpoints")
+    assert args.steps_per_generation is not None  # GRPOConfig fills it in
+    if args.steps_per_generation % args.gradient_accumulation_steps:
+        raise InputError(
+            f"steps_per_generation={args.steps_per_generation} must be a multiple of "
+            f"gradient_accumulation_steps={args.gradient_accumulation_steps}: generations are whole optimizer steps"
+        )
+    cycle = args.steps_per_generation // args.gradient_accumulation_steps * args.num_iterations
+    if args.deepspeed and not args.ds3_gather_for_generation:
+        raise InputError(
+            "ds3_gather_for_generation=false: with weights in shards a process whose prompts show no picture would "
+            "leave the others waiting in the vision tower; leave it at true"
+        )
+    if args.save_strategy == "steps" and cycle > 1 and args.save_steps % cycle:  # rollouts are not in the checkpoints
+        raise InputError(
+            f"save_steps={args.save_steps:g} is no multiple of {cycle}, the optimizer steps that share rollouts "
+            f"(steps_per_generation={args.steps_per_generation} / gradient_accumulation_steps="
+            f"{args.gradient_accumulation_steps} * num_iterations={args.num_iterations})"
+        )
+
+
+def check_warm_up(args: SFTConfig) -> None:
+    """Refuse what the SFT trainer would not do."""
+    _check_obeyed(args, "sft", WITHOUT_EFFECT_ON_SFT)
+    _check_steps(args, "sft")
+
+
+def check_filled(samples: int, prompts: int) -> None:
+    """Refuse data that do not fill one generation: nothing would ever be trained."""
+    if samples < prompts:
+        raise InputError(
+            f"a generation has {prompts} prompts (per_device_train_batch_size * steps_per_generation * processes / "
+            f"num_generations) and the data have {samples}; lower the batch, or use more data"
+        )
+
+
+def _check_obeyed(args: Any, block: str, without_effect: Mapping[str, str]) -> None:
+    """Refuse what would be passed over in silence; TRL's defaults are recognised as what the user has not said."""
+    fields = type(args).__dataclass_fields__
+    served = SERVED if getattr(args, "use_vllm", False) else ()
+    for name, instead in without_effect.items():
+        value: Any = getattr(args, name)
+        if value != fields[name].default and name not in served and (name, value) not in HARMLESS:
+            raise InputError(f"{block}.{name}={value!r} is not obeyed here; instead: {instead}")
+
+
+def _check_steps(args: Any, block: str) -> None:
+    if args.max_steps == 0:
+        raise InputError(f"{block}.max_steps=0 would train all the same; leave the {block} block out to train nothing")
+
+
+def _check_sampling(args: GRPOConfig) -> None:
+    """Refuse what completions cannot be sampled with, or not be scored."""
+    top_k, min_p = args.top_k or 0, args.min_p or 0.0
+    for name, fits, wanted in (
+        ("temperature", args.temperature > 0, "above 0; a policy that always says the same has nothing to learn from"),
+        ("top_p", 0 < args.top_p <= 1, "above 0 and at most 1"),
+        ("top_k", top_k >= 0, "at least 0, which is no limit"),
+        ("min_p", 0 <= min_p <= 1, "in [0, 1]"),
+        ("max_completion_length", (args.max_completion_length or 0) >= 1, "at least 1"),
+    ):
+        if not fits:
+            raise InputError(f"grpo.{name}={getattr(args, name)!r}; must be {wanted}")
+
+
+def check_served(kinds: Collection[str]) -> None:
+    """Refuse media that TRL's vLLM client cannot send."""
+    if "video" in kinds:
+        raise InputError("grpo.use_vllm=true: TRL 1.16 sends pictures to vLLM, no videos; the model would not see them")
+
+
+def _check_vllm(args: GRPOConfig, temperature: TemperatureSchedule | None, importance_cap: float | None) -> None:
+    if args.vllm_mode != "server":
+        raise InputError(
+            f"grpo.vllm_mode={args.vllm_mode!r} corrupts prompts with pictures: TRL 1.16 hands vLLM ids with expanded "
+            "image tokens together with the pictures, and vLLM expands them again; use vllm_mode: server"
+        )
+    if temperature is not None:
+        raise InputError("rollout.temperature needs sampling in the trainer; with grpo.use_vllm set grpo.temperature")
+    if importance_cap is not None and args.vllm_importance_sampling_correction:
+        raise InputError(
+            f"rollout.importance_cap={importance_cap:g} and grpo.vllm_importance_sampling_correction=true both weigh "
+            "the tokens; set one of them"
+        )

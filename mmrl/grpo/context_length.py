@@ -1,0 +1,54 @@
+"""Whether prompts fit the model's context, seen before the training: a prompt is never cut through a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from data_engine.schema import Sample
+from eval.answer.local import naming, predicted_sizes, seen_frames
+from mmrl.core.config import InputError
+from mmrl.core.vision import VisionBudget, geometry_of
+from mmrl.model.encoding import encode
+
+STAMPS = 12  # tokens that some processors write beside each pair of frames, at most
+
+
+def context_of(model: Any) -> int | None:
+    """How many tokens the model takes, by its config; None if it does not say."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
+def check_room(samples: Sequence[Sample], processor: Any, budget: VisionBudget, context: int | None, new: int) -> None:
+    """Refuse a prompt that leaves no room for `new` tokens in the context.
+
+    Lengths are predicted from the sizes of the media; where the prediction is near the limit the prompt is encoded. A
+    processor whose sizes cannot be predicted (tiles) is checked by the trainer, as each prompt is encoded.
+    """
+    if context is None or geometry_of(processor) is None:
+        return
+    for sample in samples:
+        if most_tokens(sample, processor, budget) + new > context:
+            with naming(sample):
+                refuse_long(len(encode(processor, sample.prompt, sample.media, budget).input_ids), new, context)
+
+
+def most_tokens(sample: Sample, processor: Any, budget: VisionBudget) -> int:
+    """At least as many tokens as the prompt with its media has."""
+    geometry = geometry_of(processor)
+    assert geometry is not None
+    text = processor.apply_chat_template(list(sample.prompt), tokenize=False, add_generation_prompt=True)
+    count = len(processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+    for media, (width, height) in zip(sample.media, predicted_sizes(sample, budget, geometry), strict=True):
+        rounds = -(-seen_frames(media, budget, geometry) // geometry.temporal_patch)
+        count += rounds * (width * height // geometry.factor**2 + (STAMPS if media.kind == "video" else 0))
+    return count
+
+
+def refuse_long(tokens: int, new: int, context: int | None) -> None:
+    """Refuse a prompt of that many tokens if `new` more do not fit."""
+    if context is not None and tokens + new > context:
+        raise InputError(
+            f"the prompt has {tokens} tokens; with max_completion_length={new} it does not fit the model's context of "
+            f"{context}: lower vision.max_pixels, vision.total_pixels or vision.max_frames, or leave the sample out"
+        )

@@ -1,0 +1,134 @@
+"""How a rollout's advantage is spread over its tokens while training: by spans, by THR, by importance.
+
+Shapes: B rows of this process, C completion tokens, groups of G consecutive rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mmrl.advantages.token_credit import Array, residuals, span_credit, thr_scores, thr_weights
+from mmrl.core.config import Config, InputError
+from rewards import Verdict
+
+States = Callable[[slice], tuple[Tensor, Tensor]]
+
+
+class SpanCredit(Config):
+    """`reward` says with spans where in a completion it found what: `mmrl.advantages.token_credit.span_credit`."""
+
+    reward: str
+    strength: Annotated[float, Field(ge=0)] = 1.0
+    scale: Literal["advantage", "one"] = "advantage"
+
+
+class HiddenReward(Config):
+    """Token weights by THR: answers to which `reward` gives at least `right` are right, and the others wrong."""
+
+    reward: str
+    right: float = 1.0
+    p: Annotated[float, Field(ge=-1, le=1)] = 0.1
+    tau: Annotated[float, Field(ge=0)] | None = None
+    beta: Annotated[float, Field(ge=0)] = 1.0
+
+
+class Credit(Config):
+    """`spans` moves a rollout's advantage between its tokens, `thr` weighs them; both may be given."""
+
+    spans: SpanCredit | None = None
+    thr: HiddenReward | None = None
+
+
+def check_credit(credit: Credit, rewards: Sequence[str]) -> None:
+    """Refuse a reward that the suite does not have."""
+    for name, part in (("spans", credit.spans), ("thr", credit.thr)):
+        if part is not None and part.reward not in rewards:
+            raise InputError(f"advantages.tokens.{name}: no reward {part.reward!r}; there are {', '.join(rewards)}")
+
+
+def by_spans(
+    advantages_BC: Tensor,
+    settings: SpanCredit,
+    verdicts: Sequence[dict[str, Verdict]],
+    completions: Sequence[Sequence[int]],
+    tokenizer: Any,
+) -> Tensor:
+    """[B, C]: `advantages_BC`, the same for all tokens of a row, moved to where the reward's spans scored well."""
+    spread_BC = advantages_BC.clone()
+    for row, (said, ids) in enumerate(zip(verdicts, completions, strict=True)):
+        if spans := said[settings.reward].spans:
+            credit_T = span_credit(
+                spans,
+                token_offsets(ids, tokenizer),
+                float(advantages_BC[row, 0]),
+                strength=settings.strength,
+                scale=settings.scale,
+            )
+            spread_BC[row, : len(ids)] = torch.from_numpy(credit_T).to(spread_BC)
+    return spread_BC
+
+
+def token_offsets(ids: Sequence[int], tokenizer: Any) -> list[tuple[int, int]]:
+    """The characters (start, stop) of each token in the decoded completion; special tokens have none.
+
+    A character of several tokens belongs to the last of them. Each token is decoded behind the ones before it, since
+    some tokenizers drop a space in front of a text.
+    """
+    offsets, anchor, read, place = [], 0, 0, 0
+    for stop in range(1, len(ids) + 1):
+        before, after = (tokenizer.decode(ids[anchor:end], skip_special_tokens=True) for end in (read, stop))
+        new = 0 if after.endswith("\ufffd") else len(after) - len(before)
+        offsets.append((place, place + max(new, 0)))
+        if new > 0:
+            anchor, read, place = read, stop, place + new
+    return offsets
+
+
+def thr_weights_of(
+    settings: HiddenReward, scores_B: Tensor, completion_ids: Tensor, mask_BC: Tensor, group: int, states: States
+) -> Tensor:
+    """[B, C]: the THR weight of every completion token, 1 behind a completion's end.
+
+    `states` gives, for a slice of rows, the states before the head [b, C, D] and the log-probs [b, C, V] at the places
+    of the completion tokens. V is narrowed to the tokens that occur in a group, as the paper's cheap form does. It is
+    asked for every row, needed or not: with several processes all must make the same forwards.
+    """
+    weights_BC = torch.ones(mask_BC.shape, dtype=torch.float64)
+    for first in range(0, len(mask_BC), group):
+        rows = slice(first, first + group)
+        correct_G = torch.where(scores_B[rows].isnan(), torch.nan, (scores_B[rows] >= settings.right).double())
+        right_G = correct_G.cpu().numpy()
+        valid_GC = mask_BC[rows].bool()
+        tokens_N = completion_ids[rows][valid_GC]
+        vocabulary, number_N = tokens_N.unique(return_inverse=True)
+        hidden, likely = [], []
+        for row in range(first, first + group):
+            own = mask_BC[row].bool()
+            hidden_1CD, logprobs_1CV = states(slice(row, row + 1))
+            hidden.append(hidden_1CD[0, own].double().cpu())
+            likely.append(logprobs_1CV[0, own][:, vocabulary].double().cpu())
+        sequence_N = valid_GC.nonzero()[:, 0].cpu().numpy()
+        residual_NV = residuals(torch.cat(likely).numpy(), number_N.cpu().numpy())
+        scores_N = thr_scores(torch.cat(hidden).numpy(), residual_NV, sequence_N, right_G)
+        weights_N = thr_weights(scores_N, sequence_N, right_G, p=settings.p, tau=settings.tau, beta=settings.beta)
+        weights_BC[rows][valid_GC.cpu()] = torch.from_numpy(weights_N)
+    return weights_BC.to(mask_BC.device)
+
+
+def importance(scored_BC: Any, sampled_BC: Any, *, cap: float) -> Array:
+    """[B, C]: truncated importance weights min(exp(scored - sampled), cap), as EAD (2510.05251) uses them.
+
+    `scored_BC` are log-probs of the model that is trained, `sampled_BC` those under which the tokens were drawn, after
+    temperature, top-k, top-p and min-p. Where there is none (NaN: the policy did not say the token) the weight is 1.
+
+    >>> importance([-1, -2, -0.5], [-1.2, -1, -3], cap=2).round(7).tolist()
+    [1.2214028, 0.3678794, 2.0]
+    """
+    ratio_BC = np.exp(np.subtract(np.asarray(scored_BC, np.float64), np.asarray(sampled_BC, np.float64)))
+    return np.where(np.isnan(ratio_BC), 1.0, np.minimum(ratio_BC, cap))

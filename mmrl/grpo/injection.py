@@ -1,0 +1,75 @@
+"""Ground truth among the rollouts: the last rollout of every group says what the gold answer says (ViSurf)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmrl.core.config import Config, InputError
+from mmrl.core.vision import CoordinateSpace
+from mmrl.trainers.targets import ANSWER_FORMAT, RENDERED, rendered
+
+
+class Injection(Config):
+    """`form` is how the model answers, with places for {rationale} and {answer}; `unrewarded` names the rewards that
+    a label gets no credit from (its thought was not thought). With another estimator than `visurf` the label is one
+    more rollout and no reward is controlled."""
+
+    form: str = ANSWER_FORMAT
+    unrewarded: tuple[str, ...] = ()
+
+
+def label_ids(
+    row: Mapping[str, Any],
+    injection: Injection,
+    space: CoordinateSpace,
+    seen_size: Sequence[tuple[int, int]],
+    tokenizer: Any,
+    *,
+    longest: int,
+) -> list[int] | None:
+    """The tokens of the gold answer in the model's own format; None where it is longer than a completion may be, and
+    for tasks without a gold text."""
+    if row["task"] not in RENDERED:
+        return None
+    text = rendered(row, space, seen_size, form=injection.form)
+    ids = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    return ids if len(ids) <= longest else None
+
+
+def check_injection(injection: Injection, rewards: Sequence[str], estimator: str, options: Sequence[str]) -> None:
+    """Refuse rewards that are not there, and control that the estimator would not take."""
+    for name in injection.unrewarded:
+        if name not in rewards:
+            raise InputError(f"rollout.inject.unrewarded: no reward {name!r}; there are {', '.join(rewards)}")
+    if "pairs_P" in options:
+        raise InputError(f"rollout.inject does not go with {estimator}: a preference has no gold text to inject")
+    if injection.unrewarded and "thinking_K" not in options:
+        raise InputError(f"rollout.inject.unrewarded: {estimator} controls no rewards; use the estimator visurf")
+    try:
+        injection.form.format(rationale="", answer="")
+    except (KeyError, IndexError, ValueError) as error:
+        raise InputError(
+            f"rollout.inject.form={injection.form!r}: {error!r}; known: {{rationale}}, {{answer}}"
+        ) from None
+
+
+def lengths_logged(lengths_N: Tensor, ended_N: Tensor, injected_N: Tensor) -> dict[str, float]:
+    """TRL's length metrics over what the policy itself has said."""
+    own, ended = lengths_N[~injected_N].float(), lengths_N[~injected_N & ended_N].float()
+    logged = {"clipped_ratio": float((~ended_N[~injected_N]).float().mean())}
+    for name, values in (("length", own), ("terminated_length", ended if len(ended) else torch.zeros(1))):
+        for kind, value in (("mean", values.mean()), ("min", values.min()), ("max", values.max())):
+            logged[f"{kind}_{name}"] = float(value)
+    return {f"completions/{name}": value for name, value in logged.items()}
+
+
+def own_entropy(entropy_BC: Tensor, mask_BC: Tensor, injected_B: Tensor) -> Tensor:
+    """`entropy_BC` with the mean of the policy's own tokens on those of injected rows, so that no mean sees them."""
+    own = mask_BC.bool() & ~injected_B.unsqueeze(1)
+    if not own.any():
+        return entropy_BC
+    return torch.where(injected_B.unsqueeze(1), entropy_BC[own].mean(), entropy_BC)

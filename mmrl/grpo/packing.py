@@ -1,0 +1,119 @@
+"""Shared-prefix scoring: the completions of one prompt are scored in one row, so that the prompt, with its media, is
+read once per group and not once per rollout.
+
+A packed row is the prompt without its last token, then for every completion the prompt's last token again and the
+completion: `[p1 .. pn-1, pn a1 a2 .., pn b1 b2 ..]`. Each completion sees the prompt and itself (a tree mask), at the
+positions it would have alone. Repeating `pn` keeps the rule that every token is predicted from the one before it.
+Shapes: B rollouts, C completion tokens, R packed rows (unique prompts), T packed tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmrl.model.encoding import Encoded, collate, media_token_types
+from mmrl.model.policy import core
+
+IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Packed rows as model inputs, with labels on completion tokens, and where each completion token landed.
+
+    `place_BC` indexes the flattened [R * T] log-probs; `valid_BC` is False for padding.
+    """
+
+    inputs: dict[str, Tensor]
+    labels_RT: Tensor
+    place_BC: Tensor
+    valid_BC: Tensor
+
+    def unpacked(self, predicted: Tensor) -> Tensor:
+        """[B, C] values of the completion tokens, 0 at padding, from [R, T - 1] values of every token but the first."""
+        values_RT = torch.nn.functional.pad(predicted, (1, 0))
+        return values_RT.reshape(-1)[self.place_BC].masked_fill(~self.valid_BC, 0.0)
+
+    def before(self, values_BC: Tensor) -> Tensor:
+        """[R, T]: the place before each completion token has its value, all others 1."""
+        values_RT = torch.ones_like(self.labels_RT, dtype=values_BC.dtype)
+        values_RT.view(-1)[self.place_BC[self.valid_BC] - 1] = values_BC[self.valid_BC]
+        return values_RT
+
+
+def packed(model: Any, rows: Sequence[Encoded], completion_BC: Tensor, valid_BC: Tensor, *, pad: int) -> Packed:
+    """The rollouts of `rows` (the same object for the rollouts of one prompt) packed for `model`, the bare module."""
+    device = completion_BC.device
+    prompts = list({id(row): row for row in rows}.values())
+    number = {id(prompt): r for r, prompt in enumerate(prompts)}
+    lengths_B = valid_BC.sum(dim=1).tolist()
+    ids = [prompt.input_ids[:-1] for prompt in prompts]
+    segments = [[0] * len(one) for one in ids]
+    steps = [list(range(len(one))) for one in ids]  # the place of a token in its own sequence
+    place_BC = torch.zeros_like(completion_BC)
+    for b, (row, completion) in enumerate(zip(rows, completion_BC.tolist(), strict=True)):
+        r, prompt = number[id(row)], row.input_ids
+        place_BC[b] = torch.arange(completion_BC.shape[1], device=device) + len(ids[r]) + 1
+        segment = segments[r][-1] + 1 if segments[r] else 1
+        ids[r] = [*ids[r], prompt[-1], *completion[: lengths_B[b]]]
+        segments[r] = [*segments[r], *[segment] * (lengths_B[b] + 1)]
+        steps[r] = [*steps[r], *range(len(prompt) - 1, len(prompt) + lengths_B[b])]
+    input_RT, segment_RT = _padded(ids, pad).to(device), _padded(segments, -1).to(device)
+    step_RT = _padded(steps, 0).to(device)
+    row_B = torch.tensor([number[id(row)] for row in rows], device=device)
+    place_BC = (place_BC + row_B.unsqueeze(1) * input_RT.shape[1]).clamp(max=input_RT.numel() - 1)
+    labels_RT = torch.full_like(input_RT, IGNORED)
+    labels_RT.view(-1)[place_BC[valid_BC]] = completion_BC[valid_BC]
+    media = {key: value.to(device) for key, value in collate(prompts).items()}
+    inputs = {
+        "input_ids": input_RT,
+        "attention_mask": tree_mask(segment_RT, dtype=model.dtype),
+        "position_ids": _positions(model, prompts, media, step_RT),
+        **{key: value for key, value in media.items() if key != "second_per_grid_ts"},
+    }
+    return Packed(inputs, labels_RT, place_BC, valid_BC)
+
+
+def takes_trees(model: Any) -> bool:
+    """Whether `model` may be given a tree mask: FlashAttention knows padding alone, and fails on the device or ignores
+    the tree."""
+    return "flash" not in (model.config._attn_implementation or "")
+
+
+def tree_mask(segment_RT: Tensor, *, dtype: torch.dtype) -> Tensor:
+    """[R, 1, T, T] additive mask: a token sees the prompt (segment 0) and its own segment, up to itself; padding (-1)
+    sees itself alone, since a row without any visible key has no softmax."""
+    length = segment_RT.shape[1]
+    query, key = segment_RT.unsqueeze(2), segment_RT.unsqueeze(1)
+    before = torch.ones(length, length, dtype=torch.bool, device=segment_RT.device).tril()
+    seen = ((key == 0) | (key == query)) & (key >= 0) & before
+    seen |= torch.eye(length, dtype=torch.bool, device=segment_RT.device)
+    mask = torch.zeros(seen.shape, dtype=dtype, device=segment_RT.device)
+    return mask.masked_fill(~seen, torch.finfo(dtype).min).unsqueeze(1)
+
+
+def _positions(model: Any, prompts: Sequence[Encoded], media: dict[str, Tensor], step_RT: Tensor) -> Tensor:
+    """Position ids of the packed rows: [R, T], or [3, R, T] for models with multimodal rotary positions."""
+    rope_index = getattr(core(model), "get_rope_index", None)
+    if rope_index is None or not any(key.endswith("_grid_thw") for key in media):
+        return step_RT
+    prompt_RP = _padded([prompt.input_ids for prompt in prompts], 0).to(step_RT)
+    valid_RP = _padded([[1] * len(prompt.input_ids) for prompt in prompts], 0).to(step_RT)
+    grids = {key: value for key, value in media.items() if key.endswith("_grid_thw") or key == "second_per_grid_ts"}
+    types_RP = media_token_types(prompt_RP, model.config) * valid_RP
+    position_3RP, _ = rope_index(prompt_RP, mm_token_type_ids=types_RP, attention_mask=valid_RP, **grids)
+    last_R1 = valid_RP.sum(dim=1, keepdim=True) - 1
+    last_3R1 = position_3RP.gather(2, last_R1.expand(3, -1, -1))
+    beyond_RT = step_RT - last_R1  # > 0 for completion tokens: text, one step after the other
+    inside_3RT = position_3RP.gather(2, torch.minimum(step_RT, last_R1).expand(3, -1, -1))
+    return torch.where(beyond_RT > 0, last_3R1 + beyond_RT, inside_3RT)
+
+
+def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    length = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows])

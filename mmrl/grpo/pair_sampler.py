@@ -1,0 +1,146 @@
+"""Preference pairs in GRPO's batches, for GCPO (Edit-R1, 2604.27505): a verifier's chains on both sides are compared.
+
+A pair is two samples with the same `meta["pair"]`, of which one says `meta["preferred"]: true`. Advantages are made of
+all processes' rewards, so both sides have only to be in the same generation batch, on whatever processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.utils import RepeatSampler
+
+from mmrl.core.config import InputError
+from rewards import Verdict
+
+
+def pair_places(ids: Sequence[str], metas: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
+    """The places (preferred, other) of every pair, by the order in which pairs appear.
+
+    >>> pair_places("ab", [{"pair": 7, "preferred": False}, {"pair": 7, "preferred": True}])
+    [(1, 0)]
+    """
+    sides: dict[Hashable, list[int]] = {}
+    for place, (name, meta) in enumerate(zip(ids, metas, strict=True)):
+        label, preferred = meta.get("pair"), meta.get("preferred")
+        if label is None or not isinstance(label, str | int) or not isinstance(preferred, bool):
+            raise InputError(
+                f"sample {name} has meta pair={label!r} and preferred={preferred!r}; gcpo needs pairs: a label that "
+                "two samples share, and true for the one that people prefer, false for the other"
+            )
+        sides.setdefault(label, []).append(place)
+    for label, places in sides.items():
+        said = [(ids[place], metas[place]["preferred"]) for place in places]
+        if sorted(preferred for _, preferred in said) != [False, True]:
+            cut = "; is it cut by `limit` or `split`?" if len(places) == 1 else ""
+            raise InputError(f"pair {label!r} has the sides {said}; it must have two, one of them preferred{cut}")
+        if said[0][0] == said[1][0]:
+            raise InputError(f"pair {label!r} has the same sample {ids[places[0]]} on both sides; they must differ")
+    return [(one, two) if metas[one]["preferred"] else (two, one) for one, two in sides.values()]
+
+
+def check_pairs(args: GRPOConfig, refills: int) -> None:
+    """Refuse batches that would tear pairs apart."""
+    prompts = (args.generation_batch_size or 0) // (args.num_generations or 1)
+    if prompts % 2:
+        raise InputError(
+            f"a generation has {prompts} prompts (generation_batch_size={args.generation_batch_size} / "
+            f"num_generations={args.num_generations}); gcpo needs an even number, both sides of each pair"
+        )
+    if refills:
+        raise InputError(
+            f"rollout.refills={refills} does not go with gcpo: it replaces single prompts whose own scores are "
+            "constant, but a side learns from the scores of the other; set rollout.refills: 0"
+        )
+
+
+def by_name(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The estimator's options with `compared_K` as flags of the rewards `names`; a config lists those compared.
+
+    >>> by_name({"compared_K": ["score"]}, ["form", "score"])
+    {'compared_K': [False, True]}
+    """
+    if "compared_K" not in options:
+        return dict(options)
+    compared = options["compared_K"]
+    if not isinstance(compared, Sequence) or isinstance(compared, str) or not compared:
+        raise InputError(f"compared_K={compared!r}; give a list of the rewards to compare: {', '.join(names)}")
+    for name in compared:
+        if name not in names:
+            raise InputError(f"compared_K: no reward {name!r}; there are {', '.join(names)}")
+    return {**options, "compared_K": [name in compared for name in names]}
+
+
+class PairSampler(RepeatSampler):
+    """`repeat` over whole pairs: each batch has the groups of both sides of its pairs, one after the other."""
+
+    def __init__(self, repeat: RepeatSampler, pairs: Sequence[tuple[int, int]]) -> None:
+        super().__init__(
+            pairs,
+            mini_repeat_count=1,
+            batch_size=repeat.batch_size // 2,
+            repeat_count=repeat.repeat_count,
+            shuffle=repeat.shuffle,
+            seed=repeat.seed,
+        )
+        self.group = repeat.mini_repeat_count
+
+    def __iter__(self) -> Generator[int, Any, None]:
+        for pair in super().__iter__():
+            for place in self.data_source[pair]:  # pyright: ignore[reportIndexIssue]
+                yield from [place] * self.group
+
+    def __len__(self) -> int:
+        return super().__len__() * 2 * self.group
+
+
+def told_of_pairs(
+    metas: Sequence[Mapping[str, Any]], failed: Sequence[bool], group: int, *, whole: bool = True
+) -> dict[str, Any]:
+    """What the estimator is told of the gathered rows of a batch: `pairs_P`, `preferred_P`, `failed_PG`.
+
+    An evaluation's batches need not be `whole`: there a side without the other is in no pair.
+    """
+    sides = metas[::group]
+    labels = [meta["pair"] for meta in sides]
+    pairs_P = [label if whole or labels.count(label) == 2 else None for label in labels]
+    return {
+        "pairs_P": pairs_P,
+        "preferred_P": [meta["preferred"] for meta in sides],
+        "failed_PG": np.array(failed, dtype=bool).reshape(-1, group),
+    }
+
+
+def unread(verdicts: Mapping[str, Verdict], names: Sequence[str], compared_K: Sequence[bool] | None) -> bool:
+    """Whether a reward that is compared could not read its score from the completion."""
+    compared = compared_K or [True] * len(names)
+    return any(verdicts[name].kind == "unparsed" for name, counts in zip(names, compared, strict=True) if counts)
+
+
+def logged_of_pairs(
+    rewards_PGK: Any, advantages_PG: Any, batch: Mapping[str, Any], compared_K: Sequence[bool] | None
+) -> dict[str, float]:
+    """What a batch's pairs say: `pairs/right`, how often a chain of the preferred side scores above one of the other
+    (ties half), by the first reward that is compared; `pairs/dead` without any advantage; `pairs/unread` chains."""
+    first = list(compared_K).index(True) if compared_K else 0
+    scores_PG = np.where(batch["failed_PG"], np.nan, np.asarray(rewards_PGK.cpu(), dtype=float)[:, :, first])
+    silent_P = np.asarray((advantages_PG == 0).all(dim=1).cpu())
+    rows: dict[Hashable, list[int]] = {}
+    for row, label in enumerate(batch["pairs_P"]):
+        if label is not None:
+            rows.setdefault(label, []).append(row)
+    pairs = [sorted(sides, key=lambda row: not batch["preferred_P"][row]) for sides in rows.values()]
+    if not pairs:
+        return {}
+    margins = np.concatenate([(scores_PG[w][:, None] - scores_PG[l][None]).ravel() for w, l in pairs])  # noqa: E741
+    margins = margins[~np.isnan(margins)]
+    said = {
+        "pairs/dead": np.mean([silent_P[sides].all() for sides in pairs]),
+        "pairs/unread": batch["failed_PG"].mean(),
+    }
+    if len(margins):
+        said["pairs/right"] = np.mean((margins > 0) + 0.5 * (margins == 0))
+    return {name: float(value) for name, value in said.items()}

@@ -1,0 +1,101 @@
+"""Shared-prefix generation: each prompt and its media are read once, then its cache is copied for every rollout.
+
+Shapes: B rollouts, P unique prompts, L prompt tokens (left-padded), C completion tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from mmrl.model.encoding import Encoded
+from mmrl.model.policy import core
+
+Media = Callable[[Sequence[Encoded], Tensor], dict[str, Tensor]]
+
+
+def generated(
+    model: Any,
+    rows: Sequence[Encoded],
+    media: Media,
+    *,
+    pad: int,
+    device: Any,
+    shared: bool,
+    at_once: int | None = None,
+    **settings: Any,
+) -> Tensor:
+    """[B, C] completions of `rows` (the same object for the rollouts of one prompt) by `model.generate(**settings)`.
+
+    `media` gives the media tensors of some rows as model inputs, for their left-padded token ids. Where prompts are
+    shared, those of `at_once` prompts (all by default) are on the device at a time.
+    """
+    ids_BL, mask_BL = left_padded(rows, pad, device)
+    if shared:
+        inputs = prefilled(model, rows, media, pad=pad, device=device, at_once=at_once)
+    else:
+        inputs: dict[str, Any] = media(rows, ids_BL)
+    output = model.generate(input_ids=ids_BL, attention_mask=mask_BL, **inputs, **settings, pad_token_id=pad)
+    return output[:, ids_BL.shape[1] :]
+
+
+def prefilled(
+    model: Any, rows: Sequence[Encoded], media: Media, *, pad: int, device: Any, at_once: int | None = None
+) -> dict[str, Any]:
+    """The cache of all prompt tokens but the last, read once per prompt and copied for every row."""
+    prompts = list({id(row): row for row in rows}.values())
+    number = {id(prompt): p for p, prompt in enumerate(prompts)}
+    ids_PL, mask_PL = left_padded(prompts, pad, device)
+    size = at_once or len(prompts)
+    parts = [slice(start, start + size) for start in range(0, len(prompts), size)]
+    read = [_read(model, prompts[part], ids_PL[part], mask_PL[part], media) for part in parts]
+    cache = _joined(model, [one for one, _ in read])
+    row_B = torch.tensor([number[id(row)] for row in rows], device=device)
+    cache.batch_select_indices(row_B)
+    inner = core(model)
+    if hasattr(inner, "rope_deltas"):
+        inner.rope_deltas = torch.cat([deltas_P1 for _, deltas_P1 in read])[row_B]
+    return {"past_key_values": cache}
+
+
+def _read(
+    model: Any, prompts: Sequence[Encoded], ids_PL: Tensor, mask_PL: Tensor, media: Media
+) -> tuple[DynamicCache, Tensor]:
+    """The cache of some prompts without their last token, which `generate` reads again; rope deltas [P, 1]."""
+    inputs, inner = media(prompts, ids_PL), core(model)
+    with_grids = any(key.endswith("_grid_thw") for key in inputs)
+    if hasattr(inner, "rope_deltas"):
+        inner.rope_deltas = None  # of an earlier batch
+    if not with_grids:
+        inputs["position_ids"] = (mask_PL.cumsum(dim=1) - 1).clamp(min=0)
+    cache = DynamicCache(config=model.config)
+    model(input_ids=ids_PL, attention_mask=mask_PL, **inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    cache.crop(-1)
+    deltas_P1 = (
+        inner.rope_deltas if with_grids else torch.zeros(len(prompts), 1, dtype=torch.long, device=ids_PL.device)
+    )
+    return cache, deltas_P1  # pyright: ignore[reportReturnType]
+
+
+def _joined(model: Any, caches: Sequence[DynamicCache]) -> DynamicCache:
+    """One cache of the rows of several."""
+    if len(caches) == 1:
+        return caches[0]
+    cache = DynamicCache(config=model.config)
+    for number, layers in enumerate(zip(*(one.layers for one in caches), strict=True)):
+        keys, values = (torch.cat([getattr(layer, kind) for layer in layers]) for kind in ("keys", "values"))
+        cache.update(keys, values, number)
+    return cache
+
+
+def left_padded(rows: Sequence[Encoded], pad: int, device: Any) -> tuple[Tensor, Tensor]:
+    """(token ids, attention mask), both [rows, L]."""
+    length = max(len(row.input_ids) for row in rows)
+    gaps = [length - len(row.input_ids) for row in rows]
+    ids = [[pad] * gap + row.input_ids for gap, row in zip(gaps, rows, strict=True)]
+    mask = [[0] * gap + [1] * (length - gap) for gap in gaps]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)

@@ -1,0 +1,131 @@
+"""A prompt and its media as the model takes them: token ids and tensors, made once per prompt, batched when needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mmrl.core.media.item import Media
+from mmrl.core.media.pictures import load_image, load_video
+from mmrl.core.vision import VisionBudget, geometry_of
+
+MEDIA_FIELDS = (  # what processors return about media and models take
+    "pixel_values",
+    "pixel_values_videos",
+    "image_grid_thw",
+    "video_grid_thw",
+    "second_per_grid_ts",
+    "pixel_attention_mask",
+    "image_sizes",
+    "image_sizes_videos",
+    "spatial_shapes",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One prompt as the model takes it: unpadded token ids, the processor's media tensors, and the (width, height)
+    in pixels of each media item after the processor's resizing."""
+
+    input_ids: list[int]
+    tensors: dict[str, Tensor]
+    seen_size: tuple[tuple[int, int], ...]
+
+
+def encode(
+    processor: Any,
+    prompt: Sequence[Mapping[str, Any]],
+    media: Sequence[Media],
+    budget: VisionBudget,
+    *,
+    root: Path | None = None,
+) -> Encoded:
+    """`prompt` rendered by the chat template, ready to be answered, with its media decoded and processed."""
+    images, videos, metadata = [], [], []
+    for item in media:
+        if item.kind == "image":
+            images.append(load_image(item, root))
+        else:
+            video = load_video(item, budget, root, geometry=geometry_of(processor))
+            videos.append(video.frames)
+            metadata.append(video.metadata())
+    text = processor.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
+    visual: dict[str, Any] = {"images": images} if images else {}
+    if videos:
+        visual |= {"videos": videos, "video_metadata": metadata, "do_sample_frames": False}
+    features = processor(text=[text], return_tensors="pt", **visual)
+    tensors = {key: torch.as_tensor(features[key]) for key in features if key in MEDIA_FIELDS}
+    return Encoded(features["input_ids"][0].tolist(), tensors, seen_sizes(processor, media, tensors, images))
+
+
+def sized_pictures(media: Sequence[Media], seen_size: Sequence[tuple[int, int]]) -> list[Image.Image]:
+    """The images of a prompt, resized to what the model sees of them: another processor has nothing left to resize."""
+    pairs = zip(media, seen_size, strict=True)
+    return [load_image(one).resize(size, Image.Resampling.BICUBIC) for one, size in pairs if one.kind == "image"]
+
+
+def collate(encoded: Sequence[Encoded]) -> dict[str, Tensor]:
+    """The media tensors of several prompts as one batch, in order; an empty mapping when no prompt has media.
+
+    Processors lay media out in one of two ways. Qwen and its kin list all images (or patches) of a batch one after
+    another: those are concatenated, smaller ones padded with zeros. Idefics3 and its kin keep a row per prompt
+    (with a `pixel_attention_mask`): prompts without media then get a row of zeros,
+    which the model drops.
+    """
+    keys = {key: value for one in encoded for key, value in one.tensors.items()}
+    batch: dict[str, Tensor] = {}
+    for key, like in keys.items():
+        parts = [one.tensors.get(key) for one in encoded]
+        if _row_per_prompt(keys):
+            parts = [part if part is not None else like.new_zeros(1, *like.shape[1:]) for part in parts]
+        batch[key] = _padded_cat([part for part in parts if part is not None])
+    return batch
+
+
+def media_token_types(input_ids: Tensor, config: Any) -> Tensor:
+    """1 at image tokens, 2 at video tokens, else 0: what Qwen models read as `mm_token_type_ids`. Same shape as ids."""
+    types = torch.zeros_like(input_ids)
+    for value, name in ((1, "image_token_id"), (2, "video_token_id")):
+        token = getattr(config, name, None)
+        if token is not None:
+            types[input_ids == token] = value
+    return types
+
+
+def seen_sizes(
+    processor: Any, media: Sequence[Media], tensors: Mapping[str, Tensor], images: Sequence[Any]
+) -> tuple[tuple[int, int], ...]:
+    """(width, height) of each media item after the processor's resizing: from the patch grid where there is one, else
+    the size of the picture itself (processors without a grid report boxes on the original picture)."""
+    patch = getattr(processor.image_processor, "patch_size", None)
+    grids = {"image": iter(tensors.get("image_grid_thw", ())), "video": iter(tensors.get("video_grid_thw", ()))}
+    pictures = iter(images)
+    sizes = []
+    for item in media:
+        picture = next(pictures) if item.kind == "image" else None
+        grid = next(grids[item.kind], None)
+        if grid is not None and isinstance(patch, int):
+            sizes.append((int(grid[2]) * patch, int(grid[1]) * patch))
+        else:
+            sizes.append(picture.size if picture is not None else (item.width or 0, item.height or 0))
+    return tuple(sizes)
+
+
+def _row_per_prompt(tensors: Mapping[str, Tensor]) -> bool:
+    return "pixel_attention_mask" in tensors and tensors["pixel_values"].dim() == 5
+
+
+def _padded_cat(parts: Sequence[Tensor]) -> Tensor:
+    shape = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
+    padded = []
+    for part in parts:
+        missing = [wanted - size for wanted, size in zip(shape, part.shape[1:], strict=True)]
+        widths = [width for gap in reversed(missing) for width in (0, gap)]
+        padded.append(torch.nn.functional.pad(part, widths) if any(missing) else part)
+    return torch.cat(padded)

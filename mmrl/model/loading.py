@@ -1,0 +1,105 @@
+"""A checkpoint directory: what it must hold to be evaluated, its fingerprint, and the model in it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from eval.records import digest
+from mmrl.core.config import InputError
+
+# What decides a model's answers; the state of an optimizer beside it does not.
+_DECISIVE = ("*.safetensors", "*config.json", "*token*", "*.model", "vocab.*", "merges.txt", "chat_template*")
+_TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken")
+
+
+def fingerprint(path: Path) -> str:
+    """The hash of the weights, configs, tokenizer and chat template in `path`: equal files, equal fingerprint."""
+    files = sorted({file for pattern in _DECISIVE for file in path.glob(pattern)})
+    return digest([[file.name, _sha256(file)] for file in files])
+
+
+def local(model: str | Path) -> Path:
+    """The directory of a checkpoint: `model` itself, or where the hub's copy of that id is (downloaded if need be)."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    if Path(model).exists():
+        return Path(model)
+    try:
+        return Path(snapshot_download(str(model)))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        cause = str(error).partition("\n")[0]
+        wanted = "expected a directory with config.json, *.safetensors and a processor, or the id of a hub model"
+        raise InputError(f"no checkpoint at {model}: {wanted} ({cause})") from None
+
+
+def load_checkpoint(path: Path, *, dtype: str = "auto") -> tuple[Any, Any]:
+    """(model, processor) in `path`, in main memory; anything but a complete vision-language checkpoint is an
+    InputError: a layer that is initialised anew in silence is the start of a wasted week."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForImageTextToText
+
+    architecture = check_architecture(path)
+    processor = load_processor(path)
+    options: Any = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
+    try:
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+            path, **options, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except SafetensorError as error:
+        raise InputError(f"the weights in {path} are damaged ({error}); save or copy them again") from None
+    model, info = loaded
+    wrong = [f"{name} is missing" for name in sorted(info["missing_keys"])]
+    wrong += [f"{name} has shape {tuple(have)}, not {tuple(want)}" for name, have, want in info["mismatched_keys"]]
+    if wrong:
+        raise InputError(
+            f"the weights in {path} are not those of {architecture}: {'; '.join(wrong[:3])} ({len(wrong)} in all)"
+        )
+    return model, processor
+
+
+def check_architecture(path: Path) -> str:
+    """The model type of the checkpoint in `path`, if it is one that takes pictures and writes text."""
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+    if not (path / "config.json").is_file():
+        raise InputError(
+            f"no checkpoint at {path}: expected a directory with config.json, *.safetensors and a processor"
+        )
+    if not list(path.glob("*.safetensors")):
+        raise InputError(f"no *.safetensors in {path}; save the model with save_pretrained")
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}/config.json: {str(error).partition(chr(10))[0]}") from None
+    if config.model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        known = "qwen2_5_vl, qwen3_vl, internvl, llava_onevision, smolvlm"
+        raise InputError(f"{path} is a {config.model_type} checkpoint, not a vision-language model (such as {known})")
+    return config.model_type
+
+
+def load_processor(path: str | Path) -> Any:
+    """The processor in `path`, padding on the left."""
+    from transformers import AutoProcessor
+
+    wanted = f"expected its files and the tokenizer's beside the weights: processor.save_pretrained({str(path)!r})"
+    if Path(path).is_dir() and not any(file for pattern in _TOKENIZERS for file in Path(path).glob(pattern)):
+        raise InputError(f"no tokenizer in {path}; {wanted}")  # transformers would make up an empty one
+    try:
+        processor = AutoProcessor.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"no processor in {path}; {wanted} ({str(error).partition(chr(10))[0]})") from None
+    if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
+        raise InputError(f"no processor in {path}, only a {type(processor).__name__}; {wanted}")
+    if not processor.chat_template:
+        raise InputError(f"the processor in {path} has no chat template; expected chat_template.jinja")
+    processor.tokenizer.padding_side = "left"
+    return processor
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

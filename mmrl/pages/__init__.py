@@ -1,0 +1,1 @@
+"""Pages of one file: training runs, evaluations and leaks."""

@@ -1,0 +1,222 @@
+"""A prompt with its pictures, its gold answer and completions, as a part of a page.
+
+What is drawn is what the rewards read: regions come from the answer text of a completion, boxes are turned into pixels,
+put in order and cut at the picture.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from mmrl.core.config import InputError
+from mmrl.core.html import Child, Html, element, joined
+from mmrl.core.media.item import Media, shown_seconds
+from mmrl.core.media.pictures import load_image, load_video
+from mmrl.core.vision import VisionBudget, to_pixels
+from mmrl.pages.drawings import Mark, film, picture, swatch
+from rewards import Verdict
+from rewards.parse.extract import answer_text
+from rewards.parse.regions import boxes, spans
+
+FRAMES = VisionBudget(min_pixels=1, max_pixels=2**31, min_frames=8, max_frames=8, total_pixels=2**40)  # of a strip
+FAR = 1e9  # pixels; boxes are cut here before they are scaled, as the reward does
+REGIONS = {"boxes": 4, "spans": 2}  # the keys of gold answers that are drawn, and how many numbers each has
+CHARACTERS = 4000  # of a completion that are shown
+
+Region = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A completion with its verdicts. `kind` is that of its marks; `facts` are short texts for its title line."""
+
+    kind: str
+    label: str
+    completion: str
+    verdicts: Mapping[str, Verdict]
+    facts: Sequence[str]
+    space: str
+    seen_size: Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Exhibit:
+    """A prompt as it is shown; `about` is a note for its title line."""
+
+    title: str
+    about: str
+    prompt: Sequence[Mapping[str, Any]]
+    gold: Any
+    media: Sequence[Media]
+    answers: Sequence[Answer] = ()
+
+
+def card(exhibit: Exhibit, *, badge: str | None = None) -> Html:
+    """The exhibit as an article: a single picture stands beside the text, all else above it."""
+    title = element("h3", exhibit.title), badge and element("span", badge, class_="badge")
+    figures = element("div", *_figures(exhibit), class_="figures") if exhibit.media else None
+    drawn = any(gold_rows(exhibit.gold, key, length) for key, length in REGIONS.items())
+    gold = element("p", swatch("gold") if drawn else None, " gold: ", _plain(exhibit.gold))
+    question = element("p", _prompt_text(exhibit.prompt), class_="question")
+    answers = element("div", *(_answer(answer, drawn) for answer in exhibit.answers), class_="answers")
+    text = element("div", question, gold, answers)
+    beside = [media.kind for media in exhibit.media] == ["image"]
+    header = element("header", *title, element("small", exhibit.about))
+    return element("article", header, element("div", figures, text, class_="side" if beside else None), class_="card")
+
+
+def media_of(entry: Mapping[str, Any]) -> Media:
+    """The Media of an entry that `eval.records.media_entry` made."""
+    measures = {name: entry[name] for name in ("sha256", "width", "height", "start", "end")}
+    return Media(entry["kind"], entry["path"], num_frames=entry["frames"], **measures)
+
+
+def said_boxes(answer: Answer, size: Sequence[int]) -> list[Region]:
+    """The boxes that a completion names, in pixels of a picture of `size`, as `rewards.rules.grounding` reads them."""
+    text = answer_text(answer.completion)
+    found = boxes(text) if text is not None else []
+    if not found:
+        return []
+    seen_size = answer.seen_size[0] if answer.seen_size else ()
+    try:
+        return _cut(to_pixels(np.clip(found, -FAR, FAR), answer.space, size, seen_size), size)
+    except InputError:  # without the size that the model saw there is no place; the reward's verdict says so
+        return []
+
+
+def said_spans(answer: Answer) -> list[Region]:
+    """The spans of seconds that a completion names."""
+    text = answer_text(answer.completion)
+    return list(spans(text)) if text is not None else []
+
+
+def gold_rows(gold: Any, key: str, length: int) -> list[Region]:
+    """The gold boxes or spans under `key`; none where the answer has no rows of `length` numbers there."""
+    try:
+        rows = np.asarray(gold[key], dtype=np.float64)
+    except (KeyError, IndexError, TypeError, ValueError):
+        return []
+    if rows.ndim == 1:
+        rows = rows[None]
+    fits = rows.ndim == 2 and rows.shape[1] == length and np.isfinite(rows).all()
+    return [tuple(row) for row in rows.tolist()] if fits else []
+
+
+def _figures(exhibit: Exhibit) -> Iterable[Html]:
+    """Each picture or video; marks are on the first, which is where the rewards look."""
+    for place, media in enumerate(exhibit.media):
+        caption = f"{media.kind} {place + 1}" if len(exhibit.media) > 1 else ""
+        try:
+            yield _picture(exhibit, media, caption, place) if media.kind == "image" else _film(exhibit, media, caption)
+        except InputError as error:
+            yield element("p", f"not shown: {error}", class_="missing")
+
+
+def _picture(exhibit: Exhibit, media: Media, caption: str, place: int) -> Html:
+    image = load_image(media)
+    marks = _marks(exhibit, "boxes", image.size) if place == 0 else []
+    return picture(image, marks, caption=f"{caption} {image.width}×{image.height}".strip())
+
+
+def _film(exhibit: Exhibit, media: Media, caption: str) -> Html:
+    video = load_video(media, FRAMES, backend="pyav")
+    seconds = shown_seconds(Media("video", duration=video.duration, start=media.start, end=media.end))
+    assert seconds is not None
+    height, width = video.frames.shape[1:3]
+    caption = f"{caption} {width}×{height}, {video.num_frames} frames".strip()
+    return film(video.frames, seconds, _marks(exhibit, "spans"), caption=caption)
+
+
+def _marks(exhibit: Exhibit, key: str, size: Sequence[int] = ()) -> list[Mark]:
+    """The gold regions under `key`, and what the answers say in their place: one region unless labels ask for a set."""
+    golds = gold_rows(exhibit.gold, key, REGIONS[key])
+    if not golds:
+        return []
+    count = None if "labels" in exhibit.gold else 1
+    marks = [Mark("gold", "gold", region) for region in (_cut(golds, size) if size else golds)]
+    for answer in exhibit.answers:
+        said = said_boxes(answer, size) if size else said_spans(answer)
+        marks += [Mark(answer.kind, answer.label, region) for region in said[:count]]
+    return marks
+
+
+def _cut(regions: Any, size: Sequence[int]) -> list[Region]:
+    """Boxes with their corners in order, cut at the picture."""
+    corners = np.sort(np.asarray(regions, dtype=np.float64).reshape(-1, 2, 2), axis=1).reshape(-1, 4)
+    return [tuple(box) for box in np.clip(corners, 0, np.tile(size, 2)).tolist()]
+
+
+def _answer(answer: Answer, drawn: bool) -> Html:
+    title = swatch(answer.kind) if drawn else None, element("strong", answer.label)
+    header = element("header", *title, *(element("span", fact, class_="dim") for fact in answer.facts))
+    text = element("pre", _shortened(answer.completion))
+    return element("section", header, text, *_verdicts(answer.verdicts), class_="answer")
+
+
+def _verdicts(verdicts: Mapping[str, Verdict]) -> Iterable[Html]:
+    """A table of score and why, and a line for those rewards that abstained for one reason."""
+    rows, silent = [], defaultdict[str, list[str]](list)
+    for name, verdict in verdicts.items():
+        if verdict.kind == "abstained":
+            silent[verdict.why].append(name)
+            continue
+        score = "–" if verdict.score is None else f"{verdict.score:.2f}"
+        why = verdict.why if verdict.kind == "scored" else f"{verdict.kind}: {verdict.why}"
+        rows.append(element("tr", *(element("td", cell) for cell in (name, score, why))))
+    yield element("table", element("tbody", *rows))
+    for why, names in silent.items():
+        yield element("p", f"abstained: {', '.join(names)}{f' ({why})' if why else ''}", class_="dim small")
+
+
+def _shortened(text: str) -> Child:
+    if not text:
+        return element("span", "(nothing)", class_="dim")
+    if len(text) <= CHARACTERS:
+        return text
+    left_out = element("span", f" … {len(text) - CHARACTERS:,} more characters", class_="dim")
+    return joined(text[:CHARACTERS], left_out)
+
+
+def _prompt_text(prompt: Sequence[Mapping[str, Any]]) -> Html:
+    """The texts of a prompt; roles are named where there are several messages, media where there are several parts."""
+    lines: list[Html] = []
+    places = [part["type"] for message in prompt for part in _parts(message) if part["type"] != "text"]
+    for message in prompt:
+        said: list[Child] = [element("small", f"{message['role']}: ")] if len(prompt) > 1 else []
+        for kind, parts in groupby(_parts(message), key=lambda part: part["type"]):
+            if kind == "text":
+                said += [part["text"] for part in parts]
+            elif len(places) > 1:
+                said += [element("small", f"[{kind}] ") for _ in parts]
+        lines.append(joined(*said, "\n" if message is not prompt[-1] else None))
+    return joined(*lines)
+
+
+def _parts(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    content = message["content"]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _plain(gold: Any) -> str:
+    """The gold answer in a line.
+
+    >>> _plain({"boxes": [[3.0, 4.5, 12.0, 9.0]], "labels": ["cat"]})
+    'boxes [[3, 4.5, 12, 9]], labels ["cat"]'
+    """
+    if isinstance(gold, Mapping):
+        return ", ".join(f"{key} {value if isinstance(value, str) else _plain(value)}" for key, value in gold.items())
+    return json.dumps(_whole(gold), ensure_ascii=False)
+
+
+def _whole(value: Any) -> Any:
+    """`value` with whole floats as integers, as people write them."""
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,116 @@
+"""Pictures and videos for pages, with places and times marked on them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+from PIL import Image
+
+from mmrl.core.html import Html, element, joined, ticks
+
+SIDE = 640  # pixels of a picture's longer side on the page; larger ones are scaled down
+FRAME = (160, 120)  # the largest a frame of a strip may be
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A box (x1, y1, x2, y2) in pixels of the picture, or a span (start, end) in seconds of the video.
+
+    `kind` says how it looks: `gold`, `before`, `after` or `answer`. An answer's label is written beside it.
+    """
+
+    kind: str
+    label: str
+    region: tuple[float, ...]
+
+
+def picture(image: Image.Image, marks: Iterable[Mark], *, caption: str) -> Html:
+    """The picture with the boxes of `marks` as SVG over it, in coordinates of the picture's own pixels."""
+    width, height = image.size
+    shown = image.copy()
+    shown.thumbnail((SIDE, SIDE))
+    below = element("image", href=data_uri(shown), width=width, height=height)
+    over = [_box(mark, max(width, height) / 18) for mark in marks]
+    drawing = element("svg", below, *over, viewBox=f"0 0 {width} {height}", role="img", aria_label=caption)
+    return element("figure", drawing, element("figcaption", caption))
+
+
+def film(frames: np.ndarray, seconds: float, marks: Sequence[Mark], *, caption: str) -> Html:
+    """Frames [T, H, W, 3] side by side over a time axis of `seconds`, and below it a row for the spans of each label.
+
+    The frames must be evenly spread over the video, first and last included: then each is one that is shown during its
+    share of the axis.
+    """
+    strip = element("img", src=data_uri(_side_by_side(frames)), alt=caption, class_="frames")
+    rows = [_time_row(label, list(spans), seconds) for label, spans in groupby(marks, key=lambda mark: mark.label)]
+    indent = element("span") if rows else None  # the column of labels
+    parts = indent, strip, *rows, indent, _time_axis(seconds)
+    content = element("div", *parts, class_="time" if rows else "time plain")
+    return element("figure", element("div", content, class_="scroll"), element("figcaption", caption), class_="film")
+
+
+def swatch(kind: str) -> Html:
+    """A piece of the line that marks of a kind are drawn with, for legends."""
+    lines = [element("path", d="M1 7H28", class_=f"{layer} {kind}") for layer in ("halo", "mark")]
+    return element("svg", *lines, viewBox="0 0 29 14", class_="swatch", aria_hidden="true")
+
+
+def data_uri(image: Image.Image) -> str:
+    """The image as a JPEG inside a URI."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=88, subsampling=0)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _box(mark: Mark, letter: float) -> Html:
+    x1, y1, x2, y2 = (round(side, 2) for side in mark.region)
+    place = {"x": x1, "y": y1, "width": round(x2 - x1, 2), "height": round(y2 - y1, 2)}
+    halo = element("path", d=f"M{x1} {y1}H{x2}V{y2}H{x1}Z", class_=f"halo {mark.kind}")
+    drawn = element("rect", element("title", mark.label), **place, class_=f"mark {mark.kind}")
+    if mark.kind != "answer":
+        return joined(halo, drawn)
+    style = {"font_size": round(letter, 1), "stroke_width": round(letter / 4, 1), "class_": "number-mark"}
+    number = element("text", mark.label, x=round(x1 + letter / 4, 1), y=round(y1 + letter, 1), **style)
+    return joined(halo, drawn, number)
+
+
+def _side_by_side(frames: np.ndarray) -> Image.Image:
+    small = [Image.fromarray(frame) for frame in frames]
+    for frame in small:
+        frame.thumbnail(FRAME)
+    width, height = small[0].size
+    strip = Image.new("RGB", (width * len(small), height), "white")
+    for place, frame in enumerate(small):
+        strip.paste(frame.crop((0, 0, width - 1, height)), (place * width, 0))  # a pixel of white between frames
+    return strip
+
+
+def _time_row(label: str, marks: Sequence[Mark], seconds: float) -> Html:
+    """The label, and the spans as bars on a track; what lies beyond the video is cut off."""
+    bars = []
+    for mark in marks:
+        start, end = (min(max(time / seconds, 0.0), 1.0) * 100 for time in mark.region)
+        place = {"x": f"{start:.2f}%", "width": f"{end - start:.2f}%", "y": 3, "height": 9, "class_": mark.kind}
+        bars.append(element("rect", element("title", _spoken(mark)), **place))
+    words = f"{label}: {', '.join(map(_spoken, marks))}"
+    track = element("svg", *bars, height=15, class_="track", role="img", aria_label=words)
+    return joined(element("span", label), track)
+
+
+def _spoken(mark: Mark) -> str:
+    start, end = mark.region
+    return f"{start:g} to {end:g} s"
+
+
+def _time_axis(seconds: float) -> Html:
+    marks = []
+    for tick in ticks(0, seconds):
+        share = tick / seconds * 100
+        anchor = "start" if share < 3 else "end" if share > 97 else "middle"
+        marks.append(element("text", f"{tick:g} s", x=f"{share:.2f}%", y=12, text_anchor=anchor))
+    return element("svg", *marks, height=16, aria_hidden="true")

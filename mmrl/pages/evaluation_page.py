@@ -1,0 +1,193 @@
+"""Evaluations as one page each: a run with its scores and its best and worst items, or two runs with what flipped."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import zip_longest
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from eval.compare import compare
+from eval.records import TOTAL, Record, read_records
+from eval.report import ALL, decoded, decoding, interval, report, setting, shown_mean, warnings
+from mmrl.core.html import Html, element, joined, page, table, write_page
+from mmrl.pages.cards import card
+from mmrl.pages.rollout_pages import record_answer, record_exhibit
+
+SHOWN = 6  # items of each kind
+
+
+def run_page(out: Path, place: Path, *, shown: int = SHOWN) -> Path:
+    """The report of the run in `out` as a page at `place`."""
+    content, records = report(out), read_records(out)
+    run = content["run"]
+    about = f"Model {run['model']}, {decoding(run)}{', asked without the media' if run['blind'] else ''}; "
+    about += f"{content['records']} records, {content['truncated']:.1%} cut off by the token limit."
+    items = _by_item(records)
+    ranked = sorted((item for item in items if _total(item) is not None), key=lambda item: _total(item) or 0.0)
+    worst = in_turn(ranked)[:shown]
+    best = in_turn([item for item in ranked[::-1] if item not in worst])[:shown]
+    body = page(
+        f"{run['benchmark']} ({run['split']})",
+        element("p", about),
+        *(element("p", warning) for warning in warnings(content)),
+        element("p", decoded(run["decode"])) if run.get("decode") else None,
+        _scores(content["rows"]),
+        _metrics(content["metrics"]),
+        _draws(content["draws"]),
+        _tokens(content["tokens"]),
+        _outcomes(records),
+        _gallery("Worst items", worst),
+        _gallery("Best items", best),
+    )
+    return write_page(body, place)
+
+
+def compare_page(before: Path, after: Path, place: Path, *, shown: int = SHOWN) -> Path:
+    """How the run in `after` differs from the one in `before`, as a page at `place`, with the items that flipped."""
+    content = compare(before, after)
+    old, new = ({item[0].item_id: item for item in _by_item(read_records(out))} for out in (before, after))
+    whole = next(row for row in content["rows"] if (row["task"], row["reward"]) == (ALL, TOTAL))
+    head = ["task", "reward", "A", "B", "B - A", "95 % interval", "n", "gained", "lost"]
+    lines = [
+        [
+            row["task"],
+            row["reward"],
+            *(f"{row[key]:.3f}" for key in ("before", "after")),
+            f"{row['difference']:+.3f}",
+            interval(row),
+            str(row["n"]),
+            str(len(row["gained"])),
+            str(len(row["lost"])),
+        ]
+        for row in content["rows"]
+    ]
+    changes = [
+        f"{name}: {setting(change['before'])} → {setting(change['after'])}"
+        for name, change in content["protocol"].items()
+    ]
+    sections = [
+        _flips(title, [(old[item], new[item]) for item in whole[key][:shown]], len(whole[key]))
+        for title, key in (("Gained", "gained"), ("Lost", "lost"))
+    ]
+    body = page(
+        f"{after.name} against {before.name}",
+        *(element("p", change) for change in changes),
+        element("h2", "Differences"),
+        table(head, lines, texts=2),
+        *sections,
+    )
+    return write_page(body, place)
+
+
+def _scores(rows: Sequence[Mapping[str, Any]]) -> Html:
+    head = ["task", "reward", "mean", "95 % interval", "n", "unparsed", "abstained", "failed"]
+    lines = [
+        [
+            row["task"],
+            row["reward"],
+            shown_mean(row),
+            interval(row),
+            str(row["n"]),
+            *(f"{row[kind]:.1%}" for kind in ("unparsed", "abstained", "failed")),
+        ]
+        for row in rows
+    ]
+    strong = [at for at, row in enumerate(rows) if row["task"] == ALL]
+    return joined(element("h2", "Scores"), table(head, lines, texts=2, strong=strong))
+
+
+def _metrics(metrics: Mapping[str, float | None]) -> Html | None:
+    if not metrics:
+        return None
+    lines = [[name, "-" if value is None else f"{value:.3f}"] for name, value in metrics.items()]
+    return joined(element("h2", "As the benchmark reports it"), table(["metric", "value"], lines))
+
+
+def _draws(rows: Sequence[Mapping[str, Any]]) -> Html | None:
+    if not rows:
+        return None
+    lines = [
+        [
+            row["task"],
+            row["reward"],
+            str(one["k"]),
+            *(f"{value:.3f}" for value in (one["pass"], one["best"], row["majority"])),
+        ]
+        for row in rows
+        for one in row["k"]
+    ]
+    head = ["task", "reward", "k", "pass@k", "best of k", "majority of all"]
+    return joined(element("h2", "Several draws an item"), table(head, lines, texts=2))
+
+
+def _tokens(costs: Mapping[str, Mapping[str, float]]) -> Html:
+    lines = [[name, f"{cost['mean']:.1f}", f"{cost['median']:.1f}"] for name, cost in costs.items()]
+    return joined(element("h2", "Cost of a record"), table(["", "mean", "median"], lines))
+
+
+def _outcomes(records: Sequence[Record]) -> Html | None:
+    """How answers of each task relate to the gold ones: for yes and no, and letters, a table of confusion."""
+    counts: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+    for record in records:
+        gold = record.gold.get("choice", record.gold.get("yesno")) if isinstance(record.gold, Mapping) else None
+        if gold is not None:
+            right = ("yes" if gold else "no") if isinstance(gold, bool) else str(gold)
+            counts[record.task][right, _said(record)] += 1
+    if not counts:
+        return None
+    sections = [element("h2", "Confusion by task")]
+    for task, found in sorted(counts.items()):
+        columns = sorted({said for _, said in found})
+        rows = [[gold, *(str(found[gold, said]) for said in columns)] for gold in sorted({gold for gold, _ in found})]
+        sections += [element("h3", task), table(["gold, answered:", *columns], rows)]
+    return joined(*sections)
+
+
+def _said(record: Record) -> str:
+    """An answer in a word: its letter or word if it is no more than that."""
+    if "unparsed" in record.kinds.values() or record.answer_text is None:
+        return "unparsed"
+    text = record.answer_text.strip(" .()\"'*").lower()
+    if isinstance(record.gold.get("yesno"), bool):
+        return text if text in ("yes", "no") else "other"
+    return text.upper() if len(text) == 1 and text.isalpha() else "other"
+
+
+def _gallery(title: str, items: Sequence[Sequence[Record]]) -> Html | None:
+    if not items:
+        return None
+    return joined(element("h2", title), *(card(record_exhibit(item)) for item in items))
+
+
+def _flips(title: str, items: Sequence[tuple[Sequence[Record], Sequence[Record]]], total: int) -> Html:
+    cards = []
+    for old, new in items:
+        answers = [record_answer(record, kind="before", label="A") for record in old[:1]]
+        answers += [record_answer(record, kind="after", label="B") for record in new[:1]]
+        cards.append(card(replace(record_exhibit(old), answers=answers)))
+    return joined(element("h2", title), element("p", f"{total} items, {len(items)} shown."), *cards)
+
+
+def in_turn(items: Sequence[Sequence[Record]]) -> list[Sequence[Record]]:
+    """Items in their order, but the tasks take turns, so that none fills a gallery."""
+    queues: dict[str, list[Sequence[Record]]] = defaultdict(list)
+    for item in items:
+        queues[item[0].task].append(item)
+    rounds = zip_longest(*queues.values())
+    return [item for round_ in rounds for item in round_ if item is not None]
+
+
+def _by_item(records: Sequence[Record]) -> list[list[Record]]:
+    items: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        items[record.item_id].append(record)
+    return list(items.values())
+
+
+def _total(draws: Sequence[Record]) -> float | None:
+    totals = [record.total for record in draws if record.total is not None]
+    return fmean(totals) if totals else None

@@ -1,0 +1,219 @@
+"""`mmrl view OUT`: rollouts of a training run, records of an evaluation or samples of a dataset, as a page."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from data_engine.dataset.shards import read_manifest, read_samples
+from data_engine.schema import Sample
+from eval.records import RECORDS, Record, read_records, read_run
+from eval.report import decoding
+from mmrl.core.config import InputError, nearest
+from mmrl.core.html import Html, element, page, write_page
+from mmrl.pages.cards import Answer, Exhibit, card, media_of
+from mmrl.pages.curves import charts
+from rewards import Verdict
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+Item = TypeVar("Item")
+
+
+@app.command()
+def view(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A training run, an evaluation or a dataset.")],
+    step: Annotated[int | None, typer.Option(help="The training step; default: the last.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many prompts at most, evenly spread.")] = 40,
+    to: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Default: OUT/view.html.")] = None,
+) -> None:
+    """Write a page of prompts with pictures, gold answers, completions and verdicts, to be opened in any browser."""
+    shown = chosen(out, step=step, task=task, limit=limit)
+    place = write_page(as_page(shown), to or out / "view.html")
+    if note := left_out(shown):
+        typer.echo(note)
+    typer.echo(f"{len(shown.exhibits)} prompts: {place}")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What goes on the page: some exhibits of the `total` there are."""
+
+    title: str
+    about: str
+    exhibits: list[Exhibit]
+    total: int
+    curves: Html | None = None
+
+
+def chosen(out: Path, *, step: int | None, task: str | None, limit: int) -> Shown:
+    """What is in the directory `out`, whichever kind it is."""
+    kind = kind_of(out)
+    if kind == "training run":
+        return rollouts(out, step, task, limit)
+    if kind and step is not None:
+        raise InputError(f"--step {step} is for training runs, {out} is the output of another job ({kind})")
+    if kind == "evaluation":
+        return records(out, task, limit)
+    if kind == "dataset":
+        return samples(out, task, limit)
+    inside = [str(place) for place in sorted([*out.glob("*"), *out.glob("*/*")]) if kind_of(place)]
+    hint = f"look at one of {', '.join(inside)}" if inside else "give the output of mmrl train, eval run or data build"
+    raise InputError(f"{out} holds no rollouts, records or samples; {hint}")
+
+
+def kind_of(out: Path) -> str | None:
+    """What a directory is the output of."""
+    signs = {"training run": "rollouts", "evaluation": RECORDS, "dataset": "manifest.json"}
+    return next((kind for kind, sign in signs.items() if (out / sign).exists()), None)
+
+
+def as_page(shown: Shown) -> Html:
+    """The page."""
+    about = [element("p", text, class_="dim") for text in (shown.about, left_out(shown)) if text]
+    return page(shown.title, *about, shown.curves, *map(card, shown.exhibits))
+
+
+def left_out(shown: Shown) -> str:
+    """A sentence on what is not on the page, or nothing."""
+    rest = shown.total - len(shown.exhibits)
+    return f"{rest:,} of {shown.total:,} prompts are left out, evenly spread; --limit shows more." if rest else ""
+
+
+def rollouts(out: Path, step: int | None, task: str | None, limit: int) -> Shown:
+    """The prompts of one step of a training run, each with its group of completions."""
+    found = [(re.fullmatch(r"step-(\d+)\.parquet", file.name), file) for file in (out / "rollouts").iterdir()]
+    files = {int(name[1]): file for name, file in found if name}
+    if not files:
+        raise InputError(f"{out} holds no rollouts yet")
+    step = max(files) if step is None else step
+    if step not in files:
+        raise InputError(
+            f"{out} has no rollouts of step {step}; it has {len(files)} steps, {min(files)} to {max(files)}"
+        )
+    groups = _grouped(_read(files[step]), lambda row: row["id"])
+    kept = _of_task(groups, task, lambda group: group[0]["task"])
+    about = f"Step {step} of the {len(files)} steps from {min(files)} to {max(files)}; --step shows another."
+    exhibits = [_rollout_exhibit(group) for group in spread(kept, len(kept), limit)]
+    return Shown(f"Rollouts of {out}", about, exhibits, len(kept), charts(out))
+
+
+def records(out: Path, task: str | None, limit: int) -> Shown:
+    """The prompts of an evaluation, each with its draws."""
+    info = read_run(out)
+    groups = _grouped(read_records(out), lambda record: record.item_id)
+    kept = _of_task(groups, task, lambda group: group[0].task)
+    protocol = info.protocol
+    blind = ", asked without the media" if protocol["blind"] else ""
+    about = f"{protocol['benchmark']} ({protocol['split']}), model {info.model}, {decoding(protocol)}{blind}."
+    exhibits = [record_exhibit(group) for group in spread(kept, len(kept), limit)]
+    return Shown(f"Records of {out}", about, exhibits, len(kept))
+
+
+def samples(out: Path, task: str | None, limit: int) -> Shown:
+    """The samples of a dataset with their gold answers."""
+    tasks = read_manifest(out)["tasks"]
+    if task is not None and task not in tasks:
+        raise InputError(f"no task {task!r} in {out}; {nearest(task, tasks)}")
+    total = tasks[task] if task else sum(tasks.values())
+    kept = (sample for sample in read_samples(out) if task in (None, sample.task))
+    about = ", ".join(f"{count:,} {name}" for name, count in sorted(tasks.items()))
+    exhibits = [_sample_exhibit(sample) for sample in spread(kept, total, limit)]
+    return Shown(f"Samples of {out}", f"{about}.", exhibits, total)
+
+
+def record_exhibit(draws: Sequence[Record]) -> Exhibit:
+    """The records of one item as an exhibit."""
+    first = draws[0]
+    answers = [record_answer(record, kind="answer", label=str(record.draw)) for record in draws]
+    media = [media_of(entry) for entry in first.media]
+    about = f"{first.source} · {first.item_id}"
+    return Exhibit(first.task, about, first.prompt, first.gold, media, answers)
+
+
+def record_answer(record: Record, *, kind: str, label: str) -> Answer:
+    """The completion of a record with its verdicts."""
+    total = [] if record.total is None else [f"total {record.total:.2f}"]
+    verdicts = {
+        name: Verdict(score, record.why.get(name, ""), record.kinds[name])  # pyright: ignore[reportArgumentType]
+        for name, score in record.scores.items()
+    }
+    facts = [*total, f"{record.tokens} tokens", *record.flags]
+    return Answer(kind, label, record.response, verdicts, facts, record.meta.get("space", "pixel"), record.seen_size)
+
+
+def spread(items: Iterable[Item], total: int, limit: int) -> list[Item]:
+    """`limit` of the `total` items in their order, evenly spread; all if there are no more.
+
+    >>> spread("abcdefgh", 8, 3)
+    ['a', 'c', 'f']
+    """
+    places = {i * total // limit for i in range(limit)} if total > limit else range(total)
+    return [item for place, item in enumerate(items) if place in places]
+
+
+def _rollout_exhibit(group: Sequence[Mapping[str, Any]]) -> Exhibit:
+    first = group[0]
+    answers = [
+        Answer(
+            "answer",
+            str(row["draw"]),
+            row["completion"],
+            _verdicts(row),
+            (
+                f"advantage {row['advantage']:+.2f}",
+                f"{row['tokens']} tokens",
+                *(["injected"] if row.get("injected") else []),
+            ),
+            row["space"],
+            row["seen_size"],
+        )
+        for row in group
+    ]
+    media = [media_of(entry) for entry in first["media"]]
+    return Exhibit(first["task"], first["id"], json.loads(first["prompt"]), json.loads(first["answer"]), media, answers)
+
+
+def _verdicts(row: Mapping[str, Any]) -> dict[str, Verdict]:
+    names = [column.removeprefix("score/") for column in row if column.startswith("score/")]
+    return {name: Verdict(row[f"score/{name}"], row[f"why/{name}"], row[f"kind/{name}"]) for name in names}
+
+
+def _sample_exhibit(sample: Sample) -> Exhibit:
+    about = " · ".join([sample.source, str(sample.meta.get("split", "")), sample.id])
+    return Exhibit(sample.task, about, sample.prompt, sample.answer, sample.media)
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(file).to_pylist()
+    except (OSError, ValueError) as error:  # Arrow's errors are among them
+        raise InputError(f"{file} is damaged: {error}") from None
+    missing = {"id", "draw", "task", "media", "seen_size", "space", "completion"} - set(rows[0] if rows else ())
+    if missing:
+        raise InputError(f"{file} is not of this version of mmrl: it lacks {', '.join(sorted(missing))}")
+    return rows
+
+
+def _grouped(items: Iterable[Item], key: Callable[[Item], str]) -> list[list[Item]]:
+    groups: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return list(groups.values())
+
+
+def _of_task(groups: list[list[Item]], task: str | None, task_of: Callable[[list[Item]], str]) -> list[list[Item]]:
+    """The groups of a task, all if none is named."""
+    known = {task_of(group) for group in groups}
+    if task is not None and task not in known:
+        raise InputError(f"no task {task!r} there; {nearest(task, known)}")
+    return [group for group in groups if task in (None, task_of(group))]

@@ -1,0 +1,1 @@
+"""`mmrl train`: the config, its plan, its miniature, and the stages that run."""

@@ -1,0 +1,151 @@
+"""`mmrl train CONFIG --plan`: what a run would do and need, without loading a weight."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmrl.core.config import InputError
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+Table = tuple[str, list[tuple[str, str]]]
+
+
+def batch_arithmetic(
+    *,
+    processes: int,
+    per_device: int,
+    accumulation: int,
+    per_generation: int,
+    group: int,
+    prompts: int,
+    steps: int,
+    iterations: int = 1,
+) -> dict[str, int]:
+    """How rollouts become optimizer steps; `per_generation` counts micro-batches, as TRL's steps_per_generation.
+
+    >>> numbers = batch_arithmetic(
+    ...     processes=2, per_device=8, accumulation=2, per_generation=4, group=8, prompts=100, steps=50
+    ... )
+    >>> numbers["rollouts a step"], numbers["prompts a generation"], numbers["optimizer steps a generation"]
+    (32, 8, 2)
+    """
+    rollouts = processes * per_device * accumulation
+    generated = processes * per_device * per_generation
+    return {
+        "processes": processes,
+        "rollouts a step": rollouts,
+        "rollouts a generation": generated,
+        "prompts a generation": generated // group,
+        "optimizer steps a generation": per_generation // accumulation * iterations,
+        "optimizer steps": steps,
+        "rollouts in all": rollouts * steps // iterations,
+        "prompts in the data": prompts,
+    }
+
+
+def memory(
+    table: Iterable[Mapping[str, Any]], dtype: str, *, reference: bool, stage: int, processes: int
+) -> dict[str, float]:
+    """GiB a process needs for what does not depend on the batch: weights, gradients and Adam's two moments.
+
+    ZeRO-2 divides gradients and moments among the processes, ZeRO-3 the weights too (Rajbhandari et al., 1910.02054).
+    Activations, the cache of the rollouts and the allocator's slack come on top.
+    """
+    if dtype not in BYTES:
+        raise InputError(f"dtype={dtype!r} has no size here; known: {', '.join(BYTES)}")
+    rows = list(table)
+    weights = sum(row["parameters"] for row in rows) * BYTES[dtype] / 2**30
+    trained = sum(row["trainable"] for row in rows) * BYTES[dtype] / 2**30
+    share = {"weights": processes if stage >= 3 else 1, "rest": processes if stage >= 2 else 1}
+    parts = {
+        "weights": weights / share["weights"],
+        "reference model": weights / share["weights"] * reference,
+        "gradients": trained / share["rest"],
+        "Adam's moments": 2 * trained / share["rest"],
+    }
+    return parts | {"in all, without activations": sum(parts.values())}
+
+
+def plan(config: Any) -> list[Table]:
+    """Titled tables of what `mmrl train` would do with `config`: batch, parameters, memory, rewards by task."""
+    from mmrl.model.policy import trainable_table
+    from mmrl.trainers.dataset import training_samples
+
+    samples = list(training_samples(config.data, config.split, config.limit))
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    parameters = trainable_table(_skeleton(config))
+    shown = [(row["part"], f"{row['parameters']:,} ({row['trainable']:,} train)") for row in parameters]
+    tables: list[Table] = [("parameters", shown)]
+    for stage, block in (("sft", config.sft), ("grpo", config.grpo)):
+        if block is not None:
+            tables += _stage(config, stage, parameters, len(samples), processes)
+    if config.grpo is not None:
+        from rewards import Suite
+
+        suite = Suite(config.rewards, judges=config.judges)
+        tasks = sorted({sample.task for sample in samples})
+        suite.check_tasks(tasks)
+        counts = {task: sum(sample.task == task for sample in samples) for task in tasks}
+        scored = suite.tasks_scored(tasks)
+        tables.append(("rewards by task", [(f"{task} ({counts[task]})", ", ".join(scored[task])) for task in tasks]))
+    return tables
+
+
+def _stage(config: Any, stage: str, parameters: list[dict[str, Any]], prompts: int, processes: int) -> list[Table]:
+    from mmrl.grpo.config_checks import check_filled
+    from mmrl.train.stages import arguments_of
+
+    args = arguments_of(config, stage)
+    group = args.num_generations if stage == "grpo" else 1
+    per_generation = args.steps_per_generation if stage == "grpo" else args.gradient_accumulation_steps
+    iterations = args.num_iterations if stage == "grpo" else 1
+    rows, accumulation = processes * args.per_device_train_batch_size, args.gradient_accumulation_steps
+    if stage == "grpo":  # a generation that is not full is left out
+        check_filled(prompts, rows * per_generation // group)
+        an_epoch = prompts * group // (rows * per_generation) * (per_generation // accumulation) * iterations
+    else:
+        an_epoch = math.ceil(math.ceil(prompts / rows) / accumulation)
+    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * an_epoch)
+    numbers = batch_arithmetic(
+        processes=processes,
+        per_device=args.per_device_train_batch_size,
+        accumulation=args.gradient_accumulation_steps,
+        per_generation=per_generation,
+        group=group,
+        prompts=prompts,
+        steps=steps,
+        iterations=iterations,
+    )
+    reference = stage == "grpo" and args.beta > 0 and config.lora is None
+    needs = memory(parameters, config.dtype, reference=reference, stage=_zero(args.deepspeed), processes=processes)
+    return [
+        (f"{stage}: batch", [(name, f"{value:,}") for name, value in numbers.items()]),
+        (f"{stage}: memory of a process", [(name, f"{value:.3f} GiB") for name, value in needs.items()]),
+    ]
+
+
+def _zero(deepspeed: Any) -> int:
+    """The ZeRO stage of a DeepSpeed config: a file, a dict, or none."""
+    import json
+
+    values = json.loads(Path(deepspeed).read_text()) if isinstance(deepspeed, str) else deepspeed or {}
+    return int(values.get("zero_optimization", {}).get("stage", 0))
+
+
+def _skeleton(config: Any) -> Any:
+    """The model of `config` without its weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    from mmrl.model.loading import check_architecture, local
+    from mmrl.model.policy import adapted
+
+    path = local(config.model)
+    check_architecture(path)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(path, trust_remote_code=False))
+    return adapted(model, frozen=config.freeze, lora=config.lora)

@@ -1,0 +1,72 @@
+"""`mmrl train CONFIG --smoke`: the same run in miniature, with a tiny random twin of the model, on a CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmrl.core.config import InputError
+from mmrl.train.stages import TrainConfig
+
+_LEFT_OUT = ("deepspeed", "fsdp", "fsdp_config", "generation_batch_size", "steps_per_generation", "num_train_epochs")
+_SMALL = {"max_steps": 2, "logging_steps": 1, "save_strategy": "no", "eval_strategy": "no", "report_to": "none"}
+_SMALL |= {"eval_on_start": False, "push_to_hub": False}
+_ON_CPU = {"use_cpu": True, "bf16": False, "fp16": False, "tf32": None}
+
+
+def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
+    """`config` with a tiny random twin of its model, 16 samples and two steps of each stage, in `directory`.
+
+    Rewards, estimator, vision budget, frozen parts and adapters stay. The twin has the patches of the model, its own
+    tokenizer and chat template.
+    """
+    from mmrl.advantages import options_of
+    from mmrl.model.loading import local
+    from mmrl.model.tiny_twins import ARCHITECTURES, TinySize, tiny_model
+    from mmrl.trainers.dataset import training_samples
+
+    architecture, geometry = _shape(local(config.model))
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise InputError(f"no tiny twin of a {architecture} ({config.model}) to smoke-test with; known: {known}")
+    samples = list(training_samples(config.data, config.split, 16))
+    texts = [str(part.get("text", "")) for one in samples for message in one.prompt for part in _parts(message)]
+    for part in tiny_model(architecture, texts, size=TinySize(**geometry), seed=config.seed):
+        part.save_pretrained(directory / "model")
+    sft = None if config.sft is None else _small(config.sft, 2)
+    blocks = {"sft": sft, "grpo": None if config.grpo is None else _small_grpo(config.grpo, len(samples))}
+    limit = config.limit if "pairs_P" in options_of(config.advantages.name) else 16  # pairs are not torn apart
+    changed = {"model": str(directory / "model"), "output": str(directory / "run"), "limit": limit, "dtype": "float32"}
+    changed |= {"attention": None, "evaluation": None}
+    return config.model_copy(update=changed | blocks)
+
+
+def _shape(path: Path) -> tuple[str, dict[str, int]]:
+    """The model type of a checkpoint and the vision settings that decide how many tokens an image becomes."""
+    from transformers import AutoConfig
+
+    config: Any = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    vision = getattr(config, "vision_config", None)
+    named = {"patch": getattr(vision, "patch_size", None), "merge": getattr(vision, "spatial_merge_size", None)}
+    return config.model_type, {key: value for key, value in named.items() if value is not None}
+
+
+def _parts(message: Any) -> list[Any]:
+    content = message["content"]
+    return [{"text": content}] if isinstance(content, str) else content
+
+
+def _small(block: dict[str, Any], batch: int) -> dict[str, Any]:
+    kept = {key: value for key, value in block.items() if key not in _LEFT_OUT}
+    accumulated = min(int(kept.get("gradient_accumulation_steps", 1)), 2)
+    return kept | _SMALL | _ON_CPU | {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulated}
+
+
+def _small_grpo(block: dict[str, Any], samples: int) -> dict[str, Any]:
+    """A generation of up to four prompts, fewer where there are fewer samples."""
+    group = min(int(block.get("num_generations", 8)), 4)
+    length = min(int(block.get("max_completion_length", 256)), 16)
+    small = _small(block, min(samples, 2) * group)
+    if samples < 4:
+        small["gradient_accumulation_steps"] = 1
+    return small | {"num_generations": group, "max_completion_length": length, "use_vllm": False}

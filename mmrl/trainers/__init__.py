@@ -1,0 +1,1 @@
+"""What SFT and GRPO share: the dataset, checkpoints, callbacks, evaluation while training."""

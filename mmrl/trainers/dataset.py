@@ -1,0 +1,48 @@
+"""A dataset directory as the trainers take it: rows with the prompt, its media, the gold answer and the task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from data_engine.dataset.shards import read_samples
+from data_engine.ops.quotas import times_shown
+from data_engine.schema import Sample, from_row, to_row
+from mmrl.core.config import InputError
+
+
+def training_samples(directory: str | Path, split: str | None = None, limit: int | None = None) -> list[Sample]:
+    """The samples of `split` in a dataset directory built by `mmrl data build`, the first `limit` of them.
+
+    One that was mixed in to be shown several times is there as often.
+    """
+    found = read_samples(Path(directory), split=split)
+    repeated = (sample for sample in found for _ in range(times_shown(sample)))
+    samples = list(islice(repeated, limit))
+    if not samples:
+        raise InputError(f"no samples of the split {split!r} in {directory}")
+    return samples
+
+
+def as_dataset(samples: Iterable[Sample]) -> Dataset:
+    """Samples as rows `{"id", "prompt", "media", "answer", "task", "meta"}`; media stay on disk until they are encoded.
+
+    The columns `image` and `images` are avoided on purpose: TRL would decode and copy them for every rollout.
+    """
+    return Dataset.from_list([to_row(sample) for sample in samples]).with_transform(_decoded)
+
+
+def _decoded(batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    samples = [from_row(dict(zip(batch, values, strict=True))) for values in zip(*batch.values(), strict=True)]
+    return {
+        "id": [sample.id for sample in samples],
+        "prompt": [sample.prompt for sample in samples],
+        "media": [sample.media for sample in samples],
+        "answer": [sample.answer for sample in samples],
+        "task": [sample.task for sample in samples],
+        "meta": [dict(sample.meta) for sample in samples],
+    }

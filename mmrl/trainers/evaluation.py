@@ -1,0 +1,182 @@
+"""Evaluation while a model trains: what `mmrl eval run` does, with the weights of the step, into `OUT/eval/step-00050`.
+
+When it happens and which checkpoint is kept are transformers' own settings, in the `sft:` and `grpo:` blocks:
+`eval_strategy`, `eval_steps`, `metric_for_best_model`, `load_best_model_at_end`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model
+from pydantic import Field, PositiveInt
+
+from data_engine.schema import Sample
+from eval.answer.local import LocalGenerator, evaluating
+from eval.benchmark import Benchmark, Data, Draw, Sampling, dataset_benchmark
+from eval.config import EvalConfig
+from eval.distributed import Processes
+from eval.records import RUN, TOTAL, read_run
+from eval.report import ALL, report, reported
+from eval.run import evaluate, prepare, run_info
+from eval.score import evaluation_suite
+from mmrl.core.config import Config, InputError, nearest, validate
+from mmrl.trainers.checkpoints import WholeCheckpoints
+from rewards import RewardSpec
+from rewards.judge_client.judge_spec import JudgeSpec
+
+REWARD = "reward"  # the metric that is the mean of the weighted sum over all records
+
+
+class Evaluation(Config):
+    """What a model is evaluated on in training. Left out: the split `test` of the training's dataset, its rewards, and
+    greedy answers of up to `max_completion_length` tokens."""
+
+    data: Data | None = None
+    rewards: dict[str, RewardSpec] = Field(default_factory=dict)
+    judges: dict[str, JudgeSpec] = Field(default_factory=dict)
+    sampling: Sampling | None = None
+    batch_size: PositiveInt = 16
+    max_unjudged: float = 0.1
+
+
+class StepEvaluation:
+    """The evaluation that `config` (a TrainConfig) asks for; its samples are read once."""
+
+    def __init__(self, config: Any, out: Path) -> None:
+        self.config, self.out = evaluated(config), out
+        self.benchmark: Benchmark = dataset_benchmark(self.config.data)
+        self.samples: list[Sample] = self.benchmark.load()
+        self.suite = evaluation_suite(self.config.rewards, self.config.judges)
+        self.suite.check_tasks(sample.task for sample in self.samples)
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics there may be: `reward`, and `TASK/REWARD` for the tasks and for `all`."""
+        scored = self.suite.tasks_scored(sample.task for sample in self.samples)
+        pairs = [f"{task}/{name}" for task, names in sorted(scored.items()) for name in (*names, TOTAL)]
+        return [REWARD, *pairs, *(f"{ALL}/{name}" for name in self.suite.names)]
+
+    def __call__(self, model: Any, processor: Any, step: int) -> dict[str, float]:
+        """Evaluate `model`, in every process its share, and return the metrics; records of the step are gone on with.
+
+        A metric that is withheld is NaN, which is better than nothing.
+        """
+        processes, out = Processes(), self.out / f"step-{step:05d}"
+        sampling = self.config.sampling
+        draws = [Draw(sample, number) for sample in self.samples for number in range(sampling.samples)]
+        fingerprint = weights_fingerprint(model)
+        info = run_info(self.config, self.benchmark, self.suite, planned=len(draws), fingerprint=fingerprint)
+        info = replace(info, model=f"{info.model}, trained for {step} steps")
+        if processes.main:
+            if (out / RUN).is_file() and read_run(out).protocol != info.protocol:
+                shutil.rmtree(out)  # of other weights: the run was begun anew
+            info = prepare(out, info, self.suite)
+        processes.wait()
+        generator = LocalGenerator(model, processor, budget=self.config.vision, sampling=sampling)
+        evaluate(generator, draws, self.benchmark, self.suite, info, out, batch_size=self.config.batch_size)
+        content = report(out) if processes.main else reported(out)
+        means = {f"{row['task']}/{row['reward']}": row["mean"] for row in content["rows"]}
+        means = {REWARD: means.pop(f"{ALL}/{TOTAL}"), **means}
+        return {f"eval_{name}": float("nan") if mean is None else mean for name, mean in means.items()}
+
+
+class RecordedEvaluations(WholeCheckpoints):
+    """A mixin for transformers trainers: put it before the trainer's class among the bases, and set `evaluation`."""
+
+    evaluation: StepEvaluation | None = None
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate as `mmrl eval run` does; without an `evaluation`, as the trainer's class does."""
+        if self.evaluation is None:
+            return super().evaluate(*args, **kwargs)
+        from trl.models.utils import unwrap_model_for_generation
+
+        recompute: Any = self.args.gradient_checkpointing_kwargs
+        wrapped: Any = self.model_wrapped
+        model: Any
+        with (
+            evaluating(self.model),  # TRL logs what is said meanwhile as of an evaluation
+            unwrap_model_for_generation(wrapped, self.accelerator, gradient_checkpointing_kwargs=recompute) as model,
+        ):
+            plain = model.get_base_model() if is_peft_model(model) else model
+            metrics = self.evaluation(plain, self.processing_class, self.state.global_step)
+            self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _determine_best_metric(self, metrics: Any, trial: Any) -> bool:
+        """A new best is saved, whether or not it is time to."""
+        best = super()._determine_best_metric(metrics, trial)
+        self.control.should_save |= best
+        return best
+
+
+def evaluated(config: Any) -> EvalConfig:
+    """The evaluation of a TrainConfig in full."""
+    chosen: Evaluation = config.evaluation or Evaluation()
+    given = chosen.rewards or config.rewards
+    if not given:
+        raise InputError("evaluation: no rewards to score with; give evaluation.rewards")
+    length = (config.grpo or {}).get("max_completion_length", Sampling().max_new_tokens)
+    values = {
+        "model": config.model,
+        "data": chosen.data or Data(path=config.data),
+        "rewards": given,
+        "judges": chosen.judges or config.judges,
+        "out": config.output,
+        "sampling": chosen.sampling or Sampling(max_new_tokens=length),
+        "vision": config.vision,
+        "space": config.space,
+        "batch_size": chosen.batch_size,
+        "max_unjudged": chosen.max_unjudged,
+    }
+    return validate(EvalConfig, values, where="evaluation")
+
+
+def check_evaluation(config: Any, stages: Sequence[tuple[str, Any]]) -> None:
+    """Refuse evaluations that nothing asks for, that are asked for without saying on what, and unknown metrics.
+
+    `stages`: the name and TRL's arguments of each stage there is.
+    """
+    asking = [(name, args) for name, args in stages if evaluates(args)]
+    if config.evaluation is None and asking:
+        name, args = asking[0]
+        asked = "eval_on_start=true" if args.eval_on_start else f"eval_strategy={args.eval_strategy.value}"
+        raise InputError(f"{name}.{asked} needs an `evaluation:` block")
+    if config.evaluation is None:
+        return
+    if not asking:
+        raise InputError("`evaluation:` without a stage that evaluates; set eval_strategy: steps and eval_steps")
+    known = StepEvaluation(config, Path(config.output)).metrics
+    for name, args in asking:
+        metric = (args.metric_for_best_model or REWARD).removeprefix("eval_")
+        if metric not in known:
+            raise InputError(f"{name}.metric_for_best_model={metric!r} is not measured; {nearest(metric, known)}")
+        cycle = getattr(args, "steps_per_generation", None) or 1
+        cycle = max(cycle // args.gradient_accumulation_steps, 1) * getattr(args, "num_iterations", 1)
+        if args.metric_for_best_model and args.eval_strategy == "steps" and args.eval_steps % cycle:
+            raise InputError(
+                f"{name}.eval_steps={args.eval_steps:g} is no multiple of {cycle}, the optimizer steps that share "
+                "rollouts: a best checkpoint between them could not be gone on from"
+            )
+
+
+def evaluates(args: Any) -> bool:
+    """Whether a stage with these arguments asks for evaluations."""
+    return args.eval_strategy != "no" or args.eval_on_start
+
+
+def weights_fingerprint(model: Any) -> str:
+    """The hash of a model's weights: equal weights, equal fingerprint."""
+    found = sha256()
+    for name, value in sorted(model.state_dict().items()):
+        found.update(name.encode())
+        found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return found.hexdigest()[:16]

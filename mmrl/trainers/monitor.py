@@ -1,0 +1,149 @@
+"""Signs that a training goes wrong, read from what it logs: each one is a warning with a threshold of its own."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from data_engine.schema import dumps
+from mmrl.core.config import Config, InputError
+from mmrl.trainers.callbacks import metrics_file, read_metrics
+
+logger = logging.getLogger(__name__)
+
+Share = Annotated[float, Field(ge=0, le=1)]
+DEAD, CLIPPED, ENTROPY = "frac_reward_zero_std", "completions/clipped_ratio", "entropy"
+LENGTH, REWARD, HELD_OUT = "completions/mean_length", "reward", "eval_reward"
+
+
+class Watch(Config):
+    """Thresholds, each on means over the last `window` logged steps; a warning comes once per sign and window."""
+
+    window: Annotated[int, Field(ge=1)] = 20
+    dead_groups: Share = 0.9
+    clipped: Share = 0.5
+    entropy: Annotated[float, Field(ge=0)] = 0.01
+    length_drift: Annotated[float, Field(gt=1)] = 3.0
+    hacking: Annotated[float, Field(gt=0)] = 0.05
+
+
+def signs(logged: Sequence[Mapping[str, Any]], watch: Watch) -> dict[str, str]:
+    """The signs of collapse in the logged steps of a run so far, oldest first: name to what it looks like.
+
+    `dead_groups`: hardly any group has a signal; `clipped`: completions are cut at the limit; `entropy`: the policy has
+    stopped to explore; `length_drift`: completions are that many times longer or shorter than in the first window;
+    `hacking`: the reward rose by at least that much while the held-out reward fell by as much.
+    """
+    now = {key: _mean(logged[-watch.window :], key) for key in (DEAD, CLIPPED, ENTROPY, LENGTH)}
+    first = _mean(logged[: watch.window], LENGTH)
+    said: dict[str, str] = {}
+    if len(logged) < watch.window:
+        return said
+    if now[DEAD] > watch.dead_groups:
+        said["dead_groups"] = f"{now[DEAD]:.0%} of the groups have no signal: every rollout is rewarded alike"
+    if now[CLIPPED] > watch.clipped:
+        said["clipped"] = f"{now[CLIPPED]:.0%} of the completions are cut at the limit: raise max_completion_length"
+    if now[ENTROPY] < watch.entropy:
+        said["entropy"] = f"the entropy fell to {now[ENTROPY]:.4f}: the policy hardly explores"
+    if first > 0 and not 1 / watch.length_drift <= now[LENGTH] / first <= watch.length_drift:
+        said["length_drift"] = f"completions went from {first:.0f} to {now[LENGTH]:.0f} tokens"
+    held_out = [place for place, line in enumerate(logged) if HELD_OUT in line]
+    if len(held_out) > 1:
+        before, after = (logged[: held_out[0] + 1][-watch.window :], logged[: held_out[-1] + 1][-watch.window :])
+        rise = _mean(after, REWARD) - _mean(before, REWARD)
+        fall = logged[held_out[0]][HELD_OUT] - logged[held_out[-1]][HELD_OUT]
+        if rise >= watch.hacking and fall >= watch.hacking:
+            said["hacking"] = f"the reward rose by {rise:.3f} while the held-out reward fell by {fall:.3f}"
+    return said
+
+
+class CollapseWarnings(TrainerCallback):
+    """Warns of `signs` while a run goes; a run that goes on from a checkpoint reads what was logged before."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self.logged: list[dict[str, Any]] = []
+        self.warned: dict[str, int] = {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Read the log of the run up to its checkpoint."""
+        self.logged = [line for line in read_metrics(metrics_file(args)) if line["step"] <= state.global_step]
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Look at the last window."""
+        if not state.is_world_process_zero or not logs or "train_runtime" in logs:
+            return
+        self.logged.append(dict(logs))
+        for sign, what in signs(self.logged, self.watch).items():
+            if len(self.logged) - self.warned.get(sign, -self.watch.window) >= self.watch.window:
+                self.warned[sign] = len(self.logged)
+                logger.warning("step %d: %s (watch.%s)", state.global_step, what, sign)
+
+
+class FiniteGradients(TrainerCallback):
+    """Stops before the optimizer takes a gradient that is not finite; ZeRO keeps its gradients out of sight."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Look at all gradients, after clipping."""
+        gradients = [one.grad for one in self.trainer.model.parameters() if one.grad is not None]
+        if gradients and not torch.nn.utils.get_total_norm(gradients).isfinite():
+            self.trainer.stop_on_nan("the gradient")
+
+
+class SilentSteps(TrainerCallback):
+    """Skips the optimizer where no reward had a verdict: momentum would move the weights all the same.
+
+    ZeRO steps on its own; there the gradient is zero and momentum acts.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take the gradients away; the optimizer passes over parameters without one."""
+        if self.trainer.silent:
+            logger.warning("step %d: no reward had a verdict on any rollout; nothing is learned", state.global_step)
+            for parameter in self.trainer.model.parameters():
+                parameter.grad = None
+
+
+def stop(out: Path, step: int, what: str, batch: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Save the batch to `out/nan-step-00010` (tensors, and the rollouts as JSON lines) and stop the training."""
+    place = out / f"nan-step-{step:05d}"
+    place.mkdir(parents=True, exist_ok=True)
+    tensors = {key: value.detach().contiguous() for key, value in batch.items() if isinstance(value, Tensor)}
+    save_file(tensors, place / "batch.safetensors")
+    (place / "rows.jsonl").write_text("".join(f"{dumps(dict(row))}\n" for row in rows))
+    raise InputError(f"step {step}: {what} is not finite; the batch is in {place}, no checkpoint has been touched")
+
+
+def _mean(lines: Sequence[Mapping[str, Any]], key: str) -> float:
+    """The mean of the finite values of `key`; NaN, which is on no side of a threshold, where there are none."""
+    values = [line[key] for line in lines if isinstance(line.get(key), float | int) and math.isfinite(line[key])]
+    return fmean(values) if values else math.nan

@@ -1,0 +1,104 @@
+"""The supervised warm-up: TRL's SFTTrainer on the same dataset, gold answers rendered in the model's own format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
+
+from mmrl.core.vision import CoordinateSpace, VisionBudget
+from mmrl.model.encoding import Encoded, collate, encode, media_token_types
+from mmrl.trainers.dummy_media import Blanks
+from mmrl.trainers.evaluation import RecordedEvaluations
+from mmrl.trainers.targets import rendered
+
+IGNORED = -100
+
+
+class MultimodalSFTTrainer(RecordedEvaluations, SFTTrainer):
+    """TRL's SFTTrainer on prompts with images, several images, videos or none; only the answer is learned."""
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        processing_class: Any,
+        args: SFTConfig,
+        train_dataset: Dataset,
+        budget: VisionBudget,
+        space: CoordinateSpace = CoordinateSpace.resized,
+        **kwargs: Any,
+    ) -> None:
+        args.dataset_kwargs = {"skip_prepare_dataset": True}
+        args.remove_unused_columns = False
+        collator = AnswerCollator(processing_class, model.config, budget, space)
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            processing_class=processing_class,
+            data_collator=collator,
+            **kwargs,
+        )
+        collator.blanks = Blanks(self, processing_class, train_dataset)
+        # The loss divides by the answer tokens of all accumulated batches and processes. Qwen's models say that their
+        # own loss cannot; it is not used here, and transformers would average means of unequal batches instead.
+        self.model_accepts_loss_kwargs = True
+
+
+class AnswerCollator:
+    """Rows to a right-padded batch with labels on the answer alone. Encoded prompts are kept in memory, up to `keep`
+    bytes, since epochs come back to them."""
+
+    def __init__(
+        self, processor: Any, config: Any, budget: VisionBudget, space: CoordinateSpace, *, keep: int = 4 << 30
+    ) -> None:
+        self.processor = processor
+        self.config = config
+        self.budget = budget
+        self.space = space
+        self.room = keep
+        self.kept: dict[str, Encoded] = {}
+        self.blanks: Blanks | None = None
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """The batch that the model takes: ids, mask and labels [B, T], and the media of all rows."""
+        encoded = [self._encoded(row) for row in rows]
+        answers = [self._answer(row, one) for row, one in zip(rows, encoded, strict=True)]
+        for one in self.blanks.beside(encoded) if self.blanks else ():
+            encoded, answers = [*encoded, one], [*answers, []]
+        length = max(len(one.input_ids) + len(answer) for one, answer in zip(encoded, answers, strict=True))
+        batch = {
+            "input_ids": torch.full((len(encoded), length), self.processor.tokenizer.pad_token_id),
+            "attention_mask": torch.zeros(len(encoded), length, dtype=torch.long),
+            "labels": torch.full((len(encoded), length), IGNORED),
+        }
+        for r, (one, answer) in enumerate(zip(encoded, answers, strict=True)):
+            start, end = len(one.input_ids), len(one.input_ids) + len(answer)
+            batch["input_ids"][r, :end] = torch.tensor([*one.input_ids, *answer])
+            batch["attention_mask"][r, :end] = 1
+            batch["labels"][r, start:end] = torch.tensor(answer)
+        media = collate(encoded)
+        if any(key.endswith("_grid_thw") for key in media):
+            media["mm_token_type_ids"] = media_token_types(batch["input_ids"], self.config)
+        return batch | media
+
+    def _encoded(self, row: Mapping[str, Any]) -> Encoded:
+        if row["id"] in self.kept:
+            return self.kept[row["id"]]
+        encoded = encode(self.processor, row["prompt"], row["media"], self.budget)
+        size = sum(tensor.nbytes for tensor in encoded.tensors.values())
+        if size <= self.room:
+            self.room -= size
+            self.kept[row["id"]] = encoded
+        return encoded
+
+    def _answer(self, row: Mapping[str, Any], encoded: Encoded) -> list[int]:
+        tokenizer = self.processor.tokenizer
+        text = rendered(row, self.space, encoded.seen_size)
+        return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]

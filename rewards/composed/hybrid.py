@@ -1,0 +1,119 @@
+"""Rewards made of rewards: by rule where there is one, by model elsewhere, one depending on another or on the step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from rewards.base import Reward, Rollout, Verdict, failed, progress
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def fallback(rollouts: Sequence[Rollout], *, rule: Reward, model: Reward) -> list[Verdict]:
+    """What the rule says; the model is asked only where the rule abstains: a task or a gold that it cannot judge.
+
+    HARMO's routing (2510.05283, eq. 1). An answer that the rule cannot read is 0, and a rule that failed is no verdict:
+    neither is a way past the rule to the model.
+
+    >>> from rewards.rules.exact_match import text_match, yesno_match
+    >>> said = [Rollout("perhaps", "no"), Rollout("Paris", "Paris")]
+    >>> [verdict.score for verdict in fallback(said, rule=yesno_match, model=text_match)]
+    [0.0, 1.0]
+    """
+    verdicts = rule(rollouts)
+    open_rows = [i for i, verdict in enumerate(verdicts) if verdict.kind == "abstained"]
+    answers = model([rollouts[i] for i in open_rows]) if open_rows else []
+    by_row = dict(zip(open_rows, answers, strict=True))
+    return [by_row.get(i, verdict) for i, verdict in enumerate(verdicts)]
+
+
+def blend(
+    rollouts: Sequence[Rollout], *, rule: Reward, model: Reward, confidence: Share = 0.5, confidence_key: str = ""
+) -> list[Verdict]:
+    """confidence * rule + (1 - confidence) * model; the model alone where the rule abstains.
+
+    The confidence in the rule is the option, or what a rollout has under `confidence_key` in its meta. Where a part
+    that counts has no verdict there is none, so that the rollouts of a group are never on two scales.
+
+    >>> from rewards.rules.exact_match import yesno_match
+    >>> from rewards.rules.form import think_format
+    >>> blend([Rollout("no", "no")], rule=yesno_match, model=think_format, confidence=0.75)[0].score
+    0.75
+    """
+    pairs = zip(rollouts, rule(rollouts), model(rollouts), strict=True)
+    return [
+        _mixed(by_rule, by_model, _confidence(rollout, confidence, confidence_key))
+        for rollout, by_rule, by_model in pairs
+    ]
+
+
+def gate(rollouts: Sequence[Rollout], *, reward: Reward, when: Reward, threshold: Share = 1.0) -> list[Verdict]:
+    """`reward` where `when` is `threshold` or more, else 0 (GDPO's conditioned reward, 2601.05242, eq. 8).
+
+    A penalty stays: what fails the condition must not escape it. No verdict on the condition is no verdict.
+
+    >>> from rewards.rules.lengths import length_window
+    >>> from rewards.rules.exact_match import yesno_match
+    >>> said = [Rollout("no", "no"), Rollout("no " * 9, "no"), Rollout("no", "yes")]
+    >>> [verdict.score for verdict in gate(said, reward=lambda rows: length_window(rows, high=5), when=yesno_match)]
+    [1.0, 0.0, 0.0]
+    """
+    verdicts = []
+    for verdict, condition in zip(reward(rollouts), when(rollouts), strict=True):
+        if condition.score is None or verdict.score is None:
+            verdicts.append(condition if condition.score is None else verdict)
+        elif condition.score >= threshold:
+            verdicts.append(verdict)
+        else:
+            why = f"condition {condition.score:.3f} < {threshold:g}"
+            verdicts.append(Verdict(min(verdict.score, 0.0), why, verdict.kind))
+    return verdicts
+
+
+def progressive(
+    rollouts: Sequence[Rollout],
+    *,
+    reward: Reward,
+    schedule: Annotated[dict[Annotated[float, Field(gt=0, le=1)], Reward], Field(min_length=1)],
+) -> list[Verdict]:
+    """`reward` first, and from each share of the training in `schedule` on the reward that stands there.
+
+    The share is the rollout's step / total_steps; where it is not known the first reward holds. Vision-R1
+    (2503.18013) raises its thresholds at half: {0.5: {fn: box_iou, args: {threshold: 0.75}}}.
+
+    >>> first, later = (lambda rows: [Verdict(0.0)] * len(rows)), (lambda rows: [Verdict(1.0)] * len(rows))
+    >>> said = [Rollout("", step=step, total_steps=10) for step in (4, 5)]
+    >>> [verdict.score for verdict in progressive(said, reward=first, schedule={0.5: later})]
+    [0.0, 1.0]
+    """
+    stages: Mapping[float, Reward] = {0.0: reward, **schedule}
+    begun = [max(start for start in stages if start <= (progress(rollout) or 0.0)) for rollout in rollouts]
+    column: dict[int, Verdict] = {}
+    for start in set(begun):
+        rows = [i for i, one in enumerate(begun) if one == start]
+        column.update(zip(rows, stages[start]([rollouts[i] for i in rows]), strict=True))
+    return [column[i] for i in range(len(rollouts))]
+
+
+def _confidence(rollout: Rollout, confidence: float, key: str) -> float | Verdict:
+    given = rollout.meta.get(key, confidence) if key else confidence
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= 1:
+        return failed(f"confidence {given!r} under {key!r} is not in [0, 1]")
+    return float(given)
+
+
+def _mixed(rule: Verdict, model: Verdict, confidence: float | Verdict) -> Verdict:
+    if isinstance(confidence, Verdict):
+        return confidence
+    if rule.kind == "abstained" or confidence == 0:
+        return model
+    if rule.score is None or confidence == 1:
+        return rule
+    if model.score is None:
+        return model
+    score = confidence * rule.score + (1 - confidence) * model.score
+    kind = "unparsed" if rule.kind == "unparsed" and model.kind == "unparsed" else "scored"
+    return Verdict(score, f"rule {rule.score:.3f}, model {model.score:.3f}", kind)

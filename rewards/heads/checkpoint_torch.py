@@ -1,0 +1,142 @@
+"""Checkpoints of Hugging Face models that score, loaded once a process, and rollouts as their inputs."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import transformers
+from PIL import Image
+
+from mmrl.core.config import InputError
+from rewards.base import Rollout
+from rewards.judge_client.judge_media import MediaFault, frames, picture
+
+Kind = Literal["score", "language", "embedding"]
+
+FRAMES = 8  # of a video, shown as pictures
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model in evaluation mode with its tokenizer, and its processor if it sees pictures."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    processor: Any = None
+
+    @property
+    def room(self) -> float:
+        """How many tokens the model takes."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or float("inf")
+
+
+@functools.lru_cache(maxsize=8)
+def loaded(kind: Kind, name: str, device: str = "auto", dtype: str = "float32") -> Checkpoint:
+    """The checkpoint at a path or of a hub id; code that comes with it is never run."""
+    auto = {
+        "score": transformers.AutoModelForSequenceClassification,
+        "language": transformers.AutoModelForCausalLM,
+        "embedding": transformers.AutoModel,
+    }[kind]
+    options: dict[str, Any] = {"dtype": dtype_of(dtype), "trust_remote_code": False, "use_safetensors": True}
+    try:
+        model, info = auto.from_pretrained(name, output_loading_info=True, **options)
+        missing = sorted(info["missing_keys"])
+        if missing:  # a head that starts at random gives random rewards
+            raise InputError(f"checkpoint {name}: it has no weights for {', '.join(missing[:3])}")
+        tokenizer, processor = readers(name)
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"no {kind} model at {name}: {str(error).splitlines()[0] if str(error) else error!r}"
+        ) from None
+    return Checkpoint(name, model.to(place_of(device)).eval(), tokenizer, processor)
+
+
+def readers(name: str) -> tuple[Any, Any]:
+    """The tokenizer of a checkpoint, and its processor or None."""
+    processor: Any = transformers.AutoProcessor.from_pretrained(name, trust_remote_code=False)
+    if hasattr(processor, "image_processor"):
+        return processor.tokenizer, processor
+    return transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False), None
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """The floating dtype of a name."""
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name not in known:
+        raise InputError(f"unknown dtype {name!r}; known: {', '.join(known)}")
+    return known[name]
+
+
+def place_of(device: str) -> torch.device:
+    """The device of a name; `auto` is a GPU if there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(device)
+    except RuntimeError:
+        raise InputError(f"unknown device {device!r}; such as auto, cpu, cuda, cuda:1") from None
+
+
+def plain(text: str, tokenizer: Any) -> str:
+    """`text` with every special token of the tokenizer made a blank, so that a completion cannot open a turn."""
+    tokens = [
+        *tokenizer.all_special_tokens,
+        *(str(one) for one in tokenizer.added_tokens_decoder.values() if one.special),
+    ]
+    return re.sub("|".join(map(re.escape, sorted(set(tokens), key=len, reverse=True))), " ", text) if tokens else text
+
+
+def chat(rollout: Rollout, tokenizer: Any, pictures: Sequence[Image.Image] | None = None) -> list[dict[str, Any]]:
+    """The prompt as chat messages: its text alone, or with `pictures` where its media parts stand."""
+    prompt = rollout.prompt
+    messages = [*prompt] if prompt and not isinstance(prompt, str) else [{"role": "user", "content": prompt or ""}]
+    if pictures is None:
+        return [{"role": one["role"], "content": plain(text_of(one["content"]), tokenizer)} for one in messages]
+    left = list(pictures)
+    shown = [{"role": one["role"], "content": _parts(one["content"], tokenizer, left)} for one in messages]
+    if left:  # the prompt does not say where they stand
+        asked = next((one for one in shown if one["role"] == "user"), shown[0])
+        asked["content"][:0] = [{"type": "image", "image": one} for one in left]
+    return shown
+
+
+def text_of(content: Any) -> str:
+    """The text of a message."""
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text", "") for part in content if isinstance(part, Mapping) and part.get("type") == "text")
+
+
+def pictures_of(rollout: Rollout) -> list[Image.Image]:
+    """All media of a rollout as pictures, a video as frames; MediaFault if one cannot be read."""
+    found: list[Image.Image] = []
+    for number, item in enumerate(rollout.media, 1):
+        if not item.path:
+            raise MediaFault(f"{item.kind} {number} has no file")
+        try:
+            found += frames(item.path, FRAMES) if item.kind == "video" else [picture(item.path)]
+        except MediaFault as error:
+            raise MediaFault(f"{item.kind} {number}: {error}") from None
+    return found
+
+
+def _parts(content: Any, tokenizer: Any, left: list[Image.Image]) -> list[dict[str, Any]]:
+    listed = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    parts: list[dict[str, Any]] = []
+    for part in listed:
+        if part["type"] == "text":
+            parts.append({"type": "text", "text": plain(part["text"], tokenizer)})
+            continue
+        for _ in range(FRAMES if part["type"] == "video" else 1):
+            if left:
+                parts.append({"type": "image", "image": left.pop(0)})
+    return parts

@@ -1,0 +1,60 @@
+"""A language model's own logits as a reward."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rewards.base import Rollout, Verdict, unparsed
+from rewards.heads.model_option import ModelName
+from rewards.heads.reward_model import Batch, Scale, squashed
+
+
+def endogenous(
+    rollouts: Sequence[Rollout],
+    *,
+    model: ModelName,
+    aggregate: Literal["mean", "sum", "discounted"] = "mean",
+    gamma: Annotated[float, Field(gt=0, le=1)] = 1.0,
+    clip_min: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    blind: bool = False,
+    scale: Scale = 1.0,
+    batch: Batch = 8,
+    device: str = "auto",
+    dtype: str = "float32",
+) -> list[Verdict]:
+    """How likely a language model finds the completion after its prompt (2506.23235).
+
+    Logits are a soft Q, so sum_h Q(s_h, a_h) - V(s_h+1) = log pi(completion | prompt) + V(s_1), and V(s_1) is the same
+    for all completions of a prompt: among them the log-probability ranks alone. x is its `mean` over tokens, its `sum`
+    (prefers short ones), or a `discounted` sum with weights max(gamma^t, clip_min). The score is exp(x / scale); with
+    `blind` x has the same after an empty prompt taken off, which fluent words off the point do not earn, and the score
+    is sigmoid(x / scale) (that part is ours, not the paper's). The model must not be the policy that is trained. It
+    reads text alone; the token that ends the turn is not scored.
+    """
+    from rewards.heads.endogenous_torch import aggregated, response_logprobs
+
+    verdicts = [unparsed("nothing said")] * len(rollouts)
+    said = [i for i, one in enumerate(rollouts) if one.completion.strip()]
+    if not said:
+        return verdicts
+    mine = [rollouts[i] for i in said]
+    found = response_logprobs(mine, model=model, device=device, dtype=dtype, batch=batch)
+    alone = (
+        response_logprobs(mine, model=model, device=device, dtype=dtype, batch=batch, blind=True) if blind else found
+    )
+    for i, seen_T, unseen_T in zip(said, found, alone, strict=True):
+        if isinstance(seen_T, Verdict):
+            verdicts[i] = seen_T
+            continue
+        if isinstance(unseen_T, Verdict):
+            verdicts[i] = unseen_T
+            continue
+        values_T = seen_T - unseen_T if blind else seen_T
+        value = aggregated(values_T, aggregate, gamma, clip_min)
+        score = squashed(value, scale=scale) if blind else math.exp(value / scale)
+        verdicts[i] = Verdict(score, f"log-prob {seen_T.sum().item():.3f}, {seen_T.mean().item():.3f} a token")
+    return verdicts

@@ -1,0 +1,96 @@
+"""R3: relevance to the question or to the reference, held in check by length and repetition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from rewards.base import Rollout, Verdict, abstain, unparsed
+from rewards.heads.model_option import ModelName
+from rewards.heads.reward_model import Batch
+from rewards.parse.extract import answer_text
+from rewards.parse.strings import gold_texts
+
+OPEN_TASKS = ["open", "caption"]
+
+
+def relevance(
+    rollouts: Sequence[Rollout],
+    *,
+    model: ModelName,
+    open_tasks: list[str] = OPEN_TASKS,
+    cap: Annotated[float, Field(gt=0)] = 3.0,
+    batch: Batch = 16,
+    device: str = "auto",
+    dtype: str = "float32",
+) -> list[Verdict]:
+    """R3 (2402.03469): relevance by a text encoder, times the share of distinct trigrams, times length if open-ended.
+
+    Rollouts of `open_tasks`: cos(question, answer) x min(words / 100, cap) / cap x distinct trigrams. All others:
+    cos(gold text, answer) x distinct trigrams, of several gold texts the best. The paper's length is not bounded and
+    its rescaling of the second branch not known: `cap`, the division by it and the bare cosine are ours, and so is a
+    trigram share of 0 for fewer than three words. The question's type is the task here, not a classifier's word.
+    `model` is an encoder such as Contriever or MiniLM, mean-pooled; a negative cosine counts as 0.
+    """
+    from rewards.heads.checkpoint_torch import text_of
+    from rewards.heads.embeddings_torch import text_embeddings
+
+    verdicts = [abstain("no question or gold text")] * len(rollouts)
+    asked: list[tuple[int, str, list[str], bool]] = []
+    for i, rollout in enumerate(rollouts):
+        said = answer_text(rollout.completion)
+        is_open = rollout.task in open_tasks
+        prompt = rollout.prompt
+        listed = (
+            [prompt]
+            if isinstance(prompt, str)
+            else [text_of(m["content"]) for m in prompt or () if m["role"] == "user"]
+        )
+        against = [one for one in listed[-1:] if one.strip()] if is_open else gold_texts(rollout)
+        if not said or not said.strip():
+            verdicts[i] = unparsed("nothing said")
+        elif against:
+            asked.append((i, said, against, is_open))
+    texts = list(dict.fromkeys(text for _, said, against, _ in asked for text in (said, *against)))
+    if not texts:
+        return verdicts
+    vectors = dict(
+        zip(texts, text_embeddings(texts, model=model, device=device, dtype=dtype, batch=batch), strict=True)
+    )
+    for i, said, against, is_open in asked:
+        near = max(float(vectors[said] @ vectors[one]) for one in against)
+        long, distinct = min(length_incentive(said), cap) / cap, distinct_trigrams(said)
+        score = r3(min(max(near, 0.0), 1.0), distinct, long if is_open else 1.0)
+        verdicts[i] = Verdict(score, f"relevance {near:.3f}, distinct trigrams {distinct:.3f}")
+    return verdicts
+
+
+def r3(near: float, distinct: float, long: float = 1.0) -> float:
+    """Relevance x distinct trigrams, x the length incentive if the question is open-ended.
+
+    >>> round(r3(0.8, 0.875, 0.1), 7), round(r3(0.62, 0.95, 1.2), 7), round(r3(0.7, 0.95), 7)
+    (0.07, 0.7068, 0.665)
+    """
+    return near * distinct * long
+
+
+def length_incentive(text: str) -> float:
+    """The number of words over 100.
+
+    >>> length_incentive("a b c a b c d e f g")
+    0.1
+    """
+    return len(text.split()) / 100
+
+
+def distinct_trigrams(text: str) -> float:
+    """The share of distinct word trigrams, 0 for fewer than three words.
+
+    >>> distinct_trigrams("a b c a b c d e f g")
+    0.875
+    """
+    said = text.split()
+    trigrams = list(zip(said, said[1:], said[2:], strict=False))
+    return len(set(trigrams)) / len(trigrams) if trigrams else 0.0

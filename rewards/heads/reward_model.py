@@ -1,0 +1,52 @@
+"""The score of a scalar reward head: a Hugging Face sequence classifier with one output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from rewards.base import Rollout, Verdict, unparsed
+from rewards.heads.model_option import ModelName
+
+Batch = Annotated[int, Field(ge=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def reward_model(
+    rollouts: Sequence[Rollout],
+    *,
+    model: ModelName,
+    center: Finite = 0.0,
+    scale: Scale = 1.0,
+    batch: Batch = 8,
+    device: str = "auto",
+    dtype: str = "float32",
+) -> list[Verdict]:
+    """sigmoid((raw - center) / scale) of a checkpoint for sequence classification with one output.
+
+    It reads the prompt and the completion through its chat template (as a pair of texts if it has none), with the
+    pictures if it is a vision-language model. Two scores of one prompt then differ by a Bradley-Terry preference;
+    `center` and `scale` are the mean and the spread of raw scores on your data (`why` has the raw score). The wrapper
+    `shape` with `logit` has the raw scores back. Special tokens in the completion are blanked.
+
+    >>> round(squashed(2.0, 1.0, 0.5), 7), squashed(-9999.0)
+    (0.8807971, 0.0)
+    """
+    from rewards.heads.reward_model_torch import raw_scores
+
+    said = [i for i, one in enumerate(rollouts) if one.completion.strip()]
+    verdicts = [unparsed("nothing said")] * len(rollouts)
+    raw = raw_scores([rollouts[i] for i in said], model=model, device=device, dtype=dtype, batch=batch) if said else []
+    for i, one in zip(said, raw, strict=True):
+        verdicts[i] = one if isinstance(one, Verdict) else Verdict(squashed(one, center, scale), f"raw {one:.4f}")
+    return verdicts
+
+
+def squashed(raw: float, center: float = 0.0, scale: float = 1.0) -> float:
+    """A raw score in [0, 1], a half at `center`; NaN stays NaN, so that it is counted as a failure."""
+    value = (raw - center) / scale
+    return 1 / (1 + math.exp(-value)) if value >= 0 else math.exp(value) / (1 + math.exp(value))

@@ -1,0 +1,84 @@
+"""What a sequence classifier with one output says of prompts and completions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mmrl.core.config import InputError
+from rewards.base import Rollout, Verdict, abstain, failed, unparsed
+from rewards.heads.checkpoint_torch import Checkpoint, chat, loaded, pictures_of, plain
+from rewards.judge_client.judge_media import MediaFault
+
+Row = dict[str, Any]
+
+
+def raw_scores(
+    rollouts: Sequence[Rollout], *, model: str, device: str, dtype: str, batch: int
+) -> list[float | Verdict]:
+    """The bare output of the head for each rollout, or the verdict where there is none."""
+    head = loaded("score", model, device, dtype)
+    if head.model.config.num_labels != 1:
+        raise InputError(f"reward_model {model}: its head has {head.model.config.num_labels} outputs, wanted 1")
+    found: list[float | Verdict] = [_row_or_verdict(one, head) for one in rollouts]  # pyright: ignore[reportAssignmentType]
+    ready = [i for i, row in enumerate(found) if not isinstance(row, Verdict)]
+    ready.sort(key=lambda i: len(found[i]["input_ids"]))  # pyright: ignore[reportIndexIssue, reportArgumentType]
+    step = batch if head.model.config.get_text_config().pad_token_id is not None else 1  # else padding would be read
+    for start in range(0, len(ready), step):
+        taken = ready[start : start + step]
+        rows: list[Any] = [found[i] for i in taken]
+        with torch.inference_mode():
+            scores = head.model(**_padded(rows, head)).logits[:, 0].float().tolist()
+        for i, score in zip(taken, scores, strict=True):
+            found[i] = score
+    return found
+
+
+def _row_or_verdict(rollout: Rollout, head: Checkpoint) -> Row | Verdict:
+    if not plain(rollout.completion, head.tokenizer).strip():
+        return unparsed("nothing said")
+    try:
+        row = _row(rollout, head)
+    except MediaFault as error:
+        return abstain(str(error))
+    if len(row["input_ids"]) > head.room:  # cutting would take away what is judged
+        return failed(f"{len(row['input_ids'])} tokens are more than the {head.room} that {head.name} takes")
+    return row
+
+
+def _row(rollout: Rollout, head: Checkpoint) -> Row:
+    said = plain(rollout.completion, head.tokenizer)
+    if head.processor is not None:
+        turn = {"role": "assistant", "content": [{"type": "text", "text": said}]}
+        messages = [*chat(rollout, head.tokenizer, pictures_of(rollout)), turn]
+        encoded = head.processor.apply_chat_template(messages, tokenize=True, return_dict=True, return_tensors="pt")
+        return {name: value[0] if name in _BY_TOKEN else value for name, value in encoded.items()}
+    messages = chat(rollout, head.tokenizer)
+    if head.tokenizer.chat_template:
+        turn = {"role": "assistant", "content": said}
+        encoded = head.tokenizer.apply_chat_template(
+            [*messages, turn], tokenize=True, return_dict=True, return_tensors="pt"
+        )
+    else:
+        encoded = head.tokenizer("\n".join(one["content"] for one in messages), said, return_tensors="pt")
+    return {name: value[0] for name, value in encoded.items()}
+
+
+_BY_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+
+
+def _padded(rows: Sequence[Row], head: Checkpoint) -> Row:
+    """Rows as one batch, padded on the right; what belongs to pictures is laid end to end."""
+    joined: Row = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row[name] for row in rows if name in row]
+        if name in _BY_TOKEN:
+            fill = head.tokenizer.pad_token_id or 0 if name == "input_ids" else 0
+            joined[name] = torch.nn.utils.rnn.pad_sequence(values, batch_first=True, padding_value=fill)
+        else:
+            joined[name] = torch.cat(values)
+        if joined[name].is_floating_point():
+            joined[name] = joined[name].to(head.model.dtype)
+    return {name: value.to(head.model.device) for name, value in joined.items()}

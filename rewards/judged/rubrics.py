@@ -1,0 +1,172 @@
+"""Rewards by what somebody wrote: a principle that ranks a group, the rules of a rubric, the facts of an answer."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from rewards.base import Rollout, Verdict, abstain, failed, unparsed
+from rewards.judge_client import replies
+from rewards.judge_client.asking import judged, verdict_of
+from rewards.judge_client.client import Judge
+from rewards.judge_client.event_loop import gathered
+from rewards.judge_client.faults import Fault, Unreadable
+from rewards.judge_client.judge_media import MediaFault, shown
+from rewards.judge_client.templates import prompt_text, template
+from rewards.parse import extract
+
+LABELS = {"support": 1.0, "partial_support": 0.5, "not_support": 0.0}
+TOP = 5  # of the scores by a principle
+
+NO_RESPONSE = unparsed("no response to judge")
+
+
+def principle_ranking(
+    rollouts: Sequence[Rollout], *, judge: Judge, principle: str, most: Annotated[int, Field(ge=1, le=26)] = 16
+) -> list[Verdict]:
+    """The score from 1 to 5, as 0 to 1, that a judge gives each response of a group by one principle (RewardAnything).
+
+    All responses of a `group` to one prompt are scored in one call, as RewardAnything (2506.03637) does: under names
+    that say nothing, in an order by their hash, equal ones once. A group of more than `most` different responses is
+    asked about in parts. The reply must score every name, and rank them in the order of the scores, or none of the part
+    has a verdict: a judge that leaves one out must not earn anybody anything.
+    """
+    said = [extract.answer_text(rollout.completion) or "" for rollout in rollouts]
+    groups: dict[Any, dict[str, Rollout]] = {}
+    keys = [(rollout.group, prompt_text(rollout.prompt), *_paths(rollout)) for rollout in rollouts]
+    for key, text, rollout in zip(keys, said, rollouts, strict=True):
+        if text:
+            groups.setdefault(key, {}).setdefault(text, rollout)
+    parts = [(key, part) for key, texts in groups.items() for part in _parts(sorted(texts, key=_digest), most)]
+    asked = [_ranked(judge, principle, groups[key][part[0]], part) for key, part in parts]
+    found: dict[Any, Verdict] = {}
+    for (key, part), verdicts in zip(parts, gathered(asked), strict=True):
+        found |= {(key, text): verdict for text, verdict in zip(part, verdicts, strict=True)}
+    return [found.get((key, text), NO_RESPONSE) for key, text in zip(keys, said, strict=True)]
+
+
+@judged
+async def rubric(rollout: Rollout, *, judge: Judge, strict: bool = True, show: bool = True) -> Verdict:
+    """The share of the rules of a rubric that a response keeps; 0 if `strict` and it does what is forbidden (CDRRM).
+
+    Gold: `rubric` with lists of texts, `must` and `forbid`, as contrasting a good and a bad answer gives them (CDRRM,
+    2603.08035). The judge is asked only whether what each rule describes is found, not which of the two it is.
+    """
+    given = rollout.answer.get("rubric") if isinstance(rollout.answer, Mapping) else None
+    must, forbid = (_texts(given.get(name)) if isinstance(given, Mapping) else [] for name in ("must", "forbid"))
+    if not must and not forbid:
+        return abstain("gold has no rubric with must or forbid")
+    response = extract.answer_text(rollout.completion)
+    if not response:
+        return NO_RESPONSE
+    rules = [*must, *forbid]
+    found = await verdict_of(
+        judge,
+        template("rubric_check"),
+        data={"question": prompt_text(rollout.prompt), "response": response, "rules": _listed(rules)},
+        plain={"count": str(len(rules))},
+        shown=shown(rollout.media) if show else (),
+        parse=lambda reply: replies.flags(reply, "found", len(rules)),
+    )
+    missing = [rule for rule, there in zip(must, found, strict=False) if not there]
+    broken = [rule for rule, there in zip(forbid, found[len(must) :], strict=True) if there]
+    score = 0.0 if strict and broken else 1 - len(missing + broken) / len(rules)
+    return Verdict(score, f"missing: {missing}, forbidden: {broken}"[:300])
+
+
+@judged
+async def nugget_support(rollout: Rollout, *, judge: Judge) -> Verdict:
+    """The mean over the gold facts of 1 for support, 0.5 for partial support, 0 for none (nuggets as rubric).
+
+    Gold: `nuggets`, a list of facts. The labels are those of Search-Gen-V (2510.14660); what each is worth is ours.
+    """
+    nuggets = _texts(rollout.answer.get("nuggets")) if isinstance(rollout.answer, Mapping) else []
+    if not nuggets:
+        return abstain("gold has no nuggets")
+    response = extract.answer_text(rollout.completion)
+    if not response:
+        return NO_RESPONSE
+    labels = await verdict_of(
+        judge,
+        template("nugget_check"),
+        data={"question": prompt_text(rollout.prompt), "response": response, "nuggets": _listed(nuggets)},
+        plain={"count": str(len(nuggets))},
+        parse=functools.partial(_labels, count=len(nuggets)),
+    )
+    score = sum(LABELS[label] for label in labels) / len(labels)
+    return Verdict(score, ", ".join(f"{labels.count(label)} {label}" for label in LABELS))
+
+
+async def _ranked(judge: Judge, principle: str, rollout: Rollout, texts: Sequence[str]) -> list[Verdict]:
+    """The verdicts on different responses to one prompt; a fault is that of all."""
+    names = [f"response-{letter}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(texts)]]
+    try:
+        scores = await verdict_of(
+            judge,
+            template("principle_ranking"),
+            data={"question": prompt_text(rollout.prompt), "responses": _listed(dict(zip(names, texts, strict=True)))},
+            plain={"principle": principle, "count": str(len(texts))},
+            shown=shown(rollout.media),
+            parse=functools.partial(scores_by_name, names=names),
+        )
+    except Fault as fault:
+        return [failed(f"{judge.name}: {fault}")] * len(texts)
+    except MediaFault as fault:
+        return [failed(f"media: {fault}")] * len(texts)
+    return [Verdict((score - 1) / (TOP - 1), f"{score} of {TOP} among {len(texts)}") for score in scores]
+
+
+def scores_by_name(found: Mapping[str, Any], names: Sequence[str]) -> list[int]:
+    """The scores of a listwise reply in the order of `names`, if it scores and ranks all of them without contradiction.
+
+    >>> scores_by_name({"scores": {"a": 2, "b": 5}, "best-to-worst": ["b", "a"]}, ["a", "b"])
+    [2, 5]
+    """
+    scores, ranked = found.get("scores"), found.get("best-to-worst")
+    if not isinstance(scores, Mapping) or sorted(scores) != sorted(names):
+        raise Unreadable(f"scores is {scores!r:.200}, not one score for each of {', '.join(names)}")
+    values = {name: replies.in_range(scores[name], name, 1, TOP) for name in names}
+    if any(value != int(value) for value in values.values()):
+        raise Unreadable(f"scores are {values}, not whole numbers")
+    if (
+        not isinstance(ranked, list)
+        or not all(isinstance(one, str) for one in ranked)
+        or sorted(ranked) != sorted(names)
+    ):
+        raise Unreadable(f"best-to-worst is {ranked!r:.200}, not a ranking of {', '.join(names)}")
+    if any(values[better] < values[worse] for better, worse in itertools.pairwise(ranked)):
+        raise Unreadable("the ranking contradicts the scores")
+    return [int(values[name]) for name in names]
+
+
+def _labels(found: dict[str, Any], *, count: int) -> list[str]:
+    labels = found.get("labels")
+    if not isinstance(labels, list) or len(labels) != count or not all(label in LABELS for label in map(str, labels)):
+        raise Unreadable(f"labels is {labels!r:.200}, not a list of {count} of {', '.join(LABELS)}")
+    return labels
+
+
+def _parts(texts: list[str], most: int) -> list[list[str]]:
+    return [texts[start : start + most] for start in range(0, len(texts), most)]
+
+
+def _paths(rollout: Rollout) -> list[str | None]:
+    return [item.path for item in rollout.media]
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _texts(listed: Any) -> list[str]:
+    return [one for one in listed if isinstance(one, str) and one.strip()] if isinstance(listed, list | tuple) else []
+
+
+def _listed(texts: Sequence[str] | Mapping[str, str]) -> str:
+    return json.dumps(texts, ensure_ascii=False)

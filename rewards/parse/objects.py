@@ -1,0 +1,130 @@
+"""Labelled objects and points read from an answer text, by the same rules as `rewards.parse.regions`."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from rewards.parse.extract import ascii_forms
+from rewards.parse.regions import (
+    BOX_KEYS,
+    MAX_REGIONS,
+    Box,
+    as_box,
+    first_key,
+    inner_values,
+    json_regions,
+    written_boxes,
+)
+
+Point = tuple[float, float]
+
+LABEL_KEYS = ("label", "category", "category_name", "class", "name")
+POINT_KEYS = ("point_2d", "point", "points")
+SCORE_KEYS = ("score", "confidence")
+NOTHING = {"none", "null", "[]", "{}", "no object", "no objects", "nothing", "there are none"}
+
+_NUMBER = r"([-+]?+(?:\d++(?:\.\d*+)?+|\.\d++)(?:[eE][-+]?\d++)?+)"
+_BRACKETED_POINT = re.compile(rf"[\[(]\s*+{_NUMBER}(?:\s*+,\s*+|\s++){_NUMBER}\s*+[\])]")
+_POINT_TAG = re.compile(rf'<point\s++x="{_NUMBER}"\s++y="{_NUMBER}"')
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """What an answer says of one object: its box as written, its label, its point, and how sure it is."""
+
+    box: Box
+    label: str = ""
+    point: Point | None = None
+    score: float | None = None
+
+
+def objects(text: str) -> list[Object]:
+    """The boxes of an answer text with their labels, in its order; boxes of other notations than JSON have none.
+
+    >>> objects('[{"bbox_2d": [1, 2, 3, 4], "label": " Cat", "point_2d": [2, 3]}, [5, 6, 7, 8]]')[0]
+    Object(box=(1.0, 2.0, 3.0, 4.0), label='cat', point=(2.0, 3.0), score=None)
+    """
+    text = ascii_forms(text)
+    return json_regions(text, _objects_of) or [Object(box) for box in written_boxes(text)]
+
+
+def points(text: str) -> list[Point]:
+    """The points of an answer text: JSON (pairs, or objects with x and y or one of POINT_KEYS), tags, bracketed pairs.
+
+    >>> points("Click (12, 3.5)."), points('{"point_2d": [1, 2]}'), points("[1, 2, 3]")
+    ([(12.0, 3.5)], [(1.0, 2.0)], [])
+    """
+    text = ascii_forms(text)
+    if found := json_regions(text, _points_of):
+        return found
+    for pattern in (_POINT_TAG, _BRACKETED_POINT):
+        matches = islice(pattern.finditer(text), MAX_REGIONS)
+        if found := [point for match in matches if (point := _as_point([float(match[1]), float(match[2])]))]:
+            return found
+    return []
+
+
+def says_none(text: str) -> bool:
+    """Whether an answer says that there is nothing to name.
+
+    >>> says_none("None."), says_none("```json\\n[]\\n```"), says_none(""), says_none("no idea")
+    (True, True, False, False)
+    """
+    plain = " ".join(text[:200].replace("```json", "").replace("`", "").casefold().split())
+    return len(text) <= 200 and plain.rstrip(".") in NOTHING
+
+
+def plain_label(label: Any) -> str:
+    """A label as it is compared: trimmed, in one case."""
+    return _folded(label) if isinstance(label, str) else ""
+
+
+@functools.lru_cache(maxsize=1024)  # labels are few
+def _folded(label: str) -> str:
+    return " ".join(label.casefold().split())
+
+
+def _objects_of(value: Any) -> Iterator[Object]:
+    nodes: list[tuple[Any, str, Point | None, float | None]] = [(value, "", None, None)]
+    while nodes:
+        node, label, point, score = nodes.pop()
+        if box := as_box(node):
+            yield Object(box, label, point, score)
+        elif isinstance(node, dict) and (key := first_key(node, BOX_KEYS)):
+            label = plain_label(node.get(first_key(node, LABEL_KEYS)))
+            point = _as_point(node.get(first_key(node, POINT_KEYS)))
+            score = _finite(node.get(first_key(node, SCORE_KEYS)))
+            nodes.append((node[key], label, point, score))
+        else:
+            nodes.extend((inner, label, point, score) for inner in inner_values(node))
+
+
+def _points_of(value: Any) -> Iterator[Point]:
+    nodes = [value]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, dict):
+            key = first_key(node, POINT_KEYS)
+            node = [node["x"], node["y"]] if "x" in node and "y" in node else node[key] if key else node
+        if point := _as_point(node):
+            yield point
+        else:
+            nodes.extend(inner_values(node))
+
+
+def _finite(node: Any) -> float | None:
+    return node if isinstance(node, float) and math.isfinite(node) else None
+
+
+def _as_point(node: Any) -> Point | None:
+    """[x, y]; the JSON decoder makes every number a float."""
+    if not isinstance(node, list) or len(node) != 2:
+        return None
+    x, y = node
+    return (x, y) if isinstance(x, float) and isinstance(y, float) and math.isfinite(x + y) else None

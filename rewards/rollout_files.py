@@ -1,0 +1,141 @@
+"""Rollouts and scores as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt
+
+from mmrl.core.config import Config, InputError, validate
+from rewards.base import MediaRef, Rollout, Verdict
+
+
+class MediaRow(Config):
+    """A media item of a rollout; width and height are pixels of the original, after EXIF rotation."""
+
+    kind: Literal["image", "video"] = "image"
+    path: str | None = None
+    width: PositiveInt | None = None
+    height: PositiveInt | None = None
+
+
+class RolloutRow(Config):
+    """One line of a rollouts file; only the completion and the gold answer are required."""
+
+    id: str | int | None = None
+    group: str | int | None = None
+    task: str = ""
+    prompt: Any = None
+    completion: str
+    answer: Any
+    media: list[MediaRow] = Field(default_factory=list)
+    seen_size: list[tuple[PositiveInt, PositiveInt]] = Field(default_factory=list)
+    meta: dict[str, Any] = Field(default_factory=dict)
+    step: int | None = None
+    total_steps: int | None = None
+
+    def rollout(self) -> Rollout:
+        """The rollout as rewards see it."""
+        return Rollout(
+            completion=self.completion,
+            answer=self.answer,
+            task=self.task,
+            prompt=self.prompt,
+            media=[MediaRef(item.kind, item.path, item.width, item.height) for item in self.media],
+            seen_size=self.seen_size,
+            meta=self.meta,
+            group=self.group,
+            step=self.step,
+            total_steps=self.total_steps,
+        )
+
+
+def read_rollouts(path: Path) -> Iterator[tuple[str | int, Rollout]]:
+    """The id and rollout of every line of `path`; a row without an id has its line number for one."""
+    if not path.is_file():
+        raise InputError(f"no rollouts file at {path}")
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            row = validate(RolloutRow, _object(line, where=f"{path}:{number}"), where=f"{path}:{number}")
+            yield number if row.id is None else row.id, row.rollout()
+
+
+def read_gold(path: Path) -> Iterator[Rollout]:
+    """The samples of a dataset directory (`shards/*.parquet`), or of a rollouts file, as rollouts to be filled in."""
+    if not path.is_dir():
+        yield from (rollout for _, rollout in read_rollouts(path))
+        return
+    shards = sorted((path / "shards").glob("*.parquet"))
+    if not shards:
+        raise InputError(f"no dataset at {path}: it has no shards/*.parquet")
+    from pyarrow import ArrowException
+    from pyarrow.parquet import read_table
+
+    for shard in shards:
+        try:
+            rows = read_table(shard, columns=["task", "answer", "media", "prompt", "meta"]).to_pylist()
+        except (ArrowException, OSError) as error:
+            raise InputError(f"{shard} cannot be read: {error}") from None
+        for row in rows:
+            yield Rollout(
+                "",
+                json.loads(row["answer"]),
+                row["task"],
+                json.loads(row["prompt"]),
+                [MediaRef(item["kind"], item["path"], item["width"], item["height"]) for item in row["media"]],
+                meta=json.loads(row["meta"]),
+            )
+
+
+def write_scores(path: Path, scored: Iterable[tuple[str | int, Mapping[str, Verdict]]]) -> None:
+    """Write `{"id", "scores", "why"}` lines; until all of them are written, `path` keeps what it held."""
+    write_whole(path, (_line(name, verdicts) for name, verdicts in scored))
+
+
+def write_whole(path: Path, texts: Iterable[str]) -> None:
+    """Write a file from its parts; until all of them are written, `path` keeps what it held."""
+    staging = _staging(path)
+    try:
+        with staging.open("w", encoding="utf-8") as out:
+            out.writelines(texts)
+        staging.replace(path)
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """InputError where `write_whole` could not write; better now than after an hour of asking judges."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError("it is a directory")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _staging(path).touch()
+        _staging(path).unlink()
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error}; name a file that can be written") from None
+
+
+def _staging(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def _line(name: str | int, verdicts: Mapping[str, Verdict]) -> str:
+    scores = {reward: verdict.score for reward, verdict in verdicts.items()}
+    why = {reward: verdict.why for reward, verdict in verdicts.items()}
+    return json.dumps({"id": name, "scores": scores, "why": why}) + "\n"
+
+
+def _object(line: bytes, *, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not a JSON object: {error}") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: expected a JSON object, got {type(row).__name__}")
+    return row

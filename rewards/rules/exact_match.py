@@ -1,0 +1,131 @@
+"""Rewards that compare the answer in a completion with the gold answer by rule."""
+
+from __future__ import annotations
+
+import functools
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from string import ascii_uppercase
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from rewards.base import Rollout, Verdict, abstain, gold, per_answer, unparsed
+from rewards.parse import extract
+
+Tolerance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+NO_ANSWER = unparsed("no answer: the thinking never ends")
+
+
+@per_answer
+def choice_match(rollout: Rollout) -> Verdict:
+    """1 if the completion chooses the gold letter (gold: `choice`, with the option texts in `options`).
+
+    >>> choice_match([Rollout("<answer>(B)</answer>", {"choice": "B", "options": ["cat", "dog"]})])[0].score
+    1.0
+    """
+    options = rollout.answer.get("options") if isinstance(rollout.answer, Mapping) else None
+    options = [str(option) for option in options] if isinstance(options, list | tuple) else []
+    letters = ascii_uppercase[: len(options)] or ascii_uppercase
+    right = gold(rollout, "choice")
+    if not isinstance(right, str) or len(right) != 1 or right not in letters:
+        return abstain(f"gold choice {right!r} is not one of the letters {letters}")
+    text = extract.answer_text(rollout.completion)
+    if text is None:
+        return NO_ANSWER
+    letter = extract.choice_letter(text, letters, options)
+    return _compared(letter, right, letter == right) if letter else unparsed(f"no single letter of {letters}")
+
+
+@per_answer
+def yesno_match(rollout: Rollout) -> Verdict:
+    """1 if the completion says yes or no as the gold does (gold: `yesno`, a bool or the word).
+
+    >>> [verdict.score for verdict in yesno_match([Rollout("No, it is.", {"yesno": False}), Rollout("Yes", "no")])]
+    [1.0, 0.0]
+    """
+    right = gold(rollout, "yesno")
+    if isinstance(right, str):
+        right = extract.yes_no(right)
+    if not isinstance(right, bool):
+        return abstain(f"gold yesno {gold(rollout, 'yesno')!r} is neither yes nor no")
+    text = extract.answer_text(rollout.completion)
+    if text is None:
+        return NO_ANSWER
+    said = extract.yes_no(text)
+    if said is None:
+        return unparsed("neither yes nor no, or both")
+    return _compared(_yes(said), _yes(right), said == right)
+
+
+@per_answer
+def number_match(rollout: Rollout, *, rel_tol: Tolerance = 0.0, abs_tol: Tolerance = 1e-9) -> Verdict:
+    """1 if the last number of the answer is within `max(rel_tol * |gold|, abs_tol)` of the gold (gold: `number`).
+
+    1,200 reads as 1200. A percent sign is accepted where the gold has one, or "%" for its `unit`; other units are
+    not compared.
+
+    >>> number_match([Rollout("<answer>3.6 cm</answer>", {"number": 3.5, "unit": "cm"})], rel_tol=0.05)[0].score
+    1.0
+    """
+    written = gold(rollout, "number")
+    percent = isinstance(rollout.answer, Mapping) and rollout.answer.get("unit") == "%"
+    percent = percent or (isinstance(written, str) and written.rstrip().endswith("%"))
+    right = _gold_number(written)
+    if right is None:
+        return abstain(f"gold number {written!r} is not a finite number")
+    text = extract.answer_text(rollout.completion)
+    if text is None:
+        return NO_ANSWER
+    value = extract.number(text, thousands=True, percent=percent)
+    if value is None:
+        return unparsed("no number at the end of the answer")
+    return _compared(f"{value:g}", f"{right:g}", abs(value - right) <= max(rel_tol * abs(right), abs_tol))
+
+
+@per_answer
+def text_match(rollout: Rollout) -> Verdict:
+    """1 if the answer is one of the gold texts, up to case, blanks and one final period (gold: `text`, any of).
+
+    >>> text_match([Rollout("<answer>PARIS.</answer>", {"text": ["Paris", "Paris, France"]})])[0].score
+    1.0
+    """
+    accepted = gold(rollout, "text")
+    accepted = [accepted] if isinstance(accepted, str) else accepted
+    if not isinstance(accepted, Sequence) or not all(isinstance(one, str) for one in accepted):
+        return abstain(f"gold text {accepted!r} is not a text or a list of texts")
+    rights = {_plain(one) for one in accepted} - {""}
+    if not rights:
+        return abstain("gold text is empty")
+    text = extract.answer_text(rollout.completion)
+    if text is None:
+        return NO_ANSWER
+    said = _plain(extract.boxed(text))
+    return _compared(said[:80], sorted(rights)[0], said in rights) if said else unparsed("empty answer")
+
+
+@functools.lru_cache(maxsize=1024)  # a verdict is frozen, and most say what many others say
+def _compared(said: str, right: str, same: bool) -> Verdict:
+    return Verdict(1.0, f"said {said}") if same else Verdict(0.0, f"said {said}, gold {right}")
+
+
+def _yes(said: bool) -> str:
+    return "yes" if said else "no"
+
+
+def _gold_number(value: Any) -> float | None:
+    if isinstance(value, str):
+        return extract.number(value, thousands=True, percent=True)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an integer beyond the range of floats
+        return None
+
+
+@functools.lru_cache(maxsize=4096)  # gold texts come again with every rollout of their group
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split()).removesuffix(".")

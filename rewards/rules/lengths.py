@@ -1,0 +1,182 @@
+"""Rewards for length and repetition. A length is in blank-separated words, or in characters."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rewards.base import Reward, Rollout, Verdict, abstain, failed, per_rollout, unparsed
+from rewards.parse.extract import answer_text
+from rewards.parse.regions import boxes
+from rewards.parse.strings import Unit, gold_texts, length, words
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@per_rollout
+def repetition(rollout: Rollout, *, n: Positive = 6) -> Verdict:
+    """A penalty, minus the share of repeated items: of the boxes if the answer has some, else of word n-grams (VLM-R1).
+
+    -(1 - distinct / all), 2504.07615; the whole completion counts, its thinking too.
+
+    >>> repetition([Rollout("one two one two one two")], n=2)[0].score
+    -0.6
+    """
+    named = boxes(answer_text(rollout.completion) or "")
+    said = words(rollout.completion)
+    items = named or list(zip(*(said[i:] for i in range(n)), strict=False))
+    share = 1 - len(set(items)) / len(items) if items else 0.0
+    return Verdict(-share if share else 0.0, f"{len(items)} {'boxes' if named else f'{n}-grams'}")
+
+
+@per_rollout
+def length_window(
+    rollout: Rollout,
+    *,
+    low: Annotated[int, Field(ge=0)] = 1,
+    high: Positive = 200,
+    unit: Unit = "words",
+    part: Literal["completion", "answer"] = "completion",
+) -> Verdict:
+    """1 if the completion, or the answer in it, is `low` to `high` long, else 0; nothing said is 0.
+
+    >>> [verdict.score for verdict in length_window([Rollout("a b c"), Rollout("a b c d")], high=3)]
+    [1.0, 0.0]
+    """
+    if low > high:
+        raise ValueError(f"low {low} is above high {high}")
+    text = rollout.completion if part == "completion" else answer_text(rollout.completion)
+    if not text or not text.strip():
+        return unparsed("nothing said")
+    size = length(text, unit)
+    return _sized(float(low <= size <= high), size, unit)
+
+
+@per_rollout
+def overlong(rollout: Rollout, *, limit: Positive = 1024, buffer: Positive = 256, unit: Unit = "words") -> Verdict:
+    """DAPO's soft penalty (2503.14476, eq. 13): 0 up to `limit - buffer`, then down to -1 at `limit`, and -1 beyond.
+
+    >>> [verdict.score for verdict in overlong([Rollout("a " * n) for n in (6, 8, 11)], limit=10, buffer=4)]
+    [0.0, -0.5, -1.0]
+    """
+    if buffer > limit:
+        raise ValueError(f"buffer {buffer} is above limit {limit}")
+    size = length(rollout.completion, unit)
+    over = min(max((size - (limit - buffer)) / buffer, 0.0), 1.0)
+    return _sized(-over if over else 0.0, size, unit)
+
+
+def cosine_length(
+    rollouts: Sequence[Rollout],
+    *,
+    reward: Reward,
+    limit: Positive = 1024,
+    floor: Share = 0.5,
+    unit: Unit = "words",
+    as_released: bool = False,
+) -> list[Verdict]:
+    """`reward` times a cosine that falls from 1 at length 0 to `floor` at `limit` and stays there (VLM-R1, 2504.07615).
+
+    A penalty stays whole, or length would lighten it. As released every answer counts as right, and the cosine rises
+    again beyond the limit.
+
+    >>> said = [Rollout("x" * 512, "x" * 512), Rollout("no", "yes")]
+    >>> from rewards.rules.exact_match import text_match
+    >>> [round(verdict.score, 6) for verdict in cosine_length(said, reward=text_match, unit="characters")]
+    [0.75, 0.0]
+    """
+    verdicts = []
+    for rollout, verdict in zip(rollouts, reward(rollouts), strict=True):
+        size = length(rollout.completion, unit)
+        share = size / limit if as_released else min(size / limit, 1.0)
+        factor = floor + (1 - floor) * (1 + math.cos(math.pi * share)) / 2
+        if as_released:
+            verdicts.append(Verdict(factor, f"{size} {unit}"))
+        else:
+            verdicts.append(_scaled(verdict, factor, f"x {factor:.3f} for {size} {unit}"))
+    return verdicts
+
+
+def length_mask(
+    rollouts: Sequence[Rollout],
+    *,
+    reward: Reward,
+    low: Annotated[float, Field(ge=0)] = 0.5,
+    high: Annotated[float, Field(gt=0)] = 2.0,
+    unit: Unit = "words",
+) -> list[Verdict]:
+    """`reward` where the answer is `low` to `high` times as long as a gold text, else 0 (BalCapRL, 2605.07394).
+
+    Both bounds count as inside. BalCapRL masks its linguistic reward alone. Without a gold text nothing is masked.
+
+    >>> from rewards.rules.text import rouge_l
+    >>> length_mask([Rollout("a b c d e", {"references": ["a b"]})], reward=rouge_l)[0]
+    Verdict(score=0.0, why='5 words, masked: 2.50 times the gold text', kind='scored')
+    """
+    if low > high:
+        raise ValueError(f"low {low} is above high {high}")
+    verdicts = []
+    for rollout, verdict in zip(rollouts, reward(rollouts), strict=True):
+        size = length(answer_text(rollout.completion) or "", unit)
+        ratios = [size / length(one, unit) for one in gold_texts(rollout)]
+        if verdict.score is None or not ratios or any(low <= ratio <= high for ratio in ratios):
+            verdicts.append(verdict)
+        else:
+            why = f"{size} {unit}, masked: {min(ratios):.2f} times the gold text"
+            verdicts.append(Verdict(min(verdict.score, 0.0), why, verdict.kind))
+    return verdicts
+
+
+def length_penalty(
+    rollouts: Sequence[Rollout],
+    *,
+    reward: Reward,
+    max_penalty: Share = 0.5,
+    tolerance: Annotated[float, Field(gt=0)] = 1.0,
+    threshold: Share = 0.5,
+    unit: Unit = "words",
+) -> list[Verdict]:
+    """A penalty for being longer than the right answers of the group are on average (HARMO, 2510.05283).
+
+    -max_penalty * min(1, max(0, (L - L*) / L*) / tolerance), L* the mean length of the completions that `reward` scores
+    `threshold` or more; 0 where there are none. The formula is ours: the paper's was not to be had.
+
+    >>> said = [Rollout("x " * n, answer, group=1) for n, answer in ((100, "a"), (200, "a"), (300, ""), (400, ""))]
+    >>> right = lambda rollouts: [Verdict(float(bool(one.answer))) for one in rollouts]
+    >>> [round(verdict.score, 3) for verdict in length_penalty(said, reward=right)]
+    [0.0, -0.167, -0.5, -0.5]
+    """
+    verdicts = reward(rollouts)
+    sizes = [length(rollout.completion, unit) for rollout in rollouts]
+    right: dict[str | int, list[int]] = {}
+    for rollout, verdict, size in zip(rollouts, verdicts, sizes, strict=True):
+        if rollout.group is not None and verdict.score is not None and verdict.score >= threshold:
+            right.setdefault(rollout.group, []).append(size)
+    penalties = []
+    for rollout, verdict, size in zip(rollouts, verdicts, sizes, strict=True):
+        if rollout.group is None:
+            penalties.append(abstain("no group to compare lengths in"))
+        elif verdict.score is None:
+            penalties.append(failed(verdict.why) if verdict.kind == "failed" else abstain(verdict.why))
+        else:
+            of_group = right.get(rollout.group, [])
+            usual = sum(of_group) / len(of_group) if of_group else 0.0
+            over = min(max(size / usual - 1, 0.0) / tolerance, 1.0) if usual else 0.0
+            penalties.append(Verdict(-max_penalty * over if over else 0.0, f"{size} {unit}, right ones {usual:.0f}"))
+    return penalties
+
+
+@functools.lru_cache(maxsize=4096)  # a verdict is frozen, and lengths are few
+def _sized(score: float, size: int, unit: Unit) -> Verdict:
+    return Verdict(score, f"{size} {unit}")
+
+
+def _scaled(verdict: Verdict, factor: float, why: str) -> Verdict:
+    if verdict.score is None or verdict.score < 0:
+        return verdict
+    return Verdict(verdict.score * factor, f"{verdict.why} {why}".strip(), verdict.kind)

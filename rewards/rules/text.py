@@ -1,0 +1,256 @@
+"""Rewards that compare the words of an answer with gold texts: charts, OCR, and text in one's own words."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from rewards.base import Rollout, Verdict, abstain, gold, per_answer, unparsed
+from rewards.parse.extract import answer_text, ascii_forms, finite
+from rewards.parse.strings import by_first_word, common_length, edit_distance, mentions, texts_of, words
+
+Variant = Literal["default", "raw", "strict_year", "lenient_number"]
+
+_NUMBER = re.compile(r"[-+]?+(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][-+]?[0-9]++)?+")
+_YEAR = re.compile(r"(?:19\d\d|20\d\d|2100)", re.ASCII)
+_MARK = re.compile(r"[!-/:-@\[-`{-~]")
+_LONGEST_NUMBER = 400  # characters; what is longer is compared as text
+
+
+@per_answer
+def relaxed_match(
+    rollout: Rollout, *, variant: Variant = "default", tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.05
+) -> Verdict:
+    """1 if the answer is a gold text, or within 5 % of one that is a number other than 0 (ChartQA, 2203.10244).
+
+    A trailing % divides by 100, on both sides; numbers are written plainly, so 1,500 and $5 are text. Text is compared
+    in one case, and a final period of the answer does not matter. Variants: `raw` keeps that period, `strict_year`
+    wants years 1900..2100 exactly, `lenient_number` reads 1,500, $5 and 5 cm as numbers and lets one side go without
+    its percent sign.
+
+    >>> golds = {"text": ["40%"]}
+    >>> [verdict.score for verdict in relaxed_match([Rollout("0.41", golds), Rollout("40", golds)])]
+    [1.0, 0.0]
+    """
+    texts = texts_of(rollout)
+    if isinstance(texts, Verdict):
+        return texts
+    said, golds = texts
+    forms = [said] if variant == "raw" or not said.endswith(".") else [said, said[:-1].strip()]
+    same = any(_relaxed(form, right, variant, tolerance) for form in forms for right in golds)
+    return Verdict(float(same), f"said {said[:80]}" if same else f"said {said[:80]}, gold {golds[0][:80]}")
+
+
+@per_answer
+def anls(rollout: Rollout, *, legacy: bool = False) -> Verdict:
+    """1 - edit distance / longer length to the nearest gold text, 0 from a distance of half on (DocVQA, 1907.00490).
+
+    Both sides in lower case with single blanks. `legacy` takes lengths before that, and keeps exactly half.
+
+    >>> anls([Rollout("Pari", {"text": ["Paris", "Rome"]}), Rollout("London", "Paris")])[0].score
+    0.8
+    """
+    texts = texts_of(rollout)
+    if isinstance(texts, Verdict):
+        return texts
+    said, golds = texts
+    score = max(_similarity(said, right, legacy) for right in golds)
+    return Verdict(score, f"similarity {score:.3f}")
+
+
+@per_answer
+def bleu(rollout: Rollout, *, guidance: bool = False) -> Verdict:
+    """BLEUBERI's BLEU against all gold texts (2505.11080): add-one smoothed to order 4, brevity by the shortest one.
+
+    BP * exp(mean_n log((matches_n + 1) / (possible_n + 1))) on 13a tokens. A very short answer has full precisions, so
+    a short gold text invites it; `guidance` takes the brevity of the gold text nearest in length, and gives 0 to
+    fewer than 4 tokens.
+
+    >>> golds = {"references": ["the cat is on the mat"]}
+    >>> round(bleu([Rollout("the cat sat on the mat", golds)])[0].score, 7)
+    0.488923
+    """
+    texts = texts_of(rollout)
+    if isinstance(texts, Verdict):
+        return texts
+    said, (sizes, most) = _tokens_13a(texts[0]), _gold_ngrams(tuple(texts[1]))
+    if not said or (guidance and len(said) < 4):
+        return unparsed(f"{len(said)} tokens are too few")
+    precisions = [_smoothed_precision(said, most, n) for n in range(1, 5)]
+    wanted = min(sizes, key=lambda size: (abs(size - len(said)), size)) if guidance else min(sizes)
+    brevity = min(1.0, math.exp(1 - wanted / len(said)))
+    score = brevity * math.exp(sum(map(math.log, precisions)) / 4)
+    return Verdict(score, f"brevity {brevity:.3f}, precisions {' '.join(f'{one:.3f}' for one in precisions)}")
+
+
+@per_answer
+def chrf(
+    rollout: Rollout,
+    *,
+    word_order: Annotated[int, Field(ge=0, le=4)] = 0,
+    beta: Annotated[int, Field(ge=1, le=5)] = 2,
+) -> Verdict:
+    """The chrF of the best gold text (Popović 2015) as sacrebleu defines it, over 100; `word_order=2` is chrF++.
+
+    >>> chrf([Rollout("a red bus", "a red bus"), Rollout("xyz", "a red bus")])[1].score
+    0.0
+    """
+    texts = texts_of(rollout)
+    if isinstance(texts, Verdict):
+        return texts
+    score = _chrf(word_order, beta).sentence_score(texts[0], texts[1]).score / 100
+    return Verdict(min(score, 1.0), f"chrF {score:.3f}")
+
+
+@per_answer
+def rouge_l(rollout: Rollout) -> Verdict:
+    """The ROUGE-L F1 of the best gold text (Lin 2004): longest common subsequence of words, 2 LCS / (n + m).
+
+    >>> rouge_l([Rollout("police killed the gunman", "police kill the gunman")])[0].score
+    0.75
+    """
+    texts = texts_of(rollout)
+    if isinstance(texts, Verdict):
+        return texts
+    said, golds = words(texts[0]), [found for one in texts[1] if (found := words(one))]
+    if not golds:
+        return abstain("the gold texts have no words")
+    if not said:
+        return unparsed("no words")
+    score = max(2 * common_length(one, said) / (len(one) + len(said)) for one in golds)
+    return Verdict(score, f"rouge-l {score:.3f}")
+
+
+@per_answer
+def reward_chain(rollout: Rollout) -> Verdict:
+    """RLVRR's content reward (2601.18533): the mean over key points of LCS / longer length of their ordered keywords.
+
+    Gold: `chain`, key points with their keywords in order, or several such chains from several references, of which
+    the best counts for each key point. The keywords of the answer are counted with repetition, so stuffing costs.
+
+    >>> chain = {"parts": ["solar panel", "inverter", "battery"], "money": ["cost", "payback"]}
+    >>> round(reward_chain([Rollout("Solar panel, battery, inverter; the cost.", {"chain": chain})])[0].score, 7)
+    0.5833333
+    """
+    chains = _chains(gold(rollout, "chain"))
+    if not chains:
+        return abstain("gold chain is not {key point: [keywords]}, or a list of them")
+    text = answer_text(rollout.completion)
+    if not text:
+        return unparsed("no answer")
+    said = words(text)
+    best: dict[str, float] = {}
+    for chain in chains:
+        for point, keywords in chain.items():
+            found = mentions(said, _by_first_word(tuple(keywords)))
+            best[point] = max(best.get(point, 0.0), common_length(keywords, found) / max(len(keywords), len(found)))
+    score = sum(best.values()) / len(best)
+    return Verdict(score, ", ".join(f"{point} {value:.2f}" for point, value in best.items()))
+
+
+@functools.lru_cache(maxsize=16)
+def _chrf(word_order: int, beta: int) -> Any:
+    from sacrebleu.metrics.chrf import CHRF
+
+    return CHRF(word_order=word_order, beta=beta)
+
+
+def _relaxed(said: str, right: str, variant: Variant, tolerance: float) -> bool:
+    if variant == "strict_year" and _YEAR.fullmatch(right.strip()):
+        return said == right.strip()
+    lenient = variant == "lenient_number"
+    value, target = _chart_number(said, lenient), _chart_number(right, lenient)
+    if value is None or target is None or target == 0:
+        return said.casefold() == (right if variant == "raw" else right.strip()).casefold()
+    if lenient and ("%" in said) != ("%" in right):
+        value, target = (value * 100, target) if "%" in said else (value, target * 100)
+    return abs(value - target) <= tolerance * abs(target) * (1 + 1e-9)  # 5 % is still right, and floats are not exact
+
+
+def _chart_number(text: str, lenient: bool) -> float | None:
+    return _short_number(text, lenient) if len(text) <= _LONGEST_NUMBER else None
+
+
+@functools.lru_cache(maxsize=4096)  # gold numbers come again with every rollout of their group
+def _short_number(text: str, lenient: bool) -> float | None:
+    plain = ascii_forms(text).strip()
+    if lenient:
+        plain = re.sub(r"(?<=\d),(?=\d{3})", "", plain)
+        found = re.fullmatch(rf"[$€£¥\s]*+({_NUMBER.pattern})\s*+(%?+)[^\W\d_]*+", plain)
+        plain = "".join(found.groups()) if found else plain
+    percent = plain.endswith("%")
+    plain = plain.removesuffix("%").strip()
+    value = finite(plain) if _NUMBER.fullmatch(plain) else None
+    return value / 100 if value is not None and percent else value
+
+
+def _similarity(said: str, right: str, legacy: bool) -> float:
+    a, b = (" ".join(text.lower().split()) for text in (said, right))
+    longer = max(len(said), len(right)) if legacy else max(len(a), len(b))
+    if not longer:
+        return 1.0
+    if 2 * abs(len(a) - len(b)) > longer:  # at least that far apart; spares the distance to an endless answer
+        return 0.0
+    distance = edit_distance(a, b) / longer
+    return 1 - distance if distance < 0.5 or (legacy and distance == 0.5) else 0.0
+
+
+def _tokens_13a(text: str) -> list[str]:
+    """The tokens of mteval-v13a as the BLEU of `evaluate` cuts them."""
+    text = text.replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
+    for entity, character in (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">")):
+        text = text.replace(entity, character)
+    if not _MARK.search(text):
+        return text.split()
+    text = re.sub(r"([{-~\[-`!-&(-+:-@/])", r" \1 ", f" {text} ")
+    text = re.sub(r"([^0-9])([.,])", r"\1 \2 ", text)
+    text = re.sub(r"([.,])([^0-9])", r" \1 \2", text)
+    return re.sub(r"([0-9])(-)", r"\1 \2 ", text).split()
+
+
+@functools.lru_cache(maxsize=64)  # the rollouts of a group share their gold texts
+def _gold_ngrams(texts: tuple[str, ...]) -> tuple[list[int], Counter[tuple[str, ...]]]:
+    """How many tokens each gold text has, and how often each n-gram of order 1 to 4 is in the one that has most."""
+    golds = [_tokens_13a(one) for one in texts]
+    most: Counter[tuple[str, ...]] = Counter()
+    for one in golds:
+        most |= Counter(gram for n in range(1, 5) for gram in _ngrams(one, n))
+    return [len(one) for one in golds], most
+
+
+def _smoothed_precision(said: Sequence[str], most: Mapping[tuple[str, ...], int], n: int) -> float:
+    """The share of n-grams that occur in a gold text, counted at most as often as there, one added to both counts."""
+    common = sum(min(count, most[gram]) for gram, count in Counter(_ngrams(said, n)).items() if gram in most)
+    return (common + 1) / (max(len(said) - n + 1, 0) + 1)
+
+
+def _ngrams(tokens: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
+    return zip(*(tokens[i:] for i in range(n)), strict=False)
+
+
+def _chains(value: Any) -> list[dict[str, list[tuple[str, ...]]]]:
+    """The keywords of each key point as tuples of words; key points without any are left out."""
+    chains = []
+    for chain in [value] if isinstance(value, Mapping) else value if isinstance(value, list) else []:
+        read = {}
+        for point, keywords in chain.items() if isinstance(chain, Mapping) else ():
+            named = [keywords] if isinstance(keywords, str) else keywords or []
+            listed = [_keyword(one) for one in named if isinstance(one, str)]
+            if listed := [one for one in listed if one]:
+                read[str(point)] = listed
+        chains += [read] if read else []
+    return chains
+
+
+_by_first_word = functools.lru_cache(maxsize=4096)(by_first_word)  # the rollouts of a group share their keywords
+
+
+@functools.lru_cache(maxsize=4096)
+def _keyword(text: str) -> tuple[str, ...]:
+    return tuple(words(text))

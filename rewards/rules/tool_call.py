@@ -1,0 +1,97 @@
+"""The reward for calls of tools."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from rewards.base import Rollout, Verdict, abstain, gold, per_rollout, unparsed
+from rewards.parse.extract import without_thinking
+
+Variant = Literal["full", "coarse", "refined", "intermediate"]
+Call = tuple[str, Mapping[str, Any]]
+
+_BLOCK = re.compile(r"<tool_call>([^<]*+(?:<(?!/?tool_call>)[^<]*+)*+)</tool_call>")
+
+
+@per_rollout
+def tool_call(rollout: Rollout, *, variant: Variant = "full") -> Verdict:
+    """ToolRL's correctness of tool calls (2504.13958), its [-3, 3] as [0, 1] (gold: `tools` of `name`, `parameters`).
+
+    Calls stand in `<tool_call>` blocks, one JSON object a line. With J the multiset Jaccard index: J of the names, and
+    for each gold call the best unused call of its name, J of the parameter names and 1 for each equal value, over the
+    most that could be had. `coarse` is all or nothing, `refined` makes each J all or nothing, `intermediate` counts
+    equal calls. Where no call is wanted, one costs all; ToolRL gives 0 for a call and for none.
+
+    >>> call = {"name": "search", "parameters": {"q": "cat", "k": 5}}
+    >>> said = '<tool_call>\\n{"name": "search", "parameters": {"q": "cat", "k": 6}}\\n</tool_call>'
+    >>> tool_call([Rollout(said, {"tools": [call]})])[0].score
+    0.75
+    """
+    wanted = _calls(gold(rollout, "tools"))
+    if wanted is None:
+        return abstain("gold tools are not objects with name and parameters")
+    text = without_thinking(rollout.completion)
+    if not text or not text.strip():
+        return unparsed("nothing said after the thinking")
+    blocks = _BLOCK.findall(text)
+    if not wanted:
+        called = "<tool_call>" in text
+        return Verdict(float(not called), "a call that is not wanted" if called else "no call, as wanted")
+    try:
+        made = _calls([json.loads(line) for block in blocks for line in block.splitlines() if line.strip()])
+    except (ValueError, RecursionError):
+        made = None
+    if not blocks or made is None:
+        return unparsed("no tool calls that can be read")
+    score = 1.0 if made == wanted else 0.0 if variant == "coarse" else share(wanted, made, variant)
+    return Verdict(score, f"{len(made)} calls for {len(wanted)}, correctness {6 * score - 3:.2f}")
+
+
+def share(wanted: Sequence[Call], made: Sequence[Call], variant: Variant) -> float:
+    """The points of the calls that were made, over the most that could be had."""
+    overlap = _equal if variant == "refined" else _jaccard
+    points, most = overlap([name for name, _ in wanted], [name for name, _ in made]), 1.0
+    unused = list(made)
+    for name, parameters in wanted:
+        most += 1 if variant == "intermediate" else 1 + len(parameters)
+        values = [_points(parameters, other, variant) if name == called else 0.0 for called, other in unused]
+        best = max(range(len(unused)), key=values.__getitem__, default=None)
+        if best is not None and values[best] > 0:
+            points += values[best]
+            del unused[best]
+    return points / most
+
+
+def _points(wanted: Mapping[str, Any], made: Mapping[str, Any], variant: Variant) -> float:
+    if variant == "intermediate":
+        return float(wanted == made)
+    names = (_equal if variant == "refined" else _jaccard)(list(wanted), list(made))
+    return names + sum(key in made and made[key] == value for key, value in wanted.items())
+
+
+def _jaccard(a: Sequence[str], b: Sequence[str]) -> float:
+    if list(a) == list(b):
+        return 1.0
+    common = (Counter(a) & Counter(b)).total()
+    return common / (len(a) + len(b) - common)
+
+
+def _equal(a: Sequence[str], b: Sequence[str]) -> float:
+    return float(Counter(a) == Counter(b))
+
+
+def _calls(value: Any) -> list[Call] | None:
+    """Calls as (name, parameters), or None if one of them is something else."""
+    calls = []
+    for one in value if isinstance(value, list | tuple) else [None]:
+        if not isinstance(one, Mapping):
+            return None
+        name, parameters = one.get("name"), one.get("parameters")
+        if not isinstance(name, str) or not isinstance(parameters, Mapping):
+            return None
+        calls.append((name, dict(parameters)))
+    return calls

@@ -1,0 +1,185 @@
+"""Near duplicates: re-encoded pictures are found, unlike charts survive, and a question counts as well as a picture."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from sklearn.datasets import load_sample_image
+
+from benchmarks.leaks import FILMS, filmed, shown
+from data_engine.operator import Dropped
+from data_engine.ops.duplicates import exact_duplicates, near_duplicates
+from data_engine.schema import Sample, user_prompt, with_id
+from data_engine.similar.image_hash import FRAMES, MediaIndex, fingerprint, pixel_hash
+from data_engine.similar.minhash import TextIndex, signatures, similarity
+from data_engine.sources.synthesis import digits_video
+from mmrl.core.media.item import Media
+from mmrl.core.media.pictures import probe
+
+
+def jpeg(image: Image.Image, quality: int = 90) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def png(image: Image.Image, level: int = 6) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=level)
+    return buffer.getvalue()
+
+
+def photos(count: int) -> list[Image.Image]:
+    """Stretches of two photographs, turned and mirrored."""
+    draw, whole = random.Random(0), [Image.fromarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg")]
+    made = []
+    for number in range(count):
+        x, y = draw.randrange(320), draw.randrange(213)
+        piece = whole[number % 2].crop((x, y, x + 320, y + 213)).rotate(90 * draw.randrange(4), expand=True)
+        made.append(piece.resize((640, 480)))
+    return made
+
+
+def chart(number: int) -> Image.Image:
+    """Bars, a line or points on the same axes."""
+    draw, image = random.Random(number), Image.new("RGB", (640, 480), "white")
+    pen = ImageDraw.Draw(image)
+    pen.line([(60, 20), (60, 440), (620, 440)], fill="black", width=2)
+    heights = [440 - draw.randint(20, 400) for _ in range(10)]
+    if number % 3 == 0:
+        for place, height in enumerate(heights):
+            pen.rectangle((80 + place * 54, height, 120 + place * 54, 440), fill=(50, 100, 200))
+    elif number % 3 == 1:
+        pen.line([(80 + place * 54, height) for place, height in enumerate(heights)], fill=(200, 50, 50), width=3)
+    else:
+        for height in heights:
+            x = draw.randint(70, 610)
+            pen.ellipse((x - 4, height - 4, x + 4, height + 4), fill="black")
+    return image
+
+
+def cropped(image: Image.Image) -> Image.Image:
+    width, height = image.size
+    return image.crop((width // 40, height // 40, width - width // 40, height - height // 40))
+
+
+def with_logo(image: Image.Image) -> Image.Image:
+    image = image.copy()
+    ImageDraw.Draw(image).rectangle((10, 10, 110, 60), fill=(255, 0, 0))
+    return image
+
+
+COPIES = {
+    "quality 30": (lambda image: jpeg(image, 30), 0.97),
+    "half the size": (lambda image: jpeg(image.resize((320, 240))), 0.97),
+    "grey": (lambda image: jpeg(image.convert("L")), 0.99),
+    "cropped": (lambda image: jpeg(cropped(image)), 0.9),
+    "with a logo": (lambda image: jpeg(with_logo(image)), 0.85),
+}
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_copies_of_a_photograph_are_recognised(kind: str) -> None:
+    copy, recall = COPIES[kind]
+    originals, index = photos(60), MediaIndex(1)
+    for image in originals:
+        index.add(fingerprint(Media("image", bytes=jpeg(image))))
+    found = [index.matches(fingerprint(Media("image", bytes=copy(image)))) for image in originals]
+    assert np.mean([place in places for place, places in enumerate(found)]) >= recall
+
+
+def test_less_than_one_in_a_hundred_charts_is_taken_for_another() -> None:
+    index, false, again = MediaIndex(1), 0, 0
+    for number in range(500):
+        one = fingerprint(Media("image", bytes=jpeg(chart(number))))
+        false += bool(index.matches(one))
+        place = index.add(one)
+        if number < 50:
+            again += place in index.matches(fingerprint(Media("image", bytes=jpeg(chart(number), 50))))
+    assert false < 5
+    assert again >= 45
+
+
+@pytest.mark.parametrize("kind", FILMS)
+def test_a_film_is_recognised_when_it_was_encoded_again_cut_or_covered(kind: str) -> None:
+    films, index, found = [filmed(photo, number) for number, photo in enumerate(photos(8))], MediaIndex(FRAMES), 0
+    for frames in films:
+        index.add(fingerprint(shown(frames).media[0]))
+    for number, frames in enumerate(films):
+        matches = index.matches(fingerprint(shown(frames, FILMS[kind]).media[0]))
+        assert set(matches) <= {number}
+        found += bool(matches)
+    assert found >= 6
+
+
+def test_films_of_one_place_in_which_other_things_happen_are_not_one() -> None:
+    index, mistaken = MediaIndex(FRAMES), 0
+    for sample in digits_video(n=60, side=96):
+        one = fingerprint(sample.media[0])
+        mistaken += bool(index.matches(one))
+        index.add(one)
+    assert mistaken <= 1
+
+
+def test_plain_pictures_are_the_same_only_by_their_pixels() -> None:
+    black, grey = Image.new("RGB", (64, 48)), Image.new("RGB", (64, 48), (90, 90, 90))
+    index = MediaIndex(1)
+    index.add(fingerprint(Media("image", bytes=jpeg(black))))
+    assert index.matches(fingerprint(Media("image", bytes=jpeg(grey)))) == []
+    assert pixel_hash(Media("image", bytes=jpeg(black))) == pixel_hash(Media("image", bytes=png(black)))
+    assert pixel_hash(Media("image", bytes=jpeg(black))) != pixel_hash(Media("image", bytes=jpeg(grey)))
+
+
+def test_the_same_pixels_in_another_file_are_a_duplicate_when_asked() -> None:
+    picture = chart(1)
+    samples = [ask("red?", png(picture)), ask("red?", png(picture, level=1)), ask("red?", png(chart(4)))]
+    assert samples[0].media[0].sha256 != samples[1].media[0].sha256
+    assert [isinstance(one, Dropped) for one in exact_duplicates(iter(samples))] == [False] * 3
+    assert [isinstance(one, Dropped) for one in exact_duplicates(iter(samples), pixels=True)] == [False, True, False]
+
+
+def test_signatures_do_not_depend_on_what_else_is_hashed_and_estimate_the_common_triples() -> None:
+    words = [f"w{number}" for number in range(60)]
+    texts = [" ".join(words), " ".join([*words[:30], "other", *words[31:]]), "", " ".join(reversed(words))]
+    signed = signatures(texts * 40)
+    for place, text in enumerate(texts):
+        np.testing.assert_array_equal(signed[place], signatures([text])[0])
+    assert similarity(signed[0], signed[1]) == pytest.approx(57 / 63, abs=0.08)
+    assert similarity(signed[0], signed[3]) < 0.1
+
+
+def test_texts_are_compared_under_their_key_alone() -> None:
+    index, (one,) = TextIndex(), signatures(["where is the red bus"])
+    index.add(one, "a")
+    assert index.matches(one, 0.8, "a") == [0]
+    assert index.matches(one, 0.8, "b") == []
+
+
+def ask(question: str, *pictures: bytes, answer: bool = True, **more: Any) -> Sample:
+    media = tuple(probe(Media("image", bytes=picture)) for picture in pictures)
+    prompt = user_prompt(question, [item.kind for item in media])
+    return with_id(Sample("", "s", "yesno", prompt, {"yesno": answer}, media, **more))
+
+
+def test_a_near_duplicate_needs_the_picture_the_question_and_the_answer() -> None:
+    one, other = photos(2)
+    question = "Is there a large red bus next to the old stone bridge in this picture?"
+    samples = [
+        ask(question, jpeg(one)),
+        ask(question.lower(), jpeg(one, 30)),  # the only duplicate
+        ask(question, jpeg(other)),
+        ask("Is it night?", jpeg(one)),
+        ask(question, jpeg(one, 40), answer=False),
+        ask("What is 12 + 3, is it more than 10?"),
+        ask("What is 12 + 3, is it more than 20?"),
+        ask("what is 12 + 3: is it more than 10"),  # and this one
+    ]
+    outcomes = list(near_duplicates(iter(samples)))
+    assert [place for place, outcome in enumerate(outcomes) if isinstance(outcome, Dropped)] == [1, 7]
+    assert Counter(one.reason for one in outcomes if isinstance(one, Dropped)) == {"near_duplicate": 2}

@@ -1,0 +1,98 @@
+"""Filters on pictures and texts one can judge by eye."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from PIL import Image, ImageFilter
+
+from data_engine.dataset.tables import stats_row
+from data_engine.operator import Dropped
+from data_engine.ops.filters import (
+    max_aspect,
+    max_vision_tokens,
+    min_entropy,
+    min_sharpness,
+    option_count,
+    text_length,
+)
+from data_engine.ops.select import cap_media
+from data_engine.recipe import Recipe, plan
+from data_engine.schema import Sample
+from mmrl.core.config import InputError
+from mmrl.core.media.item import Media
+from mmrl.core.vision import VisionBudget
+from tests.data_engine.ops.test_duplicates import ask, jpeg, photos
+from tests.data_engine.ops.test_operators import ask as about
+from tests.data_engine.ops.test_operators import ends
+
+
+def why(outcome: Any) -> str | None:
+    """The reason of a sample that was dropped, None for one that was kept."""
+    assert isinstance(outcome, Sample | Dropped)
+    return outcome.reason if isinstance(outcome, Dropped) else None
+
+
+def test_uniform_and_blurred_pictures_are_dropped() -> None:
+    photo = photos(1)[0]
+    sharp, blurred = ask("?", jpeg(photo)), ask("?", jpeg(photo.filter(ImageFilter.GaussianBlur(12))))
+    grey = ask("?", jpeg(Image.new("RGB", (640, 480), "grey")))
+    assert [why(min_sharpness(one)) for one in (sharp, blurred)] == [None, "blurred"]
+    assert [why(min_entropy(one)) for one in (sharp, grey)] == [None, "too_uniform"]
+
+
+def test_shapes_lengths_and_options_have_limits() -> None:
+    strip = Sample("", "s", "yesno", [], {"yesno": True}, (Media("image", width=900, height=100),))
+    assert why(max_aspect(strip, ratio=9)) is None
+    assert why(max_aspect(strip, ratio=8.9)) == "too_long_and_thin"
+    assert why(text_length(about("one two three"), min_words=4)) == "text_too_short"
+    assert why(text_length(about("one two three"), max_words=2)) == "text_too_long"
+    assert why(text_length(about("這是什麼"), min_words=4)) is None
+    choice = about("?", task="choice", answer={"choice": "A", "options": ["a", "b", "c"]})
+    assert why(option_count(choice, least=4)) == "too_few_options"
+    assert why(option_count(choice, most=2)) == "too_many_options"
+    assert why(option_count(about("?"))) is None
+
+
+def test_vision_tokens_are_counted_as_the_model_will_see_them() -> None:
+    picture = Sample("", "s", "yesno", [], {"yesno": True}, (Media("image", width=280, height=560),))
+    assert why(max_vision_tokens(picture, tokens=200)) is None
+    assert why(max_vision_tokens(picture, tokens=199)) == "too_many_vision_tokens"
+    assert why(max_vision_tokens(picture, tokens=100, budget=VisionBudget(max_pixels=100 * 28 * 28))) is None
+
+
+def test_what_a_model_cannot_see_is_dropped_and_another_budget_measures_again() -> None:
+    strip = Media("image", width=6000, height=28)
+    frame = Media("video", width=96, height=96, num_frames=1, fps=8.0, duration=0.125)
+    for media in (strip, frame):
+        sample = Sample("", "s", "yesno", [], {"yesno": True}, (media,))
+        assert why(max_vision_tokens(sample, tokens=2000, factor=32)) == "no_vision_size"
+    picture = Sample("", "s", "yesno", [], {"yesno": True}, (Media("image", width=280, height=560),))
+    small = max_vision_tokens(picture, tokens=199, budget=VisionBudget(max_pixels=100 * 28 * 28))
+    assert isinstance(small, Sample)
+    assert why(max_vision_tokens(small, tokens=199)) == "too_many_vision_tokens"
+
+
+def test_measures_that_a_source_wrote_and_are_no_numbers_are_taken_again() -> None:
+    for said in ({"words": "many", "sharpness": None}, [1, 2], {"words": True}):
+        found = text_length(about("one two three", meta={"measures": said}))
+        assert isinstance(found, Sample)
+        assert found.meta["measures"] == {"words": 3.0}
+        assert stats_row(found, "train")["words"] == 3.0
+
+
+@pytest.mark.parametrize("code", ["english", "EN"])
+def test_a_language_that_is_not_told_apart_is_refused(code: str) -> None:
+    operators = [{"fn": "validate"}, {"fn": "in_language", "args": {"languages": ["de", code]}}]
+    recipe = {"sources": [{"fn": "tests.support.lab:numbers", "args": {"n": 1}}], "operators": operators}
+    with pytest.raises(InputError, match=rf"no language {code}; known: ar, de, el, en"):
+        plan(Recipe.model_validate(recipe))
+
+
+def test_a_picture_is_used_only_so_often() -> None:
+    samples = [about(f"{number}?", "a" if number < 5 else f"p{number}") for number in range(8)]
+    kept, dropped = ends(cap_media(iter(samples), n=2))
+    assert Counter(one.media[0].sha256 for one in kept) == {"a": 2, "p5": 1, "p6": 1, "p7": 1}
+    assert dropped == {"media_used_up": 3}

@@ -1,0 +1,375 @@
+"""Benchmarks of several files, and those scored over a whole corpus: captions, detections, AMBER's words."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_engine.schema import Sample
+from eval.benchmark import BenchmarkData
+from eval.benchmarks import named
+from eval.benchmarks.amber import words_digest, words_of
+from eval.benchmarks.caption_corpus import corpus_scores, tokenized
+from eval.benchmarks.combined import combined, write_combined
+from eval.benchmarks.detection import NUMBERS, coco_numbers
+from eval.benchmarks.documents import submission
+from eval.benchmarks.grounding import TASKS as GROUNDING
+from eval.benchmarks.load import metrics_of, named_benchmark
+from eval.bridges import export
+from eval.scorers.amber import counted
+from eval.scorers.spans import span_f1
+from mmrl.core.config import InputError
+from mmrl.core.vision import CoordinateSpace
+from rewards import Rollout
+from rewards.parse.coco_objects import objects_named, objects_said
+from tests.support.benchmark_files import AMBER_FILES, INSTANCES, KARPATHY, ODINW, REFERENCES, cell, png, write_files
+from tests.support.benchmark_rows import ROWS, answered, benchmark, gold, numbers
+
+java = pytest.mark.skipif(shutil.which("java") is None, reason="the PTB tokenizer runs in Java")
+
+
+# captions
+
+
+@java
+def test_caption_scores_are_those_of_pycocoevalcap() -> None:
+    """The whole of its own path: tokenizer, CIDEr, BLEU and ROUGE-L over the corpus."""
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+    said = ["A man, riding a wave!", "Dogs play (in the grass).", "It isn't a dog's hat"]
+    references = [*REFERENCES, ["A hat.", "It is the dog's hat", "Someone's hat"]]
+    golds = PTBTokenizer().tokenize({i: [{"caption": one} for one in some] for i, some in enumerate(references)})
+    answers = PTBTokenizer().tokenize({i: [{"caption": one}] for i, one in enumerate(said)})
+    cider, _ = Cider().compute_score(golds, answers)
+    bleu, _ = Bleu(4).compute_score(golds, answers, verbose=0)
+    rouge, _ = Rouge().compute_score(golds, answers)
+    found = corpus_scores(said, references, {"": range(3)})[""]
+    assert [found[name] for name in ("cider", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l")] == pytest.approx(
+        [float(cider), *bleu, float(rouge)]
+    )
+    assert (found["meteor"], found["spice"]) == (None, None)
+
+
+@java
+def test_line_breaks_in_a_caption_move_none_to_another_picture() -> None:
+    assert tokenized([["a\rb\u2028c\x85d\ne", ""], ["\udc00 x", "Zoo."]]) == {0: ["a b c d e", ""], 1: ["x", "zoo"]}
+
+
+@java
+def test_cider_is_a_number_of_the_corpus(tmp_path: Path) -> None:
+    samples = benchmark("nocaps", tmp_path).load()
+    found = numbers("nocaps", samples, gold)
+    assert (found["cider"] or 0) > 1
+    assert (found["in-domain.cider"], found["out-domain.cider"]) == (0, 0)  # one picture: every word is in all
+    assert found["length"] == 7
+    alike = [{**row, "annotations_captions": REFERENCES[0]} for row in ROWS["nocaps"][0]]
+    assert numbers("nocaps", benchmark("nocaps", tmp_path / "b", alike).load(), gold)["cider"] == 0
+
+
+def test_without_java_there_is_no_number_and_no_substitute(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    samples = benchmark("flickr30k", tmp_path).load()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = numbers("flickr30k", samples, gold)
+    assert (found["cider"], found["bleu_4"], found["rouge_l"], found["overlap"]) == (None, None, None, 1)
+    assert "needs Java" in caplog.text
+
+
+def test_karpathys_file_gives_its_test_split(tmp_path: Path) -> None:
+    samples = benchmark("coco_karpathy", tmp_path).load()
+    assert sorted(sample.meta["item"] for sample in samples) == ["0", "1"]
+    with pytest.raises(InputError, match="has no reference"):
+        benchmark(
+            "coco_karpathy", tmp_path / "b", {**KARPATHY, "images": [{**KARPATHY["images"][0], "sentences": []}]}
+        ).load()
+
+
+# COCO's files
+
+
+def test_chair_takes_objects_from_instances_and_captions(tmp_path: Path) -> None:
+    samples = {sample.meta["item"]: sample for sample in benchmark("chair", tmp_path).load()}
+    assert samples["0"].answer == {
+        "references": ["A puppy catches a frisbee.", "The dog jumps."],
+        "objects": ["dog", "frisbee"],
+    }
+    assert samples["1"].answer["objects"] == ["dog", "person"]
+    found = numbers("chair", list(samples.values()), lambda _: "A puppy and a person.")
+    assert found["chair_i"] == 1 / 4  # nobody is in the first picture
+
+
+def test_object_halbench_is_the_pictures_that_its_list_names(tmp_path: Path) -> None:
+    files = {**ROWS["object_halbench"][0], "obj_halbench.jsonl": [{"image_id": 1}]}
+    assert [s.meta["item"] for s in benchmark("object_halbench", tmp_path, files).load()] == ["1"]
+    with pytest.raises(InputError, match="image 7 has no"):
+        benchmark("object_halbench", tmp_path / "b", {**files, "obj_halbench.jsonl": [{"image_id": 7}]}).load()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A traffic light over a baby elephant", ["traffic light", "elephant"]),
+        ("An adult dog and a passenger train", ["dog", "train"]),
+        ("A toilet with its seat up", ["toilet"]),
+        ("A seat, two puppies, puppies", ["chair", "dog", "dog"]),  # repeats stay
+        ("Nothing but light", []),
+    ],
+)
+def test_the_words_of_chair(text: str, expected: list[str]) -> None:
+    assert objects_named(text) == expected
+
+
+def test_words_come_with_their_class() -> None:
+    assert set(objects_said("a puppy, a dog, a puppy")) == {("puppy", "dog"), ("dog", "dog")}
+
+
+# detection
+
+
+def coco_stats(golds: list[dict[str, Any]], found: list[dict[str, Any]], images: int, names: list[str]) -> np.ndarray:
+    """COCO's twelve numbers straight from pycocotools."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    truth: Any = COCO()
+    truth.dataset = {
+        "images": [{"id": i} for i in range(images)],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
+        "annotations": [{**one, "id": i} for i, one in enumerate(golds, 1)],
+    }
+    truth.createIndex()
+    evaluation = COCOeval(truth, truth.loadRes(found), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return evaluation.stats
+
+
+def test_detection_agrees_with_pycocotools_on_random_pictures(tmp_path: Path) -> None:
+    draw, names, size = random.Random(1), ["cat", "dog"], 300
+
+    def box() -> list[float]:
+        x, y = draw.randint(0, size - 60), draw.randint(0, size - 60)
+        return [float(x), float(y), float(draw.choice([8, 40, 55]) + x), float(draw.choice([8, 40, 55]) + y)]
+
+    images, golds, found, replies = 6, [], [], {}
+    for image in range(images):
+        said = []
+        for _ in range(4):
+            corners, label = box(), draw.randrange(2)
+            golds.append({"image_id": image, "category_id": label, "bbox": xywh(corners), "area": area(corners),
+                          "iscrowd": int(draw.random() < 0.2)})  # fmt: skip
+            if draw.random() < 0.8:
+                near = [value + draw.randint(-3, 3) for value in corners]
+                said.append((near if near[2] > near[0] and near[3] > near[1] else corners, label))
+        said += [(box(), draw.randrange(2)) for _ in range(2)]
+        said = [([min(max(v, 0.0), float(size)) for v in corners], label) for corners, label in said]
+        found += [{"image_id": image, "category_id": label, "bbox": xywh(c), "score": 1.0} for c, label in said]
+        replies[str(image)] = json.dumps([{"bbox_2d": c, "label": names[label].upper()} for c, label in said])
+    instances = {
+        "images": [{"id": i, "file_name": f"{i}.png"} for i in range(images)],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
+        "annotations": [{**one, "id": i} for i, one in enumerate(golds)],
+    }
+    made = benchmark("coco_detection", tmp_path, {"instances_val2017.json": instances})
+    for i in range(images):
+        (tmp_path / "rows" / f"{i}.png").write_bytes(png(i, (size, size)))
+    samples = made.load()
+    records = answered("coco_detection", samples, lambda s: replies[s.meta["item"]])
+    ours = coco_numbers(records)
+    assert [ours[name] for name in NUMBERS] == pytest.approx(coco_stats(golds, found, images, names).tolist())
+    assert 0.05 < (ours["AP"] or 0) < 0.95
+
+
+def xywh(box: list[float]) -> list[float]:
+    return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+
+
+def area(box: list[float]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def test_the_order_of_a_response_decides_ties_and_scores_can_be_said(tmp_path: Path) -> None:
+    samples = [s for s in benchmark("coco_detection", tmp_path).load() if s.meta["item"] == "1"]
+    right, wrong = ({"bbox_2d": box, "label": " Dog "} for box in ([4, 4, 44, 44], [0, 0, 3, 3]))
+
+    def ap(*said: dict[str, Any]) -> Any:
+        return numbers("coco_detection", samples, lambda _: json.dumps(said))
+
+    assert ap(right, wrong)["AP"] == pytest.approx(1)
+    assert ap(wrong, right)["AP"] == pytest.approx(0.5)
+    said = ap({**wrong, "score": 0.1}, {**right, "score": 0.9})
+    assert (said["AP"], said["AP.said"]) == (pytest.approx(0.5), pytest.approx(1))
+    assert ap(right)["AP_large"] == -1  # no object is that large
+    assert ap(right, {"bbox_2d": [0, 0, 9, 9], "label": "unicorn"})["unknown_labels"] == 0.5
+    crowd = ap(right, {"bbox_2d": [0, 0, 60, 40], "label": "person"})
+    assert (crowd["AP"], crowd["unknown_labels"]) == (pytest.approx(1), 0)  # a crowd absorbs what is said of it
+
+
+def test_earlier_detections_may_count_as_surer(tmp_path: Path) -> None:
+    instances = {**INSTANCES, "annotations": [INSTANCES["annotations"][0], INSTANCES["annotations"][2]]}
+    samples = benchmark("coco_detection", tmp_path, {"instances_val2017.json": instances}).load()
+    junk = [{"bbox_2d": [50, 40, 60, 47], "label": "dog"}] * 2
+
+    def reply(sample: Sample) -> str:
+        return json.dumps([*json.loads(gold(sample)), *(junk if sample.meta["item"] == "0" else [])])
+
+    found = numbers("coco_detection", samples, reply)
+    assert found["AP"] == pytest.approx(
+        (51 * 1 + 50 * 0.5) / 101
+    )  # the junk of the first picture comes before the second
+    assert found["AP.order"] == pytest.approx(1)
+
+
+def test_predictions_in_another_space_are_converted_and_never_guessed(tmp_path: Path) -> None:
+    samples = [s for s in benchmark("coco_detection", tmp_path).load() if s.meta["item"] == "1"]
+    unit = json.dumps([{"bbox_2d": [4 / 64, 4 / 48, 44 / 64, 44 / 48], "label": "dog"}])
+    record = answered("coco_detection", samples, lambda _: unit)[0]
+    assert coco_numbers([record])["AP"] == 0
+    record.meta["space"] = "unit"
+    assert coco_numbers([record])["AP"] == pytest.approx(1)
+
+
+def test_pictures_of_odinw_need_no_ids(tmp_path: Path) -> None:
+    rows = [{**ODINW[0], "image": cell(i), "image_id": None} for i in range(2)]
+    assert len(benchmark("odinw13", tmp_path, rows).load()) == 2
+
+
+def test_odinw_averages_the_sets_that_have_objects(tmp_path: Path) -> None:
+    samples = benchmark("odinw13", tmp_path).load()
+    found = numbers("odinw13", samples, lambda s: gold(s) if s.meta["dataset"] == "Raccoon" else "[]")
+    assert (found["AP.Raccoon"], found["AP.pistols"], found["AP.pothole"]) == (pytest.approx(1), 0, None)
+    assert found["mean_AP"] == pytest.approx(0.5)
+    with pytest.raises(InputError, match="dataset_name 'Racoon' is none of"):
+        benchmark("odinw13", tmp_path / "b", [{**ODINW[0], "dataset_name": "Racoon"}]).load()
+    with pytest.raises(InputError, match="expected xyxy pixels"):
+        benchmark("odinw13", tmp_path / "c", [{**ODINW[0], "bboxes": [[30.0, 1.0, 1.0, 30.0]]}]).load()
+
+
+# AMBER
+
+
+def test_ambers_words(tmp_path: Path) -> None:
+    benchmark("amber_generative", tmp_path).load()
+    lists = words_of(str(tmp_path / "rows"))
+    text = "Clouds over an oak and trees; a gull, a table at the wall, and happiness."
+    found = counted(text, ["sky", "tree"], ["bird", "boat"], lists)
+    # cloud and oak go with the sky and a tree, trees are listed; gull and table are wrong; walls are safe and unlisted
+    assert found == {"named": 5, "wrong": 2, "covered": 2, "imagined": 1, "truth": 2, "hallu": 2}
+    assert counted("A desk.", ["sky"], [], lists)["wrong"] == 0  # safe, though it counts
+
+
+def test_similar_words_stand_for_each_other_only_by_a_named_model(tmp_path: Path) -> None:
+    benchmark("amber_generative", tmp_path).load()
+    lists = words_of(str(tmp_path / "rows"))
+
+    def alike(word: str, others: Any) -> str | None:
+        return {"table": "tree"}.get(word) if "tree" in others else None
+
+    assert counted("A table.", ["tree"], [], lists)["wrong"] == 1
+    assert counted("A table.", ["tree"], [], lists, alike) | {} == {
+        "named": 1, "wrong": 0, "covered": 1, "imagined": 0, "truth": 1, "hallu": 0
+    }  # fmt: skip
+    records = answered("amber_generative", benchmark("amber_generative", tmp_path).load(), gold)
+    assert {json.loads(record.why["accuracy"])["similarity"] for record in records} == {"none"}
+
+
+def test_ambers_generative_numbers(tmp_path: Path) -> None:
+    samples = benchmark("amber_generative", tmp_path).load()
+    found = numbers(
+        "amber_generative", samples, lambda s: "The sky and a bird." if s.meta["item"] == "1" else "A ball."
+    )
+    assert (found["chair"], found["cover"], found["hal"], found["cog"]) == (
+        pytest.approx(2 / 3), pytest.approx(1 / 3), 1, pytest.approx(2 / 3)
+    )  # fmt: skip
+
+
+def test_changed_word_lists_are_no_verdict(tmp_path: Path) -> None:
+    samples = benchmark("amber_generative", tmp_path).load()
+    words_digest.cache_clear()
+    (tmp_path / "rows" / "safe_words.txt").write_text("cat\n")
+    assert metrics_of(answered("amber_generative", samples, gold)) is None
+    words_digest.cache_clear()
+
+
+def test_ambers_official_files_are_joined_by_id(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(png())
+    files = write_files(
+        tmp_path, {name: AMBER_FILES[name] for name in ("annotations.json", "query_discriminative.json")}
+    )
+
+    def load() -> list[Sample]:
+        data = BenchmarkData(path=str(files))
+        return named_benchmark("amber_discriminative", data, space=CoordinateSpace.pixel, media=tmp_path).load()
+
+    assert {(s.meta["item"], s.meta["dimension"], s.answer["yesno"]) for s in load()} == {
+        ("3", "state", True), ("4", "existence", False)
+    }  # fmt: skip
+    (files / "annotations.json").write_text(json.dumps(AMBER_FILES["annotations.json"][:3]))
+    with pytest.raises(InputError, match="has no entry for the question 4"):
+        load()
+    (files / "annotations.json").unlink()
+    with pytest.raises(InputError, match=r"AMBER's annotations.json is not among query_discriminative.json"):
+        load()
+
+
+def test_the_amber_score_and_the_mean_of_refcocos_splits() -> None:
+    splits = {task.name: {"accuracy": i / 10} for i, task in enumerate(GROUNDING)}
+    assert combined(splits)["refcoco_mean"] == pytest.approx(0.35)
+    assert combined(dict(list(splits.items())[:7])) == {}
+    both: Any = {"amber_generative": {"chair": 0.084}, "amber_discriminative": {"f1": 0.747}}
+    assert combined(both) == {"amber_score": pytest.approx((100 - 8.4 + 74.7) / 2)}
+    assert combined({**both, "amber_generative": None}) == {}
+
+
+def test_combined_numbers_are_written_beside_the_parts(tmp_path: Path) -> None:
+    for name, metrics in (("amber_generative", {"chair": 0.5}), ("amber_discriminative", {"f1": 0.5})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "report.json").write_text(json.dumps({"metrics": metrics}))
+    assert write_combined(tmp_path, ["amber_generative", "amber_discriminative", "pope"]) == {"amber_score": 50}
+    assert json.loads((tmp_path / "combined.json").read_text()) == {"amber_score": 50}
+
+
+# documents, time
+
+
+def test_a_submission_holds_the_answers_to_hidden_questions(tmp_path: Path) -> None:
+    samples = benchmark("docvqa_test", tmp_path).load()
+    records = answered("docvqa_test", samples, lambda _: "<answer>Ann</answer>")
+    assert submission(records) == [{"questionId": 0, "answer": "Ann"}, {"questionId": 1, "answer": "Ann"}]
+    with pytest.raises(InputError, match="unknown layout 'docvqq'"):
+        export(tmp_path, "docvqq", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("reply", "threshold", "expected"),
+    [
+        ("[0, 10], [20, 30]", 0.5, 1),
+        ("[0, 10]", 0.5, 2 / 3),
+        ("[0, 10], [0, 10], [20, 30]", 0.5, 0.8),  # the second is no match any more
+        ("[0, 5], [20, 24]", 0.5, 0.5),  # exactly half counts
+        ("never", 0.5, 0),
+    ],
+)
+def test_several_spans_are_matched_one_to_one(reply: str, threshold: float, expected: float) -> None:
+    spans = {"spans": [[0, 10], [20, 30]]}
+    assert span_f1([Rollout(reply, spans)], threshold=threshold)[0].score == pytest.approx(expected)
+
+
+def test_media_paths_of_rows_stay_below_the_media_directory(tmp_path: Path) -> None:
+    rows = [{"image_name": "../../secret.png", "oracle_facts": ["a"], "oracle_caption": "a"}]
+    with pytest.raises(InputError, match="leads out of"):
+        benchmark("decapbench", tmp_path, rows).load()
+
+
+def test_every_task_that_needs_something_says_what() -> None:
+    for name in ("coco_captions", "mmhal_bench", "gedit", "amber_generative", "docvqa_test"):
+        assert named(name).needs

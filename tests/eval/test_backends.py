@@ -1,0 +1,222 @@
+"""Engines: a server, a replay, the cache, several processes; and judges in an evaluation."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from data_engine.dataset.shards import write_dataset
+from data_engine.schema import Sample, with_id
+from eval.answer.answer_cache import CachedGenerator
+from eval.benchmark import Draw
+from eval.records import read_records, read_run
+from eval.report import report
+from eval.run import EvalConfig, run
+from eval.score import rescore
+from mmrl.core.config import InputError, validate
+from mmrl.model.tiny_twins import tiny_model
+from tests.conftest import TEXTS
+from tests.support.judge_server import Reply, serving, verdict
+
+FORM: dict[str, Any] = {"form": {"fn": "tag_format"}}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory, mixed_samples: list[Sample]) -> Path:
+    out = tmp_path_factory.mktemp("data") / "mixed"
+    write_dataset([with_id(replace(sample, meta={"split": "test"})) for sample in mixed_samples], out)
+    return out
+
+
+def config(dataset: Path, out: Path, **changes: Any) -> EvalConfig:
+    values = {"data": {"path": str(dataset)}, "rewards": FORM, "out": str(out), "space": "pixel", **changes}
+    return validate(EvalConfig, values, where="test")
+
+
+def chat(text: str, finish: str = "stop") -> Reply:
+    reply = {"choices": [{"message": {"content": text}, "finish_reason": finish}], "usage": {"completion_tokens": 5}}
+    return Reply(body=json.dumps(reply).encode())
+
+
+def served(url: str, **settings: Any) -> dict[str, Any]:
+    return {"engine": "openai", "model": "served", "server": {"base_url": url, "backoff": 0.01, **settings}}
+
+
+def test_a_server_answers_every_kind_of_prompt(dataset: Path, tmp_path: Path) -> None:
+    with serving(lambda body: chat("<answer>7</answer>")) as server:
+        records = run(config(dataset, tmp_path / "out", **served(server.url, concurrency=2)))
+    assert {record.response for record in records} == {"<answer>7</answer>"}
+    assert {record.tokens for record in records} == {5}
+    assert server.most <= 2
+    shown = sorted(sum(p["type"] == "image_url" for p in body["messages"][0]["content"]) for body in server.bodies)
+    assert shown[:3] == [0, 1, 2]
+    assert shown[-1] > 2  # a video is its frames
+    assert all(body["temperature"] == 0 and "seed" not in body for body in server.bodies)
+
+
+def test_a_busy_server_is_asked_again_and_a_broken_one_stops_the_run(dataset: Path, tmp_path: Path) -> None:
+    replies = iter([Reply(status=503), Reply(status=429)])
+    with serving(lambda body: next(replies, chat("yes"))) as server:
+        assert len(run(config(dataset, tmp_path / "a", **served(server.url)))) == 5
+    assert len(server.bodies) == 7
+    with (
+        serving(lambda body: Reply(status=404)) as server,
+        pytest.raises(InputError, match=r"served at .* gave no answer to sample .*status 404.* again to go on"),
+    ):
+        run(config(dataset, tmp_path / "b", **served(server.url)))
+
+
+def test_odd_messages_of_a_server_are_read_or_refused(dataset: Path, tmp_path: Path) -> None:
+    odd: list[Any] = [
+        [{"type": "text", "text": "<answer>"}, {"type": "refusal"}, {"type": "text", "text": "7</answer>"}]
+    ]
+    with serving(lambda body: chat(odd[0])) as server:
+        assert {r.response for r in run(config(dataset, tmp_path / "a", **served(server.url)))} == {
+            "<answer>7</answer>"
+        }
+    with serving(lambda body: chat("half \ud83d")) as server:  # of a pair; UTF-8 has no such thing
+        assert {r.response for r in run(config(dataset, tmp_path / "b", **served(server.url)))} == {"half ?"}
+    reply = {"choices": [{"message": {"content": "7"}}], "usage": {"completion_tokens": None}}
+    with serving(lambda body: Reply(body=json.dumps(reply).encode())) as server:
+        assert len(run(config(dataset, tmp_path / "c", **served(server.url)))) == 5
+    with serving(lambda body: chat(7)) as server, pytest.raises(InputError, match="no chat completion"):  # pyright: ignore[reportArgumentType]
+        run(config(dataset, tmp_path / "d", **served(server.url)))
+
+
+def test_draws_of_a_server_have_seeds_of_their_own(dataset: Path, tmp_path: Path) -> None:
+    sampling = {"do_sample": True, "samples": 2}
+    with serving(lambda body: chat(str(body["seed"]))) as server:
+        records = run(config(dataset, tmp_path / "out", sampling=sampling, **served(server.url)))
+    assert len({record.response for record in records}) == len(records) == 10
+
+
+def test_a_server_that_resizes_must_say_how(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"space resized needs server\.geometry"):
+        config(dataset, tmp_path, space="resized", **served("http://127.0.0.1:1/v1"))
+    geometry = {"patch": 14, "merge": 2}
+    with serving(lambda body: chat("7")) as server:
+        records = run(
+            config(dataset, tmp_path / "out", **{**served(server.url, geometry=geometry), "space": "resized"})
+        )
+    assert all(side % 28 == 0 for record in records for size in record.seen_size for side in size)
+
+
+def test_a_replay_gives_the_same_answers_and_names_what_is_missing(dataset: Path, tmp_path: Path) -> None:
+    with serving(lambda body: chat("<answer>7</answer>")) as server:
+        first = run(config(dataset, tmp_path / "first", **served(server.url)))
+    again = run(config(dataset, tmp_path / "again", engine="replay", model=str(tmp_path / "first")))
+    assert [(r.item_id, r.response, r.seen_size) for r in again] == sorted(
+        (r.item_id, r.response, r.seen_size) for r in first
+    )
+    lines = [json.dumps({"id": record.item_id, "response": "no"}) for record in first]
+    file = tmp_path / "answers.jsonl"
+    file.write_text("\n".join(lines))
+    assert {r.response for r in run(config(dataset, tmp_path / "c", engine="replay", model=str(file)))} == {"no"}
+    for content, message in (
+        (lines[:-1], "holds no answer to 1 of 5 draws"),
+        ([*lines, lines[0]], "line 6: a second answer"),
+        (['{"id": "a"}'], "line 1: expected"),
+        (['{"id": ["a"], "response": "no"}'], "line 1: expected"),
+        (['{"id": 1, "response": "no"}', '{"id": "a", "response": "no"}'], "line 1: expected"),
+    ):
+        file.write_text("\n".join(content))
+        with pytest.raises(InputError, match=message):
+            run(config(dataset, tmp_path / "d", engine="replay", model=str(file)))
+
+
+def test_the_cache_answers_what_was_asked_and_knows_other_media(
+    dataset: Path, tmp_path: Path, mixed_samples: list[Sample]
+) -> None:
+    cache = str(tmp_path / "cache.sqlite")
+    with serving(lambda body: chat("7")) as server:
+        first = run(config(dataset, tmp_path / "a", cache=cache, **served(server.url)))
+        again = run(config(dataset, tmp_path / "b", cache=cache, **served(server.url)))
+        assert len(server.bodies) == len(first) == 5
+        run(config(dataset, tmp_path / "c", cache=cache, sampling={"max_new_tokens": 9}, **served(server.url)))
+        assert len(server.bodies) == 10
+    assert [r.response for r in again] == [r.response for r in first]
+
+    cached = CachedGenerator(lambda draws: [], tmp_path / "other.sqlite", {})  # pyright: ignore[reportArgumentType]
+    picture, other = mixed_samples[1], mixed_samples[2]
+    assert cached._key(Draw(picture)) != cached._key(Draw(replace(picture, media=other.media[1:])))
+
+
+def test_judges_score_in_an_evaluation_and_in_its_rescoring(dataset: Path, tmp_path: Path) -> None:
+    def script(body: dict[str, Any]) -> Reply | str:
+        return chat("an answer") if body["model"] == "served" else verdict(body, score=5, reason="good")
+
+    with serving(script) as server:
+        judges = {"local": {"base_url": server.url, "model": "wise"}}
+        rewards = {"judge_quality": {"fn": "judge", "args": {"judge": "local"}}}
+        settings = {"rewards": rewards, "judges": judges, **served(server.url)}
+        records = run(config(dataset, tmp_path / "out", **settings))
+        rows = report(tmp_path / "out")["rows"]
+        assert rescore(tmp_path / "out") == records
+    assert all(record.scores["judge_quality"] is not None for record in records)
+    assert rows[0]["reward"] == "total"
+    info = read_run(tmp_path / "out")
+    assert info.suite["judges"]["local"]["model"] == "wise"
+
+    def under(**changes: Any) -> str:
+        judge = {**info.suite["judges"]["local"], **changes}
+        return replace(info, suite={**info.suite, "judges": {"local": judge}}).scorer
+
+    assert under(concurrency=1, base_url="http://elsewhere/v1") == info.scorer
+    assert under(model="wiser") != info.scorer
+
+
+def test_an_unknown_judge_is_said_at_the_door(dataset: Path, tmp_path: Path) -> None:
+    rewards = {"quality": {"fn": "judge", "args": {"judge": "local"}}}
+    with pytest.raises(InputError, match="unknown judge 'local'"):
+        run(config(dataset, tmp_path / "out", rewards=rewards, **served("http://127.0.0.1:1/v1")))
+
+
+def test_decode_fits_engine_and_sampling(dataset: Path, tmp_path: Path) -> None:
+    decode = {"method": "self_consistency", "n": 2}
+    with pytest.raises(InputError, match="set engine: local"):
+        config(dataset, tmp_path, decode=decode, **served("http://127.0.0.1:1/v1"))
+    with pytest.raises(InputError, match="do_sample: true"):
+        config(dataset, tmp_path, decode=decode, model="m")
+
+
+def test_two_processes_write_the_records_of_one(dataset: Path, tmp_path: Path, budget: Any) -> None:
+    model, processor = tiny_model("qwen2_5_vl", TEXTS)
+    model.save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    decode = {"method": "best_of_n", "n": 2, "rewards": FORM}
+    shared: dict[str, Any] = {
+        "model": str(tmp_path / "model"),
+        "vision": budget.model_dump(),
+        "batch_size": 1,
+        "decode": decode,
+        "rewards": {**FORM, "rank": {"fn": "tests.support.lab:rank", "weight": 0.0}},
+        "sampling": {"do_sample": True, "max_new_tokens": 4},
+    }
+    alone = run(config(dataset, tmp_path / "one", **shared))
+    assert all(record.spent["generated"] >= record.tokens for record in alone)
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config(dataset, tmp_path / "two", **shared).model_dump(mode="json")))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [*launch, "-m", "eval", "run", str(file)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    together = read_records(tmp_path / "two")
+    assert [(one.key, one.response, one.spent) for one in together] == [
+        (one.key, one.response, one.spent) for one in alone
+    ]
+    assert {record.scores["rank"] for record in together} == {0.0, 1.0}
+    assert not list((tmp_path / "two").glob("*.part.jsonl"))
+
+
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])

@@ -1,0 +1,215 @@
+"""Media are processed once per prompt, wherever prompts cannot be shared too, and never all on the device at once."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.testing import assert_close
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import flash_attention_mask
+
+from data_engine.schema import Sample
+from mmrl.core.config import InputError
+from mmrl.core.vision import CoordinateSpace, VisionBudget, apply_budget
+from mmrl.grpo.prefix_cache import generated
+from mmrl.grpo.rollout_step import by_prompt
+from mmrl.grpo.rollouts import columns_of
+from mmrl.model.encoding import collate, encode, media_token_types
+from mmrl.model.policy import load_policy
+from mmrl.model.tiny_twins import tiny_model
+from mmrl.trainers.dataset import as_dataset
+from rewards import Verdict
+from tests.conftest import TEXTS
+from tests.mmrl.grpo.test_trainer import Recording, logps_alone, trainer
+from tests.support.training import material
+
+
+def padding_alone(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **settings: Any) -> Any:
+    """Attention that takes masks as FlashAttention does: causal, and the padding."""
+    new, length = query.shape[2], key.shape[2]
+    causal = getattr(module, "is_causal", True) and new > 1
+    seen = torch.ones(new, length, dtype=torch.bool).tril(length - new) if causal else torch.ones(1, 1).bool()
+    if attention_mask is not None:
+        if attention_mask.dim() != 2:
+            raise ValueError("padding is the only mask")
+        seen = seen & attention_mask[:, None, None, -length:].bool() | torch.eye(new, length).bool() * (new == length)
+    settings.pop("is_causal", None)
+    return sdpa_attention_forward(module, query, key, value, seen.expand(len(query), 1, new, length), **settings)
+
+
+class Watched(Recording):
+    """Keeps how many prompts or rows had their media on the device at once."""
+
+    at_once: list[int]
+
+    def _media(self, rows: Any, input_ids: Any, completion: int = 0) -> Any:
+        self.at_once = [*getattr(self, "at_once", []), sum(bool(row.tensors) for row in rows)]
+        return super()._media(rows, input_ids, completion)
+
+
+def pictured(samples: list[Sample]) -> list[Sample]:
+    return [sample for sample in samples if sample.media and all(media.kind == "image" for media in sample.media)]
+
+
+def count_pictures(processor: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of pictures of every call of the image processor from now on."""
+    counted: list[int] = []
+    real = processor.image_processor.preprocess
+
+    def preprocess(images: Any, *args: Any, **kwargs: Any) -> Any:
+        counted.append(len(images))
+        return real(images, *args, **kwargs)
+
+    monkeypatch.setattr(processor.image_processor, "preprocess", preprocess)
+    return counted
+
+
+@pytest.mark.parametrize("obstacle", ["padding", "sliding"])
+def test_without_sharing_pictures_are_processed_once_per_prompt(
+    obstacle: str,
+    mixed_samples: list[Sample],
+    budget: VisionBudget,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Some attention takes no tree; a sliding window sees another part of a packed row, and cuts the cache."""
+    model, processor = tiny_model("qwen2_5_vl", TEXTS)
+    if obstacle == "padding":
+        AttentionInterface.register("padding_alone", padding_alone)
+        AttentionMaskInterface.register("padding_alone", flash_attention_mask)
+        model.set_attn_implementation("padding_alone")
+    else:
+        text = model.config.get_text_config()
+        text.sliding_window, text.layer_types = 6, ["sliding_attention"] * text.num_hidden_layers
+        for layer in model.model.language_model.layers:
+            layer.attention_type = layer.self_attn.layer_type = "sliding_attention"
+            layer.self_attn.sliding_window = 6
+        model.model.language_model.has_sliding_layers = True
+    apply_budget(processor, budget)
+    counted = count_pictures(processor, monkeypatch)
+    samples = pictured(mixed_samples)
+    caplog.set_level(logging.INFO)
+    grpo: dict[str, Any] = {
+        "num_generations": 4,
+        "per_device_train_batch_size": 4,
+        "steps_per_generation": len(samples),
+    }
+    run = trainer(tmp_path, model, processor, samples, budget, kind=Watched, **grpo)
+    counted.clear()
+    run.train()
+    assert not run._sharing
+    assert sum(counted) == sum(len(sample.media) for sample in samples)
+    assert max(run.at_once) <= 4
+    assert "shared-prefix scoring off" in caplog.text
+    if obstacle == "padding":
+        assert "prompts are not shared: padding is the only mask" in caplog.text
+        rows, ids, mask, keep, logps = run.seen[0]
+        length = int(mask[0, -keep:].sum())
+        plain, _ = tiny_model("qwen2_5_vl", TEXTS)
+        assert_close(logps[0, :length], logps_alone(plain, rows[0], ids[0, -keep:][:length]), atol=1e-4, rtol=0)
+
+
+def test_flash_attention_is_given_no_tree(
+    mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is not tried: on a device the wrong mask ends the process."""
+    model, processor = tiny_model("qwen2_5_vl", TEXTS)
+    run = trainer(tmp_path, model, processor, mixed_samples, budget)
+    run.model.config._attn_implementation_internal = "flash_attention_2"
+    assert not run._shares((run.model, (), torch.empty(0), torch.empty(0), 1))
+    assert "FlashAttention takes no tree mask" in caplog.text
+
+
+def test_prompts_are_read_a_few_at_a_time(mixed_samples: list[Sample], budget: VisionBudget) -> None:
+    """The same tokens, however many prompts are on the device at once."""
+    model, processor = tiny_model("qwen2_5_vl", TEXTS)
+    apply_budget(processor, budget)
+    prompts = [encode(processor, sample.prompt, sample.media, budget) for sample in mixed_samples]
+    rows = [prompt for prompt in prompts for _ in range(2)]
+    said: list[Any] = []
+    seen: list[int] = []
+
+    def media(some: Any, ids: Any) -> Any:
+        seen.append(len(some))
+        types = {"mm_token_type_ids": media_token_types(ids, model.config)}
+        return (tensors | types) if (tensors := collate(some)) else {}
+
+    for at_once in (None, 1, 2):
+        options = {"max_new_tokens": 6, "do_sample": False}
+        with torch.no_grad():
+            said.append(generated(model, rows, media, pad=0, device="cpu", shared=True, at_once=at_once, **options))
+    assert seen == [5, 1, 1, 1, 1, 1, 2, 2, 1]
+    assert_close(said[1], said[0])
+    assert_close(said[2], said[0])
+
+
+def test_shared_prompts_are_read_a_micro_batch_at_a_time(
+    mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
+) -> None:
+    model, processor = tiny_model("qwen2_5_vl", TEXTS)
+    apply_budget(processor, budget)
+    grpo: dict[str, Any] = {"num_generations": 4, "per_device_train_batch_size": 4, "steps_per_generation": 5}
+    run = trainer(tmp_path, model, processor, mixed_samples, budget, kind=Watched, **grpo)
+    run._sharing = run._prefilling = True  # as after the comparison on the first batch
+    run.train()
+    assert sorted(run.at_once) == [0] + [1] * 4  # of five prompts one has no media
+    assert run._sharing
+
+
+def test_what_travels_between_processes_has_no_pictures(mixed_samples: list[Sample], budget: VisionBudget) -> None:
+    processor = tiny_model("qwen2_5_vl", TEXTS)[1]
+    apply_budget(processor, budget)
+    place = mixed_samples[1].media[0].path
+    assert place is not None
+    embedded = replace(mixed_samples[1].media[0], path=None, bytes=Path(place).read_bytes())
+    row = as_dataset([replace(mixed_samples[1], media=(embedded,))])[0]
+    assert len(pickle.dumps(row)) > len(embedded.bytes or b"")
+    encoded = encode(processor, row["prompt"], row["media"], budget)
+    sent = columns_of(row, encoded, ("7", 2), {"a": Verdict(1.0)}, 0.5, False, space=CoordinateSpace.resized)
+    assert len(pickle.dumps(sent)) < 1500 < len(embedded.bytes or b"")
+
+
+def test_attention_is_as_the_config_says(tmp_path: Path, budget: VisionBudget) -> None:
+    world = material(tmp_path / "world", "t")
+    model, _ = load_policy(world / "model", budget, attention="eager")
+    assert model.config._attn_implementation == "eager"
+    with pytest.raises(InputError, match="attention='flash'"):
+        load_policy(world / "model", budget, attention="flash")
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_prompt_is_read_by_as_few_micro_batches_as_hold_it(
+    steps: int, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
+) -> None:
+    """Four prompts of four rollouts in eight micro-batches of two rows, for one optimizer step or two."""
+    model, processor = tiny_model("qwen2_5_vl", TEXTS)
+    apply_budget(processor, budget)
+    grpo: dict[str, Any] = {"gradient_accumulation_steps": 8 // steps, "steps_per_generation": 8, "max_steps": steps}
+    grpo |= {"num_generations": 4, "per_device_train_batch_size": 2}
+    run = trainer(tmp_path, model, processor, mixed_samples[:4], budget, **grpo)
+    run.train()
+    prompts = [{id(row) for row in rows} for rows, *_ in run.seen if len(rows) == 2]
+    assert [len(one) for one in prompts] == [1] * 8
+    assert len(set.union(*prompts)) == 4
+    assert all(prompts[i] == prompts[i + 1] for i in range(0, 8, 2))
+
+
+def test_rows_dealt_by_prompt_keep_what_is_theirs() -> None:
+    one, two, three = object(), object(), object()
+    batches = [
+        {"ids": torch.tensor([[1], [2]]), "rows": [one, two], "count": torch.tensor(6), "none": None},
+        {"ids": torch.tensor([[3], [4]]), "rows": [three, two], "count": torch.tensor(6), "none": None},
+        {"ids": torch.tensor([[5], [6]]), "rows": [one, three], "count": torch.tensor(6), "none": None},
+    ]
+    dealt = by_prompt(batches)
+    assert [batch["rows"] for batch in dealt] == [[one, one], [two, two], [three, three]]
+    assert torch.cat([batch["ids"] for batch in dealt]).flatten().tolist() == [1, 5, 2, 4, 3, 6]
+    assert [(int(batch["count"]), batch["none"]) for batch in dealt] == [(6, None)] * 3

@@ -1,0 +1,192 @@
+"""What the model is trained on is what it saw: log-probs of mixed batches against each row alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+from trl.trainer.grpo_config import GRPOConfig
+
+from data_engine.dataset.shards import read_samples, write_dataset
+from data_engine.schema import Sample
+from mmrl.core.vision import VisionBudget, apply_budget
+from mmrl.grpo.credit import Credit
+from mmrl.grpo.injection import Injection
+from mmrl.grpo.temperature import TemperatureSchedule
+from mmrl.grpo.trainer import MultimodalGRPOTrainer
+from mmrl.model.encoding import encode, media_token_types
+from mmrl.model.tiny_twins import tiny_model
+from mmrl.trainers.dataset import as_dataset
+from rewards import Suite
+from tests.conftest import TEXTS
+from tests.support.training import config, material, rollouts, trained
+
+SUITE = {
+    "length": {"fn": "tests.mmrl.grpo.test_trainer:brevity"},
+    "letters": {"fn": "tests.mmrl.grpo.test_trainer:letters", "weight": 0.5},
+}
+
+
+def brevity(rollouts: Any) -> list[float]:
+    return [1 / (1 + len(rollout.completion)) for rollout in rollouts]
+
+
+def letters(rollouts: Any) -> list[float]:
+    return [sum(c in "aeiou" for c in rollout.completion) / max(len(rollout.completion), 1) for rollout in rollouts]
+
+
+class Recording(MultimodalGRPOTrainer):
+    """Keeps what every scoring forward saw and said."""
+
+    seen: list[Any]
+
+    def _get_per_token_logps_and_entropies(self, model: Any, input_ids: Tensor, *args: Any, **kwargs: Any) -> Any:
+        result = super()._get_per_token_logps_and_entropies(model, input_ids, *args, **kwargs)
+        self.seen = [*getattr(self, "seen", []), (list(self._rows), input_ids, args[0], args[1], result[0].detach())]
+        return result
+
+
+def trainer(
+    out: Path,
+    model: Any,
+    processor: Any,
+    samples: list[Sample],
+    budget: VisionBudget,
+    *,
+    kind: Any = Recording,
+    advantages: str = "gdpo",
+    shared_prefix: bool = True,
+    temperature: TemperatureSchedule | None = None,
+    refills: int = 0,
+    inject: Injection | None = None,
+    importance_cap: float | None = None,
+    credit: Credit | None = None,
+    suite: Any = SUITE,
+    **grpo: Any,
+) -> Any:
+    settings: dict[str, Any] = {
+        "per_device_train_batch_size": len(samples) * 2,
+        "num_generations": 2,
+        "max_completion_length": 8,
+        "max_steps": 1,
+        "learning_rate": 1e-3,
+        "report_to": "none",
+        "bf16": False,
+        "use_cpu": True,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "gradient_checkpointing": False,
+    }
+    return kind(
+        model,
+        processing_class=processor,
+        rewards=Suite(suite),
+        args=GRPOConfig(output_dir=str(out), **(settings | grpo)),
+        train_dataset=as_dataset(samples),
+        budget=budget,
+        shared_prefix=shared_prefix,
+        temperature=temperature,
+        refills=refills,
+        inject=inject,
+        importance_cap=importance_cap,
+        credit=credit,
+        advantages=advantages,
+    )
+
+
+def logps_alone(model: Any, row: Any, completion: Tensor) -> Tensor:
+    """Log-probs of a completion from one plain forward of its prompt, unpadded."""
+    ids = torch.tensor([[*row.input_ids, *completion.tolist()]])
+    media = dict(row.tensors)
+    if any(key.endswith("_grid_thw") for key in media):
+        media["mm_token_type_ids"] = media_token_types(ids, model.config)
+    with torch.no_grad():
+        logits = type(model).forward(model, input_ids=ids, attention_mask=torch.ones_like(ids), **media).logits
+    return logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[-len(completion) :, 0]
+
+
+@pytest.mark.parametrize("shared_prefix", [True, False])
+@pytest.mark.parametrize("architecture", ["qwen2_5_vl", "qwen3_vl", "idefics3"])
+def test_log_probs_of_a_mixed_batch_are_those_of_each_row_alone(
+    architecture: str, shared_prefix: bool, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
+) -> None:
+    model, processor = tiny_model(architecture, TEXTS)
+    apply_budget(processor, budget)
+    has_video = architecture != "idefics3"
+    samples = [s for s in mixed_samples if has_video or all(m.kind == "image" for m in s.media)]
+    grpo = {
+        "per_device_train_batch_size": len(samples),
+        "gradient_accumulation_steps": 2,
+        "steps_per_generation": 4,
+        "num_generations": 4,
+        "max_steps": 2,
+        "learning_rate": 1e-8,  # the weights stay put, so that later slices can be compared as well
+    }
+    run = trainer(tmp_path, model, processor, samples, budget, shared_prefix=shared_prefix, **grpo)
+    plain, _ = tiny_model(architecture, TEXTS)
+    run.train()
+    assert run._sharing is shared_prefix
+    assert run._prefilling is shared_prefix
+    assert len(run.seen) >= 4  # old log-probs of the whole batch, then every micro-batch
+    for rows, input_ids, mask, keep, logps in run.seen:
+        for row, ids, valid, got in zip(rows, input_ids, mask, logps, strict=True):
+            length = int(valid[-keep:].sum())
+            assert_close(got[:length], logps_alone(plain, row, ids[-keep:][:length]), atol=1e-4, rtol=0)
+
+
+def test_a_video_moves_the_log_probs(mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path) -> None:
+    """The comparison above would pass if neither side saw the video; here a black clip must change the numbers."""
+    model, processor = tiny_model("qwen2_5_vl", TEXTS)
+    apply_budget(processor, budget)
+    row = encode(processor, mixed_samples[3].prompt, mixed_samples[3].media, budget)
+    completion = torch.tensor(processor.tokenizer("[0.5,2.0]")["input_ids"])
+    shown = logps_alone(model, row, completion)
+    row.tensors["pixel_values_videos"].zero_()
+    assert (shown - logps_alone(model, row, completion)).abs().max() > 1e-4
+
+
+class Comparing(Recording):
+    """Keeps the advantages that TRL computed of the same rewards, and ours."""
+
+    pairs: list[tuple[Tensor, Tensor]]
+
+    def _advantages(self, inputs: Any, injected_N: Tensor, verdicts: Any) -> Tensor:
+        theirs = torch.tensor(list(self._logs["advantages"])[-len(inputs) :])
+        ours = super()._advantages(inputs, injected_N, verdicts)
+        self.pairs = [*getattr(self, "pairs", []), (ours, theirs)]
+        return ours
+
+
+@pytest.mark.parametrize(("estimator", "aggregation"), [("grpo", "sum_then_normalize"), ("gdpo", "normalize_then_sum")])
+def test_advantages_are_those_that_trl_itself_computes(
+    estimator: str, aggregation: str, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
+) -> None:
+    model, processor = tiny_model("qwen2_5_vl", TEXTS)
+    apply_budget(processor, budget)
+    grpo: dict[str, Any] = {"num_generations": 5, "per_device_train_batch_size": 25}
+    run = trainer(
+        tmp_path, model, processor, mixed_samples, budget, kind=Comparing, advantages=estimator, max_steps=2, **grpo
+    )
+    run.multi_objective_aggregation = aggregation  # TRL's own, which a config may not say: it is not obeyed
+    run.train()
+    assert len(run.pairs) == 2
+    for ours, theirs in run.pairs:
+        assert theirs.abs().max() > 0.5
+        assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_prompt_that_is_shown_twice_is_answered_anew(processes: int, tmp_path: Path) -> None:
+    made = material(tmp_path / "world", "t")
+    (sample,) = read_samples(made / "data")
+    write_dataset([replace(sample, meta={**sample.meta, "repeat": 2})], tmp_path / "twice")
+    grpo = {"per_device_train_batch_size": 4 // processes, "max_steps": 1, "save_strategy": "no"}
+    out = trained(config(made, tmp_path / "run.yaml", data=str(tmp_path / "twice"), grpo=grpo), processes=processes)
+    (rows,) = rollouts(out).values()
+    assert [row["id"] for row in rows] == [sample.id] * 4
+    assert len({row["completion"] for row in rows}) == 4

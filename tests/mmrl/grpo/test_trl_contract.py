@@ -1,0 +1,100 @@
+"""What mmrl overrides and calls in TRL and transformers has the shape it was written for."""
+
+from __future__ import annotations
+
+import inspect
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+from transformers import Trainer
+from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
+from trl.models.utils import unwrap_model_for_generation
+from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.sft_trainer import SFTTrainer
+from trl.trainer.utils import RepeatSampler, shuffle_sequence_dict, split_tensor_dict
+
+from mmrl.grpo.generate import SharedTurn
+from mmrl.grpo.logprobs import SharedForward
+from mmrl.grpo.rollout_step import Rounds
+from mmrl.grpo.trainer import MultimodalGRPOTrainer
+from mmrl.trainers.checkpoints import WholeCheckpoints
+from mmrl.trainers.evaluation import RecordedEvaluations
+from mmrl.trainers.sft import MultimodalSFTTrainer
+
+SCORING = """model input_ids attention_mask logits_to_keep batch_size=None compute_entropy=False compute_aux_loss=False
+    pixel_values=None image_grid_thw=None num_images=None pixel_attention_mask=None spatial_shapes=None num_tiles=None
+    image_sizes=None token_type_ids=None mm_token_type_ids=None image_position_ids=None"""
+
+OVERRIDDEN: dict[Any, dict[str, str]] = {
+    GRPOTrainer: {
+        "_generate_and_score_completions": "inputs",
+        "_tokenize_prompts": "prompts",
+        "_generate_single_turn": "prompt_ids images multimodal_fields num_generations has_tool_images=False",
+        "_calculate_rewards": "inputs prompts completions completion_ids_list",
+        "_compute_loss": "model inputs",
+        "_prepare_inputs": "generation_batch",
+        "_get_per_token_logps_and_entropies": SCORING,
+        "_get_train_sampler": "dataset=None",
+        "_save_checkpoint": "model trial",
+    },
+    Trainer: {
+        "_get_output_dir": "trial",
+        "_save_checkpoint": "model trial",
+        "_load_from_checkpoint": "resume_from_checkpoint model=None",
+        "_load_best_model": "",
+        "_run_epoch": "model epoch train_dataloader steps_in_epoch num_update_steps_per_epoch trial "
+        "ignore_keys_for_eval start_time resume_from_checkpoint epochs_trained steps_trained_in_current_epoch",
+        "_determine_best_metric": "metrics trial",
+        "_save_rng_state": "output_dir",
+        "_load_rng_state": "checkpoint",
+    },
+}
+CALLED = {
+    unwrap_model_for_generation: "model accelerator gather_deepspeed3_params=True generation_kwargs=None "
+    "gradient_checkpointing_kwargs=None",
+    RepeatSampler.__init__: "self data_source mini_repeat_count batch_size=1 repeat_count=1 shuffle=True seed=None",
+    shuffle_sequence_dict: "seq_dict",
+    split_tensor_dict: "tensor_dict num_chunks",
+    rotate_checkpoints: "output_dir save_total_limit=None best_model_checkpoint=None use_mtime=False "
+    "checkpoint_prefix=checkpoint",
+    get_last_checkpoint: "folder",
+}
+
+
+def shape(function: Any) -> str:
+    """The parameters of a function with their defaults, annotations left out."""
+    parameters = [p.replace(annotation=p.empty) for p in inspect.signature(function).parameters.values()]
+    return " ".join(p.name if p.default is p.empty else f"{p.name}={p.default}" for p in parameters)
+
+
+def test_trl_is_of_the_version_that_the_overrides_were_written_for() -> None:
+    assert version("trl").startswith("1.16.")
+
+
+@pytest.mark.parametrize(("owner", "name"), [(owner, name) for owner, names in OVERRIDDEN.items() for name in names])
+def test_an_overridden_method_has_its_signature(owner: Any, name: str) -> None:
+    assert shape(getattr(owner, name)) == " ".join(["self", *OVERRIDDEN[owner][name].split()])
+
+
+@pytest.mark.parametrize("function", CALLED, ids=lambda function: function.__qualname__)
+def test_a_called_function_has_its_signature(function: Any) -> None:
+    assert shape(function) == CALLED[function]
+
+
+def test_every_private_override_is_under_contract() -> None:
+    known = {name for names in OVERRIDDEN.values() for name in names}
+    ours_all = (WholeCheckpoints, RecordedEvaluations, SharedForward, SharedTurn, Rounds)
+    for ours in (*ours_all, MultimodalGRPOTrainer, MultimodalSFTTrainer):
+        theirs = {name for base in ours.__mro__ if not base.__module__.startswith("mmrl") for name in vars(base)}
+        private = {name for name in vars(ours) if name.startswith("_") and not name.startswith("__")}
+        assert private & theirs - {"_abc_impl"} <= known
+
+
+def test_attributes_that_mmrl_reads_are_set() -> None:
+    source = inspect.getsource(GRPOTrainer.__init__) + inspect.getsource(Trainer.__init__)
+    for name in ("_step", "_metrics", "_logs", "_tokenizer", "eos_token_ids", "generation_kwargs", "num_generations"):
+        assert f"self.{name} = " in source, name
+    assert "self._buffered_inputs = [" in inspect.getsource(GRPOTrainer._prepare_inputs)
+    assert "self._logs" in inspect.getsource(GRPOTrainer.log)
+    assert 'dataset_kwargs.get("skip_prepare_dataset"' in inspect.getsource(SFTTrainer.__init__)

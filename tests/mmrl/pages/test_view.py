@@ -1,0 +1,222 @@
+"""`mmrl view` and the demo's report on a run written by hand: pages for people, of one file each."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from data_engine.schema import Sample
+from eval.records import Record, read_records
+from mmrl.core.config import InputError
+from mmrl.demo.report import OUTCOMES, Pair, chosen, paired, write_report
+from mmrl.grpo.rollouts import write_rollouts
+from mmrl.pages.curves import charts, logged
+from mmrl.pages.rollout_pages import app, as_page, record_exhibit
+from mmrl.pages.rollout_pages import chosen as shown_of
+from tests.support.gallery import HOSTILE, evaluation, gallery, summary, training
+from tests.support.markup import Markup, checked
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("gallery")
+
+
+@pytest.fixture(scope="module")
+def samples(out: Path) -> list[Sample]:
+    return gallery(out / "data")
+
+
+@pytest.fixture(scope="module")
+def runs(out: Path, samples: list[Sample]) -> dict[str, Path]:
+    return {
+        "greedy_before": evaluation(out / "eval/greedy_before", samples, [2, 1, 3]),
+        "greedy_after": evaluation(out / "eval/greedy_after", samples, [1, 0, 2, 0, 3]),
+        "sampled_before": evaluation(out / "eval/sampled_before", samples, [2, 1, 3], draws=3),
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(out: Path, samples: list[Sample]) -> Path:
+    return training(out / "train", samples)
+
+
+@pytest.fixture(scope="module")
+def report(out: Path, runs: dict[str, Path], trained: Path) -> Markup:
+    place = write_report(out, summary=summary(), runs=runs, training=trained)
+    assert place == out / "report.html"
+    return checked(place.read_text(encoding="utf-8"))
+
+
+def viewed(*arguments: object) -> str:
+    """What `mmrl view` prints."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception:
+        raise result.exception
+    return result.output
+
+
+def test_rollouts_are_shown_with_verdicts_advantages_and_boxes(trained: Path, samples: list[Sample]) -> None:
+    assert f"{len(samples)} prompts: {trained / 'view.html'}" in viewed(trained)
+    markup = checked((trained / "view.html").read_text())
+    assert len(markup.named("article")) == len(samples)
+    assert len(markup.named("section", "answer")) == 4 * len(samples)
+    for shown in ("Step 39 of the 2 steps from 0 to 39", "advantage +0.50", "advantage -1.00", "unparsed: no box"):
+        assert shown in markup.text
+    assert markup.text.count("abstained: number, temporal (a reward of other tasks)") == 4 * 4
+    assert len(markup.named("rect", "gold")) == 7  # four pictures, three videos
+    assert len(markup.named("rect", "answer")) == 7 * 3  # the fourth answer names no place
+    assert len(markup.named("figure", "chart")) == 6
+
+
+def test_a_gold_answer_among_the_rollouts_is_marked(trained: Path, tmp_path: Path) -> None:
+    rows = pq.read_table(trained / "rollouts" / "step-00039.parquet").to_pylist()
+    write_rollouts([row | {"injected": row["draw"] == 3} for row in rows], tmp_path, step=0, group=4)
+    viewed(tmp_path)
+    markup = checked((tmp_path / "view.html").read_text())
+    assert markup.text.count("injected") == len(rows) // 4
+
+
+def test_a_step_and_a_task_can_be_chosen(trained: Path, tmp_path: Path) -> None:
+    page = tmp_path / "pages" / "step.html"
+    assert str(page) in viewed(trained, "--step", 0, "--task", "grounding", "--out", page)
+    markup = checked(page.read_text())
+    assert "Step 0 of" in markup.text
+    assert len(markup.named("article")) == 4
+
+
+def test_records_are_shown_draw_by_draw(runs: dict[str, Path], samples: list[Sample]) -> None:
+    viewed(runs["sampled_before"])
+    markup = checked((runs["sampled_before"] / "view.html").read_text())
+    assert len(markup.named("section", "answer")) == 3 * len(samples)
+    assert "models/sampled_before, sampled at temperature 1" in markup.text
+    assert HOSTILE in markup.text
+
+
+def test_samples_are_shown_with_their_gold(out: Path, samples: list[Sample]) -> None:
+    viewed(out / "data")
+    markup = checked((out / "data" / "view.html").read_text())
+    assert len(markup.named("article")) == len(samples)
+    assert len(markup.images()) == 4 + 3 + 4 + 2
+    assert len(markup.named("rect", "gold")) == 7
+    x1, y1, x2, y2 = samples[0].answer["boxes"][0]
+    place = {key: float(value or "") for key, value in markup.named("rect", "gold")[0].items() if key != "class"}
+    assert place == {"x": x1, "y": y1, "width": x2 - x1, "height": y2 - y1}
+    assert not markup.named("section", "answer")
+
+
+@pytest.mark.parametrize("kind", ["data", "train", "eval/sampled_before"])
+def test_what_is_left_out_is_said(kind: str, out: Path, trained: Path, runs: dict[str, Path], tmp_path: Path) -> None:
+    said = "10 of 13 prompts are left out, evenly spread; --limit shows more."
+    assert said in viewed(out / kind, "--limit", 3, "--out", tmp_path / "page.html")
+    markup = checked((tmp_path / "page.html").read_text())
+    assert said in markup.text
+    assert len(markup.named("article")) == 3
+    assert len({text for text in markup.texts if text in ("grounding", "count", "temporal", "number")}) > 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "step", "task", "message"),
+    [
+        ("train", 7, None, "no rollouts of step 7; it has 2 steps, 0 to 39"),
+        ("train", None, "grouding", "no task 'grouding' there; did you mean grounding?"),
+        ("eval/sampled_before", None, "video", "no task 'video'"),
+        ("eval/sampled_before", 1, None, "--step 1 is for training runs"),
+        ("data", 1, None, "--step 1 is for training runs"),
+        ("data", None, "cuont", "did you mean count?"),
+        ("", None, None, "look at one of"),
+        ("nowhere", None, None, "give the output of mmrl train"),
+    ],
+)
+def test_what_cannot_be_shown_is_an_error_that_says_why(
+    kind: str, step: int | None, task: str | None, message: str, out: Path, trained: Path, runs: dict[str, Path]
+) -> None:
+    with pytest.raises(InputError, match=r"(?s).*" + message.replace("?", r"\?")):
+        shown_of(out / kind, step=step, task=task, limit=9)
+
+
+def test_damaged_rollouts_are_an_error_that_names_the_file(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "train")
+    broken = tmp_path / "train" / "rollouts" / "step-00050.parquet"
+    broken.write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"step-00050\.parquet is damaged"):
+        shown_of(tmp_path / "train", step=None, task=None, limit=9)
+    shutil.copy(
+        tmp_path / "train" / "rollouts" / "step-00000.parquet", tmp_path / "train" / "rollouts" / "step-x.parquet"
+    )
+    assert shown_of(tmp_path / "train", step=0, task=None, limit=9).total == 13
+
+
+def test_records_of_remote_media_fetch_nothing(runs: dict[str, Path]) -> None:
+    record = read_records(runs["greedy_before"])[0]
+    remote = replace(record, media=[{**record.media[0], "path": "https://example.org/x.png"}])
+    shown = replace(shown_of(runs["greedy_before"], step=None, task=None, limit=1), exhibits=[record_exhibit([remote])])
+    markup = checked(as_page(shown))
+    assert "https://example.org/x.png is remote" in markup.text
+    assert not markup.images()
+
+
+def test_metrics_without_a_number_and_a_torn_line_are_no_points(trained: Path, tmp_path: Path) -> None:
+    points = logged(trained / "metrics.jsonl")
+    assert [step for step, _ in points["reward"]] == list(range(40))
+    assert [step for step, _ in points["rewards/temporal/mean"]] == [step for step in range(40) if step % 5]
+    assert "loss" not in points
+    assert "no metrics.jsonl" in Markup(charts(tmp_path)).text
+
+
+def test_the_report_shows_scores_curves_and_samples(report: Markup) -> None:
+    assert "0.400 → 0.500" in report.texts
+    assert "+0.100, 95 % interval +0.060 to +0.140; 0.200 from the text only" in report.texts
+    assert len(report.named("svg", "span")) == 2 * 5
+    assert len(report.named("figure", "chart")) == 6
+    assert len(report.named("article")) == 12
+    assert len(report.named("section", "answer")) == 24
+    assert HOSTILE in report.text
+    assert "models/sampled_before" in report.texts
+
+
+def test_the_report_draws_before_after_and_gold(report: Markup) -> None:
+    for kind in ("gold", "before", "after"):
+        assert report.named("rect", kind)
+    lines = [given["class"] for given in report.named("path", "mark")]
+    assert {"mark gold", "mark before", "mark after"} <= set(lines)  # the legend
+
+
+def test_the_report_says_what_it_left_out(report: Markup) -> None:
+    assert "Of the 13 questions answered greedily, 7 improved, 4 unchanged, 2 got worse in total score." in report.text
+    assert "Nothing was picked by hand" in report.text
+
+
+def pair(task: str, item: int, gain: float) -> Pair:
+    record = Record("k", "p", "b", "test", f"{item:03}", 0, task, "s", "q", [], [], [], "", 0, None, total=0.5)
+    return Pair(record, replace(record, total=0.5 + gain))
+
+
+def test_samples_are_spread_over_tasks_and_outcomes() -> None:
+    pairs = [pair(task, i, (0.5, 0.0, -0.5)[i % 3]) for task in ("a", "b", "c", "d") for i in range(30)]
+    picked = chosen(pairs, 12)
+    assert Counter(one.before.task for one in picked) == dict.fromkeys("abcd", 3)
+    assert Counter(one.outcome for one in picked) == dict.fromkeys(OUTCOMES, 4)
+    assert chosen(pairs, 12) == picked
+    assert picked[0].before.item_id == "000"
+
+
+def test_what_got_worse_is_never_hidden() -> None:
+    pairs = [pair("a", i, 0.5) for i in range(50)] + [pair("b", i, 0.5) for i in range(50)]
+    pairs += [pair("b", 99, -0.1)]
+    for samples in (1, 2, 12):
+        assert any(one.outcome == "got worse" for one in chosen(pairs, samples))
+    assert len(chosen(pairs, 500)) == 101
+    assert len(chosen(pairs[:2], 12)) == 2
+
+
+def test_runs_without_a_common_question_are_an_error(runs: dict[str, Path]) -> None:
+    records = read_records(runs["greedy_before"])
+    with pytest.raises(InputError, match="no scored question in common"):
+        paired(records[:2], records[2:])

@@ -1,0 +1,57 @@
+"""The configs of the project can be planned, and every stage of them runs with a tiny twin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from data_engine.dataset.shards import write_dataset
+from data_engine.schema import Sample, user_prompt, with_id
+from mmrl.cli import VERBS, run
+from mmrl.model.tiny_twins import TinySize, tiny_model
+from mmrl.verifier.pairs import preferred_edits
+from tests.conftest import TEXTS
+from tests.support.training import questions
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "train").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, questions to train and to measure on, and pairs of edits."""
+    out = tmp_path_factory.mktemp("world")
+    for part in tiny_model("qwen2_5_vl", TEXTS, size=TinySize(hidden=32, mlp=64, heads=2, vision_hidden=16, vocab=400)):
+        part.save_pretrained(out / "model")
+    asked = list(questions("i" * 8 + "ii", out / "media"))  # generations of up to 16 prompts
+    asked += [choice(sample, number) for number, sample in enumerate(asked)]
+    splits = ["train"] * 8 + ["test"] * 2
+    made = [replace(s, meta={**s.meta, "split": split}) for s, split in zip(asked, splits * 2, strict=True)]
+    write_dataset(iter(made), out / "data")
+    pairs = [*preferred_edits(n=4, side=56), *preferred_edits(n=2, side=56, split="test")]
+    write_dataset(iter(pairs), out / "pairs")
+    return out
+
+
+def choice(sample: Sample, number: int) -> Sample:
+    """The same pictures with a question that has options."""
+    asked = user_prompt(f"{number} Which digit? (A) 1 (B) 2", ["image"])
+    return with_id(replace(sample, task="choice", prompt=asked, answer={"choice": "B", "options": ["1", "2"]}))
+
+
+@pytest.mark.parametrize("place", CONFIGS, ids=lambda place: place.stem)
+def test_a_config_opens_with_its_command_and_runs(
+    place: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert place.read_text().startswith(f"# mmrl train configs/train/{place.name}")
+    data = world / ("pairs" if place.stem == "verifier" else "data")
+    here = [f"model={world / 'model'}", f"data={data}", f"output={tmp_path / 'run'}"]
+    here += [f"evaluation.data.path={data}"] if "evaluation: {data" in place.read_text() else []
+    for option, said in (("--plan", "rewards by task"), ("--smoke", "smoke test passed")):
+        with pytest.raises(SystemExit) as done:
+            run("mmrl train", VERBS["train"][0], [str(place), *here, option])
+        told = capsys.readouterr()
+        assert done.value.code == 0, told.err
+        assert said in told.out
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,35 @@
+"""What a run logs arrives where `report_to` says, and in the progress line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmrl.core.config import load
+from mmrl.train.stages import TrainConfig, run
+from tests.support.training import config, material, metrics
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return material(tmp_path_factory.mktemp("world"), "ti")
+
+
+def test_tensorboard_gets_what_is_logged_and_the_progress_line_is_readable(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
+    grpo = {"max_steps": 2, "save_strategy": "no", "report_to": "tensorboard", "per_device_train_batch_size": 4}
+    out = tmp_path / "run"
+    run(load(TrainConfig, config(world, out.with_suffix(".yaml"), grpo=grpo)))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(next((tmp_path / "board").rglob("events.*")).parent))
+    events.Reload()
+    logged = [event.value for event in events.Scalars("train/rewards/letters/mean")]
+    assert logged == pytest.approx([line["rewards/letters/mean"] for line in metrics(out)], rel=1e-5)
+    assert len(logged) == 2
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("step 2/2"))
+    for part in ("count ", "text ", "dead groups ", " s/step, ", " tokens/s, ", " left"):
+        assert part in line

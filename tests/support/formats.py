@@ -1,0 +1,135 @@
+"""A few samples in every format that sources read, written as the projects do whose formats they are."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import pickle
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+from tests.support.clips import write_clip
+
+SIZE = (160, 107)
+BOX = [10, 12, 50, 60]  # x, y, width, height
+CORNERS = [10, 12, 60, 72]
+
+
+def write_formats(root: Path) -> None:
+    """Everything that `configs/data/offline.yaml` reads, below `root`."""
+    for name in ("images/china.jpg", "images/flower.jpg", "folder/temple/1.jpg", "folder/flower/1.jpg", "vg/7.jpg"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        photo("flower" if "flower" in name else "china").save(root / name, quality=95)
+    (root / "clips").mkdir()
+    write_clip(root / "clips" / "a.mp4", 50)
+    tables(root)
+    chats(root)
+    places(root)
+    moments(root)
+
+
+def photo(name: str) -> Image.Image:
+    """A small photograph."""
+    return Image.fromarray(load_sample_image(f"{name}.jpg")).resize(SIZE)
+
+
+def jpeg(name: str) -> bytes:
+    """The file of one."""
+    file = io.BytesIO()
+    photo(name).save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+def lines(path: Path, rows: Iterable[Any]) -> None:
+    path.write_text("\n".join(map(json.dumps, rows)))
+
+
+def tables(root: Path) -> None:
+    """JSON lines and arrays, parquet, saved datasets, WebDataset, VLMEvalKit, verl."""
+    asked = [
+        {"question": f"How many {what}?", "answer": n, "task": "count"} for n, what in enumerate(["roofs", "bees"])
+    ]
+    lines(root / "rows.jsonl", [*({**row, "image": "images/china.jpg"} for row in asked), {"question": "?"}])
+    rows = [{**row, "question": f"{row['question']} Count well.", "image": "images/flower.jpg"} for row in asked]
+    (root / "rows.json").write_text(json.dumps(rows, indent=1))
+    held = {"bytes": jpeg("flower"), "path": None}
+    shown = [
+        {"image": held, "question": "Is it red?", "answer": "yes"},
+        {"image": held, "question": "Is it a cat?", "answer": "no"},
+    ]
+    pq.write_table(pa.Table.from_pylist(shown), root / "rows.parquet")
+    table = datasets.Dataset.from_list(
+        [{"image": held, "query": "What is it?", "choices": ["a cat", "a flower"], "label": 1}]
+    )
+    table.cast_column("image", datasets.Image()).save_to_disk(root / "saved")
+    row = json.dumps({"question": "Name the flower.", "answer": "dahlia", "task": "text"}).encode()
+    with tarfile.open(root / "shard-0.tar", "w") as tar:
+        for name, content in (("0001.jpg", jpeg("flower")), ("0001.json", row)):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    picture = base64.b64encode(jpeg("china")).decode()
+    head = "index\timage\tquestion\tA\tB\tanswer"
+    (root / "bench.tsv").write_text(f"{head}\n0\t{picture}\tWhat is it?\ta temple\ta boat\tA\n")
+    judged = {"style": "rule", "ground_truth": "7/2"}
+    chat = [{"role": "user", "content": "<image>Three and a half as a fraction?"}]
+    whole = {"data_source": "sums", "prompt": chat, "images": [held], "reward_model": judged, "ability": "math"}
+    pq.write_table(pa.Table.from_pylist([whole]), root / "verl.parquet")
+
+
+def chats(root: Path) -> None:
+    """LLaVA, VLM-R1, ms-swift."""
+    talk = [{"from": "human", "value": "<image>\nDescribe it."}, {"from": "gpt", "value": "A temple by a lake."}]
+    (root / "llava.json").write_text(json.dumps([{"id": "7", "image": "images/china.jpg", "conversations": talk}]))
+    answer = f"<answer>{CORNERS}</answer>"
+    lines(root / "vlm_r1.jsonl", [{"image": "images/china.jpg", "problem": "Where is the roof?", "solution": answer}])
+    said = [{"role": "user", "content": "<image>Find <ref-object>."}, {"role": "assistant", "content": "<bbox>"}]
+    objects = {"ref": ["the roof"], "bbox": [CORNERS]}
+    lines(root / "swift.jsonl", [{"messages": said, "images": ["images/china.jpg"], "objects": objects}])
+
+
+def places(root: Path) -> None:
+    """COCO instances and captions, RefCOCO in its two forms, Visual Genome."""
+    image = {"id": 7, "file_name": "china.jpg", "width": SIZE[0], "height": SIZE[1]}
+    roof = {"id": 3, "image_id": 7, "category_id": 1, "bbox": BOX, "iscrowd": 0}
+    known = {"images": [image], "categories": [{"id": 1, "name": "roof"}]}
+    (root / "instances.json").write_text(json.dumps({**known, "annotations": [roof]}))
+    said = [
+        {"id": 1, "image_id": 7, "caption": "A temple by a lake."},
+        {"id": 2, "image_id": 7, "caption": "A temple."},
+    ]
+    (root / "captions.json").write_text(json.dumps({"images": [image], "annotations": said}))
+    sentences = [{"raw": "Left roof.", "sent": "left roof", "sent_id": 0}]
+    ref = {"ref_id": 1, "image_id": 7, "ann_id": 3, "split": "train", "sentences": sentences}
+    (root / "refs(unc).p").write_bytes(pickle.dumps([ref], protocol=2))
+    held = {"bytes": jpeg("china"), "path": None}
+    row = {"question_id": "7", "image": held, "bbox": [float(one) for one in BOX], "answer": ["the roof to the left"]}
+    pq.write_table(pa.Table.from_pylist([row]), root / "refcoco.parquet")
+    x, y, width, height = BOX
+    region = {
+        "region_id": 5,
+        "x": x,
+        "y": y,
+        "width": width,
+        "height": height,
+        "phrase": "a curved roof",
+        "image_id": 7,
+    }
+    (root / "regions.json").write_text(json.dumps([{"id": 7, "regions": [region]}]))
+
+
+def moments(root: Path) -> None:
+    """Videos with questions, Charades-STA, ActivityNet."""
+    lines(root / "clips.jsonl", [{"video": "a.mp4", "question": "When does the window turn?", "spans": [[0.2, 0.9]]}])
+    (root / "charades.txt").write_text("a 0.1 0.8##the view moves over a roof.\n")
+    entry = {"duration": 2.0, "timestamps": [[0.5, 1.5]], "sentences": ["The view moves on."]}
+    (root / "activitynet.json").write_text(json.dumps({"a": entry}))

@@ -1,0 +1,190 @@
+"""Trainings in processes of their own, for tests that kill them or run two at once; and what they train on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+
+from data_engine.dataset.shards import write_dataset
+from data_engine.schema import Sample, user_prompt, with_id
+from data_engine.sources.synthesis import digits_grounding, digits_video
+from mmrl.cli import VERBS, run
+from mmrl.core.media.item import Media
+from tests.conftest import TEXTS, stored
+
+REWARDS = {
+    "letters": {"fn": "tests.support.training:letters"},
+    "brevity": {"fn": "tests.support.training:brevity", "weight": 0.5},
+}
+VISION = {"min_pixels": 784, "max_pixels": 3136, "min_frames": 2, "max_frames": 4, "total_pixels": 12544}
+OF_THE_PROCESS = {"step_time", "num_tokens"}  # logged, but of the clock, or counted since the process started
+
+
+def letters(rollouts: Any) -> list[float]:
+    """The share of vowels; where the environment says DIE_AT=step, the process is killed there as by `kill -9`."""
+    if (rollouts[0].step or 0) >= int(os.environ.get("DIE_AT", sys.maxsize)):  # no step in an evaluation
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [sum(c in "aeiou" for c in rollout.completion) / max(len(rollout.completion), 1) for rollout in rollouts]
+
+
+def brevity(rollouts: Any) -> list[float]:
+    return [1 / (1 + len(rollout.completion)) for rollout in rollouts]
+
+
+def questions(kinds: str, directory: Path) -> Iterator[Sample]:
+    """A question for every letter: about no picture (t), one (i), two (p) or a video (v); media in `directory`."""
+    directory.mkdir(parents=True)
+    made = [next(digits_grounding(n=1, seed=seed, side=side)) for seed, side in ((0, 84), (1, 56), (2, 56))]
+    one, *two = (stored(sample.media[0], directory) for sample in made)
+    clip = stored(next(digits_video(n=1, side=56, seconds=2.0)).media[0], directory)
+    shown: dict[str, tuple[str, dict[str, Any], tuple[Media, ...]]] = {
+        "t": ("text", {"text": ["yes"]}, ()),
+        "i": ("count", {"number": 2.0}, (one,)),
+        "p": ("count", {"number": 3.0}, tuple(two)),
+        "v": ("temporal", {"spans": [[0.5, 1.0]]}, (clip,)),
+    }
+    for index, kind in enumerate(kinds):
+        task, answer, media = shown[kind]
+        prompt = user_prompt(f"{index} digits?", [item.kind for item in media])
+        yield with_id(Sample("", "test", task, prompt, answer, media, {"rationale": "I see"}))
+
+
+def material(out: Path, kinds: str) -> Path:
+    """`out` with a dataset of `questions` in `data` and a tiny random Qwen2.5-VL in `model`."""
+    from mmrl.model.tiny_twins import TinySize, tiny_model
+
+    write_dataset(questions(kinds, out / "media"), out / "data")
+    size = TinySize(hidden=32, mlp=64, heads=2, vision_hidden=16, vocab=400)
+    for part in tiny_model("qwen2_5_vl", TEXTS, size=size):
+        part.save_pretrained(out / "model")
+    return out
+
+
+def config(material: Path, place: Path, **changes: Any) -> Path:
+    """A training config in `place` whose output is beside it; `changes` lie over it, key by key within the blocks."""
+    trl = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "logging_steps": 1, "learning_rate": 1e-2}
+    values: dict[str, Any] = {
+        "model": str(material / "model"),
+        "data": str(material / "data"),
+        "output": str(place.with_suffix("")),
+        "vision": VISION,
+        "rewards": REWARDS,
+        "grpo": trl | {"num_generations": 2, "max_completion_length": 6, "per_device_train_batch_size": 2},
+    }
+    for key, value in changes.items():
+        block = key in ("grpo", "sft") and value is not None
+        given: Any = value
+        values[key] = {**values.get(key, trl), **given} if block else value
+    place.write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not None}))
+    return place
+
+
+# A process that has imported everything and computed nothing; trainings are forked from it and start at once.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(
+    ["mmrl.grpo.trainer", "mmrl.trainers.sft", "mmrl.train.stages", "peft", "tests.support.training"]
+)
+
+
+def trained(config: Path, *, processes: int = 1, dies: bool = False, timeout: float = 600, **environment: str) -> Path:
+    """The output of `mmrl train CONFIG`, run to its end, or to its death, in one or several processes."""
+    expected = -signal.SIGKILL if dies else 0
+    codes, said = ended(config, [environment] * processes, timeout=timeout)
+    assert codes == [expected] * processes, f"exit codes {codes} (None: still running after {timeout} s)\n{said}"
+    return config.with_suffix("")
+
+
+def ended(
+    config: Path, environments: Sequence[Mapping[str, str]], *, timeout: float = 600
+) -> tuple[list[int | None], str]:
+    """The exit codes of processes that run `mmrl train CONFIG`, one for each environment, and what they printed."""
+    processes = len(environments)
+    logs = [config.with_suffix(f".{rank}.log") for rank in range(processes)]
+    own = _ranks(processes) if processes > 1 else [{}]
+    ranks = [{**environment, **rank} for environment, rank in zip(environments, own, strict=True)]
+    running = [
+        _CONTEXT.Process(target=_train, args=([str(config)], log, rank)) for log, rank in zip(logs, ranks, strict=True)
+    ]
+    for process in running:
+        process.start()
+    end = time.monotonic() + timeout
+    for process in running:
+        process.join(max(end - time.monotonic(), 0))
+    codes = [process.exitcode for process in running]
+    for process in running:
+        process.kill()
+    return codes, "\n".join(log.read_text() for log in logs)
+
+
+def killed(config: Path, *, step: int, delay: float) -> int:
+    """Run `mmrl train CONFIG` until it has logged `step`, and `delay` seconds on; `kill -9`; the last step logged."""
+    out = config.with_suffix("")
+    process = _CONTEXT.Process(target=_train, args=([str(config)], config.with_suffix(".log"), {}))
+    process.start()
+    while process.is_alive() and max((line["step"] for line in metrics(out)), default=0) < step:
+        time.sleep(0.02)
+    process.join(delay)
+    assert process.exitcode is None, "ended before it was killed"
+    process.kill()
+    process.join()
+    return max(line["step"] for line in metrics(out))
+
+
+def _ranks(processes: int) -> list[dict[str, str]]:
+    """The environment of each process, as `torchrun` makes it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    every = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [every | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+
+
+def _train(arguments: list[str], log: Path, environment: Mapping[str, str]) -> None:
+    import torch
+
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    if "DIE_OPENING" in environment:
+        sys.addaudithook(_die_opening)
+    if "FULL_OPENING" in environment:
+        sys.addaudithook(_full_opening)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    run("mmrl train", VERBS["train"][0], arguments)
+
+
+def _die_opening(event: str, values: tuple[Any, ...]) -> None:
+    """Killed as by `kill -9` when a file is opened whose path ends as the environment's DIE_OPENING says."""
+    if event == "open" and str(values[0]).endswith(os.environ["DIE_OPENING"]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _full_opening(event: str, values: tuple[Any, ...]) -> None:
+    """From when a file is opened whose path ends as FULL_OPENING says, files may not grow beyond a block."""
+    if event == "open" and str(values[0]).endswith(os.environ["FULL_OPENING"]):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (512, resource.RLIM_INFINITY))
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    """What a run logged at its steps, without what depends on the process."""
+    from mmrl.trainers.callbacks import read_metrics
+
+    lines = [line for line in read_metrics(out / "metrics.jsonl") if "loss" in line]
+    return [{key: value for key, value in line.items() if key not in OF_THE_PROCESS} for line in lines]
+
+
+def rollouts(out: Path) -> dict[str, list[dict[str, Any]]]:
+    """The rows of a run's rollout files, by file."""
+    return {place.name: pq.read_table(place).to_pylist() for place in sorted((out / "rollouts").glob("*.parquet"))}
