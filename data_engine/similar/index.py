@@ -6,21 +6,17 @@ A file holds hashes, never pictures or questions: it can be given away where the
 from __future__ import annotations
 
 import functools
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_engine.dataset.shards import read_manifest, read_samples
 from data_engine.media.source_ids import source_ids
 from data_engine.schema import Sample, prompt_text
 from data_engine.similar.image_hash import WORDS, Fingerprint, MediaIndex, fingerprint, pixel_hash
@@ -28,7 +24,6 @@ from data_engine.similar.minhash import TextIndex, signatures
 from data_engine.similar.ngrams import ShingleIndex, shingles
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
-from mmrl.core.vision import CoordinateSpace
 
 VERSION = b"3"
 BATCH = 256
@@ -97,29 +92,6 @@ def write_index(samples: Iterable[Sample], benchmark: str, path: Path) -> int:
             count += len(rows)
     arriving.replace(path)
     return count
-
-
-def benchmark_name(which: str) -> str:
-    """What a benchmark is called, written as for `benchmark_samples`."""
-    name, named, _ = which.partition("=")
-    return name if named else Path(which).resolve().name
-
-
-@contextmanager
-def benchmark_samples(which: str, split: str | None) -> Iterator[tuple[str, Iterable[Sample]]]:
-    """(name, samples) of a dataset directory, or of NAME=FILE, a benchmark that `mmrl eval` knows and its rows."""
-    name, named, file = which.partition("=")
-    if not named:
-        directory = Path(which)
-        read_manifest(directory)
-        yield benchmark_name(which), read_samples(directory, split=split)
-        return
-    settings, load = (
-        resolve_name(f"eval.{one}") for one in ("benchmark:BenchmarkData", "benchmarks.load:named_benchmark")
-    )
-    with tempfile.TemporaryDirectory() as media:  # both live above this package
-        benchmark = load(name, settings(path=file, split=split), space=CoordinateSpace.pixel, media=Path(media))
-        yield name, benchmark.load()
 
 
 class LeakIndex:

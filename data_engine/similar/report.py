@@ -12,7 +12,7 @@ from rich.text import Text
 
 from data_engine.schema import Sample
 from data_engine.similar.index import STRONGEST, Evidence, Leak, LeakIndex
-from mmrl.commands.terminal import printable
+from mmrl.core.text import printable
 
 
 class Pair(NamedTuple):

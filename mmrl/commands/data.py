@@ -148,7 +148,8 @@ def index(
     split: Split = None,
 ) -> None:
     """Write the fingerprints of benchmarks, for the operator `decontaminate`: hashes, no pictures and no questions."""
-    from data_engine.similar.index import benchmark_name, benchmark_samples, write_index
+    from data_engine.similar.index import write_index
+    from mmrl.commands.benchmarks import benchmark_name, benchmark_samples
 
     named: dict[str, str] = {}
     for benchmark in benchmarks:
@@ -180,8 +181,9 @@ def leaks(
     from contextlib import ExitStack
 
     from data_engine.dataset.shards import read_samples
-    from data_engine.similar.index import LeakIndex, benchmark_samples
+    from data_engine.similar.index import LeakIndex
     from data_engine.similar.report import leakage, leakage_table, pairs_table
+    from mmrl.commands.benchmarks import benchmark_samples
 
     for file in (to, html):
         _writable(file)

@@ -19,6 +19,7 @@ from data_engine.measure.difficulty_table import Difficulty
 from data_engine.recipe import Plan
 from data_engine.schema import Sample, dumps
 from mmrl.core.media.item import Media
+from mmrl.core.text import printable
 
 ROW_CHARS = 500  # of a broken row that are shown
 
@@ -162,15 +163,6 @@ def _ranges(numbers: Mapping[str, Sequence[float]]) -> Table:
         shown = (f"{value:,.6g}" for value in (min(values), statistics.median(values), max(values)))
         table.add_row(name, f"{len(values):,}", *shown)
     return table
-
-
-def printable(text: str) -> str:
-    """The text with control characters spelt out: what a dataset says must not steer the terminal.
-
-    >>> printable("red\\x1b[2J")
-    'red\\\\x1b[2J'
-    """
-    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
 
 
 def _said(message: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from data_engine.measure.measures import Condition, Name
-from mmrl.commands.terminal import printable
+from mmrl.core.text import printable
 
 STATS = "stats.parquet"
 DROPPED = "dropped.parquet"
