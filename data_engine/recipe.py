@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pkgutil import resolve_name
-from typing import Any, get_type_hints
+from typing import Any
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, create_model
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from data_engine.cache_keys import watching
 from data_engine.engine.backends import Engine, check_engine, check_runs
@@ -19,7 +17,8 @@ from data_engine.ops import OPERATORS
 from data_engine.schema import Sample
 from data_engine.seeding import digest
 from data_engine.sources import SOURCES
-from mmrl.core.config import Config, InputError, nearest, validate
+from mmrl.core.config import Config, InputError, nearest
+from mmrl.core.registry import checked_options, resolve
 
 FIRST = "validate"  # the operator that probes media and gives samples their ids: all others rely on both
 COUNTING = ("mix", "sample", "balance", "cap_media", "by_reward")  # operators that choose, and count rows
@@ -150,50 +149,22 @@ def _mixing(recipe: Recipe) -> list[OperatorSpec]:
 
 
 def _source(spec: SourceSpec, given: Mapping[str, Any]) -> PlannedSource:
-    function, target = _resolved(spec.fn, SOURCES, "source")
-    args = _arguments(function, spec.args, given, skip=0, where=f"source {spec.label}")
+    function = resolve(spec.fn, SOURCES, "source")
+    args = checked_options(function, spec.args, f"source {spec.label}", skip=0, given=given)
     try:
         with watching() as inputs:
             function(**args)
     except InputError as error:
         raise InputError(f"source {spec.label}: {error}") from None
+    target = SOURCES.get(spec.fn, spec.fn)
     return PlannedSource(spec.label, target, spec, args, sorted(inputs), lambda: function(**args))
 
 
 def _stage(spec: OperatorSpec, given: Mapping[str, Any], engine: Engine) -> Stage:
-    function, target = _resolved(spec.fn, OPERATORS, "operator")
+    function, target = resolve(spec.fn, OPERATORS, "operator"), OPERATORS.get(spec.fn, spec.fn)
     kind = kind_of(function)
     if kind is None:
         raise InputError(f"{spec.fn} is no operator; put it under @drops, @each or @stream of data_engine.operator")
     name = spec.fn.rpartition(":")[2]
     check_runs(engine, name, target, kind, function)
-    return Stage(name, target, kind, _arguments(function, spec.args, given, skip=1, where=f"operator {name}"))
-
-
-def _resolved(name: str, registry: Mapping[str, str], what: str) -> tuple[Callable[..., Any], str]:
-    """(function, "module:function") of a registered name or of a "module:function"."""
-    target = registry.get(name, name)
-    if ":" not in target:
-        raise InputError(f"unknown {what} {name!r}; {nearest(name, registry)}; yours is written module:function")
-    try:
-        return resolve_name(target), target
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"{what} {name}: cannot import {target}: {error}") from None
-
-
-def _arguments(
-    function: Callable[..., Any], args: Mapping[str, Any], given: Mapping[str, Any], *, skip: int, where: str
-) -> dict[str, Any]:
-    """The options of `function` from `args`, checked against its signature; `root` and `seed` from `given`.
-
-    The first `skip` parameters (the samples) are the pipeline's.
-    """
-    parameters = list(inspect.signature(function).parameters.values())[skip:]
-    hints = get_type_hints(function, include_extras=True)
-    fields: dict[str, Any] = {
-        one.name: (hints.get(one.name, Any), ... if one.default is inspect.Parameter.empty else one.default)
-        for one in sorted(parameters, key=lambda one: one.name != "root")  # first: other options are checked by it
-    }
-    defaults = {name: value for name, value in given.items() if name in fields}
-    checked = validate(create_model("Options", __base__=Config, **fields), {**defaults, **args}, where=where)
-    return {name: getattr(checked, name) for name in fields}
+    return Stage(name, target, kind, checked_options(function, spec.args, f"operator {name}", given=given))

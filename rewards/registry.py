@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, Field
 
 from mmrl.core.config import Config, InputError, load, nearest, validate
+from mmrl.core.registry import checked_options, options_of, resolve
 from rewards.base import Kind, Reward, Rollout, Verdict, abstain, checked
 from rewards.isolation.deadline import deadlined
 from rewards.judge_client.judge_spec import JudgeSpec
@@ -120,50 +119,15 @@ def get(name: str, /, **options: Any) -> Reward:
 def _reward(name: str, options: Mapping[str, Any], judges: Mapping[str, Judge]) -> Reward:
     function = function_of(name)
     schema = options_of(function)
-    if options and not schema.model_fields:
-        raise InputError(f"reward {name} takes no options, got {', '.join(options)}")
     built = {key: _built(value, judges) for key, value in options.items()}
     if "judge" in options and "judge" in schema.model_fields:
         built["judge"] = _judge(built["judge"], schema, judges)
-    given = validate(schema, built, where=f"reward {name}")
-    chosen = {key: getattr(given, key) for key in given.model_fields_set}
-    return checked(functools.partial(function, **chosen), name=name)
+    return checked(functools.partial(function, **checked_options(function, built, f"reward {name}")), name=name)
 
 
-def function_of(name: str) -> Any:
+def function_of(name: str) -> Callable[..., Any]:
     """The function behind a registered name or a "module:function"."""
-    target = REWARDS.get(name, name)
-    if ":" not in target:
-        raise InputError(f"unknown reward {name!r}; {nearest(name, REWARDS)}, or yours as module:function")
-    try:
-        function = resolve_name(target)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"cannot import reward {name!r}: {error}") from error
-    if not callable(function):
-        raise InputError(f"reward {name!r} is a {type(function).__name__}, not a function of rollouts")
-    return function
-
-
-def options_of(function: Any) -> type[BaseModel]:
-    """The options of a reward function, all its parameters after the rollouts, as a config that checks their values."""
-    try:
-        parameters = inspect.signature(function, eval_str=True).parameters
-    except NameError:  # annotations that exist for the type checker only
-        parameters = inspect.signature(function).parameters
-    fields: dict[str, Any] = {}
-    for option in list(parameters.values())[1:]:
-        if option.kind in (option.VAR_POSITIONAL, option.VAR_KEYWORD):
-            continue
-        known = option.annotation is not option.empty and not isinstance(option.annotation, str)
-        fields[option.name] = (
-            option.annotation if known else Any,
-            ... if option.default is option.empty else option.default,
-        )
-    return create_model("Options", __base__=_Options, **fields)
-
-
-class _Options(Config):
-    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())  # any type, any name
+    return resolve(name, REWARDS, "reward")
 
 
 def _built(value: Any, judges: Mapping[str, Judge]) -> Any:

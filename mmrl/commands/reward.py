@@ -18,8 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mmrl.core.config import Config, InputError, load
+from mmrl.core.registry import options_of
 from rewards.base import Reward, Verdict
-from rewards.registry import REWARDS, RewardFailure, Suite, function_of, options_of
+from rewards.registry import REWARDS, RewardFailure, Suite, function_of
 from rewards.rollout_files import check_writable, read_gold, read_rollouts, write_scores, write_whole
 from rewards.workbench import PERTURBATIONS, Finding, try_suite
 

@@ -208,7 +208,7 @@ PLAN_ERRORS = [
     ({"operators": [{"fn": "shuffle"}]}, "the first operator must be validate.*got shuffle"),
     ({"operators": [{"fn": "validate"}, {"fn": "splt"}]}, "unknown operator 'splt'; did you mean split"),
     ({"operators": [{"fn": "validate"}, {"fn": "os.path:join"}]}, "os.path:join is no operator; put it under @drops"),
-    ({"operators": [{"fn": "validate"}, {"fn": "my.lab:x"}]}, "cannot import my.lab:x"),
+    ({"operators": [{"fn": "validate"}, {"fn": "my.lab:x"}]}, "cannot import operator 'my.lab:x'"),
     ({"operators": [{"fn": "validate"}, {"fn": "split", "args": {"shares": {"a": 0}}}]}, "must be above 0"),
     ({"mix": {"easy_vqq": 1}}, "unknown source easy_vqq; did you mean easy_vqa"),
     ({"mix": {}}, "mix does not weigh easy_vqa"),

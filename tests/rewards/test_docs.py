@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from mmrl.core.config import InputError
+from mmrl.core.registry import options_of
 from rewards import Rollout, get
-from rewards.registry import REWARDS, function_of, options_of
+from rewards.registry import REWARDS, function_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
 ROWS = dict(re.findall(r"^\| `(\w+)`(?: \[([^\]]*)\])? \|", PAGE, re.MULTILINE))

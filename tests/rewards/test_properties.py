@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.reward_peers import write_table
+from mmrl.core.registry import options_of
 from rewards import REWARDS, Rollout, Verdict, get
-from rewards.registry import function_of, options_of
+from rewards.registry import function_of
 
 CALL = {"name": "search", "parameters": {"q": "cat", "k": 5}}
 BOXES = [[0, 0, 90, 90], [200, 200, 290, 290]]

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from mmrl.core.config import InputError
+from mmrl.core.registry import options_of
 from rewards import REWARDS, Reward, RewardFailure, RewardSpec, Rollout, Suite, Verdict, get, per_rollout
-from rewards.registry import function_of, options_of
+from rewards.registry import function_of
 
 HERE = __name__
 MIXED = Path(__file__).parents[2] / "configs/rewards/mixed.yaml"
