@@ -22,10 +22,11 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from mmrl import demo
 from mmrl.core.config import load
+from mmrl.demo import steps as demo
 from mmrl.demo import warm
-from mmrl.train.stages import TrainConfig, run
+from mmrl.train.config import TrainConfig
+from mmrl.train.stages import run
 
 ACCURACY: dict[str, Any] = {
     "choice": {"fn": "choice_match", "tasks": ["choice"]},

@@ -9,11 +9,11 @@ from typing import NoReturn
 
 VERBS = {
     "data": ("mmrl.commands.data:app", "Build, look at and check datasets."),
-    "train": ("mmrl.train.stages:app", "Train a model: SFT warm-up, GRPO, or both."),
+    "train": ("mmrl.commands.train:app", "Train a model: SFT warm-up, GRPO, or both."),
     "eval": ("mmrl.commands.eval:app", "Evaluate a model and compare evaluations."),
     "reward": ("mmrl.commands.reward:app", "Try any reward offline."),
-    "view": ("mmrl.pages.rollout_pages:app", "Look at the rollouts of a run or at a dataset."),
-    "demo": ("mmrl.demo:app", "The whole path on a CPU in minutes, on real data."),
+    "view": ("mmrl.commands.view:app", "Look at the rollouts of a run or at a dataset."),
+    "demo": ("mmrl.commands.demo:app", "The whole path on a CPU in minutes, on real data."),
 }
 
 

@@ -18,9 +18,10 @@ from data_engine.engine.pipeline import run as build
 from data_engine.recipe import Recipe
 from data_engine.schema import Sample
 from mmrl.core.config import load
-from mmrl.demo import HERE
+from mmrl.demo.steps import HERE
 from mmrl.model.tiny_twins import TinySize, tiny_model
-from mmrl.train.stages import TrainConfig, run
+from mmrl.train.config import TrainConfig
+from mmrl.train.stages import run
 from mmrl.trainers.targets import rendered
 
 SIZE = TinySize(

@@ -8,38 +8,19 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
-
-import typer
+from typing import Any, TypeVar
 
 from data_engine.dataset.shards import read_manifest, read_samples
 from data_engine.schema import Sample
 from eval.records import RECORDS, Record, read_records, read_run
 from eval.report import decoding
 from mmrl.core.config import InputError, nearest
-from mmrl.core.html import Html, element, page, write_page
+from mmrl.core.html import Html, element, page
 from mmrl.pages.cards import Answer, Exhibit, card, media_of
 from mmrl.pages.curves import charts
 from rewards import Verdict
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 Item = TypeVar("Item")
-
-
-@app.command()
-def view(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A training run, an evaluation or a dataset.")],
-    step: Annotated[int | None, typer.Option(help="The training step; default: the last.")] = None,
-    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many prompts at most, evenly spread.")] = 40,
-    to: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Default: OUT/view.html.")] = None,
-) -> None:
-    """Write a page of prompts with pictures, gold answers, completions and verdicts, to be opened in any browser."""
-    shown = chosen(out, step=step, task=task, limit=limit)
-    place = write_page(as_page(shown), to or out / "view.html")
-    if note := left_out(shown):
-        typer.echo(note)
-    typer.echo(f"{len(shown.exhibits)} prompts: {place}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrl.core.config import InputError
+from mmrl.train.config import TrainConfig, arguments_of, stages_of
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 Table = tuple[str, list[tuple[str, str]]]
@@ -70,7 +71,7 @@ def memory(
     return parts | {"in all, without activations": sum(parts.values())}
 
 
-def plan(config: Any) -> list[Table]:
+def plan(config: TrainConfig) -> list[Table]:
     """Titled tables of what `mmrl train` would do with `config`: batch, parameters, memory, rewards by task."""
     from mmrl.model.policy import trainable_table
     from mmrl.trainers.dataset import training_samples
@@ -80,9 +81,8 @@ def plan(config: Any) -> list[Table]:
     parameters = trainable_table(_skeleton(config))
     shown = [(row["part"], f"{row['parameters']:,} ({row['trainable']:,} train)") for row in parameters]
     tables: list[Table] = [("parameters", shown)]
-    for stage, block in (("sft", config.sft), ("grpo", config.grpo)):
-        if block is not None:
-            tables += _stage(config, stage, parameters, len(samples), processes)
+    for stage in stages_of(config):
+        tables += _stage(config, stage, parameters, len(samples), processes)
     if config.grpo is not None:
         from rewards import Suite
 
@@ -95,9 +95,10 @@ def plan(config: Any) -> list[Table]:
     return tables
 
 
-def _stage(config: Any, stage: str, parameters: list[dict[str, Any]], prompts: int, processes: int) -> list[Table]:
+def _stage(
+    config: TrainConfig, stage: str, parameters: list[dict[str, Any]], prompts: int, processes: int
+) -> list[Table]:
     from mmrl.grpo.config_checks import check_filled
-    from mmrl.train.stages import arguments_of
 
     args = arguments_of(config, stage)
     group = args.num_generations if stage == "grpo" else 1
@@ -136,7 +137,7 @@ def _zero(deepspeed: Any) -> int:
     return int(values.get("zero_optimization", {}).get("stage", 0))
 
 
-def _skeleton(config: Any) -> Any:
+def _skeleton(config: TrainConfig) -> Any:
     """The model of `config` without its weights."""
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrl.core.config import InputError
-from mmrl.train.stages import TrainConfig
+from mmrl.train.config import TrainConfig
 
 _LEFT_OUT = ("deepspeed", "fsdp", "fsdp_config", "generation_batch_size", "steps_per_generation", "num_train_epochs")
 _SMALL = {"max_steps": 2, "logging_steps": 1, "save_strategy": "no", "eval_strategy": "no", "report_to": "none"}

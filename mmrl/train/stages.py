@@ -4,128 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import warnings
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Any
 
-import typer
 import yaml
-from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
-from mmrl.core.config import Config, InputError, load, nearest
-from mmrl.core.vision import CoordinateSpace, VisionBudget, check_budget
-from mmrl.grpo.credit import Credit
-from mmrl.grpo.injection import Injection
-from mmrl.grpo.temperature import TemperatureSchedule
-from mmrl.model.policy import LoraSettings, Part
-from mmrl.trainers.evaluation import Evaluation, StepEvaluation, check_evaluation, evaluates
-from mmrl.trainers.monitor import CollapseWarnings, Watch
-from rewards import RewardSpec, Suite
-from rewards.judge_client.judge_spec import JudgeSpec
+from mmrl.core.config import InputError
+from mmrl.core.vision import check_budget
+from mmrl.train.config import TrainConfig, arguments_of, stages_of
+from mmrl.train.evaluation import check_evaluation, evaluated
+from mmrl.trainers.evaluation import StepEvaluation, evaluates
+from mmrl.trainers.monitor import CollapseWarnings
+from rewards import Suite
 
 logger = logging.getLogger(__name__)
-app = typer.Typer(add_completion=False)
-
-
-class Advantages(Config):
-    """The estimator that turns reward vectors into advantages, a name of `mmrl.advantages.ADVANTAGES`, and how a
-    rollout's advantage is spread over its tokens."""
-
-    name: str = "gdpo"
-    options: dict[str, Any] = Field(default_factory=dict)
-    tokens: Credit | None = None
-
-
-class RolloutSettings(Config):
-    """How completions are sampled, beside what `grpo:` says: one prefill per prompt, a schedule of temperatures, and
-    how many rounds of new prompts may replace groups whose rewards are all constant, the gold answer as a rollout, and
-    the cap of importance weights."""
-
-    shared_prefix: bool = True
-    temperature: TemperatureSchedule | None = None
-    refills: Annotated[int, Field(ge=0)] = 0
-    inject: Injection | None = None
-    importance_cap: Annotated[float, Field(gt=0)] | None = None
-
-
-class TrainConfig(Config):
-    """Everything about a training run. `sft` and `grpo` go to TRL's SFTConfig and GRPOConfig as they are."""
-
-    model: str
-    data: str
-    output: str
-    split: str | None = "train"
-    limit: PositiveInt | None = None
-    seed: int = 0
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    attention: str | None = None
-    vision: VisionBudget = VisionBudget()
-    space: CoordinateSpace = CoordinateSpace.resized
-    rewards: dict[str, RewardSpec] = Field(default_factory=dict)
-    judges: dict[str, JudgeSpec] = Field(default_factory=dict)
-    advantages: Advantages = Advantages()
-    rollout: RolloutSettings = RolloutSettings()
-    watch: Watch = Watch()
-    freeze: list[Part] = Field(default_factory=list)
-    lora: LoraSettings | None = None
-    evaluation: Evaluation | None = None
-    sft: dict[str, Any] | None = None
-    grpo: dict[str, Any] | None = None
-
-
-@app.command()
-def train(
-    config: Annotated[Path, typer.Argument(help="YAML file of a TrainConfig")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="key=value")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="print what the run would do and need, and stop")] = False,
-    smoke: Annotated[bool, typer.Option("--smoke", help="two steps on a CPU, with a tiny random twin")] = False,
-) -> None:
-    """Train a model: SFT warm-up (`sft:` block), then GRPO (`grpo:` block)."""
-    loaded = load(TrainConfig, config, overrides)
-    if plan:
-        _print_plan(loaded)
-    elif smoke:
-        _smoke(loaded)
-    else:
-        typer.echo(f"trained model: {run(loaded)}")
-
-
-def _print_plan(config: TrainConfig) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from mmrl.train.plan import plan
-
-    config = without_device(config)
-    check(config)
-    for title, rows in plan(config):
-        table = Table(title=title, title_justify="left", show_header=False)
-        for row in rows:
-            table.add_row(*row)
-        Console().print(table)
-
-
-def without_device(config: TrainConfig) -> TrainConfig:
-    """`config` as it may be looked at where there is no accelerator: TRL trains in bfloat16 unless told otherwise, and
-    refuses that without one."""
-    blocks = {
-        name: {**block, "use_cpu": True} for name in ("sft", "grpo") if (block := getattr(config, name)) is not None
-    }
-    return config.model_copy(update=blocks)
-
-
-def _smoke(config: TrainConfig) -> None:
-    from mmrl.train.smoke import miniature
-
-    with tempfile.TemporaryDirectory() as directory:
-        run(miniature(config, Path(directory)))
-    typer.echo("smoke test passed: every stage made two steps with a tiny random model")
 
 
 def run(config: TrainConfig) -> Path:
     """Run the stages of `config` that are not done yet; returns the directory of the final model."""
-    if config.sft is None and config.grpo is None:
+    if not stages_of(config):
         raise InputError("nothing to train: the config has neither an `sft:` nor a `grpo:` block")
     out = Path(config.output)
     refuse_change(config, out)
@@ -146,17 +44,15 @@ def check(config: TrainConfig) -> None:
 
     samples = training_samples(config.data, config.split, config.limit)
     tasks = sorted({sample.task for sample in samples})
-    check_evaluation(
-        config, [(name, arguments_of(config, name)) for name in STAGES if getattr(config, name) is not None]
-    )
+    check_evaluation(config, [(stage, arguments_of(config, stage)) for stage in stages_of(config)])
     if config.sft is not None:
         check_answers(samples)
-        check_warm_up(_sft_arguments(config, Path(config.output)))
+        check_warm_up(arguments_of(config, "sft"))
     if config.grpo is not None:
         from mmrl.advantages import options_of
         from mmrl.grpo.pair_sampler import pair_places
 
-        arguments = _grpo_arguments(config, Path(config.output))
+        arguments = arguments_of(config, "grpo")
         suite, estimator = Suite(config.rewards, judges=config.judges), config.advantages
         check_method(arguments, suite.names, estimator.name, estimator.options, **method_of(config))
         if config.rollout.inject is not None:
@@ -207,12 +103,12 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
     model, processor = load_policy(model_path, config.vision, dtype=config.dtype, attention=config.attention)
     check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))
     if build is _grpo_trainer:
-        new = _grpo_arguments(config, out).max_completion_length
+        new = arguments_of(config, "grpo", out).max_completion_length
         check_room(samples, processor, config.vision, context_of(model), new)
     model = adapted(model, frozen=config.freeze, lora=config.lora)
     trainer = build(config, out, model, processor, as_dataset(samples))
     if evaluates(trainer.args):
-        trainer.evaluation = StepEvaluation(config, out / "eval")
+        trainer.evaluation = StepEvaluation(evaluated(config), out / "eval")
     for talkative in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(talkative)
     for callback in (MetricsFile(), ProgressLine(), CollapseWarnings(config.watch)):
@@ -233,7 +129,7 @@ def _sft_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dat
     return MultimodalSFTTrainer(
         model,
         processing_class=processor,
-        args=_sft_arguments(config, out),
+        args=arguments_of(config, "sft", out),
         train_dataset=dataset,
         eval_dataset=dataset,  # unread: `RecordedEvaluations` has its own, but transformers wants one
         budget=config.vision,
@@ -248,7 +144,7 @@ def _grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, da
         model,
         processing_class=processor,
         rewards=Suite(config.rewards, judges=config.judges),
-        args=_grpo_arguments(config, out),
+        args=arguments_of(config, "grpo", out),
         train_dataset=dataset,
         eval_dataset=dataset,  # unread, as above
         budget=config.vision,
@@ -270,53 +166,6 @@ def method_of(config: TrainConfig) -> dict[str, Any]:
         "importance_cap": rollout.importance_cap,
         "credit": config.advantages.tokens,
     }
-
-
-def _sft_arguments(config: TrainConfig, out: Path) -> Any:
-    from trl.trainer.sft_config import SFTConfig
-
-    return _arguments(SFTConfig, "sft", config.sft or {}, output_dir=str(out), seed=config.seed)
-
-
-def _grpo_arguments(config: TrainConfig, out: Path) -> Any:
-    from trl.trainer.grpo_config import GRPOConfig
-
-    single = {"num_generations_eval": 1}  # else TRL wants whole groups in the batches of an evaluation
-    block = {**single, **(config.grpo or {})}
-    return _arguments(GRPOConfig, "grpo", block, output_dir=str(out), seed=config.seed)
-
-
-STAGES = {"sft": _sft_arguments, "grpo": _grpo_arguments}
-
-
-def arguments_of(config: TrainConfig, stage: str) -> Any:
-    """TRL's arguments of the stage `sft` or `grpo`."""
-    return STAGES[stage](config, Path(config.output))
-
-
-def _arguments(schema: Any, block: str, given: dict[str, Any], **ours: Any) -> Any:
-    """TRL's own config from the block of that name; unknown keys name the nearest known one."""
-    known = schema.__dataclass_fields__
-    hints, typed = get_type_hints(schema), dict(given)
-    for key, value in given.items():
-        if key in ours:
-            raise InputError(f"{block}.{key} is set at the top level of the config, not in the {block} block")
-        if key not in known:
-            raise InputError(f"unknown key {block}.{key} (value {value!r}); {nearest(key, known)}")
-        typed[key] = _typed(hints[key], value, f"{block}.{key}")
-    try:
-        return schema(**{"report_to": "none", **typed, **ours})
-    except ValueError as error:
-        raise InputError(f"{block}: {error}") from None
-
-
-def _typed(hint: Any, value: Any, name: str) -> Any:
-    """`value` as the type that TRL declares, which it does not check: a quoted number is a number."""
-    try:
-        made = TypeAdapter(hint).validate_python(value)
-    except ValidationError as error:
-        raise InputError(f"{name}: {error.errors()[0]['msg']} (got {value!r})") from None
-    return made if isinstance(value, str) or isinstance(made, int) else value
 
 
 def save_final(trainer: Any, processor: Any, final: Path) -> None:

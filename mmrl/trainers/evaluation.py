@@ -7,7 +7,6 @@ When it happens and which checkpoint is kept are transformers' own settings, in 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -15,42 +14,26 @@ from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
-from pydantic import Field, PositiveInt
 
 from data_engine.schema import Sample
 from eval.answer.local import LocalGenerator, evaluating
-from eval.benchmark import Benchmark, Data, Draw, Sampling, dataset_benchmark
+from eval.benchmark import Benchmark, Draw, dataset_benchmark
 from eval.config import EvalConfig
 from eval.distributed import Processes
 from eval.records import RUN, TOTAL, read_run
 from eval.report import ALL, report, reported
 from eval.run import evaluate, prepare, run_info
 from eval.score import evaluation_suite
-from mmrl.core.config import Config, InputError, nearest, validate
 from mmrl.trainers.checkpoints import WholeCheckpoints
-from rewards import RewardSpec
-from rewards.judge_client.judge_spec import JudgeSpec
 
 REWARD = "reward"  # the metric that is the mean of the weighted sum over all records
 
 
-class Evaluation(Config):
-    """What a model is evaluated on in training. Left out: the split `test` of the training's dataset, its rewards, and
-    greedy answers of up to `max_completion_length` tokens."""
-
-    data: Data | None = None
-    rewards: dict[str, RewardSpec] = Field(default_factory=dict)
-    judges: dict[str, JudgeSpec] = Field(default_factory=dict)
-    sampling: Sampling | None = None
-    batch_size: PositiveInt = 16
-    max_unjudged: float = 0.1
-
-
 class StepEvaluation:
-    """The evaluation that `config` (a TrainConfig) asks for; its samples are read once."""
+    """The evaluation that `config` describes, made again at every step that asks for one; its samples are read once."""
 
-    def __init__(self, config: Any, out: Path) -> None:
-        self.config, self.out = evaluated(config), out
+    def __init__(self, config: EvalConfig, out: Path) -> None:
+        self.config, self.out = config, out
         self.benchmark: Benchmark = dataset_benchmark(self.config.data)
         self.samples: list[Sample] = self.benchmark.load()
         self.suite = evaluation_suite(self.config.rewards, self.config.judges)
@@ -116,56 +99,6 @@ class RecordedEvaluations(WholeCheckpoints):
         best = super()._determine_best_metric(metrics, trial)
         self.control.should_save |= best
         return best
-
-
-def evaluated(config: Any) -> EvalConfig:
-    """The evaluation of a TrainConfig in full."""
-    chosen: Evaluation = config.evaluation or Evaluation()
-    given = chosen.rewards or config.rewards
-    if not given:
-        raise InputError("evaluation: no rewards to score with; give evaluation.rewards")
-    length = (config.grpo or {}).get("max_completion_length", Sampling().max_new_tokens)
-    values = {
-        "model": config.model,
-        "data": chosen.data or Data(path=config.data),
-        "rewards": given,
-        "judges": chosen.judges or config.judges,
-        "out": config.output,
-        "sampling": chosen.sampling or Sampling(max_new_tokens=length),
-        "vision": config.vision,
-        "space": config.space,
-        "batch_size": chosen.batch_size,
-        "max_unjudged": chosen.max_unjudged,
-    }
-    return validate(EvalConfig, values, where="evaluation")
-
-
-def check_evaluation(config: Any, stages: Sequence[tuple[str, Any]]) -> None:
-    """Refuse evaluations that nothing asks for, that are asked for without saying on what, and unknown metrics.
-
-    `stages`: the name and TRL's arguments of each stage there is.
-    """
-    asking = [(name, args) for name, args in stages if evaluates(args)]
-    if config.evaluation is None and asking:
-        name, args = asking[0]
-        asked = "eval_on_start=true" if args.eval_on_start else f"eval_strategy={args.eval_strategy.value}"
-        raise InputError(f"{name}.{asked} needs an `evaluation:` block")
-    if config.evaluation is None:
-        return
-    if not asking:
-        raise InputError("`evaluation:` without a stage that evaluates; set eval_strategy: steps and eval_steps")
-    known = StepEvaluation(config, Path(config.output)).metrics
-    for name, args in asking:
-        metric = (args.metric_for_best_model or REWARD).removeprefix("eval_")
-        if metric not in known:
-            raise InputError(f"{name}.metric_for_best_model={metric!r} is not measured; {nearest(metric, known)}")
-        cycle = getattr(args, "steps_per_generation", None) or 1
-        cycle = max(cycle // args.gradient_accumulation_steps, 1) * getattr(args, "num_iterations", 1)
-        if args.metric_for_best_model and args.eval_strategy == "steps" and args.eval_steps % cycle:
-            raise InputError(
-                f"{name}.eval_steps={args.eval_steps:g} is no multiple of {cycle}, the optimizer steps that share "
-                "rollouts: a best checkpoint between them could not be gone on from"
-            )
 
 
 def evaluates(args: Any) -> bool:

@@ -20,7 +20,8 @@ from rich.table import Table
 from data_engine.dataset.shards import read_samples, write_dataset
 from data_engine.schema import prompt_text
 from mmrl.core.config import load
-from mmrl.train.stages import TrainConfig, run
+from mmrl.train.config import TrainConfig
+from mmrl.train.stages import run
 from mmrl.trainers.targets import chain
 from mmrl.verifier.accuracy import gained, pair_accuracy
 from mmrl.verifier.pairs import checked_edits, preferred_edits

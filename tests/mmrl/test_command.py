@@ -16,7 +16,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from mmrl.cli import VERBS, run
 from mmrl.core.config import load
 from mmrl.grpo.config_checks import check_settings
-from mmrl.train.stages import TrainConfig, arguments_of
+from mmrl.train.config import TrainConfig, arguments_of
 from tests.support.training import config, material, trained
 
 

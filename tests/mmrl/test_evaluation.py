@@ -14,7 +14,8 @@ from eval.records import Record, read_records
 from eval.run import EvalConfig
 from eval.run import run as run_evaluation
 from mmrl.core.config import InputError, load, validate
-from mmrl.train.stages import TrainConfig, check
+from mmrl.train.config import TrainConfig
+from mmrl.train.stages import check
 from mmrl.trainers.callbacks import read_metrics
 from tests.support.training import VISION, config, material, metrics, trained
 

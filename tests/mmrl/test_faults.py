@@ -22,7 +22,7 @@ from mmrl.grpo.temperature import TemperatureSchedule
 from mmrl.model.encoding import encode, sized_pictures
 from mmrl.model.policy import load_policy
 from mmrl.model.tiny_twins import tiny_model
-from mmrl.train.stages import TrainConfig
+from mmrl.train.config import TrainConfig
 from mmrl.train.stages import run as train
 from rewards import Rollout
 from tests.conftest import TEXTS

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mmrl.core.config import load
-from mmrl.train.stages import TrainConfig, run
+from mmrl.train.config import TrainConfig
+from mmrl.train.stages import run
 from tests.support.training import config, material, metrics
 
 

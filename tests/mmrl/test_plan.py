@@ -9,9 +9,9 @@ import pytest
 
 from mmrl.cli import VERBS, run
 from mmrl.core.config import InputError, load
+from mmrl.train.config import TrainConfig
 from mmrl.train.plan import batch_arithmetic, memory, plan
 from mmrl.train.smoke import miniature
-from mmrl.train.stages import TrainConfig
 from mmrl.train.stages import run as run_stages
 from tests.support.training import config, material, metrics, trained
 

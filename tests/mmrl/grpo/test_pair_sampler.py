@@ -20,7 +20,8 @@ from mmrl.advantages import gcpo
 from mmrl.core.config import InputError, load
 from mmrl.grpo.pair_sampler import PairSampler, logged_of_pairs, pair_places, told_of_pairs
 from mmrl.model.tiny_twins import TinySize, tiny_model
-from mmrl.train.stages import TrainConfig, check
+from mmrl.train.config import TrainConfig
+from mmrl.train.stages import check
 from mmrl.verifier.pairs import preferred_edits
 from tests.conftest import TEXTS
 from tests.support.training import config, metrics, rollouts, trained

@@ -13,11 +13,12 @@ from typer.testing import CliRunner
 
 from data_engine.schema import Sample
 from eval.records import Record, read_records
+from mmrl.commands.view import app
 from mmrl.core.config import InputError
 from mmrl.demo.report import OUTCOMES, Pair, chosen, paired, write_report
 from mmrl.grpo.rollouts import write_rollouts
 from mmrl.pages.curves import charts, logged
-from mmrl.pages.rollout_pages import app, as_page, record_exhibit
+from mmrl.pages.rollout_pages import as_page, record_exhibit
 from mmrl.pages.rollout_pages import chosen as shown_of
 from tests.support.gallery import HOSTILE, evaluation, gallery, summary, training
 from tests.support.markup import Markup, checked

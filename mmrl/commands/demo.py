@@ -1,0 +1,62 @@
+"""`mmrl demo`: curate real data, improve a small vision-language model by reinforcement learning, show what changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="where everything is written")] = Path("demo_out"),
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="key=value")] = None,
+) -> None:
+    """Curate, train with GRPO and evaluate on the CPU, in minutes; ends with a table and a report page.
+
+    Overrides are those of `mmrl train`, such as grpo.max_steps=20. A demo that was stopped goes on where it stopped.
+    """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when transformers is imported
+    from mmrl.demo.report import write_report
+    from mmrl.demo.steps import curated, evaluated, summarised, training
+    from mmrl.train.stages import run
+
+    console = Console(width=100)
+    console.print("[bold]1/4[/] curate: questions on pictures and videos made of real material")
+    data = curated(out / "data")
+    console.print("[bold]2/4[/] evaluate the warm checkpoint: greedy, sampled, and without the pictures")
+    config = training(data, out, overrides)
+    runs = {
+        name: evaluated(config, Path(config.model), out, name) for name in ("greedy_before", "sampled_before", "blind")
+    }
+    console.print("[bold]3/4[/] reinforcement learning")
+    started = time.monotonic()
+    final = run(config)
+    console.print(f"      {time.monotonic() - started:.0f} s")
+    console.print("[bold]4/4[/] evaluate the trained model on the same questions")
+    runs |= {name: evaluated(config, final, out, name) for name in ("greedy_after", "sampled_after")}
+    summary = summarised(runs)
+    (out / "summary.json").write_text(json.dumps(summary, indent=1))
+    page = write_report(out, summary=summary, runs=runs, training=Path(config.output))
+    console.print(table(summary))
+    console.print(f"report: {page}")
+
+
+def table(summary: list[dict[str, Any]]) -> Table:
+    """The weighted sum of rewards by task, before and after; every reward is in `summary.json` and in the report."""
+    shown = Table("task", "decoding", "before", "after", "difference (95 %)", "without picture", "n")
+    for row in summary:
+        if row["reward"] == "total":
+            interval = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+            prior = "" if row["prior"] is None else f"{row['prior']:.3f}"
+            numbers = (f"{row['before']:.3f}", f"{row['after']:.3f}", interval, prior, str(row["n"]))
+            shown.add_row(row["task"], row["decoding"], *numbers)
+    return shown

@@ -1,0 +1,71 @@
+"""The steps of the demo: its dataset, its training, its evaluations and their summary."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from mmrl.core.config import load
+from mmrl.train.config import TrainConfig
+
+HERE = Path(__file__).parent
+CHECKPOINT = HERE / "checkpoint"
+
+
+def curated(out: Path) -> Path:
+    """The demo's dataset, built from its recipe unless it is there."""
+    from data_engine.engine.pipeline import run
+    from data_engine.recipe import Recipe
+
+    if not (out / "manifest.json").exists():
+        run(load(Recipe, HERE / "recipe.yaml"), out=out, workers=os.cpu_count() or 1)
+    return out
+
+
+def training(data: Path, out: Path, overrides: list[str] | None) -> TrainConfig:
+    """The config of the demo's training."""
+    places = [f"model={CHECKPOINT}", f"data={data}", f"output={out / 'train'}"]
+    return load(TrainConfig, HERE / "train.yaml", [*places, *(overrides or [])])
+
+
+def evaluated(config: TrainConfig, model: Path, out: Path, name: str) -> Path:
+    """Evaluate `model` on the test split as `name` says (greedy, sampled or blind); the directory of the records."""
+    from eval.run import EvalConfig, run
+
+    grpo = config.grpo or {}
+    sampling: dict[str, Any] = {"max_new_tokens": grpo["max_completion_length"]}
+    if name.startswith("sampled"):
+        sampling |= {"do_sample": True, "temperature": grpo["temperature"], "samples": 3, "seed": 1}
+    values = {
+        "model": str(model),
+        "data": {"path": config.data, "split": "test"},
+        "rewards": config.rewards,
+        "out": str(out / "eval" / name),
+        "vision": config.vision,
+        "space": config.space,
+        "sampling": sampling,
+        "blind": name == "blind",
+        "batch_size": 50,
+    }
+    run(EvalConfig.model_validate(values))
+    return out / "eval" / name
+
+
+def summarised(runs: dict[str, Path]) -> list[dict[str, Any]]:
+    """One row per task, reward and decoding: before, after, the paired difference with its interval, and the score
+    without the picture (`prior`, greedy)."""
+    from eval.compare import compare
+    from eval.report import report
+
+    blind = {(row["task"], row["reward"]): row["mean"] for row in report(runs["blind"])["rows"]}
+    columns = ("task", "reward", "before", "after", "n", "difference", "low", "high")
+    return [
+        {
+            **{column: row[column] for column in columns},
+            "decoding": decoding,
+            "prior": blind.get((row["task"], row["reward"])),
+        }
+        for decoding in ("greedy", "sampled")
+        for row in compare(runs[f"{decoding}_before"], runs[f"{decoding}_after"])["rows"]
+    ]

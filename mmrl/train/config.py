@@ -1,0 +1,129 @@
+"""The config of `mmrl train`, and TRL's own arguments of its stages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
+
+from eval.benchmark import Data, Sampling
+from mmrl.core.config import Config, InputError, nearest
+from mmrl.core.vision import CoordinateSpace, VisionBudget
+from mmrl.grpo.credit import Credit
+from mmrl.grpo.injection import Injection
+from mmrl.grpo.temperature import TemperatureSchedule
+from mmrl.model.policy import LoraSettings, Part
+from mmrl.trainers.monitor import Watch
+from rewards import RewardSpec
+from rewards.judge_client.judge_spec import JudgeSpec
+
+
+class Advantages(Config):
+    """The estimator that turns reward vectors into advantages, a name of `mmrl.advantages.ADVANTAGES`, and how a
+    rollout's advantage is spread over its tokens."""
+
+    name: str = "gdpo"
+    options: dict[str, Any] = Field(default_factory=dict)
+    tokens: Credit | None = None
+
+
+class RolloutSettings(Config):
+    """How completions are sampled, beside what `grpo:` says: one prefill per prompt, a schedule of temperatures, and
+    how many rounds of new prompts may replace groups whose rewards are all constant, the gold answer as a rollout, and
+    the cap of importance weights."""
+
+    shared_prefix: bool = True
+    temperature: TemperatureSchedule | None = None
+    refills: Annotated[int, Field(ge=0)] = 0
+    inject: Injection | None = None
+    importance_cap: Annotated[float, Field(gt=0)] | None = None
+
+
+class Evaluation(Config):
+    """What a model is evaluated on in training. Left out: the split `test` of the training's dataset, its rewards, and
+    greedy answers of up to `max_completion_length` tokens."""
+
+    data: Data | None = None
+    rewards: dict[str, RewardSpec] = Field(default_factory=dict)
+    judges: dict[str, JudgeSpec] = Field(default_factory=dict)
+    sampling: Sampling | None = None
+    batch_size: PositiveInt = 16
+    max_unjudged: float = 0.1
+
+
+class TrainConfig(Config):
+    """Everything about a training run. `sft` and `grpo` go to TRL's SFTConfig and GRPOConfig as they are."""
+
+    model: str
+    data: str
+    output: str
+    split: str | None = "train"
+    limit: PositiveInt | None = None
+    seed: int = 0
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    attention: str | None = None
+    vision: VisionBudget = VisionBudget()
+    space: CoordinateSpace = CoordinateSpace.resized
+    rewards: dict[str, RewardSpec] = Field(default_factory=dict)
+    judges: dict[str, JudgeSpec] = Field(default_factory=dict)
+    advantages: Advantages = Advantages()
+    rollout: RolloutSettings = RolloutSettings()
+    watch: Watch = Watch()
+    freeze: list[Part] = Field(default_factory=list)
+    lora: LoraSettings | None = None
+    evaluation: Evaluation | None = None
+    sft: dict[str, Any] | None = None
+    grpo: dict[str, Any] | None = None
+
+
+def without_device(config: TrainConfig) -> TrainConfig:
+    """`config` as it may be looked at where there is no accelerator: TRL trains in bfloat16 unless told otherwise, and
+    refuses that without one."""
+    blocks = {name: {**getattr(config, name), "use_cpu": True} for name in stages_of(config)}
+    return config.model_copy(update=blocks)
+
+
+STAGES = ("sft", "grpo")
+
+
+def stages_of(config: TrainConfig) -> list[str]:
+    """The stages that `config` asks for, in the order in which they run."""
+    return [stage for stage in STAGES if getattr(config, stage) is not None]
+
+
+def arguments_of(config: TrainConfig, stage: str, out: Path | None = None) -> Any:
+    """TRL's arguments of the stage `sft` or `grpo`, which writes to `out` (default: the run's output)."""
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.sft_config import SFTConfig
+
+    ours = {"output_dir": str(out or config.output), "seed": config.seed}
+    if stage == "sft":
+        return _arguments(SFTConfig, "sft", config.sft or {}, **ours)
+    single = {"num_generations_eval": 1}  # else TRL wants whole groups in the batches of an evaluation
+    return _arguments(GRPOConfig, "grpo", {**single, **(config.grpo or {})}, **ours)
+
+
+def _arguments(schema: Any, block: str, given: dict[str, Any], **ours: Any) -> Any:
+    """TRL's own config from the block of that name; unknown keys name the nearest known one."""
+    known = schema.__dataclass_fields__
+    hints, typed = get_type_hints(schema), dict(given)
+    for key, value in given.items():
+        if key in ours:
+            raise InputError(f"{block}.{key} is set at the top level of the config, not in the {block} block")
+        if key not in known:
+            raise InputError(f"unknown key {block}.{key} (value {value!r}); {nearest(key, known)}")
+        typed[key] = _typed(hints[key], value, f"{block}.{key}")
+    try:
+        return schema(**{"report_to": "none", **typed, **ours})
+    except ValueError as error:
+        raise InputError(f"{block}: {error}") from None
+
+
+def _typed(hint: Any, value: Any, name: str) -> Any:
+    """`value` as the type that TRL declares, which it does not check: a quoted number is a number."""
+    try:
+        made = TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        raise InputError(f"{name}: {error.errors()[0]['msg']} (got {value!r})") from None
+    return made if isinstance(value, str) or isinstance(made, int) else value
