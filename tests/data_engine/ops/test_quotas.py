@@ -132,7 +132,7 @@ def test_the_last_quota_says_how_often_and_what_counts_rows_comes_before() -> No
 def test_the_mix_keeps_the_order_of_a_curriculum() -> None:
     last = planned({"fn": "is_odd"}, {"fn": "curriculum"}, mix={"numbers": 1})
     assert last == ["validate", "is_odd", "mix", "curriculum"]
-    with pytest.raises(InputError, match=r"make curriculum the last operator, after tests\.lab:is_odd"):
+    with pytest.raises(InputError, match=r"make curriculum the last operator, after tests\.support\.lab:is_odd"):
         planned({"fn": "curriculum"}, {"fn": "is_odd"}, mix={"numbers": 1})
 
 
