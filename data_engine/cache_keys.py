@@ -16,8 +16,8 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from data_engine.code_version import TARGET, version_of
-from data_engine.schema import dumps
 from data_engine.seeding import digest
+from mmrl.core.canonical_json import dumps
 from mmrl.core.media.files import watchers
 
 TABLES = (".arrow", ".csv", ".json", ".jsonl", ".parquet", ".tar", ".tsv", ".txt", ".p", ".pkl", ".pickle")

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mmrl.core.canonical_json import dumps
 from mmrl.core.config import InputError
 from mmrl.core.media.item import MEDIA_FIELDS, Media, MediaKind
 
@@ -99,11 +100,6 @@ def content_id(sample: Sample) -> str:
 def with_id(sample: Sample) -> Sample:
     """`sample` under its content hash."""
     return replace(sample, id=content_id(sample))
-
-
-def dumps(value: Any) -> str:
-    """Canonical JSON: sorted keys, no blanks, no NaN; equal values give equal text."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def to_row(sample: Sample) -> dict[str, Any]:

@@ -16,11 +16,12 @@ from statistics import fmean
 from string import ascii_uppercase
 from typing import Any
 
-from data_engine.schema import dumps
 from eval.benchmarks.documents import submission
-from eval.records import RECORDS, TOTAL, Record, RunInfo, read_records, read_run, write_atomic
+from eval.records import RECORDS, TOTAL, Record, RunInfo, read_records, read_run
 from eval.report import ALL, check_scorer, report
+from mmrl.core.canonical_json import dumps
 from mmrl.core.config import InputError, nearest
+from mmrl.core.files import write_atomic
 
 
 def export(out: Path, layout: str, to: Path) -> list[Path]:
@@ -32,7 +33,7 @@ def export(out: Path, layout: str, to: Path) -> list[Path]:
     to.mkdir(parents=True, exist_ok=True)
     files = LAYOUTS[layout](out, info, records)
     for name, content in files.items():
-        write_atomic(to / name, content.encode())
+        write_atomic(to / name, content)
     return [to / name for name in files]
 
 

@@ -5,7 +5,6 @@ Everything after generation (scoring, reports, comparisons) reads these two file
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -14,9 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from data_engine.schema import dumps
-from mmrl.core.atomic import write_atomic
+from mmrl.core.canonical_json import digest
 from mmrl.core.config import InputError
+from mmrl.core.files import write_atomic
 from mmrl.core.media.item import Media
 
 RECORDS = "records.jsonl"
@@ -167,14 +166,8 @@ def read_run(out: Path) -> RunInfo:
 
 def write_run(out: Path, info: RunInfo) -> None:
     """Write `run.json`, whole or not at all."""
-    out.mkdir(parents=True, exist_ok=True)
     content = {"protocol_id": info.protocol_id, "scorer": info.scorer, **asdict(info)}
-    write_atomic(out / RUN, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
-
-
-def digest(value: Any) -> str:
-    """16 hex digits of the hash of a JSON value."""
-    return hashlib.sha256(dumps(value).encode()).hexdigest()[:16]
+    write_atomic(out / RUN, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

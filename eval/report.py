@@ -13,9 +13,10 @@ from typing import Any
 from eval.benchmarks.load import metrics_of
 from eval.metrics import Estimate, mean_estimate
 from eval.pass_at_k import draw_rows
-from eval.records import TOTAL, Record, RunInfo, read_records, read_run, write_atomic
+from eval.records import TOTAL, Record, RunInfo, read_records, read_run
 from eval.space_check import space_check, space_warning
 from mmrl.core.config import InputError
+from mmrl.core.files import write_atomic
 
 ALL = "all"  # the task that stands for the mix
 _MISSING = ("abstained", "failed")
@@ -35,8 +36,8 @@ def report(out: Path, records: Sequence[Record] | None = None) -> dict[str, Any]
     """The report on the run in `out`, also written there as `report.json` and `report.md`; `records`: those in `out`,
     if they have been read already."""
     content = reported(out, records)
-    write_atomic(out / "report.json", json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
-    write_atomic(out / "report.md", markdown(content).encode())
+    write_atomic(out / "report.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_atomic(out / "report.md", markdown(content))
     return content
 
 

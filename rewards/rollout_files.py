@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt
 
 from mmrl.core.config import Config, InputError, validate
+from mmrl.core.files import appearing
 from rewards.base import MediaRef, Rollout, Verdict
 
 
@@ -95,34 +95,8 @@ def read_gold(path: Path) -> Iterator[Rollout]:
 
 def write_scores(path: Path, scored: Iterable[tuple[str | int, Mapping[str, Verdict]]]) -> None:
     """Write `{"id", "scores", "why"}` lines; until all of them are written, `path` keeps what it held."""
-    write_whole(path, (_line(name, verdicts) for name, verdicts in scored))
-
-
-def write_whole(path: Path, texts: Iterable[str]) -> None:
-    """Write a file from its parts; until all of them are written, `path` keeps what it held."""
-    staging = _staging(path)
-    try:
-        with staging.open("w", encoding="utf-8") as out:
-            out.writelines(texts)
-        staging.replace(path)
-    finally:
-        staging.unlink(missing_ok=True)
-
-
-def check_writable(path: Path) -> None:
-    """InputError where `write_whole` could not write; better now than after an hour of asking judges."""
-    try:
-        if path.is_dir():
-            raise IsADirectoryError("it is a directory")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _staging(path).touch()
-        _staging(path).unlink()
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error}; name a file that can be written") from None
-
-
-def _staging(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}")
+    with appearing(path) as staging, staging.open("w", encoding="utf-8") as lines:
+        lines.writelines(_line(name, verdicts) for name, verdicts in scored)
 
 
 def _line(name: str | int, verdicts: Mapping[str, Verdict]) -> str:

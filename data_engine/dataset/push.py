@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from data_engine.dataset.shards import read_manifest
 from mmrl.core.config import InputError
-from mmrl.core.media.files import sha256_of
+from mmrl.core.files import sha256_of
 
 OURS = ["shards/*", "media/*", "quarantine/*", "dropped.parquet"]  # what an earlier dataset may have left at the hub
 

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from data_engine.dataset.tables import STATS
-from data_engine.schema import Sample, dumps, from_row, prompt_text
+from data_engine.schema import Sample, from_row, prompt_text
+from mmrl.core.canonical_json import dumps
 from mmrl.core.html import Child, Html, element, joined, page, table
 from mmrl.core.media.files import MediaError
 from mmrl.core.media.item import Media

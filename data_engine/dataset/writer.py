@@ -20,7 +20,8 @@ from data_engine.media.media_store import MediaStore
 from data_engine.operator import Quarantined, describe, quarantine
 from data_engine.schema import SPLIT_NAME, Sample, to_row, with_id
 from mmrl.core.config import InputError
-from mmrl.core.media.files import MediaError, put_in_place, restore, sha256_of
+from mmrl.core.files import put_in_place, restore, sha256_of
+from mmrl.core.media.files import MediaError
 
 DEFAULT_SPLIT = "train"  # of samples that name none
 REPEATS = 24  # pairs of samples and what they repeat that are shown in the report

@@ -25,7 +25,7 @@ from data_engine.engine.workers import Crew
 from data_engine.recipe import Engine, Plan, PlannedSource, Recipe, plan
 from data_engine.validate.checks import Mode
 from mmrl.core.config import InputError
-from mmrl.core.media.files import room_for
+from mmrl.core.files import room_for
 
 __all__ = ["AccountingError", "Counts", "run"]
 

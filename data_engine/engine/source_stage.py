@@ -10,8 +10,9 @@ from data_engine.cache_keys import source_key, state_of, unchanged, watching
 from data_engine.engine.chunks import BYTES, ROWS, Chunk, Chunks, Ref
 from data_engine.operator import Outcome, Quarantined, quarantine
 from data_engine.recipe import PlannedSource
-from data_engine.schema import Sample, dumps
+from data_engine.schema import Sample
 from data_engine.validate.checks import Mode, settled
+from mmrl.core.canonical_json import dumps
 
 
 def read(source: PlannedSource, modes: Mapping[str, Mode], chunks: Chunks) -> Iterator[Ref]:

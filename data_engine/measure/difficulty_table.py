@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_engine.schema import Sample, dumps
+from data_engine.schema import Sample
 from data_engine.seeding import digest
+from mmrl.core.canonical_json import dumps
 from mmrl.core.config import InputError
 
 VERSION = b"1"

@@ -10,10 +10,11 @@ from typing import Annotated
 from pydantic import Field
 
 from data_engine.operator import Dropped, stream
-from data_engine.schema import Sample, dumps, prompt_text
+from data_engine.schema import Sample, prompt_text
 from data_engine.seeding import digest
 from data_engine.similar.image_hash import MediaIndex, fingerprint, pixel_hash
 from data_engine.similar.minhash import TextIndex, numbers, signatures
+from mmrl.core.canonical_json import dumps
 from mmrl.core.media.item import Media
 
 Share = Annotated[float, Field(gt=0, le=1)]

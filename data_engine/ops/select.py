@@ -10,8 +10,9 @@ from typing import Any, Literal
 from pydantic import PositiveInt
 
 from data_engine.operator import Dropped, Spool, Weights, stream
-from data_engine.schema import ANSWER_KEYS, Sample, dumps
+from data_engine.schema import ANSWER_KEYS, Sample
 from data_engine.seeding import digest
+from mmrl.core.canonical_json import dumps
 from mmrl.core.config import InputError
 
 Property = Literal["task", "source", "split", "answer", "difficulty"]

@@ -10,8 +10,9 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from data_engine.operator import Dropped, Spool, Weights, stream
-from data_engine.schema import SPLIT_NAME, Sample, dumps
+from data_engine.schema import SPLIT_NAME, Sample
 from data_engine.seeding import digest, fraction
+from mmrl.core.canonical_json import dumps
 from mmrl.core.config import InputError, nearest
 
 

@@ -8,12 +8,13 @@ from dataclasses import replace
 from data_engine.media.deadline import within
 from data_engine.media.source_ids import NOTED, source_ids
 from data_engine.operator import Dropped, Quarantined, each, quarantine, stream
-from data_engine.schema import Sample, dumps
+from data_engine.schema import Sample
 from data_engine.validate.checks import CHECKS, Found, Limits, Mode, Modes
 from data_engine.validate.media_checks import declared_faults, extreme_aspect, inspected, rescaled, tiny_side
 from data_engine.validate.place_checks import PLACES
 from data_engine.validate.text_checks import TEXTS
 from data_engine.validate.wellformed import faults
+from mmrl.core.canonical_json import dumps
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import MediaError, plain_png

@@ -12,8 +12,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, PositiveInt
 
 from data_engine.operator import Dropped, Quarantined, Spool, Task, each, quarantine, stream
-from data_engine.schema import Sample, dumps
+from data_engine.schema import Sample
 from data_engine.seeding import digest
+from mmrl.core.canonical_json import dumps
 from rewards.base import Reward, Rollout, Verdict
 from rewards.registry import Call, get
 

@@ -19,7 +19,7 @@ from data_engine.schema import Sample, user_prompt
 from data_engine.sources.base import existing
 from data_engine.sources.synthesis import Split, cropped, digit_tile, photographs, png, rng_of
 from mmrl.core.config import InputError
-from mmrl.core.media.files import sha256_of
+from mmrl.core.files import sha256_of
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import load_image
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from data_engine.schema import ANSWER_KEYS, Sample, dumps, media_parts, prompt_text
+from data_engine.schema import ANSWER_KEYS, Sample, media_parts, prompt_text
+from mmrl.core.canonical_json import dumps
 from mmrl.core.config import nearest
 from mmrl.core.media.item import Media, shown_seconds
 

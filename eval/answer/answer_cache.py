@@ -10,8 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from data_engine.schema import Sample, dumps
+from data_engine.schema import Sample
 from eval.benchmark import Draw, Generation, Generator
+from mmrl.core.canonical_json import dumps
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
 from rewards.judge_client.judge_media import MediaFault, Shown

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from eval.benchmarks.base import Metrics
 from eval.benchmarks.grounding import TASKS as GROUNDING
-from eval.records import write_atomic
+from mmrl.core.files import write_atomic
 
 REPORT, COMBINED = "report.json", "combined.json"
 
@@ -40,5 +40,5 @@ def write_combined(out: Path, names: Iterable[str]) -> Metrics:
     }
     found = combined(parts)
     if found:
-        write_atomic(out / COMBINED, json.dumps(found, indent=2).encode() + b"\n")
+        write_atomic(out / COMBINED, json.dumps(found, indent=2) + "\n")
     return found

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrl.core.config import InputError
+from mmrl.core.files import sha256_of
 
 SUFFIXES = (".parquet", ".tsv", ".csv", ".jsonl", ".json")
 _MAX_FIELD = 2**27  # characters of one field: an image of 96 MB
@@ -37,8 +38,7 @@ def fingerprint_of(files: list[Path]) -> str:
     """The hash of the files' contents: 16 hex digits."""
     whole = hashlib.sha256()
     for file in files:
-        with file.open("rb") as opened:
-            whole.update(hashlib.file_digest(opened, "sha256").digest())
+        whole.update(bytes.fromhex(sha256_of(file)))
     return whole.hexdigest()[:16]
 
 

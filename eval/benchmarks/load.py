@@ -18,9 +18,10 @@ from eval.benchmark import Benchmark, BenchmarkData
 from eval.benchmarks import named
 from eval.benchmarks.base import EDITS, Item, Medium, Metrics, Task
 from eval.benchmarks.files import files_of, fingerprint_of, rows_of
-from eval.records import Record, write_atomic
+from eval.records import Record
 from eval.scorers.judged import UNREAD
 from mmrl.core.config import InputError
+from mmrl.core.files import write_atomic
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import probe
 from mmrl.core.vision import CoordinateSpace
@@ -164,7 +165,6 @@ def stored_media(medium: Medium, root: Path, media: Path, seen: dict[Any, Media]
         if isinstance(medium.source, bytes):
             path = (media / key).resolve()
             if not path.is_file():
-                media.mkdir(parents=True, exist_ok=True)
                 write_atomic(path, medium.source)
         else:
             path = _below(root, medium)

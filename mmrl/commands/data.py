@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmrl.core.config import InputError, load
+from mmrl.core.files import check_writable, write_atomic
 
 app = typer.Typer(
     help="Build, look at and check datasets.",
@@ -185,14 +186,14 @@ def leaks(
     from data_engine.similar.report import leakage, leakage_table, pairs_table
     from mmrl.commands.benchmarks import benchmark_samples
 
-    for file in (to, html):
-        _writable(file)
+    for file in filter(None, (to, html)):
+        check_writable(file)
     found = leakage(read_samples(directory, split=split), LeakIndex(against), text=text)
     console = Console()
     console.print(leakage_table(found))
     console.print(pairs_table(found, n) if any(one.pairs for one in found) else "no leaks")
     if to:
-        to.write_text(json.dumps([one.as_dict() for one in found], indent=1, ensure_ascii=False) + "\n", "utf-8")
+        write_atomic(to, json.dumps([one.as_dict() for one in found], indent=1, ensure_ascii=False) + "\n")
     if html:
         wanted = {pair.leak.id for one in found for pair in one.pairs}
         with ExitStack() as opened:  # pictures of named benchmarks are on disk only that long
@@ -277,15 +278,3 @@ def lint_boxes(
     console.print(table)
     chosen = best(found)
     console.print(f"fits: {chosen.space}" if chosen else "no space fits: the boxes are wrong or of other images")
-
-
-def _writable(file: Path | None) -> None:
-    """Make the folder of a file that a long command ends with; refuse it before if that cannot be."""
-    if file is None:
-        return
-    if file.is_dir():
-        raise InputError(f"{file} is a folder; name a file")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{file} cannot be written ({error.strerror}); name another place") from None

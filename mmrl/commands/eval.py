@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmrl.core.config import load
+from mmrl.core.files import check_writable, write_atomic
 
 app = typer.Typer(
     help="Evaluate a model and compare evaluations.",
@@ -86,9 +87,11 @@ def compare(
     from eval.compare import compare as compare_runs
     from eval.report import interval, setting
 
+    for file in filter(None, (to, html)):
+        check_writable(file)
     content = compare_runs(before, after)
     if to:
-        to.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_atomic(to, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     console = _console()
     for name, change in content["protocol"].items():
         console.print(f"{name}: {setting(change['before'])} -> {setting(change['after'])}", markup=False)
@@ -132,9 +135,11 @@ def rewards(
     from eval.preferences.pairwise import judged_preferences
     from eval.report import interval, shown_mean
 
+    if to:
+        check_writable(to)
     content = judged_preferences(suite, bench, layout=layout, steps=steps, max_unjudged=max_unjudged)
     if to:
-        to.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_atomic(to, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     columns = ("accuracy", "95 % interval", "n", "no verdict", "order decides", "ECE", "length corr.")
     table = _table("reward", "task", *columns)
     for row in content["rows"]:

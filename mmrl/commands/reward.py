@@ -18,10 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from mmrl.core.config import Config, InputError, load
+from mmrl.core.files import check_writable, write_atomic
 from mmrl.core.registry import options_of
 from rewards.base import Reward, Verdict
 from rewards.registry import REWARDS, RewardFailure, Suite, function_of
-from rewards.rollout_files import check_writable, read_gold, read_rollouts, write_scores, write_whole
+from rewards.rollout_files import read_gold, read_rollouts, write_scores
 from rewards.workbench import PERTURBATIONS, Finding, try_suite
 
 app = typer.Typer(help="Try any reward offline.", no_args_is_help=True, add_completion=False)
@@ -90,7 +91,7 @@ def try_rewards(
     if not findings:
         raise InputError(f"nothing to try: {dataset} has no sample with a written gold answer that {suite} scores")
     if out:
-        write_whole(out, [json.dumps([asdict(one) for one in findings], indent=2) + "\n"])
+        write_atomic(out, json.dumps([asdict(one) for one in findings], indent=2) + "\n")
     Console().print(_tried(findings))
     for one in findings:
         for flag in one.flags:

@@ -17,7 +17,8 @@ from rich.text import Text
 from data_engine.engine.cost import Cost, Length
 from data_engine.measure.difficulty_table import Difficulty
 from data_engine.recipe import Plan
-from data_engine.schema import Sample, dumps
+from data_engine.schema import Sample
+from mmrl.core.canonical_json import dumps
 from mmrl.core.media.item import Media
 from mmrl.core.text import printable
 

@@ -11,7 +11,7 @@ from html import escape
 from itertools import accumulate
 from pathlib import Path
 
-from mmrl.core.atomic import write_atomic
+from mmrl.core.files import write_atomic
 
 VOID = {"br", "img", "meta"}
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # no browser will fetch or run anything
@@ -136,7 +136,6 @@ def page(title: str, *content: Child) -> Html:
 
 def write_page(content: Html, place: Path) -> Path:
     """Write a page, whole or not at all; half characters that JSON may hold become question marks."""
-    place.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(place, content.encode(errors="replace"))
     return place
 

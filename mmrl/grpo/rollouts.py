@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_engine.schema import dumps
 from eval.records import media_entry
+from mmrl.core.canonical_json import dumps
+from mmrl.core.files import appearing
 from mmrl.core.vision import CoordinateSpace
 from mmrl.model.encoding import Encoded
 from rewards import Rollout, Verdict
@@ -78,10 +78,7 @@ def write_rollouts(rows: Sequence[Mapping[str, Any]], out: Path, *, step: int, g
     """Write the `columns_of` all rollouts of one generation step, numbered within their group (`draw`), to
     `out/rollouts/step-00010.parquet`; returns the file."""
     columns = [{"id": row["id"], "draw": place % group, **row} for place, row in enumerate(rows)]
-    directory = out / "rollouts"
-    directory.mkdir(parents=True, exist_ok=True)
-    place = directory / f"step-{step:05d}.parquet"
-    staging = place.with_suffix(".writing")
-    pq.write_table(pa.Table.from_pylist(columns), staging)
-    os.replace(staging, place)
+    place = out / "rollouts" / f"step-{step:05d}.parquet"
+    with appearing(place) as staging:
+        pq.write_table(pa.Table.from_pylist(columns), staging)
     return place

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
-from eval.records import digest
+from mmrl.core.canonical_json import digest
 from mmrl.core.config import InputError
+from mmrl.core.files import sha256_of
 
 # What decides a model's answers; the state of an optimizer beside it does not.
 _DECISIVE = ("*.safetensors", "*config.json", "*token*", "*.model", "vocab.*", "merges.txt", "chat_template*")
@@ -17,7 +17,7 @@ _TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken")
 def fingerprint(path: Path) -> str:
     """The hash of the weights, configs, tokenizer and chat template in `path`: equal files, equal fingerprint."""
     files = sorted({file for pattern in _DECISIVE for file in path.glob(pattern)})
-    return digest([[file.name, _sha256(file)] for file in files])
+    return digest([[file.name, sha256_of(file)] for file in files])
 
 
 def local(model: str | Path) -> Path:
@@ -98,8 +98,3 @@ def load_processor(path: str | Path) -> Any:
         raise InputError(f"the processor in {path} has no chat template; expected chat_template.jinja")
     processor.tokenizer.padding_side = "left"
     return processor
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

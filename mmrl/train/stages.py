@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import yaml
 
 from mmrl.core.config import InputError
+from mmrl.core.files import put_in_place, write_atomic
 from mmrl.core.vision import check_budget
 from mmrl.train.config import TrainConfig, arguments_of, stages_of
 from mmrl.train.evaluation import check_evaluation, evaluated
@@ -78,10 +78,7 @@ def refuse_change(config: TrainConfig, out: Path) -> None:
 
 def remember(config: TrainConfig, out: Path) -> None:
     """Write `config` to `out/config.yaml`, once it has shown that it can be trained."""
-    out.mkdir(parents=True, exist_ok=True)
-    staging = out / f".config.{os.getpid()}.writing"  # every process writes it, the same
-    staging.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=True))
-    os.replace(staging, out / "config.yaml")
+    write_atomic(out / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=True))
 
 
 def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
@@ -185,5 +182,5 @@ def save_final(trainer: Any, processor: Any, final: Path) -> None:
     if trainer.accelerator.is_main_process:
         (staging / "training_args.bin").unlink(missing_ok=True)  # a pickle: nothing anyone should load
         processor.save_pretrained(staging)
-        os.replace(staging, final)
+        put_in_place(staging, final)
     trainer.accelerator.wait_for_everyone()

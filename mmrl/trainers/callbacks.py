@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from mmrl.core.files import write_atomic
 
 
 class MetricsFile(TrainerCallback):
@@ -28,11 +29,8 @@ class MetricsFile(TrainerCallback):
         if not state.is_world_process_zero:
             return
         place = metrics_file(args)
-        place.parent.mkdir(parents=True, exist_ok=True)
         kept = [json.dumps(line) for line in read_metrics(place) if line["step"] <= state.global_step]
-        staging = place.with_suffix(".writing")
-        staging.write_text("".join(f"{line}\n" for line in kept))
-        os.replace(staging, place)
+        write_atomic(place, "".join(f"{line}\n" for line in kept))
 
     def on_log(
         self,

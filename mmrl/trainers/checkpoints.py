@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -16,6 +15,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
 
 from mmrl.core.config import InputError
+from mmrl.core.files import put_in_place
 
 PROCESSES = "processes.txt"  # in a checkpoint: how many there were
 
@@ -43,8 +43,7 @@ class WholeCheckpoints(Trainer):
         if self.args.should_save:
             (staging / name / PROCESSES).write_text(str(self.args.world_size))
             self.state.save_to_json(str(staging / name / TRAINER_STATE_NAME))  # where the best one is, not was written
-            shutil.rmtree(place / name, ignore_errors=True)
-            os.replace(staging / name, place / name)
+            put_in_place(staging / name, place / name)
             shutil.rmtree(staging)
             rotate_checkpoints(str(place), self.args.save_total_limit, self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from data_engine.schema import dumps
+from mmrl.core.canonical_json import dumps
 from mmrl.core.config import Config, InputError
 from mmrl.trainers.callbacks import metrics_file, read_metrics
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import hashlib
 import io
 import os
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from mmrl.core.files import sha256_of
 from rewards.base import MediaLike
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")  # EPS would start a program
@@ -81,8 +81,7 @@ def _stamp(path: str) -> tuple[int, int]:
 @functools.lru_cache(maxsize=4096)
 def _sha256(path: str, changed: int, size: int) -> str:
     try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(Path(path))
     except OSError as error:
         raise MediaFault(f"cannot read {path!r:.200}: {error}") from None
 

@@ -27,7 +27,6 @@ from data_engine.dataset.shards import DatasetWriter, read_manifest, read_sample
 from data_engine.operator import Quarantined
 from data_engine.schema import Sample, user_prompt, with_id
 from mmrl.core.config import InputError
-from mmrl.core.media.files import exchange_by_renames, put_in_place, restore
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import load_image, probe
 from tests.support.clips import write_clip
@@ -255,32 +254,6 @@ def test_a_kill_leaves_the_old_dataset_or_the_new(tmp_path: Path) -> None:
         assert [int(sample.answer["math"]) for sample in read_samples(out)] == list(range(300))
     write_dataset([], out)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-@pytest.mark.parametrize("exchange", [put_in_place, exchange_by_renames])
-def test_a_folder_takes_the_place_of_another(exchange: Callable[[Path, Path], None], tmp_path: Path) -> None:
-    folders(tmp_path, "old", "new")
-    exchange(tmp_path / "new", tmp_path / "old")
-    assert contents(tmp_path) == {"old": "new"}
-
-
-def test_a_kill_between_two_renames_is_undone(tmp_path: Path) -> None:
-    folders(tmp_path, ".out.old", ".out.partial")
-    restore(tmp_path / "out")
-    assert contents(tmp_path) == {"out": ".out.old", ".out.partial": ".out.partial"}
-    folders(tmp_path, ".out.old")
-    restore(tmp_path / "out")
-    assert contents(tmp_path) == {"out": ".out.old", ".out.partial": ".out.partial"}
-
-
-def folders(parent: Path, *names: str) -> None:
-    for name in names:
-        (parent / name).mkdir()
-        (parent / name / "which").write_text(name)
-
-
-def contents(parent: Path) -> dict[str, str]:
-    return {path.name: (path / "which").read_text() for path in parent.iterdir()}
 
 
 def damage_shard(out: Path) -> None:

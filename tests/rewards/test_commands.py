@@ -177,7 +177,7 @@ def test_a_place_that_cannot_be_written_is_an_error_before_anything_is_scored(
     for out in (tmp_path, tmp_path / "file" / "scores.jsonl"):
         ran = reward(command, f"{__name__}:broken", str(rows), "--out", str(out))
         assert (ran.status, ran.stdout) == (2, "")
-        assert f"cannot write {out}" in ran.stderr
+        assert f"{out} cannot be written" in ran.stderr
         assert "no such table" not in ran.stderr
         assert ran.stderr.count("\n") == 1
     assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "rows.jsonl"]

@@ -11,8 +11,9 @@ from typing import Any
 from data_engine.dataset.shards import read_samples, write_dataset
 from data_engine.schema import Sample, user_prompt, with_id
 from data_engine.sources.synthesis import digits_count, digits_grounding, digits_video
-from eval.records import Record, RunInfo, digest, media_entry, replace_records
+from eval.records import Record, RunInfo, media_entry, replace_records
 from eval.score import evaluation_suite, scored, suite_identity
+from mmrl.core.canonical_json import digest
 from mmrl.core.media.pictures import probe
 from mmrl.core.vision import CoordinateSpace, from_pixels
 from mmrl.grpo.rollouts import columns_of, write_rollouts

@@ -1,16 +1,10 @@
-"""Files that others gave us: where they may lie, what they hold, and folders that appear on disk all at once."""
+"""Media files that others gave us: where they may lie and what they hold."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import errno
-import hashlib
 import io
 import os
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +15,6 @@ Source = Media | str | Path | bytes  # a media item, the path of a file, or the 
 Place = Path | bytes  # a file that exists, or its content
 
 REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:")
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-RENAME_EXCHANGE = 2  # of Linux' renameat2
-AT_FDCWD = -100
 
 
 @dataclass
@@ -107,65 +98,3 @@ def open_place(place: Place) -> io.BytesIO | io.BufferedReader:
     file.seek(0)
     opened.files, opened.bytes = opened.files + 1, opened.bytes + size
     return file
-
-
-def sha256_of(place: Place) -> str:
-    """The SHA-256 of the content, 64 hex digits, read in pieces."""
-    with open_place(place) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def room_for(target: Path | None) -> Iterator[None]:
-    """A full disk as one line of what to do: whatever is written here appears whole or not at all."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        why = f"no room to write {target} ({os.strerror(error.errno)})"
-        raise InputError(
-            f"{why}; make room and run it again: it goes on where it stopped; what was there before is as it was"
-        ) from None
-
-
-def put_in_place(new: Path, target: Path) -> None:
-    """Make the folder `new` stand at `target`; a reader, or a kill at any moment, meets the old folder or the new one.
-
-    Linux exchanges the two in one step. Elsewhere a kill may come between two renames: then `restore` brings the old
-    folder back.
-    """
-    if not target.exists():
-        new.rename(target)
-    elif _exchanged(new, target):
-        shutil.rmtree(new)
-    else:
-        exchange_by_renames(new, target)
-
-
-def exchange_by_renames(new: Path, target: Path) -> None:
-    """`put_in_place` for systems that cannot exchange two folders."""
-    old = _aside(target)
-    target.rename(old)
-    new.rename(target)
-    shutil.rmtree(old)
-
-
-def restore(target: Path) -> None:
-    """Undo or finish what a killed `exchange_by_renames` left; nothing to do otherwise."""
-    old = _aside(target)
-    if target.exists():
-        shutil.rmtree(old, ignore_errors=True)
-    elif old.exists():
-        old.rename(target)
-
-
-def _aside(target: Path) -> Path:
-    return target.with_name(f".{target.name}.old")
-
-
-def _exchanged(one: Path, other: Path) -> bool:
-    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
-    return renameat2 is not None and not renameat2(
-        AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE
-    )

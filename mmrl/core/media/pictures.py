@@ -14,13 +14,14 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mmrl.core.files import sha256_of
 from mmrl.core.media.damage import FAULTS, MAX_SCANS, has_many_scans
-from mmrl.core.media.files import MediaError, Place, Source, name_of, open_place, place_of, resolve, sha256_of
+from mmrl.core.media.files import MediaError, Place, Source, name_of, open_place, place_of, resolve
 from mmrl.core.media.item import Media, MediaKind
 from mmrl.core.media.video import Video, load_video, probe_video
 
 __all__ = ["MediaError", "Video", "image_facts", "load_grey", "load_image", "load_video", "orientation_of"]
-__all__ += ["plain_png", "probe", "resolve", "sha256_of"]
+__all__ += ["plain_png", "probe", "resolve"]
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")  # EPS would start a program
 MAX_PIXELS = 89_478_485  # where Pillow itself begins to warn
@@ -69,7 +70,8 @@ def probe(source: Source, kind: MediaKind | None = None, *, root: Path | None = 
         media = replace(source, kind=kind)
     else:
         media = Media(kind, bytes=source) if isinstance(source, bytes) else Media(kind, path=str(source))
-    media = replace(media, sha256=sha256_of(place))
+    with open_place(place) as content:
+        media = replace(media, sha256=sha256_of(content))
     if kind == "video":
         return replace(media, **probe_video(place, validate=validate))
     width, height = _shown_size(place, decode=validate)
