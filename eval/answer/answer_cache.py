@@ -15,9 +15,9 @@ from eval.benchmark import Draw, Generation, Generator
 from mmrl.core.canonical_json import dumps
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
+from rewards.chat_client.reply_cache import Cache
 from rewards.judge_client.judge_media import MediaFault, Shown
 from rewards.judge_client.judge_media import digest as file_digest
-from rewards.judge_client.reply_cache import Cache
 
 NOT_DECIDING = ("benchmark", "version", "split")  # of a protocol: what was asked is hashed itself
 

@@ -1,4 +1,4 @@
-"""Answers from an OpenAI-compatible server: many requests in flight, each tried again when the server says so."""
+"""Answers from an OpenAI-compatible server: many requests in flight, each tried again where that may help."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import base64
 import hashlib
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 from PIL import Image
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -20,7 +20,13 @@ from mmrl.core.config import Config, InputError
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import load_image, load_video
 from mmrl.core.vision import Size, VisionBudget, VisionGeometry
-from rewards.judge_client.event_loop import wait_for
+from rewards.chat_client.call_metrics import Metrics
+from rewards.chat_client.event_loop import all_of, wait_for
+from rewards.chat_client.faults import Fault
+from rewards.chat_client.settings import BaseUrl, ServerSettings
+
+if TYPE_CHECKING:
+    from rewards.chat_client.session import Session
 
 
 class Geometry(Config):
@@ -32,21 +38,18 @@ class Geometry(Config):
     whole_video: bool = False
 
 
-class ServerSpec(Config):
-    """A server: where it is, how hard it may be asked, and how long one answer may take, in seconds.
+class ServerSpec(ServerSettings):
+    """The server that answers in an evaluation.
 
     With a `geometry` pictures are sent at the size at which the model sees them, so that it resizes nothing; without
     one they are sent as they are.
     """
 
-    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/@?#]+(/[^\s?#]*)?$")]
-    api_key_env: str | None = None  # the NAME of the environment variable that holds the key
-    concurrency: PositiveInt = 16
+    base_url: BaseUrl
     deadline: PositiveFloat = 120.0
     retries: Annotated[int, Field(ge=0)] = 4
-    backoff: PositiveFloat = 0.5  # seconds before the first retry, doubled at every other
+    breaker: PositiveInt = 64  # an answer that is not given stops the run: first let all calls of a batch retry
     geometry: Geometry | None = None
-    extra: dict[str, Any] = Field(default_factory=dict)  # more fields of the request
 
     def protocol(self) -> dict[str, Any]:
         """What decides an answer: not where the server is, nor how hard it is asked."""
@@ -61,9 +64,7 @@ class ServerGenerator:
     ) -> None:
         self.spec, self.model, self.budget, self.sampling, self.blind = spec, model, budget, sampling, blind
         self._geometry = VisionGeometry(**spec.geometry.model_dump()) if spec.geometry else None
-        self._key = os.environ.get(spec.api_key_env, "").strip() if spec.api_key_env else ""
-        if spec.api_key_env and not self._key:
-            raise InputError(f"the environment variable {spec.api_key_env} holds no key; put one there")
+        self._key = spec.api_key(f"model {model}")
 
     def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
         """One answer per draw, all asked at once as far as `concurrency` allows."""
@@ -74,43 +75,30 @@ class ServerGenerator:
         return sum(len(str(message["content"])) for message in sample.prompt)
 
     async def _answers(self, draws: Sequence[Draw]) -> list[Generation]:
-        import aiohttp
+        from rewards.chat_client.session import Session  # loads aiohttp
 
-        headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
-        places = asyncio.Semaphore(self.spec.concurrency)
-        deadline = aiohttp.ClientTimeout(total=self.spec.deadline)
-        async with aiohttp.ClientSession(headers=headers, timeout=deadline) as client:
+        session = Session(self.spec.base_url, self.spec, self._key, Metrics())
+        try:
+            return await all_of(self._answer(session, draw) for draw in draws)
+        finally:
+            await session.close()
 
-            async def answer(draw: Draw) -> Generation:
-                async with places:
-                    body, sizes = await asyncio.to_thread(self._request, draw)
-                    return generation_of(await self._reply(client, body, draw), sizes)
+    async def _answer(self, session: Session, draw: Draw) -> Generation:
+        sizes: tuple[Size, ...] = ()
 
-            return await asyncio.gather(*map(answer, draws))
+        async def request() -> dict[str, Any]:
+            nonlocal sizes
+            body, sizes = await asyncio.to_thread(self._request, draw)
+            return body
 
-    async def _reply(self, client: Any, body: Mapping[str, Any], draw: Draw) -> Any:
-        import aiohttp
-
-        url = f"{self.spec.base_url.rstrip('/')}/chat/completions"
-        cause = "not asked"
-        for attempt in range(self.spec.retries + 1):
-            try:
-                async with client.post(url, json=body, allow_redirects=False) as response:
-                    content = await response.read()
-            except (aiohttp.ClientError, TimeoutError) as error:
-                cause = f"{type(error).__name__}: {error}"
-            else:
-                if response.status == 200:
-                    return _json(content)
-                cause = f"status {response.status}: {content[:200].decode(errors='replace')}"
-                if response.status != 429 and response.status < 500:
-                    break
-            if attempt < self.spec.retries:
-                await asyncio.sleep(self.spec.backoff * 2**attempt)
-        raise InputError(
-            f"{self.model} at {self.spec.base_url} gave no answer to sample {draw.sample.id} ({cause}); "
-            "run the same command again to go on"
-        )
+        try:
+            generation = await session.reply(request, lambda _, content: generation_of(content))
+        except Fault as fault:
+            raise InputError(
+                f"{self.model} at {self.spec.base_url} gave no answer to sample {draw.sample.id} ({fault}); "
+                "run the same command again to resume"
+            ) from None
+        return replace(generation, seen_size=sizes)
 
     def _request(self, draw: Draw) -> tuple[dict[str, Any], tuple[Size, ...]]:
         sample, sampling = draw.sample, self.sampling
@@ -157,20 +145,22 @@ def messages_of(prompt: Sequence[Mapping[str, Any]], pictures: Sequence[Sequence
     return messages
 
 
-def generation_of(reply: Any, sizes: tuple[Size, ...]) -> Generation:
-    """The first choice of a chat completion; an answer without text is an empty one, and says nothing.
+def generation_of(content: bytes) -> Generation:
+    """The first choice of a chat completion, or a Fault; a message without text is an empty answer.
 
-    >>> reply = {"choices": [{"message": {"content": "7"}, "finish_reason": "stop"}], "usage": {"completion_tokens": 2}}
-    >>> generation_of(reply, ())
+    >>> choice = b'{"message": {"content": "7"}, "finish_reason": "stop"}'
+    >>> generation_of(b'{"choices": [%s], "usage": {"completion_tokens": 2}}' % choice)
     Generation(response='7', tokens=2, truncated=False, seen_size=(), spent={})
     """
     try:
+        reply = json.loads(content)
         choice = reply["choices"][0]
         text = _text(choice["message"].get("content"))
         tokens = int((reply.get("usage") or {}).get("completion_tokens") or 0)
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
-        raise InputError(f"the server's reply is no chat completion: {str(reply)[:200]}") from None
-    return Generation(text, tokens, choice.get("finish_reason") == "length", sizes)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        detail = f"not a chat completion ({type(error).__name__}): {content[:200]!r}"
+        raise Fault("malformed", detail) from None
+    return Generation(text, tokens, choice.get("finish_reason") == "length", ())
 
 
 def _text(content: Any) -> str:
@@ -180,13 +170,6 @@ def _text(content: Any) -> str:
     if content is not None and not isinstance(content, str):
         raise TypeError(content)
     return (content or "").encode(errors="replace").decode()
-
-
-def _json(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except ValueError:
-        raise InputError(f"the server's reply is no JSON: {content[:200]!r}") from None
 
 
 def _data_uri(picture: Image.Image) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rewards.base import Rollout, Scored, Verdict
+from rewards.chat_client.faults import Fault
 from rewards.judge_client.asking import judged
 from rewards.judge_client.client import Ask, Judge
-from rewards.judge_client.faults import Fault
 from rewards.judge_client.judge_media import Shown
 from rewards.judge_client.templates import Template, quoted, template
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from eval.scorers.judged import prompt, unread
 from rewards.base import Rollout, Verdict, failed
+from rewards.chat_client.faults import Fault, Unreadable
 from rewards.judge_client.client import Ask, Judge, gathered
-from rewards.judge_client.faults import Fault, Unreadable
 from rewards.judge_client.judge_media import MediaFault, Shown, shown_as
 from rewards.judge_client.templates import prompt_text, quoted
 

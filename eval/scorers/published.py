@@ -16,10 +16,10 @@ from eval.scorers.exams import mathvista_match
 from eval.scorers.judged import by_protocol, prompt, reply_of
 from eval.scorers.tasks import tempcompass as tempcompass_rule
 from rewards.base import Rollout, Verdict, gold, unparsed
+from rewards.chat_client.faults import Unreadable
 from rewards.judge_client import replies
 from rewards.judge_client.asking import verdict_of
 from rewards.judge_client.client import Judge
-from rewards.judge_client.faults import Unreadable
 from rewards.judge_client.templates import prompt_text
 from rewards.parse.coco_objects import objects_said
 from rewards.parse.extract import answer_text

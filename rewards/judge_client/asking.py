@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from rewards.base import Rollout, Scored, Verdict, as_verdict, failed
+from rewards.chat_client.event_loop import gathered
+from rewards.chat_client.faults import Fault
 from rewards.judge_client.client import Ask, Judge
-from rewards.judge_client.event_loop import gathered
-from rewards.judge_client.faults import Fault
 from rewards.judge_client.judge_media import MediaFault, Shown
 from rewards.judge_client.replies import verdict, yes_and_no
 from rewards.judge_client.templates import Template, quoted, verdict_key

@@ -6,29 +6,26 @@ import asyncio
 import functools
 import hashlib
 import importlib.util
-import ipaddress
 import json
 import os
-import re
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from mmrl.core.config import InputError, nearest, validate
+from rewards.chat_client.call_metrics import Metrics
+from rewards.chat_client.event_loop import batch, begin, gathered, wait_for
+from rewards.chat_client.faults import Cause, Fault, Unreadable
+from rewards.chat_client.reply_cache import Cache, Keeper
 from rewards.judge_client import judge_media
-from rewards.judge_client.call_metrics import Metrics
-from rewards.judge_client.event_loop import batch, begin, gathered, wait_for
-from rewards.judge_client.faults import Cause, Fault, Unreadable
 from rewards.judge_client.judge_spec import JudgeSpec
-from rewards.judge_client.reply_cache import Cache, Keeper
 
 if TYPE_CHECKING:  # they load torch, and aiohttp, which comes with the extra `judge`
+    from rewards.chat_client.session import Session
     from rewards.judge_client.local_judge import LocalSession
-    from rewards.judge_client.session import Session
 
 ReadT = TypeVar("ReadT")
 
@@ -63,12 +60,8 @@ class Judge:
 
     def __init__(self, spec: JudgeSpec, name: str = "judge") -> None:
         self.spec, self.name, self.metrics = spec, name, Metrics()
-        self._key = os.environ.get(spec.api_key_env, "").strip() if spec.api_key_env else None
-        if spec.api_key_env and not (len((self._key or "").split()) == 1 and (self._key or "").isprintable()):
-            raise InputError(f"judge {name}: the environment variable {spec.api_key_env} holds no key; put one there")
-        if spec.base_url:
-            _check_address(spec.base_url, name)
-        else:
+        self._key = spec.api_key(f"judge {name}") if spec.base_url else None
+        if spec.backend == "hf":
             _check_checkpoint(spec.model, name)
         self._checkpoint = _stamps(spec) if spec.backend == "hf" else []
         self._open: tuple[int, _Opened] | None = None
@@ -199,13 +192,13 @@ class Judge:
         return self._open[1]
 
     def _session(self) -> Session | LocalSession:
-        if self.spec.backend == "hf":
+        if self.spec.base_url is None:
             from rewards.judge_client.local_judge import LocalSession
 
             return LocalSession(self.spec, self.metrics)
-        from rewards.judge_client.session import Session
+        from rewards.chat_client.session import Session
 
-        return Session(self.spec, self._key, self.metrics)
+        return Session(self.spec.base_url, self.spec, self._key, self.metrics)
 
 
 class _Opened:
@@ -229,17 +222,6 @@ def _forgotten(opened: _Opened, process: int) -> None:
     """Close what nobody closed before its judge went out of sight."""
     if not opened.closed and process == os.getpid():
         begin(opened.close(), wait=EXIT_SECONDS)
-
-
-def _check_address(base_url: str, name: str) -> None:
-    if importlib.util.find_spec("aiohttp") is None:
-        raise InputError(f"judge {name} is asked through aiohttp: pip install 'mmrl-stack[judge]'")
-    host = urlsplit(base_url).hostname or ""
-    try:
-        if re.fullmatch(r"[\d.]+", host):
-            ipaddress.IPv4Address(host)
-    except ValueError as error:
-        raise InputError(f"judge {name}: base_url {base_url} is no address: {error}") from None
 
 
 def _check_checkpoint(model: str, name: str) -> None:

@@ -17,8 +17,8 @@ import torch
 import transformers
 from PIL import Image
 
-from rewards.judge_client.call_metrics import Metrics
-from rewards.judge_client.faults import Fault
+from rewards.chat_client.call_metrics import Metrics
+from rewards.chat_client.faults import Fault
 from rewards.judge_client.judge_spec import JudgeSpec
 
 Body = Callable[[], Awaitable[Mapping[str, Any]]]

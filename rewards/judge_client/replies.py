@@ -7,7 +7,7 @@ import math
 import re
 from typing import Any
 
-from rewards.judge_client.faults import Unreadable
+from rewards.chat_client.faults import Unreadable
 from rewards.parse.extract import without_thinking
 
 UNLIKELY = -100.0  # the log-probability of what is not among the likeliest tokens

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rewards.base import Rollout, Scored, Verdict, gold, per_rollout, unparsed
-from rewards.judge_client.faults import Unreadable
+from rewards.chat_client.faults import Unreadable
 from rewards.judged.edits import parse_rrm
 
 

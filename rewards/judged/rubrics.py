@@ -12,11 +12,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from rewards.base import Rollout, Verdict, abstain, failed, unparsed
+from rewards.chat_client.event_loop import gathered
+from rewards.chat_client.faults import Fault, Unreadable
 from rewards.judge_client import replies
 from rewards.judge_client.asking import judged, verdict_of
 from rewards.judge_client.client import Judge
-from rewards.judge_client.event_loop import gathered
-from rewards.judge_client.faults import Fault, Unreadable
 from rewards.judge_client.judge_media import MediaFault, shown
 from rewards.judge_client.templates import prompt_text, template
 from rewards.parse import extract

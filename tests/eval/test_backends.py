@@ -1,4 +1,4 @@
-"""Engines: a server, a replay, the cache, several processes; and judges in an evaluation."""
+"""Engines: a replay, the answer cache, several processes; and judges in an evaluation."""
 
 import json
 import os
@@ -47,65 +47,6 @@ def chat(text: str, finish: str = "stop") -> Reply:
 
 def served(url: str, **settings: Any) -> dict[str, Any]:
     return {"engine": "openai", "model": "served", "server": {"base_url": url, "backoff": 0.01, **settings}}
-
-
-def test_a_server_answers_every_kind_of_prompt(dataset: Path, tmp_path: Path) -> None:
-    with serving(lambda body: chat("<answer>7</answer>")) as server:
-        records = run(config(dataset, tmp_path / "out", **served(server.url, concurrency=2)))
-    assert {record.response for record in records} == {"<answer>7</answer>"}
-    assert {record.tokens for record in records} == {5}
-    assert server.most <= 2
-    shown = sorted(sum(p["type"] == "image_url" for p in body["messages"][0]["content"]) for body in server.bodies)
-    assert shown[:3] == [0, 1, 2]
-    assert shown[-1] > 2  # a video is its frames
-    assert all(body["temperature"] == 0 and "seed" not in body for body in server.bodies)
-
-
-def test_a_busy_server_is_asked_again_and_a_broken_one_stops_the_run(dataset: Path, tmp_path: Path) -> None:
-    replies = iter([Reply(status=503), Reply(status=429)])
-    with serving(lambda body: next(replies, chat("yes"))) as server:
-        assert len(run(config(dataset, tmp_path / "a", **served(server.url)))) == 5
-    assert len(server.bodies) == 7
-    with (
-        serving(lambda body: Reply(status=404)) as server,
-        pytest.raises(InputError, match=r"served at .* gave no answer to sample .*status 404.* again to go on"),
-    ):
-        run(config(dataset, tmp_path / "b", **served(server.url)))
-
-
-def test_odd_messages_of_a_server_are_read_or_refused(dataset: Path, tmp_path: Path) -> None:
-    odd: list[Any] = [
-        [{"type": "text", "text": "<answer>"}, {"type": "refusal"}, {"type": "text", "text": "7</answer>"}]
-    ]
-    with serving(lambda body: chat(odd[0])) as server:
-        assert {r.response for r in run(config(dataset, tmp_path / "a", **served(server.url)))} == {
-            "<answer>7</answer>"
-        }
-    with serving(lambda body: chat("half \ud83d")) as server:  # of a pair; UTF-8 has no such thing
-        assert {r.response for r in run(config(dataset, tmp_path / "b", **served(server.url)))} == {"half ?"}
-    reply = {"choices": [{"message": {"content": "7"}}], "usage": {"completion_tokens": None}}
-    with serving(lambda body: Reply(body=json.dumps(reply).encode())) as server:
-        assert len(run(config(dataset, tmp_path / "c", **served(server.url)))) == 5
-    with serving(lambda body: chat(7)) as server, pytest.raises(InputError, match="no chat completion"):  # pyright: ignore[reportArgumentType]
-        run(config(dataset, tmp_path / "d", **served(server.url)))
-
-
-def test_draws_of_a_server_have_seeds_of_their_own(dataset: Path, tmp_path: Path) -> None:
-    sampling = {"do_sample": True, "samples": 2}
-    with serving(lambda body: chat(str(body["seed"]))) as server:
-        records = run(config(dataset, tmp_path / "out", sampling=sampling, **served(server.url)))
-    assert len({record.response for record in records}) == len(records) == 10
-
-
-def test_a_server_that_resizes_must_say_how(dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"space resized needs server\.geometry"):
-        config(dataset, tmp_path, space="resized", **served("http://127.0.0.1:1/v1"))
-    geometry = {"patch": 14, "merge": 2}
-    with serving(lambda body: chat("7")) as server:
-        records = run(
-            config(dataset, tmp_path / "out", **{**served(server.url, geometry=geometry), "space": "resized"})
-        )
-    assert all(side % 28 == 0 for record in records for size in record.seen_size for side in size)
 
 
 def test_a_replay_gives_the_same_answers_and_names_what_is_missing(dataset: Path, tmp_path: Path) -> None:

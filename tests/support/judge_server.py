@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rewards import Rollout, Verdict, get
+from rewards.chat_client.event_loop import wait_for
 from rewards.judge_client.client import Ask, Judge
-from rewards.judge_client.event_loop import wait_for
 from rewards.judge_client.judge_spec import JudgeSpec
 
 KEY = re.compile(r'"key": "(\w+)"')
@@ -40,6 +40,35 @@ class Reply:
 
 
 Script = Callable[[dict[str, Any]], Reply | str]
+FAILURES: list[tuple[Reply, str]] = [
+    (Reply(status=429), "throttled"),
+    (Reply(status=500, body=b"oops"), "server"),
+    (Reply(status=503), "server"),
+    (Reply("late", delay=30.0), "deadline"),
+    (Reply("x", cut=0), "connection"),
+    (Reply("x" * 100, cut=150), "connection"),
+    (Reply(body=b'{"choices": [{"mess'), "malformed"),
+    (Reply(body=b"[" * 15_000), "malformed"),
+    (Reply(body=b'{"choices": []}'), "malformed"),
+    (Reply(body=b'{"error": "no such model"}'), "malformed"),
+    (Reply(body=b'{"choices": [{"message": {"content": null}}]}'), "malformed"),
+    (Reply(" "), "malformed"),
+    (Reply(body=b"\xff\xfe\x00"), "malformed"),
+    (Reply("ok", headers={"content-encoding": "gzip"}), "malformed"),
+    (Reply("x" * 30_000), "too_large"),
+    (Reply(raw=b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nffffff\r\n" + b"x" * 50_000), "too_large"),
+    (Reply(raw=b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", cut=1000), "malformed"),
+    (Reply(raw=b"HTTP/1.1 200 OK\r\ncontent-length: -5\r\n\r\n{}"), "malformed"),
+    (Reply(raw=b"HTTP/1.1 200 OK\r\ncontent-length: 9e9\r\n\r\n{}"), "malformed"),
+    (Reply(raw=b"HTTP/1.1 200 OK\r\nx: " + b"x" * 200_000 + b"\r\n\r\n{}"), "malformed"),
+    (Reply(raw=b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 100_000, cut=1_000_000), "too_large"),
+    (Reply(raw=b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), "malformed"),
+    (Reply(raw=b"\xff\x00\r\n\r\n"), "malformed"),
+    (Reply(status=400), "refused"),
+    (Reply(status=401), "refused"),
+    (Reply(status=302, headers={"location": "http://127.0.0.1:1/"}), "refused"),
+    (Reply(status=429, headers={"retry-after": "9" * 500}), "throttled"),
+]
 
 
 @dataclass

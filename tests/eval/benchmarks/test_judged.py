@@ -15,7 +15,7 @@ from eval.scorers.judged import UNREAD
 from eval.scorers.published import one_option, one_rating
 from mmrl.core.config import InputError
 from rewards import Rollout
-from rewards.judge_client.faults import Unreadable
+from rewards.chat_client.faults import Unreadable
 from rewards.judged.captions import b_cap_score
 from tests.support.benchmark_files import CAPARENA, CAPTIONQA, GEDIT, IMGEDIT, write_edits
 from tests.support.benchmark_judge import data_of, fair, judging, prompt_of

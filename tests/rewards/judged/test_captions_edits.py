@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from rewards import MediaRef, Rollout, get
-from rewards.judge_client.faults import Unreadable
+from rewards.chat_client.faults import Unreadable
 from rewards.judge_client.templates import prompt_text
 from rewards.judged.captions import CANNOT, b_cap_score, question_of
 from rewards.judged.edits import dimension, ensemble, parse_rrm, parse_scores

@@ -17,7 +17,7 @@ from tests.support.judge_server import Reply, ask, echo, in_turn, serving
 
 WRITER = """
 import sys
-from rewards.judge_client.reply_cache import Cache
+from rewards.chat_client.reply_cache import Cache
 from pathlib import Path
 cache = Cache(Path(sys.argv[1]))
 for i in range(300):
@@ -99,5 +99,5 @@ def test_half_a_surrogate_pair_is_the_only_reply_that_is_not_kept(tmp_path: Path
 
 
 def test_a_cache_that_cannot_be_opened_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with serving(echo) as server, pytest.raises(InputError, match=r"judge cache .* cannot be opened"):
+    with serving(echo) as server, pytest.raises(InputError, match=r"reply cache .* cannot be opened"):
         server.judge(cache=tmp_path).ask_all([ask()])

@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from rewards.judge_client.faults import Fault
+from rewards.chat_client.faults import Fault
 
 
 class Connection:
@@ -35,8 +35,8 @@ class Connection:
         )
         self._kept = False
 
-    async def reply(self, body: Mapping[str, Any]) -> str:
-        """The text of the server's reply, or a Fault."""
+    async def reply(self, body: Mapping[str, Any]) -> bytes:
+        """The server's reply to a request, or a Fault."""
         try:
             status, headers, content = await self._exchanged(json.dumps(body).encode())
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
@@ -45,7 +45,7 @@ class Connection:
             raise Fault("malformed", f"not HTTP/1.1: {error}") from None
         if status != 200:
             raise _refusal(status, headers.get("retry-after", ""), content)
-        return first_tokens_of(content) if body.get("logprobs") else text_of(content)
+        return content
 
     async def close(self) -> None:
         """Close the connection."""

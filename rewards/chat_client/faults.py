@@ -1,4 +1,4 @@
-"""What may keep a judge from giving a verdict."""
+"""What may keep a server from giving a reply, or a judge from giving a verdict."""
 
 from __future__ import annotations
 

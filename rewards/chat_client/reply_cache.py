@@ -40,7 +40,7 @@ class Cache:
             self._reader, self._writer = _opened(path), _opened(path)  # a reader never waits for who writes
         except (OSError, sqlite3.OperationalError) as error:
             raise InputError(
-                f"the judge cache {path} cannot be opened: {error}; name a file that can be written"
+                f"the reply cache {path} cannot be opened: {error}; name a file that can be written"
             ) from None
         try:
             self._writer.execute("pragma journal_mode = wal")
@@ -77,7 +77,7 @@ class Cache:
     def _note(self, error: Exception) -> None:
         self.errors += 1
         if self.errors == 1:
-            logger.warning("the judge cache %s does not work and is passed over: %s", self._path, error)
+            logger.warning("the reply cache %s does not work and is passed over: %s", self._path, error)
 
 
 class Keeper:

@@ -1,4 +1,4 @@
-"""What a judge did: calls, replies from the cache, latencies, and failures by cause."""
+"""What a client did: calls, replies from the cache, latencies, and failures by cause."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from rewards.judge_client.faults import Cause
+from rewards.chat_client.faults import Cause
 
 KEPT = 10_000  # latencies
 
 
 @dataclass
 class Metrics:
-    """Counts since the judge was made; latencies are those of the last calls that reached the server."""
+    """Counts since the client was made; latencies are those of the last calls that reached the server."""
 
     calls: int = 0
     cached: int = 0

@@ -33,10 +33,10 @@ def wait_for(work: Coroutine[Any, Any, ResultT]) -> ResultT:
 
 def gathered(work: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
     """The results of all `work`, done at once on the background loop."""
-    return wait_for(_all_of(work))
+    return wait_for(all_of(work))
 
 
-async def _all_of(work: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
+async def all_of(work: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
     """The results of all `work`. It is begun in steps, so that the first replies are read while the last are asked."""
     batch.set({})
     tasks: list[asyncio.Task[ResultT]] = []

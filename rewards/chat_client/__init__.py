@@ -1,0 +1,1 @@
+"""The client for OpenAI-compatible servers, for judges and evaluation: retries, rate, deadline, breaker, cache."""
