@@ -69,24 +69,6 @@ def user_prompt(text: str, media: Sequence[MediaKind] = ()) -> list[dict[str, An
     return [{"role": "user", "content": content}]
 
 
-def media_parts(prompt: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The kinds of the media parts of a prompt, in order."""
-    return [
-        part["type"]
-        for message in prompt
-        if not isinstance(message["content"], str)
-        for part in message["content"]
-        if part["type"] != "text"
-    ]
-
-
-def prompt_text(prompt: Sequence[Mapping[str, Any]]) -> str:
-    """The texts of a prompt, one to a line."""
-    contents = [message["content"] for message in prompt]
-    parts = [[{"type": "text", "text": one}] if isinstance(one, str) else one for one in contents]
-    return "\n".join(part["text"] for content in parts for part in content if part["type"] == "text")
-
-
 def content_id(sample: Sample) -> str:
     """Hash of what the sample asks and shows (source, task, prompt, answer, media): 16 hex digits.
 

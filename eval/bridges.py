@@ -22,6 +22,7 @@ from eval.report import ALL, check_scorer, report
 from mmrl.core.canonical_json import dumps
 from mmrl.core.config import InputError, nearest
 from mmrl.core.files import write_atomic
+from mmrl.core.messages import pieces_of
 
 
 def export(out: Path, layout: str, to: Path) -> list[Path]:
@@ -149,12 +150,7 @@ def _table_row(record: Record) -> dict[str, Any]:
 
 def question_of(record: Record) -> str:
     """The text of the prompt, `<image>` and `<video>` where the media are."""
-    parts = []
-    for message in record.prompt:
-        content = message["content"]
-        pieces = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        parts += [piece["text"] if piece["type"] == "text" else f"<{piece['type']}>" for piece in pieces]
-    return "\n".join(parts)
+    return "\n".join(piece for message in record.prompt for piece in pieces_of(message["content"]))
 
 
 def _plain(name: str) -> str:

@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from data_engine.dataset.tables import STATS
-from data_engine.schema import Sample, from_row, prompt_text
+from data_engine.schema import Sample, from_row
 from mmrl.core.canonical_json import dumps
 from mmrl.core.html import Child, Html, element, joined, page, table
 from mmrl.core.media.files import MediaError
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import load_image, load_video
+from mmrl.core.messages import prompt_text
 from mmrl.core.vision import VisionBudget
 
 SHOWN = 6  # samples of a task that are shown

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 
 from data_engine.measure.measures import Name, noted
 from data_engine.operator import Quarantined
-from data_engine.schema import Sample, prompt_text
+from data_engine.schema import Sample
 from mmrl.core.media.item import shown_seconds
+from mmrl.core.messages import prompt_text
 
 GROUP_ROWS = 1_000
 GROUP_BYTES = 64 * 2**20  # of media; Arrow holds at most 2 GiB of them in one column

@@ -12,11 +12,12 @@ from typing import Any, Literal, TypeGuard, get_args
 
 import numpy as np
 
-from data_engine.schema import Sample, prompt_text
+from data_engine.schema import Sample
 from data_engine.similar.minhash import words
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import load_grey
+from mmrl.core.messages import prompt_text
 
 Name = Literal["side", "aspect", "words", "options", "entropy", "sharpness", "vision_tokens", "agreement", "rate"]
 

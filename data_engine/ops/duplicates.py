@@ -10,12 +10,13 @@ from typing import Annotated
 from pydantic import Field
 
 from data_engine.operator import Dropped, stream
-from data_engine.schema import Sample, prompt_text
+from data_engine.schema import Sample
 from data_engine.seeding import digest
 from data_engine.similar.image_hash import MediaIndex, fingerprint, pixel_hash
 from data_engine.similar.minhash import TextIndex, numbers, signatures
 from mmrl.core.canonical_json import dumps
 from mmrl.core.media.item import Media
+from mmrl.core.messages import prompt_text
 
 Share = Annotated[float, Field(gt=0, le=1)]
 

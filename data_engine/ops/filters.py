@@ -12,9 +12,10 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, Po
 from data_engine.measure.languages import LANGUAGES, language
 from data_engine.measure.measures import Name, images, measured, noted
 from data_engine.operator import Dropped, drops, each
-from data_engine.schema import Sample, prompt_text
+from data_engine.schema import Sample
 from mmrl.core.config import InputError, nearest
 from mmrl.core.media.pictures import load_image
+from mmrl.core.messages import prompt_text
 from mmrl.core.vision import VisionBudget, VisionGeometry
 
 PLAIN: tuple[Name, ...] = ("side", "aspect", "words", "options", "entropy", "sharpness")

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from pydantic import PositiveFloat
 
 from data_engine.operator import Dropped, Spool, each, stream
-from data_engine.schema import Sample, prompt_text
+from data_engine.schema import Sample
 from data_engine.seeding import digest, letter
+from mmrl.core.messages import parts_of, prompt_text
 
 STYLES = ("{}. {}", "{}) {}", "({}) {}", "{}: {}", "({}). {}")  # how the lines of options are written
 FIXED = re.compile(r"\b(above|below|both|neither|either|options?|choices?|[A-J] (?:and|or) [A-J])\b", re.IGNORECASE)
@@ -185,18 +186,14 @@ def _relisted(prompt: Any, options: Sequence[str], shuffled: Sequence[str]) -> l
         places = [
             (m, p)
             for m, message in enumerate(prompt)
-            for p, part in enumerate(_parts(message["content"]))
+            for p, part in enumerate(parts_of(message["content"]))
             if part["type"] == "text" and f"\n{old}\n" in f"\n{part['text']}\n"
         ]
         if len(places) != 1:
             continue
         (m, p) = places[0]
-        parts = _parts(prompt[m]["content"])
+        parts = parts_of(prompt[m]["content"])
         text = f"\n{parts[p]['text']}\n".replace(f"\n{old}\n", f"\n{new}\n", 1)[1:-1]
         parts[p] = {**parts[p], "text": text}
         return [*prompt[:m], {**prompt[m], "content": parts}, *prompt[m + 1 :]]
     return None
-
-
-def _parts(content: Any) -> list[dict[str, Any]]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)

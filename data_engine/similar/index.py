@@ -18,12 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_engine.media.source_ids import source_ids
-from data_engine.schema import Sample, prompt_text
+from data_engine.schema import Sample
 from data_engine.similar.image_hash import WORDS, Fingerprint, MediaIndex, fingerprint, pixel_hash
 from data_engine.similar.minhash import TextIndex, signatures
 from data_engine.similar.ngrams import ShingleIndex, shingles
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
+from mmrl.core.messages import prompt_text
 
 VERSION = b"3"
 BATCH = 256

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from data_engine.schema import SPLIT_NAME, Sample, prompt_text
+from data_engine.schema import SPLIT_NAME, Sample
 from data_engine.similar.minhash import words
 from data_engine.validate.checks import Found, Limits
+from mmrl.core.messages import prompt_text
 
 # C0 and C1 but for tab and line ends, and what is invisible: soft hyphen, zero width, direction marks, byte order mark
 CONTROL = re.compile(

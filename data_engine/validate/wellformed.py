@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from data_engine.schema import ANSWER_KEYS, Sample, media_parts, prompt_text
+from data_engine.schema import ANSWER_KEYS, Sample
 from mmrl.core.canonical_json import dumps
 from mmrl.core.config import nearest
 from mmrl.core.media.item import Media, shown_seconds
+from mmrl.core.messages import media_parts, prompt_text
 
 PIXELS_OVER = 1.0  # how far a box or point may reach over the edge: annotations are rounded
 SECONDS_OVER = 0.5  # the same for time spans

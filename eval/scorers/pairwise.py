@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from eval.scorers.judged import prompt, unread
+from mmrl.core.messages import user_text
 from rewards.base import Rollout, Verdict, failed
 from rewards.chat_client.faults import Fault, Unreadable
 from rewards.judge_client.client import Ask, Judge, gathered
 from rewards.judge_client.judge_media import MediaFault, Shown, shown_as
-from rewards.judge_client.templates import prompt_text, quoted
+from rewards.judge_client.templates import quoted
 
 Names = Literal["letters", "numbers"]
 Reading = Literal["last", "published"]
@@ -55,7 +56,7 @@ async def _group(rollouts: Sequence[Rollout], judge: Judge, names: Names, readin
     used, limit = prompt("best_of_group"), judge.spec.max_chars
     texts = [f"Response {name}:\n{quoted(one.completion, limit)}" for name, one in zip(called, rollouts, strict=True)]
     values = {
-        "question": quoted(prompt_text(rollouts[0].prompt), limit),
+        "question": quoted(user_text(rollouts[0].prompt), limit),
         "responses": "\n\n".join(texts),
         "names": ", ".join(f"[[{name}]]" for name in called),
     }

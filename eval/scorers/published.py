@@ -15,12 +15,12 @@ from typing import Any
 from eval.scorers.exams import mathvista_match
 from eval.scorers.judged import by_protocol, prompt, reply_of
 from eval.scorers.tasks import tempcompass as tempcompass_rule
+from mmrl.core.messages import user_text
 from rewards.base import Rollout, Verdict, gold, unparsed
 from rewards.chat_client.faults import Unreadable
 from rewards.judge_client import replies
 from rewards.judge_client.asking import verdict_of
 from rewards.judge_client.client import Judge
-from rewards.judge_client.templates import prompt_text
 from rewards.parse.coco_objects import objects_said
 from rewards.parse.extract import answer_text
 
@@ -38,7 +38,7 @@ async def mmhal(rollout: Rollout, *, judge: Judge) -> Verdict:
         return unparsed(_NO_ANSWER)
     data = {
         "contents": ", ".join(str(one) for one in rollout.answer["contents"]),
-        "question": prompt_text(rollout.prompt),
+        "question": user_text(rollout.prompt),
         "reference": _first(gold(rollout, "text")),
         "response": said,
     }
@@ -86,7 +86,11 @@ async def hallusion(rollout: Rollout, *, judge: Judge) -> Verdict:
     said = answer_text(rollout.completion)
     if not said:
         return unparsed(_NO_ANSWER)
-    data = {"question": prompt_text(rollout.prompt), "reference": str(gold(rollout, "details")), "response": said}
+    data = {
+        "question": user_text(rollout.prompt),
+        "reference": str(gold(rollout, "details")),
+        "response": said,
+    }
     verdict = await verdict_of(
         judge,
         prompt("hallusion"),
@@ -107,7 +111,7 @@ async def tempcompass(rollout: Rollout, *, judge: Judge) -> Verdict:
         return ruled
     answer = rollout.answer
     right = _option(answer) if "choice" in answer else "yes" if answer["yesno"] else "no"
-    data = {"question": prompt_text(rollout.prompt), "reference": right, "response": said}
+    data = {"question": user_text(rollout.prompt), "reference": right, "response": said}
     verdict = await verdict_of(
         judge,
         prompt("tempcompass"),
@@ -154,7 +158,7 @@ async def mathverse(rollout: Rollout, *, judge: Judge) -> Verdict:
         return unparsed("the judge finds no final answer")
     if said.strip() == right.strip():
         return Verdict(1.0, f"{EXTRACT}: {said[:80]}, literally the gold answer")
-    data = {"question": prompt_text(rollout.prompt), "reference": right, "response": said}
+    data = {"question": user_text(rollout.prompt), "reference": right, "response": said}
     same = await verdict_of(judge, prompt("mathverse_score"), data=data, parse=_same)
     return Verdict(float(same), f"{EXTRACT}: {said[:80]}; {prompt('mathverse_score').name}: {same}")
 
@@ -174,7 +178,7 @@ async def _extracted(rollout: Rollout, judge: Judge) -> str | None:
     said = answer_text(rollout.completion)
     if not said:
         return None
-    data = {"question": prompt_text(rollout.prompt), "response": said}
+    data = {"question": user_text(rollout.prompt), "response": said}
     return await verdict_of(judge, prompt("mathverse_extract"), data=data, parse=_answer)
 
 

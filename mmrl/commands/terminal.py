@@ -20,6 +20,7 @@ from data_engine.recipe import Plan
 from data_engine.schema import Sample
 from mmrl.core.canonical_json import dumps
 from mmrl.core.media.item import Media
+from mmrl.core.messages import pieces_of
 from mmrl.core.text import printable
 
 ROW_CHARS = 500  # of a broken row that are shown
@@ -27,7 +28,10 @@ ROW_CHARS = 500  # of a broken row that are shown
 
 def sample_panel(sample: Sample) -> Panel:
     """One sample: what is shown, asked and expected."""
-    lines = [Text.assemble((f"{message['role']}: ", "bold"), _said(message)) for message in sample.prompt]
+    lines = [
+        Text.assemble((f"{message['role']}: ", "bold"), printable(" ".join(pieces_of(message["content"]))))
+        for message in sample.prompt
+    ]
     lines += [Text.assemble(("answer: ", "bold green"), printable(dumps(sample.answer)))]
     lines += [Text(printable(media_line(item)), style="dim") for item in sample.media]
     lines += [Text(printable(f"meta {dumps(dict(sample.meta))}"), style="dim")] if sample.meta else []
@@ -164,9 +168,3 @@ def _ranges(numbers: Mapping[str, Sequence[float]]) -> Table:
         shown = (f"{value:,.6g}" for value in (min(values), statistics.median(values), max(values)))
         table.add_row(name, f"{len(values):,}", *shown)
     return table
-
-
-def _said(message: Mapping[str, Any]) -> str:
-    content = message["content"]
-    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    return printable(" ".join(part["text"] if part["type"] == "text" else f"<{part['type']}>" for part in parts))

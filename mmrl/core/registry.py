@@ -73,7 +73,9 @@ def checked_options(
         raise InputError(f"{where} takes no options, got {', '.join(map(str, options))}")
     values = {name: value for name, value in (given or {}).items() if name in schema.model_fields}
     checked: BaseModel = validate(schema, {**values, **options}, where=where)
-    return {name: getattr(checked, name) for name in schema.model_fields}
+    return {
+        name: getattr(checked, name) for name in inspect.signature(function).parameters if name in schema.model_fields
+    }
 
 
 def _type_of(option: inspect.Parameter) -> Any:

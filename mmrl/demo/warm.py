@@ -1,6 +1,8 @@
 """`python -m mmrl.demo.warm`: rebuild the demo's warm checkpoint from the data.
 
 It builds 30,000 training samples, trains a tokenizer on their text, and teaches a Qwen2.5-VL of two million parameters,
+from mmrl.core.messages import texts_of
+from mmrl.core.messages import texts_of
 from random weights, to answer them, somewhat: what it can do half the time is what reinforcement learning can teach.
 """
 
@@ -18,6 +20,7 @@ from data_engine.engine.pipeline import run as build
 from data_engine.recipe import Recipe
 from data_engine.schema import Sample
 from mmrl.core.config import load
+from mmrl.core.messages import texts_of
 from mmrl.demo.steps import HERE
 from mmrl.model.tiny_twins import TinySize, tiny_model
 from mmrl.train.config import TrainConfig
@@ -49,7 +52,7 @@ def main(
     places = [f"model={out / 'random'}", f"data={data}", f"output={out / 'train'}"]
     config = load(TrainConfig, HERE / "warm.yaml", [*places, *(overrides or [])])
     if not (out / "random" / "config.json").exists():
-        texts = [text for sample in read_samples(data) for text in texts_of(sample, config)]
+        texts = [text for sample in read_samples(data) for text in words_of(sample, config)]
         model, processor = tiny_model("qwen2_5_vl", [*texts, *map(str, range(100))], size=SIZE, seed=config.seed)
         model.save_pretrained(out / "random")
         processor.save_pretrained(out / "random")
@@ -57,9 +60,9 @@ def main(
     shutil.copytree(run(config), checkpoint)
 
 
-def texts_of(sample: Sample, config: TrainConfig) -> list[str]:
+def words_of(sample: Sample, config: TrainConfig) -> list[str]:
     """What a sample asks and how it is answered; coordinates are left to the plain numbers of the vocabulary."""
-    asked = [part["text"] for message in sample.prompt for part in message["content"] if part["type"] == "text"]
+    asked = [text for message in sample.prompt for text in texts_of(message["content"])]
     row = {"id": sample.id, "task": sample.task, "answer": sample.answer, "media": sample.media, "meta": sample.meta}
     side = 64
     return [*asked, rendered(row, config.space, [(side, side)] * len(sample.media))]

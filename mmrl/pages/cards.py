@@ -19,6 +19,7 @@ from mmrl.core.config import InputError
 from mmrl.core.html import Child, Html, element, joined
 from mmrl.core.media.item import Media, shown_seconds
 from mmrl.core.media.pictures import load_image, load_video
+from mmrl.core.messages import parts_of
 from mmrl.core.vision import VisionBudget, to_pixels
 from mmrl.pages.drawings import Mark, film, picture, swatch
 from rewards import Verdict
@@ -187,21 +188,16 @@ def _shortened(text: str) -> Child:
 def _prompt_text(prompt: Sequence[Mapping[str, Any]]) -> Html:
     """The texts of a prompt; roles are named where there are several messages, media where there are several parts."""
     lines: list[Html] = []
-    places = [part["type"] for message in prompt for part in _parts(message) if part["type"] != "text"]
+    places = [part["type"] for message in prompt for part in parts_of(message["content"]) if part["type"] != "text"]
     for message in prompt:
         said: list[Child] = [element("small", f"{message['role']}: ")] if len(prompt) > 1 else []
-        for kind, parts in groupby(_parts(message), key=lambda part: part["type"]):
+        for kind, parts in groupby(parts_of(message["content"]), key=lambda part: part["type"]):
             if kind == "text":
                 said += [part["text"] for part in parts]
             elif len(places) > 1:
                 said += [element("small", f"[{kind}] ") for _ in parts]
         lines.append(joined(*said, "\n" if message is not prompt[-1] else None))
     return joined(*lines)
-
-
-def _parts(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    content = message["content"]
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def _plain(gold: Any) -> str:

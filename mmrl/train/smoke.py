@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrl.core.config import InputError
+from mmrl.core.messages import texts_of
 from mmrl.train.config import TrainConfig
 
 _LEFT_OUT = ("deepspeed", "fsdp", "fsdp_config", "generation_batch_size", "steps_per_generation", "num_train_epochs")
@@ -30,7 +31,7 @@ def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
         known = ", ".join(sorted(ARCHITECTURES))
         raise InputError(f"no tiny twin of a {architecture} ({config.model}) to smoke-test with; known: {known}")
     samples = list(training_samples(config.data, config.split, 16))
-    texts = [str(part.get("text", "")) for one in samples for message in one.prompt for part in _parts(message)]
+    texts = [text for one in samples for message in one.prompt for text in texts_of(message["content"])]
     for part in tiny_model(architecture, texts, size=TinySize(**geometry), seed=config.seed):
         part.save_pretrained(directory / "model")
     sft = None if config.sft is None else _small(config.sft, 2)
@@ -49,11 +50,6 @@ def _shape(path: Path) -> tuple[str, dict[str, int]]:
     vision = getattr(config, "vision_config", None)
     named = {"patch": getattr(vision, "patch_size", None), "merge": getattr(vision, "spatial_merge_size", None)}
     return config.model_type, {key: value for key, value in named.items() if value is not None}
-
-
-def _parts(message: Any) -> list[Any]:
-    content = message["content"]
-    return [{"text": content}] if isinstance(content, str) else content
 
 
 def _small(block: dict[str, Any], batch: int) -> dict[str, Any]:

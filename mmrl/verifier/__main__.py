@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from data_engine.dataset.shards import read_samples, write_dataset
-from data_engine.schema import prompt_text
 from mmrl.core.config import load
+from mmrl.core.messages import prompt_text
 from mmrl.train.config import TrainConfig
 from mmrl.train.stages import run
 from mmrl.trainers.targets import chain

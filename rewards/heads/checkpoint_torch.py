@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import transformers
 from PIL import Image
 
 from mmrl.core.config import InputError
+from mmrl.core.messages import parts_of, texts_of
 from rewards.base import Rollout
 from rewards.judge_client.judge_media import MediaFault, frames, picture
 
@@ -100,20 +101,15 @@ def chat(rollout: Rollout, tokenizer: Any, pictures: Sequence[Image.Image] | Non
     prompt = rollout.prompt
     messages = [*prompt] if prompt and not isinstance(prompt, str) else [{"role": "user", "content": prompt or ""}]
     if pictures is None:
-        return [{"role": one["role"], "content": plain(text_of(one["content"]), tokenizer)} for one in messages]
+        return [
+            {"role": one["role"], "content": plain("".join(texts_of(one["content"])), tokenizer)} for one in messages
+        ]
     left = list(pictures)
     shown = [{"role": one["role"], "content": _parts(one["content"], tokenizer, left)} for one in messages]
     if left:  # the prompt does not say where they stand
         asked = next((one for one in shown if one["role"] == "user"), shown[0])
         asked["content"][:0] = [{"type": "image", "image": one} for one in left]
     return shown
-
-
-def text_of(content: Any) -> str:
-    """The text of a message."""
-    if isinstance(content, str):
-        return content
-    return "".join(part.get("text", "") for part in content if isinstance(part, Mapping) and part.get("type") == "text")
 
 
 def pictures_of(rollout: Rollout) -> list[Image.Image]:
@@ -130,9 +126,8 @@ def pictures_of(rollout: Rollout) -> list[Image.Image]:
 
 
 def _parts(content: Any, tokenizer: Any, left: list[Image.Image]) -> list[dict[str, Any]]:
-    listed = [{"type": "text", "text": content}] if isinstance(content, str) else content
     parts: list[dict[str, Any]] = []
-    for part in listed:
+    for part in parts_of(content):
         if part["type"] == "text":
             parts.append({"type": "text", "text": plain(part["text"], tokenizer)})
             continue

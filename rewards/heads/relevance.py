@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from mmrl.core.messages import texts_of
 from rewards.base import Rollout, Verdict, abstain, unparsed
 from rewards.heads.model_option import ModelName
 from rewards.heads.reward_model import Batch
@@ -34,7 +35,6 @@ def relevance(
     trigram share of 0 for fewer than three words. The question's type is the task here, not a classifier's word.
     `model` is an encoder such as Contriever or MiniLM, mean-pooled; a negative cosine counts as 0.
     """
-    from rewards.heads.checkpoint_torch import text_of
     from rewards.heads.embeddings_torch import text_embeddings
 
     verdicts = [abstain("no question or gold text")] * len(rollouts)
@@ -46,7 +46,7 @@ def relevance(
         listed = (
             [prompt]
             if isinstance(prompt, str)
-            else [text_of(m["content"]) for m in prompt or () if m["role"] == "user"]
+            else ["".join(texts_of(m["content"])) for m in prompt or () if m["role"] == "user"]
         )
         against = [one for one in listed[-1:] if one.strip()] if is_open else gold_texts(rollout)
         if not said or not said.strip():

@@ -17,6 +17,7 @@ import torch
 import transformers
 from PIL import Image
 
+from mmrl.core.messages import parts_of
 from rewards.chat_client.call_metrics import Metrics
 from rewards.chat_client.faults import Fault
 from rewards.judge_client.judge_spec import JudgeSpec
@@ -141,8 +142,7 @@ class LocalModel:
         content = message["content"]
         if not self.sees:
             return {"role": message["role"], "content": content}
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        return {"role": message["role"], "content": [_part(part) for part in parts]}
+        return {"role": message["role"], "content": [_part(part) for part in parts_of(content)]}
 
     def _room(self) -> float:
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or float("inf")

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator
 
@@ -102,22 +102,3 @@ def _escaped(found: re.Match[str]) -> str:
 def verdict_key(*texts: str) -> str:
     """The word that a reply must repeat: a hash of what is judged, so nothing that is judged can contain it."""
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:6]
-
-
-def prompt_text(prompt: Any) -> str:
-    """The words of the user in a prompt: a text, or chat messages whose content is a text or a list of parts.
-
-    >>> prompt_text([{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Where is it?"}]}])
-    'Where is it?'
-    """
-    if isinstance(prompt, str):
-        return prompt
-    messages = [message for message in prompt or () if isinstance(message, Mapping) and message.get("role") == "user"]
-    return "\n".join(filter(None, (_content_text(message.get("content")) for message in messages)))
-
-
-def _content_text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    parts = [part for part in content or () if isinstance(part, Mapping) and part.get("type") == "text"]
-    return "\n".join(str(part.get("text", "")) for part in parts)

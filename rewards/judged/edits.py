@@ -16,13 +16,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from mmrl.core.messages import user_text
 from rewards.base import Rollout, Verdict, abstain, gold
 from rewards.chat_client.faults import Fault, Unreadable
 from rewards.judge_client import replies
 from rewards.judge_client.asking import judged, verdict_of
 from rewards.judge_client.client import Ask, Judge
 from rewards.judge_client.judge_media import Shown, shown_as
-from rewards.judge_client.templates import prompt_text, quoted, template
+from rewards.judge_client.templates import quoted, template
 from rewards.parse.extract import without_thinking
 
 PRINCIPLES = 10
@@ -158,7 +159,7 @@ def _pair(rollout: Rollout) -> tuple[Shown, Shown, str] | Verdict:
     if [item.kind for item in rollout.media] != ["image", "image"]:
         return abstain("media are not a source picture and an edited one")
     given = gold(rollout, "instruction") if isinstance(rollout.answer, Mapping) else None
-    instruction = given if isinstance(given, str) else prompt_text(rollout.prompt)
+    instruction = given if isinstance(given, str) else user_text(rollout.prompt)
     if not instruction.strip():
         return abstain("no instruction in the gold or the prompt")
     source = shown_as(rollout.media[0], "The original:")

@@ -11,12 +11,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from mmrl.core.config import InputError, nearest
+from mmrl.core.messages import user_text
 from rewards.base import Rollout, Verdict, abstain, gold, unparsed
 from rewards.judge_client import replies
 from rewards.judge_client.asking import judged, verdict_of
 from rewards.judge_client.client import Judge
 from rewards.judge_client.judge_media import shown
-from rewards.judge_client.templates import Template, prompt_text, template
+from rewards.judge_client.templates import Template, template
 from rewards.parse import extract
 
 Mode = Literal["score", "yesno", "pairwise"]
@@ -67,7 +68,7 @@ async def judge(
         raise ValueError(f"prompt {used.name} is not for the mode {mode}")
     plain = {"criteria": _criteria(principles, rubric)} | ({"top": str(top)} if mode == "score" else {})
     asked = functools.partial(verdict_of, judge, used, plain=plain, shown=shown(rollout.media) if show else ())
-    question = prompt_text(rollout.prompt)
+    question = user_text(rollout.prompt)
     if mode == "pairwise":
         opponent = _gold_text(rollout)
         if opponent is None:

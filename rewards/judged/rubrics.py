@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from mmrl.core.messages import user_text
 from rewards.base import Rollout, Verdict, abstain, failed, unparsed
 from rewards.chat_client.event_loop import gathered
 from rewards.chat_client.faults import Fault, Unreadable
@@ -18,7 +19,7 @@ from rewards.judge_client import replies
 from rewards.judge_client.asking import judged, verdict_of
 from rewards.judge_client.client import Judge
 from rewards.judge_client.judge_media import MediaFault, shown
-from rewards.judge_client.templates import prompt_text, template
+from rewards.judge_client.templates import template
 from rewards.parse import extract
 
 LABELS = {"support": 1.0, "partial_support": 0.5, "not_support": 0.0}
@@ -39,7 +40,7 @@ def principle_ranking(
     """
     said = [extract.answer_text(rollout.completion) or "" for rollout in rollouts]
     groups: dict[Any, dict[str, Rollout]] = {}
-    keys = [(rollout.group, prompt_text(rollout.prompt), *_paths(rollout)) for rollout in rollouts]
+    keys = [(rollout.group, user_text(rollout.prompt), *_paths(rollout)) for rollout in rollouts]
     for key, text, rollout in zip(keys, said, rollouts, strict=True):
         if text:
             groups.setdefault(key, {}).setdefault(text, rollout)
@@ -69,7 +70,7 @@ async def rubric(rollout: Rollout, *, judge: Judge, strict: bool = True, show: b
     found = await verdict_of(
         judge,
         template("rubric_check"),
-        data={"question": prompt_text(rollout.prompt), "response": response, "rules": _listed(rules)},
+        data={"question": user_text(rollout.prompt), "response": response, "rules": _listed(rules)},
         plain={"count": str(len(rules))},
         shown=shown(rollout.media) if show else (),
         parse=lambda reply: replies.flags(reply, "found", len(rules)),
@@ -95,7 +96,7 @@ async def nugget_support(rollout: Rollout, *, judge: Judge) -> Verdict:
     labels = await verdict_of(
         judge,
         template("nugget_check"),
-        data={"question": prompt_text(rollout.prompt), "response": response, "nuggets": _listed(nuggets)},
+        data={"question": user_text(rollout.prompt), "response": response, "nuggets": _listed(nuggets)},
         plain={"count": str(len(nuggets))},
         parse=functools.partial(_labels, count=len(nuggets)),
     )
@@ -110,7 +111,10 @@ async def _ranked(judge: Judge, principle: str, rollout: Rollout, texts: Sequenc
         scores = await verdict_of(
             judge,
             template("principle_ranking"),
-            data={"question": prompt_text(rollout.prompt), "responses": _listed(dict(zip(names, texts, strict=True)))},
+            data={
+                "question": user_text(rollout.prompt),
+                "responses": _listed(dict(zip(names, texts, strict=True))),
+            },
             plain={"principle": principle, "count": str(len(texts))},
             shown=shown(rollout.media),
             parse=functools.partial(scores_by_name, names=names),

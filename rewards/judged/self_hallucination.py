@@ -15,12 +15,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from mmrl.core.messages import user_text
 from rewards.base import Rollout, Span, Verdict, abstain, unparsed
 from rewards.judge_client import replies
 from rewards.judge_client.asking import judged, odds_of, verdict_of
 from rewards.judge_client.client import Judge
 from rewards.judge_client.judge_media import Shown, shown
-from rewards.judge_client.templates import prompt_text, template
+from rewards.judge_client.templates import template
 from rewards.parse import extract
 
 WORDS = {"yes": 1.0, "no": 0.0, "none": None}
@@ -76,7 +77,7 @@ async def self_hallucination(
     if not rollout.media:
         return abstain("no media to verify the response against")
     found = weighed(text, stretches(text, clauses=clauses, most=most), onset, onset_weight)
-    pictures, question = shown(rollout.media), prompt_text(rollout.prompt)
+    pictures, question = shown(rollout.media), user_text(rollout.prompt)
 
     async def score(phase: Phase) -> float | None:
         said = {"phase": text[phase.start : phase.stop], "before": text[: phase.start] if context else ""}

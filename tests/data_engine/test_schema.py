@@ -10,20 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_engine.schema import (
-    ANSWER_KEYS,
-    Sample,
-    content_id,
-    from_row,
-    media_parts,
-    prompt_text,
-    to_row,
-    user_prompt,
-    with_id,
-)
+from data_engine.schema import ANSWER_KEYS, Sample, content_id, from_row, to_row, user_prompt, with_id
 from data_engine.validate.wellformed import validate_sample
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media, MediaKind, shown_seconds
+from mmrl.core.messages import media_parts, prompt_text
 
 IMAGE = Media("image", path="a.jpg", width=100, height=50)
 VIDEO = Media("video", path="a.mp4", width=100, height=50, num_frames=50, fps=25.0, duration=2.0)

@@ -14,12 +14,13 @@ import pytest
 
 from data_engine.ops.validate import validate
 from data_engine.recipe import Recipe, plan
-from data_engine.schema import Sample, prompt_text
+from data_engine.schema import Sample
 from data_engine.sources import synthesis
 from data_engine.sources.edit_pairs import edit_pairs
 from data_engine.sources.synthesis import digits_count, digits_grounding, digits_video, rng_of
 from mmrl.core.config import InputError
 from mmrl.core.media.pictures import load_image, load_video
+from mmrl.core.messages import prompt_text
 from mmrl.core.vision import VisionBudget
 
 Source = Callable[..., Iterator[Sample]]

@@ -12,7 +12,6 @@ from PIL import Image
 
 from rewards import MediaRef, Rollout, get
 from rewards.chat_client.faults import Unreadable
-from rewards.judge_client.templates import prompt_text
 from rewards.judged.captions import CANNOT, b_cap_score, question_of
 from rewards.judged.edits import dimension, ensemble, parse_rrm, parse_scores
 from tests.support.judge_server import quotes, replying, score, serving, user_text, verdict
@@ -211,8 +210,3 @@ def test_a_missing_picture_is_a_failure_of_that_rollout_alone(picture: MediaRef,
         said = get("judge", judge=server.judge())(rollouts)
     assert [one.score for one in said] == [None, 0.7, None]
     assert all("media" in one.why for one in (said[0], said[2]))
-
-
-def test_the_words_of_a_prompt_are_those_of_the_user() -> None:
-    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where?"}]
-    assert [prompt_text(prompt) for prompt in (messages, "Where?", None, [])] == ["Where?", "Where?", "", ""]
