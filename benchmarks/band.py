@@ -32,8 +32,8 @@ from data_engine.operator import Dropped
 from data_engine.ops.difficulty import difficulty
 from data_engine.ops.quotas import quota
 from data_engine.schema import Sample
-from eval.benchmark import selected
 from eval.difficulty import FILE, DifficultyConfig, measured
+from eval.sample_sets import selected
 from mmrl import demo
 from mmrl.core.config import load
 

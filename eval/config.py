@@ -9,8 +9,10 @@ from pydantic import Field, PositiveInt, model_validator
 
 from eval.answer.lmms_eval import LmmsTasks
 from eval.answer.server import ServerSpec
-from eval.benchmark import BenchmarkData, Data, NamedData, Sampling
+from eval.benchmarks.base import BenchmarkFiles
 from eval.decode.config import SAMPLED, DecodeSpec
+from eval.generation import Sampling
+from eval.sample_sets import DatasetSplit
 from mmrl.core.config import Config
 from mmrl.core.vision import CoordinateSpace, VisionBudget
 from rewards import RewardSpec
@@ -29,9 +31,9 @@ class EvalConfig(Config):
     """
 
     model: str
-    data: Data = Data(path="")
+    data: DatasetSplit = DatasetSplit(path="")
     rewards: dict[str, RewardSpec] = Field(default_factory=dict)
-    benchmarks: dict[str, BenchmarkData] = Field(default_factory=dict)
+    benchmarks: dict[str, BenchmarkFiles] = Field(default_factory=dict)
     judges: dict[str, JudgeSpec] = Field(default_factory=dict)
     out: str
     engine: Literal["local", "openai", "replay", "given", "lmms_eval"] = "local"
@@ -54,7 +56,7 @@ class EvalConfig(Config):
             if self.benchmarks or self.rewards or self.data.path or self.blind:
                 raise ValueError("`lmms` tasks bring their own data and scores; leave data, rewards, blind out")
             return self
-        if bool(self.benchmarks) == bool(self.data.path or isinstance(self.data, NamedData)):
+        if bool(self.benchmarks) == bool(self.data.path):
             raise ValueError("give either `data` with `rewards`, or `benchmarks`, which bring their own scorers")
         if self.benchmarks and self.rewards:
             raise ValueError("`benchmarks` bring their own scorers; leave `rewards` out")
@@ -63,19 +65,17 @@ class EvalConfig(Config):
         return self
 
     def parts(self) -> list[EvalConfig]:
-        """One config for each of the benchmarks, in a directory of its name; this one where there are none."""
+        """A config for each of the benchmarks, with its scorers as `rewards` and a directory of its name as `out`; this
+        one where there are none."""
         if not self.benchmarks:
             return [self]
-        from eval.benchmarks import named
+        from eval.benchmarks import find_benchmark
 
-        out, parts = Path(self.out), []
-        for name, given in self.benchmarks.items():
-            data = NamedData(name=name, given=given, space=self.space, media=out / "media")
-            scorers = {
-                key: RewardSpec.model_validate(spec)
-                for key, spec in named(name).scorers(self.judges, given.args).items()
-            }
-            change = {"benchmarks": {}, "data": data, "rewards": scorers, "out": str(out / name)}
+        parts = []
+        for name, files in self.benchmarks.items():
+            scorers = find_benchmark(name).scorers(self.judges, files.args)
+            rewards = {key: RewardSpec.model_validate(spec) for key, spec in scorers.items()}
+            change = {"benchmarks": {name: files}, "rewards": rewards, "out": str(Path(self.out) / name)}
             parts.append(self.model_copy(update=change))
         return parts
 

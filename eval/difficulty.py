@@ -19,10 +19,11 @@ from data_engine.measure.bands import Band, Counts, Spread, is_decided, moments
 from data_engine.measure.difficulty_table import Difficulty, asked_key, chance_of, write_difficulty
 from data_engine.ops.verify import RULES
 from data_engine.schema import Sample
-from eval.benchmark import Data, Draw, Sampling, dataset_benchmark
 from eval.distributed import Processes
+from eval.generation import Draw, Sampling
 from eval.records import TOTAL, Record, RunInfo, read_records, read_run, write_run
 from eval.run import EvalConfig, evaluate, generator_of, pending, prepare, run_info
+from eval.sample_sets import DatasetSplit, split_samples
 from eval.score import evaluation_suite
 from mmrl.core.config import Config, InputError, nearest
 from rewards import RewardSpec
@@ -51,7 +52,7 @@ class DifficultyConfig(EvalConfig):
     from a score of `right` on.
     """
 
-    data: Data = Data(path="", split="train")
+    data: DatasetSplit = DatasetSplit(path="", split="train")
     rewards: dict[str, RewardSpec] = Field(default_factory=by_rule)
     sampling: Sampling = Sampling(do_sample=True)
     reward: Reward = None
@@ -95,11 +96,11 @@ class RunOptions(Config):
 
 def measured(config: DifficultyConfig) -> list[Difficulty]:
     """Draw as `config` says and write `difficulty.parquet` beside the records; what was stopped goes on."""
-    processes, benchmark = Processes(), dataset_benchmark(config.data)
-    samples = benchmark.load()
+    processes, split = Processes(), split_samples(config.data)
+    samples = split.load()
     suite, out = evaluation_suite(config.rewards, config.judges), Path(config.out)
     suite.check_tasks(sample.task for sample in samples)
-    info = run_info(config, benchmark, suite, planned=0)
+    info = run_info(config, split, suite, planned=0)
     deciding = deciding_rewards({sample.task for sample in samples}, info, config.reward)
     if processes.main:
         info = prepare(out, info, suite)
@@ -109,7 +110,7 @@ def measured(config: DifficultyConfig) -> list[Difficulty]:
         draws = [Draw(sample, number) for sample in asked for number in range(before, total)]
         if pending(draws, info, out):
             generator = generator or generator_of(config, samples, draws, info)
-            evaluate(generator, draws, benchmark, suite, info, out, batch_size=config.batch_size, processes=processes)
+            evaluate(generator, draws, split, suite, info, out, batch_size=config.batch_size, processes=processes)
         asked, before = _open(asked, read_records(out), deciding, config), total
         logger.info("after %d draws %d of %d samples are open", total, len(asked), len(samples))
     records = read_records(out)

@@ -14,18 +14,10 @@ from rich.console import Console
 from rich.progress import track
 
 from eval.answer.backends import fingerprint_of, generator_of
-from eval.benchmark import (
-    Benchmark,
-    Draw,
-    Generation,
-    Generator,
-    batches,
-    check_files,
-    dataset_benchmark,
-    without_media,
-)
+from eval.benchmarks.load import benchmark_samples
 from eval.config import EvalConfig
 from eval.distributed import Processes, parts_of
+from eval.generation import Draw, Generation, Generator, batches, without_media
 from eval.records import (
     RECORDS,
     RUN,
@@ -40,6 +32,7 @@ from eval.records import (
     replace_records,
     write_run,
 )
+from eval.sample_sets import SampleSet, split_samples
 from eval.score import evaluation_suite, scored, suite_identity
 from mmrl.core.config import InputError
 from rewards import Suite
@@ -54,20 +47,27 @@ def run(config: EvalConfig) -> list[Record]:
 
     Under `accelerate launch` every process answers its share of the batches, and the first one puts them together.
     """
-    if config.benchmarks:
-        parts = config.parts()
-        for part in parts:
-            check_files(part.data)  # of all, before the first one takes its hours
-        return [record for part in parts for record in run(part)]
+    sets = [(part, sample_set(part)) for part in config.parts()]  # missing files are found before the first run
+    return [record for part, samples in sets for record in _run(part, samples)]
+
+
+def sample_set(config: EvalConfig) -> SampleSet:
+    """The samples of a config with `data`, or of one of the `parts` of a config with `benchmarks`."""
+    if not config.benchmarks:
+        return split_samples(config.data)
+    [(name, files)] = config.benchmarks.items()
+    return benchmark_samples(name, files, space=config.space, media=Path(config.out).parent / "media")
+
+
+def _run(config: EvalConfig, evaluated: SampleSet) -> list[Record]:
     started = time.monotonic()
     processes = Processes()
-    benchmark = dataset_benchmark(config.data)
-    samples = benchmark.load()
+    samples = evaluated.load()
     suite = evaluation_suite(config.rewards, config.judges)
     suite.check_tasks(sample.task for sample in samples)
     out = Path(config.out)
     draws = [Draw(sample, number) for sample in samples for number in range(config.sampling.samples)]
-    info = run_info(config, benchmark, suite, planned=len(draws))
+    info = run_info(config, evaluated, suite, planned=len(draws))
     if processes.main:
         info = prepare(out, info, suite)
     processes.wait()
@@ -75,7 +75,7 @@ def run(config: EvalConfig) -> list[Record]:
         logger.info("%s holds all %d records already", out, len(draws))
         return read_records(out)
     generator = generator_of(config, samples, draws, info)
-    records = evaluate(generator, draws, benchmark, suite, info, out, batch_size=config.batch_size, processes=processes)
+    records = evaluate(generator, draws, evaluated, suite, info, out, batch_size=config.batch_size, processes=processes)
     if processes.main:
         write_run(out, replace(info, seconds=info.seconds + time.monotonic() - started))
     return records
@@ -84,7 +84,7 @@ def run(config: EvalConfig) -> list[Record]:
 def evaluate(
     generator: Generator,
     draws: Sequence[Draw],
-    benchmark: Benchmark,
+    evaluated: SampleSet,
     suite: Suite,
     info: RunInfo,
     out: Path,
@@ -105,7 +105,7 @@ def evaluate(
     with RecordWriter(out, processes.file) as writer:
         for batch in track(plan, "evaluating", console=Console(stderr=True), disable=quiet):
             answers = generator(batch)
-            records = [_record(draw, answer, benchmark, info) for draw, answer in zip(batch, answers, strict=True)]
+            records = [_record(draw, answer, evaluated, info) for draw, answer in zip(batch, answers, strict=True)]
             writer.append(scored([record for record in records if record.key in missing], suite, scorer))
     processes.wait()
     if processes.main and processes.count > 1:
@@ -150,14 +150,14 @@ def prepare(out: Path, info: RunInfo, suite: Suite) -> RunInfo:
 
 
 def run_info(
-    config: EvalConfig, benchmark: Benchmark, suite: Suite, *, planned: int, fingerprint: str | None = None
+    config: EvalConfig, evaluated: SampleSet, suite: Suite, *, planned: int, fingerprint: str | None = None
 ) -> RunInfo:
     """How this run's records come about; `fingerprint`, if the model is not the one that `config` names."""
     protocol = {
         "fingerprint": fingerprint or fingerprint_of(config),
-        "benchmark": benchmark.name,
-        "version": benchmark.version,
-        "split": benchmark.split,
+        "benchmark": evaluated.name,
+        "version": evaluated.version,
+        "split": evaluated.split,
         **config.sampling.protocol(),
         "vision": config.vision.model_dump(mode="json"),
         "space": config.space.value,
@@ -188,15 +188,15 @@ def _gather(out: Path, info: RunInfo, suite: Suite, place: Mapping[str, int]) ->
         file.unlink()
 
 
-def _record(draw: Draw, answer: Generation, benchmark: Benchmark, info: RunInfo) -> Record:
+def _record(draw: Draw, answer: Generation, evaluated: SampleSet, info: RunInfo) -> Record:
     sample, blind = draw.sample, info.protocol["blind"]
     flags = {"blind": blind, "truncated": answer.truncated, "empty": not answer.response.strip()}
     prompt = without_media(sample.prompt) if blind else sample.prompt
     return Record(
         key=key_of(draw, info),
         protocol=info.protocol_id,
-        benchmark=benchmark.name,
-        split=benchmark.split,
+        benchmark=evaluated.name,
+        split=evaluated.split,
         item_id=sample.id,
         draw=draw.number,
         task=sample.task,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data_engine.schema import Sample
-from eval.benchmark import Draw, Generation, Generator
+from eval.generation import Draw, Generation, Generator
 from mmrl.core.canonical_json import dumps
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media

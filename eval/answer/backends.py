@@ -13,9 +13,9 @@ from eval.answer.answer_cache import CachedGenerator
 from eval.answer.images import GivenGenerator
 from eval.answer.lmms_eval import run_tasks
 from eval.answer.server import ServerGenerator
-from eval.benchmark import Draw, Generator, Sampling
 from eval.config import EvalConfig
 from eval.distributed import Processes, state
+from eval.generation import Draw, Generator, Sampling
 from eval.records import RunInfo
 from mmrl.core.config import InputError
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_engine.schema import Sample
-from eval.benchmark import Draw, Generation
+from eval.generation import Draw, Generation
 
 
 class GivenGenerator:

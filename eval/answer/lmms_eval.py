@@ -17,7 +17,7 @@ from PIL import Image
 from pydantic import Field, PositiveInt
 
 from data_engine.schema import Sample, with_id
-from eval.benchmark import Draw, Generator, Sampling
+from eval.generation import Draw, Generator, Sampling
 from mmrl.core.config import Config, InputError, nearest
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import probe

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList
 
 from data_engine.schema import Sample
-from eval.benchmark import Draw, Generation, Sampling, without_media
+from eval.generation import Draw, Generation, Sampling, without_media
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
 from mmrl.core.vision import Size, VisionBudget, VisionGeometry, geometry_of

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_engine.schema import Sample
-from eval.benchmark import Draw, Generation
+from eval.generation import Draw, Generation
 from eval.records import RECORDS, read_records
 from mmrl.core.config import InputError
 from mmrl.core.vision import Size

@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from data_engine.schema import Sample
-from eval.benchmark import Draw, Generation, Sampling, without_media
+from eval.generation import Draw, Generation, Sampling, without_media
 from mmrl.core.config import Config, InputError
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import load_image, load_video

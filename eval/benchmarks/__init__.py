@@ -1,4 +1,4 @@
-"""Published benchmarks under their names: a plain table of the tasks that the family files declare."""
+"""Published benchmarks under their names, as the family files declare them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from eval.benchmarks import (
     mathematics,
     video,
 )
-from eval.benchmarks.base import Task
+from eval.benchmarks.base import Benchmark
 from mmrl.core.config import InputError, nearest
 
 FAMILIES = (
     *(grounding, detection, choice, exams, documents, mathematics),
     *(hallucination, descriptions, captions, editing, video),
 )
-BENCHMARKS: dict[str, Task] = {task.name: task for family in FAMILIES for task in family.TASKS}
+BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for family in FAMILIES for benchmark in family.BENCHMARKS}
 
 
-def named(name: str) -> Task:
+def find_benchmark(name: str) -> Benchmark:
     """The registered benchmark of that name."""
     if name not in BENCHMARKS:
         raise InputError(f"no benchmark {name!r}; {nearest(name, BENCHMARKS)}")

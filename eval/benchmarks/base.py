@@ -9,10 +9,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, Self
+
+from pydantic import Field, PositiveInt, model_validator
 
 from eval.records import Record
-from mmrl.core.config import InputError, nearest
+from mmrl.core.config import Config, InputError, nearest
 from mmrl.core.media.item import MediaKind
 from mmrl.core.vision import CoordinateSpace
 
@@ -30,6 +32,30 @@ SPACES = {
     CoordinateSpace.unit: "as fractions of the image's width and height, from 0 to 1",
     CoordinateSpace.per_mille: "scaled to 0 to 1000 of the image's width and height",
 }
+
+
+class BenchmarkFiles(Config):
+    """Where the rows of a named benchmark are: `path`, a file or directory in its official layout, or `revision`, a
+    commit of its hub dataset that is in the local cache.
+
+    `limit` caps the questions, `split` is another than the usual one, and relative media paths start at `media_root`,
+    by default beside the file. `edits` is the directory of edited pictures, where those are what is scored.
+    `args` are options of scorers by their names, such as `judge_dcscore: {trials: 3}`.
+    """
+
+    path: str | None = None
+    revision: str | None = None
+    split: str | None = None
+    limit: PositiveInt | None = None
+    media_root: str | None = None
+    edits: str | None = None
+    args: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.path is None) == (self.revision is None):
+            raise ValueError(f"path {self.path!r} with revision {self.revision!r}; give one of the two")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +90,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class Benchmark:
     """A named benchmark.
 
     `columns` must be in the rows. `rewards` holds the default scorer (mostly `accuracy`) and, with weight 0, its

@@ -14,7 +14,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from eval.benchmarks.base import Item, Metrics, Row, Task, default, listed, picture, variant
+from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default, listed, picture, variant
 from eval.benchmarks.caption_corpus import corpus_scores
 from eval.benchmarks.files import rows_of
 from eval.benchmarks.metrics import groups, mean, micro, prefixed, unparsed_share
@@ -226,34 +226,34 @@ def _battle(records: Iterable[Record]) -> float | None:
 
 OVERLAP = {"overlap": default("rouge_l")}
 _JAVA = "Java, for the PTB tokenizer of pycocoevalcap; METEOR and SPICE are not computed"
-TASKS = [
-    Task(
+BENCHMARKS = [
+    Benchmark(
         "coco_captions", "lmms-lab/COCO-Caption", ("image", "answer"), referenced, OVERLAP, corpus_metrics, "test",
         5000, needs=_JAVA, judged=B_CAP,
     ),
-    Task(
+    Benchmark(
         "coco_karpathy", "Karpathy's dataset_coco.json", ("filename", "split", "sentences"), referenced, OVERLAP,
         corpus_metrics, needs=_JAVA, judged=B_CAP,
     ),
-    Task(
+    Benchmark(
         "nocaps", "lmms-lab/NoCaps", ("image", "annotations_captions"), referenced, OVERLAP, corpus_metrics,
         "validation", 4500, needs=_JAVA, judged=B_CAP,
     ),
-    Task(
+    Benchmark(
         "flickr30k", "lmms-lab/flickr30k", ("image", "caption"), referenced, OVERLAP, corpus_metrics, needs=_JAVA,
         judged=B_CAP,
     ),
-    Task(
+    Benchmark(
         "decapbench", "MAGAer13/DeCapBench", ("image_name", "oracle_facts", "oracle_caption"), decapbench, {},
         decapbench_metrics, rows=400, needs="a judge that sees pictures",
         judged={"judge_dcscore": default("eval.scorers.captions:dcscore"), **B_CAP},
     ),
-    Task(
+    Benchmark(
         "captionqa", "Borise/CaptionQA", ("id", "images", "questions"), captionqa, {}, captionqa_metrics, "all",
         read=quizzed, needs="a judge (published: Qwen2.5-72B)",
         judged={"judge_captionqa": default("eval.scorers.captions:captionqa")},
     ),
-    Task(
+    Benchmark(
         "caparena_auto", "njucckevin/CapArena, caparena_auto_600.json", ("key", "captions", "ref_model"), caparena, {},
         caparena_metrics, rows=600, needs="a judge that sees pictures (published: GPT-4o)",
         judged={"judge_caparena": default("eval.scorers.captions:caparena")},

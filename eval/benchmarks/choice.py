@@ -11,10 +11,10 @@ from string import ascii_uppercase
 from typing import Any
 
 from eval.benchmarks.base import (
+    Benchmark,
     Item,
     Metrics,
     Row,
-    Task,
     choice_answer,
     choice_text,
     default,
@@ -193,9 +193,9 @@ def _there(value: Any) -> bool:
 
 
 _MMBENCH = ("index", "question", "A", "B", "answer", "image")
-TASKS = [
+BENCHMARKS = [
     *(
-        Task(
+        Benchmark(
             f"mmbench_{language}",
             "lmms-lab/MMBench",
             _MMBENCH,
@@ -208,8 +208,8 @@ TASKS = [
         )
         for language in ("en", "cn")
     ),
-    Task("mmbench_circular", "lmms-lab/MMBench", _MMBENCH, base_rows, LETTER, circular_metrics, "dev"),
-    Task(
+    Benchmark("mmbench_circular", "lmms-lab/MMBench", _MMBENCH, base_rows, LETTER, circular_metrics, "dev"),
+    Benchmark(
         "seedbench",
         "lmms-lab/SEED-Bench",
         ("question_id", "question", "choice_a", "choice_b", "choice_c", "choice_d", "answer", "data_type", "image"),
@@ -219,10 +219,10 @@ TASKS = [
         rows=17990,
     ),
     *(
-        Task(name, hub, ("question", "options", "answer", "image"), ai2d, LETTER, scored_by(), rows=3088)
+        Benchmark(name, hub, ("question", "options", "answer", "image"), ai2d, LETTER, scored_by(), rows=3088)
         for name, hub in (("ai2d", "lmms-lab/ai2d"), ("ai2d_no_mask", "lmms-lab/ai2d-no-mask"))
     ),
-    Task(
+    Benchmark(
         "scienceqa_img",
         "lmms-lab/ScienceQA",
         ("question", "choices", "answer", "image"),
@@ -233,7 +233,7 @@ TASKS = [
         size=2017,
         folders=("ScienceQA-IMG",),
     ),
-    Task(
+    Benchmark(
         "blink",
         "BLINK-Benchmark/BLINK",
         ("idx", "prompt", "choices", "answer", "image_1"),
@@ -243,7 +243,7 @@ TASKS = [
         "val",
         1901,
     ),
-    Task(
+    Benchmark(
         "realworldqa",
         "xai-org/RealworldQA",
         ("question", "answer", "image"),
@@ -252,7 +252,7 @@ TASKS = [
         scored_by(),
         rows=765,
     ),
-    Task(
+    Benchmark(
         "mmstar",
         "Lin-Chen/MMStar",
         ("index", "question", "answer", "category", "image"),

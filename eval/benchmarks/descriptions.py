@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from eval.benchmarks.amber import amber_descriptions
-from eval.benchmarks.base import Item, Metrics, Row, Task, default, listed, picture, variant
+from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default, listed, picture, variant
 from eval.benchmarks.coco import coco_rows
 from eval.benchmarks.files import rows_of
 from eval.benchmarks.metrics import groups, mean, micro, prefixed, unparsed_share
@@ -156,22 +156,22 @@ NAMED = {
     "chair_s": variant("object_hallucination", mode="chair_s"),
 }
 _DESCRIBED = ("image_id", "image", "objects", "references")
-TASKS = [
-    Task(
+BENCHMARKS = [
+    Benchmark(
         "chair", "COCO val2014: instances and captions, and perhaps a list of image ids", _DESCRIBED, described, NAMED,
         chair_metrics, "", read=coco_rows,
     ),
-    Task(
+    Benchmark(
         "object_halbench", "Object HalBench's 300 images with COCO's instances and captions", _DESCRIBED, described,
         {"accuracy": NAMED["accuracy"]}, halbench_metrics, "", 300, read=coco_rows,
         judged={"judge_published": variant("eval.scorers.published:objects")},
     ),
-    Task(
+    Benchmark(
         "amber_generative", "junyangwang0410/AMBER, data/", ("id", "image", "query", "truth", "hallu"), amber,
         {"accuracy": default("eval.scorers.amber:amber")}, amber_metrics, "", 1004, read=amber_descriptions,
         needs="spaCy's en_core_web_lg for the published word similarity: here an embedding model, or none",
     ),
-    Task(
+    Benchmark(
         "mmhal_bench", "Shengcao1006/MMHal-Bench", ("question", "gt_answer", "image_content", "image_src"), mmhal, {},
         mmhal_metrics, rows=96, read=numbered, needs="a judge (published: GPT-4)",
         judged={"judge_rating": default("eval.scorers.published:mmhal")},

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from eval.benchmarks.base import SPACES, Item, Metrics, Row, Task, default, listed, picture, picture_name
+from eval.benchmarks.base import SPACES, Benchmark, Item, Metrics, Row, default, listed, picture, picture_name
 from eval.benchmarks.coco import coco_rows
 from eval.benchmarks.metrics import groups, mean, micro, prefixed, unparsed_share
 from eval.records import Record
@@ -192,13 +192,13 @@ def _failures(records: Sequence[Record]) -> Metrics:
     return {"accuracy": micro(records), "unknown_labels": unknown, "unparsed": unparsed_share(records)}
 
 
-TASKS = [
-    Task(
+BENCHMARKS = [
+    Benchmark(
         "coco_detection", "COCO's instances_val2017.json",
         ("image_id", "image", "boxes", "labels", "crowd", "categories"), coco_detection, REWARDS, coco_metrics,
         "val2017", 5000, read=coco_rows,
     ),
-    Task(
+    Benchmark(
         "odinw13", "ODinW-13", ("image", "categories", "bboxes", "labels", "dataset_name"), odinw, REWARDS,
         odinw_metrics,
     ),

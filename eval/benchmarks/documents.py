@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.benchmarks.base import SHORT, Item, Metrics, Row, Task, default, listed, picture, picture_name, variant
+from eval.benchmarks.base import SHORT, Benchmark, Item, Metrics, Row, default, listed, picture, picture_name, variant
 from eval.benchmarks.files import rows_of
 from eval.benchmarks.metrics import groups, micro, prefixed, scored_by, unparsed_share
 from eval.records import Record
@@ -125,10 +125,10 @@ def _item(name: object, task: str, text: str, row: Row, answer: Mapping[str, Any
     return Item(known, task, text, dict(answer), picture(row["image"]), dict(meta), named=not name)
 
 
-def _task(
+def _benchmark(
     name: str, hub: str, columns: str, items: Callable[[Row, CoordinateSpace], Iterator[Item]], **more: object
-) -> Task:
-    return Task(name, hub, tuple(columns.split()), items, **more)  # pyright: ignore[reportArgumentType]
+) -> Benchmark:
+    return Benchmark(name, hub, tuple(columns.split()), items, **more)  # pyright: ignore[reportArgumentType]
 
 
 _ANLS = {"accuracy": default("anls"), "legacy": variant("anls", legacy=True)}
@@ -142,18 +142,18 @@ _HIDDEN = "the server of the challenge: answers are not public; export the run a
 _VQA = "question image answers"
 
 
-def _documents(name: str, folder: str, metrics: Callable[[Sequence[Record]], Metrics], **more: object) -> Task:
+def _documents(name: str, folder: str, metrics: Callable[[Sequence[Record]], Metrics], **more: object) -> Benchmark:
     """A part of the hub's DocVQA, which holds two benchmarks in folders."""
     columns, more = "questionId question image answers", {"metrics": metrics, "folders": (folder,), **more}
-    return _task(name, "lmms-lab/DocVQA", columns, docvqa, rewards=_ANLS, **more)
+    return _benchmark(name, "lmms-lab/DocVQA", columns, docvqa, rewards=_ANLS, **more)
 
 
-TASKS = [
+BENCHMARKS = [
     _documents("docvqa", "DocVQA", scored_by("kind"), split="validation", rows=5349),
     _documents("infovqa", "InfographicVQA", scored_by(), split="validation", rows=2801),
     _documents("docvqa_test", "DocVQA", scored_by(), needs=_HIDDEN, rows=5188),
     _documents("infovqa_test", "InfographicVQA", scored_by(), needs=_HIDDEN, rows=3288),
-    _task(
+    _benchmark(
         "chartqa",
         "lmms-lab/ChartQA",
         "type question answer image",
@@ -162,14 +162,14 @@ TASKS = [
         metrics=scored_by("kind"),
         rows=2500,
     ),
-    _task(
+    _benchmark(
         "vqav2", "lmms-lab/VQAv2", _VQA, vqa, rewards=VQA, metrics=scored_by("kind"), split="validation", rows=214354
     ),
-    _task(
+    _benchmark(
         "textvqa", "lmms-lab/textvqa", _VQA, vqa, rewards=_TEXTVQA, metrics=scored_by(), split="validation", rows=5000
     ),
-    _task("vizwiz", "lmms-lab/VizWiz-VQA", _VQA, vqa, rewards=VQA, metrics=scored_by(), split="val"),
-    _task(
+    _benchmark("vizwiz", "lmms-lab/VizWiz-VQA", _VQA, vqa, rewards=VQA, metrics=scored_by(), split="val"),
+    _benchmark(
         "gqa",
         "lmms-lab/GQA",
         "id question answer image",
@@ -180,8 +180,8 @@ TASKS = [
         read=gqa_rows,
         folders=("testdev_balanced_images", "testdev_balanced_instructions"),
     ),
-    _task("ocrvqa", "howard-hou/OCR-VQA", "question answer image", exact, rewards=_EXACT, metrics=scored_by()),
-    _task(
+    _benchmark("ocrvqa", "howard-hou/OCR-VQA", "question answer image", exact, rewards=_EXACT, metrics=scored_by()),
+    _benchmark(
         "ocrbench",
         "echo840/OCRBench",
         "dataset question question_type answer image",

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from eval.benchmarks.base import EDITS, Item, Medium, Metrics, Row, Task, default, picture
+from eval.benchmarks.base import EDITS, Benchmark, Item, Medium, Metrics, Row, default, picture
 from eval.benchmarks.metrics import groups, mean, prefixed, unparsed_share
 from eval.records import Record
 from eval.scorers.editing import NO_EDIT
@@ -109,17 +109,17 @@ def _rounded(values: Iterable[float]) -> float | None:
 
 
 _IMGEDIT = {"judge_imgedit": default("eval.scorers.editing:imgedit")}
-TASKS = [
-    Task(
+BENCHMARKS = [
+    Benchmark(
         "gedit", "stepfun-ai/GEdit-Bench", ("key", "task_type", "instruction", "instruction_language"), gedit, {},
         gedit_metrics, "train", edits=True, needs="edited pictures, and a judge that sees pictures",
         judged={"judge_overall": default("eval.scorers.editing:gedit")},
     ),
-    Task(
+    Benchmark(
         "imgedit_basic", "sysuyy/ImgEdit, basic_edit.json", ("key", "id", "prompt", "edit_type"), imgedit, {},
         imgedit_metrics, "", 737, edits=True, judged=_IMGEDIT, needs="edited pictures, and a judge that sees pictures",
     ),
-    Task(
+    Benchmark(
         "imgedit_hard", "sysuyy/ImgEdit, UGE_edit.json", ("key", "id", "prompt"), imgedit, {}, imgedit_metrics, "", 47,
         edits=True, judged=_IMGEDIT, needs="edited pictures, and a judge that sees pictures",
     ),

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from eval.benchmarks.base import (
+    Benchmark,
     Item,
     Row,
-    Task,
     choice_answer,
     choice_text,
     default,
@@ -68,8 +68,8 @@ def mmmu(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     )
 
 
-TASKS = [
-    Task(
+BENCHMARKS = [
+    Benchmark(
         "mmmu_val",
         "MMMU/MMMU",
         ("id", "question", "options", "answer", "question_type", "image_1"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from eval.benchmarks.base import SPACES, Item, Metrics, Row, Task, default, listed, picture, variant
+from eval.benchmarks.base import SPACES, Benchmark, Item, Metrics, Row, default, listed, picture, variant
 from eval.benchmarks.metrics import micro, unparsed_share
 from eval.records import Record
 from mmrl.core.config import InputError
@@ -47,8 +47,8 @@ def grounding_metrics(records: Sequence[Record]) -> Metrics:
     return {**{name: micro(records, name) for name in REWARDS}, "unparsed": unparsed_share(records)}
 
 
-TASKS = [
-    Task(f"{name}_{split}", hub, COLUMNS, expressions, REWARDS, grounding_metrics, split=split, size=size)
+BENCHMARKS = [
+    Benchmark(f"{name}_{split}", hub, COLUMNS, expressions, REWARDS, grounding_metrics, split=split, size=size)
     for name, hub, splits in (
         ("refcoco", "lmms-lab/RefCOCO", {"val": 10834, "testA": 5657, "testB": 5095}),
         ("refcoco_plus", "lmms-lab/RefCOCOplus", {"val": 10758, "testA": 5726, "testB": 4889}),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from eval.benchmarks.amber import amber_questions
-from eval.benchmarks.base import Item, Metrics, Row, Task, default, picture, variant
+from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default, picture, variant
 from eval.benchmarks.metrics import (
     all_right,
     binary,
@@ -137,8 +137,8 @@ def yes_or_no(value: Any) -> bool:
 
 
 _HALLUSION = ("category", "subcategory", "set_id", "figure_id", "question_id", "question", "gt_answer", "image")
-TASKS = [
-    Task(
+BENCHMARKS = [
+    Benchmark(
         "pope",
         "lmms-lab/POPE",
         ("question_id", "question", "answer", "category", "image"),
@@ -147,7 +147,7 @@ TASKS = [
         pope_metrics,
         rows=9000,
     ),
-    Task(
+    Benchmark(
         "hallusionbench",
         "lmms-lab/HallusionBench",
         _HALLUSION,
@@ -159,7 +159,7 @@ TASKS = [
         version=2,
         judged={"judge_published": variant("eval.scorers.published:hallusion")},
     ),
-    Task(
+    Benchmark(
         "amber_discriminative",
         "junyangwang0410/AMBER",
         ("id", "image", "query", "truth", "type"),

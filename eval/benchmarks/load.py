@@ -14,11 +14,11 @@ from statistics import fmean
 from typing import Any
 
 from data_engine.schema import Sample, content_id, user_prompt
-from eval.benchmark import Benchmark, BenchmarkData
-from eval.benchmarks import named
-from eval.benchmarks.base import EDITS, Item, Medium, Metrics, Task
+from eval.benchmarks import find_benchmark
+from eval.benchmarks.base import EDITS, Benchmark, BenchmarkFiles, Item, Medium, Metrics
 from eval.benchmarks.files import files_of, fingerprint_of, rows_of
 from eval.records import Record
+from eval.sample_sets import SampleSet
 from eval.scorers.judged import UNREAD
 from mmrl.core.config import InputError
 from mmrl.core.files import write_atomic
@@ -32,22 +32,24 @@ NAMED = "benchmark"  # the key of a record's meta under which its benchmark stan
 ITEM = "item"
 
 
-def named_benchmark(name: str, data: BenchmarkData, *, space: CoordinateSpace, media: Path) -> Benchmark:
-    """The registered benchmark `name` on the files of `data`; images that are bytes are written below `media`."""
-    task, files = named(name), given_files(name, data)
-    split = data.split or task.split or "all"
-    root = Path(data.media_root) if data.media_root else files[0].parent
-    version = f"{task.version}-{fingerprint_of(files)}"
-    return Benchmark(name, version, split, partial(_load, task, files, root, media, space, data))
+def benchmark_samples(name: str, location: BenchmarkFiles, *, space: CoordinateSpace, media: Path) -> SampleSet:
+    """The registered benchmark `name` on the files of `location`; images that are bytes are written below `media`."""
+    benchmark, files = find_benchmark(name), given_files(name, location)
+    split = location.split or benchmark.split or "all"
+    root = Path(location.media_root) if location.media_root else files[0].parent
+    version = f"{benchmark.version}-{fingerprint_of(files)}"
+    return SampleSet(name, version, split, partial(_load, benchmark, files, root, media, space, location))
 
 
-def given_files(name: str, data: BenchmarkData) -> list[Path]:
-    """The files of `data` that hold the rows of the benchmark `name`."""
-    task = named(name)
-    if task.edits != bool(data.edits):
-        wants = "needs `edits`, the directory of edited pictures" if task.edits else "takes no `edits`"
-        raise InputError(f"benchmark {name} {wants}; got {data.edits!r}")
-    return files_of(data.path, data.revision, task.hub, data.split or task.split, task.folders)
+def given_files(name: str, location: BenchmarkFiles) -> list[Path]:
+    """The files of `location` that hold the rows of the benchmark `name`."""
+    benchmark = find_benchmark(name)
+    if benchmark.edits != bool(location.edits):
+        wants = "needs `edits`, the directory of edited pictures" if benchmark.edits else "takes no `edits`"
+        raise InputError(f"benchmark {name} {wants}; got {location.edits!r}")
+    return files_of(
+        location.path, location.revision, benchmark.hub, location.split or benchmark.split, benchmark.folders
+    )
 
 
 def metrics_of(records: Sequence[Record], max_unjudged: float = 0.1) -> Metrics | None:
@@ -59,19 +61,19 @@ def metrics_of(records: Sequence[Record], max_unjudged: float = 0.1) -> Metrics 
     names = {record.meta.get(NAMED) for record in records}
     if len(names) != 1 or None in names:
         return None
-    task = named(str(names.pop()))
+    benchmark = find_benchmark(str(names.pop()))
     missing = {name: _missing(records, name) for name in dict.fromkeys(n for record in records for n in record.scores)}
     withheld = {name for name, share in missing.items() if share > max_unjudged}
-    if missing.get(task.headline, 1.0) > max_unjudged:
+    if missing.get(benchmark.headline, 1.0) > max_unjudged:
         return None
     draws: dict[int, list[Record]] = defaultdict(list)
     for record in records:
         draws[record.draw].append(_without(record, withheld) if withheld else record)
-    each = [task.metrics(draw) for draw in draws.values()]
+    each = [benchmark.metrics(draw) for draw in draws.values()]
     found = {
         key: _mean([one[key] for one in each if key in one]) for key in dict.fromkeys(k for one in each for k in one)
     }
-    return found | {f"{name}.unjudged": share for name, share in missing.items() if name in task.judged}
+    return found | {f"{name}.unjudged": share for name, share in missing.items() if name in benchmark.judged}
 
 
 def _missing(records: Sequence[Record], name: str) -> float:
@@ -95,29 +97,29 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def _load(
-    task: Task, files: list[Path], root: Path, media: Path, space: CoordinateSpace, data: BenchmarkData
+    benchmark: Benchmark, files: list[Path], root: Path, media: Path, space: CoordinateSpace, location: BenchmarkFiles
 ) -> list[Sample]:
     items: dict[str, Item] = {}
     times: Counter[str] = Counter()  # of rows without ids: one that comes twice is asked twice
     rows = 0
-    edits = {EDITS: str(Path(data.edits).resolve())} if data.edits else {}
-    for row in (task.read or rows_of)(files, task.columns):
+    edits = {EDITS: str(Path(location.edits).resolve())} if location.edits else {}
+    for row in (benchmark.read or rows_of)(files, benchmark.columns):
         rows += 1
-        for item in task.items({**row, **edits}, space):
+        for item in benchmark.items({**row, **edits}, space):
             if item.named:
                 times[item.id] += 1
                 item = replace(item, id=item.id if times[item.id] == 1 else f"{item.id}#{times[item.id]}")
             if item.id in items:
-                raise InputError(f"{task.name} has two items with the id {item.id!r}; is a file there twice?")
+                raise InputError(f"{benchmark.name} has two items with the id {item.id!r}; is a file there twice?")
             items[item.id] = item
     if not items:
-        raise InputError(f"{task.name}: no item in {', '.join(map(str, files))}")
-    if task.rows is not None and rows != task.rows:
-        logger.warning("%s has %d rows here, %d as published", task.name, rows, task.rows)
-    if task.size is not None and len(items) != task.size:
-        logger.warning("%s has %d items here, %d as published", task.name, len(items), task.size)
+        raise InputError(f"{benchmark.name}: no item in {', '.join(map(str, files))}")
+    if benchmark.rows is not None and rows != benchmark.rows:
+        logger.warning("%s has %d rows here, %d as published", benchmark.name, rows, benchmark.rows)
+    if benchmark.size is not None and len(items) != benchmark.size:
+        logger.warning("%s has %d items here, %d as published", benchmark.name, len(items), benchmark.size)
     seen: dict[Any, Media] = {}
-    samples = [_sample(task, item, root, media, seen) for item in _limited(items.values(), data.limit)]
+    samples = [_sample(benchmark, item, root, media, seen) for item in _limited(items.values(), location.limit)]
     return sorted(samples, key=lambda sample: sample.id)
 
 
@@ -130,12 +132,12 @@ def _limited(items: Iterable[Item], limit: int | None) -> list[Item]:
     return [item for group in kept for item in groups[group]]
 
 
-def _sample(task: Task, item: Item, root: Path, media: Path, seen: dict[Any, Media]) -> Sample:
+def _sample(benchmark: Benchmark, item: Item, root: Path, media: Path, seen: dict[Any, Media]) -> Sample:
     shown = tuple(one for medium in item.media if (one := _shown(medium, root, media, seen)))
     prompt = user_prompt(item.text, [one.kind for one in shown])
-    meta = {**item.meta, NAMED: task.name, ITEM: item.id}
-    sample = Sample("", task.name, item.task, prompt, item.answer, shown, meta)
-    return replace(sample, id=content_id(replace(sample, source=f"{task.name}/{item.id}")))
+    meta = {**item.meta, NAMED: benchmark.name, ITEM: item.id}
+    sample = Sample("", benchmark.name, item.task, prompt, item.answer, shown, meta)
+    return replace(sample, id=content_id(replace(sample, source=f"{benchmark.name}/{item.id}")))
 
 
 def _below(root: Path, medium: Medium) -> Path:

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from eval.benchmarks.base import (
+    Benchmark,
     Item,
     Metrics,
     Row,
-    Task,
     choice_answer,
     choice_text,
     default,
@@ -119,8 +119,8 @@ def _listed_options(question: str) -> list[str]:
 _VISTA = ("pid", "question", "decoded_image", "choices", "answer", "question_type", "answer_type")
 _VERSE = ("sample_index", "problem_index", "problem_version", "image", "answer", "question_type", "query_wo")
 _VISION = ("id", "question", "options", "decoded_image", "answer", "level", "subject")
-TASKS = [
-    Task(
+BENCHMARKS = [
+    Benchmark(
         "mathvista",
         "AI4Math/MathVista",
         _VISTA,
@@ -134,7 +134,7 @@ TASKS = [
         1000,
         judged={"judge_extract": variant("eval.scorers.published:mathvista")},
     ),
-    Task(
+    Benchmark(
         "mathverse",
         "AI4Math/MathVerse",
         (*_VERSE, "question_for_eval"),
@@ -145,5 +145,5 @@ TASKS = [
         3940,
         judged={"judge_published": variant("eval.scorers.published:mathverse")},
     ),
-    Task("mathvision", "MathLLMs/MathVision", _VISION, mathvision, MATH, scored_by("subject", "level"), rows=3040),
+    Benchmark("mathvision", "MathLLMs/MathVision", _VISION, mathvision, MATH, scored_by("subject", "level"), rows=3040),
 ]

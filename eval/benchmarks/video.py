@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from eval.benchmarks.base import (
+    Benchmark,
     Item,
     Medium,
     Metrics,
     Row,
-    Task,
     choice_answer,
     choice_text,
     clip,
@@ -169,8 +169,8 @@ def temporal_metrics(records: Sequence[Record]) -> Metrics:
 LETTER = {"accuracy": default("choice_match")}
 _MME = ("videoID", "question_id", "question", "options", "answer", "duration")
 _MOMENTS = ("video", "caption", "timestamp")
-TASKS = [
-    Task(
+BENCHMARKS = [
+    Benchmark(
         "videomme",
         "lmms-lab/Video-MME",
         _MME,
@@ -179,7 +179,7 @@ TASKS = [
         scored_by("duration", "subtitles", "task_type"),
         rows=2700,
     ),
-    Task(
+    Benchmark(
         "mvbench",
         "OpenGVLab/MVBench",
         ("video", "question", "candidates", "answer", "task_type"),
@@ -189,7 +189,7 @@ TASKS = [
         rows=4000,
         read=mvbench_rows,
     ),
-    Task(
+    Benchmark(
         "tempcompass",
         "lmms-lab/TempCompass",
         ("video_id", "question", "answer", "dim"),
@@ -199,7 +199,7 @@ TASKS = [
         folders=("multi-choice", "yes_no", "caption_matching"),
         judged={"judge_published": variant("eval.scorers.published:tempcompass")},
     ),
-    Task(
+    Benchmark(
         "tempcompass_captioning",
         "lmms-lab/TempCompass",
         ("video_id", "question", "dim", "mc_question", "mc_answer"),
@@ -211,6 +211,8 @@ TASKS = [
         needs="a judge (published: GPT-3.5)",
         folders=("captioning",),
     ),
-    Task("charades_sta", "lmms-lab/charades_sta", _MOMENTS, moments, TEMPORAL, temporal_metrics, rows=3720, version=2),
-    Task("activitynet_captions", "lmms-lab/activitynet", _MOMENTS, moments, TEMPORAL, temporal_metrics, version=2),
+    Benchmark(
+        "charades_sta", "lmms-lab/charades_sta", _MOMENTS, moments, TEMPORAL, temporal_metrics, rows=3720, version=2
+    ),
+    Benchmark("activitynet_captions", "lmms-lab/activitynet", _MOMENTS, moments, TEMPORAL, temporal_metrics, version=2),
 ]

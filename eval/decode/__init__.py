@@ -8,13 +8,13 @@ from typing import Any
 
 from data_engine.schema import Sample
 from eval.answer.local import LocalGenerator
-from eval.benchmark import Draw, Generation
 from eval.decode.choosing import best_of_n, self_consistency
 from eval.decode.config import BestOfN, LookaheadSearch, MonteCarlo, PhaseWise, SelfConsistency
 from eval.decode.particles import smc
 from eval.decode.policy import ModelPolicy, guide_of
 from eval.decode.search import deal, psrd
 from eval.decode.together import Seat, Together
+from eval.generation import Draw, Generation
 from eval.pass_at_k import best_of_n_kl_bound
 from mmrl.core.vision import CoordinateSpace
 

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import torch
 
 from eval.answer.local import LocalGenerator, predicted_sizes
-from eval.benchmark import Draw
 from eval.decode.together import Seat
+from eval.generation import Draw
 from eval.score import evaluation_suite, weighted_sum
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace, Size, geometry_of

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from data_engine.dataset.shards import read_manifest, read_samples
 from data_engine.schema import Sample
-from eval.benchmark import BenchmarkData
-from eval.benchmarks.load import named_benchmark
+from eval.benchmarks import load
+from eval.benchmarks.base import BenchmarkFiles
 from mmrl.core.vision import CoordinateSpace
 
 
@@ -29,6 +29,6 @@ def benchmark_samples(spec: str, split: str | None) -> Iterator[tuple[str, Itera
         read_manifest(directory)
         yield benchmark_name(spec), read_samples(directory, split=split)
         return
-    data = BenchmarkData(path=file, split=split)
+    data = BenchmarkFiles(path=file, split=split)
     with tempfile.TemporaryDirectory() as media:
-        yield name, named_benchmark(name, data, space=CoordinateSpace.pixel, media=Path(media)).load()
+        yield name, load.benchmark_samples(name, data, space=CoordinateSpace.pixel, media=Path(media)).load()

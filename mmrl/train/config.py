@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
-from eval.benchmark import Data, Sampling
+from eval.generation import Sampling
+from eval.sample_sets import DatasetSplit
 from mmrl.core.config import Config, InputError, nearest
 from mmrl.core.vision import CoordinateSpace, VisionBudget
 from mmrl.grpo.credit import Credit
@@ -44,7 +45,7 @@ class Evaluation(Config):
     """What a model is evaluated on in training. Left out: the split `test` of the training's dataset, its rewards, and
     greedy answers of up to `max_completion_length` tokens."""
 
-    data: Data | None = None
+    data: DatasetSplit | None = None
     rewards: dict[str, RewardSpec] = Field(default_factory=dict)
     judges: dict[str, JudgeSpec] = Field(default_factory=dict)
     sampling: Sampling | None = None

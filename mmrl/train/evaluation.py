@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.benchmark import Data, Sampling
 from eval.config import EvalConfig
+from eval.generation import Sampling
+from eval.sample_sets import DatasetSplit
 from mmrl.core.config import InputError, nearest, validate
 from mmrl.train.config import Evaluation, TrainConfig
 from mmrl.trainers.evaluation import REWARD, StepEvaluation, evaluates
@@ -22,7 +23,7 @@ def evaluated(config: TrainConfig) -> EvalConfig:
     length = (config.grpo or {}).get("max_completion_length", Sampling().max_new_tokens)
     values = {
         "model": config.model,
-        "data": chosen.data or Data(path=config.data),
+        "data": chosen.data or DatasetSplit(path=config.data),
         "rewards": given,
         "judges": chosen.judges or config.judges,
         "out": config.output,

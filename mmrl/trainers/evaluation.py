@@ -17,12 +17,13 @@ from accelerate.utils import is_peft_model
 
 from data_engine.schema import Sample
 from eval.answer.local import LocalGenerator, evaluating
-from eval.benchmark import Benchmark, Draw, dataset_benchmark
 from eval.config import EvalConfig
 from eval.distributed import Processes
+from eval.generation import Draw
 from eval.records import RUN, TOTAL, read_run
 from eval.report import ALL, report, reported
 from eval.run import evaluate, prepare, run_info
+from eval.sample_sets import SampleSet, split_samples
 from eval.score import evaluation_suite
 from mmrl.trainers.checkpoints import WholeCheckpoints
 
@@ -34,8 +35,8 @@ class StepEvaluation:
 
     def __init__(self, config: EvalConfig, out: Path) -> None:
         self.config, self.out = config, out
-        self.benchmark: Benchmark = dataset_benchmark(self.config.data)
-        self.samples: list[Sample] = self.benchmark.load()
+        self.split: SampleSet = split_samples(self.config.data)
+        self.samples: list[Sample] = self.split.load()
         self.suite = evaluation_suite(self.config.rewards, self.config.judges)
         self.suite.check_tasks(sample.task for sample in self.samples)
 
@@ -55,7 +56,7 @@ class StepEvaluation:
         sampling = self.config.sampling
         draws = [Draw(sample, number) for sample in self.samples for number in range(sampling.samples)]
         fingerprint = weights_fingerprint(model)
-        info = run_info(self.config, self.benchmark, self.suite, planned=len(draws), fingerprint=fingerprint)
+        info = run_info(self.config, self.split, self.suite, planned=len(draws), fingerprint=fingerprint)
         info = replace(info, model=f"{info.model}, trained for {step} steps")
         if processes.main:
             if (out / RUN).is_file() and read_run(out).protocol != info.protocol:
@@ -63,7 +64,7 @@ class StepEvaluation:
             info = prepare(out, info, self.suite)
         processes.wait()
         generator = LocalGenerator(model, processor, budget=self.config.vision, sampling=sampling)
-        evaluate(generator, draws, self.benchmark, self.suite, info, out, batch_size=self.config.batch_size)
+        evaluate(generator, draws, self.split, self.suite, info, out, batch_size=self.config.batch_size)
         content = report(out) if processes.main else reported(out)
         means = {f"{row['task']}/{row['reward']}": row["mean"] for row in content["rows"]}
         means = {REWARD: means.pop(f"{ALL}/{TOTAL}"), **means}

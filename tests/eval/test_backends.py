@@ -15,7 +15,7 @@ import yaml
 from data_engine.dataset.shards import write_dataset
 from data_engine.schema import Sample, with_id
 from eval.answer.answer_cache import CachedGenerator
-from eval.benchmark import Draw
+from eval.generation import Draw
 from eval.records import read_records, read_run
 from eval.report import report
 from eval.run import EvalConfig, run

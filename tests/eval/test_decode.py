@@ -10,13 +10,13 @@ import torch
 
 from data_engine.schema import Sample
 from eval.answer.local import LocalGenerator
-from eval.benchmark import Draw, Sampling
 from eval.decode import GuidedGenerator
 from eval.decode.choosing import best_of_n, self_consistency
 from eval.decode.config import BestOfN, LookaheadSearch, MonteCarlo, PhaseWise, SelfConsistency
 from eval.decode.particles import effective_size, evolved, normalised, smc
 from eval.decode.policy import last_phase
 from eval.decode.search import deal, psrd
+from eval.generation import Draw, Sampling
 from eval.pass_at_k import best_of_n_kl_bound, majority
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace, VisionBudget, apply_budget

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from eval.answer.backends import run_lmms
 from eval.answer.lmms_eval import check_installed, sample_of, task_sampling
-from eval.benchmark import Sampling
 from eval.config import EvalConfig
+from eval.generation import Sampling
 from mmrl.commands.eval import app
 from mmrl.core.config import InputError, validate
 from mmrl.core.vision import VisionBudget

@@ -8,7 +8,7 @@ import torch
 
 from data_engine.schema import Sample
 from eval.answer.local import LocalGenerator, predicted_sizes, probe_sizes
-from eval.benchmark import Draw, Sampling, batches
+from eval.generation import Draw, Sampling, batches
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
 from mmrl.core.vision import VisionBudget, apply_budget, check_budget, geometry_of

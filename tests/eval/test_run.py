@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 
 from data_engine.dataset.shards import write_dataset
 from data_engine.schema import Sample, with_id
-from eval.benchmark import Data, dataset_benchmark, selected
 from eval.records import RECORDS, RUN, read_records, read_run
 from eval.report import report
 from eval.run import EvalConfig, run
+from eval.sample_sets import DatasetSplit, selected, split_samples
 from eval.score import rescore
 from mmrl.commands.eval import app
 from mmrl.core.config import InputError, load, validate
@@ -198,7 +198,7 @@ def test_a_blind_run_is_marked(config: EvalConfig) -> None:
 
 
 def test_the_selection_does_not_depend_on_the_order_of_rows(dataset: Path) -> None:
-    everything = dataset_benchmark(Data(path=str(dataset))).load()
+    everything = split_samples(DatasetSplit(path=str(dataset))).load()
     few = selected(everything[::-1], 2)
     assert few == selected(everything, 2)
     assert {sample.task: 2 for sample in everything} == {

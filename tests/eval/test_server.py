@@ -14,7 +14,7 @@ import pytest
 from data_engine.dataset.shards import write_dataset
 from data_engine.schema import Sample, user_prompt, with_id
 from eval.answer.server import ServerGenerator, ServerSpec
-from eval.benchmark import Draw, Sampling
+from eval.generation import Draw, Sampling
 from eval.records import read_records
 from eval.run import run
 from mmrl.core.config import InputError

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_engine.schema import Sample
-from eval.benchmark import Benchmark, BenchmarkData
-from eval.benchmarks import named
-from eval.benchmarks.load import metrics_of, named_benchmark
+from eval.benchmarks import find_benchmark
+from eval.benchmarks.base import BenchmarkFiles
+from eval.benchmarks.load import benchmark_samples, metrics_of
 from eval.records import Record, media_entry
+from eval.sample_sets import SampleSet
 from eval.score import evaluation_suite, scored
 from mmrl.core.vision import CoordinateSpace
 from rewards import Rollout
@@ -371,12 +372,12 @@ def write_rows(directory: Path, rows: Any, suffix: str, name: str = "data") -> P
 
 def benchmark(
     name: str, directory: Path, rows: Any = None, *, limit: int | None = None, shade: int | None = 255
-) -> Benchmark:
+) -> SampleSet:
     """The named benchmark on its fixture, or on other rows of its format; edits are of one `shade`."""
     file = write_rows(directory / "rows", ROWS[name][0] if rows is None else rows, ROWS[name][1])
     edits = str(write_edits(directory / "edits", name, shade)) if name in EDITED else None
-    data = BenchmarkData(path=str(file), limit=limit, edits=edits)
-    return named_benchmark(name, data, space=CoordinateSpace.pixel, media=directory / "media")
+    data = BenchmarkFiles(path=str(file), limit=limit, edits=edits)
+    return benchmark_samples(name, data, space=CoordinateSpace.pixel, media=directory / "media")
 
 
 def answered(
@@ -384,7 +385,7 @@ def answered(
 ) -> list[Record]:
     """The scored records of a model that says `reply`."""
     judges = {"judge": judge} if judge else {}
-    suite = evaluation_suite(named(name).scorers(judges), judges)
+    suite = evaluation_suite(find_benchmark(name).scorers(judges), judges)
     records = [
         replace(_EMPTY, key=s.id, benchmark=name, item_id=s.id, task=s.task, source=s.source, response=reply(s),
                 gold=s.answer, media=[media_entry(m) for m in s.media], meta={**s.meta, "space": "pixel"},

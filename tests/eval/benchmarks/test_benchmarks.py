@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from eval.benchmark import BenchmarkData
-from eval.benchmarks import BENCHMARKS, named
+from eval.benchmarks import BENCHMARKS, find_benchmark
+from eval.benchmarks.base import BenchmarkFiles
 from eval.benchmarks.files import files_of, rows_of
-from eval.benchmarks.load import metrics_of, named_benchmark
+from eval.benchmarks.load import benchmark_samples, metrics_of
 from eval.preferences.sets import SETS
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace
@@ -96,7 +96,7 @@ def test_the_gold_oracle_is_right_everywhere(name: str, tmp_path: Path, judge: J
 @pytest.mark.parametrize("name", OPEN)
 def test_a_silent_model_scores_nothing_and_fails_always(name: str, tmp_path: Path, judge: JudgeSpec) -> None:
     samples = benchmark(name, tmp_path, shade=None).load()
-    records, headline = answered(name, samples, lambda _: "", judge), named(name).headline
+    records, headline = answered(name, samples, lambda _: "", judge), find_benchmark(name).headline
     assert all(record.scores[headline] == 0 and record.kinds[headline] == "unparsed" for record in records)
     found = metrics_of(records)
     assert found is not None
@@ -153,7 +153,7 @@ def test_guessing_yes_or_no_is_right_half_the_time_on_average(name: str, tmp_pat
 @pytest.mark.parametrize("name", sorted(name for name in BENCHMARKS if ROWS[name][1] != "dir"))
 def test_a_missing_column_is_named(name: str, tmp_path: Path) -> None:
     rows, _ = ROWS[name]
-    column = named(name).columns[-1]
+    column = find_benchmark(name).columns[-1]
     whole = rows["images"] if name == "coco_karpathy" else rows
     cut = (
         {k: _without(row, column) for k, row in whole.items()}
@@ -185,7 +185,7 @@ def test_a_row_without_an_id_may_come_twice(name: str, tmp_path: Path) -> None:
 def test_no_rows_are_no_benchmark(tmp_path: Path) -> None:
     file = tmp_path / "empty.jsonl"
     file.write_text("")
-    made = named_benchmark("decapbench", BenchmarkData(path=str(file)), space=CoordinateSpace.pixel, media=tmp_path)
+    made = benchmark_samples("decapbench", BenchmarkFiles(path=str(file)), space=CoordinateSpace.pixel, media=tmp_path)
     with pytest.raises(InputError, match="decapbench: no item in"):
         made.load()
 
@@ -239,7 +239,7 @@ def test_one_hub_dataset_may_hold_several_benchmarks(tmp_path: Path) -> None:
     for folder, some in (("DocVQA", rows[:1]), ("InfographicVQA", rows[:1])):
         write_rows(kept / folder, some, "parquet", "validation-00000-of-00001")
     for name in ("docvqa", "infovqa"):
-        made = named_benchmark(name, BenchmarkData(path=str(kept)), space=CoordinateSpace.pixel, media=tmp_path)
+        made = benchmark_samples(name, BenchmarkFiles(path=str(kept)), space=CoordinateSpace.pixel, media=tmp_path)
         assert len(made.load()) == 1
 
 
@@ -264,8 +264,8 @@ def test_gqa_takes_pictures_from_files_of_their_own(tmp_path: Path) -> None:
     write_rows(tmp_path / "hub" / "testdev_balanced_images", [picture], "parquet", "testdev-00000-of-00001")
     write_rows(tmp_path / "hub" / "testdev_balanced_instructions", asked, "parquet", "testdev-00000-of-00001")
     write_rows(tmp_path / "hub" / "testdev_all_instructions", asked, "parquet", "testdev-00000-of-00001")
-    made = named_benchmark(
-        "gqa", BenchmarkData(path=str(tmp_path / "hub")), space=CoordinateSpace.pixel, media=tmp_path
+    made = benchmark_samples(
+        "gqa", BenchmarkFiles(path=str(tmp_path / "hub")), space=CoordinateSpace.pixel, media=tmp_path
     )
     assert [len(sample.media) for sample in made.load()] == [1, 1]
 
@@ -289,15 +289,15 @@ def test_a_hub_dataset_is_a_commit_in_the_cache(tmp_path: Path, monkeypatch: pyt
 
 def test_a_name_that_is_wrong_gets_the_right_one() -> None:
     with pytest.raises(InputError, match="pope"):
-        named("popes")
+        find_benchmark("popes")
     with pytest.raises(ValueError, match="give one of the two"):
-        BenchmarkData()
+        BenchmarkFiles()
 
 
 def test_no_json_is_said(tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
     file.write_text(json.dumps(MMBENCH)[:-5])
-    made = named_benchmark("mmbench_en", BenchmarkData(path=str(file)), space=CoordinateSpace.pixel, media=tmp_path)
+    made = benchmark_samples("mmbench_en", BenchmarkFiles(path=str(file)), space=CoordinateSpace.pixel, media=tmp_path)
     with pytest.raises(InputError, match="is not JSON"):
         made.load()
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from data_engine.schema import Sample
-from eval.benchmark import BenchmarkData
-from eval.benchmarks import named
+from eval.benchmarks import find_benchmark
 from eval.benchmarks.amber import words_digest, words_of
+from eval.benchmarks.base import BenchmarkFiles
 from eval.benchmarks.caption_corpus import corpus_scores, tokenized
 from eval.benchmarks.combined import combined, write_combined
 from eval.benchmarks.detection import NUMBERS, coco_numbers
 from eval.benchmarks.documents import submission
-from eval.benchmarks.grounding import TASKS as GROUNDING
-from eval.benchmarks.load import metrics_of, named_benchmark
+from eval.benchmarks.grounding import BENCHMARKS as GROUNDING
+from eval.benchmarks.load import benchmark_samples, metrics_of
 from eval.bridges import export
 from eval.scorers.amber import counted
 from eval.scorers.spans import span_f1
@@ -307,8 +307,8 @@ def test_ambers_official_files_are_joined_by_id(tmp_path: Path) -> None:
     )
 
     def load() -> list[Sample]:
-        data = BenchmarkData(path=str(files))
-        return named_benchmark("amber_discriminative", data, space=CoordinateSpace.pixel, media=tmp_path).load()
+        data = BenchmarkFiles(path=str(files))
+        return benchmark_samples("amber_discriminative", data, space=CoordinateSpace.pixel, media=tmp_path).load()
 
     assert {(s.meta["item"], s.meta["dimension"], s.answer["yesno"]) for s in load()} == {
         ("3", "state", True), ("4", "existence", False)
@@ -372,4 +372,4 @@ def test_media_paths_of_rows_stay_below_the_media_directory(tmp_path: Path) -> N
 
 def test_every_task_that_needs_something_says_what() -> None:
     for name in ("coco_captions", "mmhal_bench", "gedit", "amber_generative", "docvqa_test"):
-        assert named(name).needs
+        assert find_benchmark(name).needs

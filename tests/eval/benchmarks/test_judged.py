@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from eval.benchmarks import named
+from eval.benchmarks import find_benchmark
 from eval.benchmarks.captions import is_yes_no
 from eval.benchmarks.load import metrics_of
 from eval.scorers.captions import Fact, captionqa, dcscore, decap, precision_recall
@@ -324,19 +324,19 @@ def test_a_benchmark_by_a_judge_alone_needs_one() -> None:
     with pytest.raises(
         InputError, match="benchmark mmhal_bench asks a judge, and there is none; put one called 'judge'"
     ):
-        named("mmhal_bench").scorers(())
+        find_benchmark("mmhal_bench").scorers(())
     with pytest.raises(InputError, match="none of a, b is called that"):
-        named("mmhal_bench").scorers(("a", "b"))
-    assert named("mmhal_bench").scorers(("mine",))["judge_rating"]["args"] == {"judge": "mine"}
-    assert set(named("hallusionbench").scorers(())) == {"accuracy"}
-    assert named("hallusionbench").scorers(("judge", "x"))["judge_published"]["weight"] == 0
+        find_benchmark("mmhal_bench").scorers(("a", "b"))
+    assert find_benchmark("mmhal_bench").scorers(("mine",))["judge_rating"]["args"] == {"judge": "mine"}
+    assert set(find_benchmark("hallusionbench").scorers(())) == {"accuracy"}
+    assert find_benchmark("hallusionbench").scorers(("judge", "x"))["judge_published"]["weight"] == 0
 
 
 def test_scorers_take_options_by_name() -> None:
-    scorers = named("decapbench").scorers(("judge",), {"judge_dcscore": {"trials": 3}})
+    scorers = find_benchmark("decapbench").scorers(("judge",), {"judge_dcscore": {"trials": 3}})
     assert scorers["judge_dcscore"]["args"] == {"judge": "judge", "trials": 3}
     with pytest.raises(InputError, match="has no scorer 'judge_dcscor' to give options"):
-        named("decapbench").scorers(("judge",), {"judge_dcscor": {"trials": 3}})
+        find_benchmark("decapbench").scorers(("judge",), {"judge_dcscor": {"trials": 3}})
 
 
 @pytest.mark.parametrize("name", ["mmhal_bench", "hallusionbench", "decapbench", "gedit", "captionqa", "caparena_auto"])
@@ -345,7 +345,7 @@ def test_a_judge_that_fails_is_told_and_never_a_score(name: str, broken: str, tm
     def script(_: dict[str, Any]) -> Reply | str:
         return Reply(status=500, body=b"{}") if broken == "error" else "I would rather not say!"
 
-    samples, task = benchmark(name, tmp_path).load(), named(name)
+    samples, task = benchmark(name, tmp_path).load(), find_benchmark(name)
     with judging(script) as (judge, _):
         records = answered(name, samples, gold, judge)
     found = metrics_of(records)

@@ -7,7 +7,6 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from eval.benchmark import NamedData
 from eval.records import read_records
 from eval.run import EvalConfig, run
 from eval.score import rescore
@@ -78,8 +77,7 @@ def test_a_config_has_data_or_benchmarks() -> None:
     with pytest.raises(InputError, match="`data` needs `rewards`"):
         validate(EvalConfig, {**base, "data": {"path": "d"}}, where="test")
     part = validate(EvalConfig, {**base, "benchmarks": pope, "space": "unit"}, where="test").parts()[0]
-    assert isinstance(part.data, NamedData)
-    assert (part.out, part.data.space, list(part.rewards)) == ("o/pope", "unit", ["accuracy"])
+    assert (part.out, list(part.benchmarks), list(part.rewards)) == ("o/pope", ["pope"], ["accuracy"])
 
 
 def test_given_edits_are_judged_and_a_changed_file_is_refused(tmp_path: Path) -> None:

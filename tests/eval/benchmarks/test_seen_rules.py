@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from eval.benchmark import BenchmarkData
+from eval.benchmarks.base import BenchmarkFiles
 from eval.benchmarks.choice import lettered
 from eval.benchmarks.hallucination import pope_official
-from eval.benchmarks.load import named_benchmark
+from eval.benchmarks.load import benchmark_samples
 from eval.benchmarks.metrics import binary, mean
 from eval.scorers.spans import span_hit
 from eval.scorers.vqa import contains_match, vqa_accuracy, vqa_normal
@@ -183,8 +183,8 @@ def test_mvbenchs_files_say_which_task_they_are(tmp_path: Path) -> None:
     rows = [{key: value for key, value in row.items() if key != "task_type"} for row in ROWS["mvbench"][0]]
     for name in ("action_count", "state_change"):
         write_rows(tmp_path / "json", rows, "json", name)
-    data = BenchmarkData(path=str(tmp_path / "json"))
-    samples = named_benchmark("mvbench", data, space=CoordinateSpace.pixel, media=tmp_path).load()
+    data = BenchmarkFiles(path=str(tmp_path / "json"))
+    samples = benchmark_samples("mvbench", data, space=CoordinateSpace.pixel, media=tmp_path).load()
     assert sorted({sample.meta["task_type"] for sample in samples}) == ["action_count", "state_change"]
     assert len(samples) == 4
 

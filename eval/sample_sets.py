@@ -1,0 +1,63 @@
+"""What is evaluated: a named and versioned set of samples, such as the split of a dataset."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pydantic import PositiveInt
+
+from data_engine.dataset.shards import read_manifest, read_samples
+from data_engine.schema import Sample
+from mmrl.core.config import Config
+
+logger = logging.getLogger(__name__)
+
+
+class DatasetSplit(Config):
+    """A split of a dataset directory; `limit` caps the samples of each task."""
+
+    path: str
+    split: str = "test"
+    limit: PositiveInt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleSet:
+    """The samples of a run. Another prompt, selection rule or revision of the data is another `version`."""
+
+    name: str
+    version: str
+    split: str
+    load: Callable[[], list[Sample]]
+
+
+def split_samples(data: DatasetSplit) -> SampleSet:
+    """The samples of a split of a dataset directory; their version is the hash of the split's shards."""
+    directory = Path(data.path).resolve()
+    shards = [shard["sha256"] for shard in read_manifest(directory)["shards"] if shard["split"] == data.split]
+    version = hashlib.sha256("".join(shards).encode()).hexdigest()[:16]
+    load = partial(read_samples, directory, split=data.split)
+    return SampleSet(directory.name, version, data.split, lambda: selected(load(), data.limit))
+
+
+def selected(samples: Iterable[Sample], limit: int | None) -> list[Sample]:
+    """Up to `limit` samples of each task, those with the smallest ids, sorted by id.
+
+    Ids are content hashes: the selection is a fixed random one that does not depend on the order of rows, and a smaller
+    limit selects a subset.
+    """
+    by_task: dict[str, dict[str, Sample]] = defaultdict(dict)
+    repeated = 0
+    for sample in samples:
+        repeated += sample.id in by_task[sample.task]
+        by_task[sample.task][sample.id] = sample
+    if repeated:
+        logger.warning("%d samples repeat the id of another and are evaluated once", repeated)
+    chosen = [sample for task in by_task.values() for sample in sorted(task.values(), key=lambda s: s.id)[:limit]]
+    return sorted(chosen, key=lambda sample: sample.id)
