@@ -185,11 +185,11 @@ def clocks(trainer: Any) -> dict[str, list[float]]:
 def ideal_flops(trainer: Any, case: Case) -> float:
     """The FLOPs of a step that reads each prompt once to answer and once to learn."""
     row = trainer.train_dataset[0]
-    encoded = trainer._encode(row)
+    encoded = trainer.generation.encode(row)
 
     def forward(more: int) -> int:
         ids = torch.tensor([[*encoded.input_ids, *[5] * more]])
-        media = trainer._media([encoded], ids, more)
+        media = trainer.media([encoded], ids, more)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             trainer.model(input_ids=ids, attention_mask=torch.ones_like(ids), **media, logits_to_keep=more + 1)
         return counter.get_total_flops()

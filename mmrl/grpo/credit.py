@@ -5,7 +5,7 @@ Shapes: B rows of this process, C completion tokens, groups of G consecutive row
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmrl.advantages.token_credit import Array, residuals, span_credit, thr_scores, thr_weights
 from mmrl.core.config import Config, InputError
+from mmrl.grpo.batch import RolloutBatch
 from rewards import Verdict
 
 States = Callable[[slice], tuple[Tensor, Tensor]]
@@ -52,10 +53,56 @@ def check_credit(credit: Credit, rewards: Sequence[str]) -> None:
             raise InputError(f"advantages.tokens.{name}: no reward {part.reward!r}; there are {', '.join(rewards)}")
 
 
+class TokenCredit:
+    """Spreads the advantage of each rollout over its tokens while training: by spans, by THR, by importance."""
+
+    def __init__(
+        self, trainer: Any, settings: Credit | None, rewards: Sequence[str], states: Callable[..., Any]
+    ) -> None:
+        self.trainer = trainer
+        self.settings = settings or Credit()
+        self.rewards = tuple(rewards)
+        self.states = states  # `LogProbs.states`
+
+    def __call__(self, batch: RolloutBatch, output: Mapping[str, Any], advantages_B: Tensor) -> Tensor:
+        """[B] `advantages_B` as they are, or [B, C] where something distinguishes the tokens of a rollout."""
+        mask_BC, ids_BC, settings = output["completion_mask"], output["completion_ids"], self.settings
+        if not self.trainer.model.training or (settings == Credit() and "importance" not in output):
+            return advantages_B
+        advantages_BC = advantages_B.unsqueeze(1).repeat(1, mask_BC.shape[1])
+        if settings.spans is not None:
+            ids = [row[:count].tolist() for row, (_, count) in zip(ids_BC, batch.completions, strict=True)]
+            advantages_BC = by_spans(advantages_BC, settings.spans, batch.verdicts, ids, self.trainer._tokenizer)
+        if settings.thr is not None:
+            weights_BC = self._thr(settings.thr, batch, output)
+            advantages_BC = advantages_BC * weights_BC.to(advantages_BC)
+            kept = float((weights_BC[mask_BC.bool()] > 0).float().mean())
+            self.trainer._metrics["train"]["thr/kept"].append(kept)
+        if "importance" in output:
+            advantages_BC = advantages_BC * output["importance"].to(advantages_BC)
+        return advantages_BC
+
+    def _thr(self, settings: HiddenReward, batch: RolloutBatch, output: Mapping[str, Any]) -> Tensor:
+        assert batch.rewards_BK is not None
+        assert batch.injected_B is not None
+        mask_BC, ids_BC, warm_BC = output["completion_mask"], output["completion_ids"], output.get("temperatures")
+        scores_B = batch.rewards_BK[:, self.rewards.index(settings.reward)]
+        scores_B = scores_B.masked_fill(batch.injected_B, float("nan"))  # not the policy's own answer
+        input_ids = torch.cat([output["prompt_ids"], ids_BC], dim=1)
+        attention_mask = torch.cat([output["prompt_mask"], mask_BC], dim=1)
+
+        def states(rows: slice) -> tuple[Tensor, Tensor]:
+            warm = None if warm_BC is None else warm_BC[rows]
+            keep = mask_BC.shape[1]
+            return self.states(batch.rows[rows], input_ids[rows], attention_mask[rows], keep, warm)
+
+        return thr_weights_of(settings, scores_B, ids_BC, mask_BC, self.trainer.num_generations, states)
+
+
 def by_spans(
     advantages_BC: Tensor,
     settings: SpanCredit,
-    verdicts: Sequence[dict[str, Verdict]],
+    verdicts: Sequence[Mapping[str, Verdict]],
     completions: Sequence[Sequence[int]],
     tokenizer: Any,
 ) -> Tensor:

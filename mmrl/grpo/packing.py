@@ -1,10 +1,29 @@
-"""Shared-prefix scoring: the completions of one prompt are scored in one row, so that the prompt, with its media, is
-read once per group and not once per rollout.
+"""Tree-packed rows: the completions of one prompt are scored in one row, so that the prompt and its media are read once
+per group instead of once per rollout.
 
 A packed row is the prompt without its last token, then for every completion the prompt's last token again and the
-completion: `[p1 .. pn-1, pn a1 a2 .., pn b1 b2 ..]`. Each completion sees the prompt and itself (a tree mask), at the
-positions it would have alone. Repeating `pn` keeps the rule that every token is predicted from the one before it.
-Shapes: B rollouts, C completion tokens, R packed rows (unique prompts), T packed tokens.
+completion. A prompt `p1 p2 p3` with the completions `a1 a2` and `b1` becomes
+
+    token      p1  p2 | p3  a1  a2 | p3  b1
+    segment     0   0 |  1   1   1 |  2   2      0 is the prompt, -1 is padding
+    position    0   1 |  2   3   4 |  2   3      as if each completion stood alone behind the prompt
+    label       -   - |  -  a1  a2 |  -  b1      only completion tokens are scored
+
+and each token (a row below) attends to the prompt and to its own segment, up to itself: a tree mask.
+
+               p1  p2 | p3  a1  a2 | p3  b1
+         p1     x   . |  .   .   . |  .   .
+         p2     x   x |  .   .   . |  .   .
+         p3     x   x |  x   .   . |  .   .
+         a1     x   x |  x   x   . |  .   .
+         a2     x   x |  x   x   x |  .   .
+         p3     x   x |  .   .   . |  x   .
+         b1     x   x |  .   .   . |  x   x
+
+The last prompt token is repeated because a causal model predicts a token at the place before it: with one `p3` the place
+before `b1` would belong to `a2`. Media tokens stand in the prompt and have their rotary positions (time, height, width);
+completion tokens count on from the last of them.
+Shapes: B rollouts, C completion tokens, R packed rows (distinct prompts), P prompt tokens, T packed tokens.
 """
 
 from __future__ import annotations
@@ -24,9 +43,9 @@ IGNORED = -100
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Packed rows as model inputs, with labels on completion tokens, and where each completion token landed.
+    """Packed rows as model inputs, labels on their completion tokens, and where each completion token landed.
 
-    `place_BC` indexes the flattened [R * T] log-probs; `valid_BC` is False for padding.
+    `place_BC` indexes the flattened [R * T] tokens; `valid_BC` is False for padding.
     """
 
     inputs: dict[str, Tensor]
@@ -40,21 +59,21 @@ class Packed:
         return values_RT.reshape(-1)[self.place_BC].masked_fill(~self.valid_BC, 0.0)
 
     def before(self, values_BC: Tensor) -> Tensor:
-        """[R, T]: the place before each completion token has its value, all others 1."""
+        """[R, T]: the value of each completion token at the place before it, where it is predicted; 1 elsewhere."""
         values_RT = torch.ones_like(self.labels_RT, dtype=values_BC.dtype)
         values_RT.view(-1)[self.place_BC[self.valid_BC] - 1] = values_BC[self.valid_BC]
         return values_RT
 
 
 def packed(model: Any, rows: Sequence[Encoded], completion_BC: Tensor, valid_BC: Tensor, *, pad: int) -> Packed:
-    """The rollouts of `rows` (the same object for the rollouts of one prompt) packed for `model`, the bare module."""
+    """The rollouts of `rows` packed for `model`, the bare module; rollouts of one prompt have the same object there."""
     device = completion_BC.device
     prompts = list({id(row): row for row in rows}.values())
     number = {id(prompt): r for r, prompt in enumerate(prompts)}
     lengths_B = valid_BC.sum(dim=1).tolist()
     ids = [prompt.input_ids[:-1] for prompt in prompts]
-    segments = [[0] * len(one) for one in ids]
-    steps = [list(range(len(one))) for one in ids]  # the place of a token in its own sequence
+    segments = [[0] * len(row_ids) for row_ids in ids]
+    steps = [list(range(len(row_ids))) for row_ids in ids]  # positions of text, as if the sequence stood alone
     place_BC = torch.zeros_like(completion_BC)
     for b, (row, completion) in enumerate(zip(rows, completion_BC.tolist(), strict=True)):
         r, prompt = number[id(row)], row.input_ids
@@ -80,14 +99,20 @@ def packed(model: Any, rows: Sequence[Encoded], completion_BC: Tensor, valid_BC:
 
 
 def takes_trees(model: Any) -> bool:
-    """Whether `model` may be given a tree mask: FlashAttention knows padding alone, and fails on the device or ignores
-    the tree."""
+    """Whether `model` may get a tree mask. FlashAttention knows padding only: it ignores the tree, or fails on the
+    device, which ends the process."""
     return "flash" not in (model.config._attn_implementation or "")
 
 
 def tree_mask(segment_RT: Tensor, *, dtype: torch.dtype) -> Tensor:
-    """[R, 1, T, T] additive mask: a token sees the prompt (segment 0) and its own segment, up to itself; padding (-1)
-    sees itself alone, since a row without any visible key has no softmax."""
+    """[R, 1, T, T] additive mask: a token attends to the prompt (segment 0) and its own segment, up to itself.
+
+    Padding (-1) attends to itself only: a query without any key has no softmax.
+
+    >>> seen_TT = tree_mask(torch.tensor([[0, 0, 1, 1, 1, 2, 2]]), dtype=torch.float32)[0, 0] == 0
+    >>> ["".join("x" if seen else "." for seen in row) for row in seen_TT.tolist()][-3:]
+    ['xxxxx..', 'xx...x.', 'xx...xx']
+    """
     length = segment_RT.shape[1]
     query, key = segment_RT.unsqueeze(2), segment_RT.unsqueeze(1)
     before = torch.ones(length, length, dtype=torch.bool, device=segment_RT.device).tril()
@@ -109,7 +134,7 @@ def _positions(model: Any, prompts: Sequence[Encoded], media: dict[str, Tensor],
     position_3RP, _ = rope_index(prompt_RP, mm_token_type_ids=types_RP, attention_mask=valid_RP, **grids)
     last_R1 = valid_RP.sum(dim=1, keepdim=True) - 1
     last_3R1 = position_3RP.gather(2, last_R1.expand(3, -1, -1))
-    beyond_RT = step_RT - last_R1  # > 0 for completion tokens: text, one step after the other
+    beyond_RT = step_RT - last_R1  # > 0 for completion tokens: they are text and count on from the prompt's last one
     inside_3RT = position_3RP.gather(2, torch.minimum(step_RT, last_R1).expand(3, -1, -1))
     return torch.where(beyond_RT > 0, last_3R1 + beyond_RT, inside_3RT)
 

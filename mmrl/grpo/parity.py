@@ -1,56 +1,112 @@
-"""Whether a shortcut says what the plain way says: the comparisons on the first batch of a training.
+"""Whether shared prompts give the log-probs of plain ones: both are computed on the first batch and compared.
 
-In float32 every log-prob must agree. In half precision rounding alone moves single ones by tenths, and a few of many
-sampled tokens fall on the other side of a boundary; there the means count, over all tokens and over the first of each
-completion, which a wrong mask, position or cache moves by whole units. Shapes: B rows, C completion tokens.
+In float32 every log-prob must agree. In half precision rounding alone moves single log-probs by tenths, and a few of
+many sampled tokens fall on the other side of a boundary. There the means are compared, over all tokens and over the
+first token of each completion: a wrong mask, position or cache moves them by whole units.
+Shapes: B rows, C completion tokens.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-Completions = tuple[list[list[int]], list[list[float]]]  # token ids, and the log-probs under which each was drawn
+from mmrl.grpo.batch import gathered
+
+logger = logging.getLogger(__name__)
 
 EXACT, HALF = 1e-3, 0.05
+DECIDED = "shared_prefix.json"  # in a checkpoint: a resumed run that decided again could differ in the last digits
+
+
+class Completions(NamedTuple):
+    """Token ids, and the log-probs under which each token was drawn (NaN if the policy did not draw it)."""
+
+    ids: list[list[int]]
+    logprobs: list[list[float]]
+
+
+class PrefixSharing:
+    """Where prompts are shared: `packing` in scoring, `prefix_cache` in sampling; None until the first batch decides.
+
+    All processes decide the same. The decision is part of a checkpoint.
+    """
+
+    def __init__(self, trainer: Any, *, allowed: bool) -> None:
+        self.trainer = trainer
+        self.packing: bool | None = None if allowed else False
+        self.prefix_cache: bool | None = None if allowed else False
+
+    @property
+    def half(self) -> bool:
+        """Whether the policy computes in half precision."""
+        args, model = self.trainer.args, self.trainer.accelerator.unwrap_model(self.trainer.model)
+        return args.bf16 or args.fp16 or model.dtype != torch.float32
+
+    def agreed(self, what: str, gap: float) -> bool:
+        """Whether log-probs that differ by `gap` in this process agree in all processes; logs the decision."""
+        worst = float(gathered(torch.tensor([gap], device=self.trainer.accelerator.device)).max())
+        same = agree(worst, half=self.half)
+        logger.info("shared-prefix %s %s: log-probs differ by %.1e", what, "on" if same else "off", worst)
+        return same
+
+    def save(self, checkpoint: Path) -> None:
+        """Write the decisions into a checkpoint directory."""
+        decided = {"sharing": self.packing, "prefilling": self.prefix_cache}
+        (checkpoint / DECIDED).write_text(json.dumps(decided))
+
+    def restore(self, checkpoint: Path) -> None:
+        """Read the decisions of a checkpoint directory, if it has them."""
+        if (checkpoint / DECIDED).exists():
+            decided = json.loads((checkpoint / DECIDED).read_text())
+            self.packing, self.prefix_cache = decided["sharing"], decided["prefilling"]
 
 
 def agree(gap: float, *, half: bool) -> bool:
-    """Whether log-probs that are `gap` apart are the same but for rounding."""
+    """Whether log-probs that differ by `gap` are the same except for rounding."""
     return gap < (HALF if half else EXACT)
 
 
-def gap_of(ours_BC: Tensor, plain_BC: Tensor, valid_BC: Tensor, *, half: bool) -> float:
+def gap_of(shared_BC: Tensor, plain_BC: Tensor, valid_BC: Tensor, *, half: bool) -> float:
     """How far log-probs are apart: the largest difference, or in half precision the larger of the two means.
 
-    >>> ours, plain = torch.tensor([[-1.0, -2.0], [-1.5, 0.0]]), torch.tensor([[-1.0, -2.5], [-1.5, -9.0]])
+    >>> shared, plain = torch.tensor([[-1.0, -2.0], [-1.5, 0.0]]), torch.tensor([[-1.0, -2.5], [-1.5, -9.0]])
     >>> valid = torch.tensor([[True, True], [True, False]])
-    >>> gap_of(ours, plain, valid, half=False), round(gap_of(ours, plain, valid, half=True), 4)
+    >>> gap_of(shared, plain, valid, half=False), round(gap_of(shared, plain, valid, half=True), 4)
     (0.5, 0.1667)
     """
-    apart_BC = (ours_BC - plain_BC).abs().float()
-    parts = [apart_BC[valid_BC], apart_BC[:, 0][valid_BC[:, 0]]]
+    difference_BC = (shared_BC - plain_BC).abs().float()
+    parts = [difference_BC[valid_BC], difference_BC[:, 0][valid_BC[:, 0]]]
     return max((float(part.mean() if half else part.max()) for part in parts if part.numel()), default=0.0)
 
 
-def gap_of_completions(ours: Completions, plain: Completions, *, half: bool) -> float:
-    """`gap_of` the log-probs under which both drew, as far as they drew the same tokens; infinite where fewer than half
-    of the completions begin alike. Greedy tokens have no log-probs: they must be the same."""
-    if not any(map(any, plain[1])):
-        return 0.0 if ours[0] == plain[0] else math.inf
-    common = [_alike(one, other) for one, other in zip(ours[0], plain[0], strict=True)]
+def gap_of_completions(shared: Completions, plain: Completions, *, half: bool) -> float:
+    """`gap_of` the log-probs under which both were drawn, as far as the same tokens were drawn.
+
+    Infinite if fewer than half of the completions begin with the same token. Greedy tokens have no log-probs: they
+    must all be equal.
+    """
+    if not any(map(any, plain.logprobs)):
+        return 0.0 if shared.ids == plain.ids else math.inf
+    common = [_common_prefix(ids, others) for ids, others in zip(shared.ids, plain.ids, strict=True)]
     if 2 * sum(length > 0 for length in common) < len(common):
         return math.inf
     width = max(common)
-    drawn = [[row[:width] + [0.0] * (width - len(row)) for row in said] for _, said in (ours, plain)]
+    shared_BC, plain_BC = (
+        torch.tensor([row[:width] + [0.0] * (width - len(row)) for row in side.logprobs]) for side in (shared, plain)
+    )
     valid_BC = torch.arange(width) < torch.tensor(common)[:, None]
-    return gap_of(torch.tensor(drawn[0]), torch.tensor(drawn[1]), valid_BC, half=half)
+    return gap_of(shared_BC, plain_BC, valid_BC, half=half)
 
 
-def _alike(one: Sequence[int], other: Sequence[int]) -> int:
+def _common_prefix(ids: Sequence[int], others: Sequence[int]) -> int:
     """How many tokens both begin with."""
-    pairs = zip(one, other, strict=False)
-    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+    pairs = zip(ids, others, strict=False)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(ids), len(others)))

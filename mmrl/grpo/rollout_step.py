@@ -1,150 +1,154 @@
-"""One round: completions of some prompts with their rewards and weights, and further rounds in place of dead groups.
+"""One rollout step, repeated for groups without reward variance (dynamic sampling).
 
-Shapes: N rows of all processes, B rows of this one, C completion tokens, K rewards.
+Shapes: N rows of all processes, B rows of this process, C completion tokens, K rewards.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from datasets import Dataset
 from torch import Tensor
 
+from mmrl.grpo.batch import OF_THE_STEP, RolloutBatch, gathered
 from mmrl.grpo.credit import importance
 from mmrl.grpo.dynamic_sampling import dead_here, fresh, replaced
-from mmrl.grpo.generate import SharedTurn
-from mmrl.grpo.injection import lengths_logged
-from mmrl.grpo.logprobs import gathered
-from mmrl.grpo.rollouts import rollout_of
-from rewards import Suite
+from mmrl.grpo.generate import RolloutGeneration
+from mmrl.grpo.logprobs import LogProbs
 
 
-class Rounds(SharedTurn):
-    """TRL's GRPOTrainer whose rollouts are scored by a suite, and replaced where their rewards say nothing."""
+class RolloutStep:
+    """Turns rows of the dataset into scored rollouts.
 
-    num_generations: Any  # what TRL declares as possibly None
-    suite: Suite
-    refills: int
-    _told: dict[str, Any]  # what the last round's rows said and got
+    `stock` is TRL's own generation step for a batch: it calls the trainer's hooks for token ids, completions, log-probs
+    and rewards, and pads what they return.
+    """
 
-    def _prepare_inputs(self, generation_batch: Any) -> Any:
-        """TRL's, but with the rollouts of a prompt in as few micro-batches as hold them, since each reads it anew."""
-        held = self._buffered_inputs
-        inputs = super()._prepare_inputs(generation_batch)
-        if self._buffered_inputs is held:  # nothing was generated, or in an evaluation
-            return inputs
-        self._buffered_inputs = by_prompt(self._buffered_inputs)
-        return self._buffered_inputs[self._step % len(self._buffered_inputs)]
+    def __init__(
+        self,
+        trainer: Any,
+        stock: Callable[[RolloutBatch], dict[str, Any]],
+        generation: RolloutGeneration,
+        logprobs: LogProbs,
+        *,
+        refills: int,
+        importance_cap: float | None,
+    ) -> None:
+        self.trainer = trainer
+        self.stock = stock
+        self.generation = generation
+        self.logprobs = logprobs
+        self.refills = refills
+        self.importance_cap = importance_cap
 
-    def _round(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """One completion for each of `inputs`, with all that belongs to it: what TRL makes of it, and lists of rows."""
-        encoded = {row["id"]: row for row in inputs}
-        encoded = {name: self._encode(row) for name, row in encoded.items()}
-        self._rows = [encoded[row["id"]] for row in inputs]
-        self._inputs = inputs
-        first = self.accelerator.process_index * len(inputs)
-        group: Any = self.num_generations if self.model.training else self.num_generations_eval
-        self._copies = copies(gather_object([row["id"] for row in inputs]), group)[first : first + len(inputs)]
-        temperatures = self._temperatures()
+    def __call__(self, samples: list[dict[str, Any]]) -> tuple[dict[str, Any], RolloutBatch]:
+        """(what TRL shuffles, slices and gives to the loss, the same rollouts with their verdicts and rewards)."""
+        output = self._round(samples)
+        if self.trainer.model.training:
+            output = self._refilled(output)
+        of_the_step = {name: output.pop(name) for name in OF_THE_STEP}
+        return output, RolloutBatch(rows=output["rows"], injected_B=output["injected"], **of_the_step)
+
+    def _round(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """One completion for each of `samples`, as TRL's tensors and lists of B rows."""
+        batch = self._begun(samples)
+        output = self.stock(batch)
+        if batch.temperatures_BC is not None:
+            output["temperatures"] = batch.temperatures_BC  # a later step scores under them
+        if self.importance_cap is not None and self.trainer.model.training:
+            output["importance"] = self._importance(batch, output, cap=self.importance_cap)
+        output["rows"] = list(batch.rows)  # shuffled and sliced by TRL together with the token ids
+        output["injected"] = batch.injected_B
+        return output | {name: getattr(batch, name) for name in OF_THE_STEP}
+
+    def _begun(self, samples: list[dict[str, Any]]) -> RolloutBatch:
+        """The batch before anything is sampled; each prompt is encoded once."""
+        trainer = self.trainer
+        distinct = {sample["id"]: sample for sample in samples}
+        encoded = {name: self.generation.encode(sample) for name, sample in distinct.items()}
+        first = trainer.accelerator.process_index * len(samples)
+        group: int = trainer.num_generations if trainer.model.training else trainer.num_generations_eval
+        temperatures = self.generation.temperatures()
         if temperatures is not None:  # TRL may pad completions
-            temperatures += [1.0] * (-len(temperatures) % (self.args.pad_to_multiple_of or 1))
-        self._temperature_BC = None if temperatures is None else torch.tensor([temperatures] * len(inputs))
-        output = super()._generate_and_score_completions(inputs)
-        if self._temperature_BC is not None:
-            output["temperatures"] = self._temperature_BC  # goes the way of the rows: a later step scores under them
-        if self.importance_cap is not None and self.model.training:
-            output["importance"] = self._importance(output, cap=self.importance_cap)
-        output["rows"] = list(self._rows)  # shuffled and sliced by TRL together with the token ids
-        return output | self._told | {"inputs": list(inputs)}
+            temperatures += [1.0] * (-len(temperatures) % (trainer.args.pad_to_multiple_of or 1))
+        return RolloutBatch(
+            rows=[encoded[sample["id"]] for sample in samples],
+            temperatures_BC=None if temperatures is None else torch.tensor([temperatures] * len(samples)),
+            samples=samples,
+            copies=copies(gather_object([sample["id"] for sample in samples]), group)[first : first + len(samples)],
+        )
 
-    def _importance(self, output: Mapping[str, Any], *, cap: float) -> Tensor:
-        """[B, C] weights of the tokens drawn, by what the trained model's own forward says of them; logs both."""
+    def _importance(self, batch: RolloutBatch, output: Mapping[str, Any], *, cap: float) -> Tensor:
+        """[B, C] importance weights of the tokens drawn, from log-probs of the trained model; logs their mean and how
+        many were capped."""
         sampled_BC, scored_BC = output["sampling_per_token_logps"], output.get("old_per_token_logps")
         if scored_BC is None:
             ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
             mask = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
-            size = self.args.per_device_train_batch_size
+            keep, size = output["completion_ids"].shape[1], self.trainer.args.per_device_train_batch_size
             with torch.no_grad():
-                scored_BC, _, _ = self._get_per_token_logps_and_entropies(
-                    self.model, ids, mask, output["completion_ids"].shape[1], batch_size=size
-                )
+                scored_BC, _, _ = self.logprobs(batch, self.trainer.model, ids, mask, keep, batch_size=size)
         weights_BC = torch.from_numpy(importance(scored_BC.cpu(), sampled_BC.cpu(), cap=cap)).to(scored_BC)
-        own_BC = output["completion_mask"].bool() & ~sampled_BC.isnan()  # what the policy has said itself
-        drawn = weights_BC[own_BC]
-        sums = torch.stack([drawn.sum(), (drawn >= cap).to(drawn).sum(), own_BC.to(drawn).sum()])
+        own_BC = output["completion_mask"].bool() & ~sampled_BC.isnan()  # tokens that the policy has drawn itself
+        own = weights_BC[own_BC]
+        sums = torch.stack([own.sum(), (own >= cap).to(own).sum(), own_BC.to(own).sum()])
         total, capped, count = gathered(sums[None]).sum(dim=0).tolist()
         if count:
-            self._metrics["train"]["importance/mean"].append(total / count)
-            self._metrics["train"]["importance/capped"].append(capped / count)
+            self.trainer._metrics["train"]["importance/mean"].append(total / count)
+            self.trainer._metrics["train"]["importance/capped"].append(capped / count)
         return weights_BC
 
     def _refilled(self, output: dict[str, Any]) -> dict[str, Any]:
-        """`output` with other prompts in place of the dead groups, as far as `refills` rounds find some.
+        """`output` with other prompts in place of the dead groups, as far as `refills` rounds find live ones.
 
-        Every process draws as many prompts as the one that needs most, by the seed and the step alone. What TRL logs
-        stays that of the first round, which is the policy's on the data.
+        Every process draws as many prompts as the one that needs most, by the seed and the step alone. TRL's metrics
+        stay those of the first round, which describe the policy on the data.
         """
-        group, world, drawn, dropped = self.num_generations, self.accelerator.num_processes, 0, 0
-        counted_K = (self.reward_weights != 0).to(output["rewards"].device)
-        dead = dead_here(output["rewards"][:, counted_K], group)
-        shown = set(gather_object([row["id"] for row in output["inputs"]])) if self.refills else set()
-        taken = {place for place, name in enumerate(self._ids) if name in shown} if shown else set()
+        trainer = self.trainer
+        group, world, drawn, dropped = trainer.num_generations, trainer.accelerator.num_processes, 0, 0
+        counted_K = (trainer.reward_weights != 0).to(output["rewards_BK"].device)
+        dead = dead_here(output["rewards_BK"][:, counted_K], group)
+        seen = set(gather_object([sample["id"] for sample in output["samples"]])) if self.refills else set()
+        taken = {place for place, name in enumerate(self._ids) if name in seen} if seen else set()
         for refill in range(self.refills):
-            need = int(gathered(torch.tensor([len(dead)], device=self.accelerator.device)).max())
-            key = (self.args.seed, self.state.global_step, self._micro(), refill)
+            need = int(gathered(torch.tensor([len(dead)], device=trainer.accelerator.device)).max())
+            key = (trainer.args.seed, trainer.state.global_step, self.generation.micro_step, refill)
             places = fresh(len(self._ids), taken, need * world, *key)
             if need == 0 or len(places) < need * world:
                 break
             taken |= set(places)
-            mine = places[self.accelerator.process_index :: world]
-            said = {mode: {name: list(values) for name, values in of.items()} for mode, of in self._metrics.items()}
-            other = self._round([row for place in mine for row in [cast(Dataset, self.train_dataset)[place]] * group])
-            for mode, of in said.items():
-                self._metrics[mode].clear()
-                self._metrics[mode].update(of)
-            useless = set(dead_here(other["rewards"][:, counted_K], group))
+            mine = places[trainer.accelerator.process_index :: world]
+            others = [trainer.train_dataset[place] for place in mine]
+            other = self._unlogged_round([sample for sample in others for _ in range(group)])
+            useless = set(dead_here(other["rewards_BK"][:, counted_K], group))
             pairs = list(zip(dead, [new for new in range(len(mine)) if new not in useless], strict=False))
-            output = replaced(output, other, pairs, group, pad=self._tokenizer.pad_token_id)
+            output = replaced(output, other, pairs, group, pad=trainer._tokenizer.pad_token_id)
             dead = dead[len(pairs) :]
             drawn, dropped = drawn + need * world, dropped + len(pairs)
         if self.refills:
-            tokens = gathered(output["completion_mask"].sum()[None])
-            output["num_items_in_batch"] = tokens.sum()
-            counts = gathered(torch.tensor([[dropped, len(dead)]], device=self.accelerator.device)).sum(dim=0).tolist()
+            output["num_items_in_batch"] = gathered(output["completion_mask"].sum()[None]).sum()
+            counts = torch.tensor([[dropped, len(dead)]], device=trainer.accelerator.device)
+            counts = gathered(counts).sum(dim=0).tolist()
             for name, value in zip(("drawn", "replaced", "left_dead"), (drawn, *counts), strict=True):
-                self._metrics["train"][f"dynamic/{name}"].append(float(value))
+                trainer._metrics["train"][f"dynamic/{name}"].append(float(value))
+        return output
+
+    def _unlogged_round(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """A round that leaves the trainer's metrics as they were."""
+        metrics = self.trainer._metrics
+        before = {mode: {name: list(values) for name, values in of.items()} for mode, of in metrics.items()}
+        output = self._round(samples)
+        for mode, of in before.items():
+            metrics[mode].clear()
+            metrics[mode].update(of)
         return output
 
     @functools.cached_property
     def _ids(self) -> list[str]:
-        return list(cast(Dataset, self.train_dataset).with_format(None)["id"])
-
-    def _calculate_rewards(
-        self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids_list: Any
-    ) -> Tensor:
-        rollouts = [
-            rollout_of(row, completion, encoded, self.space, self.state.global_step, self.state.max_steps)
-            for row, completion, encoded in zip(inputs, completions, self._rows, strict=True)
-        ]
-        verdicts = self.suite.score(rollouts)
-        scores = [[_number(said[name].score) for name in self.suite.names] for said in verdicts]
-        rewards_NK = torch.tensor(scores, device=self.accelerator.device)
-        completions = [(r.completion, len(ids)) for r, ids in zip(rollouts, completion_ids_list, strict=True)]
-        injected_N = torch.tensor(self._injected, device=rewards_NK.device)
-        self._told = {"completions": completions, "verdicts": verdicts, "rewards": rewards_NK, "injected": injected_N}
-        if self.inject is not None and self.model.training:
-            self._log_lengths(completion_ids_list, injected_N)
-        return gathered(rewards_NK.masked_fill(injected_N.unsqueeze(1), float("nan")))  # what TRL logs is the policy's
-
-    def _log_lengths(self, completions: Sequence[Sequence[int]], injected_N: Tensor) -> None:
-        lengths_N = gathered(torch.tensor([len(ids) for ids in completions], device=injected_N.device))
-        ended_N = gathered(torch.tensor([ids[-1] in self.eos_token_ids for ids in completions]).to(injected_N))
-        for name, value in lengths_logged(lengths_N, ended_N, gathered(injected_N)).items():
-            self._metrics["train"][name][-1] = value
+        return list(self.trainer.train_dataset.with_format(None)["id"])
 
 
 def copies(names: Sequence[str], group: int) -> list[int]:
@@ -158,10 +162,11 @@ def copies(names: Sequence[str], group: int) -> list[int]:
 
 
 def by_prompt(batches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of `batches`, which TRL has shuffled, dealt anew: prompts in the order in which they come, each whole.
+    """The rows of `batches`, which TRL has shuffled, sorted into batches of the same size so that the rollouts of a
+    prompt stand together; prompts keep the order in which they first appear.
 
-    >>> one, two = "first prompt", "second prompt"
-    >>> [batch["rows"] for batch in by_prompt([{"rows": [one, two]}, {"rows": [two, one]}])]
+    >>> a, b = "first prompt", "second prompt"
+    >>> [batch["rows"] for batch in by_prompt([{"rows": [a, b]}, {"rows": [b, a]}])]
     [['first prompt', 'first prompt'], ['second prompt', 'second prompt']]
     """
     rows = [row for batch in batches for row in batch["rows"]]
@@ -173,14 +178,10 @@ def by_prompt(batches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _ordered(parts: Sequence[Any], order: Sequence[int]) -> Any:
-    """The rows of all `parts` in `order`; what has no rows (a count, nothing) as it is in each part."""
+    """The rows of all `parts` in `order`; a value without rows (a count, None) as it is in each part."""
     if parts[0] is None or (isinstance(parts[0], Tensor) and parts[0].ndim == 0):
         return parts[0]
     if isinstance(parts[0], Tensor):
         return torch.cat(list(parts))[list(order)]
     rows = [row for part in parts for row in part]
     return [rows[place] for place in order]
-
-
-def _number(score: float | None) -> float:
-    return float("nan") if score is None else score

@@ -1,4 +1,4 @@
-"""Rollouts of training: built from a row and its completion for the rewards, and written down for people."""
+"""Rollouts of training: built from a row and its completion for the rewards, and written to files."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from accelerate.utils import gather_object
+from torch import Tensor
 
 from eval.records import media_entry
 from mmrl.core.canonical_json import dumps
 from mmrl.core.files import appearing
 from mmrl.core.vision import CoordinateSpace
+from mmrl.grpo.batch import RolloutBatch
 from mmrl.model.encoding import Encoded
 from rewards import Rollout, Verdict
 
@@ -41,20 +44,50 @@ def rollout_of(
     )
 
 
+class RolloutFiles:
+    """Writes the rollouts of each generation step, of all processes, to `OUT/rollouts`."""
+
+    def __init__(self, trainer: Any, space: CoordinateSpace) -> None:
+        self.trainer = trainer
+        self.space = space
+
+    def __call__(self, batch: RolloutBatch, advantages_B: Tensor) -> None:
+        """Write one step; an evaluation is not written."""
+        if not self.trainer.model.training:
+            return
+        assert batch.injected_B is not None
+        rollouts = zip(
+            batch.samples,
+            batch.rows,
+            batch.completions,
+            batch.verdicts,
+            advantages_B.tolist(),
+            batch.injected_B.tolist(),
+            strict=True,
+        )
+        rows = gather_object([columns_of(*rollout, space=self.space) for rollout in rollouts])
+        if self.trainer.accelerator.is_main_process:
+            out, step = Path(str(self.trainer.args.output_dir)), self.trainer.state.global_step
+            write_rollouts(rows, out, step=step, group=self.trainer.num_generations)
+
+
 def columns_of(
     row: Mapping[str, Any],
     encoded: Encoded,
-    said: tuple[str, int],
+    completion: tuple[str, int],
     verdicts: Mapping[str, Verdict],
     advantage: float,
     injected: bool,
     *,
     space: CoordinateSpace,
 ) -> dict[str, Any]:
-    """A rollout as it is written down: the sample's id, task, prompt, gold answer and media (files, not bytes, so that
-    none travels between processes), the size at which the model saw each, the completion and its length in tokens
-    (`said`), the advantage, whether it is the gold answer put among the rollouts, the space that the model speaks, and
-    for every reward a score, a kind and a why."""
+    """A rollout as one row of a rollout file.
+
+    The sample's id, task, prompt and gold answer; its media as references to files, so that no bytes travel between
+    processes; the size at which the model saw each of them; `completion` as text and number of tokens; the advantage;
+    whether the completion is the injected gold answer; a score, a kind and a reason for every reward; the coordinate
+    space of the model.
+    """
     columns = {
         "id": row["id"],
         "task": row["task"],
@@ -62,8 +95,8 @@ def columns_of(
         "answer": dumps(row["answer"]),
         "media": [media_entry(media) for media in row["media"]],
         "seen_size": [list(size) for size in encoded.seen_size],
-        "completion": said[0],
-        "tokens": said[1],
+        "completion": completion[0],
+        "tokens": completion[1],
         "advantage": advantage,
         "injected": injected,
     }

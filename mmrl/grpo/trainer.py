@@ -1,57 +1,107 @@
 """TRL's GRPOTrainer for any mix of text, images and videos, with rewards that may abstain.
 
-TRL 1.16 knows images only: it re-processes them for every rollout, drops videos before scoring and breaks on batches
+TRL 1.16 knows images only: it processes them again for every rollout, drops videos before scoring, and fails on batches
 that mix prompts with and without images. Here the media never enter TRL. Each prompt is encoded once per generation
-step; TRL sees the ready token ids, and every forward is handed the media of its rows. What is overridden of TRL's
-private methods is here and, from the bottom up, in `mmrl.grpo.logprobs` (log-probs), `mmrl.grpo.generate`
-(completions) and `mmrl.grpo.rollout_step` (rewards); `tests/mmrl/grpo/test_trl_contract.py` holds their signatures.
+step, TRL gets the token ids, and every forward gets the media of its rows.
+
+TRL and transformers own the loop; this class overrides the hooks that they call. The methods are thin: the work is done
+by objects that the trainer holds, each in a file of its own. In the order in which they are called:
+
+    called by TRL / transformers             our method does                           with
+    ---------------------------------------  ----------------------------------------  -------------------------------
+    once, when training begins
+      _load_from_checkpoint                  restores every weight                     trainers/checkpoints.py
+      _get_train_sampler                     order by seed and epoch; pairs together   pair_sampler.py
+      _load_rng_state                        + where prompts are shared                parity.PrefixSharing
+      _run_epoch                             stops if the checkpoint is the last step  trainers/checkpoints.py
+    for every generation
+      _prepare_inputs                        rollouts of a prompt in one micro-batch   rollout_step.by_prompt
+      _generate_and_score_completions        rounds, advantages, rollout files         rollout_step.RolloutStep
+        _tokenize_prompts                    ids of the prompts, encoded already       batch.RolloutBatch
+        _generate_single_turn                completions                               generate.RolloutGeneration
+        _get_per_token_logps_and_entropies   old and reference log-probs               logprobs.LogProbs
+        _calculate_rewards                   verdicts of the suite                     scoring.RolloutScoring
+    for every micro-batch
+      _compute_loss                          stops on NaN                              trainers/monitor.py
+        _get_per_token_logps_and_entropies   log-probs that are learned from           logprobs.LogProbs
+    when it is time to
+      evaluate                               `mmrl eval run` with these weights        trainers/evaluation.py
+      _determine_best_metric                 a new best is saved                       trainers/evaluation.py
+      _save_checkpoint, _get_output_dir      whole or not at all                       trainers/checkpoints.py
+      _save_rng_state                        + where prompts are shared                parity.PrefixSharing
+      _load_best_model                       restores every weight                     trainers/checkpoints.py
+
+`tests/mmrl/grpo/test_trl_contract.py` holds the signatures of all of them. One training step, as a loop that nobody
+has to write:
+
+    if a generation is due:                                 # every steps_per_generation * num_iterations micro-batches
+        samples = next(sampler)                             # P prompts, G times each
+        for _ in range(1 + refills):                        # dynamic sampling: again, for dead groups only
+            rows = [encode(sample) for sample in samples]   # once per prompt, media included
+            ids = sample_completions(rows)                  # from one prefill per prompt; gold answers inserted
+            old_logprobs = score(rows, ids)                 # only if the weights change before the loss
+            rewards_NK = suite.score(completions)           # NaN: no verdict
+        advantages = estimator(rewards_PGK)                 # of all processes; spread over tokens if asked to
+        micro_batches = shuffle_and_split(...)              # TRL; then sorted by prompt
+    for micro_batch in micro_batches:
+        logprobs = score(rows, ids)                         # one packed row per prompt
+        ratio = exp(logprobs - old_logprobs)
+        loss = -min(ratio * advantages, clip(ratio) * advantages) + beta * kl      # TRL's loss_type
+        loss.backward()
+    optimizer.step()                                        # skipped if no reward had a verdict
 """
 
 from __future__ import annotations
 
-import functools
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import Sampler
 from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
-from mmrl.advantages import ADVANTAGES, dead_groups, options_of, statistics
+from mmrl.advantages import options_of
 from mmrl.core.vision import CoordinateSpace, VisionBudget
+from mmrl.grpo.batch import RolloutBatch
+from mmrl.grpo.batch_advantages import BatchAdvantages
 from mmrl.grpo.config_checks import check_method, check_served
-from mmrl.grpo.context_length import context_of
-from mmrl.grpo.credit import Credit, by_spans, thr_weights_of
+from mmrl.grpo.credit import Credit, TokenCredit
+from mmrl.grpo.generate import RolloutGeneration
 from mmrl.grpo.injection import Injection
-from mmrl.grpo.logprobs import gathered
-from mmrl.grpo.pair_sampler import PairSampler, logged_of_pairs, pair_places, told_of_pairs, unread
-from mmrl.grpo.rollout_step import Rounds
-from mmrl.grpo.rollouts import columns_of, write_rollouts
+from mmrl.grpo.logprobs import LogProbs
+from mmrl.grpo.pair_sampler import PairSampler, pair_places
+from mmrl.grpo.parity import PrefixSharing
+from mmrl.grpo.rollout_step import RolloutStep, by_prompt
+from mmrl.grpo.rollouts import RolloutFiles
+from mmrl.grpo.scoring import RolloutScoring
 from mmrl.grpo.temperature import TemperatureSchedule, check_head
+from mmrl.model.encoding import media_inputs
 from mmrl.model.sampling import vision_token_ids
-from mmrl.trainers.dummy_media import Blanks, media_kinds
+from mmrl.trainers.dummy_media import DummyMedia, media_kinds
+from mmrl.trainers.evaluation import RecordedEvaluations
 from mmrl.trainers.monitor import FiniteGradients, SilentSteps, stop
-from rewards import Suite, Verdict
-
-logger = logging.getLogger(__name__)
+from rewards import Suite
 
 
-class MultimodalGRPOTrainer(Rounds):
+class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
     """GRPO on prompts with images, several images, videos or none, mixed in one batch.
 
-    `rewards` is the suite that scores the rollouts; its reward vector goes to `advantages`, a name of
-    `mmrl.advantages.ADVANTAGES` with its options. `space` is the coordinate space that the model speaks.
+    `rewards` is the suite that scores the rollouts; its reward vector goes to the estimator `advantages`, a name of
+    `mmrl.advantages.ADVANTAGES`, with `advantage_options`. `space` is the coordinate space in which the model answers.
     """
 
-    num_generations: Any  # what TRL declares as possibly None
+    model: Any  # TRL declares these as possibly None, or as one of many types
+    args: Any
+    num_generations: Any
     num_generations_eval: Any
+    max_completion_length: Any
     max_steps: Any
+    _tokenizer: Any
+    batch: RolloutBatch  # set where a chain of hooks begins: in `_stock_step` and `_compute_loss`
 
     def __init__(
         self,
@@ -81,25 +131,10 @@ class MultimodalGRPOTrainer(Rounds):
             args.generation_kwargs = {"logit_bias": banned, **cast(dict[str, Any], args.generation_kwargs or {})}
         args.reward_weights = list(rewards.weights)
         processing_class.tokenizer.padding_side = "left"  # on the right TRL misplaces what belongs to the prompt
-        self.suite = rewards
-        self.budget = budget
-        self.space = space
-        self.estimator = functools.partial(ADVANTAGES[advantages], **options)
-        self.asked = options_of(advantages)  # what the estimator can be told of a batch
-        self._compared_K = options.get("compared_K")
-        self._pairs: list[tuple[int, int]] = []  # places in the training set, where the estimator compares pairs
-        if "pairs_P" in self.asked:
+        self._pairs: list[tuple[int, int]] = []  # positions in the training set, if the estimator compares pairs
+        if "pairs_P" in options_of(advantages):
             columns = train_dataset[:]
             self._pairs = pair_places(columns["id"], columns["meta"])
-        self.credit = credit
-        self.importance_cap = importance_cap
-        self.inject = inject
-        self._sharing = self._prefilling = None if shared_prefix else False  # None: not decided yet
-        self.refills = refills
-        self.schedule = temperature
-        self._rewards_NK = torch.empty(0)
-        self._batch: Mapping[str, Any] = {}
-        self.silent = False  # no reward had a verdict on any rollout of this step
         super().__init__(
             model=model,
             reward_funcs=[_named(name) for name in rewards.names],
@@ -108,134 +143,31 @@ class MultimodalGRPOTrainer(Rounds):
             processing_class=processing_class,
             **kwargs,
         )
-        unwrapped: Any = self.accelerator.unwrap_model(self.model)
-        self.context = context_of(unwrapped)
-        self.banned_tokens = vision_token_ids(unwrapped.config, processing_class.tokenizer)
         if temperature is not None:
-            check_head(unwrapped)
+            check_head(self.accelerator.unwrap_model(self.model))
+        self.sharing = PrefixSharing(self, allowed=shared_prefix)
+        self.generation = RolloutGeneration(
+            self,
+            super()._generate_single_turn,
+            self.sharing,
+            budget=budget,
+            space=space,
+            schedule=temperature,
+            inject=inject,
+            weighted=importance_cap is not None,
+        )
+        dummies = DummyMedia(self, processing_class, train_dataset)
+        self.logprobs = LogProbs(self, super()._get_per_token_logps_and_entropies, self.sharing, dummies)
+        self.scoring = RolloutScoring(self, rewards, space, injects=inject is not None)
+        rounds = {"refills": refills, "importance_cap": importance_cap}
+        self.rollout_step = RolloutStep(self, self._stock_step, self.generation, self.logprobs, **rounds)
+        self.advantages = BatchAdvantages(self, rewards, advantages, options, inject)
+        self.credit = TokenCredit(self, credit, rewards.names, self.logprobs.states)
+        self.rollout_files = RolloutFiles(self, space)
         self.add_callback(FiniteGradients(self))
         self.add_callback(SilentSteps(self))
-        self._blanks = Blanks(self, processing_class, train_dataset)
 
-    # One generation step
-
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        output = self._round(inputs)
-        if self.model.training:
-            output = self._refilled(output)
-        told = {key: output.pop(key) for key in ("inputs", "completions", "verdicts", "rewards")}
-        told["injected"] = output["injected"]
-        self._rewards_NK = gathered(told["rewards"])
-        advantages_N = self._advantages(told["inputs"], told["injected"], told["verdicts"])
-        start = self.accelerator.process_index * len(inputs)
-        told["advantages"] = advantages_N[start : start + len(inputs)]
-        output["advantages"] = self._per_token(told, output)
-        self._record(told, output)
-        return output
-
-    def _per_token(self, told: Mapping[str, Any], output: Mapping[str, Any]) -> Tensor:
-        """[B] advantages of this process's rollouts, or [B, C] where something tells their tokens apart."""
-        advantages_B, mask_BC, ids_BC = told["advantages"], output["completion_mask"], output["completion_ids"]
-        keep, credit = mask_BC.shape[1], self.credit or Credit()
-        if not self.model.training or (credit == Credit() and "importance" not in output):
-            return advantages_B
-        advantages_BC = advantages_B.unsqueeze(1).repeat(1, keep)
-        if credit.spans is not None:
-            said = [row[:count].tolist() for row, (_, count) in zip(ids_BC, told["completions"], strict=True)]
-            advantages_BC = by_spans(advantages_BC, credit.spans, told["verdicts"], said, self._tokenizer)
-        if credit.thr is not None:
-            scores_B = told["rewards"][:, self.suite.names.index(credit.thr.reward)]
-            scores_B = scores_B.masked_fill(told["injected"], float("nan"))  # not the policy's own answer
-            input_ids = torch.cat([output["prompt_ids"], ids_BC], dim=1)
-            attention_mask = torch.cat([output["prompt_mask"], mask_BC], dim=1)
-            warm_BC = output.get("temperatures")
-
-            def states(rows: slice) -> tuple[Tensor, Tensor]:
-                warm = None if warm_BC is None else warm_BC[rows]
-                return self._states(output["rows"][rows], input_ids[rows], attention_mask[rows], keep, warm)
-
-            weights_BC = thr_weights_of(credit.thr, scores_B, ids_BC, mask_BC, self.num_generations, states)
-            advantages_BC = advantages_BC * weights_BC.to(advantages_BC)
-            self._metrics["train"]["thr/kept"].append(float((weights_BC[mask_BC.bool()] > 0).float().mean()))
-        if "importance" in output:
-            advantages_BC = advantages_BC * output["importance"].to(advantages_BC)
-        return advantages_BC
-
-    def _advantages(
-        self, inputs: Sequence[Mapping[str, Any]], injected_N: Tensor, verdicts: Sequence[Mapping[str, Verdict]]
-    ) -> Tensor:
-        """[N] advantages of all processes' rows; replaces what TRL logged of its own."""
-        mode = "train" if self.model.training else "eval"
-        group = self.num_generations if mode == "train" else self.num_generations_eval
-        rewards_PGK = self._rewards_NK.view(-1, group, len(self.suite.names))
-        tasks_P = gather_object([row["task"] for row in inputs])[::group]
-        options: dict[str, Any] = {"tasks_P": tasks_P} if "tasks_P" in self.asked else {}
-        if "injected_PG" in self.asked and self.inject is not None:
-            options["injected_PG"] = gathered(injected_N).view(-1, group)
-            options["thinking_K"] = [name in self.inject.unrewarded for name in self.suite.names]
-        if self._pairs:
-            failed = [unread(said, self.suite.names, self._compared_K) for said in verdicts]
-            metas = gather_object([row["meta"] for row in inputs])
-            options |= told_of_pairs(metas, gather_object(failed), group, whole=mode == "train")
-        advantages_PG = self.estimator(rewards_PGK, self.reward_weights.to(rewards_PGK), **options)
-        counted_PGK = rewards_PGK[
-            ..., self.reward_weights.to(rewards_PGK) != 0
-        ]  # a reward of weight 0 is only looked at
-        silent, metrics = bool(counted_PGK.isnan().all()), self._metrics[mode]
-        metrics["steps_without_verdict"].append(float(silent))
-        if mode == "train":
-            self.silent = silent
-        metrics["frac_reward_zero_std"][-1] = dead_groups(counted_PGK).all(dim=1).float().mean().item()
-        own_PGK = rewards_PGK.masked_fill(gathered(injected_N).view(-1, group, 1), float("nan"))
-        said = statistics(own_PGK, advantages_PG, self.suite.names, tasks_P, weights_K=self.suite.weights)
-        if self._pairs:
-            said |= logged_of_pairs(rewards_PGK, advantages_PG, options, self._compared_K)
-            metrics["frac_reward_zero_std"][-1] = (advantages_PG == 0).all(dim=1).float().mean().item()
-        for name, value in said.items():
-            metrics[name].append(value)
-        advantages_N = advantages_PG.flatten()
-        for _ in range(min(len(advantages_N), len(self._logs["advantages"]))):
-            self._logs["advantages"].pop()
-        self._logs["advantages"].extend(advantages_N.tolist())
-        return advantages_N
-
-    def _record(self, told: Mapping[str, Any], output: Mapping[str, Any]) -> None:
-        """Write this step's rollouts of all processes to `OUT/rollouts`."""
-        if not self.model.training:
-            return
-        told_of_rows = zip(
-            told["inputs"],
-            output["rows"],
-            told["completions"],
-            told["verdicts"],
-            told["advantages"].tolist(),
-            told["injected"].tolist(),
-            strict=True,
-        )
-        rows = gather_object([columns_of(*row, space=self.space) for row in told_of_rows])
-        if self.accelerator.is_main_process:
-            out, step = Path(str(self.args.output_dir)), self.state.global_step
-            write_rollouts(rows, out, step=step, group=self.num_generations)
-
-    # Scoring
-
-    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        self._rows, self._temperature_BC = inputs["rows"], inputs.get("temperatures")
-        self._batch, self._strange_B = inputs, inputs["injected"] if self.inject is not None else None
-        loss = super()._compute_loss(model, inputs)
-        if not loss.isfinite():
-            self.stop_on_nan("the loss")
-        return loss
-
-    def stop_on_nan(self, what: str) -> None:
-        """Save the batch at hand and stop."""
-        rows = [
-            {"prompt": self._tokenizer.decode(row.input_ids), "completion": self._tokenizer.decode(ids)}
-            for row, ids in zip(self._rows, self._batch["completion_ids"], strict=True)
-        ]
-        stop(Path(str(self.args.output_dir)), self.state.global_step, what, self._batch, rows)
-
-    # Data order
+    # The order of the data
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:  # pyright: ignore[reportIncompatibleMethodOverride]
         sampler = super()._get_train_sampler(dataset)
@@ -243,9 +175,122 @@ class MultimodalGRPOTrainer(Rounds):
         sampler = PairSampler(sampler, self._pairs) if self._pairs else sampler
         return _EpochSampler(sampler, self.args.seed, epoch=lambda: int(self.state.epoch or 0))
 
+    # A generation
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """TRL's, but with the rollouts of a prompt in as few micro-batches as hold them: each of them reads the prompt,
+        and TRL shuffles rollouts one by one."""
+        buffered = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if self._buffered_inputs is buffered:  # nothing was generated, or in an evaluation
+            return inputs
+        self._buffered_inputs = by_prompt(self._buffered_inputs)
+        return self._buffered_inputs[self._step % len(self._buffered_inputs)]
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """TRL's, but with our advantages: TRL computes its own inline, so that they are replaced afterwards."""
+        output, batch = self.rollout_step(inputs)
+        advantages_N = self.advantages(batch)
+        start = self.accelerator.process_index * len(inputs)
+        advantages_B = advantages_N[start : start + len(inputs)]
+        output["advantages"] = self.credit(batch, output, advantages_B)
+        self.rollout_files(batch, advantages_B)
+        return output
+
+    def _stock_step(self, batch: RolloutBatch) -> dict[str, Any]:
+        """TRL's own generation step for `batch`, through the hooks below."""
+        self.batch = batch
+        return super()._generate_and_score_completions(list(batch.samples))  # pyright: ignore[reportArgumentType]
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """No images and no multimodal fields: TRL would process, copy and slice them, and lose the videos."""
+        return [row.input_ids for row in self.batch.rows], None, {}
+
+    def _generate_single_turn(
+        self,
+        prompt_ids: list[list[int]],
+        images: Any,
+        multimodal_fields: Any,
+        num_generations: int,
+        has_tool_images: bool = False,
+    ) -> tuple[list[list[int]], list[list[float]] | None]:
+        return self.generation(self.batch, num_generations)
+
+    def _calculate_rewards(
+        self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids_list: Any
+    ) -> Tensor:
+        """The suite's scores: TRL's own way has no deadline and no reason for a missing score."""
+        return self.scoring(self.batch, completions, completion_ids_list)
+
+    # Log-probs and loss
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **_: Any,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Of `self.batch`; TRL's keywords for images are not used."""
+        return self.logprobs(
+            self.batch,
+            model,
+            input_ids,
+            attention_mask,
+            logits_to_keep,
+            batch_size=batch_size,
+            compute_entropy=compute_entropy,
+            compute_aux_loss=compute_aux_loss,
+        )
+
+    def media(self, rows: Any, input_ids: Tensor, completion: int = 0) -> dict[str, Tensor]:
+        """The media of `rows` as model inputs on the device; the last `completion` tokens are text."""
+        policy: Any = self.accelerator.unwrap_model(self.model)
+        inputs = media_inputs(rows, input_ids, policy.config, completion=completion)
+        return {key: value.to(self.accelerator.device) for key, value in inputs.items()}
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        self.batch = RolloutBatch(
+            rows=inputs["rows"], temperatures_BC=inputs.get("temperatures"), injected_B=inputs["injected"]
+        )
+        self._loss_inputs = inputs
+        loss = super()._compute_loss(model, inputs)
+        if not loss.isfinite():
+            self.stop_on_nan("the loss")
+        return loss
+
+    @property
+    def silent(self) -> bool:
+        """Whether no reward had a verdict on any rollout of this step."""
+        return self.advantages.silent
+
+    def stop_on_nan(self, what: str) -> None:
+        """Save the micro-batch of the loss and stop."""
+        rows = [
+            {"prompt": self._tokenizer.decode(row.input_ids), "completion": self._tokenizer.decode(ids)}
+            for row, ids in zip(self.batch.rows, self._loss_inputs["completion_ids"], strict=True)
+        ]
+        stop(Path(str(self.args.output_dir)), self.state.global_step, what, self._loss_inputs, rows)
+
+    # Checkpoints: those of `RecordedEvaluations`, with one file more
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        if self.args.should_save:
+            self.sharing.save(Path(output_dir))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if checkpoint is not None:
+            self.sharing.restore(Path(checkpoint))
+
 
 class _EpochSampler(Sampler[int]):
-    """TRL's RepeatSampler whose order depends on the seed and the epoch alone, so that a resumed run finds it again.
+    """TRL's RepeatSampler whose order depends on the seed and the epoch alone, so that a resumed run repeats it.
 
     The epoch is asked for: `set_epoch` does not reach the sampler of a resumed run with several processes.
     """
@@ -265,7 +310,7 @@ class _EpochSampler(Sampler[int]):
 
 
 def _named(name: str) -> Any:
-    """What TRL wants as a reward function: it takes the name; the scores come from the suite."""
+    """A reward function for TRL that gives the name only; the scores come from the suite."""
 
     def reward(**_: Any) -> list[float]:
         raise RuntimeError(f"{name} is scored by the suite")

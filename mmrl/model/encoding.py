@@ -88,6 +88,20 @@ def collate(encoded: Sequence[Encoded]) -> dict[str, Tensor]:
     return batch
 
 
+def media_inputs(
+    encoded: Sequence[Encoded], input_ids: Tensor, config: Any, *, completion: int = 0
+) -> dict[str, Tensor]:
+    """The media of several prompts as model inputs for their `input_ids` [rows, T], of a model with this `config`.
+
+    The last `completion` tokens are text, whatever their ids.
+    """
+    media = collate(encoded)
+    if any(key.endswith("_grid_thw") for key in media):
+        media["mm_token_type_ids"] = media_token_types(input_ids, config)
+        media["mm_token_type_ids"][:, input_ids.shape[1] - completion :] = 0
+    return media
+
+
 def media_token_types(input_ids: Tensor, config: Any) -> Tensor:
     """1 at image tokens, 2 at video tokens, else 0: what Qwen models read as `mm_token_type_ids`. Same shape as ids."""
     types = torch.zeros_like(input_ids)

@@ -12,8 +12,8 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from mmrl.core.vision import CoordinateSpace, VisionBudget
-from mmrl.model.encoding import Encoded, collate, encode, media_token_types
-from mmrl.trainers.dummy_media import Blanks
+from mmrl.model.encoding import Encoded, encode, media_inputs
+from mmrl.trainers.dummy_media import DummyMedia
 from mmrl.trainers.evaluation import RecordedEvaluations
 from mmrl.trainers.targets import rendered
 
@@ -45,7 +45,7 @@ class MultimodalSFTTrainer(RecordedEvaluations, SFTTrainer):
             data_collator=collator,
             **kwargs,
         )
-        collator.blanks = Blanks(self, processing_class, train_dataset)
+        collator.dummies = DummyMedia(self, processing_class, train_dataset)
         # The loss divides by the answer tokens of all accumulated batches and processes. Qwen's models say that their
         # own loss cannot; it is not used here, and transformers would average means of unequal batches instead.
         self.model_accepts_loss_kwargs = True
@@ -64,13 +64,13 @@ class AnswerCollator:
         self.space = space
         self.room = keep
         self.kept: dict[str, Encoded] = {}
-        self.blanks: Blanks | None = None
+        self.dummies: DummyMedia | None = None
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """The batch that the model takes: ids, mask and labels [B, T], and the media of all rows."""
         encoded = [self._encoded(row) for row in rows]
         answers = [self._answer(row, one) for row, one in zip(rows, encoded, strict=True)]
-        for one in self.blanks.beside(encoded) if self.blanks else ():
+        for one in self.dummies.lacking(encoded) if self.dummies else ():
             encoded, answers = [*encoded, one], [*answers, []]
         length = max(len(one.input_ids) + len(answer) for one, answer in zip(encoded, answers, strict=True))
         batch = {
@@ -83,10 +83,7 @@ class AnswerCollator:
             batch["input_ids"][r, :end] = torch.tensor([*one.input_ids, *answer])
             batch["attention_mask"][r, :end] = 1
             batch["labels"][r, start:end] = torch.tensor(answer)
-        media = collate(encoded)
-        if any(key.endswith("_grid_thw") for key in media):
-            media["mm_token_type_ids"] = media_token_types(batch["input_ids"], self.config)
-        return batch | media
+        return batch | media_inputs(encoded, batch["input_ids"], self.config)
 
     def _encoded(self, row: Mapping[str, Any]) -> Encoded:
         if row["id"] in self.kept:

@@ -11,7 +11,7 @@ import torch
 
 from data_engine.schema import Sample
 from mmrl.core.vision import VisionBudget, apply_budget
-from mmrl.grpo.parity import agree, gap_of, gap_of_completions
+from mmrl.grpo.parity import Completions, agree, gap_of, gap_of_completions
 from mmrl.model.tiny_twins import tiny_model
 from tests.conftest import TEXTS
 from tests.mmrl.grpo.test_trainer import trainer
@@ -34,7 +34,7 @@ def test_a_bfloat16_policy_trains(way: str, mixed_samples: list[Sample], budget:
     assert all(map(math.isfinite, losses))
     assert before.dtype == next(model.parameters()).dtype == dtype
     assert not torch.equal(before, next(model.parameters()))
-    assert (run._sharing, run._prefilling) == ((way != "plain"),) * 2
+    assert (run.sharing.packing, run.sharing.prefix_cache) == ((way != "plain"),) * 2
 
 
 def test_in_float32_every_log_prob_must_agree_and_in_half_precision_their_mean() -> None:
@@ -52,13 +52,13 @@ def test_in_float32_every_log_prob_must_agree_and_in_half_precision_their_mean()
 
 def test_completions_agree_as_far_as_their_tokens_do() -> None:
     """A token on the other side of a boundary, and all that follows from it, says nothing about the cache."""
-    plain = [[5, 6, 7, 8], [5, 9]], [[-1.0, -2.0, -3.0, -4.0], [-1.0, -2.5]]
-    other = [[5, 6, 4], [5, 9]], [[-1.0, -2.0, -9.0], [-1.0, -2.5]]
+    plain = Completions([[5, 6, 7, 8], [5, 9]], [[-1.0, -2.0, -3.0, -4.0], [-1.0, -2.5]])
+    other = Completions([[5, 6, 4], [5, 9]], [[-1.0, -2.0, -9.0], [-1.0, -2.5]])
     assert gap_of_completions(other, plain, half=False) == 0
-    stale = [[5, 6, 7, 8], [5, 9]], [[-1.0, -2.0, -3.1, -4.0], [-1.0, -2.5]]
+    stale = Completions(plain.ids, [[-1.0, -2.0, -3.1, -4.0], [-1.0, -2.5]])
     assert gap_of_completions(stale, plain, half=False) == pytest.approx(0.1)
-    strange = [[1, 2], [3, 4]], [[-1.0, -1.0], [-1.0, -1.0]]
-    assert gap_of_completions(strange, plain, half=True) == math.inf
-    greedy = plain[0], [[0.0] * 4, [0.0] * 2]
+    unrelated = Completions([[1, 2], [3, 4]], [[-1.0, -1.0], [-1.0, -1.0]])
+    assert gap_of_completions(unrelated, plain, half=True) == math.inf
+    greedy = Completions(plain.ids, [[0.0] * 4, [0.0] * 2])
     assert gap_of_completions(greedy, greedy, half=False) == 0
-    assert gap_of_completions((other[0], [[0.0] * 3, [0.0] * 2]), greedy, half=True) == math.inf
+    assert gap_of_completions(Completions(other.ids, [[0.0] * 3, [0.0] * 2]), greedy, half=True) == math.inf

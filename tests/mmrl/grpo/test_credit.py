@@ -44,13 +44,23 @@ def vowels(rollouts: Any) -> list[float]:
     return [float(index % 2 == 0) for index, _ in enumerate(rollouts)]
 
 
-class Told(Recording):
-    """Keeps what was told of a step's rollouts, and the batch that is trained on."""
+class Keeping(Recording):
+    """Keeps a step's rollouts, and the batch that is trained on."""
 
-    def _per_token(self, told: Any, output: Any) -> Any:
-        advantages = super()._per_token(told, output)
-        self.kept = {**output, **told, "per_token": advantages}
-        return advantages
+    kept: dict[str, Any]
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        spread = self.credit
+
+        def kept(batch: Any, output: Any, advantages_B: Any) -> Any:
+            per_token = spread(batch, output, advantages_B)
+            self.kept = {**output, "completions": batch.completions, "advantages": advantages_B, "per_token": per_token}
+            return per_token
+
+        self.credit: Any = kept
+        output = super()._generate_and_score_completions(inputs)
+        self.credit = spread
+        return output
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -96,7 +106,15 @@ def test_a_rollouts_tokens_get_what_their_spans_earned(
 ) -> None:
     credit = Credit.model_validate({"spans": {"reward": "found"}})
     run = trainer(
-        tmp_path, qwen[0], qwen[1], mixed_samples, budget, kind=Told, suite=SPANS, advantages="dr_grpo", credit=credit
+        tmp_path,
+        qwen[0],
+        qwen[1],
+        mixed_samples,
+        budget,
+        kind=Keeping,
+        suite=SPANS,
+        advantages="dr_grpo",
+        credit=credit,
     )
     run.train()
     kept = run.kept
@@ -118,7 +136,9 @@ def test_token_weights_are_thr_of_each_row_alone(
     samples = [s for s in mixed_samples if architecture != "idefics3" or all(m.kind == "image" for m in s.media)][:2]
     credit = Credit.model_validate({"thr": {"reward": "right", "p": 0.1}})
     suite = {"right": {"fn": "tests.mmrl.grpo.test_credit:vowels"}}
-    run = trainer(tmp_path, model, processor, samples, budget, kind=Told, suite=suite, credit=credit, learning_rate=0.0)
+    run = trainer(
+        tmp_path, model, processor, samples, budget, kind=Keeping, suite=suite, credit=credit, learning_rate=0.0
+    )
     run.train()
     kept = run.kept
     for first in range(0, len(kept["rows"]), 2):
@@ -161,7 +181,7 @@ def test_importance_is_one_where_the_model_scores_as_it_drew(
     budget: VisionBudget,
     tmp_path: Path,
 ) -> None:
-    options: dict[str, Any] = {"kind": Told, "importance_cap": 2.0, "temperature": temperature}
+    options: dict[str, Any] = {"kind": Keeping, "importance_cap": 2.0, "temperature": temperature}
     run = trainer(tmp_path, qwen[0], qwen[1], mixed_samples, budget, **options)
     run.train()
     mask = run.kept["completion_mask"].bool()

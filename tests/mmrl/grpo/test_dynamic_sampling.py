@@ -103,13 +103,14 @@ def test_log_probs_stay_those_of_each_row_alone(
         per_device_train_batch_size=4, learning_rate=1e-8, gradient_accumulation_steps=1,
     )  # fmt: skip
     lively = {mixed_samples[1].id, mixed_samples[3].id}
-    scored = run.suite.score
+    suite = run.scoring.suite
+    scored = suite.score
 
     def score(given: Any) -> Any:
-        flat = dict.fromkeys(run.suite.names, Verdict(0.0))
+        flat = dict.fromkeys(suite.names, Verdict(0.0))
         return [said if one.group in lively else flat for said, one in zip(scored(given), given, strict=True)]
 
-    run.suite.score = score
+    suite.score = score
     plain, _ = tiny_model("qwen2_5_vl", TEXTS)
     run.train()
     for rows, input_ids, mask, keep, logps in run.seen:

@@ -18,6 +18,7 @@ from transformers.masking_utils import flash_attention_mask
 from data_engine.schema import Sample
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace, VisionBudget, apply_budget
+from mmrl.grpo.logprobs import Chunk
 from mmrl.grpo.prefix_cache import generated
 from mmrl.grpo.rollout_step import by_prompt
 from mmrl.grpo.rollouts import columns_of
@@ -49,9 +50,9 @@ class Watched(Recording):
 
     at_once: list[int]
 
-    def _media(self, rows: Any, input_ids: Any, completion: int = 0) -> Any:
+    def media(self, rows: Any, input_ids: Any, completion: int = 0) -> Any:
         self.at_once = [*getattr(self, "at_once", []), sum(bool(row.tensors) for row in rows)]
-        return super()._media(rows, input_ids, completion)
+        return super().media(rows, input_ids, completion)
 
 
 def pictured(samples: list[Sample]) -> list[Sample]:
@@ -105,7 +106,7 @@ def test_without_sharing_pictures_are_processed_once_per_prompt(
     run = trainer(tmp_path, model, processor, samples, budget, kind=Watched, **grpo)
     counted.clear()
     run.train()
-    assert not run._sharing
+    assert not run.sharing.packing
     assert sum(counted) == sum(len(sample.media) for sample in samples)
     assert max(run.at_once) <= 4
     assert "shared-prefix scoring off" in caplog.text
@@ -124,7 +125,7 @@ def test_flash_attention_is_given_no_tree(
     model, processor = tiny_model("qwen2_5_vl", TEXTS)
     run = trainer(tmp_path, model, processor, mixed_samples, budget)
     run.model.config._attn_implementation_internal = "flash_attention_2"
-    assert not run._shares((run.model, (), torch.empty(0), torch.empty(0), 1))
+    assert not run.logprobs._packs(run.model, Chunk((), torch.empty(0), torch.empty(0), 1))
     assert "FlashAttention takes no tree mask" in caplog.text
 
 
@@ -158,10 +159,10 @@ def test_shared_prompts_are_read_a_micro_batch_at_a_time(
     apply_budget(processor, budget)
     grpo: dict[str, Any] = {"num_generations": 4, "per_device_train_batch_size": 4, "steps_per_generation": 5}
     run = trainer(tmp_path, model, processor, mixed_samples, budget, kind=Watched, **grpo)
-    run._sharing = run._prefilling = True  # as after the comparison on the first batch
+    run.sharing.packing = run.sharing.prefix_cache = True  # as after the comparison on the first batch
     run.train()
     assert sorted(run.at_once) == [0] + [1] * 4  # of five prompts one has no media
-    assert run._sharing
+    assert run.sharing.packing
 
 
 def test_what_travels_between_processes_has_no_pictures(mixed_samples: list[Sample], budget: VisionBudget) -> None:

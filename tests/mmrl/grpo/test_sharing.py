@@ -84,7 +84,7 @@ def test_losses_and_gradients_are_the_same(
     samples = [mixed_samples[index] for index in SHOWN[shown]]
     runs = [steps(architecture, way, samples, budget, tmp_path / str(on), shared=on) for on in (True, False)]
     (ours, gradients), (plain, expected) = runs
-    assert (ours._sharing, ours._prefilling, plain._sharing) == (True, True, False)
+    assert (ours.sharing.packing, ours.sharing.prefix_cache, plain.sharing.packing) == (True, True, False)
     losses = [[line["loss"] for line in run.state.log_history if "loss" in line] for run in (ours, plain)]
     assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-6)
     assert len(gradients) == len(expected) == 2

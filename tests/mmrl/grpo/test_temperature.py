@@ -101,7 +101,7 @@ def test_log_probs_are_under_the_temperatures_of_the_sampling(
     run = trainer(tmp_path, model, processor, samples, budget, shared_prefix=shared_prefix, temperature=EAD, **grpo)
     plain, _ = tiny_model(architecture, TEXTS)
     run.train()
-    assert (run._sharing, run._prefilling) == (shared_prefix, shared_prefix)
+    assert (run.sharing.packing, run.sharing.prefix_cache) == (shared_prefix, shared_prefix)
     generation = -1
     for rows, input_ids, mask, keep, logps in run.seen:
         generation += len(rows) == 4 * len(samples)  # the old log-probs of the whole batch come first

@@ -47,7 +47,10 @@ class Recording(MultimodalGRPOTrainer):
 
     def _get_per_token_logps_and_entropies(self, model: Any, input_ids: Tensor, *args: Any, **kwargs: Any) -> Any:
         result = super()._get_per_token_logps_and_entropies(model, input_ids, *args, **kwargs)
-        self.seen = [*getattr(self, "seen", []), (list(self._rows), input_ids, args[0], args[1], result[0].detach())]
+        self.seen = [
+            *getattr(self, "seen", []),
+            (list(self.batch.rows), input_ids, args[0], args[1], result[0].detach()),
+        ]
         return result
 
 
@@ -130,8 +133,8 @@ def test_log_probs_of_a_mixed_batch_are_those_of_each_row_alone(
     run = trainer(tmp_path, model, processor, samples, budget, shared_prefix=shared_prefix, **grpo)
     plain, _ = tiny_model(architecture, TEXTS)
     run.train()
-    assert run._sharing is shared_prefix
-    assert run._prefilling is shared_prefix
+    assert run.sharing.packing is shared_prefix
+    assert run.sharing.prefix_cache is shared_prefix
     assert len(run.seen) >= 4  # old log-probs of the whole batch, then every micro-batch
     for rows, input_ids, mask, keep, logps in run.seen:
         for row, ids, valid, got in zip(rows, input_ids, mask, logps, strict=True):
@@ -150,16 +153,19 @@ def test_a_video_moves_the_log_probs(mixed_samples: list[Sample], budget: Vision
     assert (shown - logps_alone(model, row, completion)).abs().max() > 1e-4
 
 
-class Comparing(Recording):
+class Comparing:
     """Keeps the advantages that TRL computed of the same rewards, and ours."""
 
-    pairs: list[tuple[Tensor, Tensor]]
+    silent = False
 
-    def _advantages(self, inputs: Any, injected_N: Tensor, verdicts: Any) -> Tensor:
-        theirs = torch.tensor(list(self._logs["advantages"])[-len(inputs) :])
-        ours = super()._advantages(inputs, injected_N, verdicts)
-        self.pairs = [*getattr(self, "pairs", []), (ours, theirs)]
-        return ours
+    def __init__(self, run: Any) -> None:
+        self.run, self.ours = run, run.advantages
+        self.pairs: list[tuple[Tensor, Tensor]] = []
+
+    def __call__(self, batch: Any) -> Tensor:
+        theirs = torch.tensor(list(self.run._logs["advantages"])[-len(batch.samples) :])
+        self.pairs.append((self.ours(batch), theirs))
+        return self.pairs[-1][0]
 
 
 @pytest.mark.parametrize(("estimator", "aggregation"), [("grpo", "sum_then_normalize"), ("gdpo", "normalize_then_sum")])
@@ -169,13 +175,12 @@ def test_advantages_are_those_that_trl_itself_computes(
     model, processor = tiny_model("qwen2_5_vl", TEXTS)
     apply_budget(processor, budget)
     grpo: dict[str, Any] = {"num_generations": 5, "per_device_train_batch_size": 25}
-    run = trainer(
-        tmp_path, model, processor, mixed_samples, budget, kind=Comparing, advantages=estimator, max_steps=2, **grpo
-    )
+    run = trainer(tmp_path, model, processor, mixed_samples, budget, advantages=estimator, max_steps=2, **grpo)
+    run.advantages = Comparing(run)
     run.multi_objective_aggregation = aggregation  # TRL's own, which a config may not say: it is not obeyed
     run.train()
-    assert len(run.pairs) == 2
-    for ours, theirs in run.pairs:
+    assert len(run.advantages.pairs) == 2
+    for ours, theirs in run.advantages.pairs:
         assert theirs.abs().max() > 0.5
         assert_close(ours, theirs, atol=1e-5, rtol=0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from importlib.metadata import version
 from typing import Any
 
@@ -14,9 +15,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 from trl.trainer.utils import RepeatSampler, shuffle_sequence_dict, split_tensor_dict
 
-from mmrl.grpo.generate import SharedTurn
-from mmrl.grpo.logprobs import SharedForward
-from mmrl.grpo.rollout_step import Rounds
+from mmrl.grpo import trainer
 from mmrl.grpo.trainer import MultimodalGRPOTrainer
 from mmrl.trainers.checkpoints import WholeCheckpoints
 from mmrl.trainers.evaluation import RecordedEvaluations
@@ -84,11 +83,23 @@ def test_a_called_function_has_its_signature(function: Any) -> None:
 
 def test_every_private_override_is_under_contract() -> None:
     known = {name for names in OVERRIDDEN.values() for name in names}
-    ours_all = (WholeCheckpoints, RecordedEvaluations, SharedForward, SharedTurn, Rounds)
-    for ours in (*ours_all, MultimodalGRPOTrainer, MultimodalSFTTrainer):
+    for ours in (WholeCheckpoints, RecordedEvaluations, MultimodalGRPOTrainer, MultimodalSFTTrainer):
         theirs = {name for base in ours.__mro__ if not base.__module__.startswith("mmrl") for name in vars(base)}
         private = {name for name in vars(ours) if name.startswith("_") and not name.startswith("__")}
         assert private & theirs - {"_abc_impl"} <= known
+
+
+def test_the_table_of_hooks_names_every_override() -> None:
+    """In the docstring of `mmrl/grpo/trainer.py`: in call order, with the file that does the work."""
+    overridden = {
+        name
+        for ours in (WholeCheckpoints, RecordedEvaluations, MultimodalGRPOTrainer)
+        for name in vars(ours)
+        if any(name in vars(base) for base in GRPOTrainer.__mro__) and not name.startswith("__")
+    }
+    words = set(re.findall(r"\w+", trainer.__doc__ or ""))
+    missing = sorted(overridden - {"_abc_impl"} - words)
+    assert not missing, f"add {', '.join(missing)} to the table at the head of mmrl/grpo/trainer.py"
 
 
 def test_attributes_that_mmrl_reads_are_set() -> None:

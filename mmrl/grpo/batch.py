@@ -1,0 +1,39 @@
+"""The state of a rollout batch: what the trainer knows about rows that TRL passes around as token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from accelerate.utils import gather
+from torch import Tensor
+
+from mmrl.model.encoding import Encoded
+from rewards import Verdict
+
+OF_THE_STEP = ("samples", "completions", "verdicts", "rewards_BK")  # not needed any more when the loss is computed
+
+
+@dataclass(slots=True)
+class RolloutBatch:
+    """B rollouts of this process. Shapes: B rows, C completion tokens, K rewards.
+
+    TRL calls its hooks one after the other and passes token ids only. `MultimodalGRPOTrainer` sets `trainer.batch`
+    at the two places where such a chain of calls begins (a generation, a loss); the hooks read it from there. A
+    generation fills the fields from `injected_B` on in the order in which they stand here.
+    """
+
+    rows: Sequence[Encoded]  # the encoded prompt of each rollout; one object for all rollouts of a prompt
+    temperatures_BC: Tensor | None = None  # sampling temperature of each completion token, if there is a schedule
+    samples: Sequence[Mapping[str, Any]] = ()  # the row of the dataset of each rollout
+    copies: Sequence[int] = ()  # how many groups of the same prompt come before that of a rollout
+    injected_B: Tensor | None = None  # which completions are the gold answer instead of the policy's own
+    completions: Sequence[tuple[str, int]] = ()  # (text, number of tokens)
+    verdicts: Sequence[Mapping[str, Verdict]] = ()  # by the name of the reward
+    rewards_BK: Tensor | None = None  # NaN where a reward has no score
+
+
+def gathered(tensor: Tensor) -> Tensor:
+    """`tensor` of all processes, concatenated along its first dimension."""
+    return cast(Tensor, gather(tensor))

@@ -1,0 +1,56 @@
+"""Scores the rollouts of a step by a suite of rewards. Shapes: N rows of all processes, B of this one, K rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmrl.core.vision import CoordinateSpace
+from mmrl.grpo.batch import RolloutBatch, gathered
+from mmrl.grpo.injection import lengths_logged
+from mmrl.grpo.rollouts import rollout_of
+from rewards import Suite
+
+
+class RolloutScoring:
+    """Asks the suite for the verdicts on a batch; keeps injected gold answers out of what TRL logs."""
+
+    def __init__(self, trainer: Any, suite: Suite, space: CoordinateSpace, *, injects: bool) -> None:
+        self.trainer = trainer
+        self.suite = suite
+        self.space = space
+        self.injects = injects
+
+    def __call__(self, batch: RolloutBatch, completions: Sequence[Any], completion_ids: Sequence[Any]) -> Tensor:
+        """[N, K] scores as TRL logs them, NaN for injected rows.
+
+        Sets `batch.completions`, `batch.verdicts` and `batch.rewards_BK`.
+        """
+        assert batch.injected_B is not None
+        state, names = self.trainer.state, self.suite.names
+        rollouts = [
+            rollout_of(sample, completion, encoded, self.space, state.global_step, state.max_steps)
+            for sample, completion, encoded in zip(batch.samples, completions, batch.rows, strict=True)
+        ]
+        batch.verdicts = self.suite.score(rollouts)
+        scores = [[_number(verdicts[name].score) for name in names] for verdicts in batch.verdicts]
+        batch.rewards_BK = torch.tensor(scores, device=self.trainer.accelerator.device)
+        batch.completions = [(r.completion, len(ids)) for r, ids in zip(rollouts, completion_ids, strict=True)]
+        if self.injects and self.trainer.model.training:
+            self._log_lengths(completion_ids, batch.injected_B)
+        return gathered(batch.rewards_BK.masked_fill(batch.injected_B.unsqueeze(1), float("nan")))
+
+    def _log_lengths(self, completion_ids: Sequence[Sequence[int]], injected_B: Tensor) -> None:
+        """Replace the lengths that TRL has logged by those of the policy's own completions."""
+        lengths_N = gathered(torch.tensor([len(ids) for ids in completion_ids], device=injected_B.device))
+        ends = self.trainer.eos_token_ids
+        ended_N = gathered(torch.tensor([ids[-1] in ends for ids in completion_ids]).to(injected_B))
+        for name, value in lengths_logged(lengths_N, ended_N, gathered(injected_B)).items():
+            self.trainer._metrics["train"][name][-1] = value
+
+
+def _number(score: float | None) -> float:
+    return float("nan") if score is None else score
