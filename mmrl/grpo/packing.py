@@ -20,9 +20,9 @@ and each token (a row below) attends to the prompt and to its own segment, up to
          p3     x   x |  .   .   . |  x   .
          b1     x   x |  .   .   . |  x   x
 
-The last prompt token is repeated because a causal model predicts a token at the place before it: with one `p3` the place
-before `b1` would belong to `a2`. Media tokens stand in the prompt and have their rotary positions (time, height, width);
-completion tokens count on from the last of them.
+The last prompt token is repeated because a causal model predicts a token at the place before it: with a single `p3` the
+place before `b1` would belong to `a2`. Media tokens stand in the prompt and have rotary positions of their own (time,
+height, width); completion tokens count on from the last of them.
 Shapes: B rollouts, C completion tokens, R packed rows (distinct prompts), P prompt tokens, T packed tokens.
 """
 
