@@ -4,8 +4,14 @@ Shapes: P prompts, G rollouts of a prompt (a group), K rewards. NaN marks an abs
 gets neither a bonus nor a penalty from it, and a rollout that misses all of them gets advantage 0. A group that is
 constant (a spread up to `dead_std`) gets exactly 0. Torch tensors come back as tensors.
 
-Common options: `whiten` ("batch", "task" or "none") standardises the advantages over the batch or each task,
-`tasks_P` names the task of each prompt, `eps` is added to standard deviations.
+Options that all estimators have: `whiten` ("batch", "task" or "none") standardises the advantages over the batch or
+over each task, `tasks_P` names the task of each prompt, `eps` is added to standard deviations.
+
+The name of an option says where it comes from: those that end in `_P` (a value for each prompt) or `_PG` (for each
+rollout) come with each batch and are None where there is nothing to tell, all others come from the config.
+
+To add an estimator: a file named after it with its equation under the decorator `@estimator` and a docstring that gives
+the equation and its source, an entry in `ADVANTAGES`, and a test on numbers that one can check by hand.
 """
 
 from __future__ import annotations
@@ -16,31 +22,18 @@ from typing import Any
 
 import numpy as np
 
-from mmrl.advantages.arrays import Whiten, dead_groups
-from mmrl.advantages.contrasted import gcpo, visurf
-from mmrl.advantages.decoupled import c_gdpo, gdpo
+from mmrl.advantages.arrays import dead_groups
+from mmrl.advantages.gcpo import gcpo
+from mmrl.advantages.gdpo import c_gdpo, gdpo
+from mmrl.advantages.grpo import dr_grpo, grpo
+from mmrl.advantages.grpo_s import grpo_s
+from mmrl.advantages.rloo import rloo
 from mmrl.advantages.statistics import statistics
-from mmrl.advantages.summed import dr_grpo, grpo, rloo
-from mmrl.advantages.weighed import grpo_s, tmn
+from mmrl.advantages.tmn import tmn
+from mmrl.advantages.visurf import visurf
 from mmrl.core.config import InputError, nearest
 
-__all__ = [
-    "ADVANTAGES",
-    "Whiten",
-    "c_gdpo",
-    "check_options",
-    "dead_groups",
-    "dr_grpo",
-    "gcpo",
-    "gdpo",
-    "grpo",
-    "grpo_s",
-    "options_of",
-    "rloo",
-    "statistics",
-    "tmn",
-    "visurf",
-]
+__all__ = ["ADVANTAGES", "batch_data_of", "check_options", "dead_groups", "options_of", "statistics"]
 
 ADVANTAGES: dict[str, Callable[..., Any]] = {
     "grpo": grpo,
@@ -56,33 +49,25 @@ ADVANTAGES: dict[str, Callable[..., Any]] = {
 
 
 def options_of(name: str) -> list[str]:
-    """The options of an estimator. Those that end in `_P` or `_PG` come with each batch, the others from the config."""
+    """All options of an estimator, those that come with each batch and those from the config."""
     if name not in ADVANTAGES:
         raise InputError(f"no advantage estimator {name!r}; {nearest(name, ADVANTAGES)}")
-    return [
-        option
-        for option in inspect.signature(ADVANTAGES[name]).parameters
-        if option not in ("rewards_PGK", "weights_K")
-    ]
+    return list(inspect.signature(ADVANTAGES[name]).parameters)[2:]
+
+
+def batch_data_of(name: str) -> list[str]:
+    """The options of an estimator that come with each batch."""
+    return [option for option in options_of(name) if option.endswith(("_P", "_PG"))]
 
 
 def check_options(name: str, options: Mapping[str, Any], *, rewards: int = 1) -> None:
-    """Refuse what a config says of an estimator before there is a batch: `rewards` is how many rewards there are."""
-    batch = {
-        "tasks_P": ["one", "other"],
-        "pairs_P": [0, 0],
-        "preferred_P": [True, False],
-        "injected_PG": np.zeros((2, 2), dtype=bool),
-        "failed_PG": np.zeros((2, 2), dtype=bool),
-        "hardness_PG": np.zeros((2, 2)),
-        "gaps_PG": np.zeros((2, 2)),
-    }
-    known = options_of(name)
-    for option in options:
-        if option in batch or option not in known:
-            settable = [one for one in known if one not in batch]
-            raise InputError(
-                f"{name} has no option {option!r} (value {options[option]!r}); {nearest(option, settable)}"
-            )
-    given = {key: value for key, value in batch.items() if key in known}
-    ADVANTAGES[name](np.zeros((2, 2, rewards)), np.ones(rewards), **given, **options)
+    """Refuse wrong options in a config before there is a batch, by a trial with zeros for `rewards` rewards.
+
+    The trial's batch data say nothing: None for each prompt (`_P`), zeros (`_PG`).
+    """
+    batch = {option: np.zeros((2, 2)) if option.endswith("_PG") else [None, None] for option in batch_data_of(name)}
+    settable = [option for option in options_of(name) if option not in batch]
+    for option, value in options.items():
+        if option not in settable:
+            raise InputError(f"{name} has no option {option!r} (value {value!r}); {nearest(option, settable)}")
+    ADVANTAGES[name](np.zeros((2, 2, rewards)), np.ones(rewards), **batch, **options)

@@ -6,7 +6,9 @@ from torch import Tensor
 from torch.testing import assert_close
 from trl.trainer.utils import nanstd
 
-from mmrl.advantages import dead_groups, gdpo, grpo
+from mmrl.advantages import dead_groups
+from mmrl.advantages.gdpo import gdpo
+from mmrl.advantages.grpo import grpo
 
 NAN = float("nan")
 

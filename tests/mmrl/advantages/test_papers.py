@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from mmrl.advantages import ADVANTAGES, c_gdpo, dr_grpo, gcpo, gdpo, grpo, grpo_s, rloo, tmn, visurf
+from mmrl.advantages import ADVANTAGES
+from mmrl.advantages.gcpo import gcpo
+from mmrl.advantages.gdpo import c_gdpo, gdpo
+from mmrl.advantages.grpo import dr_grpo, grpo
+from mmrl.advantages.grpo_s import grpo_s
+from mmrl.advantages.rloo import rloo
+from mmrl.advantages.tmn import tmn
+from mmrl.advantages.visurf import visurf
 from mmrl.core.config import InputError
 
 NAN = float("nan")

@@ -1,5 +1,7 @@
 """What holds for every estimator, whatever the rewards: found by search, not by example."""
 
+import inspect
+import re
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.testing import assert_allclose
 
-from mmrl.advantages import ADVANTAGES, check_options, dead_groups, options_of, statistics
+from mmrl.advantages import ADVANTAGES, batch_data_of, check_options, dead_groups, options_of, statistics
 from mmrl.core.config import InputError
 
 NAN = float("nan")
-SUMMING_TO_ZERO = ["grpo", "dr_grpo", "rloo", "gdpo", "c_gdpo", "gcpo", "visurf"]
-SCALE_FREE = ["grpo", "gdpo", "c_gdpo", "tmn", "grpo_s", "gcpo", "visurf"]
+SHARED = ("whiten", "tasks_P", "eps", "dead_std")  # options of all, in the docstring of `mmrl.advantages`
+# Properties that an estimator does not have by design; a new one has them all unless it is added here.
+BREAK_ZERO_SUM = {"tmn", "grpo_s"}
+SEE_THE_SCALE = {"dr_grpo", "rloo"}
+COMPARE_BEYOND_THE_GROUP = {"gcpo"}
+WEIGH_ABSTENTIONS = {"gcpo", "tmn", "grpo_s", "visurf"}
 scores = st.one_of(st.just(NAN), st.sampled_from([0.0, 0.5, 1.0, 0.7]), st.floats(-1, 1, width=16))
 
 
@@ -26,15 +32,21 @@ def batches(draw: st.DrawFn) -> np.ndarray:
 
 
 def data(name: str, rewards: np.ndarray) -> dict[str, Any]:
-    """What an estimator needs beside the rewards; the label of ViSurf is a group's last row."""
+    """The batch data that an estimator takes next to the rewards; the label of ViSurf is a group's last row."""
     prompts, group, _ = rewards.shape
     rng = np.random.default_rng(prompts * 10 + group)
-    return {
-        "tmn": {"tasks_P": ["a", "b"] * (prompts // 2)},
-        "grpo_s": {"hardness_PG": rng.random((prompts, group)), "gaps_PG": rng.normal(size=(prompts, group))},
-        "gcpo": {"pairs_P": [p // 2 for p in range(prompts)], "preferred_P": [p % 2 == 0 for p in range(prompts)]},
-        "visurf": {"injected_PG": np.tile(np.arange(group) == group - 1, (prompts, 1)) if group > 2 else None},
-    }.get(name, {})
+    known = {
+        "tasks_P": ["a", "b"] * (prompts // 2),
+        "pairs_P": [p // 2 for p in range(prompts)],
+        "preferred_P": [p % 2 == 0 for p in range(prompts)],
+        "failed_PG": None,
+        "hardness_PG": rng.random((prompts, group)),
+        "gaps_PG": rng.normal(size=(prompts, group)),
+        "injected_PG": np.tile(np.arange(group) == group - 1, (prompts, 1)) if group > 2 else None,
+    }
+    missing = [option for option in batch_data_of(name) if option not in known]
+    assert not missing, f"{name} takes {missing}: add examples of them to `data` in {__file__}"
+    return {option: known[option] for option in batch_data_of(name)}
 
 
 def run(name: str, rewards: np.ndarray, **options: Any) -> np.ndarray:
@@ -52,9 +64,11 @@ def test_always_finite_and_zero_where_nothing_is_said(name: str, whiten: str, re
         assert got.shape == rewards.shape[:2]
         assert np.isfinite(got).all()
         assert (got[np.isnan(rewards).all(axis=-1)] == 0).all()
-        if name != "gcpo":  # a constant side of a pair can still be right or wrong about the other
+        if (
+            name not in COMPARE_BEYOND_THE_GROUP
+        ):  # a constant side of a pair can still be right or wrong about the other
             assert (got[dead_groups(rewards).all(axis=-1)] == 0).all()
-        if name in SUMMING_TO_ZERO and whiten == "none":
+        if name not in BREAK_ZERO_SUM and whiten == "none":
             assert_allclose(got.sum(axis=1), 0, atol=1e-6)
 
 
@@ -90,14 +104,14 @@ def test_a_rollout_without_scores_does_not_move_the_others(name: str, rewards: n
     assert_allclose(run(name, more, **wider)[:, :-1], run(name, rewards), atol=1e-9)
 
 
-@pytest.mark.parametrize("name", sorted(set(ADVANTAGES) - {"gcpo", "tmn", "grpo_s", "visurf"}))
+@pytest.mark.parametrize("name", sorted(set(ADVANTAGES) - WEIGH_ABSTENTIONS))
 def test_abstaining_is_worth_the_mean_of_the_others(name: str) -> None:
     rewards = np.array([[[1.0, 0.9], [0.0, 0.1], [0.5, NAN], [0.5, 0.5]]])
     got = run(name, rewards)
     assert got[0, 2] == pytest.approx(got[0, 3], abs=1e-6)
 
 
-@pytest.mark.parametrize("name", SCALE_FREE)
+@pytest.mark.parametrize("name", sorted(set(ADVANTAGES) - SEE_THE_SCALE))
 @settings(deadline=None, max_examples=40)
 @given(rewards=batches(), scale=st.floats(0.1, 20), shift=st.floats(-3, 3))
 def test_scaling_and_shifting_all_rewards_alike(name: str, rewards: np.ndarray, scale: float, shift: float) -> None:
@@ -208,15 +222,26 @@ def test_the_share_of_the_gradient_is_the_weight_of_independent_rewards() -> Non
     assert nothing["tasks/t/gradient_share"] == nothing["rewards/a/gradient_share"] == 0
 
 
-@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "rloo", "gdpo", "c_gdpo", "tmn", "visurf"])
+@pytest.mark.parametrize("name", sorted(ADVANTAGES))
 @pytest.mark.parametrize("whiten", ["none", "batch"])
 def test_a_reward_of_weight_zero_changes_nothing(name: str, whiten: str) -> None:
-    rewards = np.random.default_rng(0).random((3, 6, 2))
+    rewards = np.random.default_rng(0).random((4, 6, 2))
     rewards[:, ::2, 0] = NAN
-    batch: dict[str, Any] = {"tasks_P": ["a", "a", "b"], "whiten": whiten}
+    batch: dict[str, Any] = data(name, rewards) | {"whiten": whiten}
     with_it = ADVANTAGES[name](rewards, [1.0, 0.0], **batch)
     assert_allclose(with_it, ADVANTAGES[name](rewards[..., :1], [1.0], **batch))
     assert (with_it[:, ::2] == 0).all()
+
+
+@pytest.mark.parametrize("name", sorted(ADVANTAGES))
+def test_every_estimator_says_its_equation_and_its_source(name: str) -> None:
+    text = inspect.getdoc(ADVANTAGES[name]) or ""
+    where = f"the docstring of {name} (mmrl/advantages), from which docs/reference is made,"
+    assert re.search(r"\b\d{4}\.\d{5}\b", text.split("\n")[0]), f"{where} must name the paper in its first line"
+    assert re.search(r"^    \w.* = ", text, re.M), f"{where} must give the equation, indented by four spaces"
+    own = [option for option in options_of(name) if option not in SHARED]
+    missing = [option for option in own if f"`{option}" not in text and f"{option}=" not in text]
+    assert not missing, f"{where} must say what {missing} do"
 
 
 def test_a_group_in_which_rewards_of_weight_zero_alone_differ_is_dead() -> None:

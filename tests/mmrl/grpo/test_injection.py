@@ -11,7 +11,7 @@ import torch
 from torch.testing import assert_close
 
 from data_engine.schema import Sample
-from mmrl.advantages import visurf
+from mmrl.advantages.visurf import visurf
 from mmrl.core.config import InputError
 from mmrl.core.vision import VisionBudget, apply_budget
 from mmrl.grpo.injection import Injection, check_injection, lengths_logged, own_entropy

@@ -16,7 +16,7 @@ from trl.trainer.utils import RepeatSampler
 
 from data_engine.dataset.shards import read_samples, write_dataset
 from data_engine.schema import Sample, from_row, to_row
-from mmrl.advantages import gcpo
+from mmrl.advantages.gcpo import gcpo
 from mmrl.core.config import InputError, load
 from mmrl.grpo.pair_sampler import PairSampler, logged_of_pairs, pair_places, told_of_pairs
 from mmrl.model.tiny_twins import TinySize, tiny_model
