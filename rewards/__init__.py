@@ -1,7 +1,8 @@
 """Rewards for vision-language rollouts: rules, models, and rewards made of rewards. Importing needs no torch."""
 
 from rewards.base import MediaRef, Reward, Rollout, Span, Verdict, per_rollout
-from rewards.registry import REWARDS, RewardFailure, RewardSpec, Suite, get
+from rewards.registry import REWARDS, get
+from rewards.suite import RewardFailure, RewardSpec, Suite
 
 __all__ = [
     "REWARDS",

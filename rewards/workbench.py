@@ -14,7 +14,7 @@ from typing import Any
 from rewards.base import Rollout, Verdict
 from rewards.parse.objects import points
 from rewards.parse.regions import boxes, spans
-from rewards.registry import Suite
+from rewards.suite import Suite
 
 PERTURBATIONS = ("exact", "empty", "other", "junk_after", "junk_before", "twice")
 JUNK = 4  # wrong parts that are added to the gold

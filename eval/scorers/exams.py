@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any
 
+from rapidfuzz.distance import Levenshtein
+
 from rewards.base import Rollout, Verdict, abstain, gold, per_rollout, unparsed
 from rewards.parse.extract import answer_text, boxed, choice_letter, finite, number
-from rewards.parse.strings import edit_distance
 from rewards.rules.math_match import math_match
 
 _CUES = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
@@ -222,7 +223,7 @@ def _chosen(text: str, choices: Sequence[str], nearest: bool) -> str | None:
     letters = ascii_uppercase[: len(choices)]
     if letter := choice_letter(text, letters, choices):
         return choices[letters.index(letter)].strip()
-    return min(choices, key=lambda one: edit_distance(text, one)).strip() if nearest else None
+    return min(choices, key=lambda one: Levenshtein.distance(text, one)).strip() if nearest else None
 
 
 def _literal(text: str) -> list[Any] | None:

@@ -21,8 +21,9 @@ from mmrl.core.config import Config, InputError, load
 from mmrl.core.files import check_writable, write_atomic
 from mmrl.core.registry import options_of
 from rewards.base import Reward, Verdict
-from rewards.registry import REWARDS, RewardFailure, Suite, function_of
+from rewards.registry import REWARDS, function_of
 from rewards.rollout_files import read_gold, read_rollouts, write_scores
+from rewards.suite import RewardFailure, Suite
 from rewards.workbench import PERTURBATIONS, Finding, try_suite
 
 app = typer.Typer(help="Try any reward offline.", no_args_is_help=True, add_completion=False)

@@ -1,9 +1,9 @@
-"""What rewards of text share: gold texts, answers as text, lengths, longest common subsequences, edit distances."""
+"""What rewards of text share: gold texts, answers as text, words, the keywords in a text, lengths."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from rewards.base import Rollout, Verdict, abstain, unparsed
@@ -75,43 +75,3 @@ def mentions(said: Sequence[str], by_first: Mapping[str, Sequence[tuple[str, ...
 def length(text: str, unit: Unit) -> int:
     """How long a text is, in blank-separated words or in characters."""
     return len(text) if unit == "characters" else len(text.split())
-
-
-def common_length(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
-    """The length of the longest common subsequence (Hyyrö's bit-parallel algorithm on one big integer).
-
-    >>> common_length("solar battery inverter".split(), "solar inverter battery".split())
-    2
-    """
-    where: dict[Hashable, int] = {}
-    for i, item in enumerate(a):
-        where[item] = where.get(item, 0) | 1 << i
-    full = (1 << len(a)) - 1
-    row = full
-    for item in b:
-        match = row & where.get(item, 0)
-        row = (row + match | row - match) & full
-    return len(a) - row.bit_count()
-
-
-def edit_distance(a: str, b: str) -> int:
-    """The least number of inserted, deleted and replaced characters between two texts (Myers' bit-parallel algorithm).
-
-    >>> edit_distance("kitten", "sitting"), edit_distance("", "abc")
-    (3, 3)
-    """
-    if not a:
-        return len(b)
-    where: dict[str, int] = {}
-    for i, character in enumerate(a):
-        where[character] = where.get(character, 0) | 1 << i
-    full, last = (1 << len(a)) - 1, 1 << len(a) - 1
-    up, down, distance = full, 0, len(a)
-    for character in b:
-        match = where.get(character, 0)
-        diagonal = ((match & up) + up ^ up) | match | down
-        rise, fall = down | ~(diagonal | up) & full, up & diagonal
-        distance += bool(rise & last) - bool(fall & last)
-        rise, fall = rise << 1 | 1, fall << 1
-        up, down = (fall | ~(diagonal | rise)) & full, rise & diagonal & full
-    return distance

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from rapidfuzz.distance import LCSseq, Levenshtein
 
 from rewards.base import Rollout, Verdict, abstain, gold, per_answer, unparsed
 from rewards.parse.extract import answer_text, ascii_forms, finite
-from rewards.parse.strings import by_first_word, common_length, edit_distance, mentions, texts_of, words
+from rewards.parse.strings import by_first_word, mentions, texts_of, words
 
 Variant = Literal["default", "raw", "strict_year", "lenient_number"]
 
@@ -60,7 +61,8 @@ def anls(rollout: Rollout, *, legacy: bool = False) -> Verdict:
     if isinstance(texts, Verdict):
         return texts
     said, golds = texts
-    score = max(_similarity(said, right, legacy) for right in golds)
+    plain = " ".join(said.lower().split())
+    score = max([_similarity(plain, _plain_gold(right), max(len(said), len(right)) * legacy) for right in golds])
     return Verdict(score, f"similarity {score:.3f}")
 
 
@@ -123,7 +125,7 @@ def rouge_l(rollout: Rollout) -> Verdict:
         return abstain("the gold texts have no words")
     if not said:
         return unparsed("no words")
-    score = max(2 * common_length(one, said) / (len(one) + len(said)) for one in golds)
+    score = max(2 * LCSseq.similarity(one, said) / (len(one) + len(said)) for one in golds)
     return Verdict(score, f"rouge-l {score:.3f}")
 
 
@@ -149,7 +151,7 @@ def reward_chain(rollout: Rollout) -> Verdict:
     for chain in chains:
         for point, keywords in chain.items():
             found = mentions(said, _by_first_word(tuple(keywords)))
-            best[point] = max(best.get(point, 0.0), common_length(keywords, found) / max(len(keywords), len(found)))
+            best[point] = max(best.get(point, 0.0), LCSseq.similarity(keywords, found) / max(len(keywords), len(found)))
     score = sum(best.values()) / len(best)
     return Verdict(score, ", ".join(f"{point} {value:.2f}" for point, value in best.items()))
 
@@ -190,15 +192,18 @@ def _short_number(text: str, lenient: bool) -> float | None:
     return value / 100 if value is not None and percent else value
 
 
-def _similarity(said: str, right: str, legacy: bool) -> float:
-    a, b = (" ".join(text.lower().split()) for text in (said, right))
-    longer = max(len(said), len(right)) if legacy else max(len(a), len(b))
+def _similarity(a: str, b: str, length: int) -> float:
+    """1 - distance / length (by default the longer one's), 0 where that is too far; a given length keeps half."""
+    longer = length or max(len(a), len(b))
     if not longer:
         return 1.0
-    if 2 * abs(len(a) - len(b)) > longer:  # at least that far apart; spares the distance to an endless answer
-        return 0.0
-    distance = edit_distance(a, b) / longer
-    return 1 - distance if distance < 0.5 or (legacy and distance == 0.5) else 0.0
+    distance = Levenshtein.distance(a, b, score_cutoff=longer // 2) / longer
+    return 1 - distance if distance < 0.5 or (length and distance == 0.5) else 0.0
+
+
+@functools.lru_cache(maxsize=4096)  # the rollouts of a group share their gold texts
+def _plain_gold(text: str) -> str:
+    return " ".join(text.lower().split())
 
 
 def _tokens_13a(text: str) -> list[str]:

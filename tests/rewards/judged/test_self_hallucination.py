@@ -17,7 +17,7 @@ from PIL import Image
 from rewards import MediaRef, Rollout, Span, Verdict, get
 from rewards.base import as_verdict
 from rewards.judged.self_hallucination import stretches, weighed
-from rewards.registry import Suite
+from rewards.suite import Suite
 from tests.rewards.judged.test_judge import injections
 from tests.support.judge_server import Reply, Server, quotes, serving, user_text, verdict
 

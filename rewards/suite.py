@@ -1,0 +1,157 @@
+"""Suites: named rewards with weights that score the rollouts of their tasks."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from mmrl.core.config import Config, InputError, load, nearest, validate
+from rewards.base import Kind, Reward, Rollout, Verdict, abstain
+from rewards.judge_client.judge_spec import JudgeSpec
+from rewards.registry import Call, made
+
+if TYPE_CHECKING:
+    from rewards.judge_client.client import Judge
+
+logger = logging.getLogger(__name__)
+OTHER_TASK = abstain("a reward of other tasks")
+
+
+class RewardSpec(Call):
+    """A reward of a suite: what it weighs, and the tasks whose rollouts it scores (all if not said)."""
+
+    weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    tasks: Annotated[list[str], Field(min_length=1)] | None = None
+
+
+class SuiteConfig(Config):
+    """A suite file. A reward that fails on more than `max_failed` of `min_calls` or more rollouts stops the run."""
+
+    rewards: Annotated[dict[str, RewardSpec], Field(min_length=1)]
+    judges: dict[str, JudgeSpec] = Field(default_factory=dict)
+    max_failed: Annotated[float, Field(ge=0, le=1)] = 0.5
+    min_calls: Annotated[int, Field(ge=1)] = 200
+
+
+class RewardFailure(RuntimeError):  # noqa: N818 - named for what happened, not a mistake in the code
+    """A reward fails too often to go on."""
+
+
+class Suite:
+    """Named rewards with weights, each scoring the rollouts of its tasks; `score` gives the reward vectors.
+
+    `counts` says what became of the rollouts that a reward was called with, by kind of verdict: those of other tasks
+    are not among them.
+
+    >>> suite = Suite({"right": {"fn": "yesno_match", "tasks": ["yesno"]}, "form": {"fn": "think_format"}})
+    >>> vectors = suite.score([Rollout("<answer>no</answer>", "no", "yesno"), Rollout("B", "B", "choice")])
+    >>> [[vector[name].score for name in suite.names] for vector in vectors]
+    [[1.0, 0.0], [None, 0.0]]
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[str, RewardSpec | Mapping[str, Any]],
+        *,
+        judges: Mapping[str, JudgeSpec | Mapping[str, Any]] | None = None,
+        max_failed: float = 0.5,
+        min_calls: int = 200,
+    ) -> None:
+        values = {
+            "rewards": dict(specs),
+            "judges": dict(judges or {}),
+            "max_failed": max_failed,
+            "min_calls": min_calls,
+        }
+        self.config = validate(SuiteConfig, values, where="reward suite")
+        self.specs = self.config.rewards
+        self.counts: dict[str, Counter[Kind]] = {name: Counter() for name in self.specs}
+        self.judges = _judges(self.config.judges)
+        self._rewards = {name: _named(name, spec, self.judges) for name, spec in self.specs.items()}
+        self._recent: dict[str, tuple[int, int]] = dict.fromkeys(
+            self.specs, (0, 0)
+        )  # calls, failures since last judged
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Sequence[str] | None = None) -> Suite:
+        """The suite in a YAML file."""
+        config = load(SuiteConfig, path, overrides)
+        return cls(config.rewards, judges=config.judges, max_failed=config.max_failed, min_calls=config.min_calls)
+
+    @property
+    def names(self) -> list[str]:
+        """The rewards, in the order of the reward vector."""
+        return list(self.specs)
+
+    @property
+    def weights(self) -> list[float]:
+        """Their weights, in the same order."""
+        return [spec.weight for spec in self.specs.values()]
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[dict[str, Verdict]]:
+        """The verdict of every reward on every rollout; RewardFailure once a reward fails too often."""
+        columns = {name: self._column(name, rollouts) for name in self.specs}
+        return [{name: column[i] for name, column in columns.items()} for i in range(len(rollouts))]
+
+    def tasks_scored(self, tasks: Iterable[str]) -> dict[str, list[str]]:
+        """The rewards that can fire for each task."""
+        return {
+            task: [name for name, spec in self.specs.items() if spec.tasks is None or task in spec.tasks]
+            for task in sorted(set(tasks))
+        }
+
+    def check_tasks(self, tasks: Iterable[str]) -> None:
+        """InputError if there is a task that no reward scores."""
+        known = {task for spec in self.specs.values() for task in spec.tasks or ()}
+        for task, names in self.tasks_scored(tasks).items():
+            if not names:
+                raise InputError(f"no reward scores the task {task!r}; {nearest(task, known)}")
+
+    def _column(self, name: str, rollouts: Sequence[Rollout]) -> list[Verdict]:
+        tasks = self.specs[name].tasks
+        mine = [i for i, rollout in enumerate(rollouts) if tasks is None or rollout.task in tasks]
+        column = [OTHER_TASK] * len(rollouts)
+        if mine:
+            verdicts = self._rewards[name]([rollouts[i] for i in mine])
+            for i, verdict in zip(mine, verdicts, strict=True):
+                column[i] = verdict
+            self._count(name, verdicts)
+        return column
+
+    def _count(self, name: str, verdicts: Sequence[Verdict]) -> None:
+        self.counts[name].update(verdict.kind for verdict in verdicts)
+        causes = [verdict.why for verdict in verdicts if verdict.kind == "failed"]
+        if causes:
+            logger.warning("reward %s failed on %d of %d rollouts: %s", name, len(causes), len(verdicts), causes[-1])
+        calls, failures = self._recent[name]
+        calls, failures = calls + len(verdicts), failures + len(causes)
+        if calls < self.config.min_calls:
+            self._recent[name] = (calls, failures)
+            return
+        self._recent[name] = (0, 0)  # a reward that breaks late is seen as soon as one that never worked
+        if failures > self.config.max_failed * calls:
+            raise RewardFailure(
+                f"reward {name} failed on {failures} of its last {calls} rollouts, more than max_failed="
+                f"{self.config.max_failed:g}; the last cause: {causes[-1] if causes else 'see the log'}"
+            )
+
+
+def _judges(specs: Mapping[str, JudgeSpec]) -> dict[str, Judge]:
+    """The judges of a suite by name; nothing is loaded for a suite without."""
+    if not specs:
+        return {}
+    from rewards.judge_client.client import Judge
+
+    return {name: Judge(spec, name) for name, spec in specs.items()}
+
+
+def _named(name: str, spec: RewardSpec, judges: Mapping[str, Judge]) -> Reward:
+    try:
+        return made(spec, judges)
+    except InputError as error:
+        raise InputError(f"rewards.{name}: {error}") from None
