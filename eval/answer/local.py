@@ -16,6 +16,7 @@ from transformers import GenerationConfig, LogitsProcessorList
 from data_engine.schema import Sample
 from eval.generation import Draw, Generation, Sampling, without_media
 from mmrl.core.config import InputError
+from mmrl.core.families import family_of
 from mmrl.core.media.item import Media
 from mmrl.core.vision import Size, VisionBudget, VisionGeometry, geometry_of
 from mmrl.model.encoding import Encoded, collate, encode, media_token_types
@@ -122,7 +123,7 @@ class LocalGenerator:
         for row, one in enumerate(encoded):
             ids[row, width - len(one.input_ids) :] = torch.tensor(one.input_ids)
             mask[row, width - len(one.input_ids) :] = 1
-        batch = {"input_ids": ids, "attention_mask": mask, **collate(encoded)}
+        batch = {"input_ids": ids, "attention_mask": mask, **collate(encoded, family_of(self.model.config))}
         if "mm_token_type_ids" in inspect.signature(self.model.forward).parameters:
             batch["mm_token_type_ids"] = media_token_types(ids, self.model.config)
         return {key: value.to(self.model.device) for key, value in batch.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
@@ -17,6 +17,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from mmrl.core.boxes import CoordinateSpace, box_iou, box_iou_paired, from_pixels, to_pixels
 from mmrl.core.config import Config, InputError
+from mmrl.core.families import FAMILIES
 
 __all__ = [
     "CoordinateSpace",
@@ -39,12 +40,6 @@ Size = tuple[int, int]  # (width, height)
 MAX_ASPECT_RATIO = 200  # beyond it the processors refuse
 FRAME_FLOOR = 1.05  # however long a video, the processors leave each frame this many times min_pixels
 TOKEN_SHARE = 0.9  # of its max_video_tokens, Qwen2-VL's video processor spends this share
-
-# The classes whose arithmetic `smart_resize` repeats. Relatives (GLM-4V, ERNIE, PaddleOCR-VL) share the field names
-# and resize by other rules, so they are told apart by class and not by attributes.
-IMAGE_PROCESSORS = {"Qwen2VLImageProcessor", "Qwen2VLImageProcessorPil"}
-VIDEO_PROCESSORS = {"Qwen2VLVideoProcessor", "Qwen3VLVideoProcessor"}
-WHOLE_VIDEO_PROCESSORS = {"Qwen3VLVideoProcessor"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +173,11 @@ def geometry_of(processor: Any) -> VisionGeometry | None:
     """
     image: Any = getattr(processor, "image_processor", None)
     video: Any = getattr(processor, "video_processor", None)
-    if not _is_one_of(image, IMAGE_PROCESSORS) or not (video is None or _is_one_of(video, VIDEO_PROCESSORS)):
-        return None
-    whole_video = _is_one_of(video, WHOLE_VIDEO_PROCESSORS)
-    return VisionGeometry(image.patch_size, image.merge_size, image.temporal_patch_size, whole_video)
+    for family in FAMILIES.values():
+        if _is_one_of(image, family.image_processors) and (video is None or _is_one_of(video, family.video_processors)):
+            whole_video = family.whole_video and video is not None
+            return VisionGeometry(image.patch_size, image.merge_size, image.temporal_patch_size, whole_video)
+    return None
 
 
 def apply_budget(processor: Any, budget: VisionBudget) -> None:
@@ -275,6 +271,6 @@ def _shown_between(num_frames: int, fps: float, start: float | None, end: float 
     )
 
 
-def _is_one_of(part: Any, names: set[str]) -> bool:
+def _is_one_of(part: Any, names: Collection[str]) -> bool:
     """Whether the object is of a class of one of these names; transformers need not be imported to ask."""
     return any(kind.__name__ in names for kind in type(part).__mro__)

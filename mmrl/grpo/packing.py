@@ -35,6 +35,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmrl.core.families import family_of
 from mmrl.model.encoding import Encoded, collate, media_token_types
 from mmrl.model.policy import core
 
@@ -88,7 +89,7 @@ def packed(model: Any, rows: Sequence[Encoded], completion_BC: Tensor, valid_BC:
     place_BC = (place_BC + row_B.unsqueeze(1) * input_RT.shape[1]).clamp(max=input_RT.numel() - 1)
     labels_RT = torch.full_like(input_RT, IGNORED)
     labels_RT.view(-1)[place_BC[valid_BC]] = completion_BC[valid_BC]
-    media = {key: value.to(device) for key, value in collate(prompts).items()}
+    media = {key: value.to(device) for key, value in collate(prompts, family_of(model.config)).items()}
     inputs = {
         "input_ids": input_RT,
         "attention_mask": tree_mask(segment_RT, dtype=model.dtype),
@@ -124,14 +125,15 @@ def tree_mask(segment_RT: Tensor, *, dtype: torch.dtype) -> Tensor:
 
 def _positions(model: Any, prompts: Sequence[Encoded], media: dict[str, Tensor], step_RT: Tensor) -> Tensor:
     """Position ids of the packed rows: [R, T], or [3, R, T] for models with multimodal rotary positions."""
-    rope_index = getattr(core(model), "get_rope_index", None)
-    if rope_index is None or not any(key.endswith("_grid_thw") for key in media):
+    if not family_of(model.config).mrope or not media:
         return step_RT
     prompt_RP = _padded([prompt.input_ids for prompt in prompts], 0).to(step_RT)
     valid_RP = _padded([[1] * len(prompt.input_ids) for prompt in prompts], 0).to(step_RT)
     grids = {key: value for key, value in media.items() if key.endswith("_grid_thw") or key == "second_per_grid_ts"}
     types_RP = media_token_types(prompt_RP, model.config) * valid_RP
-    position_3RP, _ = rope_index(prompt_RP, mm_token_type_ids=types_RP, attention_mask=valid_RP, **grids)
+    position_3RP, _ = core(model).get_rope_index(
+        prompt_RP, mm_token_type_ids=types_RP, attention_mask=valid_RP, **grids
+    )
     last_R1 = valid_RP.sum(dim=1, keepdim=True) - 1
     last_3R1 = position_3RP.gather(2, last_R1.expand(3, -1, -1))
     beyond_RT = step_RT - last_R1  # > 0 for completion tokens: they are text and count on from the prompt's last one

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from mmrl.core.families import family_of
 from mmrl.model.encoding import Encoded
 from mmrl.model.policy import core
 
@@ -57,7 +58,7 @@ def prefilled(
     row_B = torch.tensor([number[id(row)] for row in rows], device=device)
     cache.batch_select_indices(row_B)
     inner = core(model)
-    if hasattr(inner, "rope_deltas"):
+    if family_of(model.config).mrope:
         inner.rope_deltas = torch.cat([deltas_P1 for _, deltas_P1 in read])[row_B]
     return {"past_key_values": cache}
 
@@ -67,17 +68,15 @@ def _read(
 ) -> tuple[DynamicCache, Tensor]:
     """The cache of some prompts without their last token, which `generate` reads again; rope deltas [P, 1]."""
     inputs, inner = media(prompts, ids_PL), core(model)
-    with_grids = any(key.endswith("_grid_thw") for key in inputs)
-    if hasattr(inner, "rope_deltas"):
+    mrope = family_of(model.config).mrope and bool(inputs)  # text alone has the positions of any other model
+    if mrope:
         inner.rope_deltas = None  # of an earlier batch
-    if not with_grids:
+    else:
         inputs["position_ids"] = (mask_PL.cumsum(dim=1) - 1).clamp(min=0)
     cache = DynamicCache(config=model.config)
     model(input_ids=ids_PL, attention_mask=mask_PL, **inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
     cache.crop(-1)
-    deltas_P1 = (
-        inner.rope_deltas if with_grids else torch.zeros(len(prompts), 1, dtype=torch.long, device=ids_PL.device)
-    )
+    deltas_P1 = inner.rope_deltas if mrope else torch.zeros(len(prompts), 1, dtype=torch.long, device=ids_PL.device)
     return cache, deltas_P1  # pyright: ignore[reportReturnType]
 
 

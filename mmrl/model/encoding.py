@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mmrl.core.families import Family, family_of
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import load_image, load_video
 from mmrl.core.vision import VisionBudget, geometry_of
@@ -70,19 +71,18 @@ def sized_pictures(media: Sequence[Media], seen_size: Sequence[tuple[int, int]])
     return [load_image(one).resize(size, Image.Resampling.BICUBIC) for one, size in pairs if one.kind == "image"]
 
 
-def collate(encoded: Sequence[Encoded]) -> dict[str, Tensor]:
-    """The media tensors of several prompts as one batch, in order; an empty mapping when no prompt has media.
+def collate(encoded: Sequence[Encoded], family: Family) -> dict[str, Tensor]:
+    """The media tensors of several prompts as one batch, in order; an empty mapping if no prompt has media.
 
-    Processors lay media out in one of two ways. Qwen and its kin list all images (or patches) of a batch one after
-    another: those are concatenated, smaller ones padded with zeros. Idefics3 and its kin keep a row per prompt
-    (with a `pixel_attention_mask`): prompts without media then get a row of zeros,
-    which the model drops.
+    Most processors list all images (or patches) of a batch one after another: those are concatenated, smaller ones
+    padded with zeros. In a family with a row per prompt, prompts without media get a row of zeros, which the model
+    drops.
     """
     keys = {key: value for one in encoded for key, value in one.tensors.items()}
     batch: dict[str, Tensor] = {}
     for key, like in keys.items():
         parts = [one.tensors.get(key) for one in encoded]
-        if _row_per_prompt(keys):
+        if family.row_per_prompt:
             parts = [part if part is not None else like.new_zeros(1, *like.shape[1:]) for part in parts]
         batch[key] = _padded_cat([part for part in parts if part is not None])
     return batch
@@ -95,8 +95,9 @@ def media_inputs(
 
     The last `completion` tokens are text, whatever their ids.
     """
-    media = collate(encoded)
-    if any(key.endswith("_grid_thw") for key in media):
+    family = family_of(config)
+    media = collate(encoded, family)
+    if family.mrope and media:
         media["mm_token_type_ids"] = media_token_types(input_ids, config)
         media["mm_token_type_ids"][:, input_ids.shape[1] - completion :] = 0
     return media
@@ -129,10 +130,6 @@ def seen_sizes(
         else:
             sizes.append(picture.size if picture is not None else (item.width or 0, item.height or 0))
     return tuple(sizes)
-
-
-def _row_per_prompt(tensors: Mapping[str, Tensor]) -> bool:
-    return "pixel_attention_mask" in tensors and tensors["pixel_values"].dim() == 5
 
 
 def _padded_cat(parts: Sequence[Tensor]) -> Tensor:

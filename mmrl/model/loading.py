@@ -7,6 +7,7 @@ from typing import Any
 
 from mmrl.core.canonical_json import digest
 from mmrl.core.config import InputError
+from mmrl.core.families import FAMILIES
 from mmrl.core.files import sha256_of
 
 # What decides a model's answers; the state of an optimizer beside it does not.
@@ -76,7 +77,7 @@ def check_architecture(path: Path) -> str:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}/config.json: {str(error).partition(chr(10))[0]}") from None
     if config.model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
-        known = "qwen2_5_vl, qwen3_vl, internvl, llava_onevision, smolvlm"
+        known = ", ".join(name for family in FAMILIES.values() for name in family.model_types)
         raise InputError(f"{path} is a {config.model_type} checkpoint, not a vision-language model (such as {known})")
     return config.model_type
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, PositiveInt
-from torch import nn
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from mmrl.core.config import Config, InputError
+from mmrl.core.families import Part, family_of
 from mmrl.core.vision import VisionBudget, apply_budget
 from mmrl.model.loading import load_checkpoint, local
-
-Part = Literal["vision", "projector", "language"]
 
 
 class LoraSettings(Config):
@@ -48,27 +46,17 @@ def core(model: Any) -> Any:
     return getattr(base, "model", base)
 
 
-def part_of(name: str) -> Part:
-    """The part that a parameter belongs to: projectors sit inside or beside the vision tower in most models.
-
-    >>> part_of("model.visual.merger.mlp.0.weight"), part_of("model.language_model.norm.weight")
-    ('projector', 'language')
-    """
-    words = name.replace("_", ".").split(".")
-    if any(word in ("merger", "projector", "connector", "aligner") for word in words):
-        return "projector"
-    return "vision" if any(word in ("visual", "vision") for word in words) else "language"
-
-
-def freeze(model: nn.Module, frozen: Sequence[Part]) -> None:
+def freeze(model: Any, frozen: Sequence[Part]) -> None:
     """Stop training the given parts."""
+    part_of = family_of(model.config).part_of
     for name, parameter in model.named_parameters():
         if part_of(name) in frozen:
             parameter.requires_grad_(False)
 
 
-def trainable_table(model: nn.Module) -> list[dict[str, Any]]:
+def trainable_table(model: Any) -> list[dict[str, Any]]:
     """Per part: parameters and how many of them train."""
+    part_of = family_of(model.config).part_of
     rows = {part: {"part": part, "parameters": 0, "trainable": 0} for part in ("vision", "projector", "language")}
     for name, parameter in model.named_parameters():
         rows[part_of(name)]["parameters"] += parameter.numel()
@@ -83,6 +71,7 @@ def adapted(model: Any, *, frozen: Sequence[Part] = (), lora: LoraSettings | Non
         return model
     from peft import LoraConfig, get_peft_model
 
+    part_of = family_of(model.config).part_of
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,

@@ -17,6 +17,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from mmrl.core.families import family_of
+
 
 class RowSampler(LogitsProcessor):
     """Samples one token per row and leaves it as the only possible one, so that greedy `generate` follows.
@@ -75,15 +77,12 @@ def row_generator(*key: int | str) -> np.random.Generator:
 
 def vision_token_ids(config: Any, tokenizer: Any) -> list[int]:
     """Ids of image, video and vision-boundary tokens: a policy that samples one breaks the count of image features."""
-    named = [getattr(config, name, None) for name in dir(config) if name.endswith("_token_id") and _visual(name)]
-    special = [tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens if _visual(token)]
+    visual = family_of(config).is_vision_token
+    named = [getattr(config, name, None) for name in dir(config) if name.endswith("_token_id") and visual(name)]
+    special = [tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens if visual(token)]
     return sorted({int(token) for token in [*named, *special] if token is not None})
 
 
 def banned(scores: Tensor, ids: Sequence[int]) -> Tensor:
     """`scores` [B, V] with the tokens `ids` made impossible."""
     return scores.index_fill(1, torch.tensor(list(ids), device=scores.device, dtype=torch.long), -torch.inf)
-
-
-def _visual(name: str) -> bool:
-    return any(word in name for word in ("image", "img", "video", "vision", "<row_"))

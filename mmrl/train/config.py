@@ -10,11 +10,12 @@ from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 from eval.generation import Sampling
 from eval.sample_sets import DatasetSplit
 from mmrl.core.config import Config, InputError, nearest
+from mmrl.core.families import Part
 from mmrl.core.vision import CoordinateSpace, VisionBudget
 from mmrl.grpo.credit import Credit
 from mmrl.grpo.injection import Injection
 from mmrl.grpo.temperature import TemperatureSchedule
-from mmrl.model.policy import LoraSettings, Part
+from mmrl.model.policy import LoraSettings
 from mmrl.trainers.monitor import Watch
 from rewards import RewardSpec
 from rewards.judge_client.judge_spec import JudgeSpec

@@ -18,10 +18,9 @@ from datasets import Dataset
 from PIL import Image
 
 from data_engine.schema import user_prompt
+from mmrl.core.families import family_of
 from mmrl.core.media.item import MediaKind
 from mmrl.model.encoding import MEDIA_FIELDS, Encoded
-
-FIELDS: dict[MediaKind, str] = {"image": "pixel_values", "video": "pixel_values_videos"}
 
 
 class DummyMedia:
@@ -29,13 +28,13 @@ class DummyMedia:
 
     def __init__(self, trainer: Any, processor: Any, dataset: Dataset) -> None:
         sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
-        self.processor = processor
+        self.pixels = family_of(trainer.accelerator.unwrap_model(trainer.model).config).pixels
         self.kinds: set[MediaKind] = media_kinds(dataset) if sharded and trainer.args.world_size > 1 else set()
         self.made = functools.cache(functools.partial(dummy_prompt, processor))
 
     def lacking(self, rows: Sequence[Encoded]) -> list[Encoded]:
         """The rows to add to a batch of `rows`: one or none."""
-        present = {kind for kind, field in FIELDS.items() if any(field in row.tensors for row in rows)}
+        present = {kind for kind, field in self.pixels.items() if any(field in row.tensors for row in rows)}
         missing = tuple(sorted(self.kinds - present))
         return [self.made(missing)] if missing else []
 

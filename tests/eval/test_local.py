@@ -10,16 +10,17 @@ from data_engine.schema import Sample
 from eval.answer.local import LocalGenerator, predicted_sizes, probe_sizes
 from eval.generation import Draw, Sampling, batches
 from mmrl.core.config import InputError
+from mmrl.core.families import family_of
 from mmrl.core.media.item import Media
 from mmrl.core.vision import VisionBudget, apply_budget, check_budget, geometry_of
-from mmrl.model.tiny_twins import tiny_model
+from mmrl.model.tiny_twins import ARCHITECTURES, tiny_model
 from tests.conftest import TEXTS
 
 GREEDY = Sampling(max_new_tokens=12)
 SAMPLED = Sampling(do_sample=True, temperature=1.0, top_p=0.95, max_new_tokens=12, samples=3, seed=7)
 
 
-@pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl", "idefics3"])
+@pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
 def policy(request: pytest.FixtureRequest, budget: VisionBudget) -> tuple[Any, Any]:
     model, processor = tiny_model(request.param, TEXTS)
     generator = torch.Generator().manual_seed(0)  # a head of its own: a tied one repeats the last token for ever
@@ -29,9 +30,9 @@ def policy(request: pytest.FixtureRequest, budget: VisionBudget) -> tuple[Any, A
 
 
 def seen_by(model: Any, samples: list[Sample]) -> list[Sample]:
-    """The samples that a model can see: Idefics3 takes no video."""
-    videos = model.config.model_type != "idefics3"
-    return [sample for sample in samples if videos or all(media.kind == "image" for media in sample.media)]
+    """The samples whose media the family of a model takes."""
+    kinds = family_of(model.config).pixels
+    return [sample for sample in samples if all(media.kind in kinds for media in sample.media)]
 
 
 def texts(generator: LocalGenerator, draws: list[Draw]) -> list[str]:

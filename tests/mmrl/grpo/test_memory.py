@@ -22,7 +22,7 @@ from mmrl.grpo.logprobs import Chunk
 from mmrl.grpo.prefix_cache import generated
 from mmrl.grpo.rollout_step import by_prompt
 from mmrl.grpo.rollouts import columns_of
-from mmrl.model.encoding import collate, encode, media_token_types
+from mmrl.model.encoding import encode, media_inputs
 from mmrl.model.policy import load_policy
 from mmrl.model.tiny_twins import tiny_model
 from mmrl.trainers.dataset import as_dataset
@@ -140,8 +140,7 @@ def test_prompts_are_read_a_few_at_a_time(mixed_samples: list[Sample], budget: V
 
     def media(some: Any, ids: Any) -> Any:
         seen.append(len(some))
-        types = {"mm_token_type_ids": media_token_types(ids, model.config)}
-        return (tensors | types) if (tensors := collate(some)) else {}
+        return media_inputs(some, ids, model.config)
 
     for at_once in (None, 1, 2):
         options = {"max_new_tokens": 6, "do_sample": False}
