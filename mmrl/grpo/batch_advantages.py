@@ -14,8 +14,9 @@ from torch import Tensor
 
 from mmrl.advantages import ADVANTAGES, dead_groups, options_of, statistics
 from mmrl.grpo.batch import RolloutBatch, gathered
+from mmrl.grpo.estimator_data import EstimatorBatch, estimator_data
 from mmrl.grpo.injection import Injection
-from mmrl.grpo.pair_sampler import logged_of_pairs, told_of_pairs, unread
+from mmrl.grpo.pair_sampler import logged_of_pairs
 from rewards import Suite
 
 
@@ -43,7 +44,8 @@ class BatchAdvantages:
         rewards_PGK = gathered(batch.rewards_BK).view(-1, group, len(names))
         injected_PG = gathered(batch.injected_B).view(-1, group)
         tasks_P = gather_object([sample["task"] for sample in batch.samples])[::group]
-        options = self._of_the_batch(batch, tasks_P, injected_PG, whole=mode == "train")
+        given = EstimatorBatch(batch, group, names, self.inject, self.compared_K, whole=mode == "train")
+        options = estimator_data(self.takes, given)
         advantages_PG = self.estimator(rewards_PGK, self.trainer.reward_weights.to(rewards_PGK), **options)
 
         counted_K = self.trainer.reward_weights.to(rewards_PGK) != 0  # a reward of weight 0 is only watched
@@ -63,20 +65,6 @@ class BatchAdvantages:
         advantages_N = advantages_PG.flatten()
         self._replace_logged(advantages_N.tolist())
         return advantages_N
-
-    def _of_the_batch(
-        self, batch: RolloutBatch, tasks_P: Sequence[str], injected_PG: Tensor, *, whole: bool
-    ) -> dict[str, Any]:
-        """The options of the estimator that are properties of the batch."""
-        options: dict[str, Any] = {"tasks_P": tasks_P} if "tasks_P" in self.takes else {}
-        if "injected_PG" in self.takes and self.inject is not None:
-            options["injected_PG"] = injected_PG
-            options["thinking_K"] = [name in self.inject.unrewarded for name in self.suite.names]
-        if "pairs_P" in self.takes:
-            failed = [unread(verdicts, self.suite.names, self.compared_K) for verdicts in batch.verdicts]
-            metas = gather_object([sample["meta"] for sample in batch.samples])
-            options |= told_of_pairs(metas, gather_object(failed), injected_PG.shape[1], whole=whole)
-        return options
 
     def _replace_logged(self, advantages: Sequence[float]) -> None:
         """Put our advantages in the place of the last ones in TRL's table of completions."""

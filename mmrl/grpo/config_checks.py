@@ -8,9 +8,10 @@ from typing import Any
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.sft_config import SFTConfig
 
-from mmrl.advantages import check_options, options_of
+from mmrl.advantages import batch_data_of, check_options, options_of
 from mmrl.core.config import InputError
 from mmrl.grpo.credit import Credit, check_credit
+from mmrl.grpo.estimator_data import PROVIDED
 from mmrl.grpo.injection import Injection, check_injection
 from mmrl.grpo.pair_sampler import by_name, check_pairs
 from mmrl.grpo.temperature import TemperatureSchedule
@@ -97,9 +98,11 @@ def check_settings(
             f"grpo.temperature={args.temperature:g} and rollout.temperature are both given; "
             "leave grpo.temperature at 1, the schedule has all temperatures"
         )
-    if "hardness_PG" in options_of(advantages):
+    missing = sorted(set(batch_data_of(advantages)) - set(PROVIDED))
+    if missing:
         raise InputError(
-            f"the estimator {advantages} needs hardness_PG, which the trainer has not; use it as a function"
+            f"the estimator {advantages} needs {', '.join(missing)}, which this trainer does not have (it has "
+            f"{', '.join(PROVIDED)}); call it as a function"
         )
     if "pairs_P" in options_of(advantages):
         check_pairs(args, refills)

@@ -97,21 +97,13 @@ class PairSampler(RepeatSampler):
         return super().__len__() * 2 * self.group
 
 
-def told_of_pairs(
-    metas: Sequence[Mapping[str, Any]], failed: Sequence[bool], group: int, *, whole: bool = True
-) -> dict[str, Any]:
-    """What the estimator is told of the gathered rows of a batch: `pairs_P`, `preferred_P`, `failed_PG`.
+def pair_labels(metas_P: Sequence[Mapping[str, Any]], *, whole: bool = True) -> list[Hashable]:
+    """The label of the pair of each prompt.
 
-    An evaluation's batches need not be `whole`: there a side without the other is in no pair.
+    An evaluation's batches need not be `whole`: there a side without the other is in no pair, and has the label None.
     """
-    sides = metas[::group]
-    labels = [meta["pair"] for meta in sides]
-    pairs_P = [label if whole or labels.count(label) == 2 else None for label in labels]
-    return {
-        "pairs_P": pairs_P,
-        "preferred_P": [meta["preferred"] for meta in sides],
-        "failed_PG": np.array(failed, dtype=bool).reshape(-1, group),
-    }
+    labels = [meta["pair"] for meta in metas_P]
+    return [label if whole or labels.count(label) == 2 else None for label in labels]
 
 
 def unread(verdicts: Mapping[str, Verdict], names: Sequence[str], compared_K: Sequence[bool] | None) -> bool:

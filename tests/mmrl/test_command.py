@@ -53,6 +53,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a reward that is not there": ({"rewards": {"boxes": {"fn": "box_iuo"}}}, "did you mean box_iou?"),
     "an estimator that is not there": ({"advantages": {"name": "gdop"}}, "did you mean gdpo?"),
+    "an estimator that asks for too much": (
+        {"advantages": {"name": "grpo_s"}},
+        "grpo_s needs gaps_PG, hardness_PG, which this trainer does not have (it has tasks_P",
+    ),
     "a split that is not there": ({"split": "trian"}, "no split 'trian'; did you mean train?"),
     "a save amid a cycle": (
         {

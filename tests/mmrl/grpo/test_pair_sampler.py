@@ -18,7 +18,7 @@ from data_engine.dataset.shards import read_samples, write_dataset
 from data_engine.schema import Sample, from_row, to_row
 from mmrl.advantages.gcpo import gcpo
 from mmrl.core.config import InputError, load
-from mmrl.grpo.pair_sampler import PairSampler, logged_of_pairs, pair_places, told_of_pairs
+from mmrl.grpo.pair_sampler import PairSampler, logged_of_pairs, pair_labels, pair_places
 from mmrl.model.tiny_twins import TinySize, tiny_model
 from mmrl.train.config import TrainConfig
 from mmrl.train.stages import check
@@ -66,8 +66,14 @@ def alone(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recomputed(rows: list[dict[str, Any]], metas: dict[str, Any]) -> np.ndarray:
     """The advantages of a rollout file's groups of two, from its scores alone."""
     rewards_PGK = np.array([[row["score/score"], row["score/brevity"]] for row in rows]).reshape(-1, 2, 2)
-    told = told_of_pairs([metas[row["id"]] for row in rows], [row["kind/score"] == "unparsed" for row in rows], 2)
-    return gcpo(rewards_PGK, [1.0, 0.5], compared_K=[True, False], **told).ravel()
+    batch = batch_of([metas[row["id"]] for row in rows[::2]], [row["kind/score"] == "unparsed" for row in rows])
+    return gcpo(rewards_PGK, [1.0, 0.5], compared_K=[True, False], **batch).ravel()
+
+
+def batch_of(metas_P: list[dict[str, Any]], failed: list[bool]) -> dict[str, Any]:
+    """The batch data of GCPO for groups of two."""
+    sides = {"pairs_P": pair_labels(metas_P), "preferred_P": [meta["preferred"] for meta in metas_P]}
+    return {**sides, "failed_PG": np.array(failed).reshape(-1, 2)}
 
 
 @given(pairs=st.integers(2, 9), batch=st.integers(1, 4), group=st.integers(1, 3), repeat=st.integers(1, 2))
@@ -174,19 +180,19 @@ def test_what_would_tear_pairs_apart_is_refused(change: str, said: str, world: P
 
 def test_the_log_says_how_often_the_preferred_side_wins() -> None:
     """Four chains: 0.8 and 0.4 against 0.4 and 0.2 win three times and tie once; one that is not read is left out."""
-    metas = [{"pair": "a", "preferred": False}] * 2 + [{"pair": "a", "preferred": True}] * 2
+    metas = [{"pair": "a", "preferred": False}, {"pair": "a", "preferred": True}]
     scores = torch.tensor([[[0.4], [0.2]], [[0.8], [0.4]]])
-    told = told_of_pairs(metas, [False] * 4, 2)
-    assert logged_of_pairs(scores, torch.ones(2, 2), told, None) == {
+    batch = batch_of(metas, [False] * 4)
+    assert logged_of_pairs(scores, torch.ones(2, 2), batch, None) == {
         "pairs/right": 0.875, "pairs/dead": 0.0, "pairs/unread": 0.0,
     }  # fmt: skip
-    told = told_of_pairs(metas, [False, True, False, False], 2)
-    assert logged_of_pairs(scores, torch.zeros(2, 2), told, [True])["pairs/right"] == 0.75
+    batch = batch_of(metas, [False, True, False, False])
+    assert logged_of_pairs(scores, torch.zeros(2, 2), batch, [True])["pairs/right"] == 0.75
 
 
 def test_half_a_pair_in_an_evaluation_is_in_no_pair() -> None:
     metas = [{"pair": 1, "preferred": True}, {"pair": 2, "preferred": True}, {"pair": 2, "preferred": False}]
-    assert told_of_pairs(metas, [False] * 3, 1, whole=False)["pairs_P"] == [None, 2, 2]
+    assert pair_labels(metas, whole=False) == [None, 2, 2]
 
 
 def test_pairs_are_named_in_the_order_they_appear() -> None:
