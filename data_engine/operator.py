@@ -21,9 +21,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, NonNegativeFloat, ValidationInfo
 
-from data_engine.schema import ANSWER_KEYS, Sample
-from mmrl.core.config import nearest
+from data_engine.schema import Sample
 from mmrl.core.media.item import MEDIA_FIELDS, Media
+from rewards.tasks.table import task_type
 
 Kind = Literal["drops", "each", "stream"]
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -58,8 +58,7 @@ Existing = Annotated[Path, AfterValidator(_there)]  # a file of an operator that
 
 
 def _known_task(name: str) -> str:
-    if name not in ANSWER_KEYS:
-        raise ValueError(f"no task {name}; {nearest(name, ANSWER_KEYS)}")
+    task_type(name)
     return name
 
 

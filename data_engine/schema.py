@@ -15,25 +15,6 @@ from mmrl.core.media.item import MEDIA_FIELDS, Media, MediaKind
 
 SPLIT_NAME = re.compile(r"\w+(\.\w+)*", re.ASCII)  # what `datasets` takes for the name of a split
 
-ANSWER_KEYS: dict[str, tuple[str, ...]] = {  # the keys that the answer of a task must have
-    "choice": ("choice", "options"),
-    "yesno": ("yesno",),
-    "number": ("number",),
-    "count": ("number",),
-    "math": ("math",),
-    "text": ("text",),
-    "ocr": ("text",),
-    "chart": ("text",),
-    "grounding": ("boxes",),
-    "detection": ("boxes", "labels"),
-    "point": ("points",),
-    "temporal": ("spans",),
-    "caption": ("references",),
-    "open": ("references",),
-    "preference": ("preferred", "candidates"),
-    "edit": ("instruction",),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Sample:

@@ -16,8 +16,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from data_engine.measure.bands import Band, Counts, Spread, is_decided, moments
-from data_engine.measure.difficulty_table import Difficulty, asked_key, chance_of, write_difficulty
-from data_engine.ops.verify import RULES
+from data_engine.measure.difficulty_table import Difficulty, asked_key, write_difficulty
 from data_engine.schema import Sample
 from eval.distributed import Processes
 from eval.generation import Draw, Sampling
@@ -27,6 +26,7 @@ from eval.sample_sets import DatasetSplit, split_samples
 from eval.score import evaluation_suite
 from mmrl.core.config import Config, InputError, nearest
 from rewards import RewardSpec
+from rewards.tasks.table import OTHER, TASKS
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ Right = Annotated[float, Field(gt=0, le=1)]  # the score from which an answer co
 
 def by_rule() -> dict[str, RewardSpec]:
     """The reward of every task that a rule scores."""
-    return {task: RewardSpec(fn=fn, tasks=[task]) for task, fn in RULES.items()}
+    return {task: RewardSpec(fn=kind.rule, tasks=[task]) for task, kind in TASKS.items() if kind.rule}
 
 
 class DifficultyConfig(EvalConfig):
@@ -152,7 +152,7 @@ def deciding_rewards(tasks: Iterable[str], info: RunInfo, given: Reward = None) 
 
 def _own_reward(task: str, specs: Mapping[str, Any]) -> str:
     scoring = [name for name, spec in specs.items() if task in (spec["tasks"] or [task])]
-    own = [name for name in scoring if specs[name]["fn"] == RULES.get(task)]
+    own = [name for name in scoring if specs[name]["fn"] == TASKS.get(task, OTHER).rule]
     for names in (own, scoring):
         if len(names) == 1:
             return names[0]
@@ -169,7 +169,7 @@ def _open(
     for sample in samples:
         scores = _scores(drawn[sample.id], deciding[sample.task])
         band = config.bands.get(sample.task, config.spread if sample.task in graded else config.counts)
-        chance = chance_of(sample.task, sample.answer) if config.chance_corrected else 0.0
+        chance = TASKS.get(sample.task, OTHER).chance(sample.answer) if config.chance_corrected else 0.0
         right = sum(score >= config.right for score in scores)
         if not is_decided(band, scores, right, chance, config.confidence):
             left.append(sample)
@@ -221,7 +221,7 @@ def _row(
         variance=variance,
         graded=first.task in graded,
         truncated=sum("truncated" in draw.flags for draw in draws),
-        chance=chance_of(first.task, first.gold),
+        chance=TASKS.get(first.task, OTHER).chance(first.gold),
         model=info.model,
         sampling=json.dumps(decoding, sort_keys=True),
         protocol=info.protocol_id,

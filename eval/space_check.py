@@ -10,6 +10,7 @@ import numpy as np
 from eval.records import Record
 from mmrl.core.boxes import to_pixels
 from rewards.parse.regions import boxes
+from rewards.tasks.table import OTHER, TASKS
 
 SLACK = 1.05  # of the picture's sides: answers overshoot a little
 SUSPECT = 0.2  # from this share of the answers with boxes on the space is doubted
@@ -41,7 +42,7 @@ def space_warning(check: Mapping[str, Any] | None, space: str) -> str:
 def _fit(record: Record) -> tuple[bool, bool] | None:
     """(outside, fraction) of an answer with boxes on one picture."""
     pictures = [item for item in record.media if item["kind"] == "image" and item["width"]]
-    if record.task not in ("grounding", "detection") or len(pictures) != 1 or not record.answer_text:
+    if TASKS.get(record.task, OTHER).regions != "boxes" or len(pictures) != 1 or not record.answer_text:
         return None
     said = boxes(record.answer_text)
     if not said:

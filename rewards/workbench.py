@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from string import ascii_uppercase
 from typing import Any
 
 from rewards.base import Rollout, Verdict
 from rewards.parse.objects import points
 from rewards.parse.regions import boxes, spans
 from rewards.suite import Suite
+from rewards.tasks.table import OTHER, TASKS, TaskType
 
 PERTURBATIONS = ("exact", "empty", "other", "junk_after", "junk_before", "twice")
 JUNK = 4  # wrong parts that are added to the gold
@@ -104,7 +104,17 @@ def gold_parts(rollout: Rollout) -> Parts:
     answer = rollout.answer
     if not isinstance(answer, Mapping):
         return [] if answer is None else [str(answer)]
-    return next((read(answer) for key, read in _READERS.items() if answer.get(key) not in (None, [], "")), [])
+    kind = _kind(rollout)
+    if kind.regions:
+        return _REGIONS[kind.regions](answer)
+    return [kind.inline.format(gold) for gold in kind.golds(answer, lambda rows: rows)[:1]] if kind.golds else []
+
+
+def _kind(rollout: Rollout) -> TaskType:
+    """The rollout's task, or that which its answer has the first key of."""
+    kinds = (TASKS.get(rollout.task, OTHER), *TASKS.values())
+    given = rollout.answer if isinstance(rollout.answer, Mapping) else {}
+    return next((kind for kind in kinds if kind.keys and given.get(kind.keys[0].name) not in (None, [], "")), OTHER)
 
 
 def _answered(samples: Sequence[Rollout], i: int, kind: str) -> Rollout:
@@ -132,12 +142,9 @@ def _written(parts: Parts) -> str:
 
 def _made_up(sample: Rollout) -> Parts:
     """Wrong answers for a sample that is the only one of its task, or whose task has one answer only."""
-    answer, parts = sample.answer, gold_parts(sample)
-    if isinstance(answer, Mapping) and "choice" in answer:
-        letters = ascii_uppercase[: len(answer.get("options") or "ABCD")]
-        return [letter for letter in letters if letter != parts[0]][:JUNK]
-    if isinstance(answer, Mapping) and "yesno" in answer:
-        return [word for word in ("yes", "no") if word != parts[0]]
+    parts, kind = gold_parts(sample), _kind(sample)
+    if kind.choices:
+        return [choice for choice in kind.choices(sample.answer) if choice != parts[0]][:JUNK]
     if isinstance(parts[0], str):
         return ["17.25", "zebra crossing"]
     far = [1e6 + i for i in range(JUNK)]
@@ -164,24 +171,10 @@ def _rows(value: Any, parse: Callable[[str], Sequence[Sequence[float]]]) -> Part
     return [list(row) for row in listed]
 
 
-def _number(value: Any) -> str:
-    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
-
-
-def _texts(key: str) -> Callable[[Mapping[str, Any]], Parts]:
-    return lambda answer: [str(answer[key][0] if isinstance(answer[key], list | tuple) else answer[key])]
-
-
-_READERS: dict[str, Callable[[Mapping[str, Any]], Parts]] = {
-    "choice": lambda answer: [str(answer["choice"])],
-    "yesno": lambda answer: [str(answer["yesno"]).replace("True", "yes").replace("False", "no")],
-    "number": lambda answer: [_number(answer["number"])],
-    "math": lambda answer: [f"${answer['math']}$"],
-    "text": _texts("text"),
-    "points": lambda answer: [{"point_2d": point} for point in _rows(answer["points"], points)],
+_REGIONS: dict[str, Callable[[Mapping[str, Any]], Parts]] = {
     "boxes": _boxes,
+    "points": lambda answer: [{"point_2d": point} for point in _rows(answer["points"], points)],
     "spans": lambda answer: _rows(answer["spans"], spans),
-    "references": _texts("references"),
 }
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from rewards.tasks.table import OTHER, TASKS
+
 LICENCES = {  # of the hub, those that datasets use most
     *("apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0"),
     *("cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-nd-4.0"),
@@ -23,16 +25,6 @@ LICENCES = {  # of the hub, those that datasets use most
     ),
     *("openrail", "unlicense", "unknown", "other"),
 }
-CATEGORIES = {  # task -> what the hub calls it, of pictures
-    "grounding": "object-detection",
-    "detection": "object-detection",
-    "point": "object-detection",
-    "temporal": "video-text-to-text",
-    "caption": "image-to-text",
-    "preference": "image-text-to-text",
-    "edit": "image-to-image",
-}
-QUESTIONS = "visual-question-answering"  # what all other tasks are
 SIZES = ((10**3, "1K"), (10**4, "10K"), (10**5, "100K"), (10**6, "1M"), (10**7, "10M"), (10**8, "100M"))
 
 
@@ -78,7 +70,7 @@ def front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "pretty_name": _line(manifest["name"]),
         "license": licences[0] if len(licences) == 1 else licences,
-        "task_categories": sorted({CATEGORIES.get(task, QUESTIONS) for task in manifest["tasks"]}),
+        "task_categories": sorted({TASKS.get(task, OTHER).category for task in manifest["tasks"]}),
         "size_categories": [size_category(manifest["counts"]["kept"])],
         "tags": ["reinforcement-learning", "vision-language"],
         "configs": [{"config_name": "default", "data_files": files}],

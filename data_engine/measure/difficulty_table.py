@@ -69,17 +69,6 @@ def asked_key(task: str, prompt: Sequence[Any], answer: Mapping[str, Any], media
     return digest(dumps([task, prompt, answer, shown]))
 
 
-def chance_of(task: str, answer: Mapping[str, Any]) -> float:
-    """How often a guess is right.
-
-    >>> chance_of("choice", {"choice": "B", "options": ["cat", "dog", "cow", "hen"]}), chance_of("count", {"number": 3})
-    (0.25, 0.0)
-    """
-    if task == "yesno":
-        return 0.5
-    return 1 / len(answer["options"]) if task == "choice" else 0.0
-
-
 def write_difficulty(rows: Iterable[Difficulty], path: Path) -> int:
     """Write a difficulty file in one step, by the order of keys; how many samples it tells of."""
     ordered = sorted(rows, key=lambda row: row.key)

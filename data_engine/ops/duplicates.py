@@ -17,12 +17,13 @@ from data_engine.similar.minhash import TextIndex, numbers, signatures
 from mmrl.core.canonical_json import dumps
 from mmrl.core.media.item import Media
 from mmrl.core.messages import prompt_text
+from rewards.tasks.table import OTHER, TASKS
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
 RECENT = 256  # media whose pixels are remembered: samples about one picture stand together
 BATCH = 256  # samples whose texts are hashed at a time
-PLACED = ("grounding", "detection", "point")  # the answer moves with the size of the picture
+PLACED = ("boxes", "points")  # answers that move with the size of the picture
 
 
 @stream
@@ -55,7 +56,7 @@ def near_duplicates(samples: Iterator[Sample], *, text: Share = 0.8) -> Iterator
     while batch := list(itertools.islice(samples, BATCH)):
         asked = [prompt_text(sample.prompt) for sample in batch]
         for sample, question, signature in zip(batch, asked, signatures(asked), strict=True):
-            answer = "" if sample.task in PLACED else digest(dumps(sample.answer))
+            answer = "" if TASKS.get(sample.task, OTHER).regions in PLACED else digest(dumps(sample.answer))
             key = (sample.task, answer, numbers(question), tuple(map(media.group, sample.media)))
             if found := texts.matches(signature, text, key):
                 yield Dropped(sample, "near_duplicate", ids[found[0]])

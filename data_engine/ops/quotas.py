@@ -13,9 +13,10 @@ from pydantic import AfterValidator, PositiveInt, ValidationInfo
 
 from data_engine.operator import Dropped, Spool, Weights, stream
 from data_engine.ops.select import PROPERTIES, Property
-from data_engine.schema import ANSWER_KEYS, Sample
+from data_engine.schema import Sample
 from data_engine.seeding import digest
-from mmrl.core.config import Config, InputError, nearest
+from mmrl.core.config import Config, InputError
+from rewards.tasks.table import task_type
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,7 @@ def times_shown(sample: Sample) -> int:
 
 def _of_known_tasks(shares: dict[str, float] | str, about: ValidationInfo) -> dict[str, float] | str:
     for task in shares if about.data.get("by") == "task" and not isinstance(shares, str) else ():
-        if task not in ANSWER_KEYS:
-            raise ValueError(f"no task {task}; {nearest(task, ANSWER_KEYS)}")
+        task_type(task)
     return shares
 
 

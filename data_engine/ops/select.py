@@ -10,10 +10,11 @@ from typing import Any, Literal
 from pydantic import PositiveInt
 
 from data_engine.operator import Dropped, Spool, Weights, stream
-from data_engine.schema import ANSWER_KEYS, Sample
+from data_engine.schema import Sample
 from data_engine.seeding import digest
 from mmrl.core.canonical_json import dumps
 from mmrl.core.config import InputError
+from rewards.tasks.table import task_type
 
 Property = Literal["task", "source", "split", "answer", "difficulty"]
 
@@ -108,9 +109,10 @@ def _answer(sample: Sample) -> str:
     """The answer in plain words: of a choice the option's text, yes or no, a number, a text that is the only one; JSON
     of what is more than that.
     """
-    if sample.task == "choice":
-        return sample.answer["options"][ord(sample.answer["choice"]) - ord("A")]
-    values = [sample.answer.get(key) for key in ANSWER_KEYS[sample.task]]
+    kind = task_type(sample.task)
+    if kind.thought:
+        return kind.thought(sample.answer)
+    values = [sample.answer.get(key.name) for key in kind.keys]
     value = values[0] if len(values) == 1 else values
     if isinstance(value, list) and len(value) == 1:
         (value,) = value

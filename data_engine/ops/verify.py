@@ -6,8 +6,8 @@ import functools
 import heapq
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, PositiveInt
 
@@ -17,44 +17,10 @@ from data_engine.seeding import digest
 from mmrl.core.canonical_json import dumps
 from rewards.base import Reward, Rollout, Verdict
 from rewards.registry import Call, get
+from rewards.tasks.table import TASKS
 
 ROUNDING = 1e-6  # how far from 1 arithmetic may carry the score of the gold
 POOL = 64  # golds of a task that are kept to try on others
-
-RULES: dict[str, str] = {  # task -> the reward by rule that scores it; other tasks are judged and have no one gold
-    "choice": "choice_match",
-    "yesno": "yesno_match",
-    "number": "number_match",
-    "count": "number_match",
-    "math": "math_match",
-    "text": "text_match",
-    "ocr": "anls",
-    "chart": "relaxed_match",
-    "grounding": "box_iou",
-    "detection": "box_set",
-    "point": "point_match",
-    "temporal": "span_iou",
-}
-CLOSED = ("choice", "yesno")  # another sample's gold is right by chance: `guessable` looks at these
-
-GOLDS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {  # task -> every way to write the gold
-    "choice": lambda answer: [answer["choice"]],
-    "yesno": lambda answer: ["yes" if answer["yesno"] else "no"],
-    "number": lambda answer: [_number(answer["number"])],
-    "count": lambda answer: [_number(answer["number"])],
-    "math": lambda answer: [answer["math"]],
-    "text": lambda answer: list(answer["text"]),
-    "ocr": lambda answer: list(answer["text"]),
-    "chart": lambda answer: list(answer["text"]),
-    "grounding": lambda answer: [json.dumps(box) for box in answer["boxes"]],
-    "detection": lambda answer: [
-        json.dumps(
-            [{"bbox_2d": box, "label": name} for box, name in zip(answer["boxes"], answer["labels"], strict=True)]
-        )
-    ],
-    "point": lambda answer: [" ".join(f"({x}, {y})" for x, y in answer["points"])],
-    "temporal": lambda answer: [json.dumps(span) for span in answer["spans"]],
-}
 
 
 def _buildable(rewards: dict[str, Call]) -> dict[str, Call]:
@@ -74,19 +40,18 @@ def verifiable(
 
     A gold that does not is quarantined (`gold_unread` if the reward cannot read it, else `gold_scores_low`), one that a
     trivial answer equals is dropped (`trivial_answer`); "0" is no trivial answer to a choice, where an option may read
-    so. `rewards` (task -> `{fn, args}`) replaces those of `RULES`; a task without a reward passes.
+    so. `rewards` (task -> `{fn, args}`) replaces the rules of `rewards.tasks.table`; a task without a reward passes.
     """
-    reward = _reward_of(sample.task, rewards)
-    if reward is None or sample.task not in GOLDS:
+    reward, kind, golds = _reward_of(sample.task, rewards), TASKS[sample.task], _golds(sample)
+    if reward is None or not golds:
         return sample
-    golds = GOLDS[sample.task](sample.answer)
     for gold, verdict in zip(golds, _scored(reward, sample, golds), strict=True):
         if verdict.score is None or verdict.kind == "unparsed":
             return quarantine(sample, "gold_unread", f"the reward cannot read the gold {gold!r:.200}: {verdict.why}")
         if verdict.score < 1 - ROUNDING:
             why = f"the gold {gold!r:.200} scores {verdict.score:g} against itself, not 1: {verdict.why}"
             return quarantine(sample, "gold_scores_low", why)
-    tried = [one for one in trivial if one != "0" or sample.task not in CLOSED]
+    tried = [one for one in trivial if one != "0" or not kind.choices]
     if any(_is_right(verdict) for verdict in _scored(reward, sample, tried)):
         return Dropped(sample, "trivial_answer")
     return sample
@@ -110,21 +75,21 @@ def other_golds(
     spool, pools = Spool(), defaultdict[str, dict[str, str]](dict)
     for sample in samples:
         spool.add(sample)
-        if sample.task in GOLDS and sample.task not in CLOSED:
+        if not TASKS[sample.task].choices:
             pool = pools[sample.task]
-            pool.update({digest("golds", seed, text): text for text in GOLDS[sample.task](sample.answer)[:1]})
+            pool.update({digest("golds", seed, text): text for text in _golds(sample)[:1]})
             if len(pool) > 2 * POOL:
                 pools[sample.task] = _lowest(pool, POOL)
     for sample in spool:
         reward = _reward_of(sample.task, rewards)
-        others = _others(sample, pools[sample.task], tries, seed) if reward and sample.task in pools else []
+        others = _others(sample, pools[sample.task], tries, seed) if reward and pools[sample.task] else []
         right = sum(map(_is_right, _scored(reward, sample, others))) if reward and others else 0
         yield Dropped(sample, "accepts_other_golds") if right > share * len(others) else sample
 
 
 def _others(sample: Sample, pool: Mapping[str, str], tries: int, seed: int) -> list[str]:
     """Golds of the pool that read otherwise than those of the sample, drawn for it."""
-    own = GOLDS[sample.task](sample.answer)[0].casefold()
+    own = next(iter(_golds(sample)), "").casefold()
     drawn = sorted(_lowest(pool, POOL).values(), key=lambda text: digest("try", seed, sample.id, text))
     return [text for text in drawn if text.casefold() != own][:tries]
 
@@ -143,23 +108,24 @@ def _scored(reward: Reward, sample: Sample, answers: Sequence[str]) -> list[Verd
 
 
 def _completion(task: str, answer: str) -> str:
-    if not answer:
-        return ""
-    return rf"\boxed{{{answer}}}" if task == "math" else f"<answer>{answer}</answer>"
+    return f"<answer>{TASKS[task].inline.format(answer)}</answer>" if answer else ""
 
 
 def _is_right(verdict: Verdict) -> bool:
     return verdict.score is not None and verdict.score >= 1 - ROUNDING
 
 
-def _number(value: float) -> str:
-    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(float(value))
+def _golds(sample: Sample) -> list[str]:
+    """Every text that is right, coordinates in pixels; none for tasks without such a text."""
+    golds = TASKS[sample.task].golds
+    return golds(sample.answer, lambda rows: rows) if golds else []
 
 
 def _reward_of(task: str, rewards: Rewards | None) -> Reward | None:
     if rewards and task in rewards:
         return _built(rewards[task].fn, dumps(rewards[task].args))
-    return _built(RULES[task], "{}") if task in RULES else None
+    rule = TASKS[task].rule
+    return _built(rule, "{}") if rule else None
 
 
 @functools.lru_cache(maxsize=64)

@@ -12,6 +12,7 @@ from mmrl.core.config import InputError
 from mmrl.core.media.files import look_at
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import MediaError, probe
+from rewards.tasks.keys import BadAnswer
 
 Items = Iterator[Sample | Quarantined]
 
@@ -24,7 +25,7 @@ class RowError(Exception):
         self.reason = reason
 
 
-def quarantined(error: RowError | MediaError, source: str, where: str, row: Any) -> Quarantined:
+def quarantined(error: RowError | BadAnswer | MediaError, source: str, where: str, row: Any) -> Quarantined:
     """The quarantine entry of a row that cannot become a sample."""
     return Quarantined(error.reason, f"{where}: {error}", source, where, row)
 

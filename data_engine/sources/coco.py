@@ -15,6 +15,7 @@ from mmrl.core.config import InputError, nearest
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import MediaError, orientation_of, resolve
 from mmrl.core.vision import CoordinateSpace
+from rewards.tasks.keys import BadAnswer
 
 Box = list[float]
 Size = tuple[int, int]
@@ -166,7 +167,7 @@ def _object(annotation: dict[str, Any], names: dict[str, str]) -> tuple[str, Box
         raise RowError("unknown_category", f"{which}: category_id {annotation.get('category_id')!r} is not defined")
     try:
         (box,) = xyxy(annotation.get("bbox"), "xywh")
-    except RowError as error:
+    except BadAnswer as error:
         raise RowError("bad_box", f"{which}: bbox [x, y, width, height]: {error}") from None
     return label, box
 

@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from data_engine.media.remote import Remote, fetched
-from data_engine.schema import ANSWER_KEYS, Sample, user_prompt
-from data_engine.seeding import letter, with_options
+from data_engine.schema import Sample, user_prompt
+from data_engine.seeding import with_options
 from data_engine.sources.base import Items, RowError, quarantined, shown_size
 from mmrl.core.config import Config, nearest
 from mmrl.core.media.item import Media, MediaKind
 from mmrl.core.media.pictures import MediaError, orientation_of, resolve
 from mmrl.core.vision import CoordinateSpace, to_pixels
+from rewards.tasks.keys import KEYS, BadAnswer, nested
+from rewards.tasks.table import TASKS
 
-RowColumn = Literal["question", "prompt", "task", "answer", "meta"]
-MediaColumn = Literal["image", "images", "video", "videos", "media", "start", "end", "seen_size"]
-AnswerColumn = Literal["options", "boxes", "labels", "points", "spans", "unit", "candidates", "preferred", "questions"]
-Column = RowColumn | MediaColumn | AnswerColumn
-ANSWER_COLUMNS: tuple[AnswerColumn, ...] = get_args(AnswerColumn)
-COLUMNS: tuple[Column, ...] = (*get_args(RowColumn), *get_args(MediaColumn), *ANSWER_COLUMNS)
+PLAIN_COLUMNS = (
+    *("question", "prompt", "task", "answer", "meta"),
+    *("image", "images", "video", "videos", "media", "start", "end", "seen_size"),
+)
 Coordinates = Literal["xyxy", "xywh"]
 Exif = Literal["applied", "ignored"]
-SEVERAL = re.compile(r"[A-Z](?:[\s,;&]*[A-Z])+")  # letters of more than one option: "A, C"
+
+
+def answer_columns() -> list[str]:
+    """The columns that are parts of an answer, of all tasks."""
+    keys = {key.name: key for key in (*KEYS.values(), *(key for kind in TASKS.values() for key in kind.keys))}
+    return [name for name, key in keys.items() if key.column]
+
+
+def _known_column(name: str) -> str:
+    if name not in (known := [*PLAIN_COLUMNS, *answer_columns()]):
+        raise ValueError(f"unknown column {name!r}; {nearest(name, known)}")
+    return name
+
+
+Column = Annotated[str, AfterValidator(_known_column)]
 
 
 class Rows(Config):
@@ -62,7 +75,7 @@ def samples_of(rows: Iterable[Row], form: Rows, media_root: Path, source: str) -
             if row.error:
                 raise row.error
             yield _sample(row.values, form, media_root, source, row.where)
-        except (RowError, MediaError) as error:
+        except (RowError, BadAnswer, MediaError) as error:
             yield quarantined(error, source, row.where, row.values)
 
 
@@ -72,7 +85,7 @@ def xyxy(boxes: Any, form: Coordinates = "xyxy") -> list[list[float]]:
     >>> xyxy([10, 20, 5, 5], "xywh")
     [[10.0, 20.0, 15.0, 25.0]]
     """
-    boxes = _nested(boxes, 4, "a box is four numbers")
+    boxes = nested(boxes, 4, "a box is four numbers")
     return boxes if form == "xyxy" else [[x, y, x + width, y + height] for x, y, width, height in boxes]
 
 
@@ -96,7 +109,8 @@ def _sample(values: Any, form: Rows, media_root: Path, source: str, where: str) 
     if not isinstance(values, Mapping):
         raise RowError("bad_row", f"expected an object with named values, got {values!r:.80}")
     taken = set(form.columns.values())  # what is read under another of our names is not read under its own
-    named = {name: form.columns.get(name, name) for name in COLUMNS if name in form.columns or name not in taken}
+    columns = (*PLAIN_COLUMNS, *answer_columns())
+    named = {name: form.columns.get(name, name) for name in columns if name in form.columns or name not in taken}
     row = {name: values[theirs] for name, theirs in named.items() if values.get(theirs) is not None}
     task = _task(row.get("task", form.task), row)
     media = tuple(_media(row, media_root, form.remote))
@@ -116,9 +130,9 @@ def _task(task: Any, row: Mapping[str, Any]) -> str:
     if task is None and "spans" in row:
         return "temporal"
     if task is None:
-        raise RowError("no_task", f"the row names no task; give it one of {', '.join(ANSWER_KEYS)}, or set rows.task")
-    if not isinstance(task, str) or task not in ANSWER_KEYS:
-        raise RowError("unknown_task", f"unknown task {task!r}; {nearest(str(task), ANSWER_KEYS)}")
+        raise RowError("no_task", f"the row names no task; give it one of {', '.join(TASKS)}, or set rows.task")
+    if not isinstance(task, str) or task not in TASKS:
+        raise RowError("unknown_task", f"unknown task {task!r}; {nearest(str(task), TASKS)}")
     return task
 
 
@@ -183,21 +197,15 @@ def _prompt(row: Mapping[str, Any], form: Rows, media: tuple[Media, ...], answer
 
 def _answer(task: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """The answer under the keys of its task, from the short forms that tables use."""
-    given, key = row.get("answer"), ANSWER_KEYS[task][0]
-    answer = {name: row[name] for name in ANSWER_COLUMNS if name in row}
-    answer |= given if isinstance(given, Mapping) else {} if given is None else {key: given}
-    if answer.get(key) is None:
-        raise RowError("no_answer", f"task {task} needs the answer keys {', '.join(ANSWER_KEYS[task])}")
+    keys, given = TASKS[task].keys, row.get("answer")
+    first = keys[0].name
+    answer = {name: row[name] for name in answer_columns() if name in row}
+    answer |= given if isinstance(given, Mapping) else {} if given is None else {first: given}
+    if answer.get(first) is None:
+        raise RowError("no_answer", f"task {task} needs the answer keys {', '.join(key.name for key in keys)}")
     answer = {name: value for name, value in answer.items() if value is not None}
-    if not isinstance(options := answer.get("options", []), list):
-        raise RowError("bad_answer", f"options are a list of texts, got {options!r:.80}")
-    if "options" in answer:
-        answer["options"] = list(map(_text, options))
-    if key == "choice":
-        return {**answer, "choice": _choice(answer[key], options)}
-    for name in answer.keys() & SHAPES.keys():
-        answer[name] = SHAPES[name](answer[name])
-    return answer
+    known = {**KEYS, **{key.name: key for key in keys}}
+    return {name: known[name].shaped(value, answer) if name in known else value for name, value in answer.items()}
 
 
 def _into_pixels(answer: dict[str, Any], form: Rows, media: tuple[Media, ...], seen_size: Any) -> None:
@@ -250,52 +258,6 @@ def _into_cut(answer: dict[str, Any], media: tuple[Media, ...]) -> None:
         answer["spans"] = [[second - start for second in span] for span in answer["spans"]]
 
 
-def _choice(value: Any, options: list[Any]) -> str:
-    """The letter of a choice given as a letter, as the text of an option, or as a number from 0.
-
-    Of options that are numbers, one that could be meant either way is refused.
-    """
-    places = [place for place, option in enumerate(options) if type(value) is type(option) is int and value == option]
-    if places and places != [value] and 0 <= value < len(options):
-        raise RowError("bad_answer", f"{value} is an option and may be the number of another, from 0; give its letter")
-    if len(places) == 1:
-        return letter(places[0])
-    options = list(map(_text, options))
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(options):
-        return letter(value)
-    if isinstance(value, str) and options.count(value) == 1:
-        return letter(options.index(value))
-    if isinstance(value, str) and re.fullmatch("[A-Z]", value):
-        return value
-    letters = isinstance(value, str) and SEVERAL.fullmatch(value) is not None
-    if letters or (isinstance(value, list) and len(value) > 1):
-        raise RowError("several_golds", f"a choice has one right option, got {value!r:.80}; split the row or drop it")
-    raise RowError("bad_answer", f"{value!r:.80} is neither a letter nor one of the options {options!r:.200}")
-
-
-def _yesno(value: Any) -> bool:
-    said = {"yes": True, "true": True, "no": False, "false": False}.get(str(value).strip().lower())
-    if said is None:
-        raise RowError("bad_answer", f"{value!r:.80} is neither yes nor no")
-    return said
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise RowError("bad_answer", f"{value!r:.80} is not a number") from None
-
-
-def _text(value: Any) -> Any:
-    """A whole number as its text."""
-    return str(value) if type(value) is int else value
-
-
-def _texts(value: Any) -> list[Any]:
-    return list(map(_text, _listed(value)))
-
-
 def _is_size(value: Any) -> bool:
     return (
         isinstance(value, list)
@@ -313,25 +275,5 @@ def _second(value: Any) -> float | None:
     return value
 
 
-def _nested(value: Any, width: int, rule: str) -> list[list[float]]:
-    """A list of rows of `width` numbers; a single row is a list of one."""
-    rows = value if isinstance(value, list) and all(isinstance(row, list) for row in value) else [value]
-    if not all(isinstance(row, list) and len(row) == width for row in rows):
-        raise RowError("bad_answer", f"{rule}, got {value!r:.80}")
-    return [[_number(number) for number in row] for row in rows]
-
-
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
-
-
-SHAPES: dict[str, Callable[[Any], Any]] = {  # how the values of an answer are brought into shape
-    "yesno": _yesno,
-    "number": _number,
-    "math": _text,
-    "text": _texts,
-    "references": _texts,
-    "boxes": lambda value: value,
-    "points": lambda value: _nested(value, 2, "a point is two numbers"),
-    "spans": lambda value: _nested(value, 2, "a span is [start, end] in seconds"),
-}

@@ -12,13 +12,14 @@ from data_engine.schema import SPLIT_NAME, Sample
 from data_engine.similar.minhash import words
 from data_engine.validate.checks import Found, Limits
 from mmrl.core.messages import prompt_text
+from rewards.tasks.keys import SEVERAL, TEXT
+from rewards.tasks.table import OTHER, TASKS
 
 # C0 and C1 but for tab and line ends, and what is invisible: soft hyphen, zero width, direction marks, byte order mark
 CONTROL = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
 )
 ALTERNATIVES = re.compile(r"\b(or|oder|ou|o|или)\b|/|或|还是", re.IGNORECASE)
-ANSWERED = ("text", "ocr", "chart")  # tasks whose gold is a text of its own: choices list theirs in the question
 
 
 def control_characters(sample: Sample, _: Limits) -> Found | None:
@@ -35,7 +36,7 @@ def control_characters(sample: Sample, _: Limits) -> Found | None:
 def answer_in_question(sample: Sample, _: Limits) -> Found | None:
     """A question that says the gold, unless it offers it among others ("red or blue?")."""
     golds = sample.answer.get("text")
-    if sample.task not in ANSWERED or not isinstance(golds, list):
+    if TASKS.get(sample.task, OTHER).keys != (TEXT,) or not isinstance(golds, list):
         return None
     asked = prompt_text(sample.prompt)
     said = [words(gold) for gold in golds if isinstance(gold, str)]
@@ -60,7 +61,7 @@ def several_golds(sample: Sample, _: Limits) -> Found | None:
         return None
     if isinstance(letter, list | tuple) and len(letter) > 1:
         return Found(f"the gold is {letter!r:.80}; a choice has one letter")
-    if isinstance(letter, str) and re.fullmatch(r"[A-Z](?:[\s,;&]*[A-Z])+", letter):
+    if isinstance(letter, str) and SEVERAL.fullmatch(letter):
         return Found(f"the gold is {letter!r:.80}; a choice has one letter")
     place = _place(letter)
     same = [one for one in options if place is not None and place < len(options) and _same(one, options[place])]

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from data_engine.schema import ANSWER_KEYS, Sample
+from data_engine.schema import Sample
 from mmrl.core.canonical_json import dumps
 from mmrl.core.config import nearest
 from mmrl.core.media.item import Media, shown_seconds
 from mmrl.core.messages import media_parts, prompt_text
+from rewards.tasks.keys import KEYS, is_list
+from rewards.tasks.table import TASKS
 
 PIXELS_OVER = 1.0  # how far a box or point may reach over the edge: annotations are rounded
 SECONDS_OVER = 0.5  # the same for time spans
 MARKERS = ("<image>", "<video>")
-
-Answer = Mapping[str, Any]
 
 
 class Fault(NamedTuple):
@@ -75,14 +75,14 @@ def _check_prompt(sample: Sample) -> None:
 
 
 def _is_prompt(prompt: Any) -> bool:
-    return _is_list(prompt) and all(
+    return is_list(prompt) and all(
         isinstance(message, Mapping) and isinstance(message.get("role"), str) and _is_content(message.get("content"))
         for message in prompt
     )
 
 
 def _is_content(content: Any) -> bool:
-    return isinstance(content, str) or (_is_list(content) and all(map(_is_part, content)))
+    return isinstance(content, str) or (is_list(content) and all(map(_is_part, content)))
 
 
 def _is_part(part: Any) -> bool:
@@ -105,19 +105,19 @@ def _check_cut(media: Media) -> None:
 
 def _check_answer(sample: Sample) -> None:
     task, answer = sample.task, sample.answer
-    if task not in ANSWER_KEYS:  # not by _need: the nearest name takes longer to find than all rules to check
-        raise _RuleError("unknown_task", f"no task {task!r}; {nearest(task, ANSWER_KEYS)}")
-    keys = ANSWER_KEYS[task]
-    missing = [key for key in keys if not isinstance(answer, Mapping) or answer.get(key) is None]
-    _need(not missing, "no_answer", f"task {task} needs the answer keys {', '.join(keys)}, got {answer!r:.200}")
-    for key, (right, is_right) in FORMS.items():
-        if key in answer:
-            got = f"got {answer[key]!r:.200}"
-            _need(is_right(answer[key], answer), "bad_answer", f"{key} of task {task} must be {right}, {got}")
-    something = (answer.get("references"), answer.get("questions"), keys != ("references",))
-    _need(any(something), "bad_answer", f"task {task} needs a reference text or a question about the picture")
-    if task in ("grounding", "point", "temporal"):
-        _need(len(answer[keys[0]]) > 0, "bad_answer", f"{keys[0]} of task {task} must not be empty")
+    if task not in TASKS:  # not by _need: the nearest name takes longer to find than all rules to check
+        raise _RuleError("unknown_task", f"unknown task {task!r}; {nearest(task, TASKS)}")
+    kind = TASKS[task]
+    missing = [key.name for key in kind.keys if not isinstance(answer, Mapping) or answer.get(key.name) is None]
+    names = ", ".join(key.name for key in kind.keys)
+    _need(not missing, "no_answer", f"task {task} needs the answer keys {names}, got {answer!r:.200}")
+    for key in (*kind.keys, *(key for key in KEYS.values() if key not in kind.keys)):
+        if key.name in answer:
+            value = answer[key.name]
+            message = f"{key.name} of task {task} must be {key.right}, got {value!r:.200}"
+            _need(key.is_right(value, answer), "bad_answer", message)
+    lacking = kind.needs(answer)
+    _need(not lacking, "bad_answer", f"task {task} needs {lacking}")
 
 
 def _check_places(sample: Sample) -> None:
@@ -145,72 +145,3 @@ def _check_text(sample: Sample) -> None:
         dumps([sample.id, sample.source, sample.task, sample.prompt, sample.answer, dict(sample.meta)]).encode()
     except (TypeError, ValueError) as error:  # of Unicode, too
         raise _RuleError("not_text", f"prompt, answer and meta must be JSON and UTF-8: {error}") from None
-
-
-def _is_list(value: Any, least: int = 1) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) >= least
-
-
-def _is_text(value: Any, _: Any = None) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _is_number(value: Any, _: Any = None) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _are_texts(value: Any, _: Any = None, *, least: int = 1) -> bool:
-    return _is_list(value, least) and all(map(_is_text, value))
-
-
-def _are_rows(value: Any, width: int) -> bool:
-    return _is_list(value, 0) and all(
-        _is_list(row, width) and len(row) == width and all(map(_is_number, row)) for row in value
-    )
-
-
-def _are_boxes(value: Any, _: Answer) -> bool:
-    return _are_rows(value, 4) and all(x1 < x2 and y1 < y2 for x1, y1, x2, y2 in value)
-
-
-def _are_spans(value: Any, _: Answer) -> bool:
-    return _are_rows(value, 2) and all(0 <= start < end for start, end in value) and sorted(value) == list(value)
-
-
-def _is_choice(value: Any, answer: Answer) -> bool:
-    options = answer.get("options")
-    if not isinstance(options, (list, tuple)) or not _are_texts(options, least=2):
-        return False
-    return value in [chr(ord("A") + index) for index in range(len(options))]
-
-
-def _are_questions(value: Any, _: Answer) -> bool:
-    return _is_list(value, 0) and all(
-        isinstance(one, Mapping) and _is_text(one.get("question")) and _is_choice(one.get("choice"), one)
-        for one in value
-    )
-
-
-FORMS: dict[str, tuple[str, Callable[[Any, Answer], bool]]] = {  # answer key -> what is right, and whether it is
-    "choice": ("the letter of one of at least two options: A, B, ...", _is_choice),
-    "yesno": ("true or false", lambda value, _: isinstance(value, bool)),
-    "number": ("a finite number", _is_number),
-    "math": ("a text that is not blank", _is_text),
-    "text": ("a list of texts, none blank", _are_texts),
-    "boxes": ("a list of [x1, y1, x2, y2] with x1 < x2 and y1 < y2", _are_boxes),
-    "labels": (
-        "a list with one text for each box",
-        lambda value, answer: _are_texts(value, least=0) and len(value) == len(answer.get("boxes", ())),
-    ),
-    "points": ("a list of [x, y]", lambda value, _: _are_rows(value, 2)),
-    "spans": ("a list of [start, end] in seconds, 0 <= start < end, the earliest first", _are_spans),
-    "references": ("a list of texts, none blank", lambda value, _: _are_texts(value, least=0)),
-    "questions": ("a list of {question, options, choice}", _are_questions),
-    "candidates": ("a list of at least two", lambda value, _: _is_list(value, 2)),
-    "preferred": (
-        "the number of a candidate, from 0",
-        lambda value, answer: type(value) is int and 0 <= value < len(answer.get("candidates", ())),
-    ),
-    "instruction": ("a text that is not blank", _is_text),
-    "score": ("a finite number", _is_number),
-}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmrl.core.config import Config, InputError
 from mmrl.core.vision import CoordinateSpace
-from mmrl.trainers.targets import ANSWER_FORMAT, RENDERED, rendered
+from mmrl.trainers.targets import ANSWER_FORMAT, can_be_written, rendered
 
 
 class Injection(Config):
@@ -33,7 +33,7 @@ def label_ids(
 ) -> list[int] | None:
     """The tokens of the gold answer in the model's own format; None where it is longer than a completion may be, and
     for tasks without a gold text."""
-    if row["task"] not in RENDERED:
+    if not can_be_written(row["task"]):
         return None
     text = rendered(row, space, seen_size, form=injection.form)
     ids = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]

@@ -25,10 +25,11 @@ from mmrl.pages.drawings import Mark, film, picture, swatch
 from rewards import Verdict
 from rewards.parse.extract import answer_text
 from rewards.parse.regions import boxes, spans
+from rewards.tasks.keys import BOXES, SPANS, AnswerKey
 
 FRAMES = VisionBudget(min_pixels=1, max_pixels=2**31, min_frames=8, max_frames=8, total_pixels=2**40)  # of a strip
 FAR = 1e9  # pixels; boxes are cut here before they are scaled, as the reward does
-REGIONS = {"boxes": 4, "spans": 2}  # the keys of gold answers that are drawn, and how many numbers each has
+DRAWN = (BOXES, SPANS)  # the keys of gold answers that are drawn
 CHARACTERS = 4000  # of a completion that are shown
 
 Region = tuple[float, ...]
@@ -63,7 +64,7 @@ def card(exhibit: Exhibit, *, badge: str | None = None) -> Html:
     """The exhibit as an article: a single picture stands beside the text, all else above it."""
     title = element("h3", exhibit.title), badge and element("span", badge, class_="badge")
     figures = element("div", *_figures(exhibit), class_="figures") if exhibit.media else None
-    drawn = any(gold_rows(exhibit.gold, key, length) for key, length in REGIONS.items())
+    drawn = any(gold_rows(exhibit.gold, key) for key in DRAWN)
     gold = element("p", swatch("gold") if drawn else None, " gold: ", _plain(exhibit.gold))
     question = element("p", _prompt_text(exhibit.prompt), class_="question")
     answers = element("div", *(_answer(answer, drawn) for answer in exhibit.answers), class_="answers")
@@ -98,15 +99,15 @@ def said_spans(answer: Answer) -> list[Region]:
     return list(spans(text)) if text is not None else []
 
 
-def gold_rows(gold: Any, key: str, length: int) -> list[Region]:
-    """The gold boxes or spans under `key`; none where the answer has no rows of `length` numbers there."""
+def gold_rows(gold: Any, key: AnswerKey) -> list[Region]:
+    """The gold boxes or spans under `key`; none where the answer has no rows of as many numbers there."""
     try:
-        rows = np.asarray(gold[key], dtype=np.float64)
+        rows = np.asarray(gold[key.name], dtype=np.float64)
     except (KeyError, IndexError, TypeError, ValueError):
         return []
     if rows.ndim == 1:
         rows = rows[None]
-    fits = rows.ndim == 2 and rows.shape[1] == length and np.isfinite(rows).all()
+    fits = rows.ndim == 2 and rows.shape[1] == key.numbers and np.isfinite(rows).all()
     return [tuple(row) for row in rows.tolist()] if fits else []
 
 
@@ -122,7 +123,7 @@ def _figures(exhibit: Exhibit) -> Iterable[Html]:
 
 def _picture(exhibit: Exhibit, media: Media, caption: str, place: int) -> Html:
     image = load_image(media)
-    marks = _marks(exhibit, "boxes", image.size) if place == 0 else []
+    marks = _marks(exhibit, BOXES, image.size) if place == 0 else []
     return picture(image, marks, caption=f"{caption} {image.width}×{image.height}".strip())
 
 
@@ -132,12 +133,12 @@ def _film(exhibit: Exhibit, media: Media, caption: str) -> Html:
     assert seconds is not None
     height, width = video.frames.shape[1:3]
     caption = f"{caption} {width}×{height}, {video.num_frames} frames".strip()
-    return film(video.frames, seconds, _marks(exhibit, "spans"), caption=caption)
+    return film(video.frames, seconds, _marks(exhibit, SPANS), caption=caption)
 
 
-def _marks(exhibit: Exhibit, key: str, size: Sequence[int] = ()) -> list[Mark]:
+def _marks(exhibit: Exhibit, key: AnswerKey, size: Sequence[int] = ()) -> list[Mark]:
     """The gold regions under `key`, and what the answers say in their place: one region unless labels ask for a set."""
-    golds = gold_rows(exhibit.gold, key, REGIONS[key])
+    golds = gold_rows(exhibit.gold, key)
     if not golds:
         return []
     count = None if "labels" in exhibit.gold else 1

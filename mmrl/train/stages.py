@@ -40,7 +40,7 @@ def check(config: TrainConfig) -> None:
     """Refuse what is wrong about any stage before the first one begins."""
     from mmrl.grpo.config_checks import check_filled, check_method, check_warm_up
     from mmrl.trainers.dataset import training_samples
-    from mmrl.trainers.targets import RENDERED, check_answers
+    from mmrl.trainers.targets import can_be_written, check_answers
 
     samples = training_samples(config.data, config.split, config.limit)
     tasks = sorted({sample.task for sample in samples})
@@ -56,7 +56,7 @@ def check(config: TrainConfig) -> None:
         suite, estimator = Suite(config.rewards, judges=config.judges), config.advantages
         check_method(arguments, suite.names, estimator.name, estimator.options, **method_of(config))
         if config.rollout.inject is not None:
-            check_answers([sample for sample in samples if sample.task in RENDERED])
+            check_answers([sample for sample in samples if can_be_written(sample.task)])
         if "pairs_P" in options_of(estimator.name):
             pair_places([sample.id for sample in samples], [sample.meta for sample in samples])
         suite.check_tasks(tasks)

@@ -22,9 +22,9 @@ from mmrl.core.config import load
 from mmrl.core.messages import prompt_text
 from mmrl.train.config import TrainConfig
 from mmrl.train.stages import run
-from mmrl.trainers.targets import chain
 from mmrl.verifier.accuracy import gained, pair_accuracy
 from mmrl.verifier.pairs import checked_edits, preferred_edits
+from rewards.tasks.golds import chain
 
 logger = logging.getLogger(__name__)
 HERE = Path(__file__).parent

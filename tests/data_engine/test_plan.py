@@ -78,8 +78,8 @@ def test_pictures_that_a_source_writes_are_not_left_behind_by_a_plan(
         ("difficulty", {"file": "yesno.jsonl", "bands": {"captoin": {"least": 1}}}, "did you mean caption"),
         ("verifiable", {"rewards": {"yesno": {"fn": "yesno_mach"}}}, "unknown reward 'yesno_mach'"),
         ("verifiable", {"rewards": {"count": {"fn": "number_match", "args": {"tol": 1}}}}, "unknown key tol"),
-        ("other_golds", {"rewards": {"yes_no": {"fn": "yesno_match"}}}, "no task yes_no; did you mean yesno"),
-        ("only_tasks", {"tasks": ["yes_no"]}, "no task yes_no; did you mean yesno"),
+        ("other_golds", {"rewards": {"yes_no": {"fn": "yesno_match"}}}, "unknown task 'yes_no'; did you mean yesno"),
+        ("only_tasks", {"tasks": ["yes_no"]}, "unknown task 'yes_no'; did you mean yesno"),
         ("measure", {"names": ["words", "vision_tokens"]}, "measure cannot take vision_tokens"),
     ],
 )

@@ -10,33 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_engine.schema import ANSWER_KEYS, Sample, content_id, from_row, to_row, user_prompt, with_id
+from data_engine.schema import Sample, content_id, from_row, to_row, user_prompt, with_id
 from data_engine.validate.wellformed import validate_sample
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media, MediaKind, shown_seconds
 from mmrl.core.messages import media_parts, prompt_text
+from rewards.tasks.table import OTHER, TASKS
 
 IMAGE = Media("image", path="a.jpg", width=100, height=50)
 VIDEO = Media("video", path="a.mp4", width=100, height=50, num_frames=50, fps=25.0, duration=2.0)
 
-VALID: dict[str, dict[str, Any]] = {
-    "choice": {"choice": "B", "options": ["cat", "dog"]},
-    "yesno": {"yesno": False},
-    "number": {"number": -3.5, "unit": "cm"},
-    "count": {"number": 3},
-    "math": {"math": "\\frac{1}{2}"},
-    "text": {"text": ["Paris", "paris, france"]},
-    "ocr": {"text": ["EXIT"]},
-    "chart": {"text": ["12%"]},
-    "grounding": {"boxes": [[0, 0, 100.5, 50]]},
-    "detection": {"boxes": [[1, 2, 3, 4], [5, 6, 7, 8]], "labels": ["cat", "dog"]},
-    "point": {"points": [[50, 25]], "boxes": [[40, 20, 60, 30]]},
-    "temporal": {"spans": [[0, 0.5], [1, 2.3]]},
-    "caption": {"references": ["a cat"]},
-    "open": {"references": [], "questions": [{"question": "Who?", "options": ["a", "b"], "choice": "A"}]},
-    "preference": {"preferred": 1, "candidates": ["a", "b"]},
-    "edit": {"instruction": "make it blue", "principles": [], "score": 7.5},
-}
+VALID = {task: kind.example for task, kind in TASKS.items()}
 
 
 def sample(task: str, answer: Any, media: tuple[Media, ...] | None = None, text: str = "Who?") -> Sample:
@@ -51,8 +35,7 @@ def fault(task: str, answer: Any, **options: Any) -> str:
     return found.reason
 
 
-def test_every_task_has_valid_samples() -> None:
-    assert set(VALID) == set(ANSWER_KEYS)
+def test_every_example_is_valid() -> None:
     for task, answer in VALID.items():
         assert validate_sample(sample(task, answer)) is None, task
     assert validate_sample(sample("detection", {"boxes": [], "labels": []})) is None  # none of them is in the picture
@@ -61,8 +44,8 @@ def test_every_task_has_valid_samples() -> None:
 
 @pytest.mark.parametrize("task", VALID)
 def test_every_key_of_a_task_is_needed(task: str) -> None:
-    for key in ANSWER_KEYS[task]:
-        assert fault(task, {**VALID[task], key: None}) == "no_answer"
+    for key in TASKS[task].keys:
+        assert fault(task, {**VALID[task], key.name: None}) == "no_answer"
     assert fault(task, {}) == "no_answer"
     assert fault(task, "Paris") == "no_answer"
 
@@ -219,12 +202,12 @@ def test_a_row_gives_the_sample_back(text: str, answer: dict[str, Any], meta: di
 @given(
     prompt=values,
     answer=values,
-    task=st.sampled_from([*ANSWER_KEYS, "nonsense"]),
+    task=st.sampled_from([*TASKS, "nonsense"]),
     media=st.lists(st.sampled_from([IMAGE, VIDEO, Media("image")]), max_size=2),
 )
 def test_validation_tells_and_never_raises(prompt: Any, answer: Any, task: str, media: list[Media]) -> None:
     found = validate_sample(Sample("", "s", task, prompt, answer, tuple(media)))
     assert found is None or found.reason
-    keyed = dict.fromkeys(ANSWER_KEYS.get(task, ()), answer)
+    keyed = dict.fromkeys((key.name for key in TASKS.get(task, OTHER).keys), answer)
     found = validate_sample(sample(task, keyed, tuple(media)))
     assert found is None or found.reason

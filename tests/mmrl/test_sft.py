@@ -67,7 +67,11 @@ def test_a_number_is_written_with_all_its_digits(task: str, number: float) -> No
     ("task", "answer", "said"),
     [
         ("edit", {"instruction": "Red."}, "its answer of task 'edit' cannot be written down"),
-        ("preference", {"preferred": 0, "candidates": ["a", "b"]}, "no way to render an answer of task 'preference'"),
+        (
+            "preference",
+            {"preferred": 0, "candidates": ["a", "b"]},
+            "no answer of task 'preference' can be written",
+        ),
     ],
 )
 def test_samples_without_an_answer_to_learn_are_refused(task: str, answer: dict[str, Any], said: str) -> None:

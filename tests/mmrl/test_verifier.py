@@ -15,11 +15,11 @@ from data_engine.validate.wellformed import validate_sample
 from eval.records import Record, RecordWriter
 from mmrl.core.config import InputError
 from mmrl.grpo.pair_sampler import pair_places
-from mmrl.trainers.targets import chain
 from mmrl.verifier.__main__ import main
 from mmrl.verifier.accuracy import gained, pair_accuracy, pair_verdicts
 from mmrl.verifier.pairs import HELD_OUT, INSTRUCTIONS, checked_edits, preferred_edits
 from rewards import Rollout, get
+from rewards.tasks.golds import chain
 
 POINTS = '[{"question":"done","score":1},{"question":"kept","score":0}]'
 GOLD = {"principles": [{"question": "done"}, {"question": "kept"}]}

@@ -161,10 +161,10 @@ def test_shares_of_answers_are_in_plain_words_and_yaml_may_read_them_otherwise()
 
 def test_names_that_no_sample_can_have_are_refused() -> None:
     args = {"n": 4, "by": "task", "shares": {"yes_no": 1}}
-    with pytest.raises(InputError, match="no task yes_no; did you mean yesno"):
+    with pytest.raises(InputError, match="unknown task 'yes_no'; did you mean yesno"):
         planned({"fn": "quota", "args": args})
     by_source = {**args, "by": "source", "shares": {"a": 1}, "then": [{"by": "task", "shares": {"yes_no": 1}}]}
-    with pytest.raises(InputError, match="no task yes_no; did you mean yesno"):
+    with pytest.raises(InputError, match="unknown task 'yes_no'; did you mean yesno"):
         planned({"fn": "quota", "args": by_source})
     hard = [replace(one, meta={"difficulty": "hard"}) for one in POOL]
     with pytest.raises(InputError, match="keeps nothing: no sample has the difficulty hard, or any"):

@@ -17,13 +17,14 @@ from sklearn.datasets import load_sample_image
 
 from data_engine.operator import Quarantined
 from data_engine.ops.validate import validate
-from data_engine.schema import ANSWER_KEYS, Sample, with_id
+from data_engine.schema import Sample, with_id
 from data_engine.sources.coco import coco
 from data_engine.sources.easy_vqa import COLOURS, SHAPES, easy_vqa
 from data_engine.sources.folders import image_folder
-from data_engine.sources.row_format import COLUMNS, Row, Rows, samples_of
+from data_engine.sources.row_format import PLAIN_COLUMNS, Row, Rows, answer_columns, samples_of
 from data_engine.sources.tables import json_array, jsonl, parquet, saved_dataset, video_questions
 from mmrl.core.config import InputError
+from rewards.tasks.table import TASKS
 
 WIDTH, HEIGHT = 640, 427  # of the photographs that scikit-learn ships
 
@@ -185,7 +186,9 @@ JSON = st.recursive(
 )
 
 
-@given(row=st.dictionaries(st.sampled_from(COLUMNS), JSON), task=st.sampled_from(sorted(ANSWER_KEYS)))
+@given(
+    row=st.dictionaries(st.sampled_from([*PLAIN_COLUMNS, *answer_columns()]), JSON), task=st.sampled_from(sorted(TASKS))
+)
 @settings(max_examples=300, deadline=None)
 def test_no_row_stops_the_run(row: dict[str, Any], task: str) -> None:
     row = {"question": "?", **row}

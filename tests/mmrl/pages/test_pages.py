@@ -20,6 +20,7 @@ from mmrl.core.vision import box_iou
 from mmrl.pages.cards import Answer, Exhibit, card, gold_rows, said_boxes
 from mmrl.pages.drawings import SIDE, Mark, film, picture
 from rewards import MediaRef, Rollout, Verdict, get
+from rewards.tasks.keys import BOXES
 from tests.support.gallery import HOSTILE
 from tests.support.markup import Markup, checked
 
@@ -142,7 +143,7 @@ def test_boxes_that_have_no_place_are_not_drawn() -> None:
     "gold", [None, 3, "yes", {}, {"boxes": None}, {"boxes": [[1, 2]]}, {"boxes": [["a"] * 4]}, [1]]
 )
 def test_odd_gold_answers_are_shown_without_boxes(gold: Any, photo: Media) -> None:
-    assert gold_rows(gold, "boxes", 4) == []
+    assert gold_rows(gold, BOXES) == []
     assert rects(Markup(card(exhibit(answer("[1, 2, 3, 4]"), gold=gold, media=[photo])))) == []
 
 
