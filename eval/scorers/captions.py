@@ -19,9 +19,9 @@ from eval.scorers.judged import by_protocol, prompt, reply_of
 from rewards.base import Rollout, Verdict, abstain, gold, unparsed
 from rewards.chat_client.faults import Fault, Unreadable
 from rewards.judge_client import replies
-from rewards.judge_client.asking import verdict_of
 from rewards.judge_client.client import Judge
 from rewards.judge_client.judge_media import shown
+from rewards.judge_client.judged_reward import verdict_of
 from rewards.judged.captions import NO_CAPTION
 from rewards.parse.extract import answer_text
 

@@ -13,9 +13,9 @@ from eval.scorers.judged import by_protocol, prompt
 from rewards.base import Rollout, Verdict, gold, unparsed
 from rewards.chat_client.faults import Unreadable
 from rewards.judge_client import replies
-from rewards.judge_client.asking import verdict_of
 from rewards.judge_client.client import Judge
 from rewards.judge_client.judge_media import shown_as
+from rewards.judge_client.judged_reward import verdict_of
 
 NO_EDIT = {"gedit": {"SC": 0.0, "PQ": 0.0}, "imgedit": {"score": 0.0, "as_said": 0.0}}
 

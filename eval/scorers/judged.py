@@ -9,9 +9,9 @@ from typing import Any
 
 from rewards.base import Rollout, Scored, Verdict
 from rewards.chat_client.faults import Fault
-from rewards.judge_client.asking import judged
 from rewards.judge_client.client import Ask, Judge
 from rewards.judge_client.judge_media import Shown
+from rewards.judge_client.judged_reward import judged
 from rewards.judge_client.templates import Template, quoted, template
 
 PROMPTS = Path(__file__).parent.parent / "prompts"
@@ -29,7 +29,7 @@ def unread(why: str) -> Verdict:
 
 
 def by_protocol(function: Callable[..., Awaitable[Scored]]) -> Callable[..., list[Verdict]]:
-    """A judged reward (`rewards.judge_client.asking.judged`) in which an unreadable reply scores 0 with a reason that
+    """A reward that asks a judge (see `judged`) in which an unreadable reply scores 0 with a reason that
     begins with UNREAD; a judge that does not answer still leaves no verdict."""
 
     @functools.wraps(function)

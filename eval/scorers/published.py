@@ -19,8 +19,8 @@ from mmrl.core.messages import user_text
 from rewards.base import Rollout, Verdict, gold, unparsed
 from rewards.chat_client.faults import Unreadable
 from rewards.judge_client import replies
-from rewards.judge_client.asking import verdict_of
 from rewards.judge_client.client import Judge
+from rewards.judge_client.judged_reward import verdict_of
 from rewards.parse.coco_objects import objects_said
 from rewards.parse.extract import answer_text
 

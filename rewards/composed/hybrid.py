@@ -39,7 +39,7 @@ def blend(
     that counts has no verdict there is none, so that the rollouts of a group are never on two scales.
 
     >>> from rewards.rules.exact_match import yesno_match
-    >>> from rewards.rules.form import think_format
+    >>> from rewards.rules.format import think_format
     >>> blend([Rollout("no", "no")], rule=yesno_match, model=think_format, confidence=0.75)[0].score
     0.75
     """

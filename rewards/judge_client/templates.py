@@ -11,15 +11,16 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import BeforeValidator
 
 from mmrl.core.config import InputError, nearest
 
+KEY = (  # what a template must ask for, to be told to those who write one
+    "a verdict is read only if it repeats it, so that no completion can dictate one; end the prompt with a line like "
+    'Reply: {"key": "{{key}}", "reason": "one sentence", "score": 7}'
+)
 FOLDER = Path(__file__).parent.parent / "judged" / "prompts"
 _FORM = re.compile(r"version: (\d+)\s*\n\[system\]\n(.*)\n\[user\]\n(.*)", re.DOTALL)
 _VALUE = re.compile(r"\{\{(\w+)\}\}")
@@ -42,7 +43,15 @@ class Template:
         return frozenset(_VALUE.findall(self.system + self.user))
 
     def rendered(self, values: Mapping[str, str]) -> tuple[str, str]:
-        """The system and the user message. Values are put in once: what looks like a place inside one stays."""
+        """The system and the user message. Values are put in once: what looks like a place inside one stays.
+
+        InputError if the template has a place that is not among `values`, or a key to repeat is given and not asked
+        for.
+        """
+        if unknown := self.values - values.keys():
+            raise InputError(f"prompt {self.name} has {places(unknown)}, but this reward fills in {places(values)}")
+        if "key" in values and "key" not in self.values:
+            raise InputError(f"prompt {self.name} lacks {{{{key}}}}: {KEY}")
         return _filled(self.system, values), _filled(self.user, values)
 
 
@@ -56,11 +65,9 @@ def template(name: str) -> Template:
         return _read(Path(name))
     known = [file.stem for file in FOLDER.glob("*.txt")]
     if name not in known:
-        raise InputError(f"unknown prompt {name!r}; {nearest(name, known)}, or a .txt file of yours")
+        yours = f"a new one is a file of that name in {FOLDER}, or any file that is named with its .txt"
+        raise InputError(f"unknown prompt {name!r}; {nearest(name, known)}; {yours}")
     return _packaged(name)
-
-
-Prompt = Annotated[Template, BeforeValidator(lambda given: template(given) if isinstance(given, str) else given)]
 
 
 @functools.cache
@@ -73,12 +80,24 @@ def _read(path: Path) -> Template:
         raise InputError(f"no prompt template at {path}")
     parts = _FORM.fullmatch(path.read_text(encoding="utf-8"))
     if not parts:
-        raise InputError(f"{path}: expected `version: N`, then the lines [system] and [user] with their texts")
+        raise InputError(
+            f"{path}: expected `version: N`, then the lines [system] and [user] with their texts, in which "
+            f"{{{{name}}}} stands for a value and {{{{key}}}} must occur: {KEY}"
+        )
     return Template(f"{path.stem}/{parts[1]}", parts[2].strip(), parts[3].strip())
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:
     return _VALUE.sub(lambda place: values[place[1]], text)
+
+
+def places(names: Iterable[str]) -> str:
+    """How a template spells the places for values.
+
+    >>> places(["response", "key"])
+    '{{key}}, {{response}}'
+    """
+    return ", ".join(f"{{{{{name}}}}}" for name in sorted(names))
 
 
 def quoted(text: str, max_chars: int) -> str:

@@ -18,9 +18,9 @@ from typing import Any
 
 from rewards.base import Rollout, Verdict, abstain, gold, unparsed
 from rewards.judge_client import replies
-from rewards.judge_client.asking import judged, verdict_of
 from rewards.judge_client.client import Judge
 from rewards.judge_client.judge_media import shown
+from rewards.judge_client.judged_reward import judged, verdict_of
 from rewards.judge_client.templates import template
 from rewards.parse import extract
 

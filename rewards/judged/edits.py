@@ -20,9 +20,9 @@ from mmrl.core.messages import user_text
 from rewards.base import Rollout, Verdict, abstain, gold
 from rewards.chat_client.faults import Fault, Unreadable
 from rewards.judge_client import replies
-from rewards.judge_client.asking import judged, verdict_of
 from rewards.judge_client.client import Ask, Judge
 from rewards.judge_client.judge_media import Shown, shown_as
+from rewards.judge_client.judged_reward import judged, verdict_of
 from rewards.judge_client.templates import quoted, template
 from rewards.parse.extract import without_thinking
 

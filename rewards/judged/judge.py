@@ -14,10 +14,10 @@ from mmrl.core.config import InputError, nearest
 from mmrl.core.messages import user_text
 from rewards.base import Rollout, Verdict, abstain, gold, unparsed
 from rewards.judge_client import replies
-from rewards.judge_client.asking import judged, verdict_of
 from rewards.judge_client.client import Judge
 from rewards.judge_client.judge_media import shown
-from rewards.judge_client.templates import Template, template
+from rewards.judge_client.judged_reward import judged, verdict_of
+from rewards.judge_client.templates import KEY, Template, places, template
 from rewards.parse import extract
 
 Mode = Literal["score", "yesno", "pairwise"]
@@ -26,7 +26,7 @@ VALUES = {
     "yesno": {"question", "response", "reference", "criteria", "key"},
     "pairwise": {"question", "first", "second", "criteria", "key"},
 }
-NEEDED = ({"response", "key"}, {"first", "second", "key"})
+NEEDED = ({"response", "key"}, {"first", "second", "key"})  # of score and yesno, of pairwise
 WINS = {"A": 1.0, "tie": 0.5, "B": 0.0}
 
 
@@ -35,10 +35,12 @@ def judge_prompt(given: Any) -> Any:
     if not isinstance(given, str):
         return given
     found, known = template(given), set().union(*VALUES.values())
-    for name in found.values - known:
+    for name in sorted(found.values - known):
         raise InputError(f"prompt {given} asks for {{{{{name}}}}}; {nearest(name, known)}")
     if not any(needed <= found.values for needed in NEEDED):
-        raise InputError(f"prompt {given} must hold the places key and response, or key, first and second")
+        needed = " or (mode pairwise) ".join(map(places, NEEDED))
+        rest = places(known.difference(*NEEDED))
+        raise InputError(f"prompt {given} must hold {needed}, and may hold {rest}. Of {{{{key}}}}: {KEY}")
     return found
 
 

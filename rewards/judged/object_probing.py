@@ -13,8 +13,8 @@ from pydantic import Field
 
 from rewards.base import Rollout, Verdict, abstain, unparsed
 from rewards.judge_client import replies
-from rewards.judge_client.asking import judged, verdict_of
 from rewards.judge_client.client import Judge
+from rewards.judge_client.judged_reward import judged, verdict_of
 from rewards.judge_client.templates import template
 from rewards.parse import extract
 from rewards.parse.coco_objects import SYNONYMS, objects_named

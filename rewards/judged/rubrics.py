@@ -16,9 +16,9 @@ from rewards.base import Rollout, Verdict, abstain, failed, unparsed
 from rewards.chat_client.event_loop import gathered
 from rewards.chat_client.faults import Fault, Unreadable
 from rewards.judge_client import replies
-from rewards.judge_client.asking import judged, verdict_of
 from rewards.judge_client.client import Judge
 from rewards.judge_client.judge_media import MediaFault, shown
+from rewards.judge_client.judged_reward import judged, verdict_of
 from rewards.judge_client.templates import template
 from rewards.parse import extract
 

@@ -18,9 +18,9 @@ from pydantic import Field
 from mmrl.core.messages import user_text
 from rewards.base import Rollout, Span, Verdict, abstain, unparsed
 from rewards.judge_client import replies
-from rewards.judge_client.asking import judged, odds_of, verdict_of
 from rewards.judge_client.client import Judge
 from rewards.judge_client.judge_media import Shown, shown
+from rewards.judge_client.judged_reward import judged, odds_of, verdict_of
 from rewards.judge_client.templates import template
 from rewards.parse import extract
 

@@ -17,7 +17,7 @@ from rewards.base import Rollout, Verdict, abstain, gold, per_rollout, progress,
 from rewards.parse.extract import answer_text
 from rewards.parse.objects import objects, plain_label, points, says_none
 from rewards.parse.regions import boxes
-from rewards.rules.box_sets import MODES, NEAR_POINT, Scene, in_one_order, inside, matched
+from rewards.rules.box_set_modes import MODES, NEAR_POINT, Scene, in_one_order, inside, matched
 from rewards.rules.grounding import cut_at, frame_of, gold_rows, ordered
 
 Mode = Literal["f1", "recall", "precision", "map", "od_length", "weighted", "vision_r1", "visionreasoner"]

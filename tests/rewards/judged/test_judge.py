@@ -132,7 +132,7 @@ def test_a_template_of_ones_own_is_checked_at_the_door(tmp_path: Path) -> None:
         assert quotes(server.bodies[0]) == ["{{key}} {{top}}"]
         for text, message in [
             ("version: 1\n[system]\n\n[user]\n{{respnse}}{{key}}", "did you mean response"),
-            ("version: 1\n[system]\n\n[user]\n{{response}}", "must hold the places key"),
+            ("version: 1\n[system]\n\n[user]\n{{response}}", "must hold {{key}}, {{response}} or .*repeats it"),
             ("just text", "expected `version: N`"),
         ]:
             mine.write_text(text)

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from mmrl.core.config import InputError
 from rewards import Rollout, Verdict, get
+from rewards.judge_client.templates import Template
 from rewards.parse.coco_objects import SYNONYMS
 from tests.rewards.judged.test_judge import injections
 from tests.support.judge_server import Server, quotes, replying, serving, user_text, verdict
@@ -30,6 +32,18 @@ def ranking(body: dict[str, Any], values: list[int], /, **changes: Any) -> str:
     given = dict(zip(names, values, strict=True))
     found: dict[str, Any] = {"scores": given, "best-to-worst": sorted(names, key=lambda name: -given[name])}
     return verdict(body, **found | changes)
+
+
+# what a template must hold
+
+
+def test_a_prompt_that_does_not_fit_its_reward_says_which_places_would() -> None:
+    with pytest.raises(
+        InputError, match=r"has {{captoin}}, but this reward fills in {{caption}}, {{key}}"
+    ):
+        Template("mine/1", "{{captoin}}", "{{key}}").rendered({"caption": "", "key": ""})
+    with pytest.raises(InputError, match=r'prompt mine/1 lacks {{key}}: .* Reply: {"key": "{{key}}"'):
+        Template("mine/1", "", "{{caption}}").rendered({"caption": "", "key": ""})
 
 
 # object_probing

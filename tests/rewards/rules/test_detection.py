@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rewards import MediaRef, Rollout, Verdict, get
 from rewards.parse.objects import Object, objects, points
-from rewards.rules.box_sets import Scene, vision_r1
+from rewards.rules.box_set_modes import Scene, vision_r1
 
 MODES = ["f1", "recall", "precision", "map", "od_length", "weighted", "vision_r1", "visionreasoner"]
 A, B, JUNK = [0, 0, 100, 100], [200, 200, 300, 300], [500, 500, 600, 600]
