@@ -16,7 +16,7 @@ from statistics import fmean
 from string import ascii_uppercase
 from typing import Any
 
-from eval.benchmarks.documents import submission
+from eval.benchmarks.published.documents import submission
 from eval.records import RECORDS, TOTAL, Record, RunInfo, read_records, read_run
 from eval.report import ALL, check_scorer, report
 from mmrl.core.canonical_json import dumps

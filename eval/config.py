@@ -73,7 +73,7 @@ class EvalConfig(Config):
 
         parts = []
         for name, files in self.benchmarks.items():
-            scorers = find_benchmark(name).scorers(self.judges, files.args)
+            scorers = find_benchmark(name).scorers_with(self.judges, files.args)
             rewards = {key: RewardSpec.model_validate(spec) for key, spec in scorers.items()}
             change = {"benchmarks": {name: files}, "rewards": rewards, "out": str(Path(self.out) / name)}
             parts.append(self.model_copy(update=change))

@@ -1,28 +1,36 @@
-"""Published benchmarks under their names, as the family files declare them."""
+"""Published benchmarks under their names, as the files in `published` declare them."""
 
 from __future__ import annotations
 
-from eval.benchmarks import (
+from eval.benchmarks.base import Benchmark
+from eval.benchmarks.published import (
+    amber,
+    caparena,
+    captionqa,
     captions,
     choice,
+    decapbench,
     descriptions,
     detection,
     documents,
     editing,
-    exams,
     grounding,
     hallucination,
-    mathematics,
+    mathverse,
+    mathvista,
+    mmmu,
+    moments,
+    tempcompass,
     video,
+    vqa,
 )
-from eval.benchmarks.base import Benchmark
 from mmrl.core.config import InputError, nearest
 
-FAMILIES = (
-    *(grounding, detection, choice, exams, documents, mathematics),
-    *(hallucination, descriptions, captions, editing, video),
+FILES = (
+    *(grounding, detection, choice, mmmu, documents, vqa, mathvista, mathverse, hallucination, amber, descriptions),
+    *(captions, decapbench, captionqa, caparena, editing, video, tempcompass, moments),
 )
-BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for family in FAMILIES for benchmark in family.BENCHMARKS}
+BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for file in FILES for benchmark in file.BENCHMARKS}
 
 
 def find_benchmark(name: str) -> Benchmark:

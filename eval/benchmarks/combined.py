@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from eval.benchmarks.base import Metrics
-from eval.benchmarks.grounding import BENCHMARKS as GROUNDING
+from eval.benchmarks.published.grounding import BENCHMARKS as GROUNDING
 from mmrl.core.files import write_atomic
 
 REPORT, COMBINED = "report.json", "combined.json"

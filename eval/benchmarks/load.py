@@ -17,9 +17,9 @@ from data_engine.schema import Sample, content_id, user_prompt
 from eval.benchmarks import find_benchmark
 from eval.benchmarks.base import EDITS, Benchmark, BenchmarkFiles, Item, Medium, Metrics
 from eval.benchmarks.files import files_of, fingerprint_of, rows_of
+from eval.benchmarks.scoring import UNREAD
 from eval.records import Record
 from eval.sample_sets import SampleSet
-from eval.scorers.judged import UNREAD
 from mmrl.core.config import InputError
 from mmrl.core.files import write_atomic
 from mmrl.core.media.item import Media

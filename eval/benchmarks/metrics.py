@@ -68,6 +68,16 @@ def unparsed_share(records: Sequence[Record], reward: str = "accuracy") -> float
     return mean(float(record.kinds.get(reward) == "unparsed") for record in records)
 
 
+def ratio(part: int, whole: int) -> float | None:
+    """`part / whole`, None where there is nothing."""
+    return part / whole if whole else None
+
+
+def mean_words(records: Iterable[Record]) -> float | None:
+    """The mean length of the answers in words."""
+    return mean(float(len((record.answer_text or "").split())) for record in records)
+
+
 def all_right(records: Iterable[Record], reward: str = "accuracy") -> float | None:
     """1 if every record is right, None where a verdict is missing."""
     scores = [record.scores.get(reward) for record in records]

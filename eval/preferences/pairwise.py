@@ -13,11 +13,11 @@ import numpy as np
 
 from eval.benchmarks.files import files_of, fingerprint_of, rows_of
 from eval.benchmarks.load import stored_media
+from eval.benchmarks.scoring import UNREAD
 from eval.metrics import Estimate, mean_estimate
 from eval.preferences.items import ALL, Choice, read_choices, unique
 from eval.preferences.ranking import Aggregate, aggregated, right_share
 from eval.preferences.sets import SETS, PreferenceSet
-from eval.scorers.judged import UNREAD
 from mmrl.core.config import InputError, nearest
 from mmrl.core.media.item import Media
 from rewards import REWARDS, Suite, Verdict

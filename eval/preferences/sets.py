@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from eval.benchmarks.base import Medium, Row, listed, picture
+from eval.benchmarks.base import Medium, Row
+from eval.benchmarks.cells import listed, picture
 from eval.preferences.items import Choice, ranked
 from eval.preferences.numbers import (
     Judged,

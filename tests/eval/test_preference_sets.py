@@ -12,10 +12,10 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
+from eval.preferences.best_of_group import best_of_group
 from eval.preferences.pairwise import judged_preferences
 from eval.preferences.ranking import with_ties
 from eval.preferences.sets import vl_rewardbench
-from eval.scorers.pairwise import best_of_group
 from mmrl.commands.eval import app
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
@@ -258,7 +258,7 @@ def test_missing_columns_and_unknown_layouts_are_named(tmp_path: Path) -> None:
 def judged(tmp_path: Path, url: str, rows: Any, layout: str, **args: Any) -> tuple[Any, Any]:
     """The numbers of a judge that sees all candidates, behind a server."""
     file = suite(
-        tmp_path, "eval.scorers.pairwise:best_of_group", spec={"args": {"judge": "local", **args}},
+        tmp_path, "eval.preferences.best_of_group:best_of_group", spec={"args": {"judge": "local", **args}},
         judges={"local": {"base_url": url, "model": "scripted", "backoff": 0.01, "retries": 0}},
     )  # fmt: skip
     content = judged_preferences(file, write_rows(tmp_path, rows, "parquet"), layout=layout)

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from eval.scorers.judged import PROMPTS
+from eval.benchmarks.scoring import PROMPTS
 from rewards.judge_client.judge_spec import JudgeSpec
 from rewards.judge_client.templates import FOLDER, template
 from rewards.parse.extract import answer_text, yes_no

@@ -385,7 +385,7 @@ def answered(
 ) -> list[Record]:
     """The scored records of a model that says `reply`."""
     judges = {"judge": judge} if judge else {}
-    suite = evaluation_suite(find_benchmark(name).scorers(judges), judges)
+    suite = evaluation_suite(find_benchmark(name).scorers_with(judges), judges)
     records = [
         replace(_EMPTY, key=s.id, benchmark=name, item_id=s.id, task=s.task, source=s.source, response=reply(s),
                 gold=s.answer, media=[media_entry(m) for m in s.media], meta={**s.meta, "space": "pixel"},

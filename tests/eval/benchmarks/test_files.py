@@ -11,17 +11,16 @@ import pytest
 
 from data_engine.schema import Sample
 from eval.benchmarks import find_benchmark
-from eval.benchmarks.amber import words_digest, words_of
 from eval.benchmarks.base import BenchmarkFiles
 from eval.benchmarks.caption_corpus import corpus_scores, tokenized
 from eval.benchmarks.combined import combined, write_combined
-from eval.benchmarks.detection import NUMBERS, coco_numbers
-from eval.benchmarks.documents import submission
-from eval.benchmarks.grounding import BENCHMARKS as GROUNDING
 from eval.benchmarks.load import benchmark_samples, metrics_of
+from eval.benchmarks.published.amber import counted, words_digest, words_of
+from eval.benchmarks.published.detection import NUMBERS, coco_numbers
+from eval.benchmarks.published.documents import submission
+from eval.benchmarks.published.grounding import BENCHMARKS as GROUNDING
+from eval.benchmarks.published.moments import span_f1
 from eval.bridges import export
-from eval.scorers.amber import counted
-from eval.scorers.spans import span_f1
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace
 from rewards import Rollout

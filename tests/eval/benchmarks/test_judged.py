@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from eval.benchmarks import find_benchmark
-from eval.benchmarks.captions import is_yes_no
 from eval.benchmarks.load import metrics_of
-from eval.scorers.captions import Fact, captionqa, dcscore, decap, precision_recall
-from eval.scorers.judged import UNREAD
-from eval.scorers.published import one_option, one_rating
+from eval.benchmarks.published.captionqa import captionqa_judged, is_yes_no
+from eval.benchmarks.published.decapbench import Fact, dcscore, decap, precision_recall
+from eval.benchmarks.published.descriptions import one_rating
+from eval.benchmarks.published.tempcompass import one_option
+from eval.benchmarks.scoring import UNREAD
 from mmrl.core.config import InputError
 from rewards import Rollout
 from rewards.chat_client.faults import Unreadable
@@ -79,7 +80,7 @@ def test_captionqa_scores_abstaining_a_bit_above_a_guess(tmp_path: Path) -> None
     replies = iter("AABE")
     with serving(lambda _: next(replies)) as server:
         verdicts = [
-            captionqa([Rollout("caption", {"quiz": [one | {"question": str(i)}]})], judge=server.judge())[0]
+            captionqa_judged([Rollout("caption", {"quiz": [one | {"question": str(i)}]})], judge=server.judge())[0]
             for i, one in enumerate(quiz)
         ]
     assert [one.score for one in verdicts] == [1, 1, 0, pytest.approx(0.3)]
@@ -324,19 +325,19 @@ def test_a_benchmark_by_a_judge_alone_needs_one() -> None:
     with pytest.raises(
         InputError, match="benchmark mmhal_bench asks a judge, and there is none; put one called 'judge'"
     ):
-        find_benchmark("mmhal_bench").scorers(())
+        find_benchmark("mmhal_bench").scorers_with(())
     with pytest.raises(InputError, match="none of a, b is called that"):
-        find_benchmark("mmhal_bench").scorers(("a", "b"))
-    assert find_benchmark("mmhal_bench").scorers(("mine",))["judge_rating"]["args"] == {"judge": "mine"}
-    assert set(find_benchmark("hallusionbench").scorers(())) == {"accuracy"}
-    assert find_benchmark("hallusionbench").scorers(("judge", "x"))["judge_published"]["weight"] == 0
+        find_benchmark("mmhal_bench").scorers_with(("a", "b"))
+    assert find_benchmark("mmhal_bench").scorers_with(("mine",))["judge_rating"]["args"] == {"judge": "mine"}
+    assert set(find_benchmark("hallusionbench").scorers_with(())) == {"accuracy"}
+    assert find_benchmark("hallusionbench").scorers_with(("judge", "x"))["judge_published"]["weight"] == 0
 
 
 def test_scorers_take_options_by_name() -> None:
-    scorers = find_benchmark("decapbench").scorers(("judge",), {"judge_dcscore": {"trials": 3}})
+    scorers = find_benchmark("decapbench").scorers_with(("judge",), {"judge_dcscore": {"trials": 3}})
     assert scorers["judge_dcscore"]["args"] == {"judge": "judge", "trials": 3}
     with pytest.raises(InputError, match="has no scorer 'judge_dcscor' to give options"):
-        find_benchmark("decapbench").scorers(("judge",), {"judge_dcscor": {"trials": 3}})
+        find_benchmark("decapbench").scorers_with(("judge",), {"judge_dcscor": {"trials": 3}})
 
 
 @pytest.mark.parametrize("name", ["mmhal_bench", "hallusionbench", "decapbench", "gedit", "captionqa", "caparena_auto"])
@@ -345,15 +346,15 @@ def test_a_judge_that_fails_is_told_and_never_a_score(name: str, broken: str, tm
     def script(_: dict[str, Any]) -> Reply | str:
         return Reply(status=500, body=b"{}") if broken == "error" else "I would rather not say!"
 
-    samples, task = benchmark(name, tmp_path).load(), find_benchmark(name)
+    samples, tested = benchmark(name, tmp_path).load(), find_benchmark(name)
     with judging(script) as (judge, _):
         records = answered(name, samples, gold, judge)
     found = metrics_of(records)
-    kinds = {record.kinds[reward] for record in records for reward in task.judged}
+    kinds = {record.kinds[reward] for record in records for reward in tested.judged}
     if name == "captionqa" and broken == "garbage":  # its replies are letters, of which each is counted
         assert found is not None
         assert (found["judge_captionqa"], found["judge_unread"]) == (0, 1)
-    elif task.rewards:  # the rule's numbers stay, the judge's are withheld
+    elif tested.scorers:  # the rule's numbers stay, the judge's are withheld
         assert found is not None
         assert (found["aAcc"], found["judge_published.unjudged"]) == (1, 1)
         assert found.get("judge_published.aAcc") is None

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.benchmarks.exams import DISCIPLINES
-from eval.scorers.exams import letter_or_value, mathvista_match, mmmu_choice, mmmu_open, rounded_match
+from eval.benchmarks.published.mathverse import letter_or_value, rounded_match
+from eval.benchmarks.published.mathvista import mathvista_match
+from eval.benchmarks.published.mmmu import DISCIPLINES, mmmu_choice, mmmu_open
 from mmrl.core.config import InputError
 from rewards import Rollout, get
 from tests.support.benchmark_rows import (
@@ -266,7 +267,7 @@ def test_golds_that_are_no_plain_numbers_are_compared_at_two_decimals_too(tmp_pa
 
 def test_mmmus_variant_by_mathematics_and_its_tails() -> None:
     half = {"text": ["0.5"]}
-    mmmu = get("eval.scorers.tasks:mmmu", math=True)
+    mmmu = get("eval.benchmarks.published.mmmu:mmmu_match", math=True)
     assert mmmu([Rollout("\\boxed{1/2}", half, task="text")])[0].score == 1
     assert score(mmmu_open, "\\boxed{1/2}", half) == 0
     assert score(mmmu_open, "Therefore, the answer is blue.\nSo .", {"text": ["blue"]}) == 1  # a lone mark is no tail

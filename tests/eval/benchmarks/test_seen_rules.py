@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from eval.benchmarks.base import BenchmarkFiles
-from eval.benchmarks.choice import lettered
-from eval.benchmarks.hallucination import pope_official
 from eval.benchmarks.load import benchmark_samples
 from eval.benchmarks.metrics import binary, mean
-from eval.scorers.spans import span_hit
-from eval.scorers.vqa import contains_match, vqa_accuracy, vqa_normal
+from eval.benchmarks.published.choice import lettered
+from eval.benchmarks.published.documents import contains_match
+from eval.benchmarks.published.hallucination import pope_official
+from eval.benchmarks.published.moments import span_hit
+from eval.benchmarks.published.vqa import vqa_accuracy, vqa_normal
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace
 from rewards import get

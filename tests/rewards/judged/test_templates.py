@@ -38,9 +38,7 @@ def ranking(body: dict[str, Any], values: list[int], /, **changes: Any) -> str:
 
 
 def test_a_prompt_that_does_not_fit_its_reward_says_which_places_would() -> None:
-    with pytest.raises(
-        InputError, match=r"has {{captoin}}, but this reward fills in {{caption}}, {{key}}"
-    ):
+    with pytest.raises(InputError, match=r"has {{captoin}}, but this reward fills in {{caption}}, {{key}}"):
         Template("mine/1", "{{captoin}}", "{{key}}").rendered({"caption": "", "key": ""})
     with pytest.raises(InputError, match=r'prompt mine/1 lacks {{key}}: .* Reply: {"key": "{{key}}"'):
         Template("mine/1", "", "{{caption}}").rendered({"caption": "", "key": ""})

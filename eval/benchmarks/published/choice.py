@@ -10,23 +10,14 @@ from collections.abc import Iterator, Sequence
 from string import ascii_uppercase
 from typing import Any
 
-from eval.benchmarks.base import (
-    Benchmark,
-    Item,
-    Metrics,
-    Row,
-    choice_answer,
-    choice_text,
-    default,
-    letter_index,
-    listed,
-    picture,
-    picture_name,
-)
+from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default
+from eval.benchmarks.cells import choice_answer, choice_text, letter_index, listed, picture, picture_name
 from eval.benchmarks.metrics import all_right, groups, mean, micro, prefixed, scored_by, together, unparsed_share
+from eval.benchmarks.scoring import by_task
 from eval.records import Record
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace
+from rewards import Rollout, Verdict, get
 
 LETTER = {"accuracy": default("choice_match")}
 TURN = 1_000_000  # rows of one question of a circular file share their index modulo this
@@ -55,7 +46,7 @@ def rotations(row: Row, space: CoordinateSpace) -> Iterator[Item]:
         )
 
 
-def base_rows(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+def circular_rows(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A row of a file that is circular already, as one item; rows of one question share their index modulo TURN."""
     options, right = _filled(row)
     index = int(row["index"])
@@ -89,7 +80,7 @@ def circular_metrics(records: Sequence[Record]) -> Metrics:
     return found
 
 
-def seed(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+def seed_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A SEED-Bench row: choice_a to choice_d."""
     options = [str(row[f"choice_{letter}"]) for letter in "abcd"]
     images = listed(row["image"]) if isinstance(row["image"], list | tuple) else [row["image"]]
@@ -98,7 +89,7 @@ def seed(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     )
 
 
-def ai2d(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+def ai2d_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """An AI2D row; the answer is an index. It has no id of its own: question and options are one.
 
     Pictures with and without masks over their labels make two benchmarks.
@@ -107,7 +98,7 @@ def ai2d(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     yield _asked(row.get("question_id") or None, row["question"], options, int(row["answer"]), [row["image"]])
 
 
-def scienceqa(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+def scienceqa_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A ScienceQA row; rows without an image are no item of the image split."""
     if picture(row["image"]):
         options = [str(one) for one in listed(row["choices"])]
@@ -115,7 +106,7 @@ def scienceqa(row: Row, space: CoordinateSpace) -> Iterator[Item]:
         yield _asked(name, row["question"], options, int(row["answer"]), [row["image"]], hint=hint)
 
 
-def blink(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+def blink_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A BLINK row: up to four images, a prompt that lists the options itself."""
     options = [str(one) for one in listed(row["choices"])]
     yield Item(
@@ -128,7 +119,7 @@ def blink(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     )
 
 
-def realworldqa(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+def realworldqa_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A RealWorldQA row: a letter where the gold is one of A to D, else a text."""
     right, question = str(row["answer"]).strip(), str(row["question"])
     letter = right if re.fullmatch("[A-D]", right) else None
@@ -142,7 +133,7 @@ def realworldqa(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     )
 
 
-def mmstar(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+def mmstar_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """An MMStar row: the options are part of the question."""
     yield Item(
         id=str(row["index"]),
@@ -152,6 +143,15 @@ def mmstar(row: Row, space: CoordinateSpace) -> Iterator[Item]:
         media=picture(row["image"]),
         meta={"ability": row["category"]},
     )
+
+
+def choice_or_text(rollouts: Sequence[Rollout]) -> list[Verdict]:
+    """`choice_match` for choices, `text_match` for everything else.
+
+    >>> choice_or_text([Rollout("3.", {"text": ["3"]}, task="text")])[0].score
+    1.0
+    """
+    return by_task(rollouts, {"choice": get("choice_match")}, get("text_match"))
 
 
 def lettered(question: str, right: str = "A") -> list[str]:
@@ -193,73 +193,109 @@ def _there(value: Any) -> bool:
 
 
 _MMBENCH = ("index", "question", "A", "B", "answer", "image")
+
+
 BENCHMARKS = [
     *(
         Benchmark(
-            f"mmbench_{language}",
-            "lmms-lab/MMBench",
-            _MMBENCH,
-            rotations,
-            LETTER,
-            circular_metrics,
-            "dev",
-            1164,
+            name=f"mmbench_{language}",
+            about="A letter, once for every rotation of the options. Circular accuracy: all rotations must be right.",
+            hub="lmms-lab/MMBench",
+            columns=_MMBENCH,
+            items=rotations,
+            scorers=LETTER,
+            metrics=circular_metrics,
+            split="dev",
+            rows=1164,
             folders=(language,),
         )
         for language in ("en", "cn")
     ),
-    Benchmark("mmbench_circular", "lmms-lab/MMBench", _MMBENCH, base_rows, LETTER, circular_metrics, "dev"),
     Benchmark(
-        "seedbench",
-        "lmms-lab/SEED-Bench",
-        ("question_id", "question", "choice_a", "choice_b", "choice_c", "choice_d", "answer", "data_type", "image"),
-        seed,
-        LETTER,
-        scored_by("kind"),
+        name="mmbench_circular",
+        about="As mmbench_en, from a file that holds the rotations already.",
+        hub="lmms-lab/MMBench",
+        columns=_MMBENCH,
+        items=circular_rows,
+        scorers=LETTER,
+        metrics=circular_metrics,
+        split="dev",
+    ),
+    Benchmark(
+        name="seedbench",
+        about="A letter, with one image or several frames. Accuracy by kind of data.",
+        hub="lmms-lab/SEED-Bench",
+        columns=(
+            "question_id",
+            "question",
+            "choice_a",
+            "choice_b",
+            "choice_c",
+            "choice_d",
+            "answer",
+            "data_type",
+            "image",
+        ),
+        items=seed_items,
+        scorers=LETTER,
+        metrics=scored_by("kind"),
         rows=17990,
     ),
     *(
-        Benchmark(name, hub, ("question", "options", "answer", "image"), ai2d, LETTER, scored_by(), rows=3088)
+        Benchmark(
+            name=name,
+            about="A letter about a diagram, with or without masks over its labels. Accuracy.",
+            hub=hub,
+            columns=("question", "options", "answer", "image"),
+            items=ai2d_items,
+            scorers=LETTER,
+            metrics=scored_by(),
+            rows=3088,
+        )
         for name, hub in (("ai2d", "lmms-lab/ai2d"), ("ai2d_no_mask", "lmms-lab/ai2d-no-mask"))
     ),
     Benchmark(
-        "scienceqa_img",
-        "lmms-lab/ScienceQA",
-        ("question", "choices", "answer", "image"),
-        scienceqa,
-        LETTER,
-        scored_by(),
+        name="scienceqa_img",
+        about="A letter; only questions with an image. Accuracy.",
+        hub="lmms-lab/ScienceQA",
+        columns=("question", "choices", "answer", "image"),
+        items=scienceqa_items,
+        scorers=LETTER,
+        metrics=scored_by(),
         rows=4241,
         size=2017,
         folders=("ScienceQA-IMG",),
     ),
     Benchmark(
-        "blink",
-        "BLINK-Benchmark/BLINK",
-        ("idx", "prompt", "choices", "answer", "image_1"),
-        blink,
-        LETTER,
-        scored_by("subtask", macro="subtask"),
-        "val",
-        1901,
+        name="blink",
+        about="A letter, with up to four images. Accuracy: the mean, and the mean over subtasks.",
+        hub="BLINK-Benchmark/BLINK",
+        columns=("idx", "prompt", "choices", "answer", "image_1"),
+        items=blink_items,
+        scorers=LETTER,
+        metrics=scored_by("subtask", macro="subtask"),
+        split="val",
+        rows=1901,
     ),
     Benchmark(
-        "realworldqa",
-        "xai-org/RealworldQA",
-        ("question", "answer", "image"),
-        realworldqa,
-        {"accuracy": default("eval.scorers.tasks:choice_or_text")},
-        scored_by(),
+        name="realworldqa",
+        about="A letter or a word, as the question says. Accuracy.",
+        hub="xai-org/RealworldQA",
+        columns=("question", "answer", "image"),
+        items=realworldqa_items,
+        scorers={"accuracy": default("eval.benchmarks.published.choice:choice_or_text")},
+        metrics=scored_by(),
         rows=765,
     ),
     Benchmark(
-        "mmstar",
-        "Lin-Chen/MMStar",
-        ("index", "question", "answer", "category", "image"),
-        mmstar,
-        LETTER,
-        scored_by("ability", macro="ability"),
-        "val",
-        1500,
+        name="mmstar",
+        about="A letter; questions that need the image. Accuracy: the mean, and the mean over abilities.",
+        hub="Lin-Chen/MMStar",
+        columns=("index", "question", "answer", "category", "image"),
+        items=mmstar_items,
+        scorers=LETTER,
+        metrics=scored_by("ability", macro="ability"),
+        split="val",
+        rows=1500,
     ),
 ]

@@ -1,13 +1,11 @@
-"""Yes/no questions about what is not there: POPE, HallusionBench, and AMBER's discriminative part."""
+"""Yes/no questions about what is not there: POPE and HallusionBench."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from eval.benchmarks.amber import amber_questions
-from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default, picture, variant
+from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default, variant
+from eval.benchmarks.cells import picture, yes_or_no
 from eval.benchmarks.metrics import (
     all_right,
     binary,
@@ -19,17 +17,20 @@ from eval.benchmarks.metrics import (
     together,
     unparsed_share,
 )
+from eval.benchmarks.scoring import NO_ANSWER, by_protocol, prompt
 from eval.records import Record
-from mmrl.core.config import InputError
+from mmrl.core.messages import user_text
 from mmrl.core.vision import CoordinateSpace
-from rewards.parse.extract import yes_no
+from rewards.base import Rollout, Verdict, gold, unparsed
+from rewards.judge_client import replies
+from rewards.judge_client.client import Judge
+from rewards.judge_client.judged_reward import verdict_of
+from rewards.parse.extract import answer_text, yes_no
 
 YESNO = {"accuracy": default("yesno_match")}
-ATTRIBUTES = ("state", "number", "action")
-AMBER_DIMENSIONS = ("existence", *ATTRIBUTES, "relation")
 
 
-def pope(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+def pope_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A row of POPE; ids restart in each of its three categories."""
     meta = {"category": row["category"], "image_source": row.get("image_source")}
     name = f"{row['category']}/{row['question_id']}"
@@ -64,7 +65,7 @@ def pope_official(text: str) -> bool:
     return not {"No", "no", "not"} & set(words)
 
 
-def hallusion(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+def hallusion_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A row of HallusionBench; visual_input 0 shows nothing."""
     keys = ("category", "subcategory", "set_id", "figure_id", "question_id")
     meta = {key: str(row[key]) for key in keys}
@@ -87,6 +88,29 @@ def hallusion_metrics(records: Sequence[Record]) -> Metrics:
     return found
 
 
+@by_protocol
+async def hallusion_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
+    """1 if a judge finds the answer correct; "unclear" is right where there is no picture (HallusionBench: figure 0 of
+    VS; gold: `details`, the right answer in words)."""
+    said = answer_text(rollout.completion)
+    if not said:
+        return unparsed(NO_ANSWER)
+    data = {
+        "question": user_text(rollout.prompt),
+        "reference": str(gold(rollout, "details")),
+        "response": said,
+    }
+    verdict = await verdict_of(
+        judge,
+        prompt("hallusion"),
+        data=data,
+        parse=lambda reply: replies.one_of(reply, "verdict", ("correct", "incorrect", "unclear")),
+    )
+    unseen = (rollout.meta.get("category"), rollout.meta.get("figure_id")) == ("VS", "0")
+    right = verdict == "correct" or (verdict == "unclear" and unseen)
+    return Verdict(float(right), f"{prompt('hallusion').name}: {verdict}")
+
+
 def _hallusion(records: Sequence[Record], reward: str) -> Metrics:
     shown = [r for r in records if not (r.meta["category"] == "VS" and r.meta["figure_id"] == "0")]
     within = ["category", "subcategory", "set_id"]
@@ -102,71 +126,31 @@ def _hallusion(records: Sequence[Record], reward: str) -> Metrics:
     }
 
 
-def amber(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """A yes/no row of AMBER: `truth` is yes or no, `type` like discriminative-attribute-state."""
-    dimension = str(row["type"]).rsplit("-", 1)[-1].removeprefix("discriminative")
-    if dimension not in AMBER_DIMENSIONS:
-        dimension = {"hallucination": "existence"}.get(dimension, dimension)
-    meta = {"dimension": dimension}
-    text = f"{row['query']}\nAnswer yes or no."
-    yield Item(str(row["id"]), "yesno", text, {"yesno": yes_or_no(row["truth"])}, picture(row["image"]), meta)
-
-
-def amber_metrics(records: Sequence[Record]) -> Metrics:
-    """Accuracy, precision, recall and F1 with no as the positive answer, of all and of each dimension; `official` wants
-    exactly Yes or No and adds 0.001 to denominators."""
-    found = binary(said_pairs(records, yes_no), positive=False)
-    parts = groups(records, "dimension")
-    attributes = [record for name in ATTRIBUTES for record in parts.get(name, [])]
-    for name, group in {**parts, **({"attribute": attributes} if attributes else {})}.items():
-        found |= prefixed(name, binary(said_pairs(group, yes_no), positive=False))
-    exact = binary(said_pairs(records, {"Yes": True, "No": False}.get), positive=False, smooth=0.001)
-    return found | prefixed("official", exact)
-
-
-def yes_or_no(value: Any) -> bool:
-    """Whether a gold answer is yes: the word, 1 or 0, true or false.
-
-    >>> yes_or_no("Yes"), yes_or_no(0)
-    (True, False)
-    """
-    plain = re.sub(r"\W", "", str(value)).lower()
-    if plain not in ("yes", "no", "1", "0", "true", "false"):
-        raise InputError(f"the answer {value!r} is neither yes nor no")
-    return plain in ("yes", "1", "true")
-
-
 _HALLUSION = ("category", "subcategory", "set_id", "figure_id", "question_id", "question", "gt_answer", "image")
+
+
 BENCHMARKS = [
     Benchmark(
-        "pope",
-        "lmms-lab/POPE",
-        ("question_id", "question", "answer", "category", "image"),
-        pope,
-        YESNO,
-        pope_metrics,
+        name="pope",
+        about="Yes or no: is an object there? Accuracy, precision, recall, F1 and the share of yes, by category.",
+        hub="lmms-lab/POPE",
+        columns=("question_id", "question", "answer", "category", "image"),
+        items=pope_items,
+        scorers=YESNO,
+        metrics=pope_metrics,
         rows=9000,
     ),
     Benchmark(
-        "hallusionbench",
-        "lmms-lab/HallusionBench",
-        _HALLUSION,
-        hallusion,
-        YESNO,
-        hallusion_metrics,
-        "image",
-        951,
+        name="hallusionbench",
+        about="Yes or no, on figures and on their altered versions. aAcc, qAcc and fAcc.",
+        hub="lmms-lab/HallusionBench",
+        columns=_HALLUSION,
+        items=hallusion_items,
+        scorers=YESNO,
+        metrics=hallusion_metrics,
+        split="image",
+        rows=951,
         version=2,
-        judged={"judge_published": variant("eval.scorers.published:hallusion")},
-    ),
-    Benchmark(
-        "amber_discriminative",
-        "junyangwang0410/AMBER",
-        ("id", "image", "query", "truth", "type"),
-        amber,
-        YESNO,
-        amber_metrics,
-        rows=14216,
-        read=amber_questions,
+        judged={"judge_published": variant("eval.benchmarks.published.hallucination:hallusion_judged")},
     ),
 ]

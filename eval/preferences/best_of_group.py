@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from eval.scorers.judged import prompt, unread
+from eval.benchmarks.scoring import prompt, unread
 from mmrl.core.messages import user_text
 from rewards.base import Rollout, Verdict, failed
 from rewards.chat_client.faults import Fault, Unreadable

@@ -1,13 +1,15 @@
-"""Scorers that ask a judge by a published protocol: a reply that is not of its form counts 0 and is told apart."""
+"""What scorers of benchmarks share: rules by task, and judges asked by a published protocol."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rewards.base import Rollout, Scored, Verdict
+from rewards import Reward, Rollout, Verdict
+from rewards.base import Scored
 from rewards.chat_client.faults import Fault
 from rewards.judge_client.client import Ask, Judge
 from rewards.judge_client.judge_media import Shown
@@ -15,7 +17,16 @@ from rewards.judge_client.judged_reward import judged
 from rewards.judge_client.templates import Template, quoted, template
 
 PROMPTS = Path(__file__).parent.parent / "prompts"
+NO_ANSWER = "no answer to judge"
 UNREAD = "the judge's reply is not of the form: "  # how `why` begins where the judge, and not the answer, is at fault
+
+
+PLAIN_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+
+
+def by_task(rollouts: Sequence[Rollout], rules: Mapping[str, Reward], otherwise: Reward) -> list[Verdict]:
+    """The verdict of the rule for each rollout's task."""
+    return [rules.get(rollout.task, otherwise)([rollout])[0] for rollout in rollouts]
 
 
 def prompt(name: str) -> Template:

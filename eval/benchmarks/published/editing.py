@@ -7,24 +7,35 @@ those of the papers.
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from eval.benchmarks.base import EDITS, Benchmark, Item, Medium, Metrics, Row, default, picture
+from eval.benchmarks.base import EDITS, Benchmark, Item, Medium, Metrics, Row, default
+from eval.benchmarks.cells import picture
 from eval.benchmarks.metrics import groups, mean, prefixed, unparsed_share
+from eval.benchmarks.scoring import by_protocol, prompt
 from eval.records import Record
-from eval.scorers.editing import NO_EDIT
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace
+from rewards.base import Rollout, Verdict, gold, unparsed
+from rewards.chat_client.faults import Unreadable
+from rewards.judge_client import replies
+from rewards.judge_client.client import Judge
+from rewards.judge_client.judge_media import shown_as
+from rewards.judge_client.judged_reward import verdict_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+NO_EDIT = {"gedit": {"SC": 0.0, "PQ": 0.0}, "imgedit": {"score": 0.0, "as_said": 0.0}}
 
 
-def gedit(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+def gedit_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A row of GEdit-Bench; its edit is `fullset/<task_type>/<language>/<key>.png`."""
     key, kind, language = str(row["key"]), str(row["task_type"]), str(row["instruction_language"])
     source = picture(row.get("input_image") or row.get("input_image_raw"))
@@ -51,7 +62,25 @@ def gedit_metrics(records: Sequence[Record]) -> Metrics:
     return {**found, "unparsed": unparsed_share(records, "judge_overall")}
 
 
-def imgedit(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+@by_protocol
+async def gedit_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
+    """sqrt(SC x PQ) over 10: SC is the lower of two semantic scores, PQ that of two scores of quality (GEdit-Bench).
+
+    Gold: `instruction`. A missing edit is 0. `why` holds SC and PQ as JSON.
+    """
+    if len(rollout.media) < 2:
+        return unparsed(json.dumps(NO_EDIT["gedit"]))
+    source, edit = (shown_as(item, label) for item, label in zip(rollout.media, ("Original:", "Edit:"), strict=False))
+    read = functools.partial(_scores, count=2, low=0, high=10)
+    semantic, quality = await asyncio.gather(
+        verdict_of(judge, prompt("gedit_semantics"), data=_instruction(rollout), shown=(source, edit), parse=read),
+        verdict_of(judge, prompt("gedit_quality"), data={}, shown=(edit,), parse=read),
+    )
+    sc, pq = min(semantic), min(quality)
+    return Verdict(math.sqrt(sc * pq) / 10, json.dumps({"SC": sc, "PQ": pq, "prompt": prompt("gedit_semantics").name}))
+
+
+def imgedit_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """An entry of ImgEdit-Bench's JSON: `id` is the path of the source, the edit is `<key>.png`."""
     key, kind = str(row["key"]), str(row.get("edit_type") or "hard")
     made = edited(Path(row[EDITS]), key)
@@ -74,6 +103,29 @@ def imgedit_metrics(records: Sequence[Record]) -> Metrics:
         **prefixed("judge_imgedit", parts),
         "unparsed": unparsed_share(records, "judge_imgedit"),
     }
+
+
+@by_protocol
+async def imgedit_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
+    """The mean of three scores from 1 to 5, rounded to 2 decimals, over 5 (ImgEdit-Bench).
+
+    What exceeds the first score counts as that, as the protocol rules; `as_said` in `why` is without this, which is
+    what the released code computes. Gold: `instruction` and `kind`. A missing edit is 0.
+    """
+    if len(rollout.media) < 2:
+        return unparsed(json.dumps(NO_EDIT["imgedit"]))
+    pair = tuple(shown_as(item, label) for item, label in zip(rollout.media, ("Original:", "Edit:"), strict=False))
+    said = await verdict_of(
+        judge,
+        prompt("imgedit"),
+        data={**_instruction(rollout), "kind": str(gold(rollout, "kind"))},
+        shown=pair,
+        parse=functools.partial(_scores, count=3, low=1, high=5),
+    )
+    score = round(fmean(min(one, said[0]) for one in said), 2)
+    return Verdict(
+        score / 5, json.dumps({"score": score, "as_said": round(fmean(said), 2), "prompt": prompt("imgedit").name})
+    )
 
 
 def edited(root: Path, *parts: str) -> Medium:
@@ -108,19 +160,60 @@ def _rounded(values: Iterable[float]) -> float | None:
     return round(fmean(found), 2) if found else None
 
 
-_IMGEDIT = {"judge_imgedit": default("eval.scorers.editing:imgedit")}
+def _instruction(rollout: Rollout) -> dict[str, str]:
+    return {"instruction": str(gold(rollout, "instruction"))}
+
+
+def _scores(found: dict[str, Any], *, count: int, low: float, high: float) -> list[float]:
+    scores = found.get("score")
+    if not isinstance(scores, list) or len(scores) != count:
+        raise Unreadable(f"score is {scores!r:.50}, not a list of {count} numbers")
+    return [replies.in_range(one, "score", low, high) for one in scores]
+
+
+_IMGEDIT = {"judge_imgedit": default("eval.benchmarks.published.editing:imgedit_judged")}
+
+
 BENCHMARKS = [
     Benchmark(
-        "gedit", "stepfun-ai/GEdit-Bench", ("key", "task_type", "instruction", "instruction_language"), gedit, {},
-        gedit_metrics, "train", edits=True, needs="edited pictures, and a judge that sees pictures",
-        judged={"judge_overall": default("eval.scorers.editing:gedit")},
+        name="gedit",
+        about="Edited images of a model. The root of semantics times quality, from 0 to 10.",
+        hub="stepfun-ai/GEdit-Bench",
+        columns=("key", "task_type", "instruction", "instruction_language"),
+        items=gedit_items,
+        scorers={},
+        metrics=gedit_metrics,
+        split="train",
+        edits=True,
+        needs="edited pictures, and a judge that sees pictures",
+        judged={"judge_overall": default("eval.benchmarks.published.editing:gedit_judged")},
     ),
     Benchmark(
-        "imgedit_basic", "sysuyy/ImgEdit, basic_edit.json", ("key", "id", "prompt", "edit_type"), imgedit, {},
-        imgedit_metrics, "", 737, edits=True, judged=_IMGEDIT, needs="edited pictures, and a judge that sees pictures",
+        name="imgedit_basic",
+        about="Edited images of a model. The mean of three scores from 1 to 5, also by type of edit.",
+        hub="sysuyy/ImgEdit, basic_edit.json",
+        columns=("key", "id", "prompt", "edit_type"),
+        items=imgedit_items,
+        scorers={},
+        metrics=imgedit_metrics,
+        split="",
+        rows=737,
+        edits=True,
+        judged=_IMGEDIT,
+        needs="edited pictures, and a judge that sees pictures",
     ),
     Benchmark(
-        "imgedit_hard", "sysuyy/ImgEdit, UGE_edit.json", ("key", "id", "prompt"), imgedit, {}, imgedit_metrics, "", 47,
-        edits=True, judged=_IMGEDIT, needs="edited pictures, and a judge that sees pictures",
+        name="imgedit_hard",
+        about="As imgedit_basic, on hard instructions.",
+        hub="sysuyy/ImgEdit, UGE_edit.json",
+        columns=("key", "id", "prompt"),
+        items=imgedit_items,
+        scorers={},
+        metrics=imgedit_metrics,
+        split="",
+        rows=47,
+        edits=True,
+        judged=_IMGEDIT,
+        needs="edited pictures, and a judge that sees pictures",
     ),
-]  # fmt: skip
+]

@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from eval.benchmarks.base import SPACES, Benchmark, Item, Metrics, Row, default, listed, picture, picture_name
+from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default
+from eval.benchmarks.cells import SPACES, listed, picture, picture_name
 from eval.benchmarks.coco import coco_rows
 from eval.benchmarks.metrics import groups, mean, micro, prefixed, unparsed_share
 from eval.records import Record
@@ -43,7 +44,7 @@ ODINW = (
         "thermalDogsAndPeople",
     ),
 )
-REWARDS = {"accuracy": default("box_set", threshold=0.5)}
+SCORERS = {"accuracy": default("box_set", threshold=0.5)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Detections:
     scores: list[float]
 
 
-def coco_detection(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+def coco_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A picture of COCO with all its objects; crowds are no objects to name, but naming one costs nothing."""
     things = [i for i, crowd in enumerate(row["crowd"]) if not crowd]
     crowds = [i for i, crowd in enumerate(row["crowd"]) if crowd]
@@ -69,7 +70,7 @@ def coco_detection(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     yield _item(str(row["image_id"]), row["categories"], answer, row, space, meta)
 
 
-def odinw(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+def odinw_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A picture of one of the 13 sets; labels are names or places in `categories`, boxes xyxy pixels."""
     name = str(row["dataset_name"])
     if name not in ODINW:
@@ -194,12 +195,24 @@ def _failures(records: Sequence[Record]) -> Metrics:
 
 BENCHMARKS = [
     Benchmark(
-        "coco_detection", "COCO's instances_val2017.json",
-        ("image_id", "image", "boxes", "labels", "crowd", "categories"), coco_detection, REWARDS, coco_metrics,
-        "val2017", 5000, read=coco_rows,
+        name="coco_detection",
+        about="All objects of COCO's 80 categories as JSON boxes. COCO's twelve numbers, every box with score 1.0.",
+        hub="COCO's instances_val2017.json",
+        columns=("image_id", "image", "boxes", "labels", "crowd", "categories"),
+        items=coco_items,
+        scorers=SCORERS,
+        metrics=coco_metrics,
+        split="val2017",
+        rows=5000,
+        read=coco_rows,
     ),
     Benchmark(
-        "odinw13", "ODinW-13", ("image", "categories", "bboxes", "labels", "dataset_name"), odinw, REWARDS,
-        odinw_metrics,
+        name="odinw13",
+        about="All objects of a set's categories as JSON boxes. The mean AP over the 13 sets, and the AP of each.",
+        hub="ODinW-13",
+        columns=("image", "categories", "bboxes", "labels", "dataset_name"),
+        items=odinw_items,
+        scorers=SCORERS,
+        metrics=odinw_metrics,
     ),
-]  # fmt: skip
+]

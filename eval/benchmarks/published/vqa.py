@@ -1,14 +1,29 @@
-"""Scorers of questions about pictures with short answers: agreement with annotators, and containment."""
+"""Short answers about photographs: VQAv2, TextVQA, VizWiz by agreement with annotators; GQA, OCR-VQA exactly."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
+from eval.benchmarks.base import Benchmark, Item, Row, default, variant
+from eval.benchmarks.cells import SHORT, listed
+from eval.benchmarks.files import rows_of
+from eval.benchmarks.metrics import scored_by
+from eval.benchmarks.published.documents import short_item
+from mmrl.core.config import InputError
+from mmrl.core.vision import CoordinateSpace
 from rewards.base import Rollout, Verdict, abstain, gold, per_rollout, unparsed
 from rewards.parse.extract import answer_text
 
+VQA = {
+    "accuracy": default("eval.benchmarks.published.vqa:vqa_accuracy"),
+    "official": variant("eval.benchmarks.published.vqa:vqa_accuracy", variant="official"),
+}
+_TEXTVQA = VQA | {"evalai": variant("eval.benchmarks.published.vqa:vqa_accuracy", variant="evalai")}
+_EXACT = {"accuracy": default("eval.benchmarks.published.vqa:exact_match")}
+_COLUMNS = ("question", "image", "answers")
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _DIGIT_COMMA = re.compile(r"\d,\d")
 _PERIOD = re.compile(r"\.(?!\d)")
@@ -23,7 +38,42 @@ _CONTRACTED = (
     "who's who've why'll why're why's won't wouldn't would've y'all you'd you'll you're you've"
 )
 _CONTRACTIONS = {word.replace("'", "").lower(): word for word in _CONTRACTED.split()}
-_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
+
+
+def vqa_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A row with up to ten annotators' answers, as texts or as mappings with the key `answer`."""
+    answers = [str(one["answer"] if isinstance(one, Mapping) else one) for one in listed(row["answers"])]
+    meta = {"kind": row.get("answer_type")}
+    yield short_item(
+        row.get("question_id"),
+        "text",
+        f"{row['question']}\n{SHORT}",
+        row,
+        {"text": answers[:1], "answers": answers},
+        meta,
+    )
+
+
+def exact_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A row with one answer."""
+    yield short_item(row.get("id"), "text", f"{row['question']}\n{SHORT}", row, {"text": [str(row["answer"])]}, {})
+
+
+def gqa_rows(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:
+    """Rows of GQA; its hub's dataset keeps pictures (id, image) in other files than questions (imageId)."""
+    pictures: dict[Any, Any] = {}
+    asked: list[Row] = []
+    for file in files:
+        for row in rows_of([file], ("id",)):
+            if "question" in row:
+                asked.append(row)
+            elif "image" in row:
+                pictures[row["id"]] = row["image"]
+    for row in asked:
+        whole = {"image": pictures[row["imageId"]], **row} if row.get("imageId") in pictures else row
+        if missing := [name for name in columns if name not in whole]:
+            raise InputError(f"question {row['id']} has no {', '.join(missing)}; it has {', '.join(whole)}")
+        yield whole
 
 
 @per_rollout
@@ -71,28 +121,6 @@ def vqa_normal(text: str) -> str:
 
 
 @per_rollout
-def contains_match(rollout: Rollout, *, fullwidth: bool = False) -> Verdict:
-    """1 if a gold text is contained in the answer (OCRBench; gold: `text`, any of, and `formula`, whether it is one).
-
-    In lower case with newlines as blanks; a formula keeps its case and loses all blanks. `fullwidth` folds full-width
-    ASCII, but never in formulas.
-
-    >>> [one.score for one in contains_match([Rollout("It says STOP now", "stop"), Rollout("x ^ 2", "y")])]
-    [1.0, 0.0]
-    """
-    golds: Any = gold(rollout, "text")
-    golds = [golds] if isinstance(golds, str) else golds
-    if not isinstance(golds, Sequence) or not golds:
-        return abstain(f"gold text {golds!r:.80} is no text or list of texts")
-    text = answer_text(rollout.completion)
-    if not text:
-        return unparsed("empty answer")
-    formula = isinstance(rollout.answer, Mapping) and bool(rollout.answer.get("formula"))
-    said, rights = (_plain(text, formula, fullwidth), [_plain(str(one), formula, fullwidth) for one in golds])
-    return Verdict(float(any(right in said for right in rights if right)), f"said {said[:80]}")
-
-
-@per_rollout
 def exact_match(rollout: Rollout) -> Verdict:
     """1 if the answer is a gold text after trimming and case folding, and nothing else (gold: `text`, any of).
 
@@ -111,12 +139,62 @@ def exact_match(rollout: Rollout) -> Verdict:
     )
 
 
-def _plain(text: str, formula: bool, fullwidth: bool) -> str:
-    if formula:
-        return "".join(text.split())
-    text = text.lower().strip().replace("\n", " ")
-    return text.translate(_FULL_WIDTH) if fullwidth else text
-
-
 def _split_s(text: str) -> str:
     return text.lower().replace(",", "").replace("?", "").replace("'s", " 's")
+
+
+BENCHMARKS = [
+    Benchmark(
+        name="vqav2",
+        about="A word or phrase. Agreement with ten annotators.",
+        hub="lmms-lab/VQAv2",
+        columns=_COLUMNS,
+        items=vqa_items,
+        scorers=VQA,
+        metrics=scored_by("kind"),
+        split="validation",
+        rows=214354,
+    ),
+    Benchmark(
+        name="textvqa",
+        about="A word or phrase that is written in the image. Agreement with ten annotators.",
+        hub="lmms-lab/textvqa",
+        columns=_COLUMNS,
+        items=vqa_items,
+        scorers=_TEXTVQA,
+        metrics=scored_by(),
+        split="validation",
+        rows=5000,
+    ),
+    Benchmark(
+        name="vizwiz",
+        about="A word or phrase about photographs by blind people; some have no answer. Agreement with ten annotators.",
+        hub="lmms-lab/VizWiz-VQA",
+        columns=_COLUMNS,
+        items=vqa_items,
+        scorers=VQA,
+        metrics=scored_by(),
+        split="val",
+    ),
+    Benchmark(
+        name="gqa",
+        about="A word about a scene. Exactly the answer, but for case and blanks around it.",
+        hub="lmms-lab/GQA",
+        columns=("id", "question", "answer", "image"),
+        items=exact_items,
+        scorers=_EXACT,
+        metrics=scored_by(),
+        split="testdev",
+        read=gqa_rows,
+        folders=("testdev_balanced_images", "testdev_balanced_instructions"),
+    ),
+    Benchmark(
+        name="ocrvqa",
+        about="A phrase from a book cover. Exactly the answer, but for case and blanks around it.",
+        hub="howard-hou/OCR-VQA",
+        columns=("question", "answer", "image"),
+        items=exact_items,
+        scorers=_EXACT,
+        metrics=scored_by(),
+    ),
+]

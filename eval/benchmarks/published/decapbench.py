@@ -1,23 +1,27 @@
-"""Captions judged by published protocols: DCScore (DeCapBench), CaptionQA, CapArena-Auto."""
+"""DeCapBench: detailed captions by DCScore, which compares facts."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from string import ascii_uppercase
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from eval.scorers.judged import by_protocol, prompt, reply_of
-from rewards.base import Rollout, Verdict, abstain, gold, unparsed
-from rewards.chat_client.faults import Fault, Unreadable
+from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default
+from eval.benchmarks.cells import listed, picture
+from eval.benchmarks.metrics import micro, unparsed_share
+from eval.benchmarks.published.captions import B_CAP, b_cap_metrics
+from eval.benchmarks.scoring import by_protocol, prompt
+from eval.records import Record
+from mmrl.core.config import InputError
+from mmrl.core.vision import CoordinateSpace
+from rewards.base import Rollout, Verdict, abstain, gold
+from rewards.chat_client.faults import Unreadable
 from rewards.judge_client import replies
 from rewards.judge_client.client import Judge
 from rewards.judge_client.judge_media import shown
@@ -26,8 +30,7 @@ from rewards.judged.captions import NO_CAPTION
 from rewards.parse.extract import answer_text
 
 MOST_FACTS = 300
-_BETTER = re.compile(r"(Caption 1 is better|Caption 2 is better|Tie)\.?")
-_LETTER = re.compile(r"[(\s]*([A-Za-z])[).:\s]*")
+LONG_CAPTION = "Describe this image in detail."
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,26 @@ class Fact:
     relevant: bool
     verified: bool
     oracle: int | None = None
+
+
+def decapbench_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A picture with atomic facts and a caption that people wrote."""
+    facts = [str(one) for one in listed(row["oracle_facts"])]
+    if not facts:
+        raise InputError(f"{row['image_name']} has no oracle facts")
+    answer = {"references": [str(row["oracle_caption"])], "units": facts}
+    media = picture(row.get("image") or row["image_name"])
+    yield Item(str(row["image_name"]), "caption", LONG_CAPTION, answer, media)
+
+
+def decapbench_metrics(records: Sequence[Record]) -> Metrics:
+    """DCScore from 0 to 100, a mean over captions."""
+    score = micro(records, "judge_dcscore")
+    return {
+        "judge_dcscore": None if score is None else 100 * score,
+        **b_cap_metrics(records),
+        "unparsed": unparsed_share(records, "judge_dcscore"),
+    }
 
 
 @by_protocol
@@ -90,46 +113,6 @@ def precision_recall(part: Sequence[Fact], oracles: int, facts: Sequence[Fact]) 
     return len(verified) / len(part), (found + new) / (oracles + new) if oracles + new else 0.0
 
 
-@by_protocol
-async def captionqa(rollout: Rollout, *, judge: Judge) -> Verdict:
-    """The mean over questions that a judge answers from the caption alone (CaptionQA).
-
-    Gold: `quiz`, a list of {options, right, cannot, question}, options in the order that they are asked in, `right` and
-    `cannot` places among them. Right is 1; to say that the caption does not say is 1 / (other options) + 0.05; what is
-    wrong or cannot be read is 0. `why` holds the counts as JSON.
-    """
-    caption, quiz = answer_text(rollout.completion), gold(rollout, "quiz")
-    if not isinstance(quiz, Sequence) or not quiz:
-        return abstain("gold has no quiz")
-    if not caption:
-        return unparsed(json.dumps({"n": len(quiz), "right": 0, "cannot": 0, "unread": 0, "score": 0.0}))
-    outcomes = await asyncio.gather(*(_answered(judge, caption, one) for one in quiz))
-    kinds = Counter(kind for kind, _ in outcomes)
-    total = sum(score for _, score in outcomes)
-    counts = {"n": len(quiz), "right": kinds["right"], "cannot": kinds["cannot"], "unread": kinds["unread"]}
-    return Verdict(total / len(quiz), json.dumps({**counts, "score": total, "prompt": prompt("captionqa").name}))
-
-
-@by_protocol
-async def caparena(rollout: Rollout, *, judge: Judge) -> Verdict:
-    """1 if a judge likes the caption better than another one, 0.5 for a tie, 0 otherwise (CapArena-Auto).
-
-    Gold: `rival`, the other caption, `references`, of which the judge sees the first, and `first`, whether the caption
-    to be judged comes first. A reply must be one of the three sentences exactly, up to a final period.
-    """
-    caption, rival, references = answer_text(rollout.completion), gold(rollout, "rival"), gold(rollout, "references")
-    if not isinstance(rival, str) or not references:
-        return abstain("gold has no rival, or no reference")
-    if not caption:
-        return NO_CAPTION
-    first = bool(gold(rollout, "first"))
-    order = (caption, rival) if first else (rival, caption)
-    data = {"reference": str(references[0]), "first": order[0], "second": order[1]}
-    said = await reply_of(judge, prompt("caparena"), _better, data=data, shown=shown(rollout.media))
-    score = 0.5 if said == "Tie" else float((said == "Caption 1 is better") == first)
-    return Verdict(score, f"{prompt('caparena').name}: {said}; this is caption {1 if first else 2}")
-
-
 async def _trial(
     judge: Judge, rollout: Rollout, facts: list[str], oracle: list[str], reference: str, trial: int, trials: int
 ) -> tuple[list[int | None], list[bool]]:
@@ -156,24 +139,6 @@ async def _trial(
     return await asyncio.gather(matched, verified)
 
 
-async def _answered(judge: Judge, caption: str, one: Mapping[str, Any]) -> tuple[str, float]:
-    """What became of a question, and what it scores; a judge that does not answer at all raises."""
-    options = [str(option) for option in one["options"]]
-    letters = ascii_uppercase[: len(options)]
-    lines = [f"{letter}. {option}" for letter, option in zip(letters, options, strict=True)]
-    data = {"caption": caption, "question": "\n".join([str(one["question"]), *lines])}
-    try:
-        letter = await reply_of(judge, prompt("captionqa"), functools.partial(_one_letter, letters=letters), data=data)
-    except Fault as fault:
-        if fault.cause != "unreadable":
-            raise
-        return "unread", 0.0
-    place = letters.index(letter)
-    if place == one["right"]:
-        return "right", 1.0
-    return ("cannot", 1 / (len(options) - 1) + 0.05) if place == one["cannot"] else ("wrong", 0.0)
-
-
 def _facts(found: dict[str, Any]) -> tuple[list[str], list[bool]]:
     facts = found.get("facts")
     if not isinstance(facts, list) or len(facts) > MOST_FACTS or not all(isinstance(one, str) for one in facts):
@@ -191,24 +156,21 @@ def _matched(found: dict[str, Any], count: int, oracles: int) -> list[int | None
     return places
 
 
-def _one_letter(reply: str, *, letters: str) -> str:
-    said = _LETTER.fullmatch(reply)
-    if not said or said[1].upper() not in letters:
-        raise Unreadable(f"{reply!r:.50} is not one of the letters {letters}")
-    return said[1].upper()
-
-
-def _better(reply: str) -> str:
-    """One of the three verdicts.
-
-    >>> _better(" Caption 1 is better. ")
-    'Caption 1 is better'
-    """
-    said = _BETTER.fullmatch(reply.strip())
-    if not said:
-        raise Unreadable(f"{reply!r:.50} is none of the three verdicts")
-    return said[1]
-
-
 def _f1(precision: float, recall: float) -> float:
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+BENCHMARKS = [
+    Benchmark(
+        name="decapbench",
+        about="A detailed description. DCScore from 0 to 100: facts of the caption against facts of people.",
+        hub="MAGAer13/DeCapBench",
+        columns=("image_name", "oracle_facts", "oracle_caption"),
+        items=decapbench_items,
+        scorers={},
+        metrics=decapbench_metrics,
+        rows=400,
+        needs="a judge that sees pictures",
+        judged={"judge_dcscore": default("eval.benchmarks.published.decapbench:dcscore"), **B_CAP},
+    ),
+]

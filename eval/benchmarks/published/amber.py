@@ -1,0 +1,256 @@
+"""AMBER: yes/no questions, and descriptions scored by listed words; files are joined by the ids of the questions."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default
+from eval.benchmarks.cells import listed, picture, yes_or_no
+from eval.benchmarks.files import rows_of
+from eval.benchmarks.metrics import binary, groups, mean, micro, prefixed, ratio, said_pairs, unparsed_share
+from eval.records import Record
+from mmrl.core.config import InputError
+from mmrl.core.vision import CoordinateSpace
+from rewards.base import Rollout, Verdict, abstain, per_rollout, unparsed
+from rewards.parse.coco_objects import plural
+from rewards.parse.extract import answer_text, yes_no
+from rewards.parse.strings import words
+
+ANNOTATIONS, RELATION, SAFE = "annotations.json", "relation.json", "safe_words.txt"
+
+
+ATTRIBUTES = ("state", "number", "action")
+DIMENSIONS = ("existence", *ATTRIBUTES, "relation")
+SIMILAR = 0.8  # a listed word that is more similar than that stands for another one
+Similar = Callable[[str, Sequence[str]], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """AMBER's words: every listed one by its forms, what goes with each, and those that are never wrong."""
+
+    listed: dict[str, str]
+    near: dict[str, frozenset[str]]
+    safe: frozenset[str]
+
+
+def amber_questions(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:
+    """The yes/no questions with answers (`truth`) and types: joined from the official files, or rows as they are."""
+    if (questions := _named(files, "query_discriminative.json")) is None:
+        yield from rows_of(files, columns)
+    else:
+        yield from _joined(questions, _needed(files, ANNOTATIONS), columns)
+
+
+def amber_descriptions(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:
+    """The pictures to describe, with the objects there (`truth`), those that models make up (`hallu`), and `words`, the
+    directory of the word lists."""
+    root = _needed(files, RELATION).parent
+    words_sha256 = words_digest(str(root))
+    for row in _joined(_needed(files, "query_generative.json"), _needed(files, ANNOTATIONS), columns):
+        yield {**row, "words": str(root.resolve()), "words_sha256": words_sha256}
+
+
+@functools.cache
+def words_of(root: str) -> Words:
+    """The word lists in a directory. A plural is a form of its singular, as lemmas are."""
+    relation = json.loads((Path(root) / RELATION).read_text(encoding="utf-8"))
+    near = {str(word): frozenset(map(str, others)) for word, others in relation.items()}
+    every = {*near, *(word for others in near.values() for word in others)}
+    forms = {plural(word): word for word in sorted(every) if word} | {word: word for word in every}
+    return Words(forms, near, frozenset((Path(root) / SAFE).read_text(encoding="utf-8").split("\n")) - {""})
+
+
+@functools.cache
+def words_digest(root: str) -> str:
+    """The hash of the word lists in a directory: 16 hex digits."""
+    whole = hashlib.sha256()
+    for name in (RELATION, SAFE):
+        path = Path(root) / name
+        if not path.is_file():
+            raise InputError(f"AMBER's word list {path} is missing; expected {RELATION} and {SAFE} together")
+        whole.update(path.read_bytes())
+    return whole.hexdigest()[:16]
+
+
+def discriminative_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A yes/no row of AMBER: `truth` is yes or no, `type` like discriminative-attribute-state."""
+    dimension = str(row["type"]).rsplit("-", 1)[-1].removeprefix("discriminative")
+    if dimension not in DIMENSIONS:
+        dimension = {"hallucination": "existence"}.get(dimension, dimension)
+    meta = {"dimension": dimension}
+    text = f"{row['query']}\nAnswer yes or no."
+    yield Item(str(row["id"]), "yesno", text, {"yesno": yes_or_no(row["truth"])}, picture(row["image"]), meta)
+
+
+def discriminative_metrics(records: Sequence[Record]) -> Metrics:
+    """Accuracy, precision, recall and F1 with no as the positive answer, of all and of each dimension; `official` wants
+    exactly Yes or No and adds 0.001 to denominators."""
+    found = binary(said_pairs(records, yes_no), positive=False)
+    parts = groups(records, "dimension")
+    attributes = [record for name in ATTRIBUTES for record in parts.get(name, [])]
+    for name, group in {**parts, **({"attribute": attributes} if attributes else {})}.items():
+        found |= prefixed(name, binary(said_pairs(group, yes_no), positive=False))
+    exact = binary(said_pairs(records, {"Yes": True, "No": False}.get), positive=False, smooth=0.001)
+    return found | prefixed("official", exact)
+
+
+def generative_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A picture to describe, with the words for what is there and for what models make up."""
+    answer = {
+        "truth": [str(one) for one in listed(row["truth"])],
+        "hallu": [str(one) for one in listed(row["hallu"])],
+        "words_sha256": row["words_sha256"],
+    }
+    yield Item(
+        str(row["id"]), "caption", str(row["query"]), answer, picture(row["image"]), {"words": str(row["words"])}
+    )
+
+
+def generative_metrics(records: Sequence[Record]) -> Metrics:
+    """CHAIR, Hal, Cog (lower is better) and Cover, over all words, things and replies."""
+    counts = [json.loads(record.why["accuracy"]) for record in records if record.scores.get("accuracy") is not None]
+    total = {
+        key: sum(one[key] for one in counts) for key in ("named", "wrong", "covered", "truth", "imagined", "hallu")
+    }
+    return {
+        "chair": ratio(total["wrong"], total["named"]),
+        "cover": ratio(total["covered"], total["truth"]),
+        "hal": mean(float(one["wrong"] > 0) for one in counts),
+        "cog": ratio(total["imagined"], total["hallu"]),
+        "accuracy": micro(records),
+        "unparsed": unparsed_share(records),
+    }
+
+
+def amber_chair(
+    rollouts: Sequence[Rollout], *, similarity: str | None = None, device: str = "auto", dtype: str = "float32"
+) -> list[Verdict]:
+    """1 - the share of named things that are not there (AMBER's CHAIR; gold: `truth`, `hallu`, the picture's words).
+
+    The words of the description that are in the benchmark's list count, every time. One is right if it is safe, there,
+    or goes with what is there. `similarity` is a checkpoint for text embeddings: what is more similar than 0.8 to a
+    right or made-up word stands for it then. The published model for that is spaCy's en_core_web_lg, and its nouns are
+    those of NLTK's tagger; without `similarity` a word stands for itself alone. `why` holds the counts as JSON.
+    """
+    similar = nearest_by(similarity, device, dtype) if similarity else None
+    return _amber_chair(rollouts, similar=similar, name=similarity or "none")
+
+
+@per_rollout
+def _amber_chair(rollout: Rollout, *, similar: Similar | None, name: str) -> Verdict:
+    gold, root = rollout.answer, str(rollout.meta.get("words"))
+    if not isinstance(gold, Mapping) or words_digest(root) != gold.get("words_sha256"):
+        return abstain(f"the word lists in {root} are not those of the benchmark")
+    text = answer_text(rollout.completion)
+    counts = counted(text or "", gold["truth"], gold["hallu"], words_of(root), similar)
+    why = json.dumps({**counts, "similarity": name})
+    if not text:
+        return unparsed(why)
+    return Verdict(1 - counts["wrong"] / counts["named"] if counts["named"] else 1.0, why)
+
+
+def counted(
+    text: str, truth: Sequence[str], hallu: Sequence[str], lists: Words, similar: Similar | None = None
+) -> dict[str, int]:
+    """How many listed words a text names, how many of those are wrong, and how many things of both kinds it covers."""
+    named = [lists.listed[word] for word in words(text) if word in lists.listed]
+    there = {other: word for word in truth for other in sorted(lists.near.get(word, ()))} | {
+        word: word for word in truth
+    }
+    made = {other: word for word in hallu for other in sorted(lists.near.get(word, ()))} | {
+        word: word for word in hallu
+    }
+    covered, imagined, wrong = set[str](), set[str](), 0
+    for word in named:
+        if word in lists.safe:
+            continue
+        if word in there:
+            covered.add(there[word])
+            continue
+        if word in made:
+            imagined.add(made[word])
+        if similar and (stands := similar(word, list(made))):
+            imagined.add(made[stands])
+        if similar and (stands := similar(word, list(there))):
+            covered.add(there[stands])
+            continue
+        wrong += 1
+    sizes = {"truth": len(set(truth)), "hallu": len(set(hallu))}
+    return {"named": len(named), "wrong": wrong, "covered": len(covered), "imagined": len(imagined), **sizes}
+
+
+def nearest_by(model: str, device: str, dtype: str) -> Similar:
+    """A look-up of the first word that is similar enough."""
+    from rewards.heads.embeddings_torch import text_embeddings
+
+    known: dict[str, Any] = {}
+
+    def vectors(some: Sequence[str]) -> list[Any]:
+        if new := [word for word in dict.fromkeys(some) if word not in known]:
+            known.update(zip(new, text_embeddings(new, model=model, device=device, dtype=dtype, batch=64), strict=True))
+        return [known[word] for word in some]
+
+    def similar(word: str, others: Sequence[str]) -> str | None:
+        if not others:
+            return None
+        mine, *theirs = vectors([word, *others])
+        return next((o for o, v in zip(others, theirs, strict=True) if float((mine * v).sum()) > SIMILAR), None)
+
+    return similar
+
+
+def _joined(questions: Path, annotations: Path, columns: tuple[str, ...]) -> Iterator[Row]:
+    known = {one.get("id"): one for one in rows_of([annotations], ("id", "type", "truth"))}
+    for row in rows_of([questions], ("id", "image", "query")):
+        if row["id"] not in known:
+            raise InputError(f"{annotations} has no entry for the question {row['id']}")
+        whole = {**known[row["id"]], **row}
+        if missing := [name for name in columns if name not in whole]:
+            raise InputError(f"question {row['id']} has no {', '.join(missing)}; it has {', '.join(whole)}")
+        yield whole
+
+
+def _named(files: list[Path], name: str) -> Path | None:
+    return next((file for file in files if file.name == name), None)
+
+
+def _needed(files: list[Path], name: str) -> Path:
+    found = _named(files, name)
+    if found is None:
+        raise InputError(f"AMBER's {name} is not among {', '.join(sorted(file.name for file in files))}")
+    return found
+
+
+BENCHMARKS = [
+    Benchmark(
+        name="amber_discriminative",
+        about="Yes or no: existence, attributes, relations. F1 with no as the positive answer.",
+        hub="junyangwang0410/AMBER",
+        columns=("id", "image", "query", "truth", "type"),
+        items=discriminative_items,
+        scorers={"accuracy": default("yesno_match")},
+        metrics=discriminative_metrics,
+        rows=14216,
+        read=amber_questions,
+    ),
+    Benchmark(
+        name="amber_generative",
+        about="A description. CHAIR, cover, Hal and Cog over listed words; with the above AMBER score.",
+        hub="junyangwang0410/AMBER, data/",
+        columns=("id", "image", "query", "truth", "hallu"),
+        items=generative_items,
+        scorers={"accuracy": default("eval.benchmarks.published.amber:amber_chair")},
+        metrics=generative_metrics,
+        split="",
+        rows=1004,
+        read=amber_descriptions,
+        needs="spaCy's en_core_web_lg for the published word similarity: here an embedding model, or none",
+    ),
+]

@@ -1,0 +1,176 @@
+"""CaptionQA: a judge answers questions from the caption alone."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import logging
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
+
+from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default
+from eval.benchmarks.cells import listed, picture
+from eval.benchmarks.files import rows_of
+from eval.benchmarks.metrics import groups, mean_words, prefixed, unparsed_share
+from eval.benchmarks.published.decapbench import LONG_CAPTION
+from eval.benchmarks.scoring import by_protocol, prompt, reply_of
+from eval.records import Record
+from mmrl.core.vision import CoordinateSpace
+from rewards.base import Rollout, Verdict, abstain, gold, unparsed
+from rewards.chat_client.faults import Fault, Unreadable
+from rewards.judge_client.client import Judge
+from rewards.parse.extract import answer_text
+
+logger = logging.getLogger(__name__)
+CANNOT = "Cannot answer from the caption"
+AUXILIARIES = (
+    *("is", "are", "was", "were", "do", "does", "did", "have", "has", "had", "can", "could", "will", "would"),
+    *("should", "shall", "may", "might", "must"),
+)
+_LETTER = re.compile(r"[(\s]*([A-Za-z])[).:\s]*")
+
+
+def quizzed(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:
+    """Rows of CaptionQA with their questions as they are asked: options shuffled by one generator over the whole set in
+    its order, with "cannot answer" among those of questions that are not yes/no. Questions whose answer is none of
+    their choices are left out, as published, and counted."""
+    shuffle, dropped = random.Random(0).shuffle, 0
+    for row in rows_of(files, columns):
+        quiz = []
+        for entry in listed(row["questions"]):
+            choices, answer = [str(one) for one in listed(entry["choices"])], str(entry["answer"]).strip()
+            right = next((i for i, choice in enumerate(choices) if choice.strip() == answer), None)
+            if len(choices) < 2 or right is None:
+                dropped += 1
+                continue
+            options = choices if is_yes_no(str(entry["question"]), choices) else [*choices, CANNOT]
+            order = list(range(len(options)))
+            shuffle(order)
+            cannot = order.index(len(choices)) if len(options) > len(choices) else None
+            kind = entry.get("category")
+            quiz.append(
+                {
+                    "question": str(entry["question"]),
+                    "options": [options[i] for i in order],
+                    "right": order.index(right),
+                    "cannot": cannot,
+                    "category": str(listed(kind)[0] if isinstance(kind, list | tuple) and len(kind) else kind or ""),
+                }
+            )
+        yield {**row, "quiz": quiz}
+    if dropped:
+        logger.warning("%d questions have no right choice and are left out, as published", dropped)
+
+
+def is_yes_no(question: str, choices: Sequence[str]) -> bool:
+    """Whether CaptionQA takes a question for one of yes or no: "yes" and "no" are in choices, or it starts with an
+    auxiliary verb.
+
+    >>> is_yes_no("Is it red or blue?", ["red", "blue"]), is_yes_no("Which?", ["red", "blue"])
+    (True, False)
+    """
+    said = [choice.strip().lower() for choice in choices]
+    both = any("yes" in one for one in said) and any("no" in one for one in said)
+    return both or question.strip().lower().startswith(tuple(f"{verb} " for verb in AUXILIARIES))
+
+
+def captionqa_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """Pictures with questions; rows without one are no item."""
+    if not row["quiz"]:
+        return
+    images = listed(row["images"]) if not isinstance(row["images"], str) else [row["images"]]
+    media = tuple(medium for image in images for medium in picture(image))
+    meta = {"domain": str(row["domain"])} if row.get("domain") else {}
+    yield Item(str(row["id"]), "caption", LONG_CAPTION, {"quiz": row["quiz"]}, media, meta)
+
+
+def captionqa_metrics(records: Sequence[Record]) -> Metrics:
+    """Score, accuracy and the rate of "cannot answer", over questions, also by domain; the share of replies unread."""
+    found = _quiz(records)
+    for name, group in groups(records, "domain").items():
+        found |= prefixed(name, _quiz(group))
+    return {**found, "length": mean_words(records), "unparsed": unparsed_share(records, "judge_captionqa")}
+
+
+@by_protocol
+async def captionqa_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
+    """The mean over questions that a judge answers from the caption alone (CaptionQA).
+
+    Gold: `quiz`, a list of {options, right, cannot, question}, options in the order that they are asked in, `right` and
+    `cannot` places among them. Right is 1; to say that the caption does not say is 1 / (other options) + 0.05; what is
+    wrong or cannot be read is 0. `why` holds the counts as JSON.
+    """
+    caption, quiz = answer_text(rollout.completion), gold(rollout, "quiz")
+    if not isinstance(quiz, Sequence) or not quiz:
+        return abstain("gold has no quiz")
+    if not caption:
+        return unparsed(json.dumps({"n": len(quiz), "right": 0, "cannot": 0, "unread": 0, "score": 0.0}))
+    outcomes = await asyncio.gather(*(_answered(judge, caption, one) for one in quiz))
+    kinds = Counter(kind for kind, _ in outcomes)
+    total = sum(score for _, score in outcomes)
+    counts = {"n": len(quiz), "right": kinds["right"], "cannot": kinds["cannot"], "unread": kinds["unread"]}
+    return Verdict(total / len(quiz), json.dumps({**counts, "score": total, "prompt": prompt("captionqa").name}))
+
+
+async def _answered(judge: Judge, caption: str, one: Mapping[str, Any]) -> tuple[str, float]:
+    """What became of a question, and what it scores; a judge that does not answer at all raises."""
+    options = [str(option) for option in one["options"]]
+    letters = ascii_uppercase[: len(options)]
+    lines = [f"{letter}. {option}" for letter, option in zip(letters, options, strict=True)]
+    data = {"caption": caption, "question": "\n".join([str(one["question"]), *lines])}
+    try:
+        letter = await reply_of(judge, prompt("captionqa"), functools.partial(_one_letter, letters=letters), data=data)
+    except Fault as fault:
+        if fault.cause != "unreadable":
+            raise
+        return "unread", 0.0
+    place = letters.index(letter)
+    if place == one["right"]:
+        return "right", 1.0
+    return ("cannot", 1 / (len(options) - 1) + 0.05) if place == one["cannot"] else ("wrong", 0.0)
+
+
+def _one_letter(reply: str, *, letters: str) -> str:
+    said = _LETTER.fullmatch(reply)
+    if not said or said[1].upper() not in letters:
+        raise Unreadable(f"{reply!r:.50} is not one of the letters {letters}")
+    return said[1].upper()
+
+
+def _quiz(records: Iterable[Record]) -> Metrics:
+    counts = [json.loads(record.why["judge_captionqa"]) for record in records if _counted(record)]
+    n = sum(one["n"] for one in counts)
+    names = {
+        "judge_captionqa": "score",
+        "judge_accuracy": "right",
+        "judge_cannot_answer": "cannot",
+        "judge_unread": "unread",
+    }
+    return {name: sum(one[key] for one in counts) / n if n else None for name, key in names.items()}
+
+
+def _counted(record: Record) -> bool:
+    return record.scores.get("judge_captionqa") is not None and record.why["judge_captionqa"].startswith("{")
+
+
+BENCHMARKS = [
+    Benchmark(
+        name="captionqa",
+        about="A detailed description. A judge answers questions from the caption alone.",
+        hub="Borise/CaptionQA",
+        columns=("id", "images", "questions"),
+        items=captionqa_items,
+        scorers={},
+        metrics=captionqa_metrics,
+        split="all",
+        read=quizzed,
+        needs="a judge (published: Qwen2.5-72B)",
+        judged={"judge_captionqa": default("eval.benchmarks.published.captionqa:captionqa_judged")},
+    ),
+]

@@ -1,0 +1,199 @@
+"""Texts in documents, charts and photographs: DocVQA, InfographicVQA, ChartQA, OCRBench."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default, variant
+from eval.benchmarks.cells import SHORT, listed, picture, picture_name
+from eval.benchmarks.metrics import groups, micro, prefixed, scored_by, unparsed_share
+from eval.records import Record
+from mmrl.core.vision import CoordinateSpace
+from rewards.base import Rollout, Verdict, abstain, gold, per_rollout, unparsed
+from rewards.parse.extract import answer_text
+
+_ANLS = {"accuracy": default("anls"), "legacy": variant("anls", legacy=True)}
+_RELAXED = {
+    "accuracy": default("relaxed_match"),
+    **{name: variant("relaxed_match", variant=name) for name in ("raw", "strict_year", "lenient_number")},
+}
+CONTAINED = {
+    "accuracy": default("eval.benchmarks.published.documents:contains_match"),
+    "fullwidth": variant("eval.benchmarks.published.documents:contains_match", fullwidth=True),
+}
+POINTS = {  # OCRBench's kinds of question, as its parts are summed
+    "recognition": (
+        "Regular Text Recognition",
+        "Irregular Text Recognition",
+        "Artistic Text Recognition",
+        "Handwriting Recognition",
+        "Digit String Recognition",
+        "Non-Semantic Text Recognition",
+    ),
+    "scene_vqa": ("Scene Text-centric VQA",),
+    "document_vqa": ("Doc-oriented VQA",),
+    "key_information": ("Key Information Extraction",),
+    "formulas": ("Handwritten Mathematical Expression Recognition",),
+}
+_HIDDEN = "the server of the challenge: answers are not public; export the run as `docvqa`, and submit that"
+_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
+
+
+def docvqa_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A row of DocVQA or InfographicVQA; a document's questions share its id."""
+    meta = {"document": str(row.get("docId")), "kind": listed(row.get("question_types") or [])}
+    golds = {"text": [str(one) for one in listed(row["answers"])] if row["answers"] is not None else []}
+    yield short_item(row["questionId"], "ocr", f"{row['question']}\n{SHORT}", row, golds, meta)
+
+
+def chartqa_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A row of ChartQA; the answer is a text or a list of one."""
+    answer = row["answer"] if isinstance(row["answer"], str) else listed(row["answer"])[0]
+    text = f"{row['question']}\n{SHORT}"
+    yield short_item(row.get("question_id"), "chart", text, row, {"text": [answer]}, {"kind": str(row["type"])})
+
+
+def ocrbench_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A row of OCRBench: any of the answers, contained in the reply."""
+    golds = row["answer"] if not isinstance(row["answer"], str) else [row["answer"]]
+    answer = {"text": [str(one) for one in listed(golds)], "formula": row["dataset"] == "HME100k"}
+    meta = {"kind": row["question_type"], "dataset": row["dataset"]}
+    yield short_item(row.get("id"), "ocr", str(row["question"]), row, answer, meta)
+
+
+def ocrbench_metrics(records: Sequence[Record]) -> Metrics:
+    """Right answers in all (of 1,000), in each part and of each kind, and as a share."""
+    kinds = groups(records, "kind")
+    parts = {name: [one for kind in part for one in kinds.get(kind, [])] for name, part in POINTS.items()}
+    return {
+        "points": _points(records),
+        "accuracy": micro(records),
+        "fullwidth": micro(records, "fullwidth"),
+        **prefixed("points", {name: _points(part) for name, part in (parts | kinds).items() if part}),
+        "unparsed": unparsed_share(records),
+    }
+
+
+@per_rollout
+def contains_match(rollout: Rollout, *, fullwidth: bool = False) -> Verdict:
+    """1 if a gold text is contained in the answer (OCRBench; gold: `text`, any of, and `formula`, whether it is one).
+
+    In lower case with newlines as blanks; a formula keeps its case and loses all blanks. `fullwidth` folds full-width
+    ASCII, but never in formulas.
+
+    >>> [one.score for one in contains_match([Rollout("It says STOP now", "stop"), Rollout("x ^ 2", "y")])]
+    [1.0, 0.0]
+    """
+    golds: Any = gold(rollout, "text")
+    golds = [golds] if isinstance(golds, str) else golds
+    if not isinstance(golds, Sequence) or not golds:
+        return abstain(f"gold text {golds!r:.80} is no text or list of texts")
+    text = answer_text(rollout.completion)
+    if not text:
+        return unparsed("empty answer")
+    formula = isinstance(rollout.answer, Mapping) and bool(rollout.answer.get("formula"))
+    said, rights = (_plain(text, formula, fullwidth), [_plain(str(one), formula, fullwidth) for one in golds])
+    return Verdict(float(any(right in said for right in rights if right)), f"said {said[:80]}")
+
+
+def submission(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """What the challenge of DocVQA and InfographicVQA takes: the answer to each question."""
+    found = []
+    for record in records:
+        number = str(record.meta["item"])
+        found.append({"questionId": int(number) if number.isdigit() else number, "answer": record.answer_text or ""})
+    return sorted(found, key=lambda one: str(one["questionId"]))
+
+
+def _points(records: Sequence[Record]) -> float | None:
+    return sum(record.scores.get("accuracy") or 0.0 for record in records) if records else None
+
+
+def short_item(
+    name: object, task: str, text: str, row: Row, answer: Mapping[str, Any], meta: Mapping[str, Any]
+) -> Item:
+    """The item; without a name of its own it is known by its question and picture."""
+    known = str(name or f"{row['question']}|{picture_name(row['image'])}")
+    return Item(known, task, text, dict(answer), picture(row["image"]), dict(meta), named=not name)
+
+
+def _plain(text: str, formula: bool, fullwidth: bool) -> str:
+    if formula:
+        return "".join(text.split())
+    text = text.lower().strip().replace("\n", " ")
+    return text.translate(_FULL_WIDTH) if fullwidth else text
+
+
+def _documents(
+    *, name: str, about: str, folder: str, split: str, rows: int, by: Sequence[str] = (), needs: str = ""
+) -> Benchmark:
+    """A part of the hub's DocVQA, which holds two benchmarks in folders."""
+    return Benchmark(
+        name=name,
+        about=about,
+        hub="lmms-lab/DocVQA",
+        columns=("questionId", "question", "image", "answers"),
+        items=docvqa_items,
+        scorers=_ANLS,
+        metrics=scored_by(*by),
+        split=split,
+        rows=rows,
+        needs=needs,
+        folders=(folder,),
+    )
+
+
+BENCHMARKS = [
+    _documents(
+        name="docvqa",
+        about="A phrase from a scanned page. ANLS.",
+        folder="DocVQA",
+        split="validation",
+        rows=5349,
+        by=["kind"],
+    ),
+    _documents(
+        name="infovqa",
+        about="A phrase from an infographic. ANLS.",
+        folder="InfographicVQA",
+        split="validation",
+        rows=2801,
+    ),
+    _documents(
+        name="docvqa_test",
+        about="DocVQA with hidden answers: no number here, but a file to submit.",
+        folder="DocVQA",
+        split="test",
+        rows=5188,
+        needs=_HIDDEN,
+    ),
+    _documents(
+        name="infovqa_test",
+        about="InfographicVQA with hidden answers: no number here, but a file to submit.",
+        folder="InfographicVQA",
+        split="test",
+        rows=3288,
+        needs=_HIDDEN,
+    ),
+    Benchmark(
+        name="chartqa",
+        about="A number or a phrase from a chart. Relaxed accuracy: numbers may be 5 % off.",
+        hub="lmms-lab/ChartQA",
+        columns=("type", "question", "answer", "image"),
+        items=chartqa_items,
+        scorers=_RELAXED,
+        metrics=scored_by("kind"),
+        rows=2500,
+    ),
+    Benchmark(
+        name="ocrbench",
+        about="Free text that must contain the answer. Points of 1,000, in all and by part.",
+        hub="echo840/OCRBench",
+        columns=("dataset", "question", "question_type", "answer", "image"),
+        items=ocrbench_items,
+        scorers=CONTAINED,
+        metrics=ocrbench_metrics,
+        rows=1000,
+    ),
+]

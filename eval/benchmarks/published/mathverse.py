@@ -1,0 +1,245 @@
+"""MathVerse and MATH-Vision: mathematics with figures, by rule and by a judge that extracts and compares."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from string import ascii_uppercase
+from typing import Any
+
+from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default, variant
+from eval.benchmarks.cells import choice_answer, choice_text, letter_index, listed, picture
+from eval.benchmarks.metrics import groups, mean, micro, scored_by
+from eval.benchmarks.scoring import PLAIN_NUMBER, by_protocol, by_task, prompt
+from eval.records import Record
+from mmrl.core.messages import user_text
+from mmrl.core.vision import CoordinateSpace
+from rewards import Rollout, Verdict, get
+from rewards.base import abstain, gold, per_rollout, unparsed
+from rewards.chat_client.faults import Unreadable
+from rewards.judge_client.client import Judge
+from rewards.judge_client.judged_reward import verdict_of
+from rewards.parse.extract import answer_text, boxed, choice_letter, finite, number
+from rewards.rules.math_match import math_match
+
+VERSIONS = ("Text Dominant", "Text Lite", "Vision Intensive", "Vision Dominant", "Vision Only")
+STEPS = "Think step by step and give the final answer in one \\boxed{}."
+MATH = {
+    "accuracy": default("eval.benchmarks.published.mathverse:letter_or_expression"),
+    "published_2dp": variant("eval.benchmarks.published.mathverse:letter_or_expression", decimals=2),
+}
+_SETTING = re.compile(r"[\s$]|\\left(?![A-Za-z])|\\right(?![A-Za-z])|\\[,;!]")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_WORD = re.compile(r"[^\W\d_]{2}")
+EXTRACT = prompt("mathverse_extract").name
+
+
+def mathverse_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A row of MathVerse, asked as its `query_wo` says; choices list their options in the question."""
+    question, right = str(row["question_for_eval"]), str(row["answer"]).strip()
+    chosen = row["question_type"] == "multi-choice"
+    metadata: Mapping[str, Any] = row.get("metadata") or {}
+    yield Item(
+        id=str(row["sample_index"]),
+        task="choice" if chosen else "math",
+        text=str(row["query_wo"]),
+        answer=choice_answer(_listed_options(question), letter_index(right)) if chosen else {"math": right},
+        media=picture(row["image"]),
+        meta={"version": row["problem_version"], "subject": metadata.get("subject"), "problem": row["problem_index"]},
+        group=str(row["problem_index"]),
+    )
+
+
+def mathverse_metrics(records: Sequence[Record]) -> Metrics:
+    """Each version, and the mean of the five; Text Only is a set of its own and never in that mean."""
+    versions = groups(records, "version")
+    found = scored_by("version", "subject")([one for name in VERSIONS for one in versions.get(name, [])])
+    for prefix, reward in (("", "accuracy"), ("judge_published.", "judge_published")):
+        if any(reward in record.scores for record in records):
+            five = [micro(versions[name], reward) for name in VERSIONS if name in versions]
+            text_only = micro(versions.get("Text Only", []), reward)
+            found |= {f"{prefix}mean_of_versions": mean(five), f"{prefix}text_only": text_only}
+    return found
+
+
+def mathvision_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A row of MATH-Vision; with options a letter or the value of its option is right."""
+    options = [str(one) for one in listed(row["options"])]
+    text, right = re.sub(r"<image\d>", "", str(row["question"])).strip(), str(row["answer"]).strip()
+    yield Item(
+        id=str(row["id"]),
+        task="choice" if options else "math",
+        text=choice_text(text, options, ask=STEPS),
+        answer=choice_answer(options, letter_index(right)) if options else {"math": right},
+        media=picture(row["decoded_image"]),
+        meta={"subject": row["subject"], "level": row["level"]},
+    )
+
+
+def letter_or_expression(rollouts: Sequence[Rollout], *, decimals: int | None = None) -> list[Verdict]:
+    """The letter or the option's value of a choice, an equivalent expression otherwise; with `decimals`, values are
+    compared after rounding, and expressions as before where one of the two is no plain value."""
+    choice = functools.partial(letter_or_value, decimals=decimals)
+    verdicts = by_task(rollouts, {"choice": choice}, get("math_match"))
+    if decimals is not None:
+        open_ = [i for i, rollout in enumerate(rollouts) if rollout.task != "choice"]
+        for i, verdict in zip(open_, rounded_match([rollouts[i] for i in open_], decimals=decimals), strict=True):
+            verdicts[i] = verdict if verdict.kind == "scored" else verdicts[i]
+    return verdicts
+
+
+@per_rollout
+def letter_or_value(rollout: Rollout, *, decimals: int | None = None) -> Verdict:
+    """1 for the gold letter, or for the value of its option (MATH-Vision; gold: `choice`, `options`).
+
+    A value is compared as text, as a number within 1e-6, or with `decimals` after rounding, and as an expression. What
+    is an expression as a whole names no option by a part of it: \\sqrt{3} is not the option 3.
+
+    >>> gold = {"choice": "B", "options": ["1/2", "0.25"]}
+    >>> [one.score for one in letter_or_value([Rollout(r"\\\\boxed{0.250}", gold), Rollout("A", gold)])]
+    [1.0, 0.0]
+    """
+    right, options = gold(rollout, "choice"), [str(one) for one in rollout.answer["options"]]
+    text = answer_text(rollout.completion)
+    if not text:
+        return unparsed("no answer")
+    letters = ascii_uppercase[: len(options)]
+    same = [letter for letter, option in zip(letters, options, strict=True) if _formula(option) == _formula(text)]
+    expression = not _WORD.search(_COMMAND.sub(" ", text))
+    letter = choice_letter(text, letters) or (same[0] if len(same) == 1 else None)
+    if letter := letter or (None if expression else choice_letter(text, letters, options)):
+        return Verdict(float(letter == right), f"said {letter}")
+    said, target = plain_value(text), options[letters.index(right)]
+    said = number(text) if said is None and "\\" not in text else said
+    value = plain_value(target)
+    if expression and None in (said, value):
+        verdict = math_match([Rollout(text, {"math": target})])[0]
+        return verdict if verdict.kind != "abstained" else unparsed("neither a letter nor the value of an option")
+    if said is None:
+        return unparsed("neither a letter nor a value")
+    return Verdict(float(value is not None and same_number(said, value, decimals)), f"said {said:g}")
+
+
+@per_rollout
+def rounded_match(rollout: Rollout, *, decimals: int = 2) -> Verdict:
+    """1 if the answer's number equals the gold one after rounding, so that 0.333 is 1/3 (gold: `math`).
+
+    >>> [one.score for one in rounded_match([Rollout("0.333", {"math": "1/3"}), Rollout("0.004", {"math": "0.001"})])]
+    [1.0, 1.0]
+    """
+    target = plain_value(str(gold(rollout, "math")))
+    if target is None:
+        return abstain("gold math is no number")
+    text = answer_text(rollout.completion)
+    value = plain_value(boxed(text)) if text else None
+    if value is None:
+        return unparsed("no number")
+    return Verdict(float(same_number(value, target, decimals)), f"said {value:g}")
+
+
+def plain_value(text: str) -> float | None:
+    r"""A decimal or a simple fraction as a number.
+
+    >>> plain_value("1/4"), plain_value(r"\frac{1}{2}"), plain_value("x")
+    (0.25, 0.5, None)
+    """
+    plain = re.sub(r"\\d?frac\{([^{}]+)\}\{([^{}]+)\}", r"\1/\2", text.strip().strip("$").rstrip("."))
+    parts = [part.strip() for part in plain.split("/")]
+    if len(parts) > 2 or not all(PLAIN_NUMBER.fullmatch(part) for part in parts):
+        return None
+    values = [finite(part) for part in parts]
+    if None in values or (len(values) == 2 and not values[1]):
+        return None
+    first, second = values[0], values[1] if len(values) == 2 else 1.0
+    assert first is not None
+    assert second is not None
+    return first / second
+
+
+def same_number(a: float, b: float, decimals: int | None = None) -> bool:
+    """Whether two numbers are within 1e-6, or equal after rounding to `decimals`."""
+    return abs(a - b) <= 1e-6 if decimals is None else round(a, decimals) == round(b, decimals)
+
+
+@by_protocol
+async def mathverse_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
+    """1 if the answer that a judge extracts is the gold one, literally or in a judge's view (MathVerse; gold: `choice`
+    or `math`)."""
+    answer: Any = rollout.answer
+    right = str(answer["choice"] if "choice" in answer else answer["math"])
+    said = await extracted_answer(rollout, judge)
+    if said is None:
+        return unparsed("the judge finds no final answer")
+    if said.strip() == right.strip():
+        return Verdict(1.0, f"{EXTRACT}: {said[:80]}, literally the gold answer")
+    data = {"question": user_text(rollout.prompt), "reference": right, "response": said}
+    same = await verdict_of(judge, prompt("mathverse_score"), data=data, parse=_same)
+    return Verdict(float(same), f"{EXTRACT}: {said[:80]}; {prompt('mathverse_score').name}: {same}")
+
+
+async def extracted_answer(rollout: Rollout, judge: Judge) -> str | None:
+    """The final answer of a solution, by a judge; None where it has none."""
+    said = answer_text(rollout.completion)
+    if not said:
+        return None
+    data = {"question": user_text(rollout.prompt), "response": said}
+    return await verdict_of(judge, prompt("mathverse_extract"), data=data, parse=_answer)
+
+
+def _answer(found: dict[str, Any]) -> str | None:
+    answer = found.get("answer")
+    if answer is not None and not isinstance(answer, str):
+        raise Unreadable(f"answer is {answer!r:.50}, neither a text nor null")
+    return answer if answer and answer.strip() else None
+
+
+def _same(found: dict[str, Any]) -> bool:
+    if not isinstance(found.get("same"), bool):
+        raise Unreadable(f"same is {found.get('same')!r:.50}, neither true nor false")
+    return found["same"]
+
+
+def _formula(text: str) -> str:
+    """An option as text: without blanks and what only sets a formula."""
+    return _SETTING.sub("", text).replace("dfrac", "frac").rstrip(".").casefold()
+
+
+def _listed_options(question: str) -> list[str]:
+    """The options of lines "A:30°"; four nameless ones where there are none.
+
+    >>> _listed_options("Find x\\nChoices:\\nA:30\\nB:40")
+    ['30', '40']
+    """
+    found = re.findall(r"^\(?([A-H])[:.)]\s*(.+?)\s*$", question, flags=re.MULTILINE)
+    return [text for _, text in found] if len(found) >= 2 else [f"option {one}" for one in "ABCD"]
+
+
+_VERSE = ("sample_index", "problem_index", "problem_version", "image", "answer", "question_type", "query_wo")
+_VISION = ("id", "question", "options", "decoded_image", "answer", "level", "subject")
+
+
+BENCHMARKS = [
+    Benchmark(
+        name="mathverse",
+        about="A letter or an expression, in six versions of a problem. The mean over five; Text Only is apart.",
+        hub="AI4Math/MathVerse",
+        columns=(*_VERSE, "question_for_eval"),
+        items=mathverse_items,
+        scorers=MATH,
+        metrics=mathverse_metrics,
+        split="testmini",
+        rows=3940,
+        judged={"judge_published": variant("eval.benchmarks.published.mathverse:mathverse_judged")},
+    ),
+    Benchmark(
+        name="mathvision",
+        about="A letter, an option's value or an expression. Accuracy by subject and level.",
+        hub="MathLLMs/MathVision",
+        columns=_VISION,
+        items=mathvision_items,
+        scorers=MATH,
+        metrics=scored_by("subject", "level"),
+        rows=3040,
+    ),
+]

@@ -1,0 +1,183 @@
+"""MMMU: college exam questions with images at their places in the text, choices and open answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from string import ascii_uppercase
+from typing import Any
+
+from eval.benchmarks.base import Benchmark, Item, Row, default, variant
+from eval.benchmarks.cells import choice_answer, choice_text, letter_index, listed, picture
+from eval.benchmarks.metrics import scored_by
+from eval.benchmarks.scoring import PLAIN_NUMBER, by_task
+from mmrl.core.vision import CoordinateSpace
+from rewards import Rollout, Verdict, get
+from rewards.base import abstain, gold, per_rollout, unparsed
+from rewards.parse.extract import answer_text, finite
+
+DISCIPLINES = {
+    "art_design": ("Art", "Art_Theory", "Design", "Music"),
+    "business": ("Accounting", "Economics", "Finance", "Manage", "Marketing"),
+    "science": ("Biology", "Chemistry", "Geography", "Math", "Physics"),
+    "health_medicine": (
+        "Basic_Medical_Science",
+        "Clinical_Medicine",
+        "Diagnostics_and_Laboratory_Medicine",
+        "Pharmacy",
+        "Public_Health",
+    ),
+    "humanities": ("History", "Literature", "Psychology", "Sociology"),
+    "engineering": (
+        "Agriculture",
+        "Architecture_and_Engineering",
+        "Computer_Science",
+        "Electronics",
+        "Energy_and_Power",
+        "Materials",
+        "Mechanical_Engineering",
+    ),
+}
+_DISCIPLINE_OF = {subject: name for name, subjects in DISCIPLINES.items() for subject in subjects}
+_MARKER = re.compile(r"<image (\d)>")
+OPEN = "Answer the question using a single word or phrase."
+_CUES = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
+_NUMBER = re.compile(r"-?(?:(?<!\d)\.\d+|\b\d{1,3}(?:,\d{3})+(?:\.\d+)?|\b\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?![\d,])")
+_LETTERED = (r"\(([{0}])\)", r"(?<![A-Za-z])([{0}]) ", r"(?<![A-Za-z])([{0}])\.")
+
+
+def mmmu_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
+    """A row: options are the text of a list, pictures stand at their markers; those without a marker come first."""
+    options = [str(one) for one in listed(row["options"])]
+    chosen = row["question_type"] == "multiple-choice"
+    question = str(row["question"])
+    text = choice_text(question, options) if chosen else f"{question}\n{OPEN}"
+    order = [int(number) for number in _MARKER.findall(text)]
+    left = [n for n in range(1, 8) if n not in order and picture(row.get(f"image_{n}"))]
+    text = "<image>" * len(left) * bool(order) + _MARKER.sub("<image>", text)
+    golds = listed(row["answer"]) if str(row["answer"]).startswith("[") else [row["answer"]]
+    subject = re.sub(r"^(?:dev|test|validation)_|_\d+$", "", str(row["id"]))
+    yield Item(
+        id=str(row["id"]),
+        task="choice" if chosen else "text",
+        text=text,
+        answer=choice_answer(options, letter_index(row["answer"])) if chosen else {"text": [str(one) for one in golds]},
+        media=tuple(one for n in [*left, *order] for one in picture(row.get(f"image_{n}"))),
+        meta={"subject": subject, "discipline": _DISCIPLINE_OF.get(subject, "other")},
+    )
+
+
+def mmmu_match(rollouts: Sequence[Rollout], *, official: bool = False, math: bool = False) -> list[Verdict]:
+    """MMMU: the letter of a choice (`official`: by the published parser), and open items by the published rule (`math`:
+    by mathematical equivalence with any of the golds)."""
+    choice = mmmu_choice if official else get("choice_match")
+    return by_task(rollouts, {"choice": choice}, _any_math if math else mmmu_open)
+
+
+@per_rollout
+def mmmu_choice(rollout: Rollout) -> Verdict:
+    """1 if MMMU's published parser reads the gold letter (gold: `choice`, `options`).
+
+    It looks for "(A)", then "A ", then "A.", then in replies of more than 5 words for an option's text; the one that
+    stands last wins. Where it finds nothing it guesses at random; here that is a failure.
+
+    >>> gold = {"choice": "B", "options": ["cat", "dog"]}
+    >>> [one.score for one in mmmu_choice([Rollout("Not (A) but (B)", gold), Rollout("Hm", gold)])]
+    [1.0, 0.0]
+    """
+    right, options = gold(rollout, "choice"), rollout.answer["options"]
+    text = answer_text(rollout.completion)
+    if not text:
+        return unparsed("no answer")
+    reply, letters = f" {text.strip(',.!?;:' + chr(39))} ", ascii_uppercase[: len(options)]
+    for pattern in _LETTERED:
+        if found := re.findall(pattern.format(letters), reply):
+            return Verdict(float(found[-1] == right), f"said {found[-1]}")
+    if len(reply.split()) > 5:
+        places = [
+            (reply.lower().rfind(str(option).lower()), letter) for letter, option in zip(letters, options, strict=True)
+        ]
+        place, letter = max(places)
+        if place >= 0:
+            return Verdict(float(letter == right), f"said {letter}")
+    return unparsed(f"none of {letters}")
+
+
+@per_rollout
+def mmmu_open(rollout: Rollout) -> Verdict:
+    """1 if one of the candidate answers that MMMU's published rule finds is right (gold: `text`, any of).
+
+    Candidates are the shortest tails after a cue in each line, or the whole reply, and all numbers in them rounded to
+    2 decimals. A gold text need only be contained in a candidate, a gold number must equal one. 1/2 is not 0.5.
+
+    >>> [one.score for one in mmmu_open([Rollout("So the answer is 1,200.", "1200"), Rollout("1/2", "0.5")])]
+    [1.0, 0.0]
+    """
+    golds: Any = gold(rollout, "text")
+    golds = [golds] if isinstance(golds, str) else golds
+    if not isinstance(golds, Sequence) or not golds:
+        return abstain(f"gold text {golds!r:.80} is no text or list of texts")
+    text = answer_text(rollout.completion)
+    if not text:
+        return unparsed("empty answer")
+    tails = _tails(text.strip().strip(".").lower())
+    numbers = {round(value, 2) for tail in tails for value in _numbers(tail)}
+    right = any(_open_right(str(one), tails, numbers) for one in golds)
+    return Verdict(float(right), f"read {tails[:3]}")
+
+
+def _any_math(rollouts: Sequence[Rollout]) -> list[Verdict]:
+    match = get("math_match")
+    best = []
+    for rollout in rollouts:
+        golds = [Rollout(rollout.completion, {"math": one}) for one in rollout.answer["text"]]
+        best.append(max(match(golds), key=lambda verdict: -1.0 if verdict.score is None else verdict.score))
+    return best
+
+
+def _tails(reply: str) -> list[str]:
+    """The shortest tail after a cue in each line; the whole reply where there is none."""
+    lines = [line.strip() for line in reply.split("\n") if line.strip()]
+    found = []
+    for i, line in enumerate(lines):
+        cues = (*_CUES, "=") if i == len(lines) - 1 else _CUES
+        tails = [line.rsplit(cue, 1)[1].strip() for cue in cues if cue in line]
+        shortest = min(tails, key=len, default="")
+        if shortest and shortest not in set(":,.!?;'"):
+            found.append(shortest)
+    return found or [reply]
+
+
+def _numbers(text: str) -> list[float]:
+    values = [finite(one.replace(",", "")) for one in _NUMBER.findall(text)]
+    return [value for value in values if value is not None]
+
+
+def _open_right(right: str, tails: Sequence[str], numbers: set[float]) -> bool:
+    plain = right.strip().replace(",", "")
+    value = finite(plain) if PLAIN_NUMBER.fullmatch(plain) else None
+    if value is not None:
+        return round(value, 2) in numbers
+    text = right.strip().lower()
+    if len(text) == 1:
+        return any(form in f" {tail} " for tail in tails for form in (f" {text}", f"{text} "))
+    return any(text in tail for tail in tails)
+
+
+BENCHMARKS = [
+    Benchmark(
+        name="mmmu_val",
+        about="A letter or a phrase about college exam questions with images in the text. Accuracy by discipline.",
+        hub="MMMU/MMMU",
+        columns=("id", "question", "options", "answer", "question_type", "image_1"),
+        items=mmmu_items,
+        scorers={
+            "accuracy": default("eval.benchmarks.published.mmmu:mmmu_match"),
+            "official": variant("eval.benchmarks.published.mmmu:mmmu_match", official=True),
+            "math": variant("eval.benchmarks.published.mmmu:mmmu_match", math=True),
+        },
+        metrics=scored_by("discipline", "subject"),
+        split="validation",
+        rows=900,
+    ),
+]
