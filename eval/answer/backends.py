@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from data_engine.schema import Sample
@@ -71,8 +70,9 @@ def guided(plain: LocalGenerator, config: EvalConfig) -> Generator:
     """`plain`, or what decodes with it as the `decode:` block says."""
     if config.decode is None:
         return plain
-    generator = resolve_name("eval.decode:GuidedGenerator")  # it lives above this package
-    return generator(plain, config.decode, config.space, size=config.batch_size)
+    from eval.decode import GuidedGenerator  # loads torch
+
+    return GuidedGenerator(plain, config.decode, config.space, size=config.batch_size)
 
 
 def run_lmms(config: EvalConfig) -> dict[str, dict[str, Any]]:

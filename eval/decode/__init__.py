@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from data_engine.schema import Sample
@@ -13,7 +12,7 @@ from eval.decode.config import BestOfN, LookaheadSearch, MonteCarlo, PhaseWise, 
 from eval.decode.particles import smc
 from eval.decode.policy import ModelPolicy, guide_of
 from eval.decode.search import deal, psrd
-from eval.decode.together import Seat, Together
+from eval.decode.side_by_side import Steps, decoded
 from eval.generation import Draw, Generation
 from eval.pass_at_k import best_of_n_kl_bound
 from mmrl.core.vision import CoordinateSpace
@@ -39,15 +38,15 @@ class GuidedGenerator:
 
     def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
         """One answer per draw."""
-        return Together(self._generator, self._size).run([partial(self._answered, draw) for draw in draws])
+        return decoded([self._answered(draw) for draw in draws], self._generator, self._size)
 
     def cost(self, sample: Sample) -> int:
         """That of the plain generator."""
         return self._generator.cost(sample)
 
-    def _answered(self, draw: Draw, seat: Seat) -> Generation:
-        policy = ModelPolicy(seat, draw, self._guide)
-        ids = METHODS[type(self._spec)](policy, self._spec)
+    def _answered(self, draw: Draw) -> Steps[Generation]:
+        policy = ModelPolicy(self._generator, draw, self._guide)
+        ids = yield from METHODS[type(self._spec)](policy, self._spec)
         if isinstance(self._spec, BestOfN) and self._spec.soft is None:
             policy.spent["kl_bound"] = best_of_n_kl_bound(self._spec.n)
         return self._generator.answer(ids, policy.seen_size, dict(policy.spent))

@@ -7,22 +7,23 @@ from collections.abc import Sequence
 
 from eval.decode.config import BestOfN, SelfConsistency
 from eval.decode.policy import Ids, Policy
+from eval.decode.side_by_side import Steps
 from eval.pass_at_k import majority
 from rewards.parse.extract import answer_text
 
 
-def best_of_n(policy: Policy, spec: BestOfN) -> Ids:
+def best_of_n(policy: Policy, spec: BestOfN) -> Steps[Ids]:
     """The answer of largest reward, the first of equals; with `soft`, one drawn by softmax(reward / soft)."""
-    answers = policy.continued([[]] * spec.n, policy.limit, policy.temperature)
-    scores = [-math.inf if score is None else score for score in policy.rewards(answers)]
+    answers = yield from policy.continued([[]] * spec.n, policy.limit, policy.temperature)
+    scores = [-math.inf if score is None else score for score in (yield from policy.rewards(answers))]
     if spec.soft is None:
         return answers[scores.index(max(scores))]
     return answers[picked(softmax([score / spec.soft for score in scores]), policy.uniform("soft"))]
 
 
-def self_consistency(policy: Policy, spec: SelfConsistency) -> Ids:
+def self_consistency(policy: Policy, spec: SelfConsistency) -> Steps[Ids]:
     """The first answer of the majority; `spent` keeps the share of the majority, in percent."""
-    answers = policy.continued([[]] * spec.n, policy.limit, policy.temperature)
+    answers = yield from policy.continued([[]] * spec.n, policy.limit, policy.temperature)
     chosen, agreement = majority([answer_text(policy.text(ids)) for ids in answers])
     policy.spent["agreement_percent"] = round(100 * agreement)
     return answers[chosen]

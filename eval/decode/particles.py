@@ -13,6 +13,7 @@ import numpy as np
 
 from eval.decode.config import MonteCarlo
 from eval.decode.policy import Ids, Policy
+from eval.decode.side_by_side import Steps
 
 
 @dataclass
@@ -26,25 +27,25 @@ class Population:
     ancestors: list[list[int]] = field(default_factory=list)
 
 
-def smc(policy: Policy, spec: MonteCarlo) -> Ids:
+def smc(policy: Policy, spec: MonteCarlo) -> Steps[Ids]:
     """The particle of largest weight, of equals the one of largest potential."""
-    population = evolved(policy, spec)
+    population = yield from evolved(policy, spec)
     policy.spent["resampled"] = sum(row != sorted(set(row)) for row in population.ancestors)
     order = range(spec.particles)
     best = max(order, key=lambda at: (population.log_weights[at], population.potentials[at], -at))
     return population.particles[best]
 
 
-def evolved(policy: Policy, spec: MonteCarlo) -> Population:
+def evolved(policy: Policy, spec: MonteCarlo) -> Steps[Population]:
     """The population when all its answers are over."""
     n = spec.particles
     now = Population([[] for _ in range(n)], [0.0] * n, [0.0] * n)
     while open_ := [at for at in range(n) if not policy.ended(now.particles[at])]:
         room = min(spec.block, policy.limit - max(len(now.particles[at]) for at in open_))
-        grown = policy.continued([now.particles[at] for at in open_], room, 1 / spec.power)
+        grown = yield from policy.continued([now.particles[at] for at in open_], room, 1 / spec.power)
         for at, more in zip(open_, grown, strict=True):
             now.particles[at] = now.particles[at] + more
-        potentials = _log_potentials(policy, spec, [now.particles[at] for at in open_])
+        potentials = yield from _log_potentials(policy, spec, [now.particles[at] for at in open_])
         for at, potential in zip(open_, potentials, strict=True):
             if potential is not None:  # no verdict is no evidence
                 before = now.potentials[at] if spec.levels else 0.0
@@ -62,20 +63,21 @@ def evolved(policy: Policy, spec: MonteCarlo) -> Population:
     return now
 
 
-def _log_potentials(policy: Policy, spec: MonteCarlo, prefixes: Sequence[Ids]) -> list[float | None]:
+def _log_potentials(policy: Policy, spec: MonteCarlo, prefixes: Sequence[Ids]) -> Steps[list[float | None]]:
     """scale x reward of each prefix; with lookahead the log mean of exp(scale x reward) over ends it may come to."""
     if not spec.lookahead:
-        return [None if score is None else spec.scale * score for score in policy.rewards(prefixes)]
+        scores = yield from policy.rewards(prefixes)
+        return [None if score is None else spec.scale * score for score in scores]
     ends: list[list[Ids]] = [[prefix] for prefix in prefixes]
     open_ = [at for at, prefix in enumerate(prefixes) if not policy.ended(prefix)]
     if open_:
         starts = [prefixes[at] for at in open_ for _ in range(spec.lookahead)]
         room = policy.limit - max(len(prefixes[at]) for at in open_)
-        rolled = policy.continued(starts, room, 1 / spec.power)
+        rolled = yield from policy.continued(starts, room, 1 / spec.power)
         for place, at in enumerate(open_):
             mine = rolled[place * spec.lookahead : (place + 1) * spec.lookahead]
             ends[at] = [prefixes[at] + more for more in mine]
-    scores = iter(policy.rewards([end for group in ends for end in group]))
+    scores = iter((yield from policy.rewards([end for group in ends for end in group])))
     found = [[next(scores) for _ in group] for group in ends]
     return [_log_mean([spec.scale * score for score in group if score is not None]) for group in found]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 
 from eval.answer.local import LocalGenerator, predicted_sizes
-from eval.decode.together import Seat
+from eval.decode.side_by_side import Request, Steps
 from eval.generation import Draw
 from eval.score import evaluation_suite, weighted_sum
 from mmrl.core.config import InputError
@@ -22,7 +22,6 @@ from rewards import Rollout
 
 Ids = list[int]
 Scores = list[float | None]
-Guide = Callable[[Seat, Draw, tuple[Size, ...], Sequence[str]], Scores]
 QUESTION = "Is everything that this says visible in what you were shown? Answer yes or no.\n\n{said}"
 
 
@@ -33,15 +32,15 @@ class Policy(Protocol):
     limit: int
     temperature: float
 
-    def continued(self, prefixes: Sequence[Ids], length: int, temperature: float) -> list[Ids]:
+    def continued(self, prefixes: Sequence[Ids], length: int, temperature: float) -> Steps[list[Ids]]:
         """Up to `length` more tokens for each prefix, a stop token included."""
         ...
 
-    def likeliest(self, prefix: Ids, count: int) -> list[tuple[int, float]]:
+    def likeliest(self, prefix: Ids, count: int) -> Steps[list[tuple[int, float]]]:
         """The `count` likeliest next tokens with their log-probabilities, the likeliest first."""
         ...
 
-    def rewards(self, prefixes: Sequence[Ids]) -> Scores:
+    def rewards(self, prefixes: Sequence[Ids]) -> Steps[Scores]:
         """The reward of each answer so far, None for no verdict."""
         ...
 
@@ -61,42 +60,44 @@ class Policy(Protocol):
 class ModelPolicy:
     """The policy that a local model is before the prompt of a draw."""
 
-    def __init__(self, seat: Seat, draw: Draw, guide: Guide | None) -> None:
-        generator = seat.generator
+    def __init__(self, generator: LocalGenerator, draw: Draw, guide: SuiteGuide | SelfGuide | None) -> None:
         self.spent: dict[str, float] = defaultdict(float, generated=0, prefill=0, reward_calls=0)
         self.limit, self.temperature = generator.sampling.max_new_tokens, generator.sampling.temperature
-        self._generator, self._seat, self._draw, self._guide = generator, seat, draw, guide
+        self._generator, self._draw, self._guide = generator, draw, guide
         self._prompt = generator.encoded(draw.sample)
         self._calls = 0
         sizes = predicted_sizes(draw.sample, generator.budget, geometry_of(generator.processor))
         self.seen_size = sizes if generator.blind else self._prompt.seen_size
 
-    def continued(self, prefixes: Sequence[Ids], length: int, temperature: float) -> list[Ids]:
+    def continued(self, prefixes: Sequence[Ids], length: int, temperature: float) -> Steps[list[Ids]]:
         """Up to `length` more tokens for each prefix, a stop token included."""
         rows = [replace(self._prompt, input_ids=self._prompt.input_ids + prefix) for prefix in prefixes]
         self._calls += 1
         keys = [(*self._key, self._calls, at) for at in range(len(rows))]
-        found = self._seat.continued(rows, length, temperature=temperature, keys=keys)
+        found = (yield Request(rows, length, temperature, keys)) if rows else []
         self.spent["generated"] += sum(map(len, found))
         self.spent["prefill"] += sum(len(row.input_ids) for row in rows)
         return found
 
-    def likeliest(self, prefix: Ids, count: int) -> list[tuple[int, float]]:
+    def likeliest(self, prefix: Ids, count: int) -> Steps[list[tuple[int, float]]]:
         """The `count` likeliest next tokens with their log-probabilities, the likeliest first."""
         row = replace(self._prompt, input_ids=self._prompt.input_ids + prefix)
         self.spent["prefill"] += len(row.input_ids)
-        top = self._seat.next_log_probs([row])[0].topk(count)
+        [log_probs_V] = yield Request([row])
+        top = log_probs_V.topk(count)
         return list(zip(top.indices.tolist(), top.values.tolist(), strict=True))
 
-    def rewards(self, prefixes: Sequence[Ids]) -> Scores:
+    def rewards(self, prefixes: Sequence[Ids]) -> Steps[Scores]:
         """The reward of each answer so far, None for no verdict."""
         if self._guide is None:
             raise ValueError("this method of decoding has no rewards")
         self.spent["reward_calls"] += len(prefixes)
-        before = self._seat.read
-        scores = self._guide(self._seat, self._draw, self.seen_size, [self.text(ids) for ids in prefixes])
-        self.spent["prefill"] += self._seat.read - before  # where the model itself was asked
-        return scores
+        texts = [self.text(ids) for ids in prefixes]
+        if isinstance(self._guide, SuiteGuide):
+            return self._guide.scores(self._draw, self.seen_size, texts)
+        rows = self._guide.questions(self._draw, texts)
+        self.spent["prefill"] += sum(len(row.input_ids) for row in rows)
+        return self._guide.scores((yield Request(rows))) if rows else [None] * len(texts)
 
     def ended(self, ids: Ids) -> bool:
         """Whether an answer is over: it stopped, or the token limit ended it."""
@@ -115,58 +116,60 @@ class ModelPolicy:
         return (self._generator.sampling.seed, self._draw.sample.id, self._draw.number)
 
 
-def guide_of(generator: LocalGenerator, spec: Any, space: CoordinateSpace) -> Guide | None:
+def guide_of(generator: LocalGenerator, spec: Any, space: CoordinateSpace) -> SuiteGuide | SelfGuide | None:
     """What scores answers for `spec`: its rewards, the model itself where PSRD names none, nothing without rewards."""
     if not hasattr(spec, "rewards"):
         return None
-    return suite_guide(spec, space) if spec.rewards else self_guide(generator)
+    return SuiteGuide(spec, space) if spec.rewards else SelfGuide(generator)
 
 
-def suite_guide(spec: Any, space: CoordinateSpace) -> Guide:
-    """The weighted sum of the rewards of `spec`, which see the gold answer only if `spec.gold` says so."""
-    suite = evaluation_suite(spec.rewards, spec.judges)
-    weights = dict(zip(suite.names, suite.weights, strict=True))
+class SuiteGuide:
+    """The weighted sum of the rewards of `spec`, which see the gold answer only if `spec.gold` is true."""
 
-    def scores(seat: Seat, draw: Draw, seen_size: tuple[Size, ...], texts: Sequence[str]) -> Scores:
+    def __init__(self, spec: Any, space: CoordinateSpace) -> None:
+        self._suite, self._gold, self._space = evaluation_suite(spec.rewards, spec.judges), spec.gold, space.value
+        self._weights = dict(zip(self._suite.names, self._suite.weights, strict=True))
+
+    def scores(self, draw: Draw, seen_size: tuple[Size, ...], texts: Sequence[str]) -> Scores:
+        """The score of each text as an answer to the draw, None without a verdict; InputError if none has one."""
         sample = draw.sample
-        meta = {**sample.meta, "space": space.value}
-        gold = sample.answer if spec.gold else None
+        meta, gold = {**sample.meta, "space": self._space}, sample.answer if self._gold else None
         rollouts = [Rollout(text, gold, sample.task, sample.prompt, sample.media, seen_size, meta) for text in texts]
-        found = [
-            weighted_sum({name: verdict.score for name, verdict in vector.items()}, weights)
-            for vector in suite.score(rollouts)
+        scores = [
+            weighted_sum({name: verdict.score for name, verdict in vector.items()}, self._weights)
+            for vector in self._suite.score(rollouts)
         ]
-        if all(score is None for score in found):
-            hint = "" if spec.gold else "; rewards that compare with the gold answer need gold: true"
+        if all(score is None for score in scores):
+            hint = "" if self._gold else "; rewards that compare with the gold answer need gold: true"
             raise InputError(f"decode: no reward has a verdict on the task {sample.task}{hint}")
-        return found
-
-    return scores
+        return scores
 
 
-def self_guide(generator: LocalGenerator) -> Guide:
-    """How sure the model is that what it said last is seen: p(yes) / (p(yes) + p(no)); None where nothing is shown."""
-    tokenizer = generator.processor.tokenizer
-    yes, no = (_first_tokens(tokenizer, word) for word in ("yes", "no"))
-    if not yes or not no or set(yes) & set(no):
-        raise InputError("decode psrd: this tokenizer does not tell yes from no by a first token; give it rewards")
+class SelfGuide:
+    """How sure the model is that what it said last is seen: p(yes) / (p(yes) + p(no))."""
 
-    def scores(seat: Seat, draw: Draw, seen_size: tuple[Size, ...], texts: Sequence[str]) -> Scores:
-        sample = draw.sample
-        if generator.blind or not sample.media:
-            return [None] * len(texts)
-        rows = [_question(generator, draw, text) for text in texts]
-        return [yes_probability(log_probs, yes, no) for log_probs in seat.next_log_probs(rows)]
+    def __init__(self, generator: LocalGenerator) -> None:
+        self._generator = generator
+        self._yes, self._no = (_first_tokens(generator.processor.tokenizer, word) for word in ("yes", "no"))
+        if not self._yes or not self._no or set(self._yes) & set(self._no):
+            raise InputError("decode psrd: this tokenizer does not tell yes from no by a first token; give it rewards")
 
-    return scores
+    def questions(self, draw: Draw, texts: Sequence[str]) -> list[Encoded]:
+        """The question about the last phase of each text, as the model takes it; none where nothing is shown."""
+        media = draw.sample.media
+        if self._generator.blind or not media:
+            return []
+        rows = []
+        for text in texts:
+            content = [{"type": item.kind} for item in media]
+            content.append({"type": "text", "text": QUESTION.format(said=last_phase(text))})
+            prompt = [{"role": "user", "content": content}]
+            rows.append(encode(self._generator.processor, prompt, media, self._generator.budget))
+        return rows
 
-
-def _question(generator: LocalGenerator, draw: Draw, said: str) -> Encoded:
-    """The question whether the last phase of what was said is seen, as the model takes it."""
-    said = last_phase(said)
-    content = [{"type": item.kind} for item in draw.sample.media]
-    prompt = [{"role": "user", "content": [*content, {"type": "text", "text": QUESTION.format(said=said)}]}]
-    return encode(generator.processor, prompt, draw.sample.media, generator.budget)
+    def scores(self, log_probs: Sequence[torch.Tensor]) -> Scores:
+        """The probability of yes from the [V] log-probabilities after each question."""
+        return [yes_probability(scores_V, self._yes, self._no) for scores_V in log_probs]
 
 
 def last_phase(said: str) -> str:

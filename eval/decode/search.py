@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from eval.decode.config import LookaheadSearch, PhaseWise
 from eval.decode.policy import Ids, Policy
+from eval.decode.side_by_side import Steps
 
 BREAKS = ".!?;\n"  # what ends a phase
 STEP = 32  # tokens generated at a time on the way to the end of a phase
 
 
-def psrd(policy: Policy, spec: PhaseWise) -> Ids:
+def psrd(policy: Policy, spec: PhaseWise) -> Steps[Ids]:
     """Phase-wise self-reward decoding (arXiv 2604.17982; what its abstract leaves open is built as one would guess).
 
     Hallucination starts where a phase starts: the first tokens of each are scored, and only where they score below
@@ -19,36 +20,37 @@ def psrd(policy: Policy, spec: PhaseWise) -> Ids:
     """
     ids: Ids = []
     while not policy.ended(ids):
-        onset = _phase(policy, policy.continued([ids], _room(policy, ids, spec.onset), 0.0)[0])
+        [greedy] = yield from policy.continued([ids], _room(policy, ids, spec.onset), 0.0)
+        onset = _phase(policy, greedy)
         if spec.threshold > 0:
-            onset = _better_onset(policy, spec, ids, onset)
+            onset = yield from _better_onset(policy, spec, ids, onset)
         ids = ids + onset
         phase = onset
         while not (policy.ended(ids) or _broken(policy, phase)):
-            more = policy.continued([ids], _room(policy, ids, STEP), 0.0)[0]
+            [more] = yield from policy.continued([ids], _room(policy, ids, STEP), 0.0)
             more = _phase(policy, more)
             ids, phase = ids + more, more
     return ids
 
 
-def _better_onset(policy: Policy, spec: PhaseWise, ids: Ids, greedy: Ids) -> Ids:
+def _better_onset(policy: Policy, spec: PhaseWise, ids: Ids, greedy: Ids) -> Steps[Ids]:
     """The greedy onset, unless it scores below the threshold; then the best of it and others."""
-    score = _onset_scores(policy, spec, ids, [greedy])[0]
+    [score] = yield from _onset_scores(policy, spec, ids, [greedy])
     policy.spent["phases"] += 1
     if score >= spec.threshold or spec.candidates == 1:
         return greedy
     policy.spent["interventions"] += 1
     room = _room(policy, ids, spec.onset)
-    drawn = policy.continued([ids] * (spec.candidates - 1), room, spec.temperature)
+    drawn = yield from policy.continued([ids] * (spec.candidates - 1), room, spec.temperature)
     others = [_phase(policy, one) for one in drawn]
-    onsets, scores = [greedy, *others], [score, *_onset_scores(policy, spec, ids, others)]
+    onsets, scores = [greedy, *others], [score, *(yield from _onset_scores(policy, spec, ids, others))]
     return onsets[scores.index(max(scores))]
 
 
-def _onset_scores(policy: Policy, spec: PhaseWise, ids: Ids, onsets: Sequence[Ids]) -> list[float]:
+def _onset_scores(policy: Policy, spec: PhaseWise, ids: Ids, onsets: Sequence[Ids]) -> Steps[list[float]]:
     """Rewards of the answer with each onset; to end, and to be without a verdict, is neither forced nor forbidden."""
     spoken = [onset for onset in onsets if policy.text(onset).strip()]
-    found = iter(policy.rewards([ids + onset for onset in spoken]) if spoken else [])
+    found = iter((yield from policy.rewards([ids + onset for onset in spoken])) if spoken else [])
     scores = [next(found) if policy.text(onset).strip() else None for onset in onsets]
     return [spec.threshold if score is None else score for score in scores]
 
@@ -69,15 +71,15 @@ def _room(policy: Policy, ids: Ids, wanted: int) -> int:
     return min(wanted, policy.limit - len(ids))
 
 
-def deal(policy: Policy, spec: LookaheadSearch) -> Ids:
+def deal(policy: Policy, spec: LookaheadSearch) -> Steps[Ids]:
     """DeAL (arXiv 2402.06147): the next token by its log-probability and by the reward of where it leads greedily."""
     ids: Ids = []
     while not policy.ended(ids):
-        tokens = policy.likeliest(ids, spec.candidates)
+        tokens = yield from policy.likeliest(ids, spec.candidates)
         starts = [[*ids, token] for token, _ in tokens]
         policy.spent["generated"] += len(tokens)
-        ahead = _ahead(policy, starts, spec.lookahead)
-        rewards = policy.rewards(ahead)
+        ahead = yield from _ahead(policy, starts, spec.lookahead)
+        rewards = yield from policy.rewards(ahead)
         chosen = deal_step([log_prob for _, log_prob in tokens], rewards, spec.scale)
         ids = ahead[chosen] if spec.commit == "segment" else starts[chosen]
     return ids
@@ -93,13 +95,13 @@ def deal_step(log_probs: Sequence[float], rewards: Sequence[float | None], scale
     return max(range(len(costs)), key=lambda at: (costs[at], log_probs[at]))
 
 
-def _ahead(policy: Policy, starts: Sequence[Ids], length: int) -> list[Ids]:
+def _ahead(policy: Policy, starts: Sequence[Ids], length: int) -> Steps[list[Ids]]:
     """Each start with its greedy continuation; one that is over stays as it is."""
     open_ = [at for at, start in enumerate(starts) if not policy.ended(start)]
     ahead = list(starts)
     if open_:
         room = _room(policy, starts[0], length)
-        found = policy.continued([starts[at] for at in open_], room, 0.0)
+        found = yield from policy.continued([starts[at] for at in open_], room, 0.0)
         for at, more in zip(open_, found, strict=True):
             ahead[at] = starts[at] + more
     return ahead

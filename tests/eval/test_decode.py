@@ -16,6 +16,7 @@ from eval.decode.config import BestOfN, LookaheadSearch, MonteCarlo, PhaseWise, 
 from eval.decode.particles import effective_size, evolved, normalised, smc
 from eval.decode.policy import last_phase
 from eval.decode.search import deal, psrd
+from eval.decode.side_by_side import Steps
 from eval.generation import Draw, Sampling
 from eval.pass_at_k import best_of_n_kl_bound, majority
 from mmrl.core.config import InputError
@@ -30,6 +31,13 @@ FIRST, SECOND = [0.7, 0.3], [[0.4, 0.6], [0.8, 0.2]]  # the toy of two binary to
 PSI = {(0,): 1.0, (1,): 2.0, (0, 0): 1.0, (0, 1): 3.0, (1, 0): 1.0, (1, 1): 8.0}  # cumulative: psi1 * psi2
 
 
+def result(steps: Steps[Any]) -> Any:
+    """What a method of decoding returns that never asks a model."""
+    with pytest.raises(StopIteration) as stop:
+        next(steps)
+    return stop.value.value
+
+
 class Toy:
     """Two binary tokens with known probabilities; the reward of a prefix is its log potential."""
 
@@ -38,7 +46,8 @@ class Toy:
         self.limit, self.temperature, self.seed = 2, 1.0, seed
         self._random = row_generator("toy", seed)
 
-    def continued(self, prefixes: Sequence[list[int]], length: int, temperature: float) -> list[list[int]]:
+    def continued(self, prefixes: Sequence[list[int]], length: int, temperature: float) -> Steps[list[list[int]]]:
+        yield from ()
         return [self._one(prefix, length, temperature) for prefix in prefixes]
 
     def _one(self, prefix: list[int], length: int, temperature: float) -> list[int]:
@@ -49,11 +58,13 @@ class Toy:
             ids.append(int(self._random.random() < one))
         return ids[len(prefix) :]
 
-    def likeliest(self, prefix: list[int], count: int) -> list[tuple[int, float]]:
+    def likeliest(self, prefix: list[int], count: int) -> Steps[list[tuple[int, float]]]:
+        yield from ()
         p_V = FIRST if not prefix else SECOND[prefix[0]]
         return sorted(((t, math.log(p)) for t, p in enumerate(p_V)), key=lambda pair: -pair[1])[:count]
 
-    def rewards(self, prefixes: Sequence[list[int]]) -> list[float | None]:
+    def rewards(self, prefixes: Sequence[list[int]]) -> Steps[list[float | None]]:
+        yield from ()
         self.spent["reward_calls"] += len(prefixes)
         return [math.log(PSI[tuple(prefix)]) for prefix in prefixes]
 
@@ -73,7 +84,7 @@ def particles(**settings: Any) -> MonteCarlo:
 
 @pytest.mark.parametrize("settings", [{}, {"lookahead": 2}, {"ess": 0.0}, {"ess": 1.0}])
 def test_particles_sample_the_tilted_target(settings: dict[str, Any]) -> None:
-    population = evolved(Toy(0), particles(**settings))
+    population = result(evolved(Toy(0), particles(**settings)))
     mass: Counter[tuple[int, ...]] = Counter()
     for ids, weight in zip(population.particles, normalised(population.log_weights), strict=True):
         mass[tuple(ids)] += weight  # pyright: ignore[reportArgumentType]
@@ -93,19 +104,20 @@ def test_steps_multiply_and_levels_telescope() -> None:
 
 
 def test_without_a_reward_scale_nothing_is_resampled() -> None:
-    population = evolved(Toy(1), particles(particles=8, scale=0.0))
+    population = result(evolved(Toy(1), particles(particles=8, scale=0.0)))
     assert all(row == list(range(8)) for row in population.ancestors)
     assert population.ess == pytest.approx([8.0, 8.0])
 
 
 def test_the_best_of_many_is_the_best() -> None:
-    assert best_of_n(Toy(0), BestOfN(method="best_of_n", n=200, rewards=REWARDS)) == [1, 1]
-    assert smc(Toy(0), particles(particles=200)) == [1, 1]
+    assert result(best_of_n(Toy(0), BestOfN(method="best_of_n", n=200, rewards=REWARDS))) == [1, 1]
+    assert result(smc(Toy(0), particles(particles=200))) == [1, 1]
 
 
 def test_soft_best_of_n_has_the_published_law() -> None:
     counts = Counter(
-        tuple(best_of_n(Toy(seed), BestOfN(method="best_of_n", n=2, soft=1.0, rewards=REWARDS))) for seed in range(3000)
+        tuple(result(best_of_n(Toy(seed), BestOfN(method="best_of_n", n=2, soft=1.0, rewards=REWARDS))))
+        for seed in range(3000)
     )
     p, psi = {(0, 0): 0.28, (0, 1): 0.42, (1, 0): 0.24, (1, 1): 0.06}, PSI
     law = {y: sum(2 * p[y] * p[z] * psi[y] / (psi[y] + psi[z]) for z in p) for y in p}
@@ -122,13 +134,13 @@ def test_majorities() -> None:
     assert majority([None, "a", "B", " b. "]) == (2, 0.5)
     assert majority(["a", "b"], [0.1, 0.9]) == (1, 0.5)
     assert majority([None, None]) == (0, 0.0)
-    assert self_consistency(Toy(0), SelfConsistency(method="self_consistency", n=300)) == [0, 1]
+    assert result(self_consistency(Toy(0), SelfConsistency(method="self_consistency", n=300))) == [0, 1]
 
 
 def test_deal_without_a_scale_is_greedy_and_with_one_follows_the_reward() -> None:
     def answer(scale: float, commit: Any = "token") -> list[int]:
         spec = LookaheadSearch(method="deal", candidates=2, lookahead=2, scale=scale, commit=commit, rewards=REWARDS)
-        return deal(Toy(0), spec)
+        return result(deal(Toy(0), spec))
 
     assert answer(0.0) == [0, 1]
     # 0 leads to 01: log .7 + 5 log 3; 1 leads to 10 (greedily): log .3; so only the second token can be bent
@@ -189,7 +201,7 @@ def test_draws_side_by_side_answer_as_alone(
     assert forwards["together"] < forwards["alone"] or spec.method in ("best_of_n", "self_consistency")
 
 
-def test_a_draw_that_fails_and_a_model_that_fails_leave_nobody_waiting(
+def test_a_draw_that_fails_and_a_model_that_fails_stop_the_batch(
     plain: LocalGenerator, mixed_samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rewards: Any = {"right": {"fn": "yesno_match"}}
@@ -242,15 +254,17 @@ class Phases(Toy):
         super().__init__(0)
         self.scores, self.limit = scores, 2
 
-    def continued(self, prefixes: Sequence[list[int]], length: int, temperature: float) -> list[list[int]]:
+    def continued(self, prefixes: Sequence[list[int]], length: int, temperature: float) -> Steps[list[list[int]]]:
+        yield from ()
         return [[0, 0]] if temperature == 0 else [[0, 1], [1, 1]][: len(prefixes)]
 
-    def rewards(self, prefixes: Sequence[list[int]]) -> list[float | None]:
+    def rewards(self, prefixes: Sequence[list[int]]) -> Steps[list[float | None]]:
+        yield from ()
         return [self.scores[self.text(prefix)] for prefix in prefixes]
 
 
 @pytest.mark.parametrize(("threshold", "expected"), [(0.5, [1, 1]), (0.15, [0, 0])])
 def test_psrd_takes_the_best_onset_where_the_greedy_one_scores_low(threshold: float, expected: list[int]) -> None:
     policy = Phases({"aa": 0.20, "ab": 0.55, "bb": 0.70})
-    assert psrd(policy, PhaseWise(method="psrd", candidates=3, threshold=threshold)) == expected
+    assert result(psrd(policy, PhaseWise(method="psrd", candidates=3, threshold=threshold))) == expected
     assert policy.spent["interventions"] == (threshold > 0.2)
