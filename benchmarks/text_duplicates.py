@@ -17,9 +17,10 @@ from pathlib import Path
 from datasketch import MinHash, MinHashLSH
 
 from benchmarks.rounds import compared, report
-from data_engine.similar.minhash import TRIPLE, TextIndex, signatures, words
+from data_engine.similar.minhash import TextIndex, sketch
+from data_engine.words import words
 
-BATCH = 256
+TRIPLE = 3  # words
 
 
 def texts(count: int) -> tuple[list[str], set[int]]:
@@ -40,12 +41,12 @@ def texts(count: int) -> tuple[list[str], set[int]]:
 
 def ours(made: Sequence[str]) -> set[int]:
     index, found = TextIndex(0.8), set[int]()
-    for first in range(0, len(made), BATCH):
-        for place, signature in enumerate(signatures(made[first : first + BATCH]), first):
-            if index.matches(signature, 0.8):
-                found.add(place)
-            else:
-                index.add(signature)
+    for place, text in enumerate(made):
+        one = sketch(text)
+        if index.matches(one, 0.8):
+            found.add(place)
+        else:
+            index.add(one)
     return found
 
 

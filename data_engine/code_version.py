@@ -20,7 +20,7 @@ from pathlib import Path
 
 from data_engine.seeding import digest
 
-PACKAGES = ("mmrl-stack", "pyarrow", "pillow", "av", "decord", "numpy")  # whose version may show in the bytes
+PACKAGES = ("mmrl-stack", "pyarrow", "pillow", "av", "decord", "numpy", "rensa", "py3langid")  # may change the bytes
 OURS = ("data_engine", "rewards", "mmrl", "eval")
 TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from data_engine.similar.minhash import words
+from data_engine.words import words
 
 SCRIPTS = {  # scripts that one language has for its own; the first that holds a third of the text counts
     "ja": "\u3040-\u30ff",

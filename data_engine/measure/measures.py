@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeGuard, get_args
 import numpy as np
 
 from data_engine.schema import Sample
-from data_engine.similar.minhash import words
+from data_engine.words import words
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import load_grey

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Hashable, Iterator
 from typing import Annotated
 
@@ -13,7 +12,8 @@ from data_engine.operator import Dropped, stream
 from data_engine.schema import Sample
 from data_engine.seeding import digest
 from data_engine.similar.image_hash import MediaIndex, fingerprint, pixel_hash
-from data_engine.similar.minhash import TextIndex, numbers, signatures
+from data_engine.similar.minhash import TextIndex
+from data_engine.words import numbers
 from mmrl.core.canonical_json import dumps
 from mmrl.core.media.item import Media
 from mmrl.core.messages import prompt_text
@@ -22,7 +22,6 @@ from rewards.tasks.table import OTHER, TASKS
 Share = Annotated[float, Field(gt=0, le=1)]
 
 RECENT = 256  # media whose pixels are remembered: samples about one picture stand together
-BATCH = 256  # samples whose texts are hashed at a time
 PLACED = ("boxes", "points")  # answers that move with the size of the picture
 
 
@@ -53,17 +52,17 @@ def near_duplicates(samples: Iterator[Sample], *, text: Share = 0.8) -> Iterator
     Questions are nearly the same if they share the numbers they name and at least `text` of their word triples.
     """
     media, texts, ids = _LooksAlike(), TextIndex(text), list[str]()
-    while batch := list(itertools.islice(samples, BATCH)):
-        asked = [prompt_text(sample.prompt) for sample in batch]
-        for sample, question, signature in zip(batch, asked, signatures(asked), strict=True):
-            answer = "" if TASKS.get(sample.task, OTHER).regions in PLACED else digest(dumps(sample.answer))
-            key = (sample.task, answer, numbers(question), tuple(map(media.group, sample.media)))
-            if found := texts.matches(signature, text, key):
-                yield Dropped(sample, "near_duplicate", ids[found[0]])
-            else:
-                texts.add(signature, key)
-                ids.append(sample.id)
-                yield sample
+    for sample in samples:
+        question = prompt_text(sample.prompt)
+        answer = "" if TASKS.get(sample.task, OTHER).regions in PLACED else digest(dumps(sample.answer))
+        key = (sample.task, answer, numbers(question), tuple(map(media.group, sample.media)))
+        sketch = texts.sketch(question, key)
+        if places := texts.matches(sketch, text):
+            yield Dropped(sample, "near_duplicate", ids[places[0]])
+        else:
+            texts.add(sketch)
+            ids.append(sample.id)
+            yield sample
 
 
 class _LooksAlike:

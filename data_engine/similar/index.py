@@ -20,13 +20,13 @@ import pyarrow.parquet as pq
 from data_engine.media.source_ids import source_ids
 from data_engine.schema import Sample
 from data_engine.similar.image_hash import WORDS, Fingerprint, MediaIndex, fingerprint, pixel_hash
-from data_engine.similar.minhash import TextIndex, signatures
+from data_engine.similar.minhash import TextIndex, sketch, sketch_from
 from data_engine.similar.ngrams import ShingleIndex, shingles
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
 from mmrl.core.messages import prompt_text
 
-VERSION = b"3"
+VERSION = b"4"
 BATCH = 256
 RECENT = 256  # media whose matches are remembered: samples about one picture stand together
 
@@ -76,7 +76,6 @@ def write_index(samples: Iterable[Sample], benchmark: str, path: Path) -> int:
     samples, seen = iter(samples), dict[Shown, dict[str, Any]]()
     with pq.ParquetWriter(arriving, SCHEMA, compression="zstd") as file:
         while batch := list(islice(samples, BATCH)):
-            asked = [prompt_text(one.prompt) for one in batch]
             rows = [
                 {
                     "benchmark": benchmark,
@@ -84,10 +83,11 @@ def write_index(samples: Iterable[Sample], benchmark: str, path: Path) -> int:
                     "where": str(one.meta.get("where", "")),
                     "media": [_media_row(item, seen) for item in one.media],
                     "source_ids": sorted(source_ids(one)),
-                    "text": signature.tobytes(),
+                    "text": sketch(question).__getstate__(),
                     "shingles": shingles(question).tobytes(),
                 }
-                for one, question, signature in zip(batch, asked, signatures(asked), strict=True)
+                for one in batch
+                for question in [prompt_text(one.prompt)]
             ]
             file.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
             count += len(rows)
@@ -120,7 +120,7 @@ class LeakIndex:
         same = set().union(*(self._named.get(name, ()) for name in (sample.id, *source_ids(sample))))
         seen = set().union(*(self._showing(media) for media in sample.media))
         asked = {
-            *self._texts.matches(signatures([question])[0], text),
+            *self._texts.matches(sketch(question), text),
             *self._shingles.matches(shingles(question), text),
         }
         places: dict[Evidence, set[int]] = {"source_id": same, "both": seen & asked, "image": seen, "text": asked}
@@ -136,7 +136,7 @@ class LeakIndex:
         self.sizes[row["benchmark"]] += 1
         for name in (row["id"], *row["source_ids"]):
             self._named[name].add(place)
-        self._texts.add(np.frombuffer(row["text"], np.uint32))
+        self._texts.add(sketch_from(row["text"]))
         self._shingles.add(np.frombuffer(row["shingles"], np.uint64), row["benchmark"])
         for media in row["media"]:
             kind, one = media["kind"], _fingerprint(media)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from data_engine.similar.minhash import words
+from data_engine.words import words
 
 RUN = 8  # words; of a shorter text, all of it
 COMMON = 0.1  # runs that more than this share of a benchmark's texts hold are its instructions, and say nothing

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from data_engine.schema import SPLIT_NAME, Sample
-from data_engine.similar.minhash import words
 from data_engine.validate.checks import Found, Limits
+from data_engine.words import words
 from mmrl.core.messages import prompt_text
 from rewards.tasks.keys import SEVERAL, TEXT
 from rewards.tasks.table import OTHER, TASKS

@@ -17,8 +17,9 @@ from data_engine.operator import Dropped
 from data_engine.ops.duplicates import exact_duplicates, near_duplicates
 from data_engine.schema import Sample, user_prompt, with_id
 from data_engine.similar.image_hash import FRAMES, MediaIndex, fingerprint, pixel_hash
-from data_engine.similar.minhash import TextIndex, signatures, similarity
+from data_engine.similar.minhash import TextIndex, sketch, sketch_from
 from data_engine.sources.synthesis import digits_video
+from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import probe
 
@@ -144,21 +145,54 @@ def test_the_same_pixels_in_another_file_are_a_duplicate_when_asked() -> None:
     assert [isinstance(one, Dropped) for one in exact_duplicates(iter(samples), pixels=True)] == [False, True, False]
 
 
-def test_signatures_do_not_depend_on_what_else_is_hashed_and_estimate_the_common_triples() -> None:
+def test_sketches_estimate_the_common_triples_of_words() -> None:
     words = [f"w{number}" for number in range(60)]
-    texts = [" ".join(words), " ".join([*words[:30], "other", *words[31:]]), "", " ".join(reversed(words))]
-    signed = signatures(texts * 40)
+    whole, exchanged = " ".join(words), " ".join([*words[:30], "other", *words[31:]])
+    assert sketch(whole).jaccard(sketch(exchanged)) == pytest.approx(57 / 63, abs=0.08)
+    assert sketch(whole).jaccard(sketch(" ".join(reversed(words)))) < 0.1
+    assert sketch("A café, far-off!").jaccard(sketch("a CAFÉ far off")) == 1.0
+    assert sketch("").jaccard(sketch("?")) == 1.0
+
+
+def test_a_sketch_is_the_same_everywhere_and_can_be_written() -> None:
+    assert sketch("where is the red bus").digest()[:3] == [3325041027, 3050625435, 3226191944]
+    assert sketch_from(sketch("where is it?").__getstate__()).jaccard(sketch("where is it")) == 1.0
+    with pytest.raises(InputError, match="write the file again by mmrl data index"):
+        sketch_from(b"of an older version")
+
+
+def jaccard(one: str, other: str) -> float:
+    """The exact share of common word triples; texts are padded by two words in front, as for sketches."""
+    a, b = ({*zip(said, said[1:], said[2:], strict=False)} for said in (f"_ _ {text}".split() for text in (one, other)))
+    return len(a & b) / len(a | b)
+
+
+@pytest.mark.parametrize("least", [0.5, 0.8])
+def test_pairs_that_are_found_are_those_of_the_exact_jaccard_index(least: float) -> None:
+    """Of texts of 8 to 120 words, away from the threshold: all that are above, none that are below."""
+    draw, index = random.Random(0), TextIndex(least)
+    texts = [" ".join(f"w{draw.randrange(400)}" for _ in range(draw.randint(8, 120))) for _ in range(300)]
+    for text in texts:
+        index.add(sketch(text))
+    right = wanted = wrong = 0
     for place, text in enumerate(texts):
-        np.testing.assert_array_equal(signed[place], signatures([text])[0])
-    assert similarity(signed[0], signed[1]) == pytest.approx(57 / 63, abs=0.08)
-    assert similarity(signed[0], signed[3]) < 0.1
+        said = text.split()
+        for _ in range(draw.randint(1, 3)):
+            said[draw.randrange(len(said))] = "exchanged"
+        share, places = jaccard(text, " ".join(said)), index.matches(sketch(" ".join(said)), least)
+        wanted += share >= least + 0.1
+        right += share >= least + 0.1 and place in places
+        wrong += len(places) - (place in places) + (share < least - 0.15 and place in places)
+    assert wanted >= 50
+    assert right >= 0.98 * wanted
+    assert wrong <= 1
 
 
 def test_texts_are_compared_under_their_key_alone() -> None:
-    index, (one,) = TextIndex(), signatures(["where is the red bus"])
-    index.add(one, "a")
-    assert index.matches(one, 0.8, "a") == [0]
-    assert index.matches(one, 0.8, "b") == []
+    index = TextIndex()
+    index.add(index.sketch("where is the red bus", "a"))
+    assert index.matches(index.sketch("where is the red bus", "a"), 0.8) == [0]
+    assert index.matches(index.sketch("where is the red bus", "b"), 0.8) == []
 
 
 def ask(question: str, *pictures: bytes, answer: bool = True, **more: Any) -> Sample:
