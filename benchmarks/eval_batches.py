@@ -20,7 +20,7 @@ from data_engine.schema import Sample, user_prompt, with_id
 from data_engine.sources.synthesis import digits_count, digits_grounding, digits_video
 from eval.answer.local import LocalGenerator
 from eval.generation import Draw, Sampling, batches
-from mmrl.core.media.pictures import probe
+from mmrl.core.media.probe import probe
 from mmrl.core.vision import VisionBudget, apply_budget
 from mmrl.model.loading import load_checkpoint
 

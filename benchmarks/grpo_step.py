@@ -203,7 +203,7 @@ def ours(case: Case, out: Path) -> Any:
     """mmrl's trainer on the case."""
     from data_engine.schema import Sample, user_prompt
     from mmrl.core.media.item import Media
-    from mmrl.core.media.pictures import probe
+    from mmrl.core.media.probe import probe
     from mmrl.grpo.trainer import MultimodalGRPOTrainer
     from mmrl.trainers.dataset import as_dataset
     from rewards import Suite

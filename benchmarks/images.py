@@ -20,7 +20,7 @@ from sklearn.datasets import load_sample_image
 
 from benchmarks.rounds import compared, report
 from data_engine.similar.image_hash import fingerprint
-from mmrl.core.media.pictures import probe
+from mmrl.core.media.probe import probe
 
 
 def write_photos(folder: Path, count: int) -> list[Path]:

@@ -34,7 +34,7 @@ from data_engine.similar.image_hash import MediaIndex, fingerprint
 from data_engine.similar.index import Evidence, LeakIndex, write_index
 from data_engine.sources.synthesis import mp4
 from mmrl.core.media.item import Media
-from mmrl.core.media.pictures import probe
+from mmrl.core.media.probe import probe
 
 NAMES = ("astronaut", "camera", "chelsea", "coffee", "coins", "hubble_deep_field", "immunohistochemistry", "retina",
          "rocket", "moon", "page", "text", "brick", "grass", "gravel")  # fmt: skip

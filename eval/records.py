@@ -16,7 +16,6 @@ from typing import Any
 from mmrl.core.canonical_json import digest
 from mmrl.core.config import InputError
 from mmrl.core.files import write_atomic
-from mmrl.core.media.item import Media
 
 RECORDS = "records.jsonl"
 RUN = "run.json"
@@ -178,13 +177,6 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
     """
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     return {name: {"before": before.get(name), "after": after.get(name)} for name in names}
-
-
-def media_entry(media: Media) -> dict[str, Any]:
-    """A media item as a record describes it."""
-    entry = {"kind": media.kind, "path": media.path, "sha256": media.sha256}
-    entry |= {"width": media.width, "height": media.height, "frames": media.num_frames}
-    return entry | {"start": media.start, "end": media.end}
 
 
 def _line(record: Record) -> bytes:

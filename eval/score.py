@@ -10,7 +10,8 @@ from typing import Any
 
 from eval.records import RUN, TOTAL, Record, read_records, read_run, replace_records
 from mmrl.core.config import InputError
-from rewards import MediaRef, RewardSpec, Rollout, Suite
+from mmrl.core.media.item import Media
+from rewards import RewardSpec, Rollout, Suite
 from rewards.judge_client.judge_spec import JudgeSpec
 from rewards.parse.extract import answer_text
 
@@ -90,7 +91,7 @@ def rollout_of(record: Record) -> Rollout:
         answer=record.gold,
         task=record.task,
         prompt=record.prompt,
-        media=[MediaRef(m["kind"], m["path"], m["width"], m["height"]) for m in record.media],
+        media=[Media.from_row(row) for row in record.media],
         seen_size=[(width, height) for width, height in record.seen_size],
         meta=record.meta,
         group=record.item_id,

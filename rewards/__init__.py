@@ -1,12 +1,13 @@
 """Rewards for vision-language rollouts: rules, models, and rewards made of rewards. Importing needs no torch."""
 
-from rewards.base import MediaRef, Reward, Rollout, Span, Verdict, per_rollout
+from mmrl.core.media.item import Media
+from rewards.base import Reward, Rollout, Span, Verdict, per_rollout
 from rewards.registry import REWARDS, get
 from rewards.suite import RewardFailure, RewardSpec, Suite
 
 __all__ = [
     "REWARDS",
-    "MediaRef",
+    "Media",
     "Reward",
     "RewardFailure",
     "RewardSpec",

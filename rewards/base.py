@@ -7,48 +7,15 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
+from mmrl.core.media.item import Media
 from rewards.parse.extract import answer_text
 
 logger = logging.getLogger(__name__)
 
 Kind = Literal["scored", "unparsed", "abstained", "failed"]
 ROUNDING = 1e-6  # how far float32 arithmetic may carry a score beyond 1
-
-
-class MediaLike(Protocol):
-    """What a reward may ask of a media item: `data_engine.schema.Media` has it, and so has `MediaRef`."""
-
-    @property
-    def kind(self) -> str:
-        """`image` or `video`."""
-        ...
-
-    @property
-    def path(self) -> str | None:
-        """Where the file is."""
-        ...
-
-    @property
-    def width(self) -> int | None:
-        """Pixels of the original, after EXIF rotation."""
-        ...
-
-    @property
-    def height(self) -> int | None:
-        """Pixels of the original, after EXIF rotation."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class MediaRef:
-    """A media item as rollout files describe it."""
-
-    kind: str = "image"
-    path: str | None = None
-    width: int | None = None
-    height: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +30,7 @@ class Rollout:
     answer: Any = None
     task: str = ""
     prompt: Any = None
-    media: Sequence[MediaLike] = ()
+    media: Sequence[Media] = ()
     seen_size: Sequence[tuple[int, int]] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
     group: str | int | None = None

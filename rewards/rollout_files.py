@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, PositiveInt
 
 from mmrl.core.config import Config, InputError, validate
 from mmrl.core.files import appearing
-from rewards.base import MediaRef, Rollout, Verdict
-
-
-class MediaRow(Config):
-    """A media item of a rollout; width and height are pixels of the original, after EXIF rotation."""
-
-    kind: Literal["image", "video"] = "image"
-    path: str | None = None
-    width: PositiveInt | None = None
-    height: PositiveInt | None = None
+from mmrl.core.media.item import Media
+from rewards.base import Rollout, Verdict
 
 
 class RolloutRow(Config):
@@ -32,7 +25,7 @@ class RolloutRow(Config):
     prompt: Any = None
     completion: str
     answer: Any
-    media: list[MediaRow] = Field(default_factory=list)
+    media: list[Media] = Field(default_factory=list)
     seen_size: list[tuple[PositiveInt, PositiveInt]] = Field(default_factory=list)
     meta: dict[str, Any] = Field(default_factory=dict)
     step: int | None = None
@@ -45,7 +38,7 @@ class RolloutRow(Config):
             answer=self.answer,
             task=self.task,
             prompt=self.prompt,
-            media=[MediaRef(item.kind, item.path, item.width, item.height) for item in self.media],
+            media=self.media,
             seen_size=self.seen_size,
             meta=self.meta,
             group=self.group,
@@ -88,7 +81,7 @@ def read_gold(path: Path) -> Iterator[Rollout]:
                 json.loads(row["answer"]),
                 row["task"],
                 json.loads(row["prompt"]),
-                [MediaRef(item["kind"], item["path"], item["width"], item["height"]) for item in row["media"]],
+                [replace(Media.from_row(item), bytes=None) for item in row["media"]],
                 meta=json.loads(row["meta"]),
             )
 

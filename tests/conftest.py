@@ -12,8 +12,7 @@ from PIL import Image
 from data_engine.schema import Sample, user_prompt, with_id
 from data_engine.sources.synthesis import digits_count, digits_grounding, digits_video
 from mmrl.core.media.item import Media
-from mmrl.core.media.pictures import probe
-from rewards import MediaRef
+from mmrl.core.media.probe import probe
 
 TEXTS = [
     "Locate the 7. How many digits are there? When is the 3 visible? Which digit comes first? What is new in these?",
@@ -69,7 +68,7 @@ def stored(media: Media, directory: Path) -> Media:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> MediaRef:
+def picture(tmp_path: Path) -> Media:
     """A red picture of 40x30 as rewards see it."""
     Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
-    return MediaRef("image", str(tmp_path / "a.png"), 40, 30)
+    return Media("image", str(tmp_path / "a.png"), width=40, height=30)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +17,11 @@ from data_engine.dataset.tables import STATS
 from data_engine.schema import Sample, from_row
 from mmrl.core.canonical_json import dumps
 from mmrl.core.html import Child, Html, element, joined, page, table
+from mmrl.core.media.data_uri import data_uri
 from mmrl.core.media.files import MediaError
+from mmrl.core.media.image import load_image
 from mmrl.core.media.item import Media
-from mmrl.core.media.pictures import load_image, load_video
+from mmrl.core.media.video import load_video
 from mmrl.core.messages import prompt_text
 from mmrl.core.vision import VisionBudget
 
@@ -163,9 +163,7 @@ def _thumbnail(media: Media) -> Html:
     except MediaError as error:
         return element("p", f"cannot be shown: {error.reason}", class_="missing")
     image.thumbnail((SIDE, SIDE))
-    content = io.BytesIO()
-    image.save(content, "JPEG", quality=70)
-    return element("img", src=f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}", alt=media.kind)
+    return element("img", src=data_uri(image, quality=70), alt=media.kind)
 
 
 def _mix(mix: Mapping[str, Any]) -> Html:

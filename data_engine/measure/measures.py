@@ -15,8 +15,8 @@ import numpy as np
 from data_engine.schema import Sample
 from data_engine.words import words
 from mmrl.core.config import InputError
+from mmrl.core.media.image import load_grey
 from mmrl.core.media.item import Media
-from mmrl.core.media.pictures import load_grey
 from mmrl.core.messages import prompt_text
 
 Name = Literal["side", "aspect", "words", "options", "entropy", "sharpness", "vision_tokens", "agreement", "rate"]

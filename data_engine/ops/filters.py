@@ -14,7 +14,7 @@ from data_engine.measure.measures import Name, images, measured, noted
 from data_engine.operator import Dropped, drops, each
 from data_engine.schema import Sample
 from mmrl.core.config import InputError, nearest
-from mmrl.core.media.pictures import load_image
+from mmrl.core.media.image import load_image
 from mmrl.core.messages import prompt_text
 from mmrl.core.vision import VisionBudget, VisionGeometry
 

@@ -16,8 +16,9 @@ from data_engine.validate.text_checks import TEXTS
 from data_engine.validate.wellformed import faults
 from mmrl.core.canonical_json import dumps
 from mmrl.core.config import InputError
+from mmrl.core.media.files import MediaError
+from mmrl.core.media.image import plain_png
 from mmrl.core.media.item import Media
-from mmrl.core.media.pictures import MediaError, plain_png
 
 CHECKED = {"extreme_aspect": extreme_aspect, "tiny_side": tiny_side, **PLACES, **TEXTS}  # in this order
 REWRITTEN = ("animated", "image_mode", "alpha", "orientation")  # facts of an image that a plain PNG does not have

@@ -18,8 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from mmrl.core.media.image import load_grey, load_image
 from mmrl.core.media.item import Media
-from mmrl.core.media.pictures import load_grey, load_image, load_video
+from mmrl.core.media.video import load_video
 from mmrl.core.vision import VisionBudget
 
 FRAMES = 4  # of a video, spread over the part that is shown

@@ -9,9 +9,9 @@ from typing import Any
 from data_engine.operator import Quarantined
 from data_engine.schema import Sample
 from mmrl.core.config import InputError
-from mmrl.core.media.files import look_at
+from mmrl.core.media.files import MediaError, look_at
 from mmrl.core.media.item import Media
-from mmrl.core.media.pictures import MediaError, probe
+from mmrl.core.media.probe import probe
 from rewards.tasks.keys import BadAnswer
 
 Items = Iterator[Sample | Quarantined]

@@ -12,8 +12,9 @@ from data_engine.schema import Sample, user_prompt
 from data_engine.sources.base import Items, RowError, existing, quarantined, shown_size
 from data_engine.sources.row_format import Exif, pixels, upright, xyxy
 from mmrl.core.config import InputError, nearest
+from mmrl.core.media.files import MediaError, resolve
+from mmrl.core.media.image import orientation_of
 from mmrl.core.media.item import Media
-from mmrl.core.media.pictures import MediaError, orientation_of, resolve
 from mmrl.core.vision import CoordinateSpace
 from rewards.tasks.keys import BadAnswer
 

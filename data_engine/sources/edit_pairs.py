@@ -20,8 +20,8 @@ from data_engine.sources.base import existing
 from data_engine.sources.synthesis import Split, cropped, digit_tile, photographs, png, rng_of
 from mmrl.core.config import InputError
 from mmrl.core.files import sha256_of
+from mmrl.core.media.image import load_image
 from mmrl.core.media.item import Media
-from mmrl.core.media.pictures import load_image
 
 Box = tuple[int, int, int, int]
 Operation = Literal["recolour", "blur", "remove", "paste", "crop"]

@@ -14,9 +14,8 @@ from data_engine import seeding
 from data_engine.schema import Sample, user_prompt
 from data_engine.sources.base import Items, RowError, existing, quarantined
 from mmrl.core.config import InputError
-from mmrl.core.media.files import look_at
+from mmrl.core.media.files import MediaError, look_at, resolve
 from mmrl.core.media.item import Media
-from mmrl.core.media.pictures import MediaError, resolve
 
 
 def image_folder(

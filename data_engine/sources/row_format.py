@@ -15,8 +15,9 @@ from data_engine.schema import Sample, user_prompt
 from data_engine.seeding import with_options
 from data_engine.sources.base import Items, RowError, quarantined, shown_size
 from mmrl.core.config import Config, nearest
+from mmrl.core.media.files import MediaError, resolve
+from mmrl.core.media.image import orientation_of
 from mmrl.core.media.item import Media, MediaKind
-from mmrl.core.media.pictures import MediaError, orientation_of, resolve
 from mmrl.core.vision import CoordinateSpace, to_pixels
 from rewards.tasks.keys import KEYS, BadAnswer, nested
 from rewards.tasks.table import TASKS

@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from data_engine.schema import Sample
 from data_engine.validate.checks import Found, Limits
+from mmrl.core.media.container_headers import declared_seconds
 from mmrl.core.media.files import MediaError, Place, name_of, place_of
-from mmrl.core.media.frames import decoded, frame_table, opened
+from mmrl.core.media.frames import decoded, frame_table, open_video
+from mmrl.core.media.image import image_facts
 from mmrl.core.media.item import Media, MediaKind
-from mmrl.core.media.mp4 import declared_seconds
-from mmrl.core.media.pictures import image_facts, probe
+from mmrl.core.media.probe import probe
 
 CLOSE = 1.0  # seconds, and
 CLOSE_SHARE = 0.05  # as a share, by which a declared duration may differ: sound and picture rarely end together
@@ -84,7 +85,7 @@ def _video_facts(place: Place) -> Iterator[tuple[str, str]]:
     declared = declared_seconds(place)
     if declared is not None and not _alike(declared, table.duration):
         yield "declared_duration", f"{name} declares {declared:.1f} seconds, its frames last {table.duration:.1f}"
-    with opened(place) as (container, _):
+    with open_video(place) as (container, _):
         form = container.format.name
     suffix = place.suffix.lower() if isinstance(place, Path) else ""
     if suffix and FORMATS.get(suffix, "no format") not in form.split(","):

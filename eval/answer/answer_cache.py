@@ -13,11 +13,8 @@ from typing import Any
 from data_engine.schema import Sample
 from eval.generation import Draw, Generation, Generator
 from mmrl.core.canonical_json import dumps
-from mmrl.core.config import InputError
-from mmrl.core.media.item import Media
+from mmrl.core.media.files import content_hash
 from rewards.chat_client.reply_cache import Cache
-from rewards.judge_client.judge_media import MediaFault, Shown
-from rewards.judge_client.judge_media import digest as file_digest
 
 NOT_DECIDING = ("benchmark", "version", "split")  # of a protocol: what was asked is hashed itself
 
@@ -53,19 +50,10 @@ class CachedGenerator:
         guided = "decode" in self._protocol  # guided decoding draws by the sample's id, and may see its gold
         drawn = guided or self._protocol.get("decoding") == "sampled"
         sampled = [sample.id, draw.number, sample.answer if guided else None] if drawn else []
-        media = [[item.kind, item.start, item.end, _content(item)] for item in sample.media]
+        media = [[item.kind, item.start, item.end, content_hash(item)] for item in sample.media]
         return hashlib.sha256(dumps([self._protocol, sample.prompt, media, sampled]).encode()).digest()
 
 
 def _read(text: str) -> Generation:
     kept = json.loads(text)
     return Generation(**{**kept, "seen_size": tuple((width, height) for width, height in kept["seen_size"])})
-
-
-def _content(media: Media) -> str:
-    if media.bytes is not None:
-        return hashlib.sha256(media.bytes).hexdigest()
-    try:
-        return file_digest(Shown(media.kind, media.path or ""))
-    except MediaFault as error:
-        raise InputError(str(error)) from None

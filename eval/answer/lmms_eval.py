@@ -20,7 +20,7 @@ from data_engine.schema import Sample, with_id
 from eval.generation import Draw, Generator, Sampling
 from mmrl.core.config import Config, InputError, nearest
 from mmrl.core.media.item import Media
-from mmrl.core.media.pictures import probe
+from mmrl.core.media.probe import probe
 
 Answerer = Callable[[Sampling], Generator]
 READ = {"max_new_tokens", "temperature", "top_p", "do_sample", "until"}  # of a task's generation settings

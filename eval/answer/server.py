@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,8 +15,10 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from data_engine.schema import Sample
 from eval.generation import Draw, Generation, Sampling, without_media
 from mmrl.core.config import Config, InputError
+from mmrl.core.media.data_uri import data_uri
+from mmrl.core.media.image import load_image
 from mmrl.core.media.item import Media
-from mmrl.core.media.pictures import load_image, load_video
+from mmrl.core.media.video import load_video
 from mmrl.core.vision import Size, VisionBudget, VisionGeometry
 from rewards.chat_client.call_metrics import Metrics
 from rewards.chat_client.event_loop import all_of, wait_for
@@ -138,7 +138,7 @@ def messages_of(prompt: Sequence[Mapping[str, Any]], pictures: Sequence[Sequence
                 if part["type"] == "text":
                     parts.append({"type": "text", "text": part["text"]})
                 else:
-                    urls = [{"url": _data_uri(picture)} for picture in next(following)]
+                    urls = [{"url": data_uri(picture, "PNG")} for picture in next(following)]
                     parts += [{"type": "image_url", "image_url": url} for url in urls]
             content = parts
         messages.append({"role": message["role"], "content": content})
@@ -170,9 +170,3 @@ def _text(content: Any) -> str:
     if content is not None and not isinstance(content, str):
         raise TypeError(content)
     return (content or "").encode(errors="replace").decode()
-
-
-def _data_uri(picture: Image.Image) -> str:
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

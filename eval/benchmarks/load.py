@@ -23,7 +23,7 @@ from eval.sample_sets import SampleSet
 from mmrl.core.config import InputError
 from mmrl.core.files import write_atomic
 from mmrl.core.media.item import Media
-from mmrl.core.media.pictures import probe
+from mmrl.core.media.probe import probe
 from mmrl.core.vision import CoordinateSpace
 
 logger = logging.getLogger(__name__)

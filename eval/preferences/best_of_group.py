@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from eval.benchmarks.scoring import prompt, unread
+from mmrl.core.media.files import MediaError
 from mmrl.core.messages import user_text
 from rewards.base import Rollout, Verdict, failed
 from rewards.chat_client.faults import Fault, Unreadable
 from rewards.judge_client.client import Ask, Judge, gathered
-from rewards.judge_client.judge_media import MediaFault, Shown, shown_as
+from rewards.judge_client.judge_media import Shown
 from rewards.judge_client.templates import quoted
 
 Names = Literal["letters", "numbers"]
@@ -66,7 +67,7 @@ async def _group(rollouts: Sequence[Rollout], judge: Judge, names: Names, readin
     except Fault as fault:
         verdict = unread(fault.detail) if fault.cause == "unreadable" else failed(f"{judge.name}: {fault}")
         return [verdict] * len(rollouts)
-    except MediaFault as fault:
+    except MediaError as fault:
         return [failed(f"media: {fault}")] * len(rollouts)
     return [Verdict(float(name == best), f"{used.name}: {best} is best, this is {name}") for name in called]
 
@@ -76,8 +77,8 @@ def _pictures(rollouts: Sequence[Rollout], called: Sequence[str]) -> tuple[Shown
     first = rollouts[0].media
     shared = sum(all(len(one.media) > i and one.media[i] == first[i] for one in rollouts) for i in range(len(first)))
     own = [
-        shown_as(item, f"Response {name}:")
+        Shown(item, f"Response {name}:")
         for name, one in zip(called, rollouts, strict=True)
         for item in one.media[shared:]
     ]
-    return (*(shown_as(item, f"{item.kind.capitalize()} {i}:") for i, item in enumerate(first[:shared], 1)), *own)
+    return (*(Shown(item, f"{item.kind.capitalize()} {i}:") for i, item in enumerate(first[:shared], 1)), *own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 import types
@@ -123,7 +124,7 @@ def _set(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
 def _explain(schema: type[BaseModel], fault: Any) -> str:
     loc = [str(part) for part in fault["loc"]]
     key = ".".join(loc)
-    if fault["type"] == "extra_forbidden":
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # of a model, of a dataclass
         return f"unknown key {key} (value {fault['input']!r}); {nearest(loc[-1], _fields_at(schema, loc[:-1]))}"
     if fault["type"] == "missing":
         return f"missing key {key}"
@@ -134,15 +135,16 @@ def _fields_at(schema: type[BaseModel], loc: Sequence[str]) -> list[str]:
     """The keys that `schema` knows at `loc`; steps that are list indices or mapping keys are looked through."""
     here: Any = schema
     for step in loc:
-        models = list(_models(here))
-        annotation = next((m.model_fields[step].annotation for m in models if step in m.model_fields), None)
-        here = annotation if annotation is not None else here
-    return [name for model in _models(here) for name in model.model_fields]
+        here = next((known[step] for known in _models(here) if step in known), here)
+    return [name for known in _models(here) for name in known]
 
 
-def _models(annotation: Any) -> Iterable[type[BaseModel]]:
+def _models(annotation: Any) -> Iterable[dict[str, Any]]:
+    """The fields and their types of each model and dataclass in a type annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
+        yield {name: field.annotation for name, field in annotation.model_fields.items()}
+    elif isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
+        yield {field.name: field.type for field in dataclasses.fields(annotation)}
     elif isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is not None:
         for argument in typing.get_args(annotation):
             yield from _models(argument)

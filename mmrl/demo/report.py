@@ -13,7 +13,8 @@ from eval.records import TOTAL, Record, read_records, read_run
 from eval.report import ALL, decoding
 from mmrl.core.config import InputError
 from mmrl.core.html import Html, element, page, table, write_page
-from mmrl.pages.cards import Exhibit, card, media_of
+from mmrl.core.media.item import Media
+from mmrl.pages.cards import Exhibit, card
 from mmrl.pages.curves import charts
 from mmrl.pages.rollout_pages import record_answer
 
@@ -157,7 +158,7 @@ def chosen(pairs: Sequence[Pair], samples: int) -> list[Pair]:
 def _exhibit(pair: Pair) -> Exhibit:
     before, after = pair.before, pair.after
     answers = [record_answer(before, kind="before", label="before"), record_answer(after, kind="after", label="after")]
-    media = [media_of(entry) for entry in before.media]
+    media = [Media.from_row(entry) for entry in before.media]
     return Exhibit(before.task, f"{before.source} · {before.item_id}", before.prompt, before.gold, media, answers)
 
 

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from eval.records import media_entry
 from mmrl.core.canonical_json import dumps
 from mmrl.core.files import appearing
 from mmrl.core.vision import CoordinateSpace
@@ -93,7 +92,7 @@ def columns_of(
         "task": row["task"],
         "prompt": dumps(row["prompt"]),
         "answer": dumps(row["answer"]),
-        "media": [media_entry(media) for media in row["media"]],
+        "media": [media.row() for media in row["media"]],
         "seen_size": [list(size) for size in encoded.seen_size],
         "completion": completion[0],
         "tokens": completion[1],

@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from mmrl.core.families import Family, family_of
+from mmrl.core.media.image import load_image
 from mmrl.core.media.item import Media
-from mmrl.core.media.pictures import load_image, load_video
+from mmrl.core.media.video import load_video
 from mmrl.core.vision import VisionBudget, geometry_of
 
 MEDIA_FIELDS = (  # what processors return about media and models take

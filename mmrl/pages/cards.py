@@ -17,17 +17,18 @@ import numpy as np
 
 from mmrl.core.config import InputError
 from mmrl.core.html import Child, Html, element, joined
+from mmrl.core.media.image import load_image
 from mmrl.core.media.item import Media, shown_seconds
-from mmrl.core.media.pictures import load_image, load_video
+from mmrl.core.media.video import load_frames
 from mmrl.core.messages import parts_of
-from mmrl.core.vision import VisionBudget, to_pixels
+from mmrl.core.vision import to_pixels
 from mmrl.pages.drawings import Mark, film, picture, swatch
 from rewards import Verdict
 from rewards.parse.extract import answer_text
 from rewards.parse.regions import boxes, spans
 from rewards.tasks.keys import BOXES, SPANS, AnswerKey
 
-FRAMES = VisionBudget(min_pixels=1, max_pixels=2**31, min_frames=8, max_frames=8, total_pixels=2**40)  # of a strip
+FRAMES = 8  # of a strip
 FAR = 1e9  # pixels; boxes are cut here before they are scaled, as the reward does
 DRAWN = (BOXES, SPANS)  # the keys of gold answers that are drawn
 CHARACTERS = 4000  # of a completion that are shown
@@ -72,12 +73,6 @@ def card(exhibit: Exhibit, *, badge: str | None = None) -> Html:
     beside = [media.kind for media in exhibit.media] == ["image"]
     header = element("header", *title, element("small", exhibit.about))
     return element("article", header, element("div", figures, text, class_="side" if beside else None), class_="card")
-
-
-def media_of(entry: Mapping[str, Any]) -> Media:
-    """The Media of an entry that `eval.records.media_entry` made."""
-    measures = {name: entry[name] for name in ("sha256", "width", "height", "start", "end")}
-    return Media(entry["kind"], entry["path"], num_frames=entry["frames"], **measures)
 
 
 def said_boxes(answer: Answer, size: Sequence[int]) -> list[Region]:
@@ -128,7 +123,7 @@ def _picture(exhibit: Exhibit, media: Media, caption: str, place: int) -> Html:
 
 
 def _film(exhibit: Exhibit, media: Media, caption: str) -> Html:
-    video = load_video(media, FRAMES, backend="pyav")
+    video = load_frames(media, FRAMES)
     seconds = shown_seconds(Media("video", duration=video.duration, start=media.start, end=media.end))
     assert seconds is not None
     height, width = video.frames.shape[1:3]

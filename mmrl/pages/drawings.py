@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mmrl.core.html import Html, element, joined, ticks
+from mmrl.core.media.data_uri import data_uri
 
 SIDE = 640  # pixels of a picture's longer side on the page; larger ones are scaled down
 FRAME = (160, 120)  # the largest a frame of a strip may be
@@ -34,7 +33,7 @@ def picture(image: Image.Image, marks: Iterable[Mark], *, caption: str) -> Html:
     width, height = image.size
     shown = image.copy()
     shown.thumbnail((SIDE, SIDE))
-    below = element("image", href=data_uri(shown), width=width, height=height)
+    below = element("image", href=_embedded(shown), width=width, height=height)
     over = [_box(mark, max(width, height) / 18) for mark in marks]
     drawing = element("svg", below, *over, viewBox=f"0 0 {width} {height}", role="img", aria_label=caption)
     return element("figure", drawing, element("figcaption", caption))
@@ -46,7 +45,7 @@ def film(frames: np.ndarray, seconds: float, marks: Sequence[Mark], *, caption: 
     The frames must be evenly spread over the video, first and last included: then each is one that is shown during its
     share of the axis.
     """
-    strip = element("img", src=data_uri(_side_by_side(frames)), alt=caption, class_="frames")
+    strip = element("img", src=_embedded(_side_by_side(frames)), alt=caption, class_="frames")
     rows = [_time_row(label, list(spans), seconds) for label, spans in groupby(marks, key=lambda mark: mark.label)]
     indent = element("span") if rows else None  # the column of labels
     parts = indent, strip, *rows, indent, _time_axis(seconds)
@@ -60,11 +59,8 @@ def swatch(kind: str) -> Html:
     return element("svg", *lines, viewBox="0 0 29 14", class_="swatch", aria_hidden="true")
 
 
-def data_uri(image: Image.Image) -> str:
-    """The image as a JPEG inside a URI."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=88, subsampling=0)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+def _embedded(image: Image.Image) -> str:
+    return data_uri(image, quality=88, subsampling=0)
 
 
 def _box(mark: Mark, letter: float) -> Html:

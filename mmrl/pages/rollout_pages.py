@@ -16,7 +16,8 @@ from eval.records import RECORDS, Record, read_records, read_run
 from eval.report import decoding
 from mmrl.core.config import InputError, nearest
 from mmrl.core.html import Html, element, page
-from mmrl.pages.cards import Answer, Exhibit, card, media_of
+from mmrl.core.media.item import Media
+from mmrl.pages.cards import Answer, Exhibit, card
 from mmrl.pages.curves import charts
 from rewards import Verdict
 
@@ -114,7 +115,7 @@ def record_exhibit(draws: Sequence[Record]) -> Exhibit:
     """The records of one item as an exhibit."""
     first = draws[0]
     answers = [record_answer(record, kind="answer", label=str(record.draw)) for record in draws]
-    media = [media_of(entry) for entry in first.media]
+    media = [Media.from_row(entry) for entry in first.media]
     about = f"{first.source} · {first.item_id}"
     return Exhibit(first.task, about, first.prompt, first.gold, media, answers)
 
@@ -158,7 +159,7 @@ def _rollout_exhibit(group: Sequence[Mapping[str, Any]]) -> Exhibit:
         )
         for row in group
     ]
-    media = [media_of(entry) for entry in first["media"]]
+    media = [Media.from_row(entry) for entry in first["media"]]
     return Exhibit(first["task"], first["id"], json.loads(first["prompt"]), json.loads(first["answer"]), media, answers)
 
 

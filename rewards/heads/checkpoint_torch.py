@@ -13,9 +13,10 @@ import transformers
 from PIL import Image
 
 from mmrl.core.config import InputError
+from mmrl.core.media.files import MediaError
+from mmrl.core.media.pictures import pictures_of
 from mmrl.core.messages import parts_of, texts_of
 from rewards.base import Rollout
-from rewards.judge_client.judge_media import MediaFault, frames, picture
 
 Kind = Literal["score", "language", "embedding"]
 
@@ -96,8 +97,8 @@ def plain(text: str, tokenizer: Any) -> str:
     return re.sub("|".join(map(re.escape, sorted(set(tokens), key=len, reverse=True))), " ", text) if tokens else text
 
 
-def chat(rollout: Rollout, tokenizer: Any, pictures: Sequence[Image.Image] | None = None) -> list[dict[str, Any]]:
-    """The prompt as chat messages: its text alone, or with `pictures` where its media parts stand."""
+def chat(rollout: Rollout, tokenizer: Any, pictures: Sequence[list[Image.Image]] | None = None) -> list[dict[str, Any]]:
+    """The prompt as chat messages: its text alone, or with the pictures of each media item where its part stands."""
     prompt = rollout.prompt
     messages = [*prompt] if prompt and not isinstance(prompt, str) else [{"role": "user", "content": prompt or ""}]
     if pictures is None:
@@ -108,30 +109,26 @@ def chat(rollout: Rollout, tokenizer: Any, pictures: Sequence[Image.Image] | Non
     shown = [{"role": one["role"], "content": _parts(one["content"], tokenizer, left)} for one in messages]
     if left:  # the prompt does not say where they stand
         asked = next((one for one in shown if one["role"] == "user"), shown[0])
-        asked["content"][:0] = [{"type": "image", "image": one} for one in left]
+        asked["content"][:0] = [{"type": "image", "image": one} for item in left for one in item]
     return shown
 
 
-def pictures_of(rollout: Rollout) -> list[Image.Image]:
-    """All media of a rollout as pictures, a video as frames; MediaFault if one cannot be read."""
-    found: list[Image.Image] = []
+def pictures_by_media(rollout: Rollout) -> list[list[Image.Image]]:
+    """The pictures of each media item of a rollout, a video as frames; MediaError if one cannot be read."""
+    pictures = []
     for number, item in enumerate(rollout.media, 1):
-        if not item.path:
-            raise MediaFault(f"{item.kind} {number} has no file")
         try:
-            found += frames(item.path, FRAMES) if item.kind == "video" else [picture(item.path)]
-        except MediaFault as error:
-            raise MediaFault(f"{item.kind} {number}: {error}") from None
-    return found
+            pictures.append(pictures_of(item, FRAMES))
+        except MediaError as error:
+            raise MediaError(error.reason, f"{item.kind} {number}: {error}") from None
+    return pictures
 
 
-def _parts(content: Any, tokenizer: Any, left: list[Image.Image]) -> list[dict[str, Any]]:
+def _parts(content: Any, tokenizer: Any, left: list[list[Image.Image]]) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = []
     for part in parts_of(content):
         if part["type"] == "text":
             parts.append({"type": "text", "text": plain(part["text"], tokenizer)})
             continue
-        for _ in range(FRAMES if part["type"] == "video" else 1):
-            if left:
-                parts.append({"type": "image", "image": left.pop(0)})
+        parts += [{"type": "image", "image": picture} for picture in (left.pop(0) if left else [])]
     return parts

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mmrl.core.config import InputError
+from mmrl.core.media.files import MediaError
+from mmrl.core.media.item import Media
+from mmrl.core.media.pictures import pictures_of
 from rewards.base import Rollout, Verdict, abstain, unparsed
 from rewards.heads.model_option import ModelName
 from rewards.heads.reward_model import Batch
@@ -44,12 +47,11 @@ def embedding_similarity(
         raise InputError(f"embedding_similarity: alpha {alpha:g} needs a baseline, a neutral description")
     if baselines and len(baselines) != (len(goals) or 1):
         raise InputError(f"embedding_similarity: {len(goals) or 1} goals, {len(baselines)} baselines; as many of each")
-    from rewards.heads.checkpoint_torch import pictures_of
+    from rewards.heads.checkpoint_torch import FRAMES
     from rewards.heads.embeddings_torch import clip_pictures, clip_texts
-    from rewards.judge_client.judge_media import MediaFault
 
     options: dict[str, Any] = {"model": model, "batch": batch, "device": device, "dtype": dtype}
-    states_BD: dict[Any, NDArray[Any]] = {}  # rollouts of a group share their pictures
+    states_BD: dict[Media, NDArray[Any]] = {}  # rollouts of a group share their pictures
     base_D = clip_texts(baselines, **options).mean(axis=0) if baselines else None
     wanted_D = clip_texts(goals, **options).mean(axis=0) if goals else None
     verdicts: list[Verdict] = []
@@ -62,15 +64,14 @@ def embedding_similarity(
             verdicts.append(unparsed("nothing said"))
             continue
         last = rollout.media[-1]
-        key = (last.kind, last.path)
         try:
-            if key not in states_BD:
-                states_BD[key] = clip_pictures(pictures_of(Rollout("", media=[last])), **options)
-        except MediaFault as error:
+            if last not in states_BD:
+                states_BD[last] = clip_pictures(pictures_of(last, FRAMES), **options)
+        except MediaError as error:
             verdicts.append(abstain(str(error)))
             continue
         goal_D = wanted_D if wanted_D is not None else clip_texts([said or ""], **options)[0]
-        value = float(goal_baseline(states_BD[key], goal_D, goal_D if base_D is None else base_D, alpha).mean())
+        value = float(goal_baseline(states_BD[last], goal_D, goal_D if base_D is None else base_D, alpha).mean())
         verdicts.append(Verdict(max(value, 0.0) if np.isfinite(value) else value, f"similarity {value:.4f}"))
     return verdicts
 

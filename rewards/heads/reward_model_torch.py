@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from mmrl.core.config import InputError
+from mmrl.core.media.files import MediaError
 from rewards.base import Rollout, Verdict, abstain, failed, unparsed
-from rewards.heads.checkpoint_torch import Checkpoint, chat, loaded, pictures_of, plain
-from rewards.judge_client.judge_media import MediaFault
+from rewards.heads.checkpoint_torch import Checkpoint, chat, loaded, pictures_by_media, plain
 
 Row = dict[str, Any]
 
@@ -41,7 +41,7 @@ def _row_or_verdict(rollout: Rollout, head: Checkpoint) -> Row | Verdict:
         return unparsed("nothing said")
     try:
         row = _row(rollout, head)
-    except MediaFault as error:
+    except MediaError as error:
         return abstain(str(error))
     if len(row["input_ids"]) > head.room:  # cutting would take away what is judged
         return failed(f"{len(row['input_ids'])} tokens are more than the {head.room} that {head.name} takes")
@@ -52,7 +52,7 @@ def _row(rollout: Rollout, head: Checkpoint) -> Row:
     said = plain(rollout.completion, head.tokenizer)
     if head.processor is not None:
         turn = {"role": "assistant", "content": [{"type": "text", "text": said}]}
-        messages = [*chat(rollout, head.tokenizer, pictures_of(rollout)), turn]
+        messages = [*chat(rollout, head.tokenizer, pictures_by_media(rollout)), turn]
         encoded = head.processor.apply_chat_template(messages, tokenize=True, return_dict=True, return_tensors="pt")
         return {name: value[0] if name in _BY_TOKEN else value for name, value in encoded.items()}
     messages = chat(rollout, head.tokenizer)

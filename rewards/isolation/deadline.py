@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from rewards.base import MediaRef, Reward, Rollout, Verdict, as_verdict, failed
+from rewards.base import Reward, Rollout, Verdict, as_verdict, failed
 from rewards.isolation.worker import Worker, WorkerDied
 
 MAX_HANGS = 3  # groups that may time out one after the other before the rest of a batch is given up
@@ -25,7 +25,8 @@ def deadlined(target: str, reward: Any, seconds: float) -> Reward:
     def within(rollouts: Sequence[Rollout]) -> list[Verdict] | None:
         """The verdicts, or None if they take too long."""
         try:
-            verdicts = worker.ask((reward, [_plain(rollout) for rollout in rollouts]), seconds=seconds)
+            plain = [replace(one, meta=dict(one.meta)) for one in rollouts]  # any mapping: pickle wants a dict
+            verdicts = worker.ask((reward, plain), seconds=seconds)
         except TimeoutError:
             return None
         except WorkerDied as error:
@@ -46,12 +47,6 @@ def deadlined(target: str, reward: Any, seconds: float) -> Reward:
         return column
 
     return call
-
-
-def _plain(rollout: Rollout) -> Rollout:
-    """The rollout with media as references, which any process can read."""
-    media = [MediaRef(item.kind, item.path, item.width, item.height) for item in rollout.media]
-    return replace(rollout, media=media, meta=dict(rollout.meta))
 
 
 def _groups(rollouts: Sequence[Rollout]) -> list[list[int]]:

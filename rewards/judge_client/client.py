@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmrl.core.config import InputError, nearest, validate
+from mmrl.core.media.files import MediaError
 from rewards.chat_client.call_metrics import Metrics
 from rewards.chat_client.event_loop import batch, begin, gathered, wait_for
 from rewards.chat_client.faults import Cause, Fault, Unreadable
@@ -32,7 +33,7 @@ ReadT = TypeVar("ReadT")
 _canonical = json.JSONEncoder(sort_keys=True).encode
 
 EXIT_SECONDS = 2.0  # for closing the connections of a judge that nobody closed
-KEY_FORMAT = 1  # of cache keys; a new one makes every reply in a cache out of date
+KEY_FORMAT = 2  # of cache keys; a new one makes every reply in a cache out of date
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Judge:
         opened = self._opened()
         try:
             key = await self._cache_key(ask)
-        except judge_media.MediaFault as fault:
+        except MediaError as fault:
             raise Fault("media", str(fault)) from None
         kept = opened.cache.get(key) if opened.cache else None
         if kept is not None:
@@ -146,7 +147,7 @@ class Judge:
         begun = time.perf_counter()
         try:
             return await session.text(functools.partial(self._made, ask))
-        except judge_media.MediaFault as fault:
+        except MediaError as fault:
             raise Fault("media", str(fault)) from None
         finally:
             self.metrics.seconds.append(time.perf_counter() - begun)
@@ -176,7 +177,7 @@ class Judge:
         """The SHA-256 of all that decides a reply."""
         files = [await asyncio.to_thread(judge_media.digest, item) for item in ask.shown]
         pictures = [
-            [item.kind, item.label, file, self.spec.max_pixels, self.spec.max_frames]
+            [item.media.kind, item.label, file, self.spec.max_pixels, self.spec.max_frames]
             for item, file in zip(ask.shown, files, strict=True)
         ]
         asked = [KEY_FORMAT, ask.prompt, ask.system, ask.user, pictures, self._parameters(ask), *self._checkpoint]

@@ -7,11 +7,12 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from mmrl.core.media.files import MediaError
 from rewards.base import Rollout, Scored, Verdict, as_verdict, failed
 from rewards.chat_client.event_loop import gathered
 from rewards.chat_client.faults import Fault
 from rewards.judge_client.client import Ask, Judge
-from rewards.judge_client.judge_media import MediaFault, Shown
+from rewards.judge_client.judge_media import Shown
 from rewards.judge_client.replies import verdict, yes_and_no
 from rewards.judge_client.templates import Template, quoted, verdict_key
 
@@ -65,7 +66,7 @@ async def _guarded(function: Callable[..., Awaitable[Scored]], rollout: Rollout,
         return as_verdict(await function(rollout, **options))
     except Fault as fault:
         return failed(f"{options['judge'].name}: {fault}")
-    except MediaFault as fault:
+    except MediaError as fault:
         return failed(f"media: {fault}")
     except Exception as error:  # one rollout's failure; the run counts it and goes on
         logger.debug("%s raised on %r", function.__name__, rollout.completion[:200], exc_info=True)

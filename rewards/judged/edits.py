@@ -21,7 +21,7 @@ from rewards.base import Rollout, Verdict, abstain, gold
 from rewards.chat_client.faults import Fault, Unreadable
 from rewards.judge_client import replies
 from rewards.judge_client.client import Ask, Judge
-from rewards.judge_client.judge_media import Shown, shown_as
+from rewards.judge_client.judge_media import Shown
 from rewards.judge_client.judged_reward import judged, verdict_of
 from rewards.judge_client.templates import quoted, template
 from rewards.parse.extract import without_thinking
@@ -162,8 +162,8 @@ def _pair(rollout: Rollout) -> tuple[Shown, Shown, str] | Verdict:
     instruction = given if isinstance(given, str) else user_text(rollout.prompt)
     if not instruction.strip():
         return abstain("no instruction in the gold or the prompt")
-    source = shown_as(rollout.media[0], "The original:")
-    return source, shown_as(rollout.media[1], "The edit:", size_of=source.path), instruction
+    source = Shown(rollout.media[0], "The original:")
+    return source, Shown(rollout.media[1], "The edit:", size_of=source.media), instruction
 
 
 async def _written(judge: Judge, source: Shown, instruction: str) -> list[str]:

@@ -11,13 +11,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from mmrl.core.media.files import MediaError
 from mmrl.core.messages import user_text
 from rewards.base import Rollout, Verdict, abstain, failed, unparsed
 from rewards.chat_client.event_loop import gathered
 from rewards.chat_client.faults import Fault, Unreadable
 from rewards.judge_client import replies
 from rewards.judge_client.client import Judge
-from rewards.judge_client.judge_media import MediaFault, shown
+from rewards.judge_client.judge_media import shown
 from rewards.judge_client.judged_reward import judged, verdict_of
 from rewards.judge_client.templates import template
 from rewards.parse import extract
@@ -40,7 +41,7 @@ def principle_ranking(
     """
     said = [extract.answer_text(rollout.completion) or "" for rollout in rollouts]
     groups: dict[Any, dict[str, Rollout]] = {}
-    keys = [(rollout.group, user_text(rollout.prompt), *_paths(rollout)) for rollout in rollouts]
+    keys = [(rollout.group, user_text(rollout.prompt), *rollout.media) for rollout in rollouts]
     for key, text, rollout in zip(keys, said, rollouts, strict=True):
         if text:
             groups.setdefault(key, {}).setdefault(text, rollout)
@@ -121,7 +122,7 @@ async def _ranked(judge: Judge, principle: str, rollout: Rollout, texts: Sequenc
         )
     except Fault as fault:
         return [failed(f"{judge.name}: {fault}")] * len(texts)
-    except MediaFault as fault:
+    except MediaError as fault:
         return [failed(f"media: {fault}")] * len(texts)
     return [Verdict((score - 1) / (TOP - 1), f"{score} of {TOP} among {len(texts)}") for score in scores]
 
@@ -158,10 +159,6 @@ def _labels(found: dict[str, Any], *, count: int) -> list[str]:
 
 def _parts(texts: list[str], most: int) -> list[list[str]]:
     return [texts[start : start + most] for start in range(0, len(texts), most)]
-
-
-def _paths(rollout: Rollout) -> list[str | None]:
-    return [item.path for item in rollout.media]
 
 
 def _digest(text: str) -> bytes:

@@ -26,7 +26,7 @@ from data_engine.schema import Sample
 from data_engine.validate.checks import CHECKS
 from mmrl.commands.data import app
 from mmrl.core.config import InputError
-from mmrl.core.media.pictures import load_image
+from mmrl.core.media.image import load_image
 from tests.data_engine.sources.test_formats import Attack
 from tests.support.faulty import FAULTY, filmed, photo, sample, saved
 

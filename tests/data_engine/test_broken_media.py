@@ -17,7 +17,8 @@ from sklearn.datasets import load_sample_image
 
 from data_engine.validate.checks import CHECKS
 from mmrl.core.media.damage import ADAM7
-from mmrl.core.media.pictures import MediaError, probe
+from mmrl.core.media.files import MediaError
+from mmrl.core.media.probe import probe
 from tests.support.broken import BOMBS, FAULTS, Ending, bombs, broken, judged, originals, png, scanned
 
 SECONDS, MEGABYTES = 5.0, 1500.0

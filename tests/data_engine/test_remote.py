@@ -25,7 +25,7 @@ from data_engine.sources import row_format
 from data_engine.sources.row_format import Rows
 from data_engine.sources.tables import jsonl
 from mmrl.core.config import validate as configured
-from mmrl.core.media.pictures import MediaError
+from mmrl.core.media.files import MediaError
 
 
 def _picture() -> bytes:

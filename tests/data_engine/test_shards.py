@@ -27,8 +27,9 @@ from data_engine.dataset.shards import DatasetWriter, read_manifest, read_sample
 from data_engine.operator import Quarantined
 from data_engine.schema import Sample, user_prompt, with_id
 from mmrl.core.config import InputError
+from mmrl.core.media.image import load_image
 from mmrl.core.media.item import Media
-from mmrl.core.media.pictures import load_image, probe
+from mmrl.core.media.probe import probe
 from tests.support.clips import write_clip
 
 

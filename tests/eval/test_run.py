@@ -84,7 +84,7 @@ def test_every_draw_has_a_record_with_all_that_made_it(config: EvalConfig, datas
     assert len(records) == len({record.key for record in records}) == 5 * 3 * 2
     assert {record.benchmark for record in records} == {"mixed"}
     video = next(record for record in records if record.task == "temporal")
-    assert (video.media[0]["kind"], video.media[0]["frames"], len(video.media[0]["sha256"])) == ("video", 32, 64)
+    assert (video.media[0]["kind"], video.media[0]["num_frames"], len(video.media[0]["sha256"])) == ("video", 32, 64)
     assert (video.meta["space"], video.seen_size) == ("resized", [[56, 56]])
     assert set(video.scores) == {"span", "format"}
     info = read_run(Path(config.out))

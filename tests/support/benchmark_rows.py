@@ -17,7 +17,7 @@ from data_engine.schema import Sample
 from eval.benchmarks import find_benchmark
 from eval.benchmarks.base import BenchmarkFiles
 from eval.benchmarks.load import benchmark_samples, metrics_of
-from eval.records import Record, media_entry
+from eval.records import Record
 from eval.sample_sets import SampleSet
 from eval.score import evaluation_suite, scored
 from mmrl.core.vision import CoordinateSpace
@@ -388,7 +388,7 @@ def answered(
     suite = evaluation_suite(find_benchmark(name).scorers_with(judges), judges)
     records = [
         replace(_EMPTY, key=s.id, benchmark=name, item_id=s.id, task=s.task, source=s.source, response=reply(s),
-                gold=s.answer, media=[media_entry(m) for m in s.media], meta={**s.meta, "space": "pixel"},
+                gold=s.answer, media=[m.row() for m in s.media], meta={**s.meta, "space": "pixel"},
                 prompt=s.prompt)
         for s in samples
     ]  # fmt: skip

@@ -11,10 +11,10 @@ from typing import Any
 from data_engine.dataset.shards import read_samples, write_dataset
 from data_engine.schema import Sample, user_prompt, with_id
 from data_engine.sources.synthesis import digits_count, digits_grounding, digits_video
-from eval.records import Record, RunInfo, media_entry, replace_records
+from eval.records import Record, RunInfo, replace_records
 from eval.score import evaluation_suite, scored, suite_identity
 from mmrl.core.canonical_json import digest
-from mmrl.core.media.pictures import probe
+from mmrl.core.media.probe import probe
 from mmrl.core.vision import CoordinateSpace, from_pixels
 from mmrl.grpo.rollouts import columns_of, write_rollouts
 from mmrl.model.encoding import Encoded
@@ -83,7 +83,7 @@ def evaluation(out: Path, samples: list[Sample], qualities: list[int], *, draws:
             source=sample.source,
             prompt_id=digest(sample.prompt),
             prompt=sample.prompt,
-            media=[media_entry(media) for media in sample.media],
+            media=[media.row() for media in sample.media],
             seen_size=[list(SEEN) for _ in sample.media],
             response=answered(sample, qualities[(place + draw) % len(qualities)]),
             tokens=12,

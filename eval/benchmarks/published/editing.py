@@ -28,7 +28,7 @@ from rewards.base import Rollout, Verdict, gold, unparsed
 from rewards.chat_client.faults import Unreadable
 from rewards.judge_client import replies
 from rewards.judge_client.client import Judge
-from rewards.judge_client.judge_media import shown_as
+from rewards.judge_client.judge_media import Shown
 from rewards.judge_client.judged_reward import verdict_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -70,7 +70,7 @@ async def gedit_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     """
     if len(rollout.media) < 2:
         return unparsed(json.dumps(NO_EDIT["gedit"]))
-    source, edit = (shown_as(item, label) for item, label in zip(rollout.media, ("Original:", "Edit:"), strict=False))
+    source, edit = (Shown(item, label) for item, label in zip(rollout.media, ("Original:", "Edit:"), strict=False))
     read = functools.partial(_scores, count=2, low=0, high=10)
     semantic, quality = await asyncio.gather(
         verdict_of(judge, prompt("gedit_semantics"), data=_instruction(rollout), shown=(source, edit), parse=read),
@@ -114,7 +114,7 @@ async def imgedit_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     """
     if len(rollout.media) < 2:
         return unparsed(json.dumps(NO_EDIT["imgedit"]))
-    pair = tuple(shown_as(item, label) for item, label in zip(rollout.media, ("Original:", "Edit:"), strict=False))
+    pair = tuple(Shown(item, label) for item, label in zip(rollout.media, ("Original:", "Edit:"), strict=False))
     said = await verdict_of(
         judge,
         prompt("imgedit"),

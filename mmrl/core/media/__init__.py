@@ -1,1 +1,1 @@
-"""Images and videos: one item, one decoder, for every part of the project."""
+"""Images and videos: one item (`Media`) and one decoder, for the policy, judges, pages, evaluation and data engine."""

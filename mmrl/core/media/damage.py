@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
-import simplejpeg
+from mmrl.core.config import InputError
 
 PIECE = 2**20  # bytes that are held at a time
 LONGEST = 2**29  # bytes of a JPEG file that are looked at; the largest picture takes less
@@ -45,6 +45,10 @@ def has_many_scans(file: BinaryIO) -> bool:
 
 def jpeg_fault(file: BinaryIO) -> Fault | None:
     """What libjpeg warns of on its way to the end; the picture is decoded at an eighth of its size."""
+    try:
+        import simplejpeg
+    except ImportError:
+        raise InputError("probing JPEG files takes simplejpeg: pip install 'mmrl-stack[data]'") from None
     file.seek(0)
     content = file.read(LONGEST)
     try:

@@ -1,7 +1,8 @@
-"""Media files that others gave us: where they may lie and what they hold."""
+"""Media files: where they may lie, how they are opened, and the errors that tell what is wrong with one."""
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import re
@@ -9,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmrl.core.config import InputError
+from mmrl.core.files import sha256_of
 from mmrl.core.media.item import Media
 
 Source = Media | str | Path | bytes  # a media item, the path of a file, or the content of one
 Place = Path | bytes  # a file that exists, or its content
+Stamp = tuple[int, int]
 
 REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:")
 
@@ -76,6 +79,8 @@ def look_at(path: Path) -> None:
 def place_of(source: Source, root: Path | None = None) -> Place:
     """Where the content of `source` is: its bytes, or the file that `resolve` finds."""
     if isinstance(source, Media):
+        if source.bytes is None and not source.path:
+            raise MediaError("missing", f"the {source.kind} has neither a path nor bytes; give it one")
         source = source.bytes if source.bytes is not None else source.path or ""
     return source if isinstance(source, bytes) else resolve(source, root)
 
@@ -98,3 +103,23 @@ def open_place(place: Place) -> io.BytesIO | io.BufferedReader:
     file.seek(0)
     opened.files, opened.bytes = opened.files + 1, opened.bytes + size
     return file
+
+
+def content_hash(media: Media) -> str:
+    """The SHA-256 of what a media item holds now; a file that has not been written anew is read once a process."""
+    place = place_of(media)
+    return _hash(place, stamp(place))
+
+
+def stamp(place: Place) -> Stamp:
+    """What changes when a file is written anew: its time and size."""
+    if isinstance(place, bytes):
+        return 0, len(place)
+    status = place.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+@functools.lru_cache(maxsize=4096)
+def _hash(place: Place, _: Stamp) -> str:
+    with open_place(place) as file:
+        return sha256_of(file)

@@ -7,33 +7,34 @@ import io
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
-import av
 import numpy as np
-from av.container import InputContainer
-from av.error import FFmpegError
-from av.stream import Disposition
-from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
+from PIL import Image
 
+from mmrl.core.config import InputError
+from mmrl.core.media.container_headers import is_short, lacks_index
 from mmrl.core.media.files import MediaError, Place, name_of, open_place
-from mmrl.core.media.mp4 import is_short, lacks_index
+
+try:
+    import av
+    from av.container import InputContainer
+    from av.error import FFmpegError
+    from av.stream import Disposition
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+except ImportError:
+    raise InputError("videos are read with PyAV: pip install 'mmrl-stack[data]'") from None
 
 FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif"  # a playlist would make FFmpeg open what it names
-CLEAN_KEYS = {
-    "vp8",
-    "vp9",
-    "av1",
-}  # codecs whose every key frame starts afresh; those of H.264 are looked at one by one
+CLEAN_KEYS = {"vp8", "vp9", "av1"}  # codecs whose every key frame starts afresh; H.264's are looked at one by one
 
 MAX_FRAME_PIXELS = 2**25  # 8K; a decoder may hold seventeen frames at once
 MAX_FRAMES = 1_000_000
 MAX_SECONDS = 6 * 3600.0
 HEADER_SLACK = 0.5  # seconds by which the duration in a Matroska header may exceed its content
-
-Opened = tuple[InputContainer, VideoStream]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class FrameTable:
 
     `times` are seconds after the first frame. `pts` are the file's own time stamps, None where it does not give each
     frame its own. Decoding may start at the positions `restarts`. `plain` tells that every key frame is one of them
-    and that the file hides no frame (edit lists do).
+    and that the file hides no frame (edit lists do). `aspect` is the width of a stored pixel over its height.
     """
 
     times: list[float]
@@ -50,6 +51,7 @@ class FrameTable:
     pts: list[int] | None
     restarts: list[int]
     plain: bool
+    aspect: Fraction
     codec: str
     pixel_format: str
 
@@ -71,7 +73,7 @@ class FrameTable:
 def frame_table(place: Place) -> FrameTable:
     """The frames that the file's packets promise; refuses files that are no video, cut off, endless or too large."""
     name = name_of(place)
-    with opened(place) as (container, stream):
+    with open_video(place) as (container, stream):
         shown, keys, hidden, end = _packets(container, stream, name)
         if not shown:
             raise MediaError("no_frames", f"{name} has a video stream without frames; get the file again")
@@ -99,6 +101,7 @@ def frame_table(place: Place) -> FrameTable:
             pts=pts,
             restarts=sorted({0, *(bisect_left(pts, key) for key in clean)}) if pts else [0],
             plain=pts is not None and not hidden and len(clean) == len(keys) and len(container.streams.video) == 1,
+            aspect=_aspect(stream),
             codec=stream.codec_context.name,
             pixel_format=stream.codec_context.pix_fmt or "",
         )
@@ -107,7 +110,7 @@ def frame_table(place: Place) -> FrameTable:
 def decoded(place: Place, table: FrameTable, positions: Iterable[int]) -> Iterator[VideoFrame]:
     """The frames at the given ascending positions; one that does not decode is an error, never its neighbour."""
     name, at, size = name_of(place), -1, None
-    with opened(place) as (container, stream):
+    with open_video(place) as (container, stream):
         try:
             frames = container.decode(stream)
             for position in positions:
@@ -132,17 +135,24 @@ def decoded(place: Place, table: FrameTable, positions: Iterable[int]) -> Iterat
             raise _cut(name, at, str(error)) from None
 
 
-def rgb(frame: VideoFrame, place: Place) -> np.ndarray:
-    """A frame as uint8 [height, width, 3], turned as the file says it is to be shown."""
+def rgb(frame: VideoFrame, table: FrameTable, place: Place) -> np.ndarray:
+    """A frame as uint8 [height, width, 3] as it is to be shown: stretched where its pixels are not square, then turned.
+
+    Its colours follow the matrix and range that the file states; of a file that states none, BT.601 and, but for the
+    full range of JPEG formats, the limited one: so do decord and torchcodec.
+    """
     try:
         pixels = frame.to_ndarray(format="rgb24")
     except FFmpegError as error:
         raise MediaError("unreadable", f"{name_of(place)}: no colours from {frame.format.name}: {error}") from None
+    stored, size = (frame.width, frame.height), _square_size(frame.width, frame.height, table.aspect)
+    if size != stored:
+        pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
     return np.rot90(pixels, round(frame.rotation / 90)) if frame.rotation else pixels
 
 
 @contextlib.contextmanager
-def opened(place: Place) -> Iterator[Opened]:
+def open_video(place: Place) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The file opened by FFmpeg, and its video stream."""
     name = name_of(place)
     open_place(place).close()
@@ -167,13 +177,23 @@ def opened(place: Place) -> Iterator[Opened]:
         stream = container.streams.best("video")
         if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
             raise MediaError("no_stream", f"{name} has no video stream; give a file with one")
-        width, height = stream.codec_context.width, stream.codec_context.height
+        width, height = _square_size(stream.codec_context.width, stream.codec_context.height, _aspect(stream))
         if width * height > MAX_FRAME_PIXELS:
             raise MediaError("bomb", f"{name} has frames of {width}x{height}, the limit is {MAX_FRAME_PIXELS} pixels")
         # Damage is an error and not painted over; H.264 reports it in one thread only. A size may change midway.
         stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(MAX_FRAME_PIXELS)}
         stream.codec_context.thread_count = 1
         yield container, stream
+
+
+def _aspect(stream: VideoStream) -> Fraction:
+    """The width of a stored pixel over its height; 1 where the file does not say."""
+    return stream.sample_aspect_ratio or Fraction(1)
+
+
+def _square_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
+    """The size with square pixels: one side grows, so that nothing stored gets lost."""
+    return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
 
 
 Stamps = tuple[int | None, int | None]  # pts and dts of a packet

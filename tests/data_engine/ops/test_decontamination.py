@@ -28,7 +28,7 @@ from data_engine.sources.synthesis import mp4
 from mmrl.commands.data import app
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
-from mmrl.core.media.pictures import probe
+from mmrl.core.media.probe import probe
 from tests.data_engine.ops.test_duplicates import ask, chart, jpeg, photos, with_logo
 from tests.support.benchmark_rows import REFCOCO
 

@@ -21,7 +21,7 @@ from data_engine.similar.minhash import TextIndex, sketch, sketch_from
 from data_engine.sources.synthesis import digits_video
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
-from mmrl.core.media.pictures import probe
+from mmrl.core.media.probe import probe
 
 
 def jpeg(image: Image.Image, quality: int = 90) -> bytes:

@@ -33,8 +33,8 @@ from data_engine.sources.tables import jsonl
 from data_engine.validate.checks import CHECKS, NEEDED, Limits, Mode
 from mmrl.core.config import InputError
 from mmrl.core.config import validate as configured
+from mmrl.core.media.image import image_facts, load_image
 from mmrl.core.media.item import Media
-from mmrl.core.media.pictures import image_facts, load_image
 from tests.support.faulty import FAULTY, HEIGHT, LIMITS, WHOLE, WIDTH, answered, boxed, chosen, sample, saved, timed
 
 Outcome = Sample | Dropped | Quarantined

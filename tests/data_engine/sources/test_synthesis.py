@@ -19,7 +19,8 @@ from data_engine.sources import synthesis
 from data_engine.sources.edit_pairs import edit_pairs
 from data_engine.sources.synthesis import digits_count, digits_grounding, digits_video, rng_of
 from mmrl.core.config import InputError
-from mmrl.core.media.pictures import load_image, load_video
+from mmrl.core.media.image import load_image
+from mmrl.core.media.video import load_video
 from mmrl.core.messages import prompt_text
 from mmrl.core.vision import VisionBudget
 

@@ -17,7 +17,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from data_engine.schema import Sample
-from mmrl.core.media.pictures import load_video
+from mmrl.core.media.video import load_video
 from mmrl.core.vision import VisionBudget, apply_budget, geometry_of
 from mmrl.model.encoding import Encoded, encode
 from mmrl.model.tiny_twins import tiny_model

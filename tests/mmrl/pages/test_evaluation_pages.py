@@ -18,7 +18,7 @@ def pictured(records: list, directory: Path) -> list:
     for record in records:
         place = directory / f"{record.item_id}.png"
         Image.new("RGB", (64, 64), "red").save(place)
-        entry = {**record.media[0], "path": str(place), "sha256": None, "start": None, "end": None, "frames": None}
+        entry = {**record.media[0], "path": str(place), "sha256": None, "start": None, "end": None, "num_frames": None}
         found.append(replace(record, media=[entry]))
     return found
 

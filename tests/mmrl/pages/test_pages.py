@@ -14,12 +14,12 @@ from PIL import Image
 from data_engine.schema import user_prompt
 from data_engine.sources.synthesis import digits_grounding, digits_video
 from mmrl.core.html import Html, element, line_chart, page, table, ticks, write_page
+from mmrl.core.media.image import load_image
 from mmrl.core.media.item import Media
-from mmrl.core.media.pictures import load_image
 from mmrl.core.vision import box_iou
 from mmrl.pages.cards import Answer, Exhibit, card, gold_rows, said_boxes
 from mmrl.pages.drawings import SIDE, Mark, film, picture
-from rewards import MediaRef, Rollout, Verdict, get
+from rewards import Rollout, Verdict, get
 from rewards.tasks.keys import BOXES
 from tests.support.gallery import HOSTILE
 from tests.support.markup import Markup, checked
@@ -119,7 +119,7 @@ def test_the_axis_of_a_cut_video_begins_at_the_cut() -> None:
 def test_the_box_that_is_drawn_is_the_box_that_was_scored(space: str, said: str) -> None:
     completion = f"<think>[1, 2, 3, 4]</think><answer>{said} or [0, 0, 5, 5]</answer>"
     gold = [20.0, 10.0, 150.0, 140.0]
-    media = (MediaRef("image", None, *SIZE),)
+    media = (Media("image", width=SIZE[0], height=SIZE[1]),)
     rollout = Rollout(completion, {"boxes": [gold]}, media=media, seen_size=[SEEN], meta={"space": space})
     drawn = said_boxes(answer(completion, space=space), SIZE)
     assert box_iou(drawn[:1], [gold])[0, 0] == pytest.approx(get("box_iou")([rollout])[0].score)
@@ -155,7 +155,7 @@ def test_odd_gold_answers_are_shown_without_boxes(gold: Any, photo: Media) -> No
         (Media("image", path="/nowhere/<script>.png"), "/nowhere/<script>.png"),
         (Media("image", path=__file__), "is not an image"),
         (Media("video", path=__file__), "test_pages.py"),
-        (Media("image"), "expected the path"),
+        (Media("image"), "neither a path nor bytes"),
     ],
 )
 def test_media_that_cannot_be_shown_leave_a_note(media: Media, said: str) -> None:

@@ -29,7 +29,7 @@ from transformers import (
 import rewards
 from mmrl.core.config import InputError
 from mmrl.model.tiny_twins import trained_tokenizer
-from rewards import MediaRef, Rollout
+from rewards import Media, Rollout
 from rewards.heads.embedding_similarity import embedding_similarity, goal_baseline
 from rewards.heads.relevance import distinct_trigrams, length_incentive, r3, relevance
 from rewards.heads.reward_model import reward_model
@@ -111,7 +111,7 @@ def direct(clip: str, picture: str, text: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_without_a_goal_the_completion_is_compared_with_the_picture(clip: str, pictures: list[str]) -> None:
-    rollouts = [Rollout(said, media=[MediaRef(path=path)]) for said in ("the 7 is here", "yes") for path in pictures]
+    rollouts = [Rollout(said, media=[Media(path=path)]) for said in ("the 7 is here", "yes") for path in pictures]
     verdicts = rewards.get("embedding_similarity", model=clip)(rollouts)
     for rollout, verdict in zip(rollouts, verdicts, strict=True):
         image, text = direct(clip, rollout.media[0].path or "", rollout.completion)
@@ -119,7 +119,7 @@ def test_without_a_goal_the_completion_is_compared_with_the_picture(clip: str, p
 
 
 def test_a_goal_scores_the_last_picture_whatever_the_completion(clip: str, pictures: list[str]) -> None:
-    media = [MediaRef(path=pictures[0]), MediaRef(path=pictures[1])]
+    media = [Media(path=pictures[0]), Media(path=pictures[1])]
     reward = rewards.get("embedding_similarity", model=clip, goal=["the 7"], baseline=["digits"], alpha=0.5)
     verdicts = reward([Rollout("", media=media), Rollout("yes", media=media[1:])])
     image, goal = direct(clip, pictures[1], "the 7")
@@ -128,7 +128,7 @@ def test_a_goal_scores_the_last_picture_whatever_the_completion(clip: str, pictu
 
 
 def test_missing_pictures_have_no_verdict_and_silence_scores_nothing(clip: str, pictures: list[str]) -> None:
-    media = [[], [MediaRef(path=None)], [MediaRef(path="gone.png")], [MediaRef(path=pictures[0])]]
+    media = [[], [Media(path=None)], [Media(path="gone.png")], [Media(path=pictures[0])]]
     verdicts = embedding_similarity([Rollout("the 7", media=one) for one in media], model=clip)
     assert [one.kind for one in verdicts] == ["abstained"] * 3 + ["scored"]
     assert "gone.png" in verdicts[2].why
@@ -137,7 +137,7 @@ def test_missing_pictures_have_no_verdict_and_silence_scores_nothing(clip: str, 
 
 def test_a_long_completion_is_cut_at_the_context_of_the_model(clip: str, pictures: list[str]) -> None:
     assert (
-        embedding_similarity([Rollout("digit 7 " * 99, media=[MediaRef(path=pictures[0])])], model=clip)[0].score
+        embedding_similarity([Rollout("digit 7 " * 99, media=[Media(path=pictures[0])])], model=clip)[0].score
         is not None
     )
 
@@ -235,7 +235,7 @@ def gemma(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_a_vision_language_head_sees_the_picture(gemma: str, pictures: list[str]) -> None:
     prompt = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which digit?"}]}]
-    rollouts = [Rollout("the 7", prompt=prompt, media=[MediaRef(path=path)]) for path in pictures[:2]]
+    rollouts = [Rollout("the 7", prompt=prompt, media=[Media(path=path)]) for path in pictures[:2]]
     rollouts += [Rollout("I see two", prompt="Which digit?")]
     together = [one.score for one in reward_model(rollouts, model=gemma)]
     assert together[0] != pytest.approx(together[1], abs=1e-6)
@@ -249,7 +249,7 @@ def test_a_vision_language_head_sees_the_picture(gemma: str, pictures: list[str]
     with torch.no_grad():
         raw = Gemma3ForSequenceClassification.from_pretrained(gemma).eval()(**inputs).logits.item()
     assert together[0] == pytest.approx(1 / (1 + math.exp(-raw)), abs=1e-5)
-    gone = reward_model([Rollout("a", prompt=prompt, media=[MediaRef(path="gone.png")])], model=gemma)[0]
+    gone = reward_model([Rollout("a", prompt=prompt, media=[Media(path="gone.png")])], model=gemma)[0]
     assert gone.kind == "abstained"
     assert "gone.png" in gone.why
 

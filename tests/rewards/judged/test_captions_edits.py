@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from rewards import MediaRef, Rollout, get
+from rewards import Media, Rollout, get
 from rewards.chat_client.faults import Unreadable
 from rewards.judged.captions import CANNOT, b_cap_score, question_of
 from rewards.judged.edits import dimension, ensemble, parse_rrm, parse_scores
 from tests.support.judge_server import quotes, replying, score, serving, user_text, verdict
 
 
-def test_precision_is_the_share_of_claims_that_are_true_and_pointable(picture: MediaRef) -> None:
+def test_precision_is_the_share_of_claims_that_are_true_and_pointable(picture: Media) -> None:
     def script(body: dict[str, Any]) -> str:
         if "List every claim" in user_text(body):
             return verdict(body, claims=["a", "b", "c", "d", "e", "A ", ""])
@@ -31,7 +31,7 @@ def test_precision_is_the_share_of_claims_that_are_true_and_pointable(picture: M
         assert score(server, "caption_precision", Rollout("a caption")).kind == "abstained"
 
 
-def test_a_caption_that_claims_nothing_is_worth_nothing(picture: MediaRef) -> None:
+def test_a_caption_that_claims_nothing_is_worth_nothing(picture: Media) -> None:
     with serving(replying(claims=[])) as server:
         assert score(server, "caption_precision", Rollout("It feels cosy.", media=[picture])).score == 0
         assert score(server, "caption_precision", Rollout("", media=[picture])).score == 0
@@ -147,9 +147,9 @@ def test_what_breaks_the_contract_of_the_verifier_is_unreadable(text: str) -> No
         parse_rrm(text, 1)
 
 
-def test_the_verifier_writes_its_checklist_once_for_all_edits_of_a_picture(picture: MediaRef, tmp_path: Path) -> None:
+def test_the_verifier_writes_its_checklist_once_for_all_edits_of_a_picture(picture: Media, tmp_path: Path) -> None:
     categories = ["Follow"] * 4 + ["Keep"] * 4 + ["Quality"] * 2
-    edits = [MediaRef("image", str(tmp_path / f"edit{i}.png")) for i in range(3)]
+    edits = [Media("image", str(tmp_path / f"edit{i}.png")) for i in range(3)]
     for i, edit in enumerate(edits):
         Image.new("RGB", (80, 60), (i, 0, 0)).save(str(edit.path))
 
@@ -187,7 +187,7 @@ def test_raw_edit_scores_are_never_guessed(text: str) -> None:
         parse_scores(text)
 
 
-def test_passes_have_their_own_seeds_and_one_that_cannot_be_read_is_left_out(picture: MediaRef) -> None:
+def test_passes_have_their_own_seeds_and_one_that_cannot_be_read_is_left_out(picture: Media) -> None:
     def script(body: dict[str, Any]) -> str:
         quality = "natural" in user_text(body)
         raw = {0: ([15, 20], [18, 22]), 1: ([20, 20], [16, 25]), 2: None, 5: None}[body["seed"]]
@@ -203,10 +203,10 @@ def test_passes_have_their_own_seeds_and_one_that_cannot_be_read_is_left_out(pic
         assert score(server, "edit_score", rollout, passes=2).kind == "failed"
 
 
-def test_a_missing_picture_is_a_failure_of_that_rollout_alone(picture: MediaRef, tmp_path: Path) -> None:
-    gone = MediaRef("image", str(tmp_path / "gone.png"))
+def test_a_missing_picture_is_a_failure_of_that_rollout_alone(picture: Media, tmp_path: Path) -> None:
+    gone = Media("image", str(tmp_path / "gone.png"))
     with serving(replying(score=7)) as server:
-        rollouts = [Rollout("a", media=[gone]), Rollout("b", media=[picture]), Rollout("c", media=[MediaRef()])]
+        rollouts = [Rollout("a", media=[gone]), Rollout("b", media=[picture]), Rollout("c", media=[Media()])]
         said = get("judge", judge=server.judge())(rollouts)
     assert [one.score for one in said] == [None, 0.7, None]
     assert all("media" in one.why for one in (said[0], said[2]))

@@ -19,6 +19,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from mmrl.core.config import InputError
+from mmrl.core.media.item import Media, MediaKind
 from rewards.chat_client.event_loop import gathered
 from rewards.chat_client.limits import Breaker
 from rewards.judge_client.client import Judge
@@ -163,7 +164,7 @@ def test_who_waits_for_the_reply_to_the_same_question_gets_its_failure_too() -> 
 def test_a_picture_takes_the_size_that_another_has_now(tmp_path: Path) -> None:
     source, edited = str(tmp_path / "source.png"), str(tmp_path / "edited.png")
     Image.new("RGB", (64, 64)).save(edited)
-    item = Shown("image", edited, size_of=source)
+    item = Shown(Media("image", edited), size_of=Media("image", source))
     sent = []
     for width in (20, 200):
         Image.new("RGB", (width, 40)).save(source)
@@ -175,7 +176,10 @@ def test_pictures_go_scaled_down_and_videos_as_frames(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")
     write_clip(tmp_path / "b.mp4", 50)
-    shown = (Shown("image", str(tmp_path / "a.png"), "Image 1:"), Shown("video", str(tmp_path / "b.mp4"), "Video 2:"))
+    shown = (
+        Shown(Media("image", str(tmp_path / "a.png")), "Image 1:"),
+        Shown(Media("video", str(tmp_path / "b.mp4")), "Video 2:"),
+    )
     with serving(lambda body: "seen") as server:
         assert server.judge(max_pixels=1000, max_frames=4).ask_all([ask(shown=shown)])[0].text == "seen"
         sent = pictures(server.bodies[0])
@@ -186,12 +190,14 @@ def test_pictures_go_scaled_down_and_videos_as_frames(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [None, b"", b"no picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 50])
 @pytest.mark.parametrize("kind", ["image", "video"])
-def test_media_that_cannot_be_read_are_a_failure_of_their_own(tmp_path: Path, kind: str, content: bytes | None) -> None:
+def test_media_that_cannot_be_read_are_a_failure_of_their_own(
+    tmp_path: Path, kind: MediaKind, content: bytes | None
+) -> None:
     path = tmp_path / "media"
     if content is not None:
         path.write_bytes(content)
     with serving(echo) as server:
-        outcomes = server.judge().ask_all([ask(shown=(Shown(kind, str(path), "1:"),)), ask("b")])
+        outcomes = server.judge().ask_all([ask(shown=(Shown(Media(kind, str(path)), "1:"),)), ask("b")])
         assert [outcome.cause for outcome in outcomes] == ["media", None]
         assert len(server.bodies) == 1
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmrl.core.config import InputError
 from mmrl.model.tiny_twins import tiny_model
-from rewards import MediaRef, Rollout, get
+from rewards import Media, Rollout, get
 from rewards.judge_client.client import Ask, Judge
 from rewards.judge_client.judge_media import Shown
 from rewards.judge_client.judge_spec import JudgeSpec
@@ -50,7 +50,7 @@ def judge(checkpoint: Path, **settings: Any) -> Judge:
 
 
 def asks(pictures: list[str]) -> list[Ask]:
-    shown = [(), *((Shown("image", path),) for path in pictures)]
+    shown = [(), *((Shown(Media("image", path)),) for path in pictures)]
     return [Ask("test/1", "Judge.", f"{text} {i}", seen) for i, text in enumerate(TEXTS) for seen in shown]
 
 
@@ -69,7 +69,7 @@ def test_a_batch_answers_as_each_question_alone(checkpoint: Path, pictures: list
 def test_the_picture_decides_the_odds(checkpoint: Path, pictures: list[str]) -> None:
     first = {"logprobs": True, "max_tokens": 1}
     red, blue, red_again = judge(checkpoint).ask_all(
-        [Ask("test/1", "Judge.", "Is it red?", (Shown("image", pictures[i]),), first) for i in (0, 1, 0)]
+        [Ask("test/1", "Judge.", "Is it red?", (Shown(Media("image", pictures[i])),), first) for i in (0, 1, 0)]
     )
     assert red.text is not None
     assert red.text == red_again.text != blue.text
@@ -77,7 +77,7 @@ def test_the_picture_decides_the_odds(checkpoint: Path, pictures: list[str]) -> 
 
 
 def test_a_random_model_gives_no_verdict_and_says_why(checkpoint: Path, pictures: list[str]) -> None:
-    rollouts = [Rollout("A red bus.", media=[MediaRef("image", path)]) for path in [*pictures, "/no/such.png"]]
+    rollouts = [Rollout("A red bus.", media=[Media("image", path)]) for path in [*pictures, "/no/such.png"]]
     for name in ("judge", "self_hallucination"):
         said = get(name, judge=judge(checkpoint))(rollouts)
         assert [(one.score, one.kind) for one in said] == [(None, "failed")] * 3

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from rewards import MediaRef, Rollout, Verdict, get
+from rewards import Media, Rollout, Verdict, get
 from rewards.judge_client.client import Ask, Judge
 from rewards.judge_client.judge_spec import JudgeSpec
 
@@ -140,7 +140,7 @@ def rollouts(tmp_path: Path) -> list[Rollout]:
         Image.fromarray(getattr(data, name)()).save(tmp_path / f"{name}.png")
         question = {"question": f"Which colour is the {name}?", "choices": ["orange", "brown", "white"]}
         answer = {"text": caption, "questions": [{**question, "answer": colour}]}
-        media = [MediaRef("image", str(tmp_path / f"{name}.png"))]
+        media = [Media("image", str(tmp_path / f"{name}.png"))]
         made.append(Rollout(caption, answer, "caption", "Describe the picture.", media))
     return made
 

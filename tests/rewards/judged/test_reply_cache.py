@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from mmrl.core.config import InputError
+from mmrl.core.media.item import Media
 from rewards.judge_client.client import Ask
 from rewards.judge_client.judge_media import Shown
 from tests.support.judge_server import Reply, ask, echo, in_turn, serving
@@ -44,7 +45,7 @@ def test_a_reply_in_the_cache_is_not_asked_for_again_by_whatever_process(tmp_pat
 def test_whatever_decides_the_reply_is_part_of_the_key(tmp_path: Path) -> None:
     picture = tmp_path / "a.png"
     Image.new("RGB", (40, 30), "red").save(picture)
-    shown = (Shown("image", str(picture), "Image 1:"),)
+    shown = (Shown(Media("image", str(picture)), "Image 1:"),)
     with serving(lambda body: "ok") as server:
 
         def requests(question: Ask, **settings: Any) -> int:

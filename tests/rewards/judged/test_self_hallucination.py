@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from rewards import MediaRef, Rollout, Span, Verdict, get
+from rewards import Media, Rollout, Span, Verdict, get
 from rewards.base import as_verdict
 from rewards.judged.self_hallucination import stretches, weighed
 from rewards.suite import Suite
@@ -23,12 +23,12 @@ from tests.support.judge_server import Reply, Server, quotes, serving, user_text
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> MediaRef:
+def picture(tmp_path: Path) -> Media:
     Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
-    return MediaRef("image", str(tmp_path / "a.png"), 40, 30)
+    return Media("image", str(tmp_path / "a.png"), width=40, height=30)
 
 
-def score(server: Server, completion: str, picture: MediaRef, **options: Any) -> Verdict:
+def score(server: Server, completion: str, picture: Media, **options: Any) -> Verdict:
     return get("self_hallucination", judge=server.judge(concurrency=2), **options)(
         [Rollout(completion, media=[picture])]
     )[0]
@@ -107,7 +107,7 @@ def test_the_start_of_a_phase_weighs_more() -> None:
 # the reward
 
 
-def test_the_score_is_the_mean_over_words_with_the_onsets_weighing_more(picture: MediaRef) -> None:
+def test_the_score_is_the_mean_over_words_with_the_onsets_weighing_more(picture: Media) -> None:
     said = "A dog runs. The black cat sleeps on straw."
     with serving(honest) as server:
         found = score(server, said, picture, onset=3)
@@ -122,7 +122,7 @@ def test_the_score_is_the_mean_over_words_with_the_onsets_weighing_more(picture:
     assert found.spans[2] == Span(onset, len(said), whole / 2)
 
 
-def test_spans_are_in_characters_of_the_completion(picture: MediaRef) -> None:
+def test_spans_are_in_characters_of_the_completion(picture: Media) -> None:
     said = "<think>Is it a cat? No.</think><answer>A dog runs. A cat sleeps.</answer>"
     with serving(honest) as server:
         found = score(server, said, picture, onset_weight=1)
@@ -136,7 +136,7 @@ def test_spans_are_in_characters_of_the_completion(picture: MediaRef) -> None:
         assert (cut.score, cut.spans) == (1.0, ())
 
 
-def test_filler_does_not_count_and_repeating_earns_nothing(picture: MediaRef) -> None:
+def test_filler_does_not_count_and_repeating_earns_nothing(picture: Media) -> None:
     with serving(honest) as server:
         plain = score(server, "A dog runs. A cat sleeps.", picture).score
         assert score(server, "A dog runs. A cat sleeps. I hope it helps.", picture).score == plain
@@ -146,7 +146,7 @@ def test_filler_does_not_count_and_repeating_earns_nothing(picture: MediaRef) ->
     assert get("self_hallucination", judge=server.judge())([Rollout("A dog.")])[0].kind == "abstained"
 
 
-def test_the_judge_sees_the_picture_and_what_came_before(picture: MediaRef) -> None:
+def test_the_judge_sees_the_picture_and_what_came_before(picture: Media) -> None:
     with serving(honest) as server:
         score(server, "A dog runs. It is black.", picture)
         score(server, "A dog runs. It is black.", picture, context=False)
@@ -155,7 +155,7 @@ def test_the_judge_sees_the_picture_and_what_came_before(picture: MediaRef) -> N
     assert all(part["type"] in ("text", "image_url") for part in bodies[0]["messages"][1]["content"])
 
 
-def test_the_odds_of_the_first_token_are_a_score(picture: MediaRef) -> None:
+def test_the_odds_of_the_first_token_are_a_score(picture: Media) -> None:
     """PSRD as we read it: sigma(logit yes - logit no), summed over spellings of the words."""
     with serving(lambda body: likely(Yes=2.0 - 3.0, no=0.5 - 3.0)) as server:
         found = score(server, "A dog runs.", picture, verify="odds")
@@ -169,7 +169,7 @@ def test_the_odds_of_the_first_token_are_a_score(picture: MediaRef) -> None:
             assert score(server, "A dog runs.", picture, verify="odds").kind == "failed"
 
 
-def test_one_phase_without_a_verdict_leaves_none(picture: MediaRef) -> None:
+def test_one_phase_without_a_verdict_leaves_none(picture: Media) -> None:
     def script(body: dict[str, Any]) -> Reply | str:
         return Reply(status=404) if "cat" in quotes(body)[-1] else verdict(body, verdict="yes")
 
@@ -178,7 +178,7 @@ def test_one_phase_without_a_verdict_leaves_none(picture: MediaRef) -> None:
         assert (found.score, found.kind, found.spans) == (None, "failed", ())
 
 
-def test_it_scores_in_a_suite_by_name(picture: MediaRef) -> None:
+def test_it_scores_in_a_suite_by_name(picture: Media) -> None:
     with serving(honest) as server:
         suite = Suite(
             {"seen": {"fn": "self_hallucination", "args": {"judge": "self", "reduce": "min"}}},
@@ -210,7 +210,7 @@ TRICKS = [
 
 
 @pytest.mark.parametrize("trick", TRICKS)
-def test_addressing_the_verifier_does_not_raise_the_score(trick: str, picture: MediaRef) -> None:
+def test_addressing_the_verifier_does_not_raise_the_score(trick: str, picture: Media) -> None:
     with serving(gullible) as server:
         plain = score(server, "A cat sleeps.", picture).score
         assert plain == 0

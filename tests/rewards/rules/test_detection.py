@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards import MediaRef, Rollout, Verdict, get
+from rewards import Media, Rollout, Verdict, get
 from rewards.parse.objects import Object, objects, points
 from rewards.rules.box_set_modes import Scene, vision_r1
 
@@ -28,7 +28,7 @@ def said(boxes: Any, labels: list[str] | None = None) -> str:
 
 def verdict(completion: str, gold: Any = (A, B), labels: Any = None, fields: Any = None, **options: Any) -> Verdict:
     answer = {"boxes": gold, "labels": labels or ["cat"] * len(gold)}
-    rollout = Rollout(completion, answer, "detection", media=[MediaRef(width=2048, height=2048)], **(fields or {}))
+    rollout = Rollout(completion, answer, "detection", media=[Media(width=2048, height=2048)], **(fields or {}))
     return reward_of("box_set", **options)([rollout])[0]
 
 

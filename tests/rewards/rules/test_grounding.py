@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mmrl.core.vision import CoordinateSpace, from_pixels
-from rewards import MediaRef, Rollout, Verdict, get
+from rewards import Media, Rollout, Verdict, get
 
 SIZE, SEEN = (640, 480), (224, 168)
 GOLD = [160.0, 120.0, 320.0, 240.0]
@@ -20,7 +20,7 @@ GOLD = [160.0, 120.0, 320.0, 240.0]
 
 def rollout(completion: str, boxes: Any = (GOLD,), **fields: Any) -> Rollout:
     return Rollout(
-        completion, {"boxes": boxes}, "grounding", media=[MediaRef(width=640, height=480)], seen_size=[SEEN], **fields
+        completion, {"boxes": boxes}, "grounding", media=[Media(width=640, height=480)], seen_size=[SEEN], **fields
     )
 
 
@@ -64,7 +64,7 @@ def test_one_batch_may_mix_spaces_sizes_and_numbers_of_gold_boxes() -> None:
     other = Rollout(
         "[0, 0, 1000, 500]",
         {"boxes": [[0, 0, 1, 1], [0, 0, 8, 4]]},
-        media=[MediaRef(width=8, height=8)],
+        media=[Media(width=8, height=8)],
         meta={"space": "per_mille"},
     )
     mixed = [
@@ -118,7 +118,7 @@ def test_a_space_that_needs_an_unknown_size_is_a_failure_not_a_zero() -> None:
         said = get("box_iou", space=space)([bare])[0]
         assert (said.score, said.kind) == (None, "failed")
         assert space in said.why
-    unseen = Rollout("[1, 2, 3, 4]", {"boxes": [GOLD]}, media=[MediaRef(width=640, height=480)])
+    unseen = Rollout("[1, 2, 3, 4]", {"boxes": [GOLD]}, media=[Media(width=640, height=480)])
     assert "seen_size" in get("box_iou", space="resized")([unseen])[0].why
     unknown = get("box_iou")([rollout("[1, 2, 3, 4]", meta={"space": "inches"})])[0]
     assert "'inches'; known: pixel, unit, per_mille, resized" in unknown.why

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmrl.core.media.files import MediaError
+from mmrl.core.media.image import load_image
 from mmrl.core.media.item import Media
-from mmrl.core.media.pictures import MediaError, load_image, probe
+from mmrl.core.media.probe import probe
 
 SKLEARN = Path(str(importlib.resources.files("sklearn.datasets"))) / "images"
 SKIMAGE = Path(str(importlib.resources.files("skimage"))) / "data"
@@ -110,10 +112,32 @@ def test_transparency_shows_white(photo: Image.Image) -> None:
     assert load_image(encoded(indexed, "PNG", transparency=1)).getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_float_pixels_have_no_known_range() -> None:
-    depth = Image.fromarray(np.full((4, 4), 3.5, np.float32))
-    assert reason(encoded(depth, "TIFF")) == "unreadable"
-    assert reason(encoded(Image.fromarray(np.full((4, 4), 2**20, np.int32)), "TIFF")) == "unreadable"
+@pytest.mark.parametrize(
+    ("pixels", "levels"),
+    [
+        (np.array([0, 0.5, 1], np.float32), [0, 128, 255]),  # white is 1
+        (np.array([0.25, 0.5, 0.5], np.float32), [64, 128, 128]),
+        (np.array([-1, 0, 3], np.float32), [0, 64, 255]),  # from the least to the largest
+        (np.array([3.5, 3.5, 3.5], np.float32), [0, 0, 0]),
+        (np.array([0, 256, 65535], np.int32), [0, 1, 255]),  # white is that of 16 bits
+        (np.array([-5, 0, 2**20], np.int32), [0, 0, 255]),
+        (np.array([0, 256, 65535], np.uint16), [0, 1, 255]),
+    ],
+)
+def test_pixels_beyond_8_bits_are_scaled_by_their_own_range(pixels: np.ndarray, levels: list[int]) -> None:
+    content = encoded(Image.fromarray(np.tile(pixels, (300, 1))), "TIFF")
+    shown = np.asarray(load_image(content))
+    assert probe(content).width == 3
+    assert shown.shape == (300, 3, 3)  # more than one strip
+    assert (shown == np.array(levels)[None, :, None]).all()
+
+
+def test_pixels_that_are_not_numbers_are_refused() -> None:
+    for value in (np.nan, np.inf):
+        content = encoded(Image.fromarray(np.array([[0, value]], np.float32)), "TIFF")
+        assert reason(content) == "unreadable"
+        with pytest.raises(MediaError, match="finite"):
+            probe(content)
 
 
 def test_the_content_decides_not_the_name(tmp_path: Path, photo: Image.Image) -> None:

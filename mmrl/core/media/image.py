@@ -1,0 +1,153 @@
+"""Images: decoded as they are to be shown, or refused with a reason."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mmrl.core.config import InputError
+from mmrl.core.media.damage import FAULTS, MAX_SCANS, has_many_scans
+from mmrl.core.media.files import MediaError, Place, Source, name_of, open_place, place_of
+from mmrl.core.media.pixels import profile_change, to_rgb, white_of
+
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")  # EPS would start a program
+MAX_PIXELS = 89_478_485  # where Pillow itself begins to warn
+ORIENTATION = 0x0112  # the EXIF tag; from 5 on it swaps width and height
+PLAIN_MODES = ("RGB", "RGBA", "L", "LA")
+
+
+def load_image(source: Source, root: Path | None = None, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The image in RGB, all of it decoded, turned as its EXIF orientation says: `mmrl.core.media.pixels`.
+
+    The content decides the format, not the file's name. Of an animation the first frame counts. With a `root`, paths
+    start there and may not leave it.
+    """
+    place = place_of(source, root)
+    with open_place(place) as file, _pillow_errors(place):
+        image = _header(file, place, max_pixels)
+        image.load()
+        return to_rgb(ImageOps.exif_transpose(image))
+
+
+def load_grey(source: Source, root: Path | None = None, *, side: int = 64) -> Image.Image:
+    """The image in grey, small but with at least `side` pixels a side where it has them: enough to compare pictures.
+
+    JPEG is decoded at an eighth of its size and without colour where that is enough: several times faster.
+    """
+    place = place_of(source, root)
+    with open_place(place) as file, _pillow_errors(place):
+        image = _header(file, place, MAX_PIXELS)
+        other = profile_change(image) is not None
+        image.draft("RGB" if other else "L", (side, side))
+        image.load()
+        shown = ImageOps.exif_transpose(image)
+        return shown if shown.mode == "L" and not other else to_rgb(shown).convert("L")
+
+
+def image_facts(source: Source, root: Path | None = None) -> dict[str, str]:
+    """What is unusual about an image, by code: `wrong_extension`, `animated`, `image_mode`, `alpha`, `orientation`.
+
+    `load_image` copes with all of them; other programs may show the picture in another way.
+    """
+    place = place_of(source, root)
+    facts: dict[str, str] = {}
+    with open_place(place) as file, _pillow_errors(place):
+        image = _header(file, place, MAX_PIXELS)
+        form, orientation = image.format or "", image.getexif().get(ORIENTATION, 1)
+        suffix = place.suffix.lower() if isinstance(place, Path) else ""
+        named = Image.registered_extensions().get(suffix) if suffix else form
+        if named != form and (named, form) != ("JPEG", "MPO"):  # what many cameras call JPEG
+            facts["wrong_extension"] = f"{name_of(place)} is a file of the format {form}"
+        if form != "MPO" and getattr(image, "is_animated", False):
+            facts["animated"] = "it holds several pictures, of which the first counts"
+        if image.mode not in PLAIN_MODES:
+            facts["image_mode"] = f"its pixels are of mode {image.mode}, not one of {', '.join(PLAIN_MODES)}"
+        if image.has_transparency_data:
+            facts["alpha"] = "it is transparent in places, which are shown white"
+        if orientation in range(2, 9):
+            facts["orientation"] = f"it is stored turned: EXIF orientation {orientation}"
+    return facts
+
+
+def orientation_of(source: Source, root: Path | None = None) -> int:
+    """The EXIF orientation of an image, 1 to 8; from 5 on it swaps width and height."""
+    place = place_of(source, root)
+    with open_place(place) as file, _pillow_errors(place):
+        found = _header(file, place, MAX_PIXELS).getexif().get(ORIENTATION, 1)
+    return found if found in range(1, 9) else 1
+
+
+def plain_png(source: Source, root: Path | None = None) -> bytes:
+    """The image as every program shows it alike: an upright 8-bit RGB PNG, pixel by pixel what `load_image` gives."""
+    content = io.BytesIO()
+    load_image(source, root).save(content, "PNG")
+    return content.getvalue()
+
+
+def image_size(place: Place, *, decode: bool = False) -> tuple[int, int]:
+    """(width, height) after EXIF rotation: from the header alone, or after every pixel was decoded."""
+    with open_place(place) as file, _pillow_errors(place):
+        image = _header(file, place, MAX_PIXELS)
+        width, height = image.size
+        turned = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in range(5, 9)  # TIFF turns on its own
+        if decode:
+            if image.format in ("JPEG", "MPO"):
+                _check_scans(file, place)
+            image.load()
+            white_of(image)
+            if fault := FAULTS.get(image.format or "", lambda _: None)(file):
+                raise MediaError(fault[0], f"{name_of(place)} is damaged ({fault[1]}); get the whole file")
+        return (height, width) if turned else (width, height)
+
+
+def _header(file: BinaryIO, place: Place, max_pixels: int) -> Image.Image:
+    image = Image.open(file, formats=_formats())
+    if image.width * image.height > max_pixels:
+        raise MediaError(
+            "bomb",
+            f"{name_of(place)} has {image.width}x{image.height} pixels, the limit is {max_pixels}; scale it down",
+        )
+    if image.info.get("progressive"):
+        _check_scans(file, place)
+    return image
+
+
+def _check_scans(file: BinaryIO, place: Place) -> None:
+    position = file.tell()
+    if has_many_scans(file):
+        raise MediaError("bomb", f"{name_of(place)} has more than {MAX_SCANS} scans; save it again")
+    file.seek(position)
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this build of Pillow reads."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@contextlib.contextmanager
+def _pillow_errors(place: Place) -> Iterator[None]:
+    """Whatever Pillow raises on a file, as a MediaError."""
+    name = name_of(place)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of odd metadata, many for one file
+            yield
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise MediaError("bomb", f"{name}: {error}") from None
+    except UnidentifiedImageError:
+        known = ", ".join(_formats())
+        raise MediaError("unreadable", f"{name} is not an image of a known format ({known})") from None
+    except Exception as error:  # on damaged bytes its decoders raise nearly anything
+        if any(word in str(error).lower() for word in ("truncated", "broken data stream", "unexpected end")):
+            raise MediaError("truncated", f"{name} is cut off ({error}); get the whole file") from None
+        raise MediaError("unreadable", f"{name} does not decode: {type(error).__name__}: {error}") from None

@@ -1,0 +1,122 @@
+"""The pixel rules: how a picture that Pillow has opened becomes 8-bit sRGB.
+
+Every reader of images goes through `to_rgb`, in this order:
+
+1. Range. Grey of 16 bits (modes `I;16*`, and `I` whose values fit) has its white at 65535: formats differ in which of
+   the two modes they are opened in. Float pixels within [0, 1] have their white at 1. All others, depths and 32-bit
+   counts, have no agreed white and are scaled from their own least to their own largest value; pixels that are not
+   finite numbers are refused. Pillow itself cuts colours of 16 bits to their upper 8.
+2. Colour. An embedded ICC profile is converted to sRGB (LittleCMS, perceptual intent). Left as they are: profiles that
+   are sRGB but for rounding (`SAME`), broken ones, and those of other channels than the picture has, as viewers do.
+   CMYK without a profile is converted by Pillow's formula.
+3. Transparency. Whatever is transparent is laid over white.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageCms
+
+STRIP = 256  # rows that are converted at a time: what lies between would be several pictures large
+WHITE = (255, 255, 255, 255)
+SAME = 2  # of 255: a profile that moves no colour further is sRGB
+SRGB = ImageCms.createProfile("sRGB")
+CHANNELS = {b"GRAY": "L", b"RGB ": "RGB", b"CMYK": "CMYK"}  # colour space of a profile -> mode that it applies to
+
+Change = tuple[str, ImageCms.ImageCmsTransform]  # a mode, and what makes sRGB of it
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The picture in mode RGB; ValueError if its pixels are not finite numbers."""
+    white = white_of(image)
+    change = profile_change(image)
+    if white is not None:
+        return _by_strips(image, lambda strip: _srgb(_eight_bits(strip, *white), change))
+    if image.has_transparency_data:
+        return _by_strips(image, lambda strip: _on_white(strip, change))
+    return _by_strips(image, lambda strip: _srgb(strip, change)) if change else image.convert("RGB")
+
+
+def white_of(image: Image.Image) -> tuple[float, float] | None:
+    """The values that are shown black and white of pixels beyond 8 bits; None of all others."""
+    if image.mode.startswith("I;16"):
+        return 0, 65535
+    if image.mode not in ("I", "F"):
+        return None
+    low, high = (float(value) for value in image.getextrema())  # pyright: ignore[reportArgumentType]
+    if image.mode == "F" and not all(np.isfinite(np.asarray(strip)).all() for strip in _strips(image)):
+        raise ValueError("some of its float pixels are not finite numbers")
+    usual = 65535 if image.mode == "I" else 1
+    return (0, usual) if low >= 0 and high <= usual else (low, high)
+
+
+def profile_change(image: Image.Image) -> Change | None:
+    """What the embedded profile of a picture asks for; None where there is nothing to convert."""
+    change = _change(image.info.get("icc_profile") or b"")
+    grey = image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
+    fits = {"L": grey, "CMYK": image.mode == "CMYK", "RGB": image.mode not in ("CMYK", "LAB")}
+    return change if change and fits[change[0]] else None
+
+
+@functools.lru_cache(maxsize=64)  # few cameras and programs write most profiles
+def _change(content: bytes) -> Change | None:
+    mode = CHANNELS.get(content[16:20])
+    if mode is None:
+        return None
+    try:
+        transform = ImageCms.buildTransform(ImageCms.ImageCmsProfile(io.BytesIO(content)), SRGB, mode, "RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return None
+    sample = _sample(mode)
+    away = np.subtract(ImageCms.applyTransform(sample, transform), sample.convert("RGB"), dtype=np.int16)  # pyright: ignore
+    return (mode, transform) if np.abs(away).max() > SAME else None
+
+
+def _sample(mode: str) -> Image.Image:
+    """A picture of colours from all over the space of a mode."""
+    levels = np.linspace(0, 255, 256 if mode == "L" else 9).round().astype(np.uint8)
+    colours = np.stack(np.meshgrid(*[levels] * len(Image.new(mode, (1, 1)).getbands())), axis=-1)
+    return Image.frombytes(mode, (colours.size // colours.shape[-1], 1), colours.tobytes())
+
+
+def _srgb(image: Image.Image, change: Change | None) -> Image.Image:
+    if change is None:
+        return image.convert("RGB")
+    mode, transform = change
+    return ImageCms.applyTransform(image.convert(mode), transform)  # pyright: ignore[reportReturnType]
+
+
+def _on_white(image: Image.Image, change: Change | None) -> Image.Image:
+    image = image.convert("RGBA")
+    if change is not None:
+        alpha = image.getchannel("A")
+        image = _srgb(image, change)
+        image.putalpha(alpha)
+    return Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image).convert("RGB")
+
+
+def _eight_bits(image: Image.Image, low: float, high: float) -> Image.Image:
+    """Grey of 8 bits, rounded; `convert` alone would clip at 255 and give a white picture."""
+    if image.mode == "F":
+        scaled = (np.asarray(image, np.float64) - low) * (255 / (high - low) if high > low else 0) + 0.5
+    else:
+        span = int(high - low) or 1
+        scaled = ((np.asarray(image).astype(np.int64) - int(low)) * 255 + span // 2) // span
+    return Image.fromarray(scaled.astype(np.uint8))
+
+
+def _by_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """The RGB image that `convert` makes of each strip: the memory of one picture, not of several."""
+    made = Image.new("RGB", image.size)
+    for number, strip in enumerate(_strips(image)):
+        made.paste(convert(strip), (0, number * STRIP))
+    return made
+
+
+def _strips(image: Image.Image):
+    for top in range(0, image.height, STRIP):
+        yield image.crop((0, top, image.width, min(top + STRIP, image.height)))

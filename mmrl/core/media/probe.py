@@ -1,0 +1,42 @@
+"""Probing: the kind, hash and measures of an image or video, or the reason why it cannot be used."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from mmrl.core.files import sha256_of
+from mmrl.core.media.files import MediaError, Place, Source, open_place, place_of
+from mmrl.core.media.image import image_size
+from mmrl.core.media.item import Media, MediaKind
+from mmrl.core.media.video import probe_video
+
+
+def probe(source: Source, kind: MediaKind | None = None, *, root: Path | None = None, validate: bool = True) -> Media:
+    """`source` as a Media with its hash and measures filled in; without a kind, the content says which it is.
+
+    `validate` decodes every pixel and every frame. Without it only headers are read, and `num_frames` of a video stays
+    None: it is the number of frames that were seen to decode.
+    """
+    place = place_of(source, root)
+    kind = kind or (source.kind if isinstance(source, Media) else _kind(place))
+    if isinstance(source, Media):
+        media = replace(source, kind=kind)
+    else:
+        media = Media(kind, bytes=source) if isinstance(source, bytes) else Media(kind, path=str(source))
+    with open_place(place) as file:
+        media = replace(media, sha256=sha256_of(file))
+    if kind == "video":
+        return replace(media, **probe_video(place, validate=validate))
+    width, height = image_size(place, decode=validate)
+    return replace(media, width=width, height=height)
+
+
+def _kind(place: Place) -> MediaKind:
+    try:
+        image_size(place)
+    except MediaError as error:
+        if error.reason != "unreadable":
+            raise
+        return "video"
+    return "image"
