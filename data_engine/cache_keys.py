@@ -6,7 +6,6 @@ that were not there. `existing` of sources and `resolve` of media say what is lo
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from pydantic_core import to_jsonable_python
 from data_engine.code_version import TARGET, version_of
 from data_engine.seeding import digest
 from mmrl.core.canonical_json import dumps
+from mmrl.core.files import sha256_of
 from mmrl.core.media.files import watchers
 
 TABLES = (".arrow", ".csv", ".json", ".jsonl", ".parquet", ".tar", ".tsv", ".txt", ".p", ".pkl", ".pickle")
@@ -67,7 +67,9 @@ def described(paths: list[str], root: Path) -> list[dict[str, Any]]:
     for path in sorted(paths):
         for file in sorted(_files(path)) if os.path.isdir(path) else [path]:
             if (file == path or file.endswith(TABLES)) and os.path.isfile(file):  # and no link that leads nowhere
-                rows.append({"path": _shown(file, root), "bytes": os.path.getsize(file), "sha256": _sha256(file)})
+                rows.append(
+                    {"path": _shown(file, root), "bytes": os.path.getsize(file), "sha256": sha256_of(Path(file))}
+                )
     return rows
 
 
@@ -100,11 +102,6 @@ def _state(file: str | Path, *, links: bool = True) -> str:
     return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
-def _sha256(file: str | Path) -> str:
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
 def _texts(value: Any) -> Iterator[str]:
     """The texts among options."""
     if isinstance(value, str):
@@ -122,6 +119,6 @@ def _content(root: Path, text: str) -> str:
     """
     path = root / text
     if os.path.isfile(path):
-        return _sha256(path)
+        return sha256_of(path)
     folder = os.path.isdir(path) and (os.sep in text or "." in text or os.path.isfile(path / "config.json"))
     return state_of(path) if text and folder else ""

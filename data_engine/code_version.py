@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
-import hashlib
 import re
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from data_engine.seeding import digest
+from mmrl.core.files import sha256_of
 
 PACKAGES = ("mmrl-stack", "pyarrow", "pillow", "av", "decord", "numpy", "rensa", "py3langid")  # may change the bytes
 OURS = ("data_engine", "rewards", "mmrl", "eval")
@@ -29,7 +29,7 @@ TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 def version_of(target: str) -> str:
     """The version of the function at "module:function"."""
     files = sorted(_reached(target.partition(":")[0]).items())
-    return digest(target, *(f"{name} {_hash(file)}" for name, file in files), *sorted(package_versions().items()))
+    return digest(target, *(f"{name} {sha256_of(file)}" for name, file in files), *sorted(package_versions().items()))
 
 
 def package_versions() -> dict[str, str]:
@@ -52,10 +52,6 @@ def _reached(module: str) -> dict[str, Path]:
             found[name] = file
             waiting += _imports(name, file)
     return found
-
-
-def _hash(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 @functools.cache

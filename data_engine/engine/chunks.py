@@ -10,10 +10,7 @@ be made again: resuming a run and reusing the work of another one are the same. 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +22,7 @@ import pyarrow as pa
 from data_engine.dataset.tables import quarantine_row, stats_row
 from data_engine.operator import Dropped, Quarantined
 from data_engine.schema import Sample
+from mmrl.core.files import sha256_of, write_atomic
 from mmrl.core.media.item import Media
 
 ROWS = 256  # samples in a chunk: what a process that is killed may have to do again
@@ -119,12 +117,12 @@ class Chunks:
         head = {"kept": len(chunk.kept), **counts, "looks": chunk.looks}
         parts = head, list(map(self._stop_row, chunk.stopped)), list(map(self._row, chunk.kept))
         text = "\n".join(map(json.dumps, parts)).encode()
-        key = key or hashlib.sha256(text).hexdigest()[:32]
+        key = key or sha256_of(text)[:32]
         place = self._place("chunks", key, ".zst")
         with pa.BufferOutputStream() as plain:
             with pa.CompressedOutputStream(plain, "zstd") as packed:
                 packed.write(text)
-            self._put(place, plain.getvalue().to_pybytes())
+            _put(place, plain.getvalue().to_pybytes())
         return _ref(key, head)
 
     def check(self, sample: Sample) -> None:
@@ -133,7 +131,7 @@ class Chunks:
 
     def finish(self, key: str, refs: Sequence[Ref]) -> None:
         """Note that a stage has given all its chunks."""
-        self._put(self._place("done", key, ".json"), json.dumps([one.key for one in refs]).encode())
+        _put(self._place("done", key, ".json"), json.dumps([one.key for one in refs]).encode())
 
     def finished(self, key: str) -> list[Ref] | None:
         """The chunks of a whole stage, if it has given all and all are there."""
@@ -152,7 +150,7 @@ class Chunks:
             return json.loads(place.read_bytes())
         except (FileNotFoundError, ValueError):
             made = make()
-            self._put(place, json.dumps(made).encode())
+            _put(place, json.dumps(made).encode())
             return made
 
     def _lines(self, key: str) -> list[bytes]:
@@ -180,10 +178,10 @@ class Chunks:
         row: dict[str, Any] = {"kind": media.kind}
         row |= {name: value for name in PLAIN if (value := getattr(media, name)) is not None}
         if media.bytes is not None:
-            name = media.sha256 or hashlib.sha256(media.bytes).hexdigest()
+            name = media.sha256 or sha256_of(media.bytes)
             place = self._place("media", name)
             if not place.exists():
-                self._put(place, media.bytes)
+                _put(place, media.bytes)
             row["bytes"] = name
         return row
 
@@ -205,16 +203,9 @@ class Chunks:
     def _place(self, kind: str, key: str, suffix: str = "") -> Path:
         return self.folder / kind / key[:2] / f"{key}{suffix}"
 
-    def _put(self, place: Path, content: bytes) -> None:
-        """Write a file, whole or not at all as long as the machine runs; a torn one is found when it is read."""
-        arriving = place.with_name(f".{place.name}.{os.getpid()}.{threading.get_ident()}")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            arriving.write_bytes(content)
-            arriving.replace(place)
-        except BaseException:
-            arriving.unlink(missing_ok=True)
-            raise
+
+def _put(place: Path, content: bytes) -> None:
+    write_atomic(place, content, durable=False)  # a file that a power cut tore is noticed when it is read
 
 
 def _ref(key: str, head: Mapping[str, Any]) -> Ref:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
 from pathlib import Path
 
@@ -10,35 +10,27 @@ from mmrl.core.config import InputError
 
 
 class Lock:
-    """A lock that ends with its process, however that ends. `what` is what it keeps others from."""
+    """A lock that ends with its process, however that ends. `what` is the place that it protects."""
 
     def __init__(self, path: Path, what: str) -> None:
+        from filelock import FileLock, Timeout
+
         self._path = path
+        self._lock = FileLock(path, thread_local=False)
         path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.read(self._file, 20).decode(errors="replace") or "?"
-                os.close(self._file)
-                raise InputError(
-                    f"another run (process {holder}) is writing to {what}; wait for it, or write to another place"
-                ) from None
-            if _is_still(self._file, path):  # else its last holder has just removed it
-                break
-            os.close(self._file)
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, str(os.getpid()).encode(), 0)
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            holder = "?"
+            with contextlib.suppress(FileNotFoundError):  # it has just ended
+                holder = path.read_text(errors="replace") or holder
+            raise InputError(
+                f"another run (process {holder}) is writing to {what}; wait for it, or write to another place"
+            ) from None
+        path.write_text(str(os.getpid()))
 
     def release(self) -> None:
         """Let others write; the file of the lock is removed."""
-        self._path.unlink(missing_ok=True)
-        os.close(self._file)
-
-
-def _is_still(file: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file), os.stat(path))
-    except FileNotFoundError:
-        return False
+        with contextlib.suppress(PermissionError):  # Windows keeps files that are open
+            self._path.unlink(missing_ok=True)
+        self._lock.release()

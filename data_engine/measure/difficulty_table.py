@@ -16,6 +16,7 @@ from data_engine.schema import Sample
 from data_engine.seeding import digest
 from mmrl.core.canonical_json import dumps
 from mmrl.core.config import InputError
+from mmrl.core.files import appearing
 
 VERSION = b"1"
 
@@ -72,10 +73,9 @@ def asked_key(task: str, prompt: Sequence[Any], answer: Mapping[str, Any], media
 def write_difficulty(rows: Iterable[Difficulty], path: Path) -> int:
     """Write a difficulty file in one step, by the order of keys; how many samples it tells of."""
     ordered = sorted(rows, key=lambda row: row.key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arriving = path.with_name(f".{path.name}.partial")
-    pq.write_table(pa.Table.from_pylist([asdict(row) for row in ordered], schema=SCHEMA), arriving, compression="zstd")
-    arriving.replace(path)
+    table = pa.Table.from_pylist([asdict(row) for row in ordered], schema=SCHEMA)
+    with appearing(path) as staging:
+        pq.write_table(table, staging, compression="zstd")
     return len(ordered)
 
 

@@ -6,7 +6,6 @@ import hashlib
 import http.client
 import ipaddress
 import logging
-import os
 import socket
 import ssl
 import threading
@@ -18,6 +17,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from mmrl.core.config import Config
+from mmrl.core.files import write_atomic
 from mmrl.core.media.files import MediaError
 
 logger = logging.getLogger(__name__)
@@ -64,10 +64,7 @@ def fetched(url: str, limits: Remote, *, allowed: Allowed = is_public) -> Path:
         raise MediaError("remote", f"{url:.200} was not fetched: {late}") from None
     finally:
         timer.end()
-    limits.cache.mkdir(parents=True, exist_ok=True)
-    arriving = place.with_name(f"{place.name}.{os.getpid()}")
-    arriving.write_bytes(content)
-    arriving.replace(place)
+    write_atomic(place, content, durable=False)
     return place
 
 

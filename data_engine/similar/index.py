@@ -23,6 +23,7 @@ from data_engine.similar.image_hash import WORDS, Fingerprint, MediaIndex, finge
 from data_engine.similar.minhash import TextIndex, sketch, sketch_from
 from data_engine.similar.ngrams import ShingleIndex, shingles
 from mmrl.core.config import InputError
+from mmrl.core.files import appearing
 from mmrl.core.media.item import Media
 from mmrl.core.messages import prompt_text
 
@@ -71,10 +72,8 @@ class Leak:
 
 def write_index(samples: Iterable[Sample], benchmark: str, path: Path) -> int:
     """Write the fingerprints of samples to `path`, in one step; how many there are."""
-    count, arriving = 0, path.with_name(f".{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    samples, seen = iter(samples), dict[Shown, dict[str, Any]]()
-    with pq.ParquetWriter(arriving, SCHEMA, compression="zstd") as file:
+    samples, seen, count = iter(samples), dict[Shown, dict[str, Any]](), 0
+    with appearing(path) as staging, pq.ParquetWriter(staging, SCHEMA, compression="zstd") as file:
         while batch := list(islice(samples, BATCH)):
             rows = [
                 {
@@ -91,7 +90,6 @@ def write_index(samples: Iterable[Sample], benchmark: str, path: Path) -> int:
             ]
             file.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
             count += len(rows)
-    arriving.replace(path)
     return count
 
 
