@@ -107,6 +107,30 @@ def stream(function: FunctionT) -> FunctionT:
     return _marked(function, "stream")
 
 
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a recipe must know of an operator to refuse an order of operators that cannot be meant."""
+
+    counts: bool = False  # it counts each sample once: refused after one that repeats samples
+    repeats: str = ""  # its option that says how many times a sample may be shown
+    orders: bool = False  # the order of its samples is its result: nothing may shuffle them afterwards
+
+
+def traits(*, counts: bool = False, repeats: str = "", orders: bool = False) -> Callable[[FunctionT], FunctionT]:
+    """Declare the traits of an operator; above the other decorators."""
+
+    def marked(function: FunctionT) -> FunctionT:
+        vars(function)["operator_traits"] = Traits(counts, repeats, orders)
+        return function
+
+    return marked
+
+
+def traits_of(function: Callable[..., Any]) -> Traits:
+    """The traits of an operator: none, if it does not declare any."""
+    return getattr(function, "operator_traits", Traits())
+
+
 def only_on(*engines: str) -> Callable[[FunctionT], FunctionT]:
     """Mark an operator that some engines cannot run, as it holds what does not leave this machine; above the others."""
 

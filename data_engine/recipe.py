@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from data_engine.cache_keys import watching
 from data_engine.engine.backends import Engine, check_engine, check_runs
-from data_engine.operator import Kind, Quarantined, kind_of
+from data_engine.operator import Kind, Quarantined, kind_of, traits_of
 from data_engine.ops import OPERATORS
 from data_engine.schema import Sample
 from data_engine.seeding import digest
@@ -21,7 +21,6 @@ from mmrl.core.config import Config, InputError, nearest
 from mmrl.core.registry import checked_options, resolve
 
 FIRST = "validate"  # the operator that probes media and gives samples their ids: all others rely on both
-COUNTING = ("mix", "sample", "balance", "cap_media", "by_reward")  # operators that choose, and count rows
 
 
 class SourceSpec(Config):
@@ -116,23 +115,26 @@ def _check_repeats(stages: Sequence[Stage]) -> None:
     """What counts rows must not come after a quota that shows rows several times."""
     repeats = False
     for stage in stages:
-        if repeats and stage.target in map(OPERATORS.get, COUNTING):
+        own = traits_of(resolve(stage.target, OPERATORS, "operator"))
+        if repeats and own.counts:
             raise InputError(
                 f"{stage.name} counts each sample once, and the quota before it repeats some; put {stage.name} before "
                 "the quota, or let the quota do it (by: source), or give it no repeat"
             )
-        if stage.target == OPERATORS["quota"]:  # the last one says how often
-            repeats = stage.args["repeat"] > 1
+        if own.repeats:  # the last one says how often
+            repeats = stage.args[own.repeats] > 1
 
 
 def _mixed(recipe: Recipe) -> list[OperatorSpec]:
-    """The operators with the mix: last, but for the curriculum, whose order it would destroy."""
-    mixing, ordering = _mixing(recipe), OPERATORS["curriculum"]
-    *others, last = recipe.operators
-    if not mixing or all(OPERATORS.get(spec.fn, spec.fn) != ordering for spec in recipe.operators):
+    """The operators with the mix: last, but before an operator that orders, because the mix shuffles."""
+    mixing = _mixing(recipe)
+    ordering = [spec for spec in recipe.operators if traits_of(resolve(spec.fn, OPERATORS, "operator")).orders]
+    if not mixing or not ordering:
         return [*recipe.operators, *mixing]
-    if OPERATORS.get(last.fn, last.fn) != ordering:
-        raise InputError(f"mix shuffles, and curriculum orders; make curriculum the last operator, after {last.fn}")
+    *others, last = recipe.operators
+    if last not in ordering:
+        name = ordering[-1].fn
+        raise InputError(f"mix shuffles, and {name} orders; make {name} the last operator, after {last.fn}")
     return [*others, *mixing, last]
 
 

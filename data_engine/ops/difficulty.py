@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, PositiveInt, ValidationInfo
 from data_engine.measure.bands import Band, Counts, Spread, corrected, odds
 from data_engine.measure.difficulty_table import Difficulty, check_difficulty, key_of, read_difficulty
 from data_engine.measure.measures import is_number, with_measure
-from data_engine.operator import Dropped, Existing, Spool, Task, stream
+from data_engine.operator import Dropped, Existing, Spool, Task, stream, traits
 from data_engine.schema import Sample
 from data_engine.seeding import digest
 from mmrl.core.config import InputError
@@ -66,6 +66,7 @@ def difficulty(
         yield Dropped(told, reason) if reason else told
 
 
+@traits(counts=True)
 @stream
 def by_reward(
     samples: Iterator[Sample],
@@ -96,6 +97,7 @@ def by_reward(
         yield sample if index in chosen else Dropped(sample, f"not_{keep}_reward")
 
 
+@traits(orders=True)
 @stream
 def curriculum(
     samples: Iterator[Sample], *, first: Literal["easy", "hard"] = "easy", steps: PositiveInt = 10, seed: int = 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +12,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from data_engine.measure.languages import LANGUAGES, language
-from data_engine.measure.measures import Name, images, measured, noted
+from data_engine.measure.measures import MEASURES, Name, images, measured, noted
 from data_engine.operator import Dropped, drops, each
 from data_engine.schema import Sample
 from mmrl.core.config import InputError, nearest
@@ -18,7 +20,8 @@ from mmrl.core.media.image import load_image
 from mmrl.core.messages import prompt_text
 from mmrl.core.vision import VisionBudget, VisionGeometry
 
-PLAIN: tuple[Name, ...] = ("side", "aspect", "words", "options", "entropy", "sharpness")
+PLAIN: tuple[Name, ...] = tuple(MEASURES)
+Reason = Callable[..., str | None]  # of (value, **options)
 
 
 def _plain(names: tuple[Name, ...]) -> tuple[Name, ...]:
@@ -37,42 +40,64 @@ def measure(
     return sample
 
 
-@each
-def min_side(sample: Sample, *, pixels: PositiveInt = 28) -> Sample | Dropped:
-    """Drop samples with an image or video of which a side is shorter."""
-    return _within(measured(sample, "side"), "side", least=(pixels, "too_small"))
+def drops_by(name: Name) -> Callable[[Reason], Callable[..., Sample | Dropped]]:
+    """Make an operator of a function `(value, **options)`: the reason to drop a sample of that measure, or None.
+
+    The measure is noted. A sample without it, as a question without a picture, is kept.
+    """
+
+    def marked(reason_of: Reason) -> Callable[..., Sample | Dropped]:
+        @each
+        @functools.wraps(reason_of)
+        def filtered(sample: Sample, **options: Any) -> Sample | Dropped:
+            sample = measured(sample, name)
+            value = noted(sample).get(name)
+            reason = None if value is None else reason_of(value, **options)
+            return Dropped(sample, reason) if reason else sample
+
+        return filtered
+
+    return marked
 
 
-@each
-def max_aspect(sample: Sample, *, ratio: Annotated[float, Field(ge=1)] = 8.0) -> Sample | Dropped:
+@drops_by("side")
+def min_side(side: float, *, pixels: PositiveInt = 28) -> str | None:
+    """Drop samples with an image or video of which a side is shorter than `pixels`."""
+    return "too_small" if side < pixels else None
+
+
+@drops_by("aspect")
+def max_aspect(aspect: float, *, ratio: Annotated[float, Field(ge=1)] = 8.0) -> str | None:
     """Drop samples with an image or video more than `ratio` times as long as it is wide, or as wide as long."""
-    return _within(measured(sample, "aspect"), "aspect", most=(ratio, "too_long_and_thin"))
+    return "too_long_and_thin" if aspect > ratio else None
 
 
-@each
-def text_length(sample: Sample, *, min_words: NonNegativeInt = 1, max_words: PositiveInt = 1000) -> Sample | Dropped:
+@drops_by("words")
+def text_length(words: float, *, min_words: NonNegativeInt = 1, max_words: PositiveInt = 1000) -> str | None:
     """Drop samples whose prompt has fewer or more words; a Chinese, Japanese or Korean character is a word."""
-    least, most = (min_words, "text_too_short"), (max_words, "text_too_long")
-    return _within(measured(sample, "words"), "words", least=least, most=most)
+    if words < min_words:
+        return "text_too_short"
+    return "text_too_long" if words > max_words else None
 
 
-@each
-def option_count(sample: Sample, *, least: PositiveInt = 2, most: PositiveInt = 26) -> Sample | Dropped:
-    """Drop choices with fewer or more options."""
-    few, many = (least, "too_few_options"), (most, "too_many_options")
-    return _within(measured(sample, "options"), "options", least=few, most=many)
+@drops_by("options")
+def option_count(options: float, *, least: PositiveInt = 2, most: PositiveInt = 26) -> str | None:
+    """Drop choices with fewer than `least` or more than `most` options."""
+    if options < least:
+        return "too_few_options"
+    return "too_many_options" if options > most else None
 
 
-@each
-def min_entropy(sample: Sample, *, bits: NonNegativeFloat = 1.0) -> Sample | Dropped:
+@drops_by("entropy")
+def min_entropy(entropy: float, *, bits: NonNegativeFloat = 1.0) -> str | None:
     """Drop samples with an image whose grey levels hold less than `bits`: one tone has 0, a photograph 6 to 8."""
-    return _within(measured(sample, "entropy"), "entropy", least=(bits, "too_uniform"))
+    return "too_uniform" if entropy < bits else None
 
 
-@each
-def min_sharpness(sample: Sample, *, variance: NonNegativeFloat = 20.0) -> Sample | Dropped:
-    """Drop samples with an image whose Laplacian varies less: sharp photographs have hundreds."""
-    return _within(measured(sample, "sharpness"), "sharpness", least=(variance, "blurred"))
+@drops_by("sharpness")
+def min_sharpness(sharpness: float, *, variance: NonNegativeFloat = 20.0) -> str | None:
+    """Drop samples with an image whose Laplacian varies less than `variance`: sharp photographs have hundreds."""
+    return "blurred" if sharpness < variance else None
 
 
 @each
@@ -90,7 +115,7 @@ def max_vision_tokens(
         found = measured(sample, "vision_tokens", lambda one: vision_tokens(one, allowed, geometry))
     except InputError:
         return Dropped(sample, "no_vision_size")
-    return _within(found, "vision_tokens", most=(tokens, "too_many_vision_tokens"))
+    return Dropped(found, "too_many_vision_tokens") if noted(found)["vision_tokens"] > tokens else found
 
 
 def _known_language(code: str) -> str:
@@ -129,7 +154,7 @@ def caption_agreement(
         return sample
     place = str(root / model) if (root / model).is_dir() else model
     found = measured(sample, "agreement", lambda one: agreement(one, place, device))
-    return _within(found, "agreement", least=(least, "caption_unlike_image"))
+    return Dropped(found, "caption_unlike_image") if noted(found)["agreement"] < least else found
 
 
 def vision_tokens(sample: Sample, budget: VisionBudget, geometry: VisionGeometry) -> int:
@@ -160,15 +185,3 @@ def agreement(sample: Sample, model: str, device: str) -> float:
 def language_of(sample: Sample) -> str | None:
     """The language of the prompt without its option letters."""
     return language(re.sub(r"^[A-Z]\. ", "", prompt_text(sample.prompt), flags=re.MULTILINE))
-
-
-def _within(
-    sample: Sample, name: Name, *, least: tuple[float, str] | None = None, most: tuple[float, str] | None = None
-) -> Sample | Dropped:
-    """The sample if its measure lies within the bounds, which come with the reasons to drop it."""
-    value = noted(sample).get(name)
-    if value is not None and least and value < least[0]:
-        return Dropped(sample, least[1])
-    if value is not None and most and value > most[0]:
-        return Dropped(sample, most[1])
-    return sample

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, PositiveInt, ValidationInfo
 
-from data_engine.operator import Dropped, Spool, Weights, stream
+from data_engine.operator import Dropped, Spool, Weights, stream, traits
 from data_engine.ops.select import PROPERTIES, Property
 from data_engine.schema import Sample
 from data_engine.seeding import digest
@@ -48,6 +48,7 @@ class Division(Config):
     shares: Annotated[Weights | Literal["equal", "natural"], AfterValidator(_of_known_tasks)] = "natural"
 
 
+@traits(repeats="repeat")
 @stream
 def quota(
     samples: Iterator[Sample],

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import PositiveInt
 
-from data_engine.operator import Dropped, Spool, Weights, stream
+from data_engine.operator import Dropped, Spool, Weights, stream, traits
 from data_engine.schema import Sample
 from data_engine.seeding import digest
 from mmrl.core.canonical_json import dumps
@@ -27,6 +27,7 @@ PROPERTIES: dict[str, Callable[[Sample], Any]] = {
 }
 
 
+@traits(counts=True)
 @stream
 def sample(samples: Iterator[Sample], *, n: PositiveInt, seed: int = 0) -> Iterator[Sample | Dropped]:
     """Keep `n` samples, in the order they came."""
@@ -36,6 +37,7 @@ def sample(samples: Iterator[Sample], *, n: PositiveInt, seed: int = 0) -> Itera
         yield one if index in chosen else Dropped(one, "not_sampled")
 
 
+@traits(counts=True)
 @stream
 def balance(
     samples: Iterator[Sample], *, by: list[Property], cap: PositiveInt, seed: int = 0
@@ -51,6 +53,7 @@ def balance(
         yield one if index in chosen else Dropped(one, "over_cap")
 
 
+@traits(counts=True)
 @stream
 def cap_media(samples: Iterator[Sample], *, n: PositiveInt, seed: int = 0) -> Iterator[Sample | Dropped]:
     """Keep at most `n` samples about any one image or video, in the order they came."""
@@ -65,6 +68,7 @@ def cap_media(samples: Iterator[Sample], *, n: PositiveInt, seed: int = 0) -> It
         yield one if index in chosen else Dropped(one, "media_used_up")
 
 
+@traits(counts=True)
 @stream
 def mix(samples: Iterator[Sample], *, weights: Weights, seed: int = 0) -> Iterator[Sample | Dropped]:
     """As many samples as the sources allow in the proportion of `weights` (source -> weight), shuffled."""

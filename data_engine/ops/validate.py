@@ -9,18 +9,15 @@ from data_engine.media.deadline import within
 from data_engine.media.source_ids import NOTED, source_ids
 from data_engine.operator import Dropped, Quarantined, each, quarantine, stream
 from data_engine.schema import Sample
-from data_engine.validate.checks import CHECKS, Found, Limits, Mode, Modes
-from data_engine.validate.media_checks import declared_faults, extreme_aspect, inspected, rescaled, tiny_side
-from data_engine.validate.place_checks import PLACES
-from data_engine.validate.text_checks import TEXTS
-from data_engine.validate.wellformed import faults
+from data_engine.validate.checks import CHECKS, Mode, Modes
+from data_engine.validate.fault import Fault, Limits
+from data_engine.validate.media_checks import declared_faults, inspected, rescaled
 from mmrl.core.canonical_json import dumps
 from mmrl.core.config import InputError
 from mmrl.core.media.files import MediaError
 from mmrl.core.media.image import plain_png
 from mmrl.core.media.item import Media
 
-CHECKED = {"extreme_aspect": extreme_aspect, "tiny_side": tiny_side, **PLACES, **TEXTS}  # in this order
 REWRITTEN = ("animated", "image_mode", "alpha", "orientation")  # facts of an image that a plain PNG does not have
 
 
@@ -37,13 +34,9 @@ def validate(
     run, limits = _Run(sample, modes or {}), limits or Limits()
     try:
         run.measure(limits.seconds)
-        for fault in faults(run.sample, only_prompt=True):
-            run.meet(fault.reason, Found(fault.message))
-        for code, check in CHECKED.items():
-            if isinstance(run.sample.answer, Mapping) and (found := check(run.sample, limits)):
-                run.meet(code, found)
-        for fault in faults(run.sample):
-            run.meet(fault.reason, Found(fault.message))
+        for code, check in CHECKS.items():
+            if check.find and (fault := check.find(run.sample, limits)):
+                run.meet(code, fault)
     except _StoppedError as stopped:
         return stopped.outcome
     named = sorted(source_ids(replace(run.sample, media=sample.media)))
@@ -65,18 +58,18 @@ class _Run:
     def __init__(self, sample: Sample, modes: Mapping[str, Mode]) -> None:
         self.sample, self.fixed, self._modes = sample, list[str](), modes
 
-    def meet(self, code: str, found: Found) -> None:
+    def meet(self, code: str, fault: Fault) -> None:
         """Do about a fault what its mode says; one that cannot be mended here is quarantined."""
         mode = self._modes.get(code, CHECKS[code].mode)
-        if mode == "fix" and found.fixed is not None:
-            self.sample = found.fixed
+        if mode == "fix" and fault.fixed is not None:
+            self.sample = fault.fixed
             self.fixed = [*self.fixed, code]
         elif mode == "drop":
             raise _StoppedError(Dropped(self.sample, code))
         elif mode == "fail":
-            raise InputError(f"{code}, and its mode is fail: {found.message}")
+            raise InputError(f"{code}, and its mode is fail: {fault.message}")
         elif mode != "keep":
-            raise _StoppedError(_quarantined(self.sample, code, found.message))
+            raise _StoppedError(quarantine(self.sample, code, fault.message))
 
     def measure(self, seconds: float) -> None:
         """Replace the media by what decoding finds, rewritten where a fault of how they are stored is to be mended."""
@@ -88,13 +81,13 @@ class _Run:
                     if rewritten:
                         measured, _ = inspected(Media("image", bytes=plain_png(declared)))
             except MediaError as error:
-                self.meet(error.reason, Found(str(error)))
+                self.meet(error.reason, Fault(str(error)))
                 return  # never reached: a file that does not decode cannot be kept
             for code, message in facts.items():
-                self.meet(code, Found(message, self._with(place, measured)))
+                self.meet(code, Fault(message, self._with(place, measured)))
             self.sample = self._with(place, measured)
             for code, message in declared_faults(declared, measured):
-                self.meet(code, Found(message, rescaled(self.sample, declared) if code == "size_mismatch" else None))
+                self.meet(code, Fault(message, rescaled(self.sample, declared) if code == "size_mismatch" else None))
 
     def _mode(self, code: str) -> Mode:
         return self._modes.get(code, CHECKS[code].mode)
@@ -102,16 +95,6 @@ class _Run:
     def _with(self, place: int, media: Media) -> Sample:
         items = self.sample.media
         return replace(self.sample, media=(*items[:place], media, *items[place + 1 :]))
-
-
-def _quarantined(sample: Sample, code: str, message: str) -> Quarantined:
-    """The entry of a sample, with a message that names it once."""
-    name = f"{sample.source} sample "
-    return (
-        replace(quarantine(sample, code, message), why=message)
-        if message.startswith(name)
-        else quarantine(sample, code, message)
-    )
 
 
 @stream

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_engine.schema import Sample
-from data_engine.validate.checks import Found, Limits
+from data_engine.validate.fault import Fault, Limits
 from mmrl.core.media.container_headers import declared_seconds
 from mmrl.core.media.files import MediaError, Place, name_of, place_of
 from mmrl.core.media.frames import decoded, frame_table, open_video
@@ -126,23 +126,23 @@ def rescaled(sample: Sample, declared: Media) -> Sample | None:
     return replace(sample, answer={**sample.answer, **scaled})
 
 
-def extreme_aspect(sample: Sample, limits: Limits) -> Found | None:
+def extreme_aspect(sample: Sample, limits: Limits) -> Fault | None:
     """A side that is far longer than the other."""
     for media in sample.media:
         width, height = media.width or 1, media.height or 1
         if max(width, height) > limits.max_aspect * min(width, height):
-            return Found(
+            return Fault(
                 f"{_name(media)} has {width}x{height} pixels, the limit is {limits.max_aspect:g} to 1; crop it"
             )
     return None
 
 
-def tiny_side(sample: Sample, limits: Limits) -> Found | None:
+def tiny_side(sample: Sample, limits: Limits) -> Fault | None:
     """A side that is shorter than a vision token."""
     for media in sample.media:
         if min(media.width or limits.min_side, media.height or limits.min_side) < limits.min_side:
             size = f"{media.width}x{media.height}"
-            return Found(f"{_name(media)} has {size} pixels, both sides need {limits.min_side}; give a larger one")
+            return Fault(f"{_name(media)} has {size} pixels, both sides need {limits.min_side}; give a larger one")
     return None
 
 

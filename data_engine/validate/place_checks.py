@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from data_engine.schema import Sample
-from data_engine.validate.checks import Found, Limits
+from data_engine.validate.fault import Fault, Limits
 from mmrl.core.media.item import Media, shown_seconds
 
 Box = list[float]
 SMALLEST_UNIT = 8  # pixels a side above which boxes between 0 and 1 cannot be meant as pixels
 
 
-def box_not_finite(sample: Sample, _: Limits) -> Found | None:
+def box_not_finite(sample: Sample, _: Limits) -> Fault | None:
     """A box with NaN or an infinite number."""
     broken = [box for box in _boxes(sample) if not all(map(math.isfinite, box))]
-    return Found(f"{broken[0]} of boxes holds a number that is not finite; give four numbers") if broken else None
+    return Fault(f"{broken[0]} of boxes holds a number that is not finite; give four numbers") if broken else None
 
 
-def box_xywh(sample: Sample, limits: Limits) -> Found | None:
+def box_xywh(sample: Sample, limits: Limits) -> Fault | None:
     """Boxes that are no corners, but lie in the picture when they are read as x, y, width, height.
 
     A flat box tells nothing, and what the source declared (`meta.box_format`) is not guessed at.
@@ -34,10 +34,10 @@ def box_xywh(sample: Sample, limits: Limits) -> Found | None:
     if any(_is_reversed(box) or _over(box, picture) > limits.over_edge for box in corners):
         return None
     why = "they end before they begin as corners, and lie in the picture as x, y, width, height"
-    return Found(f"{boxes[0]} of boxes: {why}; declare boxes: xywh", _with_boxes(sample, corners))
+    return Fault(f"{boxes[0]} of boxes: {why}; declare boxes: xywh", _with_boxes(sample, corners))
 
 
-def box_order(sample: Sample, _: Limits) -> Found | None:
+def box_order(sample: Sample, _: Limits) -> Fault | None:
     """A box whose second corner is not right of its first and below it."""
     boxes = _boxes(sample)
     broken = [box for box in boxes if _is_reversed(box)]
@@ -46,39 +46,41 @@ def box_order(sample: Sample, _: Limits) -> Found | None:
     ordered = [[min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)] for x1, y1, x2, y2 in boxes]
     flat = any(x1 == x2 or y1 == y2 for x1, y1, x2, y2 in boxes)
     message = f"{broken[0]} of boxes must have x1 < x2 and y1 < y2"
-    return Found(message, None if flat else _with_boxes(sample, ordered))
+    return Fault(message, None if flat else _with_boxes(sample, ordered))
 
 
-def box_space(sample: Sample, _: Limits) -> Found | None:
+def box_space(sample: Sample, _: Limits) -> Fault | None:
     """Boxes that all lie between 0 and 1 in a picture of many pixels."""
     boxes, picture = _boxes(sample), _only_picture(sample)
     small = picture is None or min(picture.width or 0, picture.height or 0) < SMALLEST_UNIT
     if small or not boxes or any(not 0 <= side <= 1 for box in boxes for side in box):
         return None
-    return Found(f"{boxes[0]} of boxes: all coordinates are between 0 and 1; declare space: unit")
+    return Fault(f"{boxes[0]} of boxes: all coordinates are between 0 and 1; declare space: unit")
 
 
-def box_over_edge(sample: Sample, limits: Limits) -> Found | None:
+def box_over_edge(sample: Sample, limits: Limits) -> Fault | None:
     """A box that reaches a little over the edge."""
     boxes, picture = _boxes(sample), _only_picture(sample)
     over = [box for box in boxes if picture and 0 < _over(box, picture) <= limits.over_edge]
     if not over or picture is None:
         return None
-    return Found(f"{over[0]} of boxes reaches over the edge of {_size(picture)} pixels", _clipped(sample, picture))
+    return Fault(f"{over[0]} of boxes reaches over the edge of {_media(sample)}", _clipped(sample, picture))
 
 
-def box_outside(sample: Sample, limits: Limits) -> Found | None:
-    """A box that reaches further over the edge than rounding explains."""
-    boxes, picture = _boxes(sample), _only_picture(sample)
-    outside = [box for box in boxes if picture and _over(box, picture) > limits.over_edge]
-    if not outside or picture is None:
+def box_outside(sample: Sample, limits: Limits) -> Fault | None:
+    """A box that reaches further over the edge than rounding explains: in none of the media does it lie."""
+    outside = [box for box in _boxes(sample) if not _lies_in_some(box, sample, limits)]
+    if not outside:
         return None
-    message = f"{outside[0]} of boxes lies outside of media of {_size(picture)} pixels; give xyxy pixels"
-    half = all(_area(_cut(box, picture)) >= _area(box) / 2 for box in outside)
-    return Found(message, _clipped(sample, picture) if half else None)
+    picture, message = (
+        _only_picture(sample),
+        f"{outside[0]} of boxes lies outside of {_media(sample)}; give xyxy pixels",
+    )
+    half = picture and all(_area(_cut(box, picture)) >= _area(box) / 2 for box in outside)
+    return Fault(message, _clipped(sample, picture) if picture and half else None)
 
 
-def box_area(sample: Sample, limits: Limits) -> Found | None:
+def box_area(sample: Sample, limits: Limits) -> Fault | None:
     """A box that covers too small or too large a share of the picture."""
     picture = _only_picture(sample)
     whole = (picture.width or 0) * (picture.height or 0) if picture else 0
@@ -86,11 +88,11 @@ def box_area(sample: Sample, limits: Limits) -> Found | None:
         share = _area(box) / whole
         if not limits.min_box_share <= share <= limits.max_box_share + 1e-9:
             allowed = f"{limits.min_box_share:g} to {limits.max_box_share:g}"
-            return Found(f"{box} of boxes covers {share:.3g} of the picture; allowed is {allowed}")
+            return Fault(f"{box} of boxes covers {share:.3g} of the picture; allowed is {allowed}")
     return None
 
 
-def box_repeated(sample: Sample, _: Limits) -> Found | None:
+def box_repeated(sample: Sample, _: Limits) -> Fault | None:
     """A box that is there twice, with the same label where there are labels."""
     boxes, labels = _boxes(sample), sample.answer.get("labels")
     labels = labels if isinstance(labels, list) and len(labels) == len(boxes) else None
@@ -105,26 +107,26 @@ def box_repeated(sample: Sample, _: Limits) -> Found | None:
     answer = {**sample.answer, "boxes": [boxes[place] for place in first]}
     if labels:
         answer["labels"] = [labels[place] for place in first]
-    return Found(f"{repeated} of boxes is there twice", replace(sample, answer=answer))
+    return Fault(f"{repeated} of boxes is there twice", replace(sample, answer=answer))
 
 
-def no_box_space(sample: Sample, _: Limits) -> Found | None:
+def no_box_space(sample: Sample, _: Limits) -> Fault | None:
     """Boxes or points of a source that does not say in which space they are written."""
     places = _boxes(sample) or sample.answer.get("points")
     if not places or sample.meta.get("box_space"):
         return None
-    return Found("the source does not declare the space of its boxes; set space: pixel, unit, per_mille or resized")
+    return Fault("the source does not declare the space of its boxes; set space: pixel, unit, per_mille or resized")
 
 
-def span_order(sample: Sample, _: Limits) -> Found | None:
+def span_order(sample: Sample, _: Limits) -> Fault | None:
     """A span that ends before it begins."""
     spans = _spans(sample)
     broken = [span for span in spans if span[0] > span[1]]
     fixed = _with_spans(sample, [[min(span), max(span)] for span in spans])
-    return Found(f"{broken[0]} of spans ends before it begins", fixed) if broken else None
+    return Fault(f"{broken[0]} of spans ends before it begins", fixed) if broken else None
 
 
-def span_not_seconds(sample: Sample, limits: Limits) -> Found | None:
+def span_not_seconds(sample: Sample, limits: Limits) -> Fault | None:
     """Spans far behind the end of the video that lie in it when they are read as frame numbers or milliseconds."""
     spans, video = _spans(sample), _only_video(sample)
     seconds = shown_seconds(video) if video else None
@@ -136,10 +138,10 @@ def span_not_seconds(sample: Sample, limits: Limits) -> Found | None:
     whole = all(float(side).is_integer() for span in spans for side in span)
     if not fits or not whole or last < 2 * seconds + limits.over_end:
         return None
-    return Found(f"{spans[0]} of spans, in a video of {seconds:.1f} seconds, reads as {fits[0]}; give seconds")
+    return Fault(f"{spans[0]} of spans, in a video of {seconds:.1f} seconds, reads as {fits[0]}; give seconds")
 
 
-def span_over_end(sample: Sample, limits: Limits) -> Found | None:
+def span_over_end(sample: Sample, limits: Limits) -> Fault | None:
     """A span that ends a little behind the end of the video."""
     spans, video = _spans(sample), _only_video(sample)
     seconds = shown_seconds(video) if video else None
@@ -148,23 +150,32 @@ def span_over_end(sample: Sample, limits: Limits) -> Found | None:
         return None
     cut = [[start, min(end, seconds) if end <= seconds + limits.over_end else end] for start, end in spans]
     fixed = _with_spans(sample, cut) if all(start < end for start, end in cut) else None
-    return Found(f"{over[0]} of spans ends behind a video of {seconds:.2f} seconds", fixed)
+    return Fault(f"{over[0]} of spans ends behind a video of {seconds:.2f} seconds", fixed)
 
 
-PLACES: dict[str, Callable[[Sample, Limits], Found | None]] = {
-    "box_not_finite": box_not_finite,
-    "box_xywh": box_xywh,
-    "box_order": box_order,
-    "box_space": box_space,
-    "box_outside": box_outside,
-    "box_over_edge": box_over_edge,
-    "box_area": box_area,
-    "box_repeated": box_repeated,
-    "no_box_space": no_box_space,
-    "span_order": span_order,
-    "span_not_seconds": span_not_seconds,
-    "span_over_end": span_over_end,
-}
+def point_outside(sample: Sample, limits: Limits) -> Fault | None:
+    """A point that lies in none of the media."""
+    outside = [point for point in sample.answer.get("points", ()) if not _lies_in_some(point, sample, limits)]
+    return Fault(f"{outside[0]} of points lies outside of {_media(sample)}; give pixels") if outside else None
+
+
+def span_outside(sample: Sample, limits: Limits) -> Fault | None:
+    """A span that ends behind all videos."""
+    shown = [shown_seconds(media) for media in sample.media if media.kind == "video"]
+    for span in sample.answer.get("spans", ()):
+        if not any(seconds is None or span[1] <= seconds + limits.over_end for seconds in shown):
+            return Fault(f"{span} of spans ends after videos of {shown} seconds")
+    return None
+
+
+def bad_cut(sample: Sample, _: Limits) -> Fault | None:
+    """A start and an end between which nothing is shown."""
+    for media in sample.media:
+        start, end = media.start or 0.0, math.inf if media.end is None else media.end
+        most = math.inf if media.duration is None else media.duration
+        if not (0 <= start < end and start < most):  # of NaN, too
+            return Fault(f"start {media.start} and end {media.end} cut nothing out of {media.duration} seconds")
+    return None
 
 
 def _boxes(sample: Sample) -> list[Box]:
@@ -202,9 +213,14 @@ def _is_reversed(box: Sequence[float]) -> bool:
     return box[0] >= box[2] or box[1] >= box[3]
 
 
-def _over(box: Sequence[float], picture: Media) -> float:
-    """By how many pixels a box reaches over the edges."""
-    return max(-min(box), max(box[0::2]) - (picture.width or 0), max(box[1::2]) - (picture.height or 0))
+def _lies_in_some(place: Sequence[float], sample: Sample, limits: Limits) -> bool:
+    return any(_over(place, media) <= limits.over_edge for media in sample.media)
+
+
+def _over(place: Sequence[float], picture: Media) -> float:
+    """By how many pixels a box or a point reaches over the edges; where no size is known, only over the first two."""
+    width, height = picture.width or math.inf, picture.height or math.inf
+    return max(-min(place), max(place[0::2]) - width, max(place[1::2]) - height)
 
 
 def _cut(box: Sequence[float], picture: Media) -> Box:
@@ -229,5 +245,6 @@ def _with_spans(sample: Sample, spans: list[list[float]]) -> Sample:
     return replace(sample, answer={**sample.answer, "spans": sorted(spans)})
 
 
-def _size(picture: Media) -> str:
-    return f"{picture.width}x{picture.height}"
+def _media(sample: Sample) -> str:
+    sizes = ", ".join(f"{media.width}x{media.height}" for media in sample.media)
+    return f"media of {sizes} pixels" if sizes else "the sample, which has no media"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from data_engine.schema import SPLIT_NAME, Sample
-from data_engine.validate.checks import Found, Limits
+from data_engine.validate.fault import Fault, Limits
 from data_engine.words import words
 from mmrl.core.messages import prompt_text
 from rewards.tasks.keys import SEVERAL, TEXT
@@ -22,7 +22,7 @@ CONTROL = re.compile(
 ALTERNATIVES = re.compile(r"\b(or|oder|ou|o|или)\b|/|或|还是", re.IGNORECASE)
 
 
-def control_characters(sample: Sample, _: Limits) -> Found | None:
+def control_characters(sample: Sample, _: Limits) -> Fault | None:
     """Characters in the prompt or the answer that nobody sees."""
     found = CONTROL.search(prompt_text(sample.prompt)) or next(
         filter(None, map(CONTROL.search, _texts(sample.answer))), None
@@ -30,10 +30,10 @@ def control_characters(sample: Sample, _: Limits) -> Found | None:
     if not found:
         return None
     fixed = replace(sample, prompt=_cleaned(sample.prompt), answer=_cleaned(sample.answer))
-    return Found(f"a text holds the character U+{ord(found[0]):04X}", fixed)
+    return Fault(f"a text holds the character U+{ord(found[0]):04X}", fixed)
 
 
-def answer_in_question(sample: Sample, _: Limits) -> Found | None:
+def answer_in_question(sample: Sample, _: Limits) -> Fault | None:
     """A question that says the gold, unless it offers it among others ("red or blue?")."""
     golds = sample.answer.get("text")
     if TASKS.get(sample.task, OTHER).keys != (TEXT,) or not isinstance(golds, list):
@@ -48,55 +48,55 @@ def answer_in_question(sample: Sample, _: Limits) -> Found | None:
         (gold for gold in said if gold and any(heard[at : at + len(gold)] == gold for at in places[gold[0]])), None
     )
     return (
-        Found(f"the question says the answer, {' '.join(told)!r:.100}")
+        Fault(f"the question says the answer, {' '.join(told)!r:.100}")
         if told and not ALTERNATIVES.search(asked)
         else None
     )
 
 
-def several_golds(sample: Sample, _: Limits) -> Found | None:
+def several_golds(sample: Sample, _: Limits) -> Fault | None:
     """A choice with more than one right letter, or whose right option stands under two letters."""
     letter, options = sample.answer.get("choice"), _options(sample)
     if sample.task != "choice":
         return None
     if isinstance(letter, list | tuple) and len(letter) > 1:
-        return Found(f"the gold is {letter!r:.80}; a choice has one letter")
+        return Fault(f"the gold is {letter!r:.80}; a choice has one letter")
     if isinstance(letter, str) and SEVERAL.fullmatch(letter):
-        return Found(f"the gold is {letter!r:.80}; a choice has one letter")
+        return Fault(f"the gold is {letter!r:.80}; a choice has one letter")
     place = _place(letter)
     same = [one for one in options if place is not None and place < len(options) and _same(one, options[place])]
-    return Found(f"the gold option {same[0]!r:.80} stands under {len(same)} letters") if len(same) > 1 else None
+    return Fault(f"the gold option {same[0]!r:.80} stands under {len(same)} letters") if len(same) > 1 else None
 
 
-def equal_options(sample: Sample, _: Limits) -> Found | None:
+def equal_options(sample: Sample, _: Limits) -> Fault | None:
     """Two options that read the same but for case and blanks."""
     counts = Counter(" ".join(one.casefold().split()) for one in _options(sample))
     twice = [option for option, count in counts.items() if count > 1]
-    return Found(f"the option {twice[0]!r:.80} is there {counts[twice[0]]} times") if twice else None
+    return Fault(f"the option {twice[0]!r:.80} is there {counts[twice[0]]} times") if twice else None
 
 
-def no_gold_option(sample: Sample, _: Limits) -> Found | None:
+def no_gold_option(sample: Sample, _: Limits) -> Fault | None:
     """A gold letter without an option."""
     options, place = _options(sample), _place(sample.answer.get("choice"))
     if sample.task != "choice" or place is None or not options or place < len(options):
         return None
-    return Found(
+    return Fault(
         f"the gold is {sample.answer['choice']} and there are {len(options)} options; give one of their letters"
     )
 
 
-def no_licence(sample: Sample, _: Limits) -> Found | None:
+def no_licence(sample: Sample, _: Limits) -> Fault | None:
     """A sample of which nobody says how it may be used."""
     given = any(sample.meta.get(name) for name in ("licence", "license"))
-    return None if given else Found("meta names no licence; give it, in the rows or as licence of the source")
+    return None if given else Fault("meta names no licence; give it, in the rows or as licence of the source")
 
 
-def no_source(sample: Sample, _: Limits) -> Found | None:
+def no_source(sample: Sample, _: Limits) -> Fault | None:
     """A sample that does not say where it is from."""
-    return None if sample.source.strip() else Found("the sample names no source; give the source a name")
+    return None if sample.source.strip() else Fault("the sample names no source; give the source a name")
 
 
-def bad_split(sample: Sample, _: Limits) -> Found | None:
+def bad_split(sample: Sample, _: Limits) -> Fault | None:
     """A split under a name that no shard can have."""
     split = sample.meta.get("split", "train")
     if isinstance(split, str) and SPLIT_NAME.fullmatch(split):
@@ -104,26 +104,12 @@ def bad_split(sample: Sample, _: Limits) -> Found | None:
     rest = {key: value for key, value in sample.meta.items() if key != "split"}
     named = re.sub(r"\W", "_", split, flags=re.ASCII) if isinstance(split, str) else ""
     fixed = replace(sample, meta={**rest, "split": named} if named else rest) if split is None or named else None
-    return Found(f"the split {split!r:.80} is named otherwise than by letters, digits and _", fixed)
+    return Fault(f"the split {split!r:.80} is named otherwise than by letters, digits and _", fixed)
 
 
-def no_split(sample: Sample, _: Limits) -> Found | None:
+def no_split(sample: Sample, _: Limits) -> Fault | None:
     """A sample of which the source does not say to which split it belongs."""
-    return None if sample.meta.get("split") else Found("meta names no split; give it in the rows")
-
-
-Texts = dict[str, Callable[[Sample, Limits], Found | None]]
-TEXTS: Texts = {
-    "control_characters": control_characters,
-    "several_golds": several_golds,
-    "no_gold_option": no_gold_option,
-    "equal_options": equal_options,
-    "answer_in_question": answer_in_question,
-    "no_licence": no_licence,
-    "no_source": no_source,
-    "bad_split": bad_split,
-    "no_split": no_split,
-}
+    return None if sample.meta.get("split") else Fault("meta names no split; give it in the rows")
 
 
 def _options(sample: Sample) -> list[str]:

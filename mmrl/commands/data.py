@@ -260,7 +260,7 @@ def lint_boxes(
     factor: Annotated[int, typer.Option(min=2, help="Pixels a side of a vision token, as 28 or 32.")] = 28,
 ) -> None:
     """Say in which coordinate space the gold boxes of a dataset are really written."""
-    from mmrl.commands.lint_boxes import best, fits, gold_boxes
+    from mmrl.commands.lint_boxes import best, fits, gold_boxes, over_edge
     from mmrl.core.config import validate
     from mmrl.core.vision import VisionBudget, VisionGeometry
 
@@ -269,7 +269,7 @@ def lint_boxes(
     gold = gold_boxes(directory)
     if not gold:
         raise InputError(f"{directory} has no gold boxes")
-    found = fits(gold, budget, VisionGeometry(patch=factor // 2, merge=2, temporal_patch=2))
+    found = fits(gold, budget, VisionGeometry(patch=factor // 2, merge=2, temporal_patch=2), over_edge(directory))
     table = Table("space", "boxes", "inside the image", "large enough", "reach", "possible")
     for fit in found:
         numbers = (f"{fit.boxes:,}", f"{fit.inside:.1%}", f"{fit.plausible:.1%}", f"{fit.reach:.2f}")

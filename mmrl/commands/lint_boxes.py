@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_engine.dataset.shards import read_samples
+from data_engine.dataset.shards import read_manifest, read_samples
 from data_engine.schema import Sample
+from data_engine.validate.fault import Limits
 from mmrl.commands.terminal import quarantine_rows
 from mmrl.core.vision import CoordinateSpace, VisionBudget, VisionGeometry, to_pixels
 
-SLACK = 0.5  # pixels that a box may reach over the edge
 LEAST_SIDE = 2.0  # pixels: a box with a shorter side shows nothing
 FITS = 0.99  # the share of boxes that must be possible in a space that fits
 CLOSE = 0.95  # of the furthest reach: spaces closer than that are told apart by their order, pixel first
@@ -64,11 +64,21 @@ def gold_boxes(directory: Path) -> list[Gold]:
     ]
 
 
-def fits(gold: Sequence[Gold], budget: VisionBudget, geometry: VisionGeometry) -> list[Fit]:
-    """The boxes as if they were written in each space; budget and geometry say what `resized` means."""
+def over_edge(directory: Path) -> float:
+    """By how many pixels a box of the dataset may reach over the edge: the limit that its recipe gave `validate`."""
+    operators = (read_manifest(directory).get("origin") or {}).get("operators", ())
+    given = next((operator["args"].get("limits") for operator in operators if operator["fn"] == "validate"), None)
+    return Limits.model_validate(given or {}).over_edge
+
+
+def fits(gold: Sequence[Gold], budget: VisionBudget, geometry: VisionGeometry, over: float) -> list[Fit]:
+    """The boxes as if they were written in each space; budget and geometry say what `resized` means.
+
+    A box that reaches up to `over` pixels over the edge is inside.
+    """
     boxes, sizes = np.array([one.box for one in gold]), np.array([one.size for one in gold])
     seen = np.array([budget.image_size(*one.size, geometry) for one in gold])
-    return [_fit(space, to_pixels(boxes, space, sizes, seen), sizes) for space in CoordinateSpace]
+    return [_fit(space, to_pixels(boxes, space, sizes, seen), sizes, over) for space in CoordinateSpace]
 
 
 def best(found: Sequence[Fit]) -> Fit | None:
@@ -87,9 +97,9 @@ def _refused(directory: Path) -> list[dict[str, Any]]:
     return [json.loads(row["row"]) for row in quarantine_rows(directory) if row["reason"] in REFUSED]
 
 
-def _fit(space: CoordinateSpace, boxes: np.ndarray, sizes: np.ndarray) -> Fit:
+def _fit(space: CoordinateSpace, boxes: np.ndarray, sizes: np.ndarray, over: float) -> Fit:
     upper, lower = boxes[:, 2:], boxes[:, :2]
-    inside = (lower >= -SLACK).all(axis=1) & (upper <= sizes + SLACK).all(axis=1)
+    inside = (lower >= -over).all(axis=1) & (upper <= sizes + over).all(axis=1)
     plausible = (upper - lower >= LEAST_SIDE).all(axis=1)
     reach = np.quantile((upper / sizes).max(axis=1), 0.99)
     return Fit(space, len(boxes), float(inside.mean()), float(plausible.mean()), float(reach))

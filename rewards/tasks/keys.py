@@ -81,7 +81,8 @@ def _are_spans(value: Any, _: Answer) -> bool:
 
 
 def _are_labels(value: Any, answer: Answer) -> bool:
-    return are_texts(value, least=0) and len(value) == len(answer.get("boxes", ()))
+    boxes = answer.get("boxes", ())
+    return are_texts(value, least=0) and is_list(boxes, 0) and len(value) == len(boxes)
 
 
 def _is_choice(value: Any, answer: Answer) -> bool:
@@ -99,7 +100,8 @@ def _are_questions(value: Any, _: Answer) -> bool:
 
 
 def _is_candidate(value: Any, answer: Answer) -> bool:
-    return type(value) is int and 0 <= value < len(answer.get("candidates", ()))
+    candidates = answer.get("candidates", ())
+    return type(value) is int and is_list(candidates, 0) and 0 <= value < len(candidates)
 
 
 # what the value in a row of a table means

@@ -112,6 +112,23 @@ def test_lint_boxes_finds_the_space_that_was_not_declared(tmp_path: Path, space:
     assert f"fits: {space}" in printed("lint-boxes", tmp_path / "out")
 
 
+@pytest.mark.parametrize(("limit", "answer"), [("", "fits: resized"), ("{over_edge: 5}", "fits: pixel")])
+def test_lint_boxes_obeys_the_limit_of_the_recipe(tmp_path: Path, limit: str, answer: str) -> None:
+    """Every box reaches 4 pixels over the edge: more than the default allows, less than a limit of 5."""
+    picture = Image.fromarray(load_sample_image("china.jpg"))
+    picture.save(tmp_path / "china.jpg")
+    row = {"image": "china.jpg", "task": "grounding"}
+    boxes = [[n, 9, picture.width + 4, 90 + n] for n in range(9)]
+    lines = [json.dumps({**row, "question": f"Where is {n}?", "boxes": box}) for n, box in enumerate(boxes)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    modes = "{box_over_edge: keep, box_outside: keep}"
+    validating = f"{{fn: validate, args: {{modes: {modes}{f', limits: {limit}' if limit else ''}}}}}"
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"sources: [{{fn: jsonl, args: {{path: rows.jsonl}}}}]\noperators: [{validating}]")
+    printed("build", recipe, f"root={tmp_path}", "--workers", 1, "--out", tmp_path / "out")
+    assert answer in printed("lint-boxes", tmp_path / "out")
+
+
 def test_lint_boxes_passes_over_boxes_of_no_picture(tmp_path: Path) -> None:
     Image.fromarray(load_sample_image("china.jpg")).save(tmp_path / "china.jpg")
     row = {"question": "Where?", "task": "grounding", "boxes": [9, 9, 90, 60]}

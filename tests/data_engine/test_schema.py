@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_engine.schema import Sample, content_id, from_row, to_row, user_prompt, with_id
-from data_engine.validate.wellformed import validate_sample
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media, MediaKind, shown_seconds
 from mmrl.core.messages import media_parts, prompt_text
 from rewards.tasks.table import OTHER, TASKS
+from tests.support.faulty import form_fault
 
 IMAGE = Media("image", path="a.jpg", width=100, height=50)
 VIDEO = Media("video", path="a.mp4", width=100, height=50, num_frames=50, fps=25.0, duration=2.0)
@@ -29,17 +29,16 @@ def sample(task: str, answer: Any, media: tuple[Media, ...] | None = None, text:
 
 
 def fault(task: str, answer: Any, **options: Any) -> str:
-    found = validate_sample(sample(task, answer, **options))
+    found = form_fault(sample(task, answer, **options))
     assert found
-    assert "src sample id7: " in found.message
-    return found.reason
+    return found[0]
 
 
 def test_every_example_is_valid() -> None:
     for task, answer in VALID.items():
-        assert validate_sample(sample(task, answer)) is None, task
-    assert validate_sample(sample("detection", {"boxes": [], "labels": []})) is None  # none of them is in the picture
-    assert validate_sample(sample("math", VALID["math"], ())) is None
+        assert form_fault(sample(task, answer)) is None, task
+    assert form_fault(sample("detection", {"boxes": [], "labels": []})) is None  # none of them is in the picture
+    assert form_fault(sample("math", VALID["math"], ())) is None
 
 
 @pytest.mark.parametrize("task", VALID)
@@ -101,9 +100,9 @@ def test_places_must_lie_in_the_picture() -> None:
     assert fault("point", {"points": [[50, 60]]}) == "point_outside"
     assert fault("grounding", {"boxes": [[1, 2, 3, 4]]}, media=()) == "box_outside"
     large = replace(IMAGE, width=1000, height=1000)
-    assert validate_sample(sample("grounding", {"boxes": [[200, 200, 300, 300]]}, (IMAGE, large))) is None
+    assert form_fault(sample("grounding", {"boxes": [[200, 200, 300, 300]]}, (IMAGE, large))) is None
     unprobed = Media("image", path="a.jpg")
-    assert validate_sample(sample("grounding", {"boxes": [[200, 200, 300, 300]]}, (unprobed,))) is None
+    assert form_fault(sample("grounding", {"boxes": [[200, 200, 300, 300]]}, (unprobed,))) is None
 
 
 def test_spans_must_end_with_the_video() -> None:
@@ -111,7 +110,7 @@ def test_spans_must_end_with_the_video() -> None:
     assert fault("temporal", {"spans": [[0, 1]]}, media=(IMAGE,)) == "span_outside"
     cut = replace(VIDEO, start=1.0, end=1.8)
     assert shown_seconds(cut) == pytest.approx(0.8)
-    assert validate_sample(sample("temporal", {"spans": [[0, 0.8]]}, (cut,))) is None
+    assert form_fault(sample("temporal", {"spans": [[0, 0.8]]}, (cut,))) is None
     assert fault("temporal", {"spans": [[1, 1.8]]}, media=(cut,)) == "span_outside"
 
 
@@ -121,10 +120,10 @@ def test_a_cut_must_leave_something(cut: dict[str, float]) -> None:
 
 
 def test_an_unknown_task_names_the_nearest() -> None:
-    found = validate_sample(sample("groundin", {"boxes": []}))
+    found = form_fault(sample("groundin", {"boxes": []}))
     assert found
-    assert found.reason == "unknown_task"
-    assert "did you mean grounding?" in found.message
+    assert found[0] == "unknown_task"
+    assert "did you mean grounding?" in found[1]
 
 
 @pytest.mark.parametrize(
@@ -144,18 +143,18 @@ def test_an_unknown_task_names_the_nearest() -> None:
     ],
 )
 def test_a_prompt_is_messages_that_ask_and_show(prompt: Any, reason: str) -> None:
-    found = validate_sample(Sample("id7", "src", "yesno", prompt, {"yesno": True}, (IMAGE,)))
+    found = form_fault(Sample("id7", "src", "yesno", prompt, {"yesno": True}, (IMAGE,)))
     assert found
-    assert found.reason == reason
+    assert found[0] == reason
 
 
 def test_what_cannot_be_stored_is_told() -> None:
     assert fault("text", {"text": ["\ud800"]}) == "not_text"
     odd = replace(sample("yesno", {"yesno": True}), meta={"score": float("nan")})
-    assert (found := validate_sample(odd))
-    assert found.reason == "not_text"
-    assert (found := validate_sample(replace(odd, meta={"when": object()})))
-    assert found.reason == "not_text"
+    assert (found := form_fault(odd))
+    assert found[0] == "not_text"
+    assert (found := form_fault(replace(odd, meta={"when": object()})))
+    assert found[0] == "not_text"
 
 
 def test_media_stand_where_the_text_marks_them() -> None:
@@ -206,8 +205,8 @@ def test_a_row_gives_the_sample_back(text: str, answer: dict[str, Any], meta: di
     media=st.lists(st.sampled_from([IMAGE, VIDEO, Media("image")]), max_size=2),
 )
 def test_validation_tells_and_never_raises(prompt: Any, answer: Any, task: str, media: list[Media]) -> None:
-    found = validate_sample(Sample("", "s", task, prompt, answer, tuple(media)))
-    assert found is None or found.reason
+    found = form_fault(Sample("", "s", task, prompt, answer, tuple(media)))
+    assert found is None or found[0]
     keyed = dict.fromkeys((key.name for key in TASKS.get(task, OTHER).keys), answer)
-    found = validate_sample(sample(task, keyed, tuple(media)))
-    assert found is None or found.reason
+    found = form_fault(sample(task, keyed, tuple(media)))
+    assert found is None or found[0]

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_engine.validate.wellformed import validate_sample
 from eval.records import Record, RecordWriter
 from mmrl.core.config import InputError
 from mmrl.grpo.pair_sampler import pair_places
@@ -20,6 +19,7 @@ from mmrl.verifier.accuracy import gained, pair_accuracy, pair_verdicts
 from mmrl.verifier.pairs import HELD_OUT, INSTRUCTIONS, checked_edits, preferred_edits
 from rewards import Rollout, get
 from rewards.tasks.golds import chain
+from tests.support.faulty import form_fault
 
 POINTS = '[{"question":"done","score":1},{"question":"kept","score":0}]'
 GOLD = {"principles": [{"question": "done"}, {"question": "kept"}]}
@@ -61,7 +61,7 @@ def test_pairs_are_one_photograph_edited_right_and_otherwise() -> None:
         (source, edited), (other, otherwise) = pictures(one), pictures(two)
         assert (source == other).all()
         assert (edited != otherwise).any()
-    assert all(validate_sample(sample) is None for sample in [*samples, *checked_edits(n=5)])
+    assert all(form_fault(sample) is None for sample in [*samples, *checked_edits(n=5)])
     assert [s.media for s in preferred_edits(n=3)] == [s.media for s in samples[:6]]  # by the seed alone
 
 

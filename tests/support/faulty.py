@@ -14,6 +14,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from data_engine.schema import Sample, user_prompt
+from data_engine.validate.checks import CHECKS
+from data_engine.validate.fault import Limits
 from mmrl.core.media.item import Media, MediaKind
 from tests.support.broken import png
 from tests.support.clips import write_audio, write_clip
@@ -21,6 +23,10 @@ from tests.support.clips import write_audio, write_clip
 WIDTH, HEIGHT = 120, 80  # of the pictures
 SECONDS = 2.0  # of the clips, of 25 frames a second
 UNEVEN = [0, 20, 60, 210, 230, 250, 330, 480, 500, 540, 690, 710, 720, 860, 900, 2000, 2010, 2040, 2100, 2300]
+FORM = (
+    *("bad_prompt", "marker_mismatch", "empty_text", "unknown_task", "no_answer", "bad_answer"),
+    *("bad_cut", "box_outside", "point_outside", "span_outside", "not_text"),
+)
 WHOLE = {"licence": "CC0", "split": "train", "box_space": "pixel"}
 
 
@@ -34,6 +40,16 @@ def sample(media: Media | None = None, question: str = "Is it day?", **fields: A
     prompt = user_prompt(question, [media.kind] if media else [])
     whole: dict[str, Any] = {"task": "yesno", "answer": {"yesno": True}, "meta": WHOLE, "prompt": prompt}
     return Sample(**{"id": "", "source": "test", "media": (media,) if media else (), **whole, **fields})
+
+
+def form_fault(whole: Sample) -> tuple[str, str] | None:
+    """(code, message) of the first fault in the form of a sample; no file is opened."""
+    for code in FORM:
+        find = CHECKS[code].find
+        assert find
+        if fault := find(whole, Limits()):
+            return code, fault.message
+    return None
 
 
 def stored(folder: Path, name: str, content: bytes, kind: MediaKind = "image") -> Sample:

@@ -30,22 +30,38 @@ from data_engine.sources.conversations import ms_swift, vlm_r1
 from data_engine.sources.phrases import refcoco, refcoco_table, visual_genome
 from data_engine.sources.row_format import Rows
 from data_engine.sources.tables import jsonl
-from data_engine.validate.checks import CHECKS, NEEDED, Limits, Mode
+from data_engine.validate.checks import CHECKS, Mode
+from data_engine.validate.fault import Limits
 from mmrl.core.config import InputError
 from mmrl.core.config import validate as configured
 from mmrl.core.media.image import image_facts, load_image
 from mmrl.core.media.item import Media
-from tests.support.faulty import FAULTY, HEIGHT, LIMITS, WHOLE, WIDTH, answered, boxed, chosen, sample, saved, timed
+from tests.support.faulty import (
+    FAULTY,
+    HEIGHT,
+    LIMITS,
+    SECONDS,
+    WHOLE,
+    WIDTH,
+    answered,
+    boxed,
+    chosen,
+    sample,
+    saved,
+    timed,
+)
 
 Outcome = Sample | Dropped | Quarantined
 MODES: tuple[Mode, ...] = get_args(Mode)
-QUIET: dict[str, Mode] = {code: "keep" for code in CHECKS if code not in NEEDED}  # no check but the one that is tested
+QUIET: dict[str, Mode] = {
+    code: "keep" for code in CHECKS if not CHECKS[code].needed
+}  # no check but the one that is tested
 OF_SOURCES = {"outside_root"}  # seen where a path is read: `validate` meets a path that was resolved
 
 
 def allowed(code: str) -> list[Mode]:
     """The modes that a check can have."""
-    unfit = {mode for mode, never in (("keep", code in NEEDED), ("fix", not CHECKS[code].fix)) if never}
+    unfit = {mode for mode, never in (("keep", CHECKS[code].needed), ("fix", not CHECKS[code].fix)) if never}
     return [mode for mode in MODES if mode not in unfit]
 
 
@@ -146,6 +162,31 @@ def test_places_are_mended_without_guessing(code: str, faulty: Callable[[str], S
     fixed = checked(faulty(code), code, "fix")
     assert isinstance(fixed, Sample)
     assert fixed.answer == MENDED[code]
+
+
+@pytest.mark.parametrize(
+    ("limits", "modes", "reason"),
+    [
+        ({}, {}, "outside"),
+        ({"over_edge": 3, "over_end": 0.9}, {}, "outside"),
+        ({"over_edge": 5, "over_end": 2}, {"box_over_edge": "keep", "span_over_end": "keep"}, ""),
+    ],
+)
+def test_every_check_of_places_obeys_the_limits(
+    limits: dict[str, float], modes: dict[str, Mode], reason: str, tmp_path: Path
+) -> None:
+    """Places 4 pixels over the edge and a second behind the end: kept as they are only where both are allowed."""
+    over = {
+        "box": boxed(tmp_path, [50, 20, WIDTH + 4, 40]),
+        "point": replace(boxed(tmp_path), task="point", answer={"points": [[5, HEIGHT + 4]]}),
+        "span": timed(tmp_path, [1, SECONDS + 1]),
+    }
+    for place, broken in over.items():
+        outcome = validate(broken, modes=modes, limits=Limits.model_validate(limits))
+        assert getattr(outcome, "reason", "") == (reason and f"{place}_{reason}")
+        if not reason:
+            assert isinstance(outcome, Sample)
+            assert outcome.answer == broken.answer
 
 
 def test_control_characters_are_taken_out_of_questions_and_answers(faulty: Callable[[str], Sample]) -> None:

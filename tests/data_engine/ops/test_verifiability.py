@@ -14,9 +14,9 @@ from data_engine.ops.options import guessable, guesses, shuffle_options
 from data_engine.ops.verify import other_golds, verifiable
 from data_engine.schema import Sample, user_prompt, with_id
 from data_engine.seeding import with_options
-from data_engine.validate.wellformed import validate_sample
 from mmrl.core.media.item import Media
 from rewards.registry import Call
+from tests.support.faulty import form_fault
 
 PICTURE = Media("image", path="a.png", sha256="a", width=640, height=480)
 CLIP = Media("video", path="a.mp4", sha256="b", width=64, height=48, num_frames=100, fps=10.0, duration=10.0)
@@ -50,7 +50,7 @@ def choice(question: str, options: list[str], gold: str) -> Sample:
 )
 def test_a_sound_gold_passes(task: str, answer: dict[str, Any]) -> None:
     sample = ask(task, answer)
-    assert validate_sample(sample) is None
+    assert form_fault(sample) is None
     assert verifiable(sample) is sample
 
 

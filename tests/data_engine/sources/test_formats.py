@@ -26,10 +26,10 @@ from data_engine.sources.row_format import Rows
 from data_engine.sources.tables import json_array, jsonl
 from data_engine.sources.verl import verl
 from data_engine.sources.webdataset import webdataset
-from data_engine.validate.wellformed import validate_sample
 from mmrl.core.config import InputError
 from mmrl.core.config import validate as configured
 from mmrl.core.vision import CoordinateSpace
+from tests.support.faulty import form_fault
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def sound(items: Any) -> list[Sample]:
     samples = list(items)
     for one in samples:
         assert isinstance(one, Sample), one
-        assert validate_sample(one) is None
+        assert form_fault(one) is None
     return samples
 
 

@@ -21,8 +21,8 @@ from data_engine.sources.coco import coco_captions
 from data_engine.sources.phrases import refcoco_table
 from data_engine.sources.row_format import Rows
 from data_engine.sources.tables import hub_dataset, parquet, saved_dataset
-from data_engine.validate.wellformed import validate_sample
 from mmrl.core.config import InputError, validate
+from tests.support.faulty import form_fault
 
 datasets = pytest.importorskip("datasets")
 YESNO = Rows(task="yesno")
@@ -45,7 +45,7 @@ def table(root: Path, name: str, rows: list[dict[str, Any]]) -> str:
 
 def sound(items: Any) -> list[Sample]:
     samples = [one for one in items if isinstance(one, Sample)]
-    assert all(validate_sample(one) is None for one in samples)
+    assert all(form_fault(one) is None for one in samples)
     return samples
 
 

@@ -14,8 +14,8 @@ from sklearn.datasets import load_sample_image
 from data_engine.operator import Quarantined
 from data_engine.schema import Sample
 from data_engine.sources.vlmevalkit import vlmevalkit
-from data_engine.validate.wellformed import validate_sample
 from mmrl.core.config import InputError
+from tests.support.faulty import form_fault
 
 
 def test_rows_become_choices_and_broken_rows_say_where(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_the_answer_follows_its_option_over_empty_cells(tmp_path: Path) -> None:
     assert isinstance(empty, Quarantined)
     assert "that cell is empty; filled are A, C, D" in empty.why
     assert isinstance(beyond, Sample)  # the letter of no option; `validate` refuses it
-    assert validate_sample(beyond) is not None
+    assert form_fault(beyond) is not None
 
 
 def test_pictures_are_borrowed_from_rows_above_and_may_be_several(tmp_path: Path) -> None:

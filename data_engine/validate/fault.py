@@ -1,0 +1,29 @@
+"""What a check gives, and the limits that the checks obey."""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from data_engine.schema import Sample
+from mmrl.core.config import Config
+
+
+class Fault(NamedTuple):
+    """What is wrong with a sample and what would be right, and the mended sample, if there is a way."""
+
+    message: str
+    fixed: Sample | None = None
+
+
+class Limits(Config):
+    """Where the checks begin to find fault."""
+
+    seconds: PositiveFloat = 60.0  # of the processor to decode a file, and ten more for each megabyte of it
+    min_side: PositiveInt = 28
+    max_aspect: PositiveFloat = 200.0
+    over_edge: NonNegativeFloat = 1.0  # pixels by which a box or point may reach over the edge: annotations are rounded
+    min_box_share: NonNegativeFloat = 0.0  # of the picture's area
+    max_box_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    over_end: NonNegativeFloat = 0.5  # seconds by which a span may end behind the video
