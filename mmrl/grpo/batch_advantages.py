@@ -16,7 +16,7 @@ from mmrl.advantages import ADVANTAGES, dead_groups, options_of, statistics
 from mmrl.grpo.batch import RolloutBatch, gathered
 from mmrl.grpo.estimator_data import EstimatorBatch, estimator_data
 from mmrl.grpo.injection import Injection
-from mmrl.grpo.pair_sampler import logged_of_pairs
+from mmrl.grpo.pair_sampler import pair_metrics
 from rewards import Suite
 
 
@@ -58,7 +58,7 @@ class BatchAdvantages:
         own_PGK = rewards_PGK.masked_fill(injected_PG.unsqueeze(-1), float("nan"))
         values = statistics(own_PGK, advantages_PG, names, tasks_P, weights_K=self.suite.weights)
         if "pairs_P" in self.takes:
-            values |= logged_of_pairs(rewards_PGK, advantages_PG, options, self.compared_K)
+            values |= pair_metrics(rewards_PGK, advantages_PG, options, self.compared_K)
             metrics["frac_reward_zero_std"][-1] = (advantages_PG == 0).all(dim=1).float().mean().item()
         for name, value in values.items():
             metrics[name].append(value)

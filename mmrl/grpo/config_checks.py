@@ -1,4 +1,4 @@
-"""What the GRPO trainer refuses before a run begins: what it cannot do, and what would make a resumed run another."""
+"""Checks of a training config before a run: refuses what the trainers cannot do and what would break exact resume."""
 
 from __future__ import annotations
 
@@ -13,42 +13,43 @@ from mmrl.core.config import InputError
 from mmrl.grpo.credit import Credit, check_credit
 from mmrl.grpo.estimator_data import PROVIDED
 from mmrl.grpo.injection import Injection, check_injection
-from mmrl.grpo.pair_sampler import by_name, check_pairs
+from mmrl.grpo.pair_sampler import check_pairs, compared_flags
 from mmrl.grpo.temperature import TemperatureSchedule
 
-# Settings of GRPOConfig that stock TRL obeys and this trainer would not, with the setting that does what they say.
+# Settings of GRPOConfig that have an effect in TRL and none in this trainer, and what to do instead.
 WITHOUT_EFFECT = {
-    "scale_rewards": "advantages: the estimator scales (name: dr_grpo does not; options: {whiten: batch})",
-    "multi_objective_aggregation": "advantages: {name: grpo} sums first, {name: gdpo} standardises first",
-    "reward_weights": "rewards: each has a weight",
-    "model_init_kwargs": "dtype and attention at the top level of the config",
-    "trust_remote_code": "nothing: code that comes with a checkpoint is not run",
-    "chat_template_kwargs": "the checkpoint's chat template",
-    "repetition_penalty": "rewards: {fn: repetition}; a penalty while sampling is not in the log-probs",
-    "generation_kwargs": "temperature, top_p, top_k and min_p of the grpo block, or rollout.temperature",
-    "cast_lm_head_to_fp32": "dtype: float32; TRL finds the head of language models alone",
-    "cache_implementation": "nothing: the cache of a prompt is shared by its rollouts",
-    "use_transformers_continuous_batching": "nothing: TRL has it for prompts without media only",
-    "use_transformers_paged": "nothing: TRL has it for prompts without media only",
-    "remove_unused_columns": "nothing: the rewards need all columns",
+    "scale_rewards": "use advantages: the estimator scales (name: dr_grpo does not; options: {whiten: batch})",
+    "multi_objective_aggregation": "use advantages: {name: grpo} sums first, {name: gdpo} standardises first",
+    "reward_weights": "use rewards: each has a weight",
+    "model_init_kwargs": "use dtype and attention at the top level of the config",
+    "trust_remote_code": "remove it: code that comes with a checkpoint is not run",
+    "chat_template_kwargs": "use the checkpoint's chat template",
+    "repetition_penalty": "use rewards: {fn: repetition}; a penalty while sampling is not in the log-probs",
+    "generation_kwargs": "use temperature, top_p, top_k and min_p of the grpo block, or rollout.temperature",
+    "cast_lm_head_to_fp32": "use dtype: float32; TRL finds the head of pure language models only",
+    "cache_implementation": "remove it: the cache of a prompt is shared by its rollouts",
+    "use_transformers_continuous_batching": "remove it: TRL has it for prompts without media only",
+    "use_transformers_paged": "remove it: TRL has it for prompts without media only",
+    "remove_unused_columns": "remove it: the rewards need all columns",
 }
-# The same of SFTConfig. Values that say what is done anyhow are fine.
+# The same for SFTConfig.
 WITHOUT_EFFECT_ON_SFT = {
-    "model_init_kwargs": "dtype and attention at the top level of the config",
-    "trust_remote_code": "nothing: code that comes with a checkpoint is not run",
-    "chat_template_path": "the checkpoint's chat template",
-    "dataset_text_field": "nothing: samples have the columns of mmrl data build",
-    "dataset_kwargs": "nothing: samples have the columns of mmrl data build",
-    "max_length": "nothing: neither a prompt nor an answer is cut; limit: or a recipe's filter leaves long ones out",
-    "truncation_mode": "nothing: neither a prompt nor an answer is cut",
-    "packing": "nothing: each sample is a row of its own",
-    "eval_packing": "nothing: each sample is a row of its own",
-    "padding_free": "nothing: each sample is a row of its own",
-    "completion_only_loss": "nothing: the answer alone is learned",
-    "assistant_only_loss": "nothing: the answer alone is learned",
+    "model_init_kwargs": "use dtype and attention at the top level of the config",
+    "trust_remote_code": "remove it: code that comes with a checkpoint is not run",
+    "chat_template_path": "use the checkpoint's chat template",
+    "dataset_text_field": "remove it: samples have the columns of mmrl data build",
+    "dataset_kwargs": "remove it: samples have the columns of mmrl data build",
+    "max_length": "remove it: nothing is truncated; limit: or a filter in the recipe leaves out long samples",
+    "truncation_mode": "remove it: nothing is truncated",
+    "packing": "remove it: each sample is a row of its own",
+    "eval_packing": "remove it: each sample is a row of its own",
+    "padding_free": "remove it: each sample is a row of its own",
+    "completion_only_loss": "remove it: only the answer is learned",
+    "assistant_only_loss": "remove it: only the answer is learned",
 }
+# Values that describe what is done anyway.
 HARMLESS = (("max_length", None), ("completion_only_loss", True), ("eval_packing", False))
-SERVED = {"repetition_penalty", "generation_kwargs"}  # which a vLLM server obeys
+SERVED = {"repetition_penalty", "generation_kwargs"}  # have an effect with a vLLM server
 
 
 def check_method(
@@ -61,9 +62,12 @@ def check_method(
     credit: Credit | None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Refuse what does not fit together, whatever the data; gives the estimator's options with rewards as flags."""
+    """Refuse settings that do not fit together, whatever the data.
+
+    Returns the estimator's options, with flags for the names of rewards.
+    """
     check_settings(args, advantages, credit=credit, **settings)
-    named = by_name(options, rewards)
+    named = compared_flags(options, rewards)
     check_options(advantages, named, rewards=len(rewards))
     if inject is not None:
         check_injection(inject, rewards, advantages, options_of(advantages))
@@ -80,8 +84,8 @@ def check_settings(
     credit: Credit | None = None,
     importance_cap: float | None = None,
 ) -> None:
-    """Refuse what the trainer cannot do, and what would make a resumed run another run."""
-    _check_obeyed(args, "grpo", WITHOUT_EFFECT)
+    """Refuse what the GRPO trainer cannot do, and what would make a resumed run differ from an undisturbed one."""
+    _check_effect(args, "grpo", WITHOUT_EFFECT)
     _check_steps(args, "grpo")
     _check_sampling(args)
     held = args.per_device_train_batch_size * (args.steps_per_generation or 1)
@@ -89,14 +93,14 @@ def check_settings(
         if wanted and held % (args.num_generations or 1):
             raise InputError(
                 f"{what} needs whole groups on every process: per_device_train_batch_size * steps_per_generation = "
-                f"{held} is no multiple of num_generations={args.num_generations}"
+                f"{held} is not a multiple of num_generations={args.num_generations}"
             )
     if refills and args.log_completions:
         raise InputError(f"rollout.refills={refills} needs log_completions=false; OUT/rollouts has all completions")
     if temperature is not None and args.temperature != 1:
         raise InputError(
             f"grpo.temperature={args.temperature:g} and rollout.temperature are both given; "
-            "leave grpo.temperature at 1, the schedule has all temperatures"
+            "leave grpo.temperature at 1, the schedule sets all temperatures"
         )
     missing = sorted(set(batch_data_of(advantages)) - set(PROVIDED))
     if missing:
@@ -109,7 +113,7 @@ def check_settings(
     if args.use_vllm:
         _check_vllm(args, temperature, importance_cap)
     if args.sync_ref_model:
-        raise InputError("sync_ref_model=true is not supported: the moved reference model is not in the checkpoints")
+        raise InputError("sync_ref_model=true is not supported: the updated reference model is not in the checkpoints")
     assert args.steps_per_generation is not None  # GRPOConfig fills it in
     if args.steps_per_generation % args.gradient_accumulation_steps:
         raise InputError(
@@ -119,25 +123,25 @@ def check_settings(
     cycle = args.steps_per_generation // args.gradient_accumulation_steps * args.num_iterations
     if args.deepspeed and not args.ds3_gather_for_generation:
         raise InputError(
-            "ds3_gather_for_generation=false: with weights in shards a process whose prompts show no picture would "
-            "leave the others waiting in the vision tower; leave it at true"
+            "ds3_gather_for_generation=false: with sharded weights a process whose prompts show no picture would leave "
+            "the others waiting in the vision tower; leave it at true"
         )
     if args.save_strategy == "steps" and cycle > 1 and args.save_steps % cycle:  # rollouts are not in the checkpoints
         raise InputError(
-            f"save_steps={args.save_steps:g} is no multiple of {cycle}, the optimizer steps that share rollouts "
+            f"save_steps={args.save_steps:g} is not a multiple of {cycle}, the optimizer steps that share rollouts "
             f"(steps_per_generation={args.steps_per_generation} / gradient_accumulation_steps="
             f"{args.gradient_accumulation_steps} * num_iterations={args.num_iterations})"
         )
 
 
 def check_warm_up(args: SFTConfig) -> None:
-    """Refuse what the SFT trainer would not do."""
-    _check_obeyed(args, "sft", WITHOUT_EFFECT_ON_SFT)
+    """Refuse what the SFT trainer cannot do."""
+    _check_effect(args, "sft", WITHOUT_EFFECT_ON_SFT)
     _check_steps(args, "sft")
 
 
 def check_filled(samples: int, prompts: int) -> None:
-    """Refuse data that do not fill one generation: nothing would ever be trained."""
+    """Refuse data that do not fill one generation: nothing would be trained."""
     if samples < prompts:
         raise InputError(
             f"a generation has {prompts} prompts (per_device_train_batch_size * steps_per_generation * processes / "
@@ -145,28 +149,34 @@ def check_filled(samples: int, prompts: int) -> None:
         )
 
 
-def _check_obeyed(args: Any, block: str, without_effect: Mapping[str, str]) -> None:
-    """Refuse what would be passed over in silence; TRL's defaults are recognised as what the user has not said."""
+def _check_effect(args: Any, block: str, without_effect: Mapping[str, str]) -> None:
+    """Refuse settings that would be ignored silently; TRL's defaults are taken as not set by the user."""
     fields = type(args).__dataclass_fields__
     served = SERVED if getattr(args, "use_vllm", False) else ()
     for name, instead in without_effect.items():
         value: Any = getattr(args, name)
         if value != fields[name].default and name not in served and (name, value) not in HARMLESS:
-            raise InputError(f"{block}.{name}={value!r} is not obeyed here; instead: {instead}")
+            raise InputError(f"{block}.{name}={value!r} has no effect in this trainer; {instead}")
 
 
 def _check_steps(args: Any, block: str) -> None:
     if args.max_steps == 0:
-        raise InputError(f"{block}.max_steps=0 would train all the same; leave the {block} block out to train nothing")
+        raise InputError(
+            f"{block}.max_steps=0 does not stop TRL from training; remove the {block} block to train nothing"
+        )
 
 
 def _check_sampling(args: GRPOConfig) -> None:
-    """Refuse what completions cannot be sampled with, or not be scored."""
+    """Refuse settings with which completions cannot be sampled or scored."""
     top_k, min_p = args.top_k or 0, args.min_p or 0.0
     for name, fits, wanted in (
-        ("temperature", args.temperature > 0, "above 0; a policy that always says the same has nothing to learn from"),
+        (
+            "temperature",
+            args.temperature > 0,
+            "above 0; a policy that always answers the same has nothing to learn from",
+        ),
         ("top_p", 0 < args.top_p <= 1, "above 0 and at most 1"),
-        ("top_k", top_k >= 0, "at least 0, which is no limit"),
+        ("top_k", top_k >= 0, "at least 0, which means no limit"),
         ("min_p", 0 <= min_p <= 1, "in [0, 1]"),
         ("max_completion_length", (args.max_completion_length or 0) >= 1, "at least 1"),
     ):
@@ -177,7 +187,9 @@ def _check_sampling(args: GRPOConfig) -> None:
 def check_served(kinds: Collection[str]) -> None:
     """Refuse media that TRL's vLLM client cannot send."""
     if "video" in kinds:
-        raise InputError("grpo.use_vllm=true: TRL 1.16 sends pictures to vLLM, no videos; the model would not see them")
+        raise InputError(
+            "grpo.use_vllm=true: TRL 1.16 sends pictures to vLLM but no videos; the model would not see them"
+        )
 
 
 def _check_vllm(args: GRPOConfig, temperature: TemperatureSchedule | None, importance_cap: float | None) -> None:
@@ -190,6 +202,6 @@ def _check_vllm(args: GRPOConfig, temperature: TemperatureSchedule | None, impor
         raise InputError("rollout.temperature needs sampling in the trainer; with grpo.use_vllm set grpo.temperature")
     if importance_cap is not None and args.vllm_importance_sampling_correction:
         raise InputError(
-            f"rollout.importance_cap={importance_cap:g} and grpo.vllm_importance_sampling_correction=true both weigh "
+            f"rollout.importance_cap={importance_cap:g} and grpo.vllm_importance_sampling_correction=true both weight "
             "the tokens; set one of them"
         )

@@ -1,4 +1,4 @@
-"""Whether prompts fit the model's context, seen before the training: a prompt is never cut through a picture."""
+"""Checks before training that prompts fit the model's context; prompts are never truncated, nor their pictures cut."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from mmrl.core.config import InputError
 from mmrl.core.vision import VisionBudget, geometry_of
 from mmrl.model.encoding import encode
 
-STAMPS = 12  # tokens that some processors write beside each pair of frames, at most
+STAMPS = 12  # at most so many tokens do some processors write as a time stamp next to each pair of frames
 
 
 def context_of(model: Any) -> int | None:
-    """How many tokens the model takes, by its config; None if it does not say."""
+    """The number of positions of the model, from its config; None if the config does not give it."""
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
-def check_room(samples: Sequence[Sample], processor: Any, budget: VisionBudget, context: int | None, new: int) -> None:
-    """Refuse a prompt that leaves no room for `new` tokens in the context.
+def check_context(
+    samples: Sequence[Sample], processor: Any, budget: VisionBudget, context: int | None, new: int
+) -> None:
+    """Refuse prompts that leave no room for `new` tokens in the context.
 
-    Lengths are predicted from the sizes of the media; where the prediction is near the limit the prompt is encoded. A
-    processor whose sizes cannot be predicted (tiles) is checked by the trainer, as each prompt is encoded.
+    Lengths are predicted from the sizes of the media; a prompt near the limit is encoded. With a processor whose sizes
+    cannot be predicted (tiles), the trainer checks each prompt when it is encoded.
     """
     if context is None or geometry_of(processor) is None:
         return
@@ -34,7 +36,7 @@ def check_room(samples: Sequence[Sample], processor: Any, budget: VisionBudget, 
 
 
 def most_tokens(sample: Sample, processor: Any, budget: VisionBudget) -> int:
-    """At least as many tokens as the prompt with its media has."""
+    """An upper bound of the number of tokens of a prompt with its media."""
     geometry = geometry_of(processor)
     assert geometry is not None
     text = processor.apply_chat_template(list(sample.prompt), tokenize=False, add_generation_prompt=True)
@@ -46,7 +48,7 @@ def most_tokens(sample: Sample, processor: Any, budget: VisionBudget) -> int:
 
 
 def refuse_long(tokens: int, new: int, context: int | None) -> None:
-    """Refuse a prompt of that many tokens if `new` more do not fit."""
+    """Refuse a prompt of `tokens` tokens if `new` more do not fit into the context."""
     if context is not None and tokens + new > context:
         raise InputError(
             f"the prompt has {tokens} tokens; with max_completion_length={new} it does not fit the model's context of "

@@ -1,4 +1,4 @@
-"""How a rollout's advantage is spread over its tokens while training: by spans, by THR, by importance.
+"""Token credit in training: a rollout's advantage is spread over its tokens by spans, THR and importance weights.
 
 Shapes: B rows of this process, C completion tokens, groups of G consecutive rows.
 """
@@ -22,7 +22,7 @@ States = Callable[[slice], tuple[Tensor, Tensor]]
 
 
 class SpanCredit(Config):
-    """`reward` says with spans where in a completion it found what: `mmrl.advantages.token_credit.span_credit`."""
+    """`reward` gives scored spans of a completion, for `mmrl.advantages.token_credit.span_credit`."""
 
     reward: str
     strength: Annotated[float, Field(ge=0)] = 1.0
@@ -30,7 +30,7 @@ class SpanCredit(Config):
 
 
 class HiddenReward(Config):
-    """Token weights by THR: answers to which `reward` gives at least `right` are right, and the others wrong."""
+    """Token weights by THR: completions to which `reward` gives at least `right` are right, the others wrong."""
 
     reward: str
     right: float = 1.0
@@ -40,7 +40,7 @@ class HiddenReward(Config):
 
 
 class Credit(Config):
-    """`spans` moves a rollout's advantage between its tokens, `thr` weighs them; both may be given."""
+    """`spans` moves a rollout's advantage between its tokens, `thr` weights the tokens; both may be given."""
 
     spans: SpanCredit | None = None
     thr: HiddenReward | None = None
@@ -54,7 +54,7 @@ def check_credit(credit: Credit, rewards: Sequence[str]) -> None:
 
 
 class TokenCredit:
-    """Spreads the advantage of each rollout over its tokens while training: by spans, by THR, by importance."""
+    """Applies the settings to a batch in training; an evaluation has no token credit."""
 
     def __init__(
         self, trainer: Any, settings: Credit | None, rewards: Sequence[str], states: Callable[..., Any]
@@ -85,16 +85,17 @@ class TokenCredit:
     def _thr(self, settings: HiddenReward, batch: RolloutBatch, output: Mapping[str, Any]) -> Tensor:
         assert batch.rewards_BK is not None
         assert batch.injected_B is not None
-        mask_BC, ids_BC, warm_BC = output["completion_mask"], output["completion_ids"], output.get("temperatures")
+        mask_BC, ids_BC = output["completion_mask"], output["completion_ids"]
+        temperatures_BC = output.get("temperatures")
         scores_B = batch.rewards_BK[:, self.rewards.index(settings.reward)]
         scores_B = scores_B.masked_fill(batch.injected_B, float("nan"))  # not the policy's own answer
         input_ids = torch.cat([output["prompt_ids"], ids_BC], dim=1)
         attention_mask = torch.cat([output["prompt_mask"], mask_BC], dim=1)
 
         def states(rows: slice) -> tuple[Tensor, Tensor]:
-            warm = None if warm_BC is None else warm_BC[rows]
+            temperatures = None if temperatures_BC is None else temperatures_BC[rows]
             keep = mask_BC.shape[1]
-            return self.states(batch.rows[rows], input_ids[rows], attention_mask[rows], keep, warm)
+            return self.states(batch.rows[rows], input_ids[rows], attention_mask[rows], keep, temperatures)
 
         return thr_weights_of(settings, scores_B, ids_BC, mask_BC, self.trainer.num_generations, states)
 
@@ -106,10 +107,11 @@ def by_spans(
     completions: Sequence[Sequence[int]],
     tokenizer: Any,
 ) -> Tensor:
-    """[B, C]: `advantages_BC`, the same for all tokens of a row, moved to where the reward's spans scored well."""
+    """[B, C]: `advantages_BC`, which is the same for all tokens of a row, moved to the spans that the reward scored
+    well."""
     spread_BC = advantages_BC.clone()
-    for row, (said, ids) in enumerate(zip(verdicts, completions, strict=True)):
-        if spans := said[settings.reward].spans:
+    for row, (verdict, ids) in enumerate(zip(verdicts, completions, strict=True)):
+        if spans := verdict[settings.reward].spans:
             credit_T = span_credit(
                 spans,
                 token_offsets(ids, tokenizer),
@@ -124,8 +126,8 @@ def by_spans(
 def token_offsets(ids: Sequence[int], tokenizer: Any) -> list[tuple[int, int]]:
     """The characters (start, stop) of each token in the decoded completion; special tokens have none.
 
-    A character of several tokens belongs to the last of them. Each token is decoded behind the ones before it, since
-    some tokenizers drop a space in front of a text.
+    A character of several tokens belongs to the last of them. Each token is decoded together with the ones before it,
+    because some tokenizers drop the space at the start of a text.
     """
     offsets, anchor, read, place = [], 0, 0, 0
     for stop in range(1, len(ids) + 1):
@@ -140,11 +142,11 @@ def token_offsets(ids: Sequence[int], tokenizer: Any) -> list[tuple[int, int]]:
 def thr_weights_of(
     settings: HiddenReward, scores_B: Tensor, completion_ids: Tensor, mask_BC: Tensor, group: int, states: States
 ) -> Tensor:
-    """[B, C]: the THR weight of every completion token, 1 behind a completion's end.
+    """[B, C]: the THR weight of every completion token, 1 after the end of a completion.
 
-    `states` gives, for a slice of rows, the states before the head [b, C, D] and the log-probs [b, C, V] at the places
-    of the completion tokens. V is narrowed to the tokens that occur in a group, as the paper's cheap form does. It is
-    asked for every row, needed or not: with several processes all must make the same forwards.
+    `states` gives, for a slice of rows, the states before the head [b, C, D] and the log-probs [b, C, V] at the
+    positions that predict the completion tokens. V is narrowed to the tokens that occur in a group, as in the paper's
+    cheap form. It is called for every row, needed or not: all processes must make the same forwards.
     """
     weights_BC = torch.ones(mask_BC.shape, dtype=torch.float64)
     for first in range(0, len(mask_BC), group):
@@ -172,7 +174,7 @@ def importance(scored_BC: Any, sampled_BC: Any, *, cap: float) -> Array:
     """[B, C]: truncated importance weights min(exp(scored - sampled), cap), as EAD (2510.05251) uses them.
 
     `scored_BC` are log-probs of the model that is trained, `sampled_BC` those under which the tokens were drawn, after
-    temperature, top-k, top-p and min-p. Where there is none (NaN: the policy did not say the token) the weight is 1.
+    temperature, top-k, top-p and min-p. Where there is none (NaN: the policy did not draw the token) the weight is 1.
 
     >>> importance([-1, -2, -0.5], [-1.2, -1, -3], cap=2).round(7).tolist()
     [1.2214028, 0.3678794, 2.0]

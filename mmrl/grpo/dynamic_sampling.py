@@ -1,7 +1,8 @@
-"""Dynamic sampling (DAPO, 2503.14476, section 3.2) for reward vectors: groups without any signal make room for others.
+"""Dynamic sampling (DAPO, 2503.14476, section 3.2) for reward vectors: groups without any signal are replaced.
 
-A group is dead when every one of its rewards is (`mmrl.advantages.dead_groups`): under a decoupled estimator a group
-whose sum is constant may well have a signal. Shapes: N rows of this process, groups of G consecutive rows.
+A group is dead if every one of its rewards is constant (`mmrl.advantages.dead_groups`). The sum of the rewards does not
+decide: a decoupled estimator may learn from a group whose sum is constant.
+Shapes: B rows of this process, groups of G consecutive rows, K rewards.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from mmrl.advantages import dead_groups
 from mmrl.model.sampling import row_generator
 
 
-def dead_here(rewards_NK: Tensor, group: int) -> list[int]:
-    """The numbers of the groups in which no reward tells one rollout from another."""
-    rewards_PGK = rewards_NK.view(-1, group, rewards_NK.shape[-1])
+def dead_group_numbers(rewards_BK: Tensor, group: int) -> list[int]:
+    """The numbers of the groups in which no reward distinguishes two rollouts."""
+    rewards_PGK = rewards_BK.view(-1, group, rewards_BK.shape[-1])
     return dead_groups(rewards_PGK).all(dim=1).nonzero().flatten().tolist()
 
 
 def fresh(size: int, taken: Collection[int], count: int, *key: int) -> list[int]:
-    """`count` places in a dataset of `size` that are not `taken`, fewer where it has no more; random by `key` alone.
+    """`count` positions in a dataset of `size` that are not `taken`, or fewer if it has no more.
+
+    Their order depends on `key` alone.
 
     >>> fresh(6, {0, 1, 2}, 5, 0, 10, 1) == fresh(6, {2, 1, 0}, 5, 0, 10, 1)
     True
@@ -37,10 +40,10 @@ def fresh(size: int, taken: Collection[int], count: int, *key: int) -> list[int]
 def replaced(
     batch: Mapping[str, Any], other: Mapping[str, Any], pairs: Sequence[tuple[int, int]], group: int, *, pad: int
 ) -> dict[str, Any]:
-    """`batch` with its groups replaced by groups of `other`, as (number in batch, number in other) says.
+    """`batch` with some of its groups replaced by groups of `other`; `pairs` are (number in batch, number in other).
 
-    Values are lists or tensors of N rows; what has no rows (a count) stays. Prompts grow to the left, completions to
-    the right, token ids with `pad` and all else with 0.
+    Values are lists or tensors of B rows; a value without rows (a count) stays. Prompts are padded on the left,
+    completions on the right, token ids with `pad` and everything else with 0.
     """
     return {key: _with_rows(key, value, other[key], pairs, group, pad) for key, value in batch.items()}
 

@@ -15,7 +15,7 @@ from accelerate.utils import gather_object
 
 from mmrl.grpo.batch import RolloutBatch, gathered
 from mmrl.grpo.injection import Injection
-from mmrl.grpo.pair_sampler import pair_labels, unread
+from mmrl.grpo.pair_sampler import is_unparsed, pair_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class EstimatorBatch:
 
 
 def _failed(given: EstimatorBatch) -> np.ndarray:
-    failed = [unread(verdicts, given.rewards, given.compared_K) for verdicts in given.batch.verdicts]
+    failed = [is_unparsed(verdicts, given.rewards, given.compared_K) for verdicts in given.batch.verdicts]
     return np.array(gather_object(failed), dtype=bool).reshape(-1, given.group)
 
 

@@ -13,7 +13,7 @@ from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace, VisionBudget
 from mmrl.grpo.batch import RolloutBatch
 from mmrl.grpo.context_length import context_of, refuse_long
-from mmrl.grpo.injection import Injection, label_ids
+from mmrl.grpo.injection import Injection, gold_answer_ids
 from mmrl.grpo.parity import Completions, PrefixSharing, gap_of_completions
 from mmrl.grpo.prefix_cache import generated
 from mmrl.grpo.temperature import TemperatureSchedule
@@ -172,7 +172,7 @@ class RolloutGeneration:
         answers = []
         for i, (sample, encoded) in enumerate(zip(batch.samples, batch.rows, strict=True)):
             if (first + i) % group == group - 1:
-                ids = label_ids(sample, inject, self.space, encoded.seen_size, tokenizer, longest=longest)
+                ids = gold_answer_ids(sample, inject, self.space, encoded.seen_size, tokenizer, longest=longest)
                 answers += [(i, ids)] if ids is not None else []
         return answers
 

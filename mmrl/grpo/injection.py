@@ -1,4 +1,4 @@
-"""Ground truth among the rollouts: the last rollout of every group says what the gold answer says (ViSurf)."""
+"""Injected ground truth (ViSurf): the last rollout of every group is replaced by the gold answer."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from mmrl.trainers.targets import ANSWER_FORMAT, can_be_written, rendered
 
 
 class Injection(Config):
-    """`form` is how the model answers, with places for {rationale} and {answer}; `unrewarded` names the rewards that
-    a label gets no credit from (its thought was not thought). With another estimator than `visurf` the label is one
-    more rollout and no reward is controlled."""
+    """`form` is the format of the model's answers, with {rationale} and {answer}.
+
+    `unrewarded` names the rewards for which a gold answer gets no credit, such as those for its reasoning, which the
+    policy did not produce. That needs the estimator `visurf`; with others the gold answer is one more rollout.
+    """
 
     form: str = ANSWER_FORMAT
     unrewarded: tuple[str, ...] = ()
 
 
-def label_ids(
+def gold_answer_ids(
     row: Mapping[str, Any],
     injection: Injection,
     space: CoordinateSpace,
@@ -31,8 +33,10 @@ def label_ids(
     *,
     longest: int,
 ) -> list[int] | None:
-    """The tokens of the gold answer in the model's own format; None where it is longer than a completion may be, and
-    for tasks without a gold text."""
+    """The tokens of the gold answer in the model's own format.
+
+    None if it is longer than `longest` tokens, and for tasks without a gold text.
+    """
     if not can_be_written(row["task"]):
         return None
     text = rendered(row, space, seen_size, form=injection.form)
@@ -41,12 +45,12 @@ def label_ids(
 
 
 def check_injection(injection: Injection, rewards: Sequence[str], estimator: str, options: Sequence[str]) -> None:
-    """Refuse rewards that are not there, and control that the estimator would not take."""
+    """Refuse unknown rewards, and `unrewarded` with an estimator that cannot use it."""
     for name in injection.unrewarded:
         if name not in rewards:
             raise InputError(f"rollout.inject.unrewarded: no reward {name!r}; there are {', '.join(rewards)}")
     if "pairs_P" in options:
-        raise InputError(f"rollout.inject does not go with {estimator}: a preference has no gold text to inject")
+        raise InputError(f"rollout.inject cannot be combined with {estimator}: a preference has no gold text to inject")
     if injection.unrewarded and "thinking_K" not in options:
         raise InputError(f"rollout.inject.unrewarded: {estimator} controls no rewards; use the estimator visurf")
     try:
@@ -58,7 +62,7 @@ def check_injection(injection: Injection, rewards: Sequence[str], estimator: str
 
 
 def lengths_logged(lengths_N: Tensor, ended_N: Tensor, injected_N: Tensor) -> dict[str, float]:
-    """TRL's length metrics over what the policy itself has said."""
+    """TRL's metrics of completion lengths, over the completions that the policy has sampled itself."""
     own, ended = lengths_N[~injected_N].float(), lengths_N[~injected_N & ended_N].float()
     logged = {"clipped_ratio": float((~ended_N[~injected_N]).float().mean())}
     for name, values in (("length", own), ("terminated_length", ended if len(ended) else torch.zeros(1))):
@@ -68,7 +72,7 @@ def lengths_logged(lengths_N: Tensor, ended_N: Tensor, injected_N: Tensor) -> di
 
 
 def own_entropy(entropy_BC: Tensor, mask_BC: Tensor, injected_B: Tensor) -> Tensor:
-    """`entropy_BC` with the mean of the policy's own tokens on those of injected rows, so that no mean sees them."""
+    """`entropy_BC` with the mean of the policy's own tokens at the tokens of injected rows, which changes no mean."""
     own = mask_BC.bool() & ~injected_B.unsqueeze(1)
     if not own.any():
         return entropy_BC

@@ -93,9 +93,11 @@ class LogProbs:
         )
 
     @torch.no_grad()
-    def states(self, rows: Sequence[Encoded], ids: Tensor, mask: Tensor, keep: int, warm: Tensor | None) -> Any:
-        """([B, C, D] states before the head, [B, C, V] log-probs) at the positions that predict the completion tokens;
-        `warm` [B, C] are their temperatures."""
+    def states(
+        self, rows: Sequence[Encoded], ids: Tensor, mask: Tensor, keep: int, temperatures_BC: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """([B, C, D] states before the head, [B, C, V] log-probs) at the positions that predict the completion
+        tokens, under their temperatures."""
         chunk = self._with_dummies(Chunk(rows, ids, mask, keep))
         output = self.trainer.model(
             input_ids=chunk.input_ids,
@@ -107,8 +109,8 @@ class LogProbs:
         )
         predicting = slice(-keep - 1, -1)
         logits_BCV = output.logits[: len(rows), predicting].float() / self.trainer.temperature
-        if warm is not None:
-            logits_BCV /= warm[:, :keep, None].to(logits_BCV.device)
+        if temperatures_BC is not None:
+            logits_BCV /= temperatures_BC[:, :keep, None].to(logits_BCV.device)
         return output.hidden_states[-1][: len(rows), predicting], logits_BCV.log_softmax(dim=-1)
 
     def _chunk(self, batch: RolloutBatch, part: slice, ids: Tensor, mask: Tensor, keep: int) -> Chunk:
@@ -138,8 +140,8 @@ class LogProbs:
         """TRL's own way, one row per rollout."""
         media = self.trainer.media(chunk.rows, chunk.input_ids, chunk.keep)
         seeing = functools.partial(model, **media)
-        warm_BC = chunk.temperatures_BC
-        divisors = None if warm_BC is None else before_completion(warm_BC, chunk.input_ids.shape[1])
+        temperatures_BC, length = chunk.temperatures_BC, chunk.input_ids.shape[1]
+        divisors = None if temperatures_BC is None else before_completion(temperatures_BC, length)
         with self._tempered(model, divisors):
             return self.stock(seeing, chunk.input_ids, chunk.attention_mask, chunk.keep, **options)
 

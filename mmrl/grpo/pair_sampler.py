@@ -1,7 +1,7 @@
 """Preference pairs in GRPO's batches, for GCPO (Edit-R1, 2604.27505): a verifier's chains on both sides are compared.
 
-A pair is two samples with the same `meta["pair"]`, of which one says `meta["preferred"]: true`. Advantages are made of
-all processes' rewards, so both sides have only to be in the same generation batch, on whatever processes.
+A pair is two samples with the same `meta["pair"]`, one of which has `meta["preferred"]: true`. Advantages are computed
+from the rewards of all processes: both sides must be in the same generation batch, on any processes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rewards import Verdict
 
 
 def pair_places(ids: Sequence[str], metas: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
-    """The places (preferred, other) of every pair, by the order in which pairs appear.
+    """The positions (preferred, other) of every pair, in the order in which pairs first appear.
 
     >>> pair_places("ab", [{"pair": 7, "preferred": False}, {"pair": 7, "preferred": True}])
     [(1, 0)]
@@ -33,17 +33,17 @@ def pair_places(ids: Sequence[str], metas: Sequence[Mapping[str, Any]]) -> list[
             )
         sides.setdefault(label, []).append(place)
     for label, places in sides.items():
-        said = [(ids[place], metas[place]["preferred"]) for place in places]
-        if sorted(preferred for _, preferred in said) != [False, True]:
+        pair = [(ids[place], metas[place]["preferred"]) for place in places]
+        if sorted(preferred for _, preferred in pair) != [False, True]:
             cut = "; is it cut by `limit` or `split`?" if len(places) == 1 else ""
-            raise InputError(f"pair {label!r} has the sides {said}; it must have two, one of them preferred{cut}")
-        if said[0][0] == said[1][0]:
+            raise InputError(f"pair {label!r} has the sides {pair}; it must have two, one of them preferred{cut}")
+        if pair[0][0] == pair[1][0]:
             raise InputError(f"pair {label!r} has the same sample {ids[places[0]]} on both sides; they must differ")
-    return [(one, two) if metas[one]["preferred"] else (two, one) for one, two in sides.values()]
+    return [(a, b) if metas[a]["preferred"] else (b, a) for a, b in sides.values()]
 
 
 def check_pairs(args: GRPOConfig, refills: int) -> None:
-    """Refuse batches that would tear pairs apart."""
+    """Refuse batches that would separate the sides of a pair."""
     prompts = (args.generation_batch_size or 0) // (args.num_generations or 1)
     if prompts % 2:
         raise InputError(
@@ -52,15 +52,15 @@ def check_pairs(args: GRPOConfig, refills: int) -> None:
         )
     if refills:
         raise InputError(
-            f"rollout.refills={refills} does not go with gcpo: it replaces single prompts whose own scores are "
+            f"rollout.refills={refills} cannot be combined with gcpo: it replaces single prompts whose own scores are "
             "constant, but a side learns from the scores of the other; set rollout.refills: 0"
         )
 
 
-def by_name(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """The estimator's options with `compared_K` as flags of the rewards `names`; a config lists those compared.
+def compared_flags(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The estimator's options with `compared_K` as one flag per reward of `names`; a config lists the names compared.
 
-    >>> by_name({"compared_K": ["score"]}, ["form", "score"])
+    >>> compared_flags({"compared_K": ["score"]}, ["form", "score"])
     {'compared_K': [False, True]}
     """
     if "compared_K" not in options:
@@ -75,7 +75,7 @@ def by_name(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 class PairSampler(RepeatSampler):
-    """`repeat` over whole pairs: each batch has the groups of both sides of its pairs, one after the other."""
+    """Like `repeat`, but over pairs: a batch has the groups of both sides of each pair, one after the other."""
 
     def __init__(self, repeat: RepeatSampler, pairs: Sequence[tuple[int, int]]) -> None:
         super().__init__(
@@ -106,17 +106,21 @@ def pair_labels(metas_P: Sequence[Mapping[str, Any]], *, whole: bool = True) -> 
     return [label if whole or labels.count(label) == 2 else None for label in labels]
 
 
-def unread(verdicts: Mapping[str, Verdict], names: Sequence[str], compared_K: Sequence[bool] | None) -> bool:
-    """Whether a reward that is compared could not read its score from the completion."""
+def is_unparsed(verdicts: Mapping[str, Verdict], names: Sequence[str], compared_K: Sequence[bool] | None) -> bool:
+    """Whether a compared reward could not read its score from the completion."""
     compared = compared_K or [True] * len(names)
     return any(verdicts[name].kind == "unparsed" for name, counts in zip(names, compared, strict=True) if counts)
 
 
-def logged_of_pairs(
+def pair_metrics(
     rewards_PGK: Any, advantages_PG: Any, batch: Mapping[str, Any], compared_K: Sequence[bool] | None
 ) -> dict[str, float]:
-    """What a batch's pairs say: `pairs/right`, how often a chain of the preferred side scores above one of the other
-    (ties half), by the first reward that is compared; `pairs/dead` without any advantage; `pairs/unread` chains."""
+    """Metrics of a batch's pairs.
+
+    `pairs/right`: how often a chain of the preferred side scores above one of the other side (ties count half), by the
+    first compared reward; `pairs/dead`: share of pairs without any advantage; `pairs/unread`: share of chains from
+    which no score could be read.
+    """
     first = list(compared_K).index(True) if compared_K else 0
     scores_PG = np.where(batch["failed_PG"], np.nan, np.asarray(rewards_PGK.cpu(), dtype=float)[:, :, first])
     silent_P = np.asarray((advantages_PG == 0).all(dim=1).cpu())
@@ -129,10 +133,10 @@ def logged_of_pairs(
         return {}
     margins = np.concatenate([(scores_PG[w][:, None] - scores_PG[l][None]).ravel() for w, l in pairs])  # noqa: E741
     margins = margins[~np.isnan(margins)]
-    said = {
+    metrics = {
         "pairs/dead": np.mean([silent_P[sides].all() for sides in pairs]),
         "pairs/unread": batch["failed_PG"].mean(),
     }
     if len(margins):
-        said["pairs/right"] = np.mean((margins > 0) + 0.5 * (margins == 0))
-    return {name: float(value) for name, value in said.items()}
+        metrics["pairs/right"] = np.mean((margins > 0) + 0.5 * (margins == 0))
+    return {name: float(value) for name, value in metrics.items()}

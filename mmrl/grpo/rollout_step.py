@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmrl.grpo.batch import OF_THE_STEP, RolloutBatch, gathered
 from mmrl.grpo.credit import importance
-from mmrl.grpo.dynamic_sampling import dead_here, fresh, replaced
+from mmrl.grpo.dynamic_sampling import dead_group_numbers, fresh, replaced
 from mmrl.grpo.generate import RolloutGeneration
 from mmrl.grpo.logprobs import LogProbs
 
@@ -110,7 +110,7 @@ class RolloutStep:
         trainer = self.trainer
         group, world, drawn, dropped = trainer.num_generations, trainer.accelerator.num_processes, 0, 0
         counted_K = (trainer.reward_weights != 0).to(output["rewards_BK"].device)
-        dead = dead_here(output["rewards_BK"][:, counted_K], group)
+        dead = dead_group_numbers(output["rewards_BK"][:, counted_K], group)
         seen = set(gather_object([sample["id"] for sample in output["samples"]])) if self.refills else set()
         taken = {place for place, name in enumerate(self._ids) if name in seen} if seen else set()
         for refill in range(self.refills):
@@ -123,7 +123,7 @@ class RolloutStep:
             mine = places[trainer.accelerator.process_index :: world]
             others = [trainer.train_dataset[place] for place in mine]
             other = self._unlogged_round([sample for sample in others for _ in range(group)])
-            useless = set(dead_here(other["rewards_BK"][:, counted_K], group))
+            useless = set(dead_group_numbers(other["rewards_BK"][:, counted_K], group))
             pairs = list(zip(dead, [new for new in range(len(mine)) if new not in useless], strict=False))
             output = replaced(output, other, pairs, group, pad=trainer._tokenizer.pad_token_id)
             dead = dead[len(pairs) :]

@@ -1,4 +1,4 @@
-"""Sampling temperatures that change along a completion or along the training, and log-probs under the same ones."""
+"""Temperatures that change along a completion or during training, for sampling and for the log-probs."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def annealed(
     d_max: float = 40000.0,
     head: int = 10,
 ) -> NDArray[np.float64]:
-    """EAD (2510.05251): hot where a completion takes its direction, colder later; [T] temperatures.
+    """[T] temperatures by EAD (2510.05251): high where a completion takes its direction, lower later.
 
     `T_t = max(1 + t_max - exp(t / d), t_min)` with `d = min(d0 + growth * step, d_max)`, and 1 for the first `head`
-    tokens. `tokens_T` counts the tokens already generated, `step` the optimizer steps. The released code divides by
-    `20 d` when it samples and by `d` when it scores; here both are the paper's.
+    tokens. `tokens_T` counts the tokens already generated, `step` the optimizer steps. The authors' code divides by
+    `20 d` in sampling and by `d` in scoring; this function is the paper's formula, used for both.
 
     >>> annealed(np.array([0, 100, 300, 400]), 0).round(4).tolist()
     [1.0, 0.9786, 0.3779, 0.1]
@@ -43,7 +43,7 @@ def annealed(
 
 
 def cosine(step: int, total_steps: int, *, start: float, end: float) -> float:
-    """From `start` at the first step to `end` at the last along half a cosine.
+    """Half a cosine from `start` at the first step to `end` at the last.
 
     >>> [round(cosine(step, 101, start=1.2, end=0.8), 6) for step in (0, 50, 100)]
     [1.2, 1.0, 0.8]
@@ -53,7 +53,7 @@ def cosine(step: int, total_steps: int, *, start: float, end: float) -> float:
 
 
 class TemperatureSchedule(Config):
-    """`ead`: `annealed` with its options; `cosine`: from `start` to `end` over the training. All temperatures > 0."""
+    """`ead`: `annealed` with its options. `cosine`: from `start` to `end` over the training. All are above 0."""
 
     schedule: Literal["ead", "cosine"]
     start: Annotated[float, Field(gt=0)] = 1.0
@@ -69,7 +69,7 @@ class TemperatureSchedule(Config):
     def _own_options(self) -> TemperatureSchedule:
         others = {"start", "end"} if self.schedule == "ead" else {"t_max", "t_min", "d0", "growth", "d_max", "head"}
         if wrong := sorted(others & self.model_fields_set):
-            raise ValueError(f"{', '.join(wrong)} says nothing to the schedule {self.schedule!r}")
+            raise ValueError(f"the schedule {self.schedule!r} does not use {', '.join(wrong)}")
         return self
 
     def temperatures(self, tokens: int, step: int, total_steps: int) -> list[float]:
@@ -82,9 +82,11 @@ class TemperatureSchedule(Config):
 
 @contextmanager
 def tempered(model: Any, temperature_RT: Tensor) -> Iterator[None]:
-    """Within: the logits that predict the token after place t of row r are divided by `temperature_RT[r, t]`.
+    """A context in which the logits that predict the token after position t of row r are divided by
+    `temperature_RT[r, t]`.
 
-    TRL fixes its scoring temperature when it is built. A head without bias is linear, so its input is divided instead.
+    TRL fixes its scoring temperature when the trainer is built, and its fused head never shows the logits. A head
+    without bias is linear: its input, the hidden state, is divided instead.
     """
 
     def divide(_: Any, __: Any, output: Any) -> Any:
@@ -100,7 +102,7 @@ def tempered(model: Any, temperature_RT: Tensor) -> Iterator[None]:
 
 
 def check_head(model: Any) -> None:
-    """Refuse a head that `tempered` would be wrong about."""
+    """Refuse a head for which dividing the hidden state is not the same as dividing the logits."""
     head = model.get_output_embeddings()
     capped = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     if getattr(head, "bias", None) is not None or capped:
@@ -109,7 +111,10 @@ def check_head(model: Any) -> None:
 
 
 def before_completion(temperature_BC: Tensor, length: int) -> Tensor:
-    """[B, length] divisors for rows that end in a completion of C tokens: the place before each token has its own."""
+    """[B, length] divisors for rows that end in a completion of C tokens.
+
+    The temperature of each token stands at the position before it, where the token is predicted; 1 elsewhere.
+    """
     rows, keep = temperature_BC.shape
     ahead = torch.ones(rows, length - keep - 1).to(temperature_BC)
     return torch.cat([ahead, temperature_BC, torch.ones(rows, 1).to(temperature_BC)], dim=1)

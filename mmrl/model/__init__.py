@@ -1,1 +1,1 @@
-"""Vision-language models: loaded from a path, their tiny twins, prompts as inputs, and sampling."""
+"""Vision-language models: loading, tiny twins, prompts as model inputs, sampling."""

@@ -1,4 +1,4 @@
-"""A prompt and its media as the model takes them: token ids and tensors, made once per prompt, batched when needed."""
+"""Prompts and their media as model inputs: token ids and tensors, made once per prompt, batched when needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmrl.core.media.item import Media
 from mmrl.core.media.video import load_video
 from mmrl.core.vision import VisionBudget, geometry_of
 
-MEDIA_FIELDS = (  # what processors return about media and models take
+MEDIA_FIELDS = (  # the media tensors that processors return and models accept
     "pixel_values",
     "pixel_values_videos",
     "image_grid_thw",
@@ -32,8 +32,8 @@ MEDIA_FIELDS = (  # what processors return about media and models take
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One prompt as the model takes it: unpadded token ids, the processor's media tensors, and the (width, height)
-    in pixels of each media item after the processor's resizing."""
+    """One prompt as model input: unpadded token ids, the processor's media tensors, and the (width, height) in pixels
+    of each media item after the processor's resizing."""
 
     input_ids: list[int]
     tensors: dict[str, Tensor]
@@ -67,9 +67,9 @@ def encode(
 
 
 def sized_pictures(media: Sequence[Media], seen_size: Sequence[tuple[int, int]]) -> list[Image.Image]:
-    """The images of a prompt, resized to what the model sees of them: another processor has nothing left to resize."""
+    """The images of a prompt in the size in which the model sees them: another processor has nothing left to resize."""
     pairs = zip(media, seen_size, strict=True)
-    return [load_image(one).resize(size, Image.Resampling.BICUBIC) for one, size in pairs if one.kind == "image"]
+    return [load_image(item).resize(size, Image.Resampling.BICUBIC) for item, size in pairs if item.kind == "image"]
 
 
 def collate(encoded: Sequence[Encoded], family: Family) -> dict[str, Tensor]:
@@ -79,10 +79,10 @@ def collate(encoded: Sequence[Encoded], family: Family) -> dict[str, Tensor]:
     padded with zeros. In a family with a row per prompt, prompts without media get a row of zeros, which the model
     drops.
     """
-    keys = {key: value for one in encoded for key, value in one.tensors.items()}
+    keys = {key: value for prompt in encoded for key, value in prompt.tensors.items()}
     batch: dict[str, Tensor] = {}
     for key, like in keys.items():
-        parts = [one.tensors.get(key) for one in encoded]
+        parts = [prompt.tensors.get(key) for prompt in encoded]
         if family.row_per_prompt:
             parts = [part if part is not None else like.new_zeros(1, *like.shape[1:]) for part in parts]
         batch[key] = _padded_cat([part for part in parts if part is not None])
@@ -105,7 +105,7 @@ def media_inputs(
 
 
 def media_token_types(input_ids: Tensor, config: Any) -> Tensor:
-    """1 at image tokens, 2 at video tokens, else 0: what Qwen models read as `mm_token_type_ids`. Same shape as ids."""
+    """`mm_token_type_ids` of the same shape as the ids: 1 at image tokens, 2 at video tokens, 0 elsewhere."""
     types = torch.zeros_like(input_ids)
     for value, name in ((1, "image_token_id"), (2, "video_token_id")):
         token = getattr(config, name, None)
@@ -117,8 +117,11 @@ def media_token_types(input_ids: Tensor, config: Any) -> Tensor:
 def seen_sizes(
     processor: Any, media: Sequence[Media], tensors: Mapping[str, Tensor], images: Sequence[Any]
 ) -> tuple[tuple[int, int], ...]:
-    """(width, height) of each media item after the processor's resizing: from the patch grid where there is one, else
-    the size of the picture itself (processors without a grid report boxes on the original picture)."""
+    """(width, height) of each media item after the processor's resizing.
+
+    From the patch grid if there is one. Otherwise the size of the picture itself, because models without a grid give
+    boxes on the original picture.
+    """
     patch = getattr(processor.image_processor, "patch_size", None)
     grids = {"image": iter(tensors.get("image_grid_thw", ())), "video": iter(tensors.get("video_grid_thw", ()))}
     pictures = iter(images)

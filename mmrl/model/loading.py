@@ -1,4 +1,4 @@
-"""A checkpoint directory: what it must hold to be evaluated, its fingerprint, and the model in it."""
+"""Checkpoint directories: checks of their contents, their fingerprint, and the model in them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmrl.core.config import InputError
 from mmrl.core.families import FAMILIES
 from mmrl.core.files import sha256_of
 
-# What decides a model's answers; the state of an optimizer beside it does not.
+# The files that decide a model's answers; the state of an optimizer next to them does not.
 _DECISIVE = ("*.safetensors", "*config.json", "*token*", "*.model", "vocab.*", "merges.txt", "chat_template*")
 _TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken")
 
@@ -37,8 +37,11 @@ def local(model: str | Path) -> Path:
 
 
 def load_checkpoint(path: Path, *, dtype: str = "auto") -> tuple[Any, Any]:
-    """(model, processor) in `path`, in main memory; anything but a complete vision-language checkpoint is an
-    InputError: a layer that is initialised anew in silence is the start of a wasted week."""
+    """(model, processor) in `path`, in main memory.
+
+    Anything but a complete vision-language checkpoint is an InputError: transformers would initialise missing layers
+    randomly, with a warning only.
+    """
     from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
 
@@ -62,7 +65,7 @@ def load_checkpoint(path: Path, *, dtype: str = "auto") -> tuple[Any, Any]:
 
 
 def check_architecture(path: Path) -> str:
-    """The model type of the checkpoint in `path`, if it is one that takes pictures and writes text."""
+    """The model type of the checkpoint in `path`; an InputError if it does not map pictures and text to text."""
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
@@ -86,7 +89,7 @@ def load_processor(path: str | Path) -> Any:
     """The processor in `path`, padding on the left."""
     from transformers import AutoProcessor
 
-    wanted = f"expected its files and the tokenizer's beside the weights: processor.save_pretrained({str(path)!r})"
+    wanted = f"expected its files and the tokenizer's next to the weights: processor.save_pretrained({str(path)!r})"
     if Path(path).is_dir() and not any(file for pattern in _TOKENIZERS for file in Path(path).glob(pattern)):
         raise InputError(f"no tokenizer in {path}; {wanted}")  # transformers would make up an empty one
     try:

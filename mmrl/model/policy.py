@@ -27,9 +27,11 @@ class LoraSettings(Config):
 def load_policy(
     model: str | Path, budget: VisionBudget, *, dtype: str = "float32", attention: str | None = None
 ) -> tuple[Any, Any]:
-    """The model and the processor at `model` (a directory, or a hub id where there is a network), under `budget`;
-    `attention` is how transformers computes it, its own choice by default."""
-    unset_hf_deepspeed_config()  # of an earlier stage: weights loaded in shards (ZeRO-3) are saved under wrong names
+    """The model and the processor at `model` (a directory, or a hub id if there is a network), under `budget`.
+
+    `attention` is the implementation that transformers uses, by default its own choice.
+    """
+    unset_hf_deepspeed_config()  # of an earlier stage: weights loaded in shards are saved under wrong names
     policy, processor = load_checkpoint(local(model), dtype=dtype)
     apply_budget(processor, budget)
     if attention is not None:
@@ -41,7 +43,7 @@ def load_policy(
 
 
 def core(model: Any) -> Any:
-    """What `model` has below its language head, where multimodal positions are made, without adapters around it."""
+    """`model` without its language head and without adapters: the module that makes multimodal positions."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     return getattr(base, "model", base)
 
@@ -65,7 +67,7 @@ def trainable_table(model: Any) -> list[dict[str, Any]]:
 
 
 def adapted(model: Any, *, frozen: Sequence[Part] = (), lora: LoraSettings | None = None) -> Any:
-    """`model` with the given parts frozen, or with LoRA adapters as the only thing that trains, none in those parts."""
+    """`model` with the given parts frozen, or with LoRA adapters outside of those parts, which alone are trained."""
     if lora is None:
         freeze(model, frozen)
         return model

@@ -1,4 +1,4 @@
-"""Sampling that depends on the seed and the row alone: not on the batch a row is in, nor on the number of processes."""
+"""Sampling that depends only on the seed and the row: not on the batch of a row, nor on the number of processes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from mmrl.core.families import family_of
 
 
 class RowSampler(LogitsProcessor):
-    """Samples one token per row and leaves it as the only possible one, so that greedy `generate` follows.
+    """Samples one token per row and makes it the only possible one, so that greedy `generate` takes it.
 
     Row r draws its tokens with uniform numbers from a stream keyed by `keys[r]` (inverse of the cumulative
-    distribution), after temperature, top-k, top-p and min-p. `temperature` is one number, 0 for greedy, or one for
-    every new token.
+    distribution), after temperature, top-k, top-p and min-p. `temperature` is one number (0: greedy) or one for every
+    new token.
     """
 
     def __init__(
@@ -76,7 +76,8 @@ def row_generator(*key: int | str) -> np.random.Generator:
 
 
 def vision_token_ids(config: Any, tokenizer: Any) -> list[int]:
-    """Ids of image, video and vision-boundary tokens: a policy that samples one breaks the count of image features."""
+    """Ids of image, video and vision-boundary tokens. They must not be sampled: the model expects one image feature for
+    each of them."""
     visual = family_of(config).is_vision_token
     named = [getattr(config, name, None) for name in dir(config) if name.endswith("_token_id") and visual(name)]
     special = [tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens if visual(token)]
@@ -84,5 +85,5 @@ def vision_token_ids(config: Any, tokenizer: Any) -> list[int]:
 
 
 def banned(scores: Tensor, ids: Sequence[int]) -> Tensor:
-    """`scores` [B, V] with the tokens `ids` made impossible."""
+    """`scores` [B, V] with -inf at the tokens `ids`."""
     return scores.index_fill(1, torch.tensor(list(ids), device=scores.device, dtype=torch.long), -torch.inf)

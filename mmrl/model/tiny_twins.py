@@ -1,7 +1,7 @@
-"""Tiny twins of real vision-language architectures: the real code, a few hundred thousand random weights.
+"""Tiny twins of real vision-language architectures: the real code with a few hundred thousand random weights.
 
-They serve tests, `mmrl train --smoke` and, grown a little and trained, the demo. The tokenizer is a byte-level BPE
-trained on the texts it is given; tokens, chat template and processor are laid out as in the published models.
+They are used by the tests, by `mmrl train --smoke` and, a little larger and trained, by the demo. The tokenizer is a
+byte-level BPE trained on given texts; special tokens, chat template and processor are as in the published models.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class TinySize:
 def tiny_model(
     architecture: str, texts: Iterable[str], *, size: TinySize | None = None, seed: int = 0
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """A random model of `architecture` (a key of ARCHITECTURES) with its processor; the tokenizer learns `texts`."""
+    """A random model of `architecture` (a key of ARCHITECTURES) and its processor; its tokenizer learns `texts`."""
     if architecture not in ARCHITECTURES:
         raise ValueError(f"no tiny twin of {architecture!r}; known: {', '.join(sorted(ARCHITECTURES))}")
     with torch.random.fork_rng(devices=[]):
@@ -92,7 +92,7 @@ def tiny_model(
 def trained_tokenizer(
     texts: Iterable[str], special: tuple[str, ...], *, vocab: int, eos: str
 ) -> PreTrainedTokenizerFast:
-    """A byte-level BPE trained on `texts`; up to three digits are one token where the texts hold them often."""
+    """A byte-level BPE trained on `texts`; up to three digits can become one token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -86,7 +86,7 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
     from transformers import PrinterCallback, ProgressCallback, set_seed
 
     from eval.answer.local import probe_sizes
-    from mmrl.grpo.context_length import check_room, context_of
+    from mmrl.grpo.context_length import check_context, context_of
     from mmrl.model.policy import adapted, load_policy
     from mmrl.trainers.callbacks import MetricsFile, ProgressLine
     from mmrl.trainers.checkpoints import check_processes, latest_checkpoint
@@ -101,7 +101,7 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
     check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))
     if build is _grpo_trainer:
         new = arguments_of(config, "grpo", out).max_completion_length
-        check_room(samples, processor, config.vision, context_of(model), new)
+        check_context(samples, processor, config.vision, context_of(model), new)
     model = adapted(model, frozen=config.freeze, lora=config.lora)
     trainer = build(config, out, model, processor, as_dataset(samples))
     if evaluates(trainer.args):

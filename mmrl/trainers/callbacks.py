@@ -1,4 +1,4 @@
-"""What a run says while it trains, on disk for those who look at it later."""
+"""Metrics of a running training: a file for later, a line for the terminal."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from mmrl.core.files import write_atomic
 class MetricsFile(TrainerCallback):
     """Appends what the trainer logs to `OUT/metrics.jsonl`, one object a line: `{"step": 3, "loss": 0.1, ...}`.
 
-    A run that goes on from a checkpoint first drops the lines after the step of that checkpoint: those steps are done
-    again. What is not a number (a reward that abstained everywhere) is null.
+    A resumed run first drops the lines after the step of its checkpoint, because those steps are repeated. NaN, as of a
+    reward that abstained everywhere, is written as null.
     """
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Drop what comes after the checkpoint that the run goes on from."""
+        """Drop the lines after the checkpoint from which the run resumes."""
         if not state.is_world_process_zero:
             return
         place = metrics_file(args)
@@ -70,34 +70,35 @@ class ProgressLine(TrainerCallback):
             return
         pace = (time.monotonic() - self.started) / done
         left = timedelta(seconds=round(pace * (state.max_steps - state.global_step)))
-        said = " ".join(f"{name} {value:.2f}" for name, value in _spoken(logs))
+        values = " ".join(f"{name} {value:.2f}" for name, value in _selected(logs))
         speed = f"{pace:.1f} s/step, {self._tokens_per_second(logs)}{left} left"
-        print(f"step {state.global_step}/{state.max_steps}  {said}  {speed}", flush=True)
+        print(f"step {state.global_step}/{state.max_steps}  {values}  {speed}", flush=True)
 
     def _tokens_per_second(self, logs: Mapping[str, Any]) -> str:
-        """Tokens of prompts and completions since the last line."""
+        """Tokens of prompts and completions per second since the last line."""
         clock, self.clock = self.clock, time.monotonic()
         read, self.read = self.read, logs.get("num_tokens", self.read)
         return f"{(self.read - read) / (self.clock - clock):,.0f} tokens/s, " if self.read > read else ""
 
 
-def _spoken(logs: Mapping[str, Any]) -> list[tuple[str, float]]:
+def _selected(logs: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """The (name, value) pairs that the line shows."""
     if "eval_reward" in logs:
         return [("held-out reward", logs["eval_reward"])]
     tasks = [key.split("/") for key in logs if key.startswith("tasks/")]
     means = [(key[1], logs["/".join(key)]) for key in tasks if len(key) == 3 and key[2] == "reward"]
     dead = [("dead groups", logs["frac_reward_zero_std"])] if "frac_reward_zero_std" in logs else []
-    spoken = [*means, *dead] if means else [("loss", logs["loss"])] if "loss" in logs else []
-    return [(name, value) for name, value in spoken if isinstance(value, float | int) and math.isfinite(value)]
+    shown = [*means, *dead] if means else [("loss", logs["loss"])] if "loss" in logs else []
+    return [(name, value) for name, value in shown if isinstance(value, float | int) and math.isfinite(value)]
 
 
 def metrics_file(args: TrainingArguments) -> Path:
-    """Where a run with these arguments writes its metrics."""
+    """The file to which a run with these arguments writes its metrics."""
     return Path(str(args.output_dir)) / "metrics.jsonl"
 
 
 def read_metrics(place: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file; the line that a killed run was writing is left out."""
+    """The lines of a metrics file without the incomplete last line of a killed run."""
     lines = place.read_text().splitlines(keepends=True) if place.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
 

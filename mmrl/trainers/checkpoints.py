@@ -1,4 +1,4 @@
-"""Checkpoints that survive: written whole or not at all, and resumed with their weights."""
+"""Checkpoints that are written whole or not at all, and resumed with all their weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 from mmrl.core.config import InputError
 from mmrl.core.files import put_in_place
 
-PROCESSES = "processes.txt"  # in a checkpoint: how many there were
+PROCESSES = "processes.txt"  # in a checkpoint: the number of processes that wrote it
 
 
 class WholeCheckpoints(Trainer):
@@ -29,7 +29,7 @@ class WholeCheckpoints(Trainer):
         return str(self._staging) if self._staging else super()._get_output_dir(trial)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write the checkpoint beside its place and move it there whole: a kill leaves the old state or the new."""
+        """Write the checkpoint to a folder next to its place, then move it: a kill leaves the old state or the new."""
         place = Path(self._get_output_dir(trial))
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         self._staging = place / ".saving"
@@ -42,22 +42,25 @@ class WholeCheckpoints(Trainer):
         self.state.best_model_checkpoint = best if self.state.best_global_step else None
         if self.args.should_save:
             (staging / name / PROCESSES).write_text(str(self.args.world_size))
-            self.state.save_to_json(str(staging / name / TRAINER_STATE_NAME))  # where the best one is, not was written
+            self.state.save_to_json(str(staging / name / TRAINER_STATE_NAME))  # with the final path of the best one
             put_in_place(staging / name, place / name)
             shutil.rmtree(staging)
             rotate_checkpoints(str(place), self.args.save_total_limit, self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> Any:
-        """Train on, unless the checkpoint is of the last step: the stock loop would take one step more."""
+        """Train, unless the checkpoint is of the last step: the stock loop would take one step more."""
         if self.state.global_step < self.state.max_steps:
             return super()._run_epoch(*args, **kwargs)
         self.control.should_training_stop = True
         return None
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Restore every weight. The stock method loads a state dict without strictness: for Qwen2.5-VL the saved names
-        differ from the names in memory, no weight matches, and training goes on from the weights it started with."""
+        """Restore every weight.
+
+        The stock method loads a state dict without strictness. For Qwen2.5-VL the saved names differ from the names in
+        memory: no weight matches, and training continues from the weights it started with (transformers #43701).
+        """
         target: Any = self.accelerator.unwrap_model(model or self.model)
         if is_peft_model(target):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -70,7 +73,7 @@ class WholeCheckpoints(Trainer):
         target.load_state_dict(restored.state_dict())
 
     def _load_best_model(self) -> None:
-        """Restore every weight of the best checkpoint; the stock method matches names as little as the one above."""
+        """Restore every weight of the best checkpoint; the stock method has the same problem as the one above."""
         if self.is_deepspeed_enabled:
             super()._load_best_model()
         else:
@@ -78,7 +81,7 @@ class WholeCheckpoints(Trainer):
 
 
 def in_one_piece(model: nn.Module) -> AbstractContextManager[Any]:
-    """A context in which every process has all weights of `model`, also where ZeRO-3 keeps them in shards."""
+    """A context in which every process has all weights of `model`, also if ZeRO-3 shards them."""
     if not is_deepspeed_zero3_enabled():
         return nullcontext()
     import deepspeed
@@ -93,10 +96,10 @@ def latest_checkpoint(out: Path) -> str | None:
 
 
 def check_processes(checkpoint: str | None, processes: int) -> None:
-    """Refuse to go on with another number of processes: data and randomness would be other ones, ZeRO's shards lost."""
+    """Refuse to resume with another number of processes: data and randomness would differ, ZeRO's shards not fit."""
     place = Path(checkpoint or "") / PROCESSES
     if checkpoint and place.exists() and int(place.read_text()) != processes:
         raise InputError(
-            f"{checkpoint} was written by {place.read_text()} processes and would go on with {processes}; start as "
+            f"{checkpoint} was written by {place.read_text()} processes and would be resumed by {processes}; start as "
             "many as before, or train from its weights (model: that directory) with another output"
         )

@@ -1,4 +1,4 @@
-"""A dataset directory as the trainers take it: rows with the prompt, its media, the gold answer and the task."""
+"""A dataset directory as the trainers need it: rows with the prompt, its media, the gold answer and the task."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mmrl.core.config import InputError
 
 
 def training_samples(directory: str | Path, split: str | None = None, limit: int | None = None) -> list[Sample]:
-    """The samples of `split` in a dataset directory built by `mmrl data build`, the first `limit` of them.
+    """The first `limit` samples of `split` in a dataset directory built by `mmrl data build`.
 
-    One that was mixed in to be shown several times is there as often.
+    A sample that the recipe repeats occurs several times.
     """
-    found = read_samples(Path(directory), split=split)
-    repeated = (sample for sample in found for _ in range(times_shown(sample)))
+    distinct = read_samples(Path(directory), split=split)
+    repeated = (sample for sample in distinct for _ in range(times_shown(sample)))
     samples = list(islice(repeated, limit))
     if not samples:
         raise InputError(f"no samples of the split {split!r} in {directory}")
@@ -31,7 +31,7 @@ def training_samples(directory: str | Path, split: str | None = None, limit: int
 def as_dataset(samples: Iterable[Sample]) -> Dataset:
     """Samples as rows `{"id", "prompt", "media", "answer", "task", "meta"}`; media stay on disk until they are encoded.
 
-    The columns `image` and `images` are avoided on purpose: TRL would decode and copy them for every rollout.
+    There are no columns `image` and `images` on purpose: TRL would decode and copy them for every rollout.
     """
     return Dataset.from_list([to_row(sample) for sample in samples]).with_transform(_decoded)
 

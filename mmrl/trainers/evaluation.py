@@ -42,15 +42,15 @@ class StepEvaluation:
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics there may be: `reward`, and `TASK/REWARD` for the tasks and for `all`."""
+        """The names of possible metrics: `reward`, and `TASK/REWARD` for the tasks and for `all`."""
         scored = self.suite.tasks_scored(sample.task for sample in self.samples)
         pairs = [f"{task}/{name}" for task, names in sorted(scored.items()) for name in (*names, TOTAL)]
         return [REWARD, *pairs, *(f"{ALL}/{name}" for name in self.suite.names)]
 
     def __call__(self, model: Any, processor: Any, step: int) -> dict[str, float]:
-        """Evaluate `model`, in every process its share, and return the metrics; records of the step are gone on with.
+        """The metrics of `model`, of which every process evaluates a share; records of an interrupted step are reused.
 
-        A metric that is withheld is NaN, which is better than nothing.
+        A metric that the report withholds is NaN.
         """
         processes, out = Processes(), self.out / f"step-{step:05d}"
         sampling = self.config.sampling
@@ -60,7 +60,7 @@ class StepEvaluation:
         info = replace(info, model=f"{info.model}, trained for {step} steps")
         if processes.main:
             if (out / RUN).is_file() and read_run(out).protocol != info.protocol:
-                shutil.rmtree(out)  # of other weights: the run was begun anew
+                shutil.rmtree(out)  # of other weights: the training was started again
             info = prepare(out, info, self.suite)
         processes.wait()
         generator = LocalGenerator(model, processor, budget=self.config.vision, sampling=sampling)
@@ -86,7 +86,7 @@ class RecordedEvaluations(WholeCheckpoints):
         wrapped: Any = self.model_wrapped
         model: Any
         with (
-            evaluating(self.model),  # TRL logs what is said meanwhile as of an evaluation
+            evaluating(self.model),  # TRL files what it logs meanwhile under evaluation
             unwrap_model_for_generation(wrapped, self.accelerator, gradient_checkpointing_kwargs=recompute) as model,
         ):
             plain = model.get_base_model() if is_peft_model(model) else model
@@ -96,7 +96,7 @@ class RecordedEvaluations(WholeCheckpoints):
         return metrics
 
     def _determine_best_metric(self, metrics: Any, trial: Any) -> bool:
-        """A new best is saved, whether or not it is time to."""
+        """Save a new best checkpoint, whether or not a save is due."""
         best = super()._determine_best_metric(metrics, trial)
         self.control.should_save |= best
         return best
@@ -109,8 +109,8 @@ def evaluates(args: Any) -> bool:
 
 def weights_fingerprint(model: Any) -> str:
     """The hash of a model's weights: equal weights, equal fingerprint."""
-    found = sha256()
+    digest = sha256()
     for name, value in sorted(model.state_dict().items()):
-        found.update(name.encode())
-        found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return found.hexdigest()[:16]
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Signs that a training goes wrong, read from what it logs: each one is a warning with a threshold of its own."""
+"""Signs that a training goes wrong, read from its metrics: each is a warning with a threshold of its own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LENGTH, REWARD, HELD_OUT = "completions/mean_length", "reward", "eval_reward"
 
 
 class Watch(Config):
-    """Thresholds, each on means over the last `window` logged steps; a warning comes once per sign and window."""
+    """Thresholds of the warnings, for means over the last `window` logged steps; each sign warns once per window."""
 
     window: Annotated[int, Field(ge=1)] = 20
     dead_groups: Share = 0.9
@@ -38,37 +38,37 @@ class Watch(Config):
 
 
 def signs(logged: Sequence[Mapping[str, Any]], watch: Watch) -> dict[str, str]:
-    """The signs of collapse in the logged steps of a run so far, oldest first: name to what it looks like.
+    """The signs of collapse in the logged steps of a run, oldest first: the name of each sign with a description.
 
     `dead_groups`: hardly any group has a signal; `clipped`: completions are cut at the limit; `entropy`: the policy has
-    stopped to explore; `length_drift`: completions are that many times longer or shorter than in the first window;
+    stopped exploring; `length_drift`: completions are that many times longer or shorter than in the first window;
     `hacking`: the reward rose by at least that much while the held-out reward fell by as much.
     """
     now = {key: _mean(logged[-watch.window :], key) for key in (DEAD, CLIPPED, ENTROPY, LENGTH)}
     first = _mean(logged[: watch.window], LENGTH)
-    said: dict[str, str] = {}
+    warnings: dict[str, str] = {}
     if len(logged) < watch.window:
-        return said
+        return warnings
     if now[DEAD] > watch.dead_groups:
-        said["dead_groups"] = f"{now[DEAD]:.0%} of the groups have no signal: every rollout is rewarded alike"
+        warnings["dead_groups"] = f"{now[DEAD]:.0%} of the groups have no signal: every rollout is rewarded alike"
     if now[CLIPPED] > watch.clipped:
-        said["clipped"] = f"{now[CLIPPED]:.0%} of the completions are cut at the limit: raise max_completion_length"
+        warnings["clipped"] = f"{now[CLIPPED]:.0%} of the completions are cut at the limit: raise max_completion_length"
     if now[ENTROPY] < watch.entropy:
-        said["entropy"] = f"the entropy fell to {now[ENTROPY]:.4f}: the policy hardly explores"
+        warnings["entropy"] = f"the entropy fell to {now[ENTROPY]:.4f}: the policy hardly explores"
     if first > 0 and not 1 / watch.length_drift <= now[LENGTH] / first <= watch.length_drift:
-        said["length_drift"] = f"completions went from {first:.0f} to {now[LENGTH]:.0f} tokens"
+        warnings["length_drift"] = f"completions went from {first:.0f} to {now[LENGTH]:.0f} tokens"
     held_out = [place for place, line in enumerate(logged) if HELD_OUT in line]
     if len(held_out) > 1:
         before, after = (logged[: held_out[0] + 1][-watch.window :], logged[: held_out[-1] + 1][-watch.window :])
         rise = _mean(after, REWARD) - _mean(before, REWARD)
         fall = logged[held_out[0]][HELD_OUT] - logged[held_out[-1]][HELD_OUT]
         if rise >= watch.hacking and fall >= watch.hacking:
-            said["hacking"] = f"the reward rose by {rise:.3f} while the held-out reward fell by {fall:.3f}"
-    return said
+            warnings["hacking"] = f"the reward rose by {rise:.3f} while the held-out reward fell by {fall:.3f}"
+    return warnings
 
 
 class CollapseWarnings(TrainerCallback):
-    """Warns of `signs` while a run goes; a run that goes on from a checkpoint reads what was logged before."""
+    """Logs `signs` during training; a resumed run first reads the earlier metrics."""
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
@@ -78,7 +78,7 @@ class CollapseWarnings(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Read the log of the run up to its checkpoint."""
+        """Read the metrics up to the checkpoint."""
         self.logged = [line for line in read_metrics(metrics_file(args)) if line["step"] <= state.global_step]
 
     def on_log(
@@ -89,7 +89,7 @@ class CollapseWarnings(TrainerCallback):
         logs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Look at the last window."""
+        """Check the last window."""
         if not state.is_world_process_zero or not logs or "train_runtime" in logs:
             return
         self.logged.append(dict(logs))
@@ -100,7 +100,7 @@ class CollapseWarnings(TrainerCallback):
 
 
 class FiniteGradients(TrainerCallback):
-    """Stops before the optimizer takes a gradient that is not finite; ZeRO keeps its gradients out of sight."""
+    """Stops before the optimizer uses a gradient that is not finite. ZeRO does not show its gradients."""
 
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
@@ -108,16 +108,16 @@ class FiniteGradients(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Look at all gradients, after clipping."""
-        gradients = [one.grad for one in self.trainer.model.parameters() if one.grad is not None]
+        """Check the norm of all gradients, after clipping."""
+        gradients = [weight.grad for weight in self.trainer.model.parameters() if weight.grad is not None]
         if gradients and not torch.nn.utils.get_total_norm(gradients).isfinite():
             self.trainer.stop_on_nan("the gradient")
 
 
 class SilentSteps(TrainerCallback):
-    """Skips the optimizer where no reward had a verdict: momentum would move the weights all the same.
+    """Skips the optimizer if no reward had a verdict: otherwise momentum would move the weights.
 
-    ZeRO steps on its own; there the gradient is zero and momentum acts.
+    ZeRO makes its steps itself: there the gradient is zero and momentum acts.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -126,9 +126,9 @@ class SilentSteps(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Take the gradients away; the optimizer passes over parameters without one."""
+        """Remove the gradients; the optimizer skips parameters without one."""
         if self.trainer.silent:
-            logger.warning("step %d: no reward had a verdict on any rollout; nothing is learned", state.global_step)
+            logger.warning("step %d: no reward had a verdict on any rollout; the step is skipped", state.global_step)
             for parameter in self.trainer.model.parameters():
                 parameter.grad = None
 
@@ -140,10 +140,10 @@ def stop(out: Path, step: int, what: str, batch: Mapping[str, Any], rows: Sequen
     tensors = {key: value.detach().contiguous() for key, value in batch.items() if isinstance(value, Tensor)}
     save_file(tensors, place / "batch.safetensors")
     (place / "rows.jsonl").write_text("".join(f"{dumps(dict(row))}\n" for row in rows))
-    raise InputError(f"step {step}: {what} is not finite; the batch is in {place}, no checkpoint has been touched")
+    raise InputError(f"step {step}: {what} is not finite; the batch is in {place}, the checkpoints are unchanged")
 
 
 def _mean(lines: Sequence[Mapping[str, Any]], key: str) -> float:
-    """The mean of the finite values of `key`; NaN, which is on no side of a threshold, where there are none."""
+    """The mean of the finite values of `key`, or NaN, which is neither above nor below a threshold."""
     values = [line[key] for line in lines if isinstance(line.get(key), float | int) and math.isfinite(line[key])]
     return fmean(values) if values else math.nan

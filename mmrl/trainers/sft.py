@@ -1,4 +1,4 @@
-"""The supervised warm-up: TRL's SFTTrainer on the same dataset, gold answers rendered in the model's own format."""
+"""The supervised warm-up: TRL's SFTTrainer on the same dataset, with gold answers in the model's own format."""
 
 from __future__ import annotations
 
@@ -46,14 +46,16 @@ class MultimodalSFTTrainer(RecordedEvaluations, SFTTrainer):
             **kwargs,
         )
         collator.dummies = DummyMedia(self, processing_class, train_dataset)
-        # The loss divides by the answer tokens of all accumulated batches and processes. Qwen's models say that their
-        # own loss cannot; it is not used here, and transformers would average means of unequal batches instead.
+        # The loss divides by the answer tokens of all accumulated batches and processes. Qwen's models declare that
+        # their own loss cannot. It is not used, but transformers would believe it and average unequal batches.
         self.model_accepts_loss_kwargs = True
 
 
 class AnswerCollator:
-    """Rows to a right-padded batch with labels on the answer alone. Encoded prompts are kept in memory, up to `keep`
-    bytes, since epochs come back to them."""
+    """Makes a right-padded batch with labels on the answers only.
+
+    Encoded prompts stay in memory, up to `keep` bytes, because every epoch needs them again.
+    """
 
     def __init__(
         self, processor: Any, config: Any, budget: VisionBudget, space: CoordinateSpace, *, keep: int = 4 << 30
@@ -67,20 +69,20 @@ class AnswerCollator:
         self.dummies: DummyMedia | None = None
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """The batch that the model takes: ids, mask and labels [B, T], and the media of all rows."""
+        """The model's inputs: ids, mask and labels [B, T], and the media of all rows."""
         encoded = [self._encoded(row) for row in rows]
-        answers = [self._answer(row, one) for row, one in zip(rows, encoded, strict=True)]
-        for one in self.dummies.lacking(encoded) if self.dummies else ():
-            encoded, answers = [*encoded, one], [*answers, []]
-        length = max(len(one.input_ids) + len(answer) for one, answer in zip(encoded, answers, strict=True))
+        answers = [self._answer(row, prompt) for row, prompt in zip(rows, encoded, strict=True)]
+        for dummy in self.dummies.lacking(encoded) if self.dummies else ():
+            encoded, answers = [*encoded, dummy], [*answers, []]
+        length = max(len(prompt.input_ids) + len(answer) for prompt, answer in zip(encoded, answers, strict=True))
         batch = {
             "input_ids": torch.full((len(encoded), length), self.processor.tokenizer.pad_token_id),
             "attention_mask": torch.zeros(len(encoded), length, dtype=torch.long),
             "labels": torch.full((len(encoded), length), IGNORED),
         }
-        for r, (one, answer) in enumerate(zip(encoded, answers, strict=True)):
-            start, end = len(one.input_ids), len(one.input_ids) + len(answer)
-            batch["input_ids"][r, :end] = torch.tensor([*one.input_ids, *answer])
+        for r, (prompt, answer) in enumerate(zip(encoded, answers, strict=True)):
+            start, end = len(prompt.input_ids), len(prompt.input_ids) + len(answer)
+            batch["input_ids"][r, :end] = torch.tensor([*prompt.input_ids, *answer])
             batch["attention_mask"][r, :end] = 1
             batch["labels"][r, start:end] = torch.tensor(answer)
         return batch | media_inputs(encoded, batch["input_ids"], self.config)

@@ -67,9 +67,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
                 "save_steps": 3,
             }
         },
-        "save_steps=3 is no multiple of 2",
+        "save_steps=3 is not a multiple of 2",
     ),
-    "no steps": ({"grpo": {"max_steps": 0}}, "grpo.max_steps=0 would train all the same"),
+    "no steps": ({"grpo": {"max_steps": 0}}, "grpo.max_steps=0 does not stop TRL from training"),
     "greedy rollouts": ({"grpo": {"temperature": 0}}, "grpo.temperature=0; must be above 0"),
     "completions without an end": (
         {"grpo": {"max_completion_length": None}},
@@ -78,7 +78,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a word for a number": ({"grpo": {"beta": "small"}}, "grpo.beta: Input should be a valid number"),
     "more prompts than there are": ({"grpo": {"gradient_accumulation_steps": 2}}, "has 4 prompts (per_device_train"),
     "an evaluation of nothing": ({"grpo": {"eval_on_start": True}}, "grpo.eval_on_start=true needs an `evaluation:`"),
-    "a warm-up that cuts": ({"sft": {"max_length": 64}}, "sft.max_length=64 is not obeyed here"),
+    "a warm-up that cuts": ({"sft": {"max_length": 64}}, "sft.max_length=64 has no effect in this trainer"),
     "a type that is none": ({"dtype": "fp32"}, "dtype: Input should be 'auto', 'float32', 'bfloat16' or 'float16'"),
     "a limit of nothing": ({"limit": 0}, "limit: Input should be greater than 0"),
     "an adapter of nothing": ({"lora": {"target_modules": ["q_prj"]}}, "lora: Target modules"),

@@ -81,7 +81,7 @@ def test_two_processes_merge_the_adapters_of_one(way: str, world: Path, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ZERO)
-def test_a_sharded_run_goes_on_exactly(way: str, world: Path, tmp_path: Path) -> None:
+def test_a_sharded_run_resumes_exactly(way: str, world: Path, tmp_path: Path) -> None:
     settings = blocks(2, max_steps=3, save_strategy="steps", save_steps=1, **sharded(way))
     whole = trained(config(world, tmp_path / "whole.yaml", **settings), processes=2)
     broken = config(world, tmp_path / "broken.yaml", **settings)

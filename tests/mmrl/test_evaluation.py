@@ -40,18 +40,18 @@ def evaluations(out: Path) -> dict[int, dict[str, Any]]:
 
 
 def best_step(out: Path) -> int:
-    found = {step: line["eval_all/letters"] for step, line in evaluations(out).items()}
-    return max(found, key=lambda step: (found[step], -step))
+    scores = {step: line["eval_all/letters"] for step, line in evaluations(out).items()}
+    return max(scores, key=lambda step: (scores[step], -step))
 
 
-def said(records: list[Record]) -> dict[tuple[str, int], tuple[str, Any]]:
+def responses_of(records: list[Record]) -> dict[tuple[str, int], tuple[str, Any]]:
     return {(record.item_id, record.draw): (record.response, record.scores) for record in records}
 
 
 def answers(world: Path, model: Path, out: Path) -> dict[tuple[str, int], tuple[str, Any]]:
     """What `mmrl eval run` records of a checkpoint."""
     values = {**evaluation(world), "model": str(model), "out": str(out), "vision": VISION}
-    return said(run_evaluation(validate(EvalConfig, values, where="test")))
+    return responses_of(run_evaluation(validate(EvalConfig, values, where="test")))
 
 
 def same_weights(one: Path, other: Path) -> bool:
@@ -68,7 +68,7 @@ def test_training_is_evaluated_as_by_hand_and_ends_with_the_best_model(world: Pa
     assert sorted(place.name for place in out.glob("checkpoint-*")) == [f"checkpoint-{best}"]
     records = read_records(out / "eval" / f"step-{best:05d}")
     assert len(records) == 16
-    assert said(records) == answers(world, out / f"checkpoint-{best}", tmp_path / "by_hand")
+    assert responses_of(records) == answers(world, out / f"checkpoint-{best}", tmp_path / "by_hand")
     assert (out / "eval" / "step-00002" / "report.md").is_file()
 
     plain = trained(config(world, tmp_path / "plain.yaml", grpo={"max_steps": 8, "save_steps": 8}))
@@ -92,7 +92,7 @@ def test_adapters_and_several_processes_are_evaluated_too(world: Path, tmp_path:
         assert len(read_records(out / "eval" / f"step-{step:05d}")) == 16
         assert not list((out / "eval").rglob("*.part.jsonl"))
     best = f"step-{best_step(out):05d}"
-    assert said(read_records(out / "eval" / best)) == answers(world, out / "final", tmp_path / "by_hand")
+    assert responses_of(read_records(out / "eval" / best)) == answers(world, out / "final", tmp_path / "by_hand")
 
 
 @pytest.mark.parametrize(

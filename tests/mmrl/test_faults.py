@@ -1,4 +1,4 @@
-"""Around a training: no verdicts, no room in the context, other processes than before, a full disk, a dead process."""
+"""Faults around a training: no verdicts, prompts too long, another number of processes, a full disk, a dead process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from data_engine.schema import Sample
 from mmrl.core.config import InputError, load
 from mmrl.core.vision import VisionBudget, apply_budget
 from mmrl.grpo.config_checks import check_served, check_settings
-from mmrl.grpo.context_length import check_room, most_tokens
+from mmrl.grpo.context_length import check_context, most_tokens
 from mmrl.grpo.temperature import TemperatureSchedule
 from mmrl.model.encoding import encode, sized_pictures
 from mmrl.model.policy import load_policy
@@ -75,7 +75,7 @@ def test_a_prompt_without_room_is_refused_before_training(world: Path, tmp_path:
     _, processor = load_policy(str(world / "model"), VisionBudget(**VISION))
     samples = list(read_samples(world / "data"))
     lengths = [len(encode(processor, s.prompt, s.media, VisionBudget(**VISION)).input_ids) for s in samples]
-    check_room(samples, processor, VisionBudget(**VISION), max(lengths) + 6, 6)
+    check_context(samples, processor, VisionBudget(**VISION), max(lengths) + 6, 6)
     described["text_config"]["max_position_embeddings"] = max(lengths) + 5
     (tmp_path / "model" / "config.json").write_text(json.dumps(described))
     place = config(world, tmp_path / "run.yaml", model=str(tmp_path / "model"), grpo={"max_steps": 1})
@@ -135,9 +135,9 @@ def test_a_server_gets_pictures_that_need_no_resizing(mixed_samples: list[Sample
         ({"chat_template_kwargs": {"enable_thinking": False}}, "chat template"),
     ],
 )
-def test_what_trl_would_obey_and_we_would_not_is_refused(grpo: dict[str, Any], instead: str, tmp_path: Path) -> None:
+def test_settings_of_trl_without_effect_here_are_refused(grpo: dict[str, Any], instead: str, tmp_path: Path) -> None:
     args = GRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **grpo)
-    with pytest.raises(InputError, match=f"grpo.{next(iter(grpo))}=.* is not obeyed here; instead: .*{instead}"):
+    with pytest.raises(InputError, match=f"grpo.{next(iter(grpo))}=.* has no effect in this trainer; use .*{instead}"):
         check_settings(args, "gdpo")
 
 
@@ -157,17 +157,17 @@ def test_a_progressive_reward_changes_with_the_share_of_the_training(world: Path
     grpo = {"max_steps": 4, "save_strategy": "no"}
     train(load(TrainConfig, config(world, tmp_path / "run.yaml", grpo=grpo, rewards=rewards)))
     for step, rows in enumerate(rollouts(tmp_path / "run").values()):
-        said = [Rollout(completion=row["completion"], answer={}, step=step) for row in rows]
-        expected = (letters if step < 2 else brevity)(said)
+        answers = [Rollout(completion=row["completion"], answer={}, step=step) for row in rows]
+        expected = (letters if step < 2 else brevity)(answers)
         assert [row["score/rising"] for row in rows] == pytest.approx(expected)
 
 
 def test_another_number_of_processes_is_refused(world: Path, tmp_path: Path) -> None:
     place = config(world, tmp_path / "run.yaml", grpo={"max_steps": 4, "save_steps": 2, "save_total_limit": 3})
     trained(place, dies=True, DIE_AT="3")
-    codes, said = ended(place, [{}, {}], timeout=120)
+    codes, output = ended(place, [{}, {}], timeout=120)
     assert codes == [2, 2]
-    assert "checkpoint-2 was written by 1 processes and would go on with 2" in said
+    assert "checkpoint-2 was written by 1 processes and would be resumed by 2" in output
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(world: Path, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(world: Path, tmp_path: Pat
 
 def test_a_process_that_dies_takes_the_others_with_it(world: Path, tmp_path: Path) -> None:
     place = config(world, tmp_path / "run.yaml", grpo={"max_steps": 4, "save_strategy": "no"})
-    codes, said = ended(place, [{}, {"DIE_AT": "1"}], timeout=120)
+    codes, output = ended(place, [{}, {"DIE_AT": "1"}], timeout=120)
     assert codes[1] == -signal.SIGKILL
     assert codes[0] not in (0, None)  # it did not wait for ever
-    assert "Connection closed by peer" in said or "onnection reset" in said
+    assert "Connection closed by peer" in output or "onnection reset" in output

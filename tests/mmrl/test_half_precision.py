@@ -1,4 +1,4 @@
-"""bfloat16 on a CPU: prompts are shared though the last digits differ, and the run is finite."""
+"""bfloat16 on a CPU: prompts are shared although the last digits differ, and the run is finite."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_in_float32_every_log_prob_must_agree_and_in_half_precision_their_mean()
 
 
 def test_completions_agree_as_far_as_their_tokens_do() -> None:
-    """A token on the other side of a boundary, and all that follows from it, says nothing about the cache."""
+    """Tokens after the first difference are not compared: a sampled token may fall on the other side of a boundary."""
     plain = Completions([[5, 6, 7, 8], [5, 9]], [[-1.0, -2.0, -3.0, -4.0], [-1.0, -2.5]])
     other = Completions([[5, 6, 4], [5, 9]], [[-1.0, -2.0, -9.0], [-1.0, -2.5]])
     assert gap_of_completions(other, plain, half=False) == 0

@@ -1,4 +1,4 @@
-"""What a run logs arrives where `report_to` says, and in the progress line."""
+"""Metrics arrive where `report_to` sends them, and in the progress line."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""A training that goes wrong says so: warnings with thresholds, and a stop with the batch where numbers end."""
+"""A training that goes wrong warns by thresholds, and stops with the batch at the first NaN."""
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 from pathlib import Path
@@ -37,11 +36,11 @@ def run_of(*changes: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_a_sound_run_has_no_signs() -> None:
     assert signs(run_of({}), WATCH) == {}
-    assert signs([WELL | {"entropy": 0.0}] * 3, WATCH) == {}  # less than a window says nothing
+    assert signs([WELL | {"entropy": 0.0}] * 3, WATCH) == {}  # less than a window gives no sign
 
 
 @pytest.mark.parametrize(
-    ("change", "sign", "said"),
+    ("change", "sign", "text"),
     [
         ({"frac_reward_zero_std": 0.95}, "dead_groups", "95% of the groups"),
         ({"completions/clipped_ratio": 0.6}, "clipped", "60% of the completions"),
@@ -50,10 +49,10 @@ def test_a_sound_run_has_no_signs() -> None:
         ({"completions/mean_length": 6.0}, "length_drift", "from 20 to 6 tokens"),
     ],
 )
-def test_each_sign_is_seen_alone_and_has_a_threshold(change: dict[str, Any], sign: str, said: str) -> None:
-    found = signs(run_of(change), WATCH)
-    assert list(found) == [sign]
-    assert said in found[sign]
+def test_each_sign_is_seen_alone_and_has_a_threshold(change: dict[str, Any], sign: str, text: str) -> None:
+    raised = signs(run_of(change), WATCH)
+    assert list(raised) == [sign]
+    assert text in raised[sign]
     lax = Watch(window=4, dead_groups=1, clipped=1, entropy=0, length_drift=10)
     assert signs(run_of(change), lax) == {}
 
@@ -88,7 +87,7 @@ def test_a_number_that_is_not_finite_stops_the_run_and_keeps_its_batch(
     weight: Any = next(iter(run.model.parameters()))
     if where == "loss":
         run.reward_weights = torch.tensor([float("inf"), 1.0])
-        run.estimator = functools.partial(lambda rewards_PGK, weights_K, **_: rewards_PGK.sum(-1) * weights_K[0])
+        run.advantages.estimator = lambda rewards_PGK, weights_K, **_: rewards_PGK.sum(-1) * weights_K[0]
     else:
         weight.register_hook(lambda grad: grad * float("nan"))
     before = weight.detach().clone()

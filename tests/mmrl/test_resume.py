@@ -43,7 +43,7 @@ def command(config: Path, *overrides: str, **environment: str) -> int:
     return subprocess.run(line, env=os.environ | environment, capture_output=True, timeout=600).returncode
 
 
-def test_full_fine_tuning_goes_on_exactly(world: Path, tmp_path: Path) -> None:
+def test_full_fine_tuning_resumes_exactly(world: Path, tmp_path: Path) -> None:
     """Rollouts serve two steps, an epoch has three times two. Killed twice, each time two steps after a checkpoint: the
     first resume starts amid epoch 0 and crosses its end, the second starts amid epoch 1."""
     grpo = {"steps_per_generation": 4, "gradient_accumulation_steps": 2, "max_steps": 12, "save_steps": 4, "beta": 0.1}
@@ -72,8 +72,8 @@ def test_a_run_killed_before_its_last_write_only_writes(world: Path, tmp_path: P
     assert metrics(once) == before
 
 
-def test_two_processes_go_on_exactly(world: Path, tmp_path: Path) -> None:
-    """Three steps an epoch; the run goes on amid the second epoch."""
+def test_two_processes_resume_exactly(world: Path, tmp_path: Path) -> None:
+    """Three steps an epoch; the run is resumed in the middle of the second epoch."""
     grpo = {"per_device_train_batch_size": 4, "max_steps": 6, "save_steps": 4}
     whole = trained(config(world, tmp_path / "whole.yaml", grpo=grpo), processes=2)
     broken = config(world, tmp_path / "broken.yaml", grpo=grpo)
@@ -81,9 +81,9 @@ def test_two_processes_go_on_exactly(world: Path, tmp_path: Path) -> None:
     assert_same_run(whole, trained(broken, processes=2))
 
 
-def test_warm_up_and_lora_go_on_exactly(world: Path, tmp_path: Path) -> None:
-    """Killed in the warm-up amid a save; in GRPO before the first checkpoint, and again amid a save: the run goes on
-    from the checkpoint at the end of the first epoch."""
+def test_warm_up_and_lora_resume_exactly(world: Path, tmp_path: Path) -> None:
+    """Killed in the warm-up during a save; in GRPO before the first checkpoint, and again during a save: the run
+    resumes from the checkpoint at the end of the first epoch."""
     blocks = {
         "sft": {"per_device_train_batch_size": 4, "max_steps": 5, "save_steps": 2},
         "grpo": {"per_device_train_batch_size": 8, "max_steps": 7, "save_steps": 3, "beta": 0.1},

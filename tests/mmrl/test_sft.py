@@ -64,7 +64,7 @@ def test_a_number_is_written_with_all_its_digits(task: str, number: float) -> No
 
 
 @pytest.mark.parametrize(
-    ("task", "answer", "said"),
+    ("task", "answer", "message"),
     [
         ("edit", {"instruction": "Red."}, "its answer of task 'edit' cannot be written down"),
         (
@@ -74,8 +74,8 @@ def test_a_number_is_written_with_all_its_digits(task: str, number: float) -> No
         ),
     ],
 )
-def test_samples_without_an_answer_to_learn_are_refused(task: str, answer: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_samples_without_an_answer_to_learn_are_refused(task: str, answer: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         check_answers([Sample("a", "test", task, user_prompt("?", []), answer, (), {})])
 
 

@@ -1,4 +1,4 @@
-"""Trainings in processes of their own, for tests that kill them or run two at once; and what they train on."""
+"""Trainings in processes of their own, for tests that kill them or run two at once, and their material."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ REWARDS = {
     "brevity": {"fn": "tests.support.training:brevity", "weight": 0.5},
 }
 VISION = {"min_pixels": 784, "max_pixels": 3136, "min_frames": 2, "max_frames": 4, "total_pixels": 12544}
-OF_THE_PROCESS = {"step_time", "num_tokens"}  # logged, but of the clock, or counted since the process started
+OF_THE_PROCESS = {"step_time", "num_tokens"}  # depend on the clock, or count since the process started
 
 
 def letters(rollouts: Any) -> list[float]:
-    """The share of vowels; where the environment says DIE_AT=step, the process is killed there as by `kill -9`."""
+    """The share of vowels; with DIE_AT=step in the environment, the process is killed at that step as by `kill -9`."""
     if (rollouts[0].step or 0) >= int(os.environ.get("DIE_AT", sys.maxsize)):  # no step in an evaluation
         os.kill(os.getpid(), signal.SIGKILL)
     return [sum(c in "aeiou" for c in rollout.completion) / max(len(rollout.completion), 1) for rollout in rollouts]
@@ -48,14 +48,14 @@ def questions(kinds: str, directory: Path) -> Iterator[Sample]:
     made = [next(digits_grounding(n=1, seed=seed, side=side)) for seed, side in ((0, 84), (1, 56), (2, 56))]
     one, *two = (stored(sample.media[0], directory) for sample in made)
     clip = stored(next(digits_video(n=1, side=56, seconds=2.0)).media[0], directory)
-    shown: dict[str, tuple[str, dict[str, Any], tuple[Media, ...]]] = {
+    kinds_of_question: dict[str, tuple[str, dict[str, Any], tuple[Media, ...]]] = {
         "t": ("text", {"text": ["yes"]}, ()),
         "i": ("count", {"number": 2.0}, (one,)),
         "p": ("count", {"number": 3.0}, tuple(two)),
         "v": ("temporal", {"spans": [[0.5, 1.0]]}, (clip,)),
     }
     for index, kind in enumerate(kinds):
-        task, answer, media = shown[kind]
+        task, answer, media = kinds_of_question[kind]
         prompt = user_prompt(f"{index} digits?", [item.kind for item in media])
         yield with_id(Sample("", "test", task, prompt, answer, media, {"rationale": "I see"}))
 
@@ -72,7 +72,7 @@ def material(out: Path, kinds: str) -> Path:
 
 
 def config(material: Path, place: Path, **changes: Any) -> Path:
-    """A training config in `place` whose output is beside it; `changes` lie over it, key by key within the blocks."""
+    """A training config in `place` with its output next to it; `changes` override it, key by key within the blocks."""
     trl = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "logging_steps": 1, "learning_rate": 1e-2}
     values: dict[str, Any] = {
         "model": str(material / "model"),
@@ -90,7 +90,7 @@ def config(material: Path, place: Path, **changes: Any) -> Path:
     return place
 
 
-# A process that has imported everything and computed nothing; trainings are forked from it and start at once.
+# A process that has imported everything and computed nothing; trainings are forked from it and start immediately.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     ["mmrl.grpo.trainer", "mmrl.trainers.sft", "mmrl.train.stages", "peft", "tests.support.training"]
@@ -100,8 +100,8 @@ _CONTEXT.set_forkserver_preload(
 def trained(config: Path, *, processes: int = 1, dies: bool = False, timeout: float = 600, **environment: str) -> Path:
     """The output of `mmrl train CONFIG`, run to its end, or to its death, in one or several processes."""
     expected = -signal.SIGKILL if dies else 0
-    codes, said = ended(config, [environment] * processes, timeout=timeout)
-    assert codes == [expected] * processes, f"exit codes {codes} (None: still running after {timeout} s)\n{said}"
+    codes, output = ended(config, [environment] * processes, timeout=timeout)
+    assert codes == [expected] * processes, f"exit codes {codes} (None: still running after {timeout} s)\n{output}"
     return config.with_suffix("")
 
 
@@ -166,19 +166,19 @@ def _train(arguments: list[str], log: Path, environment: Mapping[str, str]) -> N
 
 
 def _die_opening(event: str, values: tuple[Any, ...]) -> None:
-    """Killed as by `kill -9` when a file is opened whose path ends as the environment's DIE_OPENING says."""
+    """Kill the process as by `kill -9` when it opens a file whose path ends in the environment's DIE_OPENING."""
     if event == "open" and str(values[0]).endswith(os.environ["DIE_OPENING"]):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _full_opening(event: str, values: tuple[Any, ...]) -> None:
-    """From when a file is opened whose path ends as FULL_OPENING says, files may not grow beyond a block."""
+    """After a file is opened whose path ends in FULL_OPENING, files cannot grow beyond a block."""
     if event == "open" and str(values[0]).endswith(os.environ["FULL_OPENING"]):
         resource.setrlimit(resource.RLIMIT_FSIZE, (512, resource.RLIM_INFINITY))
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:
-    """What a run logged at its steps, without what depends on the process."""
+    """The metrics of a run's steps, without those that depend on the process."""
     from mmrl.trainers.callbacks import read_metrics
 
     lines = [line for line in read_metrics(out / "metrics.jsonl") if "loss" in line]

@@ -88,10 +88,12 @@ def test_the_sampler_knows_under_what_probability_it_drew(options: dict[str, Any
     scores = torch.randn(2000, 6, generator=torch.Generator().manual_seed(0))[:1].expand(2000, 6)
     sampler = RowSampler([(row,) for row in range(2000)], max_new_tokens=1, **options)
     tokens = sampler(torch.zeros(2000, 1, dtype=torch.long), scores.clone()).argmax(dim=-1)
-    said = sampler.log_probs()[:, 0].exp()
+    probabilities = sampler.log_probs()[:, 0].exp()
     for token in tokens.unique():
-        assert float(said[tokens == token][0]) == pytest.approx(float((tokens == token).float().mean()), abs=0.04)
-    assert float(sum(said[tokens == token][0] for token in tokens.unique())) == pytest.approx(1, abs=0.02)
+        assert float(probabilities[tokens == token][0]) == pytest.approx(
+            float((tokens == token).float().mean()), abs=0.04
+        )
+    assert float(sum(probabilities[tokens == token][0] for token in tokens.unique())) == pytest.approx(1, abs=0.02)
 
 
 @pytest.fixture
@@ -143,17 +145,16 @@ def test_token_weights_are_thr_of_each_row_alone(
     kept = run.kept
     for first in range(0, len(kept["rows"]), 2):
         rows = range(first, first + 2)
-        said = [kept["completion_ids"][row][kept["completion_mask"][row].bool()] for row in rows]
-        vocabulary, number = torch.cat(said).unique(return_inverse=True)
-        states = [alone(model, kept["rows"][row], ids) for row, ids in zip(rows, said, strict=True)]
+        completions = [kept["completion_ids"][row][kept["completion_mask"][row].bool()] for row in rows]
+        vocabulary, number = torch.cat(completions).unique(return_inverse=True)
+        states = [alone(model, kept["rows"][row], ids) for row, ids in zip(rows, completions, strict=True)]
         hidden = torch.cat([h for h, _ in states]).double().numpy()
         residual = residuals(torch.cat([p[:, vocabulary] for _, p in states]).numpy(), number.numpy())
-        whose = np.repeat([0, 1], [len(ids) for ids in said])
+        whose = np.repeat([0, 1], [len(ids) for ids in completions])
         scores = thr_scores(hidden, residual, whose, np.array([1, 0]))
         expected = thr_weights(scores, whose, np.array([1, 0]), p=0.1)
-        got = torch.cat([
-            kept["per_token"][row, : len(ids)] / kept["advantages"][row] for row, ids in zip(rows, said, strict=True)
-        ])  # fmt: skip
+        pairs = zip(rows, completions, strict=True)
+        got = torch.cat([kept["per_token"][row, : len(ids)] / kept["advantages"][row] for row, ids in pairs])
         assert_allclose(got.numpy(), expected, atol=1e-5)
 
 

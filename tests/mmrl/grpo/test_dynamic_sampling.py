@@ -17,7 +17,7 @@ from data_engine.schema import Sample
 from mmrl.core.config import InputError
 from mmrl.core.vision import VisionBudget, apply_budget
 from mmrl.grpo.config_checks import check_settings
-from mmrl.grpo.dynamic_sampling import dead_here, fresh, replaced
+from mmrl.grpo.dynamic_sampling import dead_group_numbers, fresh, replaced
 from mmrl.grpo.temperature import TemperatureSchedule
 from mmrl.model.tiny_twins import tiny_model
 from mmrl.trainers.callbacks import read_metrics
@@ -49,7 +49,7 @@ def _odd(rollout: Any) -> bool:
 
 def test_a_group_is_dead_when_all_of_its_rewards_are() -> None:
     rewards = [[1.0, 0.2], [1.0, 0.4], [0.5, NAN], [0.5, NAN], [0.0, 0.3], [0.0, 0.3]]
-    assert dead_here(torch.tensor(rewards), group=2) == [1, 2]
+    assert dead_group_numbers(torch.tensor(rewards), group=2) == [1, 2]
 
 
 def test_fresh_prompts_are_others_and_depend_on_the_key() -> None:
@@ -106,9 +106,10 @@ def test_log_probs_stay_those_of_each_row_alone(
     suite = run.scoring.suite
     scored = suite.score
 
-    def score(given: Any) -> Any:
+    def score(rollouts: Any) -> Any:
         flat = dict.fromkeys(suite.names, Verdict(0.0))
-        return [said if one.group in lively else flat for said, one in zip(scored(given), given, strict=True)]
+        pairs = zip(scored(rollouts), rollouts, strict=True)
+        return [verdicts if rollout.group in lively else flat for verdicts, rollout in pairs]
 
     suite.score = score
     plain, _ = tiny_model("qwen2_5_vl", TEXTS)
@@ -161,8 +162,8 @@ def test_a_reward_of_weight_zero_keeps_no_group_alive(world: Path, tmp_path: Pat
     options = {**DYNAMIC, "grpo": grpo}
     alone = metrics(trained(config(world, tmp_path / "alone.yaml", **options)))
     both = metrics(trained(config(world, tmp_path / "both.yaml", **options | {"rewards": watched})))
-    told = [key for key in alone[0] if key in {"loss", "frac_reward_zero_std"} or key.startswith("dynamic/")]
-    assert [both[0][key] for key in told] == [alone[0][key] for key in told]
+    names = [key for key in alone[0] if key in {"loss", "frac_reward_zero_std"} or key.startswith("dynamic/")]
+    assert [both[0][key] for key in names] == [alone[0][key] for key in names]
     assert alone[0]["dynamic/replaced"] > 0
 
 

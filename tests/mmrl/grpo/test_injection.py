@@ -1,4 +1,4 @@
-"""Injected ground truth: the label among the rollouts, in the model's format, and out of what is said of the policy."""
+"""Injected ground truth: a gold answer among the rollouts, in the model's format, and in no metric of the policy."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_lengths_are_those_of_the_policy() -> None:
     lengths, ended = torch.tensor([4, 8, 20]), torch.tensor([True, False, True])
-    said = lengths_logged(lengths, ended, torch.tensor([False, False, True]))
-    assert said["completions/mean_length"] == 6
-    assert said["completions/max_length"] == 8
-    assert said["completions/clipped_ratio"] == 0.5
-    assert said["completions/mean_terminated_length"] == 4
+    logged = lengths_logged(lengths, ended, torch.tensor([False, False, True]))
+    assert logged["completions/mean_length"] == 6
+    assert logged["completions/max_length"] == 8
+    assert logged["completions/clipped_ratio"] == 0.5
+    assert logged["completions/mean_terminated_length"] == 4
 
 
 def test_the_mean_entropy_is_that_of_the_policy() -> None:
@@ -52,17 +52,17 @@ def test_the_mean_entropy_is_that_of_the_policy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("injection", "estimator", "said"),
+    ("injection", "estimator", "message"),
     [
         (Injection(unrewarded=("forma",)), "visurf", "no reward 'forma'; there are format"),
         (Injection(unrewarded=("format",)), "gdpo", "gdpo controls no rewards"),
         (Injection(form="{thought}"), "visurf", r"rollout.inject.form='\{thought\}'"),
     ],
 )
-def test_what_cannot_be_injected_is_refused(injection: Injection, estimator: str, said: str) -> None:
+def test_what_cannot_be_injected_is_refused(injection: Injection, estimator: str, message: str) -> None:
     from mmrl.advantages import options_of
 
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         check_injection(injection, ["format"], estimator, options_of(estimator))
 
 
@@ -121,7 +121,7 @@ def test_a_visurf_run_is_controlled_and_logged_without_the_labels(world: Path, t
         assert (got[label] > 0).all()
 
 
-def test_everything_at_once_goes_on_exactly(world: Path, tmp_path: Path) -> None:
+def test_everything_at_once_resumes_exactly(world: Path, tmp_path: Path) -> None:
     """Injection, refilling and a schedule of temperatures, killed amid the run."""
     rollout = {
         "refills": 2,

@@ -135,7 +135,7 @@ def test_prompts_are_read_a_few_at_a_time(mixed_samples: list[Sample], budget: V
     apply_budget(processor, budget)
     prompts = [encode(processor, sample.prompt, sample.media, budget) for sample in mixed_samples]
     rows = [prompt for prompt in prompts for _ in range(2)]
-    said: list[Any] = []
+    completions: list[Any] = []
     seen: list[int] = []
 
     def media(some: Any, ids: Any) -> Any:
@@ -145,10 +145,12 @@ def test_prompts_are_read_a_few_at_a_time(mixed_samples: list[Sample], budget: V
     for at_once in (None, 1, 2):
         options = {"max_new_tokens": 6, "do_sample": False}
         with torch.no_grad():
-            said.append(generated(model, rows, media, pad=0, device="cpu", shared=True, at_once=at_once, **options))
+            completions.append(
+                generated(model, rows, media, pad=0, device="cpu", shared=True, at_once=at_once, **options)
+            )
     assert seen == [5, 1, 1, 1, 1, 1, 2, 2, 1]
-    assert_close(said[1], said[0])
-    assert_close(said[2], said[0])
+    assert_close(completions[1], completions[0])
+    assert_close(completions[2], completions[0])
 
 
 def test_shared_prompts_are_read_a_micro_batch_at_a_time(

@@ -1,4 +1,4 @@
-"""GCPO in the trainer: both sides of a pair in one generation batch, whatever else a run does; and what is refused."""
+"""GCPO in the trainer: both sides of a pair are in one generation batch; settings that would separate them fail."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from data_engine.dataset.shards import read_samples, write_dataset
 from data_engine.schema import Sample, from_row, to_row
 from mmrl.advantages.gcpo import gcpo
 from mmrl.core.config import InputError, load
-from mmrl.grpo.pair_sampler import PairSampler, logged_of_pairs, pair_labels, pair_places
+from mmrl.grpo.pair_sampler import PairSampler, pair_labels, pair_metrics, pair_places
 from mmrl.model.tiny_twins import TinySize, tiny_model
 from mmrl.train.config import TrainConfig
 from mmrl.train.stages import check
@@ -123,7 +123,7 @@ def test_one_pair_may_lie_on_two_processes(world: Path, tmp_path: Path) -> None:
         )
 
 
-def test_a_run_that_was_killed_goes_on_exactly(world: Path, alone: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_killed_resumes_exactly(world: Path, alone: Path, tmp_path: Path) -> None:
     broken = config(world, tmp_path / "run.yaml", **settings(save_strategy="steps", save_steps=1))
     trained(broken, dies=True, DIE_AT="2")
     trained(broken)
@@ -147,7 +147,7 @@ def torn(samples: list[Sample], what: str) -> Iterator[Sample]:
 
 
 @pytest.mark.parametrize(
-    ("what", "said"),
+    ("what", "message"),
     [
         ("one side", "must have two, one of them preferred; is it cut"),
         ("two preferred", "must have two, one of them preferred"),
@@ -155,26 +155,26 @@ def torn(samples: list[Sample], what: str) -> Iterator[Sample]:
         ("no label", "gcpo needs pairs"),
     ],
 )
-def test_samples_that_are_no_pairs_are_refused(what: str, said: str, world: Path, tmp_path: Path) -> None:
+def test_samples_that_are_not_pairs_are_refused(what: str, message: str, world: Path, tmp_path: Path) -> None:
     write_dataset(torn(list(preferred_edits(n=2, side=28)), what), tmp_path / "data")
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         check(load(TrainConfig, config(world, tmp_path / "run.yaml", **settings()), [f"data={tmp_path / 'data'}"]))
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("grpo.per_device_train_batch_size=6", "a generation has 3 prompts"),
-        ("rollout={refills: 1}", "rollout.refills=1 does not go with gcpo"),
-        ("rollout={inject: {}}", "rollout.inject does not go with gcpo"),
+        ("rollout={refills: 1}", "rollout.refills=1 cannot be combined with gcpo"),
+        ("rollout={inject: {}}", "rollout.inject cannot be combined with gcpo"),
         ("advantages.options={compared_K: [sore]}", "compared_K: no reward 'sore'; there are brevity, score"),
         ("advantages.options={compared_K: true}", "give a list of the rewards to compare: brevity, score"),
         ("limit=3", "is it cut by `limit`"),
     ],
 )
-def test_what_would_tear_pairs_apart_is_refused(change: str, said: str, world: Path, tmp_path: Path) -> None:
+def test_what_would_tear_pairs_apart_is_refused(change: str, message: str, world: Path, tmp_path: Path) -> None:
     place = config(world, tmp_path / "run.yaml", **settings())
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         check(load(TrainConfig, place, [change]))
 
 
@@ -183,11 +183,11 @@ def test_the_log_says_how_often_the_preferred_side_wins() -> None:
     metas = [{"pair": "a", "preferred": False}, {"pair": "a", "preferred": True}]
     scores = torch.tensor([[[0.4], [0.2]], [[0.8], [0.4]]])
     batch = batch_of(metas, [False] * 4)
-    assert logged_of_pairs(scores, torch.ones(2, 2), batch, None) == {
+    assert pair_metrics(scores, torch.ones(2, 2), batch, None) == {
         "pairs/right": 0.875, "pairs/dead": 0.0, "pairs/unread": 0.0,
     }  # fmt: skip
     batch = batch_of(metas, [False, True, False, False])
-    assert logged_of_pairs(scores, torch.zeros(2, 2), batch, [True])["pairs/right"] == 0.75
+    assert pair_metrics(scores, torch.zeros(2, 2), batch, [True])["pairs/right"] == 0.75
 
 
 def test_half_a_pair_in_an_evaluation_is_in_no_pair() -> None:

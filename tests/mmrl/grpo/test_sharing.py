@@ -18,9 +18,9 @@ from tests.conftest import TEXTS
 from tests.mmrl.grpo.test_trainer import trainer
 from tests.support.training import config, material, metrics, rollouts, trained
 
-SHOWN = {"images": (1, 2), "video": (3,), "mixed": (0, 1, 2, 3, 4), "text": (0,)}
+MEDIA = {"images": (1, 2), "video": (3,), "mixed": (0, 1, 2, 3, 4), "text": (0,)}
 CASES = [
-    ("qwen2_5_vl", shown, way) for shown in ("images", "video", "mixed") for way in ("full", "lora", "checkpointing")
+    ("qwen2_5_vl", media, way) for media in ("images", "video", "mixed") for way in ("full", "lora", "checkpointing")
 ] + [
     ("qwen2_5_vl", "text", "full"),
     ("qwen3_vl", "mixed", "full"),
@@ -77,11 +77,11 @@ def steps(
     return run, kept.seen
 
 
-@pytest.mark.parametrize(("architecture", "shown", "way"), CASES, ids=["-".join(case) for case in CASES])
+@pytest.mark.parametrize(("architecture", "media", "way"), CASES, ids=["-".join(case) for case in CASES])
 def test_losses_and_gradients_are_the_same(
-    architecture: str, shown: str, way: str, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
+    architecture: str, media: str, way: str, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
-    samples = [mixed_samples[index] for index in SHOWN[shown]]
+    samples = [mixed_samples[index] for index in MEDIA[media]]
     runs = [steps(architecture, way, samples, budget, tmp_path / str(on), shared=on) for on in (True, False)]
     (ours, gradients), (plain, expected) = runs
     assert (ours.sharing.packing, ours.sharing.prefix_cache, plain.sharing.packing) == (True, True, False)
@@ -109,5 +109,5 @@ def test_two_processes_learn_the_same_from_shared_prompts(tmp_path: Path) -> Non
     ours, plain = map(metrics, runs)
     for key in ("loss", "grad_norm", "entropy"):
         assert_close([line[key] for line in ours], [line[key] for line in plain], rtol=1e-4, atol=1e-6)
-    said = [[row["completion"] for rows in rollouts(run).values() for row in rows] for run in runs]
-    assert said[0] == said[1]
+    completions = [[row["completion"] for rows in rollouts(run).values() for row in rows] for run in runs]
+    assert completions[0] == completions[1]

@@ -1,7 +1,7 @@
 """Why the trainer's scoring is not TRL's own: what stock TRL 1.16 does with a video, kept as a comparison.
 
 Stock TRL generates with the video, then scores the completion without its pixels: the video tokens are in the prompt,
-their features are not. Training runs and says nothing. When this test fails, TRL has learned to see videos.
+their features are not. Training runs without a warning. When this test fails, TRL has learned to see videos.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from tests.mmrl.grpo.test_trainer import logps_alone, trainer
 
 
 class Stock(GRPOTrainer):
-    """Stock TRL that keeps what it gave the model to generate, and what its scoring said."""
+    """Stock TRL that keeps what it gave the model to generate, and the log-probs of its scoring."""
 
     def _generate_single_turn(self, prompt_ids: Any, images: Any, multimodal_fields: Any, *args: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        self.shown = multimodal_fields
+        self.generated_from = multimodal_fields
         return super()._generate_single_turn(prompt_ids, images, multimodal_fields, *args)
 
     def _get_per_token_logps_and_entropies(self, model: Any, input_ids: Any, *args: Any, **kwargs: Any) -> Any:
@@ -39,7 +39,7 @@ class Stock(GRPOTrainer):
 
 
 def lively(budget: VisionBudget) -> tuple[Any, Any]:
-    """A tiny model whose random weights are large enough that what it sees matters to what it says."""
+    """A tiny model whose random weights are large enough that the media change the answers."""
     model, processor = tiny_model("qwen2_5_vl", TEXTS)
     apply_budget(processor, budget)
     with torch.no_grad():
@@ -87,7 +87,7 @@ def test_stock_trl_scores_a_video_that_it_does_not_see(
     completion = ids[-keep:][:length]
     assert ids[:-keep].tolist() == row.input_ids  # the same prompt, with all its video tokens
     pixels = row.tensors["pixel_values_videos"]
-    assert_close(stock.shown["pixel_values_videos"][: len(pixels)], pixels)  # generation saw the frames
+    assert_close(stock.generated_from["pixel_values_videos"][: len(pixels)], pixels)  # generation saw the frames
     assert gap(scored[:length], logps_alone(plain, row, completion)) > 0.01
     unseen = Encoded(row.input_ids, {}, row.seen_size)
     assert gap(scored[:length], logps_alone(plain, unseen, completion)) < 1e-4  # scoring did not

@@ -36,7 +36,7 @@ def test_vectors_of_the_paper() -> None:
     assert annealed(np.array([400]), 10**9)[0] == annealed(np.array([400]), 10**6)[0]  # d stops growing
 
 
-def test_a_cosine_goes_over_the_training() -> None:
+def test_a_cosine_spans_the_training() -> None:
     schedule = TemperatureSchedule(schedule="cosine", start=1.2, end=0.8)
     assert schedule.temperatures(3, 0, 11) == [1.2] * 3
     assert schedule.temperatures(2, 10, 11) == pytest.approx([0.8] * 2)
@@ -51,7 +51,7 @@ def test_options_of_another_schedule_are_refused(values: dict[str, Any]) -> None
         TemperatureSchedule(**values)
 
 
-def test_a_fixed_temperature_beside_a_schedule_is_refused(tmp_path: Path) -> None:
+def test_a_fixed_temperature_next_to_a_schedule_is_refused(tmp_path: Path) -> None:
     from trl.trainer.grpo_config import GRPOConfig
 
     args = GRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, temperature=0.7)
@@ -76,8 +76,8 @@ def tempered_alone(model: Any, row: Any, completion: torch.Tensor, temperatures:
         media["mm_token_type_ids"] = media_token_types(ids, model.config)
     with torch.no_grad():
         logits = type(model).forward(model, input_ids=ids, attention_mask=torch.ones_like(ids), **media).logits
-    said = logits[0, :-1][-len(completion) :] / temperatures[: len(completion), None]
-    return said.log_softmax(-1).gather(1, completion[:, None])[:, 0]
+    logits = logits[0, :-1][-len(completion) :] / temperatures[: len(completion), None]
+    return logits.log_softmax(-1).gather(1, completion[:, None])[:, 0]
 
 
 @pytest.mark.parametrize("shared_prefix", [True, False])

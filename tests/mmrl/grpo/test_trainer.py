@@ -1,4 +1,4 @@
-"""What the model is trained on is what it saw: log-probs of mixed batches against each row alone."""
+"""The trainer's log-probs of mixed batches are those of each row alone, with its media."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def letters(rollouts: Any) -> list[float]:
 
 
 class Recording(MultimodalGRPOTrainer):
-    """Keeps what every scoring forward saw and said."""
+    """Keeps the inputs and the log-probs of every scoring forward."""
 
     seen: list[Any]
 
@@ -178,7 +178,7 @@ def test_advantages_are_those_that_trl_itself_computes(
     grpo: dict[str, Any] = {"num_generations": 5, "per_device_train_batch_size": 25}
     run = trainer(tmp_path, model, processor, mixed_samples, budget, advantages=estimator, max_steps=2, **grpo)
     run.advantages = Comparing(run)
-    run.multi_objective_aggregation = aggregation  # TRL's own, which a config may not say: it is not obeyed
+    run.multi_objective_aggregation = aggregation  # TRL's own setting, which a config may not set: it has no effect
     run.train()
     assert len(run.advantages.pairs) == 2
     for ours, theirs in run.advantages.pairs:
@@ -187,7 +187,7 @@ def test_advantages_are_those_that_trl_itself_computes(
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_prompt_that_is_shown_twice_is_answered_anew(processes: int, tmp_path: Path) -> None:
+def test_a_prompt_that_occurs_twice_gets_new_completions(processes: int, tmp_path: Path) -> None:
     made = material(tmp_path / "world", "t")
     (sample,) = read_samples(made / "data")
     write_dataset([replace(sample, meta={**sample.meta, "repeat": 2})], tmp_path / "twice")
