@@ -1,0 +1,1 @@
+"""What makes the site of the documentation: reference tables from the registries, and screenshots of real pages."""

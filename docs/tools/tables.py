@@ -1,0 +1,190 @@
+"""The reference tables: what takes the place of `<!-- table: NAME -->` in a page when the site is built."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from pkgutil import resolve_name
+from types import ModuleType
+from typing import Any
+
+import typer
+
+from docs.tools.describe import GIVEN, config, configs_below, first_sentence, options, prose, table
+
+ROOT = Path(__file__).parents[2]
+MARKER = re.compile(r"^<!-- (table|file): (\S+) -->$", re.MULTILINE)
+LINK = re.compile(r"(\]\(|src=\")docs/")
+
+
+def filled(markdown: str) -> str:
+    """A page with its markers replaced, by a table or by a file of the project's top folder."""
+    return MARKER.sub(lambda marker: TABLES[marker[2]]() if marker[1] == "table" else _file(marker[2]), markdown)
+
+
+def _file(name: str) -> str:
+    return LINK.sub(r"\1", (ROOT / name).read_text(encoding="utf-8")).replace("](CONTRIBUTING.md", "](contributing.md")
+
+
+def _registry(functions: Mapping[str, Callable[..., Any]], *, given: set[str] = GIVEN) -> str:
+    """An overview of a registry, then a section for each of its functions."""
+    rows = [(f"[`{name}`](#{name})", first_sentence(_doc(function))) for name, function in functions.items()]
+    sections = [
+        f"### {name}\n\n`{function.__module__}`\n\n{prose(_doc(function))}\n\n{options(function, given=given)}"
+        for name, function in functions.items()
+    ]
+    return "\n\n".join([table(("name", "gives"), rows), *sections])
+
+
+def rewards() -> str:
+    """Every registered reward."""
+    from rewards.registry import REWARDS, function_of
+
+    return _registry({name: function_of(name) for name in sorted(REWARDS)})
+
+
+def operators() -> str:
+    """Every registered operator."""
+    from data_engine.ops import OPERATORS
+
+    return _registry({name: resolve_name(place) for name, place in OPERATORS.items()})
+
+
+def sources() -> str:
+    """Every registered source."""
+    from data_engine.sources import SOURCES
+
+    return _registry({name: resolve_name(place) for name, place in SOURCES.items()})
+
+
+def estimators() -> str:
+    """Every registered estimator of advantages."""
+    from mmrl.advantages import ADVANTAGES
+
+    return _registry(ADVANTAGES, given=set())
+
+
+def checks() -> str:
+    """Every fault that `validate` looks for."""
+    from data_engine.validate.checks import CHECKS, NEEDED
+
+    rows = [
+        (f"`{code}`", check.about, check.mode, check.fix or "-", "no" if code in NEEDED else "yes")
+        for code, check in CHECKS.items()
+    ]
+    return table(("code", "what is wrong", "usual mode", "what `fix` does", "may be kept"), rows)
+
+
+def tasks() -> str:
+    """Every task and the keys of its answer."""
+    from data_engine.schema import ANSWER_KEYS
+
+    return table(("task", "keys of the answer"), [(f"`{name}`", _names(keys)) for name, keys in ANSWER_KEYS.items()])
+
+
+def benchmarks() -> str:
+    """Every named benchmark, by family: its data, its columns and its scorers."""
+    from eval.benchmarks import FAMILIES
+
+    return "\n\n".join(f"### {family.__name__.rpartition('.')[2]}\n\n{_family(family)}" for family in FAMILIES)
+
+
+def _family(family: ModuleType) -> str:
+    rows = [
+        (
+            f"`{task.name}`",
+            task.hub + (f", {_names(task.folders)}" if task.folders else "") + (f", split `{task.split}`" * bool(task.split)),
+            f"{task.size or task.rows or '':,}" if task.size or task.rows else "",
+            _names(task.rewards),
+            _names(task.judged),
+        )
+        for task in family.TASKS
+    ]
+    columns = [f"- `{task.name}`: {_names(task.columns)}" for task in family.TASKS]
+    needs = [f"- `{task.name}` needs {task.needs}" for task in family.TASKS if task.needs]
+    head = ("name", "data", "items", "scorers, the first is the score", "with a judge")
+    parts = [prose(family.__doc__ or ""), table(head, rows), "Columns of its rows:\n\n" + "\n".join(columns), "\n".join(needs)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def preferences() -> str:
+    """Every published set of preferences that `mmrl eval rewards` reads."""
+    from eval.preferences.sets import SETS
+
+    rows = [(f"`{name}`", each.hub, _names(each.columns)) for name, each in SETS.items()]
+    return table(("`--layout`", "data", "columns"), rows)
+
+
+def configs() -> str:
+    """Every config and its keys, from the top ones down."""
+    from data_engine.recipe import Recipe
+    from data_engine.sources.row_format import Rows
+    from data_engine.validate.checks import Limits
+    from eval.config import EvalConfig
+    from mmrl.train.stages import TrainConfig
+    from rewards.registry import Call, SuiteConfig
+
+    tops = (Recipe, TrainConfig, EvalConfig, SuiteConfig, Call, Rows, Limits)
+    return "\n\n".join(f"### {model.__name__}\n\n{config(model)}" for model in configs_below(*tops, *_of_operators()))
+
+
+def _of_operators() -> list[Any]:
+    """The configs that operators take as options."""
+    from data_engine.measure.bands import Counts, Spread
+    from data_engine.ops.quotas import Division
+
+    return [Counts, Spread, Division]
+
+
+def commands() -> str:
+    """Every verb and action of `mmrl` with its arguments and options."""
+    from mmrl.cli import VERBS
+
+    parts = []
+    for verb, (place, about) in VERBS.items():
+        parts.append(f"### mmrl {verb}\n\n{about}")
+        command = typer.main.get_command(resolve_name(place))
+        parts += [_command(f"mmrl {path}", each) for path, each in _actions(verb, command)]
+    return "\n\n".join(parts)
+
+
+def _actions(path: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """The commands below `command` with the words that call them."""
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _actions(f"{path} {name}", inner)
+    if not hasattr(command, "commands"):
+        yield path, command
+
+
+def _command(path: str, command: Any) -> str:
+    shown = {(each.metavar or each.name.upper()) if "Argument" in type(each).__name__ else each.opts[0]: each for each in command.params}
+    words = " ".join([path, *(name for name in shown if not name.startswith("-"))])
+    rows = [(f"`{name}`", getattr(each, "help", None) or "") for name, each in shown.items() if name != "--help"]
+    about = prose(inspect.cleandoc(command.help or ""))
+    return f"#### {path}\n\n    {words}\n\n{about}\n\n{table(('argument or option', 'means'), rows)}"
+
+
+def extras() -> str:
+    """The extras of the package and what each installs."""
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    return table(("extra", "installs"), [(f"`{name}`", ", ".join(packages)) for name, packages in named.items()])
+
+
+def _doc(function: Callable[..., Any]) -> str:
+    return inspect.getdoc(function) or ""
+
+
+def _names(names: Any) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    each.__name__: each
+    for each in (
+        *(rewards, operators, sources, estimators, checks, tasks, benchmarks, preferences),
+        *(configs, commands, extras),
+    )
+}
