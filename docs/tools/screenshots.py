@@ -26,7 +26,14 @@ def shot(page: Path, picture: Path, *, height: int, top: int = 0) -> None:
         raise SystemExit(f"no browser to take pictures with; install one of {', '.join(BROWSERS)}")
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder, "page.png")
-        line = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder}"]
+        line = [
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            f"--user-data-dir={folder}",
+        ]
         line += [f"--screenshot={raw}", f"--window-size={WIDTH},{top + height}", page.resolve().as_uri()]
         subprocess.run(line, check=True, capture_output=True, timeout=120)
         cut = Image.open(raw).convert("RGB").crop((0, top, WIDTH, top + height))

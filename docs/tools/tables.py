@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from docs.tools.describe import GIVEN, config, configs_below, first_sentence, options, prose, table
+from docs.tools.describe import config, configs_below, first_sentence, options, prose, table
 
 ROOT = Path(__file__).parents[2]
 MARKER = re.compile(r"^<!-- (table|file): (\S+) -->$", re.MULTILINE)
@@ -29,11 +29,11 @@ def _file(name: str) -> str:
     return LINK.sub(r"\1", (ROOT / name).read_text(encoding="utf-8")).replace("](CONTRIBUTING.md", "](contributing.md")
 
 
-def _registry(functions: Mapping[str, Callable[..., Any]], *, given: set[str] = GIVEN) -> str:
+def _registry(functions: Mapping[str, Callable[..., Any]], *, skip: int) -> str:
     """An overview of a registry, then a section for each of its functions."""
     rows = [(f"[`{name}`](#{name})", first_sentence(_doc(function))) for name, function in functions.items()]
     sections = [
-        f"### {name}\n\n`{function.__module__}`\n\n{prose(_doc(function))}\n\n{options(function, given=given)}"
+        f"### {name}\n\n`{function.__module__}`\n\n{prose(_doc(function))}\n\n{options(function, skip=skip)}"
         for name, function in functions.items()
     ]
     return "\n\n".join([table(("name", "gives"), rows), *sections])
@@ -43,28 +43,28 @@ def rewards() -> str:
     """Every registered reward."""
     from rewards.registry import REWARDS, function_of
 
-    return _registry({name: function_of(name) for name in sorted(REWARDS)})
+    return _registry({name: function_of(name) for name in sorted(REWARDS)}, skip=1)
 
 
 def operators() -> str:
     """Every registered operator."""
     from data_engine.ops import OPERATORS
 
-    return _registry({name: resolve_name(place) for name, place in OPERATORS.items()})
+    return _registry({name: resolve_name(place) for name, place in OPERATORS.items()}, skip=1)
 
 
 def sources() -> str:
     """Every registered source."""
     from data_engine.sources import SOURCES
 
-    return _registry({name: resolve_name(place) for name, place in SOURCES.items()})
+    return _registry({name: resolve_name(place) for name, place in SOURCES.items()}, skip=0)
 
 
 def estimators() -> str:
     """Every registered estimator of advantages."""
     from mmrl.advantages import ADVANTAGES
 
-    return _registry(ADVANTAGES, given=set())
+    return _registry(ADVANTAGES, skip=2)
 
 
 def checks() -> str:
@@ -96,17 +96,24 @@ def _family(family: ModuleType) -> str:
     rows = [
         (
             f"`{task.name}`",
-            task.hub + (f", {_names(task.folders)}" if task.folders else "") + (f", split `{task.split}`" * bool(task.split)),
+            task.hub
+            + (f", {_names(task.folders)}" if task.folders else "")
+            + (f", split `{task.split}`" * bool(task.split)),
             f"{task.size or task.rows or '':,}" if task.size or task.rows else "",
             _names(task.rewards),
             _names(task.judged),
         )
-        for task in family.TASKS
+        for task in family.BENCHMARKS
     ]
-    columns = [f"- `{task.name}`: {_names(task.columns)}" for task in family.TASKS]
-    needs = [f"- `{task.name}` needs {task.needs}" for task in family.TASKS if task.needs]
+    columns = [f"- `{task.name}`: {_names(task.columns)}" for task in family.BENCHMARKS]
+    needs = [f"- `{task.name}` needs {task.needs}" for task in family.BENCHMARKS if task.needs]
     head = ("name", "data", "items", "scorers, the first is the score", "with a judge")
-    parts = [prose(family.__doc__ or ""), table(head, rows), "Columns of its rows:\n\n" + "\n".join(columns), "\n".join(needs)]
+    parts = [
+        prose(family.__doc__ or ""),
+        table(head, rows),
+        "Columns of its rows:\n\n" + "\n".join(columns),
+        "\n".join(needs),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -124,10 +131,11 @@ def configs() -> str:
     from data_engine.sources.row_format import Rows
     from data_engine.validate.checks import Limits
     from eval.config import EvalConfig
-    from mmrl.train.stages import TrainConfig
+    from eval.difficulty import DifficultyConfig
+    from mmrl.train.config import TrainConfig
     from rewards.registry import Call, SuiteConfig
 
-    tops = (Recipe, TrainConfig, EvalConfig, SuiteConfig, Call, Rows, Limits)
+    tops = (Recipe, TrainConfig, EvalConfig, DifficultyConfig, SuiteConfig, Call, Rows, Limits)
     return "\n\n".join(f"### {model.__name__}\n\n{config(model)}" for model in configs_below(*tops, *_of_operators()))
 
 
@@ -160,7 +168,10 @@ def _actions(path: str, command: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _command(path: str, command: Any) -> str:
-    shown = {(each.metavar or each.name.upper()) if "Argument" in type(each).__name__ else each.opts[0]: each for each in command.params}
+    shown = {
+        (each.metavar or each.name.upper()) if "Argument" in type(each).__name__ else each.opts[0]: each
+        for each in command.params
+    }
     words = " ".join([path, *(name for name in shown if not name.startswith("-"))])
     rows = [(f"`{name}`", getattr(each, "help", None) or "") for name, each in shown.items() if name != "--help"]
     about = prose(inspect.cleandoc(command.help or ""))

@@ -1,0 +1,54 @@
+"""The reference describes what there is, and the site can be built of it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from docs.tools.describe import first_sentence
+from docs.tools.tables import MARKER, TABLES, filled
+from tests.docs.pages import DOCS, ROOT
+
+REGISTRIES = ("rewards", "operators", "sources", "estimators")  # the tables with a section for each function
+PAGES = [page.read_text() for page in DOCS.rglob("*.md")]
+
+
+def test_every_table_is_in_a_page_and_every_marker_is_known() -> None:
+    used = [name for page in PAGES for kind, name in MARKER.findall(page) if kind == "table"]
+    assert sorted(used) == sorted(TABLES), "a table of docs/tools/tables.py must stand in exactly one page"
+
+
+@pytest.mark.parametrize("registry", REGISTRIES)
+def test_everything_in_a_registry_is_described(registry: str) -> None:
+    """The site shows docstrings: each has a first sentence that fits a table."""
+    rows = re.findall(r"^\| \[`(\w+)`\]\(#\w+\) \| (.*) \|$", TABLES[registry](), re.MULTILINE)
+    assert rows
+    for name, sentence in rows:
+        assert sentence, f"{registry}: {name} has no docstring; its first sentence is its line in the documentation"
+        assert len(sentence) <= 220, f"{registry}: the first sentence of {name}'s docstring is too long for a table"
+        assert sentence.endswith((".", ":", "`")), f"{registry}: the docstring of {name} does not begin with a sentence"
+
+
+def test_a_page_is_filled_with_options_keys_and_faults() -> None:
+    assert "| `threshold` | number or none | none |" in filled((DOCS / "reference" / "rewards.md").read_text())
+    assert "| `max_pixels` | whole number above 0 | `1003520` |" in TABLES["configs"]()
+    assert "mmrl data build RECIPE" in TABLES["commands"]()
+    assert "`truncated`" in TABLES["checks"]()
+    assert "`pope`" in TABLES["benchmarks"]()
+
+
+def test_the_first_sentence_ends_at_a_full_stop_that_ends_one() -> None:
+    assert first_sentence("Minimum, e.g. of a box (2505.11080). More text.") == "Minimum, e.g. of a box (2505.11080)."
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="pip install 'mmrl-stack[docs]'")
+    line = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", "docs/tools/mkdocs.yml", "-d", str(tmp_path)]
+    subprocess.run(line, check=True, cwd=ROOT, timeout=300)
+    assert "box_iou" in (tmp_path / "reference" / "rewards.html").read_text()
+    assert "MultimodalGRPOTrainer" in (tmp_path / "reference" / "api.html").read_text()
