@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from griffe import Extension, Object
+from griffe import Extension, Object  # pyright: ignore[reportMissingImports] - of the extra `docs`
 
 from docs.tools.describe import prose
 from docs.tools.tables import filled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -79,10 +80,30 @@ def checks() -> str:
 
 
 def tasks() -> str:
-    """Every task and the keys of its answer."""
-    from data_engine.schema import ANSWER_KEYS
+    """Every task: an answer of it, the rule that scores it, and what its keys must hold."""
+    from rewards.tasks.table import TASKS
 
-    return table(("task", "keys of the answer"), [(f"`{name}`", _names(keys)) for name, keys in ANSWER_KEYS.items()])
+    rows = [
+        (
+            f"`{name}`",
+            f"`{json.dumps(task.example)}`",
+            f"[`{task.rule}`](rewards.md#{task.rule})" if task.rule else "judged",
+            "; ".join(f"`{key.name}`: {key.right}" for key in task.keys),
+        )
+        for name, task in TASKS.items()
+    ]
+    return table(("task", "an answer", "scored by", "keys that must be there"), rows)
+
+
+def families() -> str:
+    """Every model family: what its configs call it, its media, and whether sizes are predicted."""
+    from mmrl.core.families import FAMILIES
+
+    rows = [
+        (f"`{name}`", _names(each.model_types), ", ".join(each.pixels), "yes" if each.image_processors else "no")
+        for name, each in FAMILIES.items()
+    ]
+    return table(("family", "`model_type` in config.json", "media", "the vision budget predicts sizes"), rows)
 
 
 def benchmarks() -> str:
@@ -133,7 +154,8 @@ def configs() -> str:
     from eval.config import EvalConfig
     from eval.difficulty import DifficultyConfig
     from mmrl.train.config import TrainConfig
-    from rewards.registry import Call, SuiteConfig
+    from rewards.registry import Call
+    from rewards.suite import SuiteConfig
 
     tops = (Recipe, TrainConfig, EvalConfig, DifficultyConfig, SuiteConfig, Call, Rows, Limits)
     return "\n\n".join(f"### {model.__name__}\n\n{config(model)}" for model in configs_below(*tops, *_of_operators()))
@@ -196,6 +218,6 @@ TABLES: dict[str, Callable[[], str]] = {
     each.__name__: each
     for each in (
         *(rewards, operators, sources, estimators, checks, tasks, benchmarks, preferences),
-        *(configs, commands, extras),
+        *(families, configs, commands, extras),
     )
 }

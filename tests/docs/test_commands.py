@@ -21,7 +21,7 @@ from mmrl.cli import VERBS
 from mmrl.core.config import Config, InputError, load, validate
 from mmrl.train.config import TrainConfig
 from rewards import Suite
-from rewards.registry import SuiteConfig
+from rewards.suite import SuiteConfig
 from tests.docs.pages import PAGES, ROOT, blocks, commands, files_in, name_of
 
 SCHEMAS: dict[str, type[Config]] = {

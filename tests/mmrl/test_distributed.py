@@ -93,7 +93,7 @@ def test_a_sharded_run_resumes_exactly(way: str, world: Path, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_torchrun_starts_two_processes(world: Path, alone: Path, tmp_path: Path) -> None:
-    """As docs/training.md says."""
+    """As docs/guide/training.md says."""
     run = config(world, tmp_path / "run.yaml", **blocks(2))
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     line += ["-m", "mmrl", "train", str(run)]

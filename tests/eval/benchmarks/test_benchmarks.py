@@ -12,7 +12,6 @@ from eval.benchmarks import BENCHMARKS, find_benchmark
 from eval.benchmarks.base import BenchmarkFiles
 from eval.benchmarks.files import files_of, rows_of
 from eval.benchmarks.load import benchmark_samples, metrics_of
-from eval.preferences.sets import SETS
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace
 from rewards.judge_client.judge_spec import JudgeSpec
@@ -300,8 +299,3 @@ def test_no_json_is_said(tmp_path: Path) -> None:
     made = benchmark_samples("mmbench_en", BenchmarkFiles(path=str(file)), space=CoordinateSpace.pixel, media=tmp_path)
     with pytest.raises(InputError, match="is not JSON"):
         made.load()
-
-
-def test_every_benchmark_and_layout_is_in_the_docs() -> None:
-    docs = (Path(__file__).parents[3] / "docs" / "eval.md").read_text(encoding="utf-8")
-    assert [name for name in (*BENCHMARKS, *SETS) if f"`{name}`" not in docs] == []
