@@ -107,35 +107,27 @@ def families() -> str:
 
 
 def benchmarks() -> str:
-    """Every named benchmark, by family: its data, its columns and its scorers."""
-    from eval.benchmarks import FAMILIES
+    """Every named benchmark, by the file that holds it: what is asked, its data and its scorers."""
+    from eval.benchmarks import FILES
 
-    return "\n\n".join(f"### {family.__name__.rpartition('.')[2]}\n\n{_family(family)}" for family in FAMILIES)
+    return "\n\n".join(f"### {file.__name__.rpartition('.')[2]}\n\n{_benchmarks_in(file)}" for file in FILES)
 
 
-def _family(family: ModuleType) -> str:
-    rows = [
-        (
-            f"`{task.name}`",
-            task.hub
-            + (f", {_names(task.folders)}" if task.folders else "")
-            + (f", split `{task.split}`" * bool(task.split)),
-            f"{task.size or task.rows or '':,}" if task.size or task.rows else "",
-            _names(task.rewards),
-            _names(task.judged),
-        )
-        for task in family.BENCHMARKS
-    ]
-    columns = [f"- `{task.name}`: {_names(task.columns)}" for task in family.BENCHMARKS]
-    needs = [f"- `{task.name}` needs {task.needs}" for task in family.BENCHMARKS if task.needs]
-    head = ("name", "data", "items", "scorers, the first is the score", "with a judge")
-    parts = [
-        prose(family.__doc__ or ""),
-        table(head, rows),
-        "Columns of its rows:\n\n" + "\n".join(columns),
-        "\n".join(needs),
-    ]
-    return "\n\n".join(part for part in parts if part)
+def _benchmarks_in(file: ModuleType) -> str:
+    rows = [(f"`{each.name}`", each.about, _data(each)) for each in file.BENCHMARKS]
+    notes: dict[str, list[str]] = {}
+    for each in file.BENCHMARKS:
+        note = f"columns {_names(each.columns)}; scorers {_names([*each.scorers, *each.judged])}."
+        notes.setdefault(note + (f" Needs {each.needs}." if each.needs else ""), []).append(each.name)
+    head = ("name", "what is asked, what is reported", "data")
+    return "\n\n".join([prose(file.__doc__ or ""), table(head, rows), "\n".join(f"- {_names(names)}: {note}" for note, names in notes.items())])
+
+
+def _data(benchmark: Any) -> str:
+    folders = f", {_names(benchmark.folders)}" if benchmark.folders else ""
+    split = f", split `{benchmark.split}`" if benchmark.split else ""
+    count = benchmark.size or benchmark.rows
+    return f"{benchmark.hub}{folders}{split}" + (f", {count:,} items" if count else "")
 
 
 def preferences() -> str:

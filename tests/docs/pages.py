@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from docs.tools.tables import filled
@@ -30,11 +31,13 @@ def files_in(page: Path) -> dict[str, str]:
     return dict(re.findall(r"^`([\w.]+)`:\n\n```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
 
 
+@cache
 def prose(page: Path) -> str:
     """A page as the site has it, with its tables, without code blocks."""
     return BLOCK.sub("", filled(page.read_text(encoding="utf-8")))
 
 
+@cache
 def anchors(page: Path) -> set[str]:
     """The ids of a page's headings, as mkdocs and GitHub make them."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
-import sys
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -85,7 +84,7 @@ def test_modules_that_commands_run_exist() -> None:
     for _, line in LINES:
         words = shlex.split(line)
         if words[:2] == ["python", "-m"]:
-            subprocess.run([sys.executable, "-m", words[2], "--help"], check=True, capture_output=True, cwd=ROOT)
+            assert find_spec(words[2]), line
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")], ids=name_of)
