@@ -70,10 +70,10 @@ def estimators() -> str:
 
 def checks() -> str:
     """Every fault that `validate` looks for."""
-    from data_engine.validate.checks import CHECKS, NEEDED
+    from data_engine.validate.checks import CHECKS
 
     rows = [
-        (f"`{code}`", check.about, check.mode, check.fix or "-", "no" if code in NEEDED else "yes")
+        (f"`{code}`", check.about, check.mode, check.fix or "-", "no" if check.needed else "yes")
         for code, check in CHECKS.items()
     ]
     return table(("code", "what is wrong", "usual mode", "what `fix` does", "may be kept"), rows)
@@ -120,7 +120,13 @@ def _benchmarks_in(file: ModuleType) -> str:
         note = f"columns {_names(each.columns)}; scorers {_names([*each.scorers, *each.judged])}."
         notes.setdefault(note + (f" Needs {each.needs}." if each.needs else ""), []).append(each.name)
     head = ("name", "what is asked, what is reported", "data")
-    return "\n\n".join([prose(file.__doc__ or ""), table(head, rows), "\n".join(f"- {_names(names)}: {note}" for note, names in notes.items())])
+    return "\n\n".join(
+        [
+            prose(file.__doc__ or ""),
+            table(head, rows),
+            "\n".join(f"- {_names(names)}: {note}" for note, names in notes.items()),
+        ]
+    )
 
 
 def _data(benchmark: Any) -> str:
@@ -142,7 +148,7 @@ def configs() -> str:
     """Every config and its keys, from the top ones down."""
     from data_engine.recipe import Recipe
     from data_engine.sources.row_format import Rows
-    from data_engine.validate.checks import Limits
+    from data_engine.validate.fault import Limits
     from eval.config import EvalConfig
     from eval.difficulty import DifficultyConfig
     from mmrl.train.config import TrainConfig
