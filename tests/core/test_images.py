@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.resources
-import io
 import pickle
 import struct
 import zlib
@@ -19,15 +17,7 @@ from mmrl.core.media.files import MediaError
 from mmrl.core.media.image import load_image
 from mmrl.core.media.item import Media
 from mmrl.core.media.probe import probe
-
-SKLEARN = Path(str(importlib.resources.files("sklearn.datasets"))) / "images"
-SKIMAGE = Path(str(importlib.resources.files("skimage"))) / "data"
-
-
-def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
+from tests.support.odd_media import SKIMAGE, SKLEARN, encoded
 
 
 def reason(source: Any, root: Path | None = None, **options: Any) -> str:
@@ -35,11 +25,6 @@ def reason(source: Any, root: Path | None = None, **options: Any) -> str:
         load_image(source, root, **options)
     assert str(caught.value)
     return caught.value.reason
-
-
-@pytest.fixture
-def photo() -> Image.Image:
-    return Image.open(SKLEARN / "china.jpg").crop((0, 0, 60, 40))
 
 
 @pytest.mark.parametrize(
@@ -85,59 +70,6 @@ def test_a_picture_is_turned_as_its_exif_orientation_says(form: str, orientation
     for validate in (True, False):
         media = probe(content, validate=validate)
         assert (media.width, media.height) == photo.size
-
-
-def test_every_pixel_format_becomes_rgb(photo: Image.Image) -> None:
-    grey = np.asarray(photo.convert("L"))
-    deep = Image.fromarray(grey.astype(np.uint16) * 257)
-    assert deep.mode == "I;16"
-    assert np.array_equal(np.asarray(load_image(encoded(deep, "PNG")))[..., 0], grey)
-    assert np.array_equal(np.asarray(load_image(encoded(deep, "TIFF")))[..., 0], grey)
-    palette = load_image(encoded(photo.convert("P", palette=Image.Palette.ADAPTIVE), "GIF"))
-    assert np.abs(np.asarray(palette).astype(int) - np.asarray(photo)).mean() < 8
-    cmyk = load_image(encoded(photo.convert("CMYK"), "JPEG", quality=95))
-    assert np.abs(np.asarray(cmyk).astype(int) - np.asarray(photo)).mean() < 8
-    assert load_image(encoded(photo.convert("1"), "PNG")).mode == "RGB"
-
-
-def test_transparency_shows_white(photo: Image.Image) -> None:
-    clear = photo.convert("RGBA")
-    clear.putalpha(0)
-    half = photo.convert("RGBA")
-    half.putalpha(128)
-    assert np.asarray(load_image(encoded(clear, "PNG"))).min() == 255
-    assert np.asarray(load_image(encoded(half, "PNG")))[0, 0].min() >= 127
-    indexed = Image.new("P", (4, 4), 1)
-    indexed.putpalette([0, 0, 0, 255, 0, 0])
-    assert load_image(encoded(indexed, "PNG", transparency=1)).getpixel((0, 0)) == (255, 255, 255)
-
-
-@pytest.mark.parametrize(
-    ("pixels", "levels"),
-    [
-        (np.array([0, 0.5, 1], np.float32), [0, 128, 255]),  # white is 1
-        (np.array([0.25, 0.5, 0.5], np.float32), [64, 128, 128]),
-        (np.array([-1, 0, 3], np.float32), [0, 64, 255]),  # from the least to the largest
-        (np.array([3.5, 3.5, 3.5], np.float32), [0, 0, 0]),
-        (np.array([0, 256, 65535], np.int32), [0, 1, 255]),  # white is that of 16 bits
-        (np.array([-5, 0, 2**20], np.int32), [0, 0, 255]),
-        (np.array([0, 256, 65535], np.uint16), [0, 1, 255]),
-    ],
-)
-def test_pixels_beyond_8_bits_are_scaled_by_their_own_range(pixels: np.ndarray, levels: list[int]) -> None:
-    content = encoded(Image.fromarray(np.tile(pixels, (300, 1))), "TIFF")
-    shown = np.asarray(load_image(content))
-    assert probe(content).width == 3
-    assert shown.shape == (300, 3, 3)  # more than one strip
-    assert (shown == np.array(levels)[None, :, None]).all()
-
-
-def test_pixels_that_are_not_numbers_are_refused() -> None:
-    for value in (np.nan, np.inf):
-        content = encoded(Image.fromarray(np.array([[0, value]], np.float32)), "TIFF")
-        assert reason(content) == "unreadable"
-        with pytest.raises(MediaError, match="finite"):
-            probe(content)
 
 
 def test_the_content_decides_not_the_name(tmp_path: Path, photo: Image.Image) -> None:

@@ -38,16 +38,19 @@ def write_clip(
     fps: int = 25,
     tick: Fraction = MILLISECOND,
     rotation: int = 0,
+    aspect: Fraction = Fraction(1),
     pixel_format: str = "yuv420p",
     codec_options: dict[str, str] | None = None,
     mux_options: dict[str, str] | None = None,
 ) -> Path:
-    """A video of `frames` frames, shown at `times` (milliseconds; default: evenly), which are written in ticks."""
+    """A video of `frames` frames, shown at `times` (milliseconds; default: evenly), which are written in ticks.
+    `aspect` is the width of a pixel over its height."""
     with av.open(path, "w", options=mux_options or {}) as container:
         stream = container.add_stream(codec, rate=fps, options=_repeatable(codec, codec_options or {}))
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = *size, pixel_format
         stream.codec_context.time_base = tick
+        stream.sample_aspect_ratio = aspect
         if rotation:
             stream.set_display_rotation(rotation)
         for index in range(frames):
