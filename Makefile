@@ -34,6 +34,7 @@ bench: $(STAMP)           ## every promise measured, quickly; imagededup is the 
 docs: $(STAMP)            ## the documentation as a site: site/index.html
 	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --config-file docs/tools/mkdocs.yml
+	@echo "site/index.html; to search it: python3 -m http.server --directory site"
 
 screenshots: $(STAMP)     ## the pictures of the documentation, from the pages of a demo; needs chromium
 	$(BIN)/python -m docs.tools.screenshots

@@ -50,5 +50,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="pip install 'mmrl-stack[docs]'")
     line = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", "docs/tools/mkdocs.yml", "-d", str(tmp_path)]
     subprocess.run(line, check=True, cwd=ROOT, timeout=300)
+    loaded = re.findall(r"<(?:script|link|img)[^>]*https?://[^>]*>", (tmp_path / "index.html").read_text())
+    assert loaded == [], "the site must load nothing from elsewhere"
     assert "box_iou" in (tmp_path / "reference" / "rewards.html").read_text()
     assert "MultimodalGRPOTrainer" in (tmp_path / "reference" / "api.html").read_text()
