@@ -1,61 +1,24 @@
-"""Sources: raw files become samples, and broken rows become quarantine entries that say what would be right."""
+"""Raw rows become samples, and broken rows become quarantine entries that say what would be right."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
-from sklearn.datasets import load_sample_image
 
 from data_engine.operator import Quarantined
 from data_engine.ops.validate import validate
 from data_engine.schema import Sample, with_id
-from data_engine.sources.coco import coco
-from data_engine.sources.easy_vqa import COLOURS, SHAPES, easy_vqa
-from data_engine.sources.folders import image_folder
 from data_engine.sources.row_format import PLAIN_COLUMNS, Row, Rows, answer_columns, samples_of
 from data_engine.sources.tables import json_array, jsonl, parquet, saved_dataset, video_questions
 from mmrl.core.config import InputError
 from rewards.tasks.table import TASKS
-
-WIDTH, HEIGHT = 640, 427  # of the photographs that scikit-learn ships
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """A folder with the photographs china.jpg and flower.jpg."""
-    for name in ("china.jpg", "flower.jpg"):
-        Image.fromarray(load_sample_image(name)).save(tmp_path / name)
-    return tmp_path
-
-
-def write_lines(path: Path, rows: list[Any]) -> str:
-    path.write_text(
-        "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows), encoding="utf-8"
-    )
-    return path.name
-
-
-def only_sample(items: Any) -> Sample:
-    (sample,) = items
-    assert isinstance(sample, Sample), sample
-    return sample
-
-
-def reasons(items: Any) -> list[str]:
-    return [item.reason if isinstance(item, Quarantined) else item.task for item in items]
-
-
-def read_rows(root: Path, rows: list[Any], **form: Any) -> list[Sample | Quarantined]:
-    return list(jsonl(path=write_lines(root / "rows.jsonl", rows), root=root, rows=Rows(**form)))
+from tests.support.rows import only_sample, read_rows, reasons, write_lines
 
 
 def test_a_row_becomes_a_sample(photos: Path) -> None:
@@ -231,159 +194,6 @@ def test_a_saved_dataset_is_read_without_decoding_its_images(photos: Path) -> No
     assert sample.media[0].bytes == (photos / "flower.jpg").read_bytes()
     with pytest.raises(InputError, match=r"did you mean train\?"):
         saved_dataset(path="saved", split="trian", root=photos)
-
-
-def test_an_image_folder_asks_for_the_class(photos: Path) -> None:
-    for name, file in (("building", "china.jpg"), ("plant", "flower.jpg")):
-        (photos / "classes" / name).mkdir(parents=True)
-        (photos / file).rename(photos / "classes" / name / file)
-    (photos / "classes" / "loose.jpg").write_bytes(b"")
-    (photos / "classes" / "plant" / "notes.txt").write_text("")
-    items = list(image_folder(path="classes", root=photos))
-    assert reasons(items) == ["choice", "no_class", "choice", "not_an_image"]
-    assert isinstance(items[0], Sample)
-    answer = items[0].answer
-    assert answer["options"]["AB".index(answer["choice"])] == "building"
-
-
-def test_a_linked_class_is_read_and_one_from_outside_is_refused(photos: Path) -> None:
-    for name, file in (("building", "china.jpg"), ("plant", "flower.jpg")):
-        (photos / "classes" / name).mkdir(parents=True)
-        (photos / file).rename(photos / "classes" / name / file)
-    (photos / "else").mkdir()
-    (photos / "else" / "a.jpg").write_bytes(b"never read")
-    (photos / "classes" / "else").symlink_to(photos / "else")
-    (photos / "classes" / "flower").symlink_to("plant")
-    (photos / "classes" / "plant" / "round").symlink_to("..")
-    items = list(image_folder(path="classes", root=photos))
-    found = [item.meta["where"] for item in items if isinstance(item, Sample)]
-    assert found == [f"classes/{file}" for file in ("building/china.jpg", "flower/flower.jpg", "plant/flower.jpg")]
-    broken = [(item.reason, item.where) for item in items if isinstance(item, Quarantined)]
-    assert broken == [("outside_root", "classes/else")]
-
-
-def test_easy_vqa_gives_yes_no_and_choice_questions() -> None:
-    samples = list(easy_vqa(split="test"))
-    assert len(samples) == 9673
-    yesno, choice = ([s for s in samples if s.task == task] for task in ("yesno", "choice"))
-    assert len(yesno) == 7136
-    assert len(yesno) + len(choice) == len(samples)
-    for sample in choice:
-        options = sample.answer["options"]
-        assert set(options) == set(SHAPES) or (len(options) == 4 and set(options) <= set(COLOURS))
-        assert sample.prompt[0]["content"][1]["text"].endswith(
-            "\n".join(f"{x}. {o}" for x, o in zip("ABCD", options, strict=False))
-        )
-    letters = [sample.answer["choice"] for sample in choice if len(sample.answer["options"]) == 4]
-    assert all(0.2 < letters.count(x) / len(letters) < 0.3 for x in "ABCD")  # the place of the answer tells nothing
-
-
-def test_easy_vqa_options_depend_on_the_question_and_the_seed_only() -> None:
-    first, again, other = (list(easy_vqa(split="test", seed=seed)) for seed in (0, 0, 1))
-    assert first == again
-    assert first != other
-    texts = [sample for sample in easy_vqa(split="test", open_questions="text") if sample.task == "text"]
-    assert all(sample.answer["text"][0] in SHAPES + COLOURS for sample in texts)
-
-
-def write_coco(folder: Path, annotations: list[dict], **image: Any) -> str:
-    entry = {"id": 7, "file_name": "china.jpg", "width": WIDTH, "height": HEIGHT, **image}
-    data = {"images": [entry], "categories": [{"id": 1, "name": "roof"}, {"id": 2, "name": "tree"}]}
-    (folder / "instances.json").write_text(json.dumps({**data, "annotations": annotations}))
-    return "instances.json"
-
-
-ROOF = {"id": 1, "image_id": 7, "category_id": 1, "bbox": [100, 50, 200, 100], "segmentation": [[1, 2, 3]]}
-TREES = [{"id": n, "image_id": 7, "category_id": 2, "bbox": [10 * n, 300, 20, 40]} for n in (2, 3)]
-
-
-def test_coco_boxes_become_corners(photos: Path) -> None:
-    file = write_coco(photos, [ROOF, *TREES])
-    sample = only_sample(coco(annotations=file, images=".", root=photos))
-    assert sample.answer["labels"] == ["roof", "tree", "tree"]
-    assert sample.answer["boxes"][0] == [100, 50, 300, 150]
-    assert sample.prompt[0]["content"][1]["text"] == "Find every object of these categories: roof, tree."
-
-
-def test_coco_grounding_asks_only_for_what_occurs_once(photos: Path) -> None:
-    file = write_coco(photos, [ROOF, *TREES])
-    sample = only_sample(coco(annotations=file, images=".", root=photos, task="grounding"))
-    assert sample.prompt[0]["content"][1]["text"] == "Locate the roof."
-    assert sample.answer == {"boxes": [[100, 50, 300, 150]]}
-
-
-def test_annotations_without_area_are_left_out(photos: Path) -> None:
-    flat = [{**TREES[0], "bbox": [5, 9, 20, 0]}, {**TREES[1], "category_id": 1, "bbox": [5, 9, 0, 3]}]
-    file = write_coco(photos, [ROOF, TREES[0], flat[0]])
-    sample = only_sample(coco(annotations=file, images=".", root=photos))
-    assert sample.answer["labels"] == ["roof", "tree"]
-    assert sample.meta["no_area"] == ["tree"]
-    assert isinstance(validate(sample), Sample)
-    sample = only_sample(coco(annotations=write_coco(photos, [*flat, TREES[1]]), images=".", root=photos))
-    assert sample.meta["no_area"] == ["roof", "tree"]
-    file = write_coco(photos, [ROOF, flat[1]])
-    assert list(coco(annotations=file, images=".", root=photos, task="grounding")) == []
-
-
-def test_boxes_of_a_declared_format_are_not_guessed_at(photos: Path) -> None:
-    file = write_coco(photos, [{**ROOF, "bbox": [100, 50, -20, 100]}])
-    (sample,) = coco(annotations=file, images=".", root=photos)
-    row = {"question": "?", "image": "china.jpg", "boxes": [100, 50, -20, 100]}
-    declared = read_rows(photos, [row], task="grounding", boxes="xywh")
-    for one in (sample, *declared):
-        assert isinstance(one, Sample)
-        outcome = validate(one, modes={"box_xywh": "fix"})
-        assert isinstance(outcome, Quarantined)
-        assert outcome.reason == "box_order"
-
-
-def test_a_crowd_is_no_single_object(photos: Path) -> None:
-    file = write_coco(photos, [ROOF, {**TREES[0], "category_id": 1, "iscrowd": 1}])
-    assert list(coco(annotations=file, images=".", root=photos, task="grounding")) == []
-
-
-@pytest.mark.parametrize(
-    ("annotation", "image", "reason"),
-    [
-        ({"category_id": 3}, {}, "unknown_category"),
-        ({"bbox": [1, 2, 3]}, {}, "bad_box"),
-        ({"image_id": 8}, {}, "unknown_image"),
-        ({}, {"file_name": "nowhere.jpg"}, "missing"),
-        ({}, {"width": HEIGHT, "height": WIDTH}, "size_mismatch"),
-    ],
-)
-def test_a_bad_coco_entry_is_quarantined(photos: Path, annotation: dict, image: dict, reason: str) -> None:
-    items = list(coco(annotations=write_coco(photos, [{**ROOF, **annotation}], **image), images=".", root=photos))
-    assert reasons(items) == [reason]
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_coco_boxes_on_stored_pixels_follow_the_exif_rotation(photos: Path, orientation: int) -> None:
-    stored = np.zeros((60, 100, 3), np.uint8)
-    stored[10:20, 30:70] = 255  # a white box, and the gold says where it is in the stored pixels
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(stored).save(photos / "turned.png", exif=exif)
-    file = write_coco(photos, [{**ROOF, "bbox": [30, 10, 40, 10]}], file_name="turned.png", width=100, height=60)
-    sample = only_sample(coco(annotations=file, images=".", root=photos, exif="ignored"))
-
-    from PIL import ImageOps
-
-    shown = np.asarray(ImageOps.exif_transpose(Image.open(photos / "turned.png")))
-    rows, columns = np.nonzero(shown[..., 0])
-    assert sample.answer["boxes"] == [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]]
-
-
-@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000, '{"images": [], "annotations": [3], "categories": []}'])
-def test_a_file_that_is_no_coco_file_is_named(tmp_path: Path, text: str) -> None:
-    (tmp_path / "other.json").write_text(text)
-    with pytest.raises(InputError, match=r"other.json is not"):
-        list(coco(annotations="other.json", images=".", root=tmp_path))
-
-
-def test_coco_names_the_nearest_category(photos: Path) -> None:
-    with pytest.raises(InputError, match="did you mean tree"):
-        list(coco(annotations=write_coco(photos, []), images=".", root=photos, categories=["trea"]))
 
 
 def test_video_questions_carry_spans_and_cuts(tmp_path: Path) -> None:
