@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -47,9 +48,10 @@ def _print_plan(config: TrainConfig) -> None:
     from mmrl.train.plan import plan
     from mmrl.train.stages import check
 
+    processes = int(os.environ.pop("WORLD_SIZE", "1"))  # they are planned for; accelerate would wait for them
     config = without_device(config)
     check(config)
-    for title, rows in plan(config):
+    for title, rows in plan(config, processes):
         table = Table(title=title, title_justify="left", show_header=False)
         for row in rows:
             table.add_row(*row)

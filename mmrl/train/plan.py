@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,13 +70,13 @@ def memory(
     return parts | {"in all, without activations": sum(parts.values())}
 
 
-def plan(config: TrainConfig) -> list[Table]:
-    """Titled tables of what `mmrl train` would do with `config`: batch, parameters, memory, rewards by task."""
+def plan(config: TrainConfig, processes: int = 1) -> list[Table]:
+    """Titled tables of what `mmrl train` would do with `config` on that many processes: batch, parameters, memory,
+    rewards by task."""
     from mmrl.model.policy import trainable_table
     from mmrl.trainers.dataset import training_samples
 
     samples = list(training_samples(config.data, config.split, config.limit))
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
     parameters = trainable_table(_skeleton(config))
     shown = [(row["part"], f"{row['parameters']:,} ({row['trainable']:,} train)") for row in parameters]
     tables: list[Table] = [("parameters", shown)]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +101,13 @@ def test_the_plan_is_printed_and_nothing_is_left(
         "6" in steps
     )  # 3 epochs of one generation of 4 prompts, 2 rollouts each, 4 a step; the fifth prompt is left out
     assert list(tmp_path.iterdir()) == [tmp_path / "run.yaml"]
+
+
+def test_a_plan_for_four_processes_needs_only_one(world: Path, tmp_path: Path) -> None:
+    place = config(world, tmp_path / "run.yaml", grpo=GRPO | {"num_generations": 4, "steps_per_generation": 1})
+    line = [sys.executable, "-m", "mmrl", "train", str(place), "--plan"]
+    done = subprocess.run(line, env=os.environ | {"WORLD_SIZE": "4"}, capture_output=True, text=True, timeout=120)
+    assert re.search(r"processes +│ 4 ", done.stdout), done.stderr
 
 
 def test_smoke_runs_every_stage_with_a_twin(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
