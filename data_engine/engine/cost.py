@@ -11,7 +11,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-from data_engine.engine.map_stage import Step, outcome
+from data_engine.engine.map_stage import Step, outcome_of
 from data_engine.engine.source_stage import as_read
 from data_engine.operator import Outcome
 from data_engine.recipe import Plan, PlannedSource
@@ -49,7 +49,7 @@ class Length:
     exact: bool
 
 
-def measured(planned: Plan, n: int) -> tuple[list[Length], list[Cost]]:
+def measure_costs(planned: Plan, n: int) -> tuple[list[Length], list[Cost]]:
     """The lengths of the sources, and the costs of all steps on the first `n` samples of each source."""
     samples: list[Sample] = []
     lengths, costs = [], []
@@ -117,7 +117,7 @@ def _run(step: Step, samples: Sequence[Sample]) -> tuple[Cost, list[Sample]]:
 def _results(step: Step, samples: Iterable[Sample]) -> Iterator[Outcome]:
     if step.stage.kind == "stream":
         return resolve_name(step.stage.target)(iter(samples), **step.stage.args)
-    return (outcome([step], sample)[1] for sample in samples)
+    return (outcome_of([step], sample)[1] for sample in samples)
 
 
 def _timed(work: Callable[[], list[Any]]) -> tuple[list[Any], float, Opened]:

@@ -41,7 +41,7 @@ def step(stage: Stage, root: Path) -> Step:
     return Step(stage, stage_key(stage.target, stage.args, root))
 
 
-def keys(steps: Sequence[Step], start: str) -> list[str]:
+def chunk_keys(steps: Sequence[Step], start: str) -> list[str]:
     """The names of the chunks that each step makes of the chunk `start`, one after the other."""
     names = [start]
     for one in steps:
@@ -49,22 +49,22 @@ def keys(steps: Sequence[Step], start: str) -> list[str]:
     return names
 
 
-def through(chunks: Chunks, steps: Sequence[Step], start: str) -> Ref:
+def run_steps(chunks: Chunks, steps: Sequence[Step], start: str) -> Ref:
     """What the steps make of the chunk `start`, on disk. It goes on after the last step that is there already."""
-    names = keys(steps, start)
+    names = chunk_keys(steps, start)
     if known := chunks.ref(names[-1]):
         return known
-    done, chunk = _latest(chunks, names)
+    done, chunk = _last_whole(chunks, names)
     since = time.perf_counter()
     for number in range(done, len(steps)):
-        chunk = _after(steps[number], chunk)
+        chunk = _applied(steps[number], chunk)
         if number + 1 < len(steps) and time.perf_counter() - since > WORTH:
             chunks.write(chunk, names[number + 1])
             since = time.perf_counter()
     return chunks.write(chunk, names[-1])
 
 
-def outcome(steps: Sequence[Step], sample: Sample) -> tuple[int, Outcome]:
+def outcome_of(steps: Sequence[Step], sample: Sample) -> tuple[int, Outcome]:
     """What becomes of one sample, and the number of the step that stopped it; that of all steps if none did."""
     for number, one in enumerate(steps):
         result = _outcome(one.stage, sample)
@@ -74,7 +74,7 @@ def outcome(steps: Sequence[Step], sample: Sample) -> tuple[int, Outcome]:
     return len(steps), sample
 
 
-def _latest(chunks: Chunks, names: Sequence[str]) -> tuple[int, Chunk]:
+def _last_whole(chunks: Chunks, names: Sequence[str]) -> tuple[int, Chunk]:
     """(how many steps are done, what they made): the latest chunk that is there and whole."""
     for done in reversed(range(1, len(names))):
         try:
@@ -84,7 +84,7 @@ def _latest(chunks: Chunks, names: Sequence[str]) -> tuple[int, Chunk]:
     return 0, Chunk(chunks.read(names[0]).kept)
 
 
-def _after(one: Step, chunk: Chunk) -> Chunk:
+def _applied(one: Step, chunk: Chunk) -> Chunk:
     after = Chunk([], list(chunk.stopped))
     for sample in chunk.kept:
         result = _outcome(one.stage, sample)

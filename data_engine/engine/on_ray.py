@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data_engine.engine.chunks import Chunks, Ref
-from data_engine.engine.map_stage import Step, keys, through
+from data_engine.engine.map_stage import Step, chunk_keys, run_steps
 from data_engine.engine.workers import Crew
 from data_engine.media import deadline
 
@@ -29,11 +29,11 @@ class RayCrew(Crew):
     def mapped(self, steps: Sequence[Step], refs: Iterable[Ref]) -> Iterator[Ref]:
         """What the steps make of each chunk, in order."""
         given = list(refs)
-        waiting = [ref for ref in given if self.chunks.ref(keys(steps, ref.key)[-1]) is None]
+        waiting = [ref for ref in given if self.chunks.ref(chunk_keys(steps, ref.key)[-1]) is None]
         if waiting:
             self._run(steps, waiting)
         for ref in given:
-            yield self.chunks.ref(keys(steps, ref.key)[-1]) or self.one_by_one(steps, ref)
+            yield self.chunks.ref(chunk_keys(steps, ref.key)[-1]) or self.one_by_one(steps, ref)
 
     def close(self) -> None:
         """Leave Ray if it was started here."""
@@ -68,7 +68,7 @@ class RayCrew(Crew):
 
         def made(row: dict[str, str]) -> dict[str, str]:
             deadline.spare_process()
-            return {"key": through(chunks, steps, row["key"]).key}
+            return {"key": run_steps(chunks, steps, row["key"]).key}
 
         with _settings(enable_progress_bars=False, max_errored_blocks=-1):
             rows = ray.data.from_items([{"key": ref.key} for ref in waiting], override_num_blocks=len(waiting))

@@ -14,26 +14,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_engine.dataset.shards import DatasetWriter, read_manifest
-from data_engine.engine import source_stage
 from data_engine.engine.chunks import Chunks, DamagedError, Ref, Stop
 from data_engine.engine.map_stage import Step, step
 from data_engine.engine.mixture import requested
 from data_engine.engine.progress import Progress, Silent
 from data_engine.engine.provenance import origin_of
-from data_engine.engine.stream_stage import AccountingError, streamed
+from data_engine.engine.source_stage import run_source
+from data_engine.engine.stream_stage import AccountingError, run_stream
 from data_engine.engine.workers import Crew
 from data_engine.recipe import Engine, Plan, PlannedSource, Recipe, plan
 from data_engine.validate.checks import Mode
 from mmrl.core.config import InputError
 from mmrl.core.files import room_for
 
-__all__ = ["AccountingError", "Counts", "run"]
+__all__ = ["AccountingError", "SampleCounts", "run"]
 
 Mapper = Callable[[Sequence[Step], Iterable[Ref]], Iterator[Ref]]
 
 
 @dataclass
-class Counts:
+class SampleCounts:
     """What became of the samples; `read = kept + dropped + quarantined`."""
 
     read: Counter[str] = field(default_factory=Counter)  # by source
@@ -53,7 +53,7 @@ def run(
     workers: int = 0,
     engine: Engine = "local",
     progress: Progress | None = None,
-) -> Counts:
+) -> SampleCounts:
     """Build the dataset of `recipe` at `out` (default: its output); what was there is replaced when all is written.
 
     The bytes are the same whatever the engine and the number of workers: processes for the per-sample stages, or 0
@@ -76,7 +76,7 @@ def run(
 
 def _run(
     recipe: Recipe, planned: Plan, out: Path, chunks: Chunks, workers: int, engine: Engine, progress: Progress
-) -> Counts:
+) -> SampleCounts:
     steps = [step(stage, recipe.root.absolute()) for stage in planned.stages]
     made_from = recipe.fingerprint()
     with DatasetWriter(
@@ -85,7 +85,7 @@ def _run(
         flow = _Flow(chunks, progress)
         crew = _crew(chunks, workers, engine)
         try:
-            refs = list(flow.through(planned.sources, steps, crew.mapped))
+            refs = list(flow.run(planned.sources, steps, crew.mapped))
         finally:
             crew.close()
         for stop in flow.stops():
@@ -122,11 +122,11 @@ class _Flow:
     """Chunks on their way through the stages, counted; per-sample stages that follow each other run as one."""
 
     def __init__(self, chunks: Chunks, progress: Progress) -> None:
-        self.counts = Counts()
+        self.counts = SampleCounts()
         self._chunks, self._progress = chunks, progress
         self._stopping: list[list[Ref]] = []  # by stage, so that the order does not depend on who is faster
 
-    def through(self, sources: Iterable[PlannedSource], steps: Sequence[Step], mapped: Mapper) -> Iterator[Ref]:
+    def run(self, sources: Iterable[PlannedSource], steps: Sequence[Step], mapped: Mapper) -> Iterator[Ref]:
         """The chunks that come out of the last stage."""
         refs = self._read(sources, steps[0].stage.args.get("modes") or {})
         total = None
@@ -135,7 +135,7 @@ class _Flow:
                 for one in group:
                     given = list(refs)
                     total = sum(ref.kept for ref in given)
-                    refs = self._counted(one.name, streamed(one, given, self._chunks), total)
+                    refs = self._counted(one.name, run_stream(one, given, self._chunks), total)
             else:
                 together = list(group)
                 name = ", ".join(one.name for one in together)
@@ -153,8 +153,8 @@ class _Flow:
         stopping = self._new()
         for source in sources:
             with self._progress.stage(f"read {source.label}", source.spec.limit) as advance:
-                for ref in source_stage.read(source, modes, self._chunks):
-                    count = _through(ref)
+                for ref in run_source(source, modes, self._chunks):
+                    count = _taken(ref)
                     self.counts.read[source.label] += count
                     self.counts.dropped.update(ref.dropped)
                     stopping.append(ref)
@@ -167,7 +167,7 @@ class _Flow:
             for ref in refs:
                 self.counts.dropped.update(ref.dropped)
                 stopping.append(ref)
-                advance(_through(ref))
+                advance(_taken(ref))
                 yield ref
 
     def _new(self) -> list[Ref]:
@@ -175,6 +175,6 @@ class _Flow:
         return self._stopping[-1]
 
 
-def _through(ref: Ref) -> int:
+def _taken(ref: Ref) -> int:
     """How many samples a stage took to make a chunk."""
     return ref.kept + sum(ref.dropped.values()) + sum(ref.quarantined.values())

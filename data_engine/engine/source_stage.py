@@ -15,7 +15,7 @@ from data_engine.validate.checks import Mode, settled
 from mmrl.core.canonical_json import dumps
 
 
-def read(source: PlannedSource, modes: Mapping[str, Mode], chunks: Chunks) -> Iterator[Ref]:
+def run_source(source: PlannedSource, modes: Mapping[str, Mode], chunks: Chunks) -> Iterator[Ref]:
     """The chunks of a source, named by what they hold and by how the files were that it looked at.
 
     `modes` are those of `validate`: they hold for rows that cannot become samples, too.

@@ -29,7 +29,7 @@ class Tally(Iterator[Sample]):
         return sample
 
 
-def streamed(step: Step, refs: Sequence[Ref], chunks: Chunks) -> Iterator[Ref]:
+def run_stream(step: Step, refs: Sequence[Ref], chunks: Chunks) -> Iterator[Ref]:
     """The chunks that a stage makes of the samples of `refs`; a stage that was interrupted begins again."""
     key = digest(step.key, *(ref.key for ref in refs))
     known = chunks.finished(key)

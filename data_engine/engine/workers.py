@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 
 from data_engine.engine.chunks import Chunk, Chunks, Ref
-from data_engine.engine.map_stage import Step, keys, outcome, through
+from data_engine.engine.map_stage import Step, chunk_keys, outcome_of, run_steps
 from data_engine.media import deadline
 from data_engine.operator import Outcome, quarantine
 from data_engine.schema import Sample
@@ -40,7 +40,7 @@ class Crew:
     def mapped(self, steps: Sequence[Step], refs: Iterable[Ref]) -> Iterator[Ref]:
         """What the steps make of each chunk, in order; not more than a few chunks are taken ahead."""
         if not self.workers:
-            yield from (through(self.chunks, steps, ref.key) for ref in refs)
+            yield from (run_steps(self.chunks, steps, ref.key) for ref in refs)
             return
         source = iter(refs)
         pending: deque[tuple[Ref, Ref | Future[Ref]]] = deque()
@@ -60,12 +60,12 @@ class Crew:
 
     def _begun(self, steps: Sequence[Step], ref: Ref) -> Ref | Future[Ref]:
         """The result, if it is there from an earlier run, or the promise of one."""
-        if known := self.chunks.ref(keys(steps, ref.key)[-1]):
+        if known := self.chunks.ref(chunk_keys(steps, ref.key)[-1]):
             return known
         for _ in range(2):
             self._pool = self._pool or _pool(self.workers)
             try:
-                return self._pool.submit(through, self.chunks, steps, ref.key)
+                return self._pool.submit(run_steps, self.chunks, steps, ref.key)
             except BrokenProcessPool:
                 self._pool = None
         raise RuntimeError("worker processes die as soon as they start")
@@ -81,7 +81,7 @@ class Crew:
 
     def one_by_one(self, steps: Sequence[Step], ref: Ref) -> Ref:
         """What the steps make of a chunk that went wrong: a sample on which a process dies is lost, and said."""
-        key = keys(steps, ref.key)[-1]
+        key = chunk_keys(steps, ref.key)[-1]
         if known := self.chunks.ref(key):  # it was done before the process died on another one
             return known
         logger.warning("a worker process ended early; running %d samples again one by one", ref.kept)
@@ -128,7 +128,7 @@ class _Careful:
             raise RuntimeError("worker processes die as soon as they start") from None
 
     def outcome(self, steps: Sequence[Step], sample: Sample) -> tuple[int, Outcome]:
-        """As `data_engine.engine.map_stage.outcome`."""
+        """As `data_engine.engine.map_stage.outcome_of`."""
         self._here.send((steps, sample))
         try:
             found = self._here.recv()
@@ -155,7 +155,7 @@ def _answer(there: Connection) -> None:
         except EOFError:
             return
         try:
-            there.send(outcome(steps, sample))
+            there.send(outcome_of(steps, sample))
         except Exception as error:
             there.send(error)
 

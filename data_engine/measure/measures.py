@@ -68,7 +68,7 @@ MEASURES: dict[Name, Callable[[Sample], float | None]] = {  # those that need no
 }
 
 
-def measured(sample: Sample, name: Name, how: Callable[[Sample], float | None] | None = None) -> Sample:
+def take_measure(sample: Sample, name: Name, how: Callable[[Sample], float | None] | None = None) -> Sample:
     """The sample with the measure noted; one that says nothing of it is left out.
 
     One that was noted before stays, unless it depends on options: `how` may be another than it was.

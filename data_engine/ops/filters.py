@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from data_engine.measure.languages import LANGUAGES, language
-from data_engine.measure.measures import MEASURES, Name, images, measured, noted
+from data_engine.measure.measures import MEASURES, Name, images, noted, take_measure
 from data_engine.operator import Dropped, drops, each
 from data_engine.schema import Sample
 from mmrl.core.config import InputError, nearest
@@ -36,7 +36,7 @@ def measure(
 ) -> Sample:
     """Measure and drop nothing: to choose thresholds afterwards by `mmrl data stats`."""
     for name in names:
-        sample = measured(sample, name)
+        sample = take_measure(sample, name)
     return sample
 
 
@@ -50,7 +50,7 @@ def drops_by(name: Name) -> Callable[[Reason], Callable[..., Sample | Dropped]]:
         @each
         @functools.wraps(reason_of)
         def filtered(sample: Sample, **options: Any) -> Sample | Dropped:
-            sample = measured(sample, name)
+            sample = take_measure(sample, name)
             value = noted(sample).get(name)
             reason = None if value is None else reason_of(value, **options)
             return Dropped(sample, reason) if reason else sample
@@ -112,7 +112,7 @@ def max_vision_tokens(
     allowed = budget or VisionBudget()
     geometry = VisionGeometry(patch=factor // 2, merge=2, temporal_patch=2, whole_video=factor == 32)
     try:
-        found = measured(sample, "vision_tokens", lambda one: vision_tokens(one, allowed, geometry))
+        found = take_measure(sample, "vision_tokens", lambda one: vision_tokens(one, allowed, geometry))
     except InputError:
         return Dropped(sample, "no_vision_size")
     return Dropped(found, "too_many_vision_tokens") if noted(found)["vision_tokens"] > tokens else found
@@ -153,7 +153,7 @@ def caption_agreement(
     if sample.task != "caption" or not images(sample):
         return sample
     place = str(root / model) if (root / model).is_dir() else model
-    found = measured(sample, "agreement", lambda one: agreement(one, place, device))
+    found = take_measure(sample, "agreement", lambda one: agreement(one, place, device))
     return Dropped(found, "caption_unlike_image") if noted(found)["agreement"] < least else found
 
 

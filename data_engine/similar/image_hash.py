@@ -31,17 +31,17 @@ FEW = 24  # edges that two media have together, below which a share of them says
 NONE = 2  # edges up to which one is plain: its hashes are those of any other plain one
 
 
-class Limits(NamedTuple):
+class HashLimits(NamedTuple):
     """The most by which hashes of one picture differ: bits of the first (of 64), the share of the edges of both."""
 
     phash: int
     edges: float
 
 
-ORDINARY = (Limits(12, 0.6), Limits(20, 0.5), Limits(24, 0.3))  # cropped; with something put over it
-MOVING = (Limits(12, 0.6), Limits(24, 0.3))  # of videos: two of one place differ by what moves there
-STRICT = Limits(4, 0.1)  # of flat media
-BARE = Limits(4, 8)  # of media with hardly an edge: of the second, a number and no share
+ORDINARY = (HashLimits(12, 0.6), HashLimits(20, 0.5), HashLimits(24, 0.3))  # cropped; with something put over it
+MOVING = (HashLimits(12, 0.6), HashLimits(24, 0.3))  # of videos: two of one place differ by what moves there
+STRICT = HashLimits(4, 0.1)  # of flat media
+BARE = HashLimits(4, 8)  # of media with hardly an edge: of the second, a number and no share
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ RECENT = 256  # media whose matches are remembered: samples about one picture st
 
 Evidence = Literal["source_id", "image", "text", "both"]
 STRONGEST: tuple[Evidence, ...] = ("source_id", "both", "image", "text")  # a leak is named by the first that holds
-Shown = tuple[str, float | None, float | None]  # the hash of a file, start and end of the part that is shown
+Cut = tuple[str, float | None, float | None]  # the hash of a file, start and end of the part that is shown
 
 MEDIA = pa.struct(
     [
@@ -72,7 +72,7 @@ class Leak:
 
 def write_index(samples: Iterable[Sample], benchmark: str, path: Path) -> int:
     """Write the fingerprints of samples to `path`, in one step; how many there are."""
-    samples, seen, count = iter(samples), dict[Shown, dict[str, Any]](), 0
+    samples, seen, count = iter(samples), dict[Cut, dict[str, Any]](), 0
     with appearing(path) as staging, pq.ParquetWriter(staging, SCHEMA, compression="zstd") as file:
         while batch := list(islice(samples, BATCH)):
             rows = [
@@ -102,7 +102,7 @@ class LeakIndex:
         self._named: dict[str, set[int]] = defaultdict(set)  # an id of a sample or a source id -> samples
         self._media: dict[str, MediaIndex] = {}
         self._owners: dict[str, list[set[int]]] = defaultdict(list)
-        self._shown: dict[Shown, int] = {}
+        self._cuts: dict[Cut, int] = {}
         self._pixels: dict[str, set[int]] = defaultdict(set)  # for pictures without anything to tell them by
         self._texts, self._shingles = TextIndex(), ShingleIndex()
         self._showing = functools.lru_cache(maxsize=RECENT)(self._looked_up)
@@ -138,13 +138,13 @@ class LeakIndex:
         self._shingles.add(np.frombuffer(row["shingles"], np.uint64), row["benchmark"])
         for media in row["media"]:
             kind, one = media["kind"], _fingerprint(media)
-            shown = _shown(media["sha256"], media["start"], media["end"])
-            at = self._shown.get(shown) if shown else None
+            cut = _cut(media["sha256"], media["start"], media["end"])
+            at = self._cuts.get(cut) if cut else None
             if at is None:
                 at = self._media.setdefault(kind, MediaIndex(len(one.phash))).add(one)
                 self._owners[kind].append(set())
-            if shown:
-                self._shown[shown] = at
+            if cut:
+                self._cuts[cut] = at
             self._owners[kind][at].add(place)
             self._pixels[media["pixels"]].add(place)
 
@@ -159,21 +159,21 @@ class LeakIndex:
         return frozenset().union(*(self._owners[media.kind][place] for place in found))
 
 
-def _shown(sha256: str | None, start: float | None, end: float | None) -> Shown | None:
+def _cut(sha256: str | None, start: float | None, end: float | None) -> Cut | None:
     """What tells the part of a file that is shown from all others; None if the file was not hashed."""
     return (sha256, start, end) if sha256 else None
 
 
-def _media_row(media: Media, seen: dict[Shown, dict[str, Any]]) -> dict[str, Any]:
-    shown = _shown(media.sha256, media.start, media.end)
-    if shown in seen:
-        return seen[shown]
+def _media_row(media: Media, seen: dict[Cut, dict[str, Any]]) -> dict[str, Any]:
+    cut = _cut(media.sha256, media.start, media.end)
+    if cut in seen:
+        return seen[cut]
     one = fingerprint(media)
     about = {"kind": media.kind, "sha256": media.sha256, "start": media.start, "end": media.end}
     row = {**about, "pixels": pixel_hash(media)}
     row |= {name: getattr(one, name).tobytes() for name in ("phash", "edges", "flat")}
-    if shown:
-        seen[shown] = row
+    if cut:
+        seen[cut] = row
     return row
 
 

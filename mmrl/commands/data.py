@@ -74,7 +74,7 @@ def plan(
 
     Every unknown name and option, and what the engine cannot run, is found here, before any work.
     """
-    from data_engine.engine.cost import measured
+    from data_engine.engine.cost import measure_costs
     from data_engine.recipe import Recipe
     from data_engine.recipe import plan as planned
     from mmrl.commands.terminal import cost_table, plan_table
@@ -84,7 +84,7 @@ def plan(
     console = Console()
     console.print(plan_table(steps, engine, written.output))
     if measure:
-        console.print(cost_table(*measured(steps, measure)))
+        console.print(cost_table(*measure_costs(steps, measure)))
 
 
 @app.command()
