@@ -12,7 +12,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import Connection
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
 
 from data_engine.engine.chunks import Chunk, Chunks, Ref
 from data_engine.engine.map_stage import Step, chunk_keys, outcome_of, run_steps
@@ -34,7 +36,7 @@ class Crew:
     def __init__(self, chunks: Chunks, workers: int) -> None:
         self.chunks, self.workers = chunks, workers
         self._pool: ProcessPoolExecutor | None = None
-        self._careful: _Careful | None = None
+        self._careful: ProcessPool | None = None
         self._slow: dict[str, str] = {}  # a file that took too long -> what is said of it; many may ask about one
 
     def mapped(self, steps: Sequence[Step], refs: Iterable[Ref]) -> Iterator[Ref]:
@@ -56,7 +58,8 @@ class Crew:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
         if self._careful is not None:
-            self._careful.close()
+            self._careful.stop()
+            self._careful.join()
 
     def _begun(self, steps: Sequence[Step], ref: Ref) -> Ref | Future[Ref]:
         """The result, if it is there from an earlier run, or the promise of one."""
@@ -95,78 +98,35 @@ class Crew:
         shown = [media.path for media in sample.media if media.path is not None]
         if known := next((self._slow[path] for path in shown if path in self._slow), None):
             return 0, quarantine(sample, TOO_SLOW, known)
-        self._careful = self._careful or _Careful()
         try:
-            return self._careful.outcome(steps, sample)
-        except _EndedError as ended:
-            self._careful = None
-            if ended.reason == TOO_SLOW and len(sample.media) == len(shown) == 1:
-                self._slow[shown[0]] = str(ended)
-            return 0, quarantine(sample, ended.reason, str(ended))
+            return self._single().schedule(outcome_of, args=(steps, sample)).result()
+        except ProcessExpired as ended:
+            reason, why = _cause(ended.exitcode or 0)
+            if reason == TOO_SLOW and len(sample.media) == len(shown) == 1:
+                self._slow[shown[0]] = why
+            return 0, quarantine(sample, reason, why)
+
+    def _single(self) -> ProcessPool:
+        """A process for one sample at a time: when it ends, it is clear on which sample and how.
+
+        Pebble names the exit code and starts another process; the pool of `concurrent.futures` does neither.
+        """
+        if self._careful is None:
+            spawn: Any = multiprocessing.get_context("spawn")  # pebble asks for a type that no context has
+            self._careful = ProcessPool(1, initializer=_start, context=spawn)
+            try:
+                self._careful.schedule(os.getpid).result()
+            except ProcessExpired:  # no sample is to blame: let it surface
+                raise RuntimeError("worker processes die as soon as they start") from None
+        return self._careful
 
 
-class _EndedError(Exception):
-    """A process ended while it looked at a sample."""
-
-    def __init__(self, reason: str, why: str) -> None:
-        super().__init__(why)
-        self.reason = reason
-
-
-class _Careful:
-    """A process that looks at one sample at a time: when it ends, it is clear on which one, and how."""
-
-    def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._here, there = context.Pipe()
-        self._process = context.Process(target=_answer, args=(there,), daemon=True)
-        self._process.start()
-        there.close()
-        try:
-            self._here.recv()
-        except EOFError:  # no sample is to blame: let it surface
-            raise RuntimeError("worker processes die as soon as they start") from None
-
-    def outcome(self, steps: Sequence[Step], sample: Sample) -> tuple[int, Outcome]:
-        """As `data_engine.engine.map_stage.outcome_of`."""
-        self._here.send((steps, sample))
-        try:
-            found = self._here.recv()
-        except EOFError:
-            self._process.join()
-            raise _ended(self._process.exitcode or 0) from None
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    def close(self) -> None:
-        """End the process."""
-        self._here.close()
-        self._process.join()
-
-
-def _answer(there: Connection) -> None:
-    """What a careful process does: outcomes, or the exceptions in place of them, until nobody asks."""
-    _start()
-    there.send("ready")
-    while True:
-        try:
-            steps, sample = there.recv()
-        except EOFError:
-            return
-        try:
-            there.send(outcome_of(steps, sample))
-        except Exception as error:
-            there.send(error)
-
-
-def _ended(code: int) -> _EndedError:
+def _cause(code: int) -> tuple[str, str]:
+    """(reason, why) of the quarantine of a sample on which a process ended with this exit code."""
     if -code in deadline.SIGNALS:
-        why = "decoding its media took longer than limits.seconds of validate; encode them again"
-        return _EndedError(TOO_SLOW, why)
+        return TOO_SLOW, "decoding its media took longer than limits.seconds of validate; encode them again"
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    why = f"the process that looked at it ended early ({how}); check its media with another program"
-    return _EndedError("worker_died", why)
+    return "worker_died", f"the process that looked at it ended early ({how}); check its media with another program"
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
