@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from docs.tools.describe import first_sentence
+from docs.tools.screenshots import WIDTH, shot
 from docs.tools.tables import MARKER, TABLES, filled
 from tests.docs.pages import DOCS, ROOT
+from tests.support.browser import needs_browser
 
 REGISTRIES = ("rewards", "operators", "sources", "estimators")  # the tables with a section for each function
 PAGES = [page.read_text() for page in DOCS.rglob("*.md")]
@@ -43,6 +46,17 @@ def test_a_page_is_filled_with_options_keys_and_faults() -> None:
 
 def test_the_first_sentence_ends_at_a_full_stop_that_ends_one() -> None:
     assert first_sentence("Minimum, e.g. of a box (2505.11080). More text.") == "Minimum, e.g. of a box (2505.11080)."
+
+
+@needs_browser
+def test_a_screenshot_shows_the_page_from_its_top_on(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(
+        "<body style='margin:0'><div style='height:60px'></div><div style='height:90px;background:red'>"
+    )
+    shot(tmp_path / "page.html", tmp_path / "page.png", top=50, height=80)
+    with Image.open(tmp_path / "page.png") as picture:
+        assert picture.size == (WIDTH, 80)
+        assert [picture.convert("RGB").getpixel((500, y)) for y in (5, 40)] == [(255, 255, 255), (255, 0, 0)]
 
 
 @pytest.mark.slow
