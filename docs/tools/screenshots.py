@@ -34,7 +34,7 @@ def shot(page: Path, picture: Path, *, height: int, top: int = 0) -> None:
             "--hide-scrollbars",
             f"--user-data-dir={folder}",
         ]
-        line += [f"--screenshot={raw}", f"--window-size={WIDTH},{top + height}", page.resolve().as_uri()]
+        line += [f"--screenshot={raw}", f"--window-size={WIDTH},{max(top + height, 800)}", page.resolve().as_uri()]
         subprocess.run(line, check=True, capture_output=True, timeout=120)
         cut = Image.open(raw).convert("RGB").crop((0, top, WIDTH, top + height))
     picture.parent.mkdir(parents=True, exist_ok=True)
