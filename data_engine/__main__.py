@@ -2,12 +2,7 @@
 
 import sys
 
-from mmrl.commands.data import app
-from mmrl.core.config import InputError
+from mmrl.cli import VERBS, run
 
 if __name__ == "__main__":
-    try:
-        app(prog_name="python -m data_engine")
-    except InputError as error:
-        print(f"python -m data_engine: {error}", file=sys.stderr)
-        sys.exit(2)
+    run("python -m data_engine", VERBS["data"][0], sys.argv[1:])

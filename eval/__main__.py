@@ -2,12 +2,7 @@
 
 import sys
 
-from mmrl.commands.eval import app
-from mmrl.core.config import InputError
+from mmrl.cli import VERBS, run
 
 if __name__ == "__main__":
-    try:
-        app(prog_name="python -m eval")
-    except InputError as error:
-        print(f"python -m eval: {error}", file=sys.stderr)
-        sys.exit(2)
+    run("python -m eval", VERBS["eval"][0], sys.argv[1:])

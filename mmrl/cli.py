@@ -1,4 +1,4 @@
-"""The `mmrl` command. Each verb is imported only when it is asked for, so `mmrl --help` is instant."""
+"""The `mmrl` command. Each verb is imported only when it is used, so `mmrl --help` is instant."""
 
 from __future__ import annotations
 
@@ -7,43 +7,69 @@ import sys
 from pkgutil import resolve_name
 from typing import NoReturn
 
-VERBS = {
-    "data": ("mmrl.commands.data:app", "Build, look at and check datasets."),
-    "train": ("mmrl.commands.train:app", "Train a model: SFT warm-up, GRPO, or both."),
-    "eval": ("mmrl.commands.eval:app", "Evaluate a model and compare evaluations."),
-    "reward": ("mmrl.commands.reward:app", "Try any reward offline."),
-    "view": ("mmrl.commands.view:app", "Look at the rollouts of a run or at a dataset."),
-    "demo": ("mmrl.commands.demo:app", "The whole path on a CPU in minutes, on real data."),
+VERBS = {  # verb: its app, what it does, the extra of the package that it needs
+    "data": ("mmrl.commands.data:app", "Build, look at and check datasets.", "data"),
+    "train": ("mmrl.commands.train:app", "Train a model: SFT warm-up, GRPO, or both.", "train"),
+    "eval": ("mmrl.commands.eval:app", "Evaluate a model and compare evaluations.", "train"),
+    "reward": ("mmrl.commands.reward:app", "Try any reward offline.", "rewards"),
+    "view": ("mmrl.commands.view:app", "Look at the rollouts of a run or at a dataset.", "data"),
+    "demo": ("mmrl.commands.demo:app", "The whole path on a CPU in minutes, on real data.", "demo"),
 }
 
 
 def usage() -> str:
     """The text of `mmrl --help`."""
-    verbs = "\n".join(f"  {verb:8}{text}" for verb, (_, text) in VERBS.items())
-    return f"Usage: mmrl VERB [ACTION] [CONFIG] [key=value ...]\n\n{verbs}\n\n`mmrl VERB --help` says more."
+    verbs = "\n".join(f"  {verb:8}{text}" for verb, (_, text, _) in VERBS.items())
+    return (
+        f"Usage: mmrl VERB [ACTION] [CONFIG] [key=value ...]\n\n{verbs}\n\n"
+        "`mmrl VERB --help` explains a verb, `mmrl --version` prints the version."
+    )
+
+
+def version() -> str:
+    """The text of `mmrl --version`."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as version_of
+
+    try:
+        return f"mmrl {version_of('mmrl-stack')}"
+    except PackageNotFoundError:
+        return "mmrl, from a folder that is not installed"
 
 
 def main() -> NoReturn:
     """Run the verb named on the command line."""
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if verb in ("--help", "-h"):
-        print(usage())
+    if verb in ("--help", "-h", "--version"):
+        print(version() if verb == "--version" else usage())
         sys.exit(0)
     if verb not in VERBS:
-        print(f"mmrl: unknown verb {verb!r}; known: {', '.join(VERBS)}", file=sys.stderr)
+        from mmrl.core.config import nearest
+
+        print(f"mmrl: unknown verb {verb!r}; {nearest(verb, VERBS)}", file=sys.stderr)
         sys.exit(2)
     run(f"mmrl {verb}", VERBS[verb][0], sys.argv[2:])
 
 
 def run(program: str, target: str, arguments: list[str]) -> NoReturn:
-    """Run the typer app at `target`; what a user typed wrong is one line on stderr and exit status 2."""
-    from mmrl.core.config import InputError
+    """Run the typer app at `target` ("module:attribute") as `program`, and exit.
 
-    sys.path.append(os.getcwd())  # so that `my_lab.rewards:brevity` is found beside the config
+    Wrong input is one line on stderr and status 2; a run that cannot continue is one line and status 1.
+    """
+    from mmrl.core.config import InputError, RunError
+
+    sys.path.append(os.getcwd())  # so that `my_lab.rewards:brevity` is found next to the config
     try:
         resolve_name(target)(arguments, prog_name=program)
-    except InputError as error:
+    except (InputError, RunError) as error:
         print(f"{program}: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+    except ModuleNotFoundError as error:
+        package = (error.name or "mmrl").partition(".")[0]
+        if package in ("mmrl", "rewards", "data_engine", "eval"):
+            raise
+        extra = next((extra for app, _, extra in VERBS.values() if app == target), "train")
+        print(f"{program}: the package {package} is missing; pip install 'mmrl-stack[{extra}]'", file=sys.stderr)
         sys.exit(2)
     sys.exit(0)
 

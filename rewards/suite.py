@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from mmrl.core.config import Config, InputError, load, nearest, validate
+from mmrl.core.config import Config, InputError, RunError, load, nearest, validate
 from rewards.base import Kind, Reward, Rollout, Verdict, abstain
 from rewards.judge_client.judge_spec import JudgeSpec
 from rewards.registry import Call, made
@@ -38,7 +38,7 @@ class SuiteConfig(Config):
     min_calls: Annotated[int, Field(ge=1)] = 200
 
 
-class RewardFailure(RuntimeError):  # noqa: N818 - named for what happened, not a mistake in the code
+class RewardFailure(RunError):  # noqa: N818 - named for what happened, not a mistake in the code
     """A reward fails too often to go on."""
 
 

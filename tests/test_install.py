@@ -24,11 +24,24 @@ def test_help_names_every_verb() -> None:
     assert all(verb in text for verb in ("data", "train", "eval", "reward", "view", "demo"))
 
 
-def test_an_unknown_verb_is_an_error_that_lists_the_known_ones() -> None:
+def test_an_unknown_verb_is_an_error_that_names_the_nearest() -> None:
     run = subprocess.run([sys.executable, "-m", "mmrl", "trian"], capture_output=True, text=True, check=False)
     assert run.returncode == 2
-    assert "trian" in run.stderr
-    assert "train" in run.stderr
+    assert run.stderr.startswith("mmrl: unknown verb 'trian'; did you mean train? (known: data, demo, eval,")
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    text = subprocess.check_output([sys.executable, "-m", "mmrl", "--version"], text=True)
+    assert text == f"mmrl {importlib.metadata.version('mmrl-stack')}\n"
+
+
+@pytest.mark.parametrize(("verb", "package", "extra"), [("train", "torch", "train"), ("demo", "torch", "demo")])
+def test_a_missing_package_is_named_with_its_extra(verb: str, package: str, extra: str) -> None:
+    without = f"import sys; sys.modules[{package!r}] = None; sys.argv = ['mmrl', {verb!r}, *sys.argv[1:]]"
+    program = [sys.executable, "-c", f"{without}; from mmrl.cli import main; main()", "nowhere.yaml"]
+    run = subprocess.run(program, capture_output=True, text=True, check=False)
+    expected = f"mmrl {verb}: the package {package} is missing; pip install 'mmrl-stack[{extra}]'\n"
+    assert (run.returncode, run.stderr) == (2, expected)
 
 
 def test_every_console_script_is_declared() -> None:

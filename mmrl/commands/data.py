@@ -12,15 +12,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from mmrl.commands import new_app
 from mmrl.core.config import InputError, load
 from mmrl.core.files import check_writable, write_atomic
 
-app = typer.Typer(
-    help="Build, look at and check datasets.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
+app = new_app("Build, look at and check datasets.")
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, as in configs/data/.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="Changes to the recipe.")]

@@ -12,7 +12,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+from mmrl.commands import new_app
+
+app = new_app()
 
 
 @app.command()

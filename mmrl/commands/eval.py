@@ -13,15 +13,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from mmrl.commands import new_app
 from mmrl.core.config import load
 from mmrl.core.files import check_writable, write_atomic
 
-app = typer.Typer(
-    help="Evaluate a model and compare evaluations.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
+app = new_app("Evaluate a model and compare evaluations.")
 
 WIDTH = 140  # of the widest table
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="An evaluation, as in configs/eval/.")]

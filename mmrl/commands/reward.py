@@ -17,16 +17,17 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from mmrl.commands import new_app
 from mmrl.core.config import Config, InputError, load
 from mmrl.core.files import check_writable, write_atomic
 from mmrl.core.registry import options_of
 from rewards.base import Reward, Verdict
 from rewards.registry import REWARDS, function_of
 from rewards.rollout_files import read_gold, read_rollouts, write_scores
-from rewards.suite import RewardFailure, Suite
+from rewards.suite import Suite
 from rewards.workbench import PERTURBATIONS, Finding, try_suite
 
-app = typer.Typer(help="Try any reward offline.", no_args_is_help=True, add_completion=False)
+app = new_app("Try any reward offline.")
 
 
 @app.command("list")
@@ -57,11 +58,7 @@ def score(
     rows = list(read_rollouts(rollouts))
     if out:
         check_writable(out)
-    try:
-        verdicts = scorer.score([rollout for _, rollout in rows])
-    except RewardFailure as failure:
-        typer.echo(f"mmrl reward: {failure}", err=True)
-        raise typer.Exit(1) from None
+    verdicts = scorer.score([rollout for _, rollout in rows])
     if out:
         write_scores(out, zip((name for name, _ in rows), verdicts, strict=True))
     Console().print(summary(scorer, verdicts))
@@ -84,11 +81,7 @@ def try_rewards(
     scorer = suite_of(suite, overrides)
     if out:
         check_writable(out)
-    try:
-        findings = try_suite(scorer, islice(read_gold(dataset), limit))
-    except RewardFailure as failure:
-        typer.echo(f"mmrl reward: {failure}", err=True)
-        raise typer.Exit(1) from None
+    findings = try_suite(scorer, islice(read_gold(dataset), limit))
     if not findings:
         raise InputError(f"nothing to try: {dataset} has no sample with a written gold answer that {suite} scores")
     if out:

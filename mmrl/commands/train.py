@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmrl.commands import new_app
 from mmrl.core.config import load
 
 if TYPE_CHECKING:
     from mmrl.train.config import TrainConfig
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = new_app()
 
 
 @app.command()

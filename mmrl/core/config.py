@@ -21,6 +21,10 @@ class InputError(ValueError):
     """What a user typed is wrong; the message names the key, the value and what would be right."""
 
 
+class RunError(RuntimeError):
+    """A run cannot continue, though what the user typed is right; the message says why and what to do."""
+
+
 class Config(BaseModel):
     """Base of every config: unknown keys are errors, values cannot change."""
 
