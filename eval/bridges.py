@@ -17,8 +17,8 @@ from string import ascii_uppercase
 from typing import Any
 
 from eval.benchmarks.published.documents import submission
-from eval.records import RECORDS, TOTAL, Record, RunInfo, read_records, read_run
-from eval.report import ALL, check_scorer, report
+from eval.records import ALL, RECORDS, TOTAL, Record, RunInfo, read_records, read_run
+from eval.report import check_scorer, report
 from mmrl.core.canonical_json import dumps
 from mmrl.core.config import InputError, nearest
 from mmrl.core.files import write_atomic

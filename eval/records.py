@@ -32,6 +32,7 @@ JUDGE_DECIDES = (
     "max_chars",
 )
 TOTAL = "total"  # the name of the weighted sum of the rewards, beside them
+ALL = "all"  # the task that stands for all tasks together
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ from typing import Any
 from eval.benchmarks.load import metrics_of
 from eval.metrics import Estimate, mean_estimate
 from eval.pass_at_k import draw_rows
-from eval.records import TOTAL, Record, RunInfo, read_records, read_run
+from eval.records import ALL, TOTAL, Record, RunInfo, read_records, read_run
+from eval.report_tables import markdown_table, report_tables
 from eval.space_check import space_check, space_warning
 from mmrl.core.config import InputError
 from mmrl.core.files import write_atomic
 
-ALL = "all"  # the task that stands for the mix
 _MISSING = ("abstained", "failed")
 
 
@@ -130,30 +130,10 @@ def summary(cells: Sequence[Cell], max_unjudged: float) -> dict[str, Any]:
 
 def markdown(content: Mapping[str, Any]) -> str:
     """The report as markdown."""
-    run = content["run"]
-    lines = [
-        f"# {run['benchmark']} ({run['split']})",
-        "",
-        f"Model `{run['model']}`, {decoding(run)}{', asked without the media' if run['blind'] else ''}; "
-        f"{content['records']} records, {content['truncated']:.1%} cut off by the token limit.",
-        "",
-        "| task | reward | mean | 95 % interval | n | unparsed | abstained | failed |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row['task']} | {row['reward']} | {shown_mean(row)} | {interval(row)} | {row['n']} "
-        f"| {row['unparsed']:.1%} | {row['abstained']:.1%} | {row['failed']:.1%} |"
-        for row in content["rows"]
-    ]
-    if content["metrics"]:
-        shown = {name: "-" if value is None else f"{value:.3f}" for name, value in content["metrics"].items()}
-        lines += ["", "| as the benchmark reports it | |", "|---|---|"]
-        lines += [f"| {name} | {value} |" for name, value in shown.items()]
-    lines += draws_markdown(content["draws"])
-    if content["tokens"]:
-        lines += ["", "| per record | mean | median |", "|---|---|---|"]
-        lines += [f"| {name} | {cost['mean']:.1f} | {cost['median']:.1f} |" for name, cost in content["tokens"].items()]
-    if decode := run.get("decode"):
+    lines = [f"# {title(content)}", "", about(content)]
+    for table in report_tables(content):
+        lines += ["", f"## {table.title}", "", *markdown_table(table)]
+    if decode := content["run"].get("decode"):
         lines += ["", decoded(decode)]
     lines += [line for warning in warnings(content) for line in ("", warning)]
     if content["silent"]:
@@ -162,18 +142,18 @@ def markdown(content: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draws_markdown(draws: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What several draws of an item give together, as lines of markdown."""
-    if not draws:
-        return []
-    lines = ["", "| task | reward | k | pass@k | best of k | majority of all |", "|---|---|---|---|---|---|"]
-    for row in draws:
-        lines += [
-            f"| {row['task']} | {row['reward']} | {one['k']} | {one['pass']:.3f} | {one['best']:.3f} "
-            f"| {row['majority']:.3f} |"
-            for one in row["k"]
-        ]
-    return lines
+def title(content: Mapping[str, Any]) -> str:
+    """What was evaluated."""
+    return f"{content['run']['benchmark']} ({content['run']['split']})"
+
+
+def about(content: Mapping[str, Any]) -> str:
+    """A sentence on the model, how its answers were drawn, and how many there are."""
+    run, blind = content["run"], ", asked without the media" if content["run"]["blind"] else ""
+    return (
+        f"Model {run['model']}, {decoding(run)}{blind}; "
+        f"{content['records']} records, {content['truncated']:.1%} cut off by the token limit."
+    )
 
 
 def decoded(decode: Mapping[str, Any]) -> str:
@@ -225,18 +205,6 @@ def warnings(content: Mapping[str, Any]) -> list[str]:
     return [
         one for one in (incomplete(content), space_warning(content["boxes"], content["run"].get("space", ""))) if one
     ]
-
-
-def shown_mean(row: Mapping[str, Any]) -> str:
-    """The mean of a report row as text."""
-    if row["withheld"]:
-        return "withheld"
-    return "-" if row["mean"] is None else f"{row['mean']:.3f}"
-
-
-def interval(row: Mapping[str, Any]) -> str:
-    """The interval of a row as text; a single cluster has none."""
-    return "-" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
 
 
 def _share(flags: Iterable[bool]) -> float:

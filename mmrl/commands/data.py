@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Annotated, Literal
 
 import typer
@@ -181,6 +180,7 @@ def leaks(
     from data_engine.similar.index import LeakIndex
     from data_engine.similar.report import leakage, leakage_table, pairs_table
     from mmrl.commands.benchmarks import benchmark_samples
+    from mmrl.pages.leak_page import leak_page
 
     for file in filter(None, (to, html)):
         check_writable(file)
@@ -195,7 +195,7 @@ def leaks(
         with ExitStack() as opened:  # pictures of named benchmarks are on disk only that long
             given = [opened.enter_context(benchmark_samples(one, None)) for one in benchmark or ()]
             originals = {one.id: one for _, samples in given for one in samples if one.id in wanted}
-            resolve_name("mmrl.pages.leak_page:leak_page")(found, originals, html)  # it lives above this package
+            leak_page(found, originals, html)
         console.print(f"page with the pairs in {html}", markup=False, soft_wrap=True)
 
 
@@ -216,18 +216,20 @@ def difficulty(
     import json
 
     from data_engine.measure.difficulty_table import write_difficulty
+    from eval.difficulty import DifficultyConfig, RunOptions, measured, of_run
+    from eval.distributed import Processes
     from mmrl.commands.terminal import difficulty_table
 
     changes = [*(overrides or ()), *([f"reward={json.dumps(reward)}"] if reward else [])]
     if what.is_dir():
-        counting = load(resolve_name("eval.difficulty:RunOptions"), None, changes)  # it lives above this package
-        rows = resolve_name("eval.difficulty:of_run")(what, counting.reward, counting.right)
+        counting = load(RunOptions, None, changes)
+        rows = of_run(what, counting.reward, counting.right)
         place = out or what / "difficulty.parquet"
     else:
-        config = load(resolve_name("eval.difficulty:DifficultyConfig"), what, changes)
-        rows = resolve_name("eval.difficulty:measured")(config)
+        config = load(DifficultyConfig, what, changes)
+        rows = measured(config)
         place = out or Path(config.out) / "difficulty.parquet"
-    if not resolve_name("eval.distributed:Processes")().main:
+    if not Processes().main:
         return  # of several processes one writes the file
     write_difficulty(rows, place)
     console = Console()

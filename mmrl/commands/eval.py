@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from pkgutil import resolve_name
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mmrl.commands import new_app
 from mmrl.core.config import load
 from mmrl.core.files import check_writable, write_atomic
+
+if TYPE_CHECKING:
+    from eval.config import EvalConfig
+    from eval.report_tables import ReportTable
 
 app = new_app("Evaluate a model and compare evaluations.")
 
@@ -44,7 +49,7 @@ def run(config: ConfigFile, overrides: Overrides = None) -> None:
         for part in chosen.parts():
             _print_report(Path(part.out), write_report(Path(part.out)))
         if numbers := write_combined(Path(chosen.out), chosen.benchmarks):
-            _console().print(_numbers("together", numbers))
+            _print_numbers(_console(), "together", numbers)
 
 
 @app.command()
@@ -66,9 +71,10 @@ def score(
 def report(directory: Run) -> None:
     """Write report.md, report.json and report.html of RUN and print the table."""
     from eval.report import report as write_report
+    from mmrl.pages.evaluation_page import run_page
 
     _print_report(directory, write_report(directory))
-    place = resolve_name("mmrl.pages.evaluation_page:run_page")(directory, directory / "report.html")
+    place = run_page(directory, directory / "report.html")
     _console().print(f"page with pictures in {place}", markup=False, soft_wrap=True)
 
 
@@ -81,7 +87,9 @@ def compare(
 ) -> None:
     """Print how B differs from A, item by item: paired differences with 95 % intervals, and the items that flipped."""
     from eval.compare import compare as compare_runs
-    from eval.report import interval, setting
+    from eval.report import setting
+    from eval.report_tables import comparison_table
+    from mmrl.pages.evaluation_page import compare_page
 
     for file in filter(None, (to, html)):
         check_writable(file)
@@ -91,14 +99,9 @@ def compare(
     console = _console()
     for name, change in content["protocol"].items():
         console.print(f"{name}: {setting(change['before'])} -> {setting(change['after'])}", markup=False)
-    table = _table("task", "reward", "A", "B", "B - A", "95 % interval", "n", "flips")
-    for row in content["rows"]:
-        means = [f"{row['before']:.3f}", f"{row['after']:.3f}", f"{row['difference']:+.3f}", interval(row)]
-        flips = f"+{len(row['gained'])} -{len(row['lost'])}"
-        table.add_row(row["task"], row["reward"], *means, str(row["n"]), flips)
-    console.print(table)
+    console.print(_table(comparison_table(content["rows"])))
     if html:
-        resolve_name("mmrl.pages.evaluation_page:compare_page")(before, after, html)
+        compare_page(before, after, html)
     if content["unmatched"]:
         console.print(f"{content['unmatched']} items are in one of the runs only and do not count")
 
@@ -129,62 +132,51 @@ def rewards(
 ) -> None:
     """Say how often each reward of SUITE prefers what people prefer, by dimension, and what else moves it."""
     from eval.preferences.pairwise import judged_preferences
-    from eval.report import interval, shown_mean
+    from eval.report_tables import preference_table
 
     if to:
         check_writable(to)
     content = judged_preferences(suite, bench, layout=layout, steps=steps, max_unjudged=max_unjudged)
     if to:
         write_atomic(to, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    columns = ("accuracy", "95 % interval", "n", "no verdict", "order decides", "ECE", "length corr.")
-    table = _table("reward", "task", *columns)
-    for row in content["rows"]:
-        error = row["calibration"]["ece"] if row["calibration"] else None
-        numbers = [row["unjudged"], row["swapped"], error, row["length_correlation"]]
-        shown = ["-" if number is None else f"{number:.3f}" for number in numbers]
-        table.add_row(row["reward"], row["dimension"], shown_mean(row), interval(row), str(row["n"]), *shown)
     console = _console()
-    console.print(table)
+    console.print(_table(preference_table(content["rows"])))
     for name, numbers in content["numbers"].items():
-        console.print(_numbers(f"{name} as {layout} reports it", numbers))
+        _print_numbers(console, f"{name} as {layout} reports it", numbers)
 
 
-def _print_lmms(chosen: Any) -> None:
+def _print_lmms(chosen: EvalConfig) -> None:
     from eval.answer.backends import run_lmms
+    from eval.report_tables import ReportTable
 
-    table = _table("task", "metric", "value", "stderr")
-    for task, found in run_lmms(chosen).items():
-        for name, value in found.items():
-            metric, comma, kept = name.partition(",")
+    rows: list[list[str]] = []
+    for task, values in run_lmms(chosen).items():
+        for name, value in values.items():
+            metric, comma, variant = name.partition(",")
             if comma and not metric.endswith(("_stderr", "_stderr_clt", "_stderr_clustered")):
-                error = found.get(f"{metric}_stderr,{kept}")
-                table.add_row(
-                    task, metric, *(f"{one:.3f}" if isinstance(one, float) else str(one) for one in (value, error))
-                )
+                pair = value, values.get(f"{metric}_stderr,{variant}")
+                rows.append([task, metric, *(f"{v:.3f}" if isinstance(v, float) else str(v) for v in pair)])
     console = _console()
-    console.print(table)
+    console.print(_table(ReportTable("lmms-eval", ("task", "metric", "value", "stderr"), rows, texts=1)))
     console.print(f"lmms-eval's own files in {chosen.out}", markup=False, soft_wrap=True)
 
 
 def _print_report(out: Path, content: Mapping[str, Any]) -> None:
-    from eval.report import interval, shown_mean, warnings
+    from eval.report import warnings
+    from eval.report_tables import score_table
 
-    table = _table("task", "reward", "mean", "95 % interval", "n", "unparsed", "no verdict")
-    for row in content["rows"]:
-        shares = [f"{row['unparsed']:.1%}", f"{row['abstained'] + row['failed']:.1%}"]
-        table.add_row(row["task"], row["reward"], shown_mean(row), interval(row), str(row["n"]), *shares)
     console = _console()
-    console.print(table)
+    console.print(_table(score_table(content["rows"])))
     for warning in warnings(content):
         console.print(warning, style="bold red", markup=False)
     console.print(f"{content['records']} records, report in {out / 'report.md'}", markup=False, soft_wrap=True)
 
 
-def _numbers(title: str, numbers: Mapping[str, float | None] | None) -> Table:
-    table = Table(title, "", box=box.SIMPLE, pad_edge=False)
-    for name, value in (numbers or {"withheld: too many verdicts are missing": None}).items():
-        table.add_row(name, "-" if value is None else f"{value:.3f}")
-    return table
+def _print_numbers(console: Console, title: str, numbers: Mapping[str, float | None] | None) -> None:
+    from eval.report_tables import metric_table
+
+    shown = metric_table(numbers or {"withheld: too many verdicts are missing": None})
+    console.print(_table(replace(shown, columns=(title, ""))))
 
 
 def _console() -> Console:
@@ -194,8 +186,10 @@ def _console() -> Console:
     return console
 
 
-def _table(*columns: str) -> Table:
+def _table(given: ReportTable) -> Table:
     table = Table(box=box.SIMPLE, pad_edge=False)
-    for column in columns:
-        table.add_column(column, no_wrap=True, justify="left" if column in ("task", "reward") else "right")
+    for place, column in enumerate(given.columns):
+        table.add_column(column, no_wrap=True, justify="left" if place < given.texts else "right")
+    for row in given.rows:
+        table.add_row(*map(Text, row))
     return table

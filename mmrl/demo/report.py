@@ -9,8 +9,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from eval.records import TOTAL, Record, read_records, read_run
-from eval.report import ALL, decoding
+from eval.records import ALL, TOTAL, Record, read_records, read_run
+from eval.report import decoding
 from mmrl.core.config import InputError
 from mmrl.core.html import Html, element, page, table, write_page
 from mmrl.core.media.item import Media

@@ -8,11 +8,11 @@ from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from eval.compare import compare
-from eval.records import TOTAL, Record, read_records
-from eval.report import ALL, decoded, decoding, interval, report, setting, shown_mean, warnings
+from eval.records import ALL, TOTAL, Record, read_records
+from eval.report import about, decoded, report, setting, title, warnings
+from eval.report_tables import ReportTable, comparison_table, report_tables
 from mmrl.core.html import Html, element, joined, page, table, write_page
 from mmrl.pages.cards import card
 from mmrl.pages.rollout_pages import record_answer, record_exhibit
@@ -23,22 +23,17 @@ SHOWN = 6  # items of each kind
 def run_page(out: Path, place: Path, *, shown: int = SHOWN) -> Path:
     """The report of the run in `out` as a page at `place`."""
     content, records = report(out), read_records(out)
-    run = content["run"]
-    about = f"Model {run['model']}, {decoding(run)}{', asked without the media' if run['blind'] else ''}; "
-    about += f"{content['records']} records, {content['truncated']:.1%} cut off by the token limit."
+    decode = content["run"].get("decode")
     items = _by_item(records)
     ranked = sorted((item for item in items if _total(item) is not None), key=lambda item: _total(item) or 0.0)
     worst = in_turn(ranked)[:shown]
     best = in_turn([item for item in ranked[::-1] if item not in worst])[:shown]
     body = page(
-        f"{run['benchmark']} ({run['split']})",
-        element("p", about),
+        title(content),
+        element("p", about(content)),
         *(element("p", warning) for warning in warnings(content)),
-        element("p", decoded(run["decode"])) if run.get("decode") else None,
-        _scores(content["rows"]),
-        _metrics(content["metrics"]),
-        _draws(content["draws"]),
-        _tokens(content["tokens"]),
+        element("p", decoded(decode)) if decode else None,
+        *map(_table, report_tables(content)),
         _outcomes(records),
         _gallery("Worst items", worst),
         _gallery("Best items", best),
@@ -51,82 +46,25 @@ def compare_page(before: Path, after: Path, place: Path, *, shown: int = SHOWN) 
     content = compare(before, after)
     old, new = ({item[0].item_id: item for item in _by_item(read_records(out))} for out in (before, after))
     whole = next(row for row in content["rows"] if (row["task"], row["reward"]) == (ALL, TOTAL))
-    head = ["task", "reward", "A", "B", "B - A", "95 % interval", "n", "gained", "lost"]
-    lines = [
-        [
-            row["task"],
-            row["reward"],
-            *(f"{row[key]:.3f}" for key in ("before", "after")),
-            f"{row['difference']:+.3f}",
-            interval(row),
-            str(row["n"]),
-            str(len(row["gained"])),
-            str(len(row["lost"])),
-        ]
-        for row in content["rows"]
-    ]
     changes = [
         f"{name}: {setting(change['before'])} → {setting(change['after'])}"
         for name, change in content["protocol"].items()
     ]
     sections = [
-        _flips(title, [(old[item], new[item]) for item in whole[key][:shown]], len(whole[key]))
-        for title, key in (("Gained", "gained"), ("Lost", "lost"))
+        _flips(kind, [(old[item], new[item]) for item in whole[key][:shown]], len(whole[key]))
+        for kind, key in (("Gained", "gained"), ("Lost", "lost"))
     ]
     body = page(
         f"{after.name} against {before.name}",
         *(element("p", change) for change in changes),
-        element("h2", "Differences"),
-        table(head, lines, texts=2),
+        _table(comparison_table(content["rows"])),
         *sections,
     )
     return write_page(body, place)
 
 
-def _scores(rows: Sequence[Mapping[str, Any]]) -> Html:
-    head = ["task", "reward", "mean", "95 % interval", "n", "unparsed", "abstained", "failed"]
-    lines = [
-        [
-            row["task"],
-            row["reward"],
-            shown_mean(row),
-            interval(row),
-            str(row["n"]),
-            *(f"{row[kind]:.1%}" for kind in ("unparsed", "abstained", "failed")),
-        ]
-        for row in rows
-    ]
-    strong = [at for at, row in enumerate(rows) if row["task"] == ALL]
-    return joined(element("h2", "Scores"), table(head, lines, texts=2, strong=strong))
-
-
-def _metrics(metrics: Mapping[str, float | None]) -> Html | None:
-    if not metrics:
-        return None
-    lines = [[name, "-" if value is None else f"{value:.3f}"] for name, value in metrics.items()]
-    return joined(element("h2", "As the benchmark reports it"), table(["metric", "value"], lines))
-
-
-def _draws(rows: Sequence[Mapping[str, Any]]) -> Html | None:
-    if not rows:
-        return None
-    lines = [
-        [
-            row["task"],
-            row["reward"],
-            str(one["k"]),
-            *(f"{value:.3f}" for value in (one["pass"], one["best"], row["majority"])),
-        ]
-        for row in rows
-        for one in row["k"]
-    ]
-    head = ["task", "reward", "k", "pass@k", "best of k", "majority of all"]
-    return joined(element("h2", "Several draws an item"), table(head, lines, texts=2))
-
-
-def _tokens(costs: Mapping[str, Mapping[str, float]]) -> Html:
-    lines = [[name, f"{cost['mean']:.1f}", f"{cost['median']:.1f}"] for name, cost in costs.items()]
-    return joined(element("h2", "Cost of a record"), table(["", "mean", "median"], lines))
+def _table(given: ReportTable) -> Html:
+    return joined(element("h2", given.title), table(given.columns, given.rows, texts=given.texts, strong=given.strong))
 
 
 def _outcomes(records: Sequence[Record]) -> Html | None:

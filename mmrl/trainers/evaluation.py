@@ -20,8 +20,8 @@ from eval.answer.local import LocalGenerator, evaluating
 from eval.config import EvalConfig
 from eval.distributed import Processes
 from eval.generation import Draw
-from eval.records import RUN, TOTAL, read_run
-from eval.report import ALL, report, reported
+from eval.records import ALL, RUN, TOTAL, read_run
+from eval.report import report, reported
 from eval.run import evaluate, prepare, run_info
 from eval.sample_sets import SampleSet, split_samples
 from eval.score import evaluation_suite

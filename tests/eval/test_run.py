@@ -194,7 +194,7 @@ def test_a_blind_run_is_marked(config: EvalConfig) -> None:
     assert any(record.media for record in records)
     report(Path(config.out))
     page = Path(config.out, "report.md").read_text()
-    assert f"Model `{config.model}`, sampled at temperature 1, asked without the media; 10 records" in page
+    assert f"Model {config.model}, sampled at temperature 1, asked without the media; 10 records" in page
 
 
 def test_the_selection_does_not_depend_on_the_order_of_rows(dataset: Path) -> None:

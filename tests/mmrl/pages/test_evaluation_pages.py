@@ -4,7 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
+from typer.testing import CliRunner
 
+from eval.report import report
+from eval.report_tables import report_tables
+from mmrl.commands.eval import app
 from mmrl.pages.evaluation_page import compare_page, run_page
 from tests.eval.test_records import RIGHT, WRONG, grounding, written, yesno
 from tests.support.browser import needs_browser, opened
@@ -41,6 +45,18 @@ def test_tasks_take_turns_and_several_draws_have_a_table(tmp_path: Path) -> None
     assert worst.count("hand ·") == 6
     assert "hand · g" in worst
     assert "pass@k" in text
+
+
+def test_the_report_the_page_and_the_terminal_show_the_same_cells(tmp_path: Path) -> None:
+    records = [yesno(f"y{at}", RIGHT if at % 3 else WRONG, draw=draw) for at in range(9) for draw in (0, 1)]
+    out = written(tmp_path / "run", pictured([*records, grounding("g", RIGHT)], tmp_path))
+    tables = report_tables(report(out))
+    assert [table.title for table in tables] == ["Scores", "Several answers to a question", "Cost of an answer"]
+    page, markdown = checked(run_page(out, tmp_path / "report.html").read_text()).text, (out / "report.md").read_text()
+    terminal = CliRunner().invoke(app, ["report", str(out)]).output
+    assert all(f"| {' | '.join(row)} |" in markdown for table in tables for row in table.rows)
+    assert all(cell in page for table in tables for row in table.rows for cell in row)
+    assert all(cell in terminal for row in tables[0].rows for cell in row)
 
 
 @needs_browser
