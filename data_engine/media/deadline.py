@@ -9,16 +9,16 @@ from collections.abc import Iterator
 
 from mmrl.core.media.item import Media
 
-BYTES = 10**5  # of a file, for which it is given one second more: long videos take long
-BLOCKED = 10  # times as long may pass on the clock, as other programs need the processor, too
+BYTES = 10**5  # of a file that add a second to its limit: long videos take long
+BLOCKED = 10  # times the limit may pass on the clock, because other programs use the processor, too
 
-SIGNALS = (signal.SIGPROF, signal.SIGALRM)  # by which a process is ended
+SIGNALS = (signal.SIGPROF, signal.SIGALRM)  # that end the process
 
 _spare = False
 
 
 def spare_process() -> None:
-    """Say that this process may be ended: another one will see to the sample that it looked at."""
+    """Declare that this process may be ended: another one then handles its sample."""
     global _spare
     _spare = True
 
@@ -28,7 +28,7 @@ def within(seconds: float, media: Media) -> Iterator[None]:
     """End this process by a signal if decoding `media`, inside, takes the processor longer than `seconds` and one for
     each `BYTES` of the file, or `BLOCKED` times that on the clock.
 
-    Where the process may not be ended, nothing is done. A handler of Python's would wait until the decoder is done.
+    Without `spare_process` it has no effect. A Python signal handler would run only after the decoder returns.
     """
     if not _spare:
         yield
@@ -49,4 +49,4 @@ def _size(media: Media) -> int:
     try:
         return os.path.getsize(media.path or "")
     except (OSError, ValueError):
-        return 0  # decoding will say what is wrong
+        return 0  # decoding reports what is wrong

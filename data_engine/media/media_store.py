@@ -30,7 +30,7 @@ SIGNATURES = (  # (bytes, where they stand in the file, suffix)
 class MediaStore:
     """Copies media into `folder/media/<sha256[:2]>/<sha256>.<suffix>`, each content once; or into the samples.
 
-    Media that lie there already, from a run that was killed, are not copied again. Several threads may add.
+    Media left there by a killed run are not copied again. Several threads may call `add`.
     """
 
     def __init__(self, folder: Path, root: Path | None, *, embed: bool) -> None:
@@ -59,7 +59,7 @@ class MediaStore:
         return replace(media, path=self._paths[sha256], bytes=None, sha256=sha256)
 
     def prune(self) -> None:
-        """Remove the media of a run that was killed which this one has not added."""
+        """Remove media left by a killed run that this run has not added."""
         for path in self._found.values():
             path.unlink()
         self._found.clear()
@@ -88,12 +88,12 @@ class MediaStore:
         finally:
             arriving.unlink(missing_ok=True)
         self._sizes[sha256] = size
-        self._paths[sha256] = path  # last: from now on other threads refer to it
+        self._paths[sha256] = path  # last, because from now on other threads refer to it
         return sha256
 
 
 def _whole(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(SHA-256, file) of the media that lie below the folder already; what was just arriving is removed."""
+    """(SHA-256, file) of the media that lie below the folder already; unfinished copies are removed."""
     for path in (folder / "media").glob("*"):
         if path.is_file():
             path.unlink()

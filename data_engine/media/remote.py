@@ -29,9 +29,9 @@ Allowed = Callable[[str], bool]
 
 
 class Remote(Config):
-    """What may be fetched: from where, how much, for how long, and where it is kept."""
+    """Limits of fetching: from which hosts, how much, how long, and where files are kept."""
 
-    cache: Path  # the folder of what was fetched; a file that is there is not fetched again
+    cache: Path  # the folder of fetched files; what is there is not fetched again
     hosts: list[str] = Field(min_length=1)  # "example.org" means it and what is below it, "*" any public host
     max_bytes: PositiveInt = 100 * 2**20  # of one file
     seconds: PositiveFloat = 30.0  # for one file, redirects included
@@ -52,7 +52,7 @@ def is_public(address: str) -> bool:
 
 
 def fetched(url: str, limits: Remote, *, allowed: Allowed = is_public) -> Path:
-    """The file that holds what is at an http or https address, in the cache; raises a MediaError (`remote`)."""
+    """The cached file of an http or https address, fetched if needed; MediaError (`remote`) if that fails."""
     place = limits.cache / hashlib.sha256(url.encode("utf-8", "backslashreplace")).hexdigest()
     if place.is_file():
         return place
@@ -69,7 +69,7 @@ def fetched(url: str, limits: Remote, *, allowed: Allowed = is_public) -> Path:
 
 
 class _Deadline:
-    """Closes the connection that is open when the time is over: a server may send a byte now and then for ever."""
+    """Closes the open connection when the time is over: a server could send single bytes for ever."""
 
     def __init__(self, seconds: float) -> None:
         self.passed, self.seconds, self._socket = False, seconds, None
@@ -78,13 +78,13 @@ class _Deadline:
         self._timer.start()
 
     def watch(self, connected: socket.socket) -> None:
-        """Close this one from now on."""
+        """The connection to close."""
         self._socket = connected
         if self.passed:
             self._pass()
 
     def end(self) -> None:
-        """Time does not matter any more."""
+        """Stop the timer."""
         self._timer.cancel()
 
     def _pass(self) -> None:
@@ -101,7 +101,7 @@ def _content(url: str, limits: Remote, allowed: Allowed, timer: _Deadline) -> by
         parts = urlsplit(url)
         host = (parts.hostname or "").lower()
         if parts.scheme not in ("http", "https") or not host:
-            raise ValueError(f"{url:.200} is no http or https address")
+            raise ValueError(f"{url:.200} is not an http or https address")
         if not any(one in ("*", host) or host.endswith(f".{one}") for one in map(str.lower, limits.hosts)):
             raise ValueError(f"the host {host} is not one of {', '.join(limits.hosts)}")
         connection = _connection(parts, host, allowed, timer)
@@ -113,7 +113,7 @@ def _content(url: str, limits: Remote, allowed: Allowed, timer: _Deadline) -> by
                 url = urljoin(url, response.headers.get("Location", ""))
                 continue
             if response.status != 200:
-                raise ValueError(f"the server says {response.status} {response.reason}")
+                raise ValueError(f"the server answered {response.status} {response.reason}")
             return _read(response, limits.max_bytes, timer)
         finally:
             connection.close()
@@ -121,7 +121,7 @@ def _content(url: str, limits: Remote, allowed: Allowed, timer: _Deadline) -> by
 
 
 def _connection(parts: SplitResult, host: str, allowed: Allowed, timer: _Deadline) -> http.client.HTTPConnection:
-    """A connection to an address that was looked at, not to a name that could lead elsewhere a moment later."""
+    """A connection to an address that was checked, not to a name that could point elsewhere a moment later."""
     port = parts.port or (443 if parts.scheme == "https" else 80)
     addresses = [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     if refused := [address for address in addresses if not allowed(address)]:

@@ -1,5 +1,5 @@
-"""Which picture of which public dataset a sample shows: what benchmarks and training sets made of the same pictures
-have in common, whatever was done to the files.
+"""Ids of the public pictures and videos that a sample shows: benchmarks and training sets made from the same ones share
+them, however the files were changed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from data_engine.schema import Sample
 
-NOTED = "source_ids"  # the key of meta under which they outlive the names of files
+NOTED = "source_ids"  # the key of meta that keeps them when files are renamed
 
 NAMES: dict[str, re.Pattern[str]] = {  # a dataset -> how files or folders name its pictures and videos
     "coco": re.compile(r"COCO_(?:train|val|test)20\d\d_0*(\d+)|(?:^|/)(?=\d{12}\.)0*(\d+)\.(?:jpg|png)"),
@@ -22,10 +22,10 @@ NAMES: dict[str, re.Pattern[str]] = {  # a dataset -> how files or folders name 
 
 
 def source_ids(sample: Sample) -> frozenset[str]:
-    """The names of what a sample shows, as `coco:581857`.
+    """The ids of what a sample shows, such as `coco:581857`.
 
-    They are what `validate` noted before files were renamed, `meta.source_id`, `meta.image_id` with `meta.dataset`, and
-    what the names of files say, in paths of media and in texts of meta.
+    They come from what `validate` noted before it renamed files, from `meta.source_id`, from `meta.image_id` with
+    `meta.dataset`, and from file names in paths of media and in texts of meta.
 
     >>> sorted(source_ids(Sample("", "s", "yesno", [], {}, meta={"image": "val2014/COCO_val2014_000000581857.jpg"})))
     ['coco:581857']

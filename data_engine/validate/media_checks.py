@@ -1,9 +1,8 @@
-"""Checks of images and videos: what a file holds, how it is stored, and what its source said of it."""
+"""Checks of images and videos: what a file holds, how it is stored, and what its source declared."""
 
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import NamedTuple
 from data_engine.schema import Sample
 from data_engine.validate.fault import Fault, Limits
 from mmrl.core.media.container_headers import declared_seconds
-from mmrl.core.media.files import MediaError, Place, name_of, place_of
+from mmrl.core.media.files import MediaError, Place, name_of, place_of, stamp
 from mmrl.core.media.frames import decoded, frame_table, open_video
 from mmrl.core.media.image import image_facts
 from mmrl.core.media.item import Media, MediaKind
@@ -20,7 +19,7 @@ from mmrl.core.media.probe import probe
 
 CLOSE = 1.0  # seconds, and
 CLOSE_SHARE = 0.05  # as a share, by which a declared duration may differ: sound and picture rarely end together
-HEADER_FACTOR = 2.0  # the same for headers, which count streams that nobody looks at
+HEADER_FACTOR = 2.0  # the same for headers, which also count other streams
 FORMATS = {  # suffix -> FFmpeg's name of the format
     **dict.fromkeys((".mp4", ".m4v", ".mov", ".3gp"), "mov"),
     **dict.fromkeys((".mkv", ".webm"), "matroska"),
@@ -61,12 +60,11 @@ def _inspected_file(path: str, kind: MediaKind, _: object) -> Inspected | MediaE
 
 
 def _written(path: str) -> tuple[int, int] | None:
-    """What tells a file from another one that was written in its place: size and time."""
+    """The time and size of a file, by which one that is written in its place is noticed."""
     try:
-        stat = os.stat(path)
+        return stamp(Path(path))
     except (OSError, ValueError):
-        return None  # decoding will say what is wrong
-    return stat.st_size, stat.st_mtime_ns
+        return None  # decoding reports what is wrong
 
 
 def _inspected(media: Media) -> Inspected:
@@ -97,7 +95,7 @@ def _alike(declared: float, found: float) -> bool:
 
 
 def declared_faults(media: Media, measured: Media) -> Iterator[tuple[str, str]]:
-    """(code, message) of what a source declared in the fields of `media` and measuring did not find."""
+    """(code, message) of each field of `media` that differs from what was measured; a source declared them."""
     declared, size = (media.width, media.height), (measured.width, measured.height)
     if None not in declared and declared != size:
         turned = "; it was declared as stored, before its EXIF rotation" if declared == size[::-1] else ""
@@ -105,20 +103,20 @@ def declared_faults(media: Media, measured: Media) -> Iterator[tuple[str, str]]:
     if media.num_frames is not None and media.num_frames != measured.num_frames:
         yield "frames_mismatch", f"{_name(media)} declares {media.num_frames} frames, {measured.num_frames} decode"
     if media.duration is not None and measured.duration is not None:
-        away = abs(media.duration - measured.duration)
-        if not away <= max(CLOSE, CLOSE_SHARE * measured.duration):
-            said = f"{media.duration:.1f} seconds, its frames last {measured.duration:.1f}"
-            yield "declared_duration", f"{_name(media)} is declared to last {said}"
+        gap = abs(media.duration - measured.duration)
+        if not gap <= max(CLOSE, CLOSE_SHARE * measured.duration):
+            lengths = f"{media.duration:.1f} seconds, its frames last {measured.duration:.1f}"
+            yield "declared_duration", f"{_name(media)} is declared to last {lengths}"
 
 
 def rescaled(sample: Sample, declared: Media) -> Sample | None:
-    """The sample with boxes and points of the declared size in pixels of the measured one; None if that is a guess."""
+    """The sample with boxes and points of the declared size in pixels of the measured one; None where that would be a guess."""
     (measured,) = sample.media if len(sample.media) == 1 else (None,)
     if measured is None or not (declared.width and declared.height and measured.width and measured.height):
         return None
     x, y = measured.width / declared.width, measured.height / declared.height
     if not 0.99 < x / y < 1.01 and sample.answer.keys() & {"boxes", "points"}:
-        return None  # turned or cropped: nobody knows where the places are
+        return None  # turned or cropped: the places are unknown
     scaled = {
         name: [[round(side * (x, y)[place % 2], 4) for place, side in enumerate(row)] for row in sample.answer[name]]
         for name in sample.answer.keys() & {"boxes", "points"}

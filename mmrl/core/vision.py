@@ -221,12 +221,12 @@ def check_budget(processor: Any, budget: VisionBudget, sizes: Sequence[Size | tu
             predicted = geometry.grid(*budget.image_size(width, height, geometry))
             inputs = {"images": [np.zeros((height, width, 3), np.uint8)]}
         features = part(**inputs, input_data_format="channels_last", return_tensors="pt")
-        found = tuple(features["video_grid_thw" if video else "image_grid_thw"][0].tolist())
-        if found != predicted:
+        actual = tuple(features["video_grid_thw" if video else "image_grid_thw"][0].tolist())
+        if actual != predicted:
             raise InputError(
-                f"{what}: the grid (time, height, width) of {type(part).__name__} is {found} and the vision budget "
+                f"{what}: the grid (time, height, width) of {type(part).__name__} is {actual} and the vision budget "
                 f"predicts {predicted}. The processor has size {dict(part.size)}, the budget is {budget!r}; "
-                "set the processor with mmrl.core.vision.apply_budget and leave it so"
+                "set the processor with mmrl.core.vision.apply_budget and do not change it afterwards"
             )
 
 

@@ -31,7 +31,7 @@ def shown(media: Sequence[Media]) -> tuple[Shown, ...]:
 
 
 def digest(item: Shown) -> str:
-    """What decides the pictures: the hashes of the item's content and of that which gives the size, and the cut."""
+    """Identifies the pictures: the hashes of the item and of the image that gives the size, and the cut of a video."""
     contents = [item.media, *([item.size_of] if item.size_of else [])]
     cut = f"@{item.media.start}-{item.media.end}" if (item.media.start, item.media.end) != (None, None) else ""
     return "+".join(map(content_hash, contents)) + cut

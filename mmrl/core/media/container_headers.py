@@ -11,7 +11,7 @@ from mmrl.core.media.files import Place, open_place
 
 MAX_BOXES = 100_000  # of a file: a hostile one could hold a box in every eight bytes
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # names of the two outermost elements of Matroska
-INNER = (b"moov",)  # boxes that are looked into
+INNER = (b"moov",)  # boxes that hold boxes
 
 
 class Box(NamedTuple):
@@ -30,9 +30,9 @@ def lacks_index(place: Place) -> bool:
 
 
 def declared_seconds(place: Place) -> float | None:
-    """The duration that the movie header of an MP4 file declares; None of other files, and where it declares none.
+    """The duration that the movie header of an MP4 file declares; None for other files and where it declares none.
 
-    Of files in fragments (`mvex`) it tells how long the first one is, if anything.
+    In a fragmented file (`mvex`) the header gives at most the duration of the first fragment.
     """
     with open_place(place) as file:
         starts = {box.name: box.start for box in _boxes(file) if box.name in (b"mvhd", b"mvex")}
@@ -56,7 +56,7 @@ def is_short(place: Place) -> bool:
 
 
 def _segment_end(file: BinaryIO) -> int:
-    """Where the segment behind the head of a Matroska file ends; 0 where it does not say."""
+    """Where the segment behind the head of a Matroska file ends; 0 where the file does not say."""
     start, size = _element(file, 4)
     if _at(file, start + (size or 0), 4) != SEGMENT:
         return 0
@@ -74,7 +74,7 @@ def _element(file: BinaryIO, at: int) -> tuple[int, int | None]:
 
 
 def _boxes(file: BinaryIO) -> Iterator[Box]:
-    """The boxes of a file in order, those of `moov` behind it; what is no box ends them."""
+    """The boxes of a file in order, with those of `moov` after it; bytes that are not a box end them."""
     size, at = file.seek(0, io.SEEK_END), 0
     for _ in range(MAX_BOXES):
         head = _at(file, at, 16)

@@ -1,4 +1,4 @@
-"""What Pillow does not tell: pictures of which a part is missing though their file ends well, and endless ones."""
+"""Damage that Pillow does not report: pictures with a missing part, and files made to decode for ever."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import BinaryIO
 
 from mmrl.core.config import InputError
 
-PIECE = 2**20  # bytes that are held at a time
-LONGEST = 2**29  # bytes of a JPEG file that are looked at; the largest picture takes less
-MAX_SCANS = 64  # of a progressive JPEG: encoders write 10, and each costs a pass over the whole picture
+PIECE = 2**20  # bytes that are read at a time
+LONGEST = 2**29  # bytes of a JPEG file that are read; the largest allowed picture takes less
+MAX_SCANS = 64  # of a progressive JPEG: encoders write 10, and each is a pass over the whole picture
 START_OF_SCAN = b"\xff\xda"
-MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd8])")  # of JPEG, with a length behind it but for the end, D9
+MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd8])")  # of JPEG, followed by a length; the end marker, D9, is not
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of the colour types of PNG
 ADAM7 = (  # of each pass: first column and row, and the steps
     (0, 0, 8, 8),
@@ -25,26 +25,31 @@ ADAM7 = (  # of each pass: first column and row, and the steps
     (1, 0, 2, 2),
     (0, 1, 1, 2),
 )
-JPEG_GRAVE = {"remature end": "truncated", "ad Huffman": "unreadable"}  # of libjpeg's warnings; cameras cause others
+JPEG_GRAVE = {
+    "remature end": "truncated",
+    "ad Huffman": "unreadable",
+}  # the warnings of libjpeg that count; cameras cause others
 
-Fault = tuple[str, str]  # code and what is wrong
+Fault = tuple[str, str]  # code and message
 
 
 def has_many_scans(file: BinaryIO) -> bool:
     """Whether a JPEG file asks for more than `MAX_SCANS` passes over the picture."""
     file.seek(0)
     content = file.read(LONGEST)
-    if content.count(START_OF_SCAN) <= MAX_SCANS:  # mostly; thumbnails and films behind the picture hold such bytes too
+    if (
+        content.count(START_OF_SCAN) <= MAX_SCANS
+    ):  # the usual case; thumbnails and videos behind the picture may hold such bytes, too
         return False
     at, count = 2, 0
-    while (found := MARKER.search(content, at)) and found[1] != b"\xd9":
-        at = found.end() + int.from_bytes(content[found.end() : found.end() + 2])
-        count += found[1] == START_OF_SCAN[1:]
+    while (marker := MARKER.search(content, at)) and marker[1] != b"\xd9":
+        at = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2])
+        count += marker[1] == START_OF_SCAN[1:]
     return count > MAX_SCANS
 
 
 def jpeg_fault(file: BinaryIO) -> Fault | None:
-    """What libjpeg warns of on its way to the end; the picture is decoded at an eighth of its size."""
+    """The fault that libjpeg reports when it decodes the whole file; at an eighth of its size, which is faster."""
     try:
         import simplejpeg
     except ImportError:
@@ -53,15 +58,15 @@ def jpeg_fault(file: BinaryIO) -> Fault | None:
     content = file.read(LONGEST)
     try:
         simplejpeg.decode_jpeg(content, colorspace="GRAY", min_height=1, min_width=1, min_factor=1, strict=True)
-    except ValueError as error:  # of formats that it does not read, too: those are left to Pillow
+    except ValueError as error:  # also of formats that it does not read; Pillow decides about those
         return next(((code, str(error)) for words, code in JPEG_GRAVE.items() if words in str(error)), None)
     return None
 
 
 def png_fault(file: BinaryIO) -> Fault | None:
-    """A chunk with another checksum than it states, or fewer pixels than the header declares."""
+    """A chunk whose checksum is wrong, or fewer pixels than the header declares."""
     file.seek(8)
-    expected, found, packed = math.inf, 0, zlib.decompressobj()
+    expected, unpacked, packed = math.inf, 0, zlib.decompressobj()
     while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
         name, left, check = head[4:], int.from_bytes(head[:4]), zlib.crc32(head[4:])
         header = b""
@@ -69,7 +74,7 @@ def png_fault(file: BinaryIO) -> Fault | None:
             left, check = left - len(piece), zlib.crc32(piece, check)
             header = header or piece
             if name == b"IDAT":
-                found += _unpacked(packed, piece, expected - found)
+                unpacked += _unpacked(packed, piece, expected - unpacked)
         stated = file.read(4)
         if left or len(stated) < 4:
             break
@@ -77,11 +82,11 @@ def png_fault(file: BinaryIO) -> Fault | None:
             return "unreadable", f"the checksum of its chunk {name.decode('latin1')} is wrong"
         if name == b"IHDR":
             expected = _packed_bytes(header)
-    return None if found >= expected else ("truncated", f"{found} of {expected} bytes of its pixels are there")
+    return None if unpacked >= expected else ("truncated", f"{unpacked} of {expected} bytes of its pixels are there")
 
 
 def _unpacked(packed: zlib._Decompress, piece: bytes, most: float) -> int:
-    """How many bytes a piece unpacks to, of which no more than `most` count."""
+    """The number of bytes that a piece unpacks to, at most `most`."""
     count = 0
     while piece and count < most and (made := len(packed.decompress(piece, PIECE))):
         count, piece = count + made, packed.unconsumed_tail
@@ -89,7 +94,7 @@ def _unpacked(packed: zlib._Decompress, piece: bytes, most: float) -> int:
 
 
 def _packed_bytes(header: bytes) -> int:
-    """The bytes of all rows of a PNG with their filter types, before they are packed."""
+    """The number of bytes of all rows of a PNG with their filter types, before compression."""
     width, height = int.from_bytes(header[:4]), int.from_bytes(header[4:8])
     bits, interlaced = header[8] * CHANNELS.get(header[9], 1), header[12]
     passes: Iterator[tuple[int, int]] = iter([(width, height)])

@@ -1,4 +1,4 @@
-"""Media files: where they may lie, how they are opened, and the errors that tell what is wrong with one."""
+"""Media files: where they may lie, how they are opened, and the error for files that cannot be used."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:")
 
 @dataclass
 class Opened:
-    """How many media were opened in this process, and how many bytes those have: what decoding costs follows it."""
+    """How many media were opened in this process, and their bytes: the cost of decoding depends on both."""
 
     files: int = 0
     bytes: int = 0
 
 
 opened = Opened()
-watchers: list[set[str]] = []  # who wants to know which files are looked at: `data_engine.cache_keys.watching`
+watchers: list[set[str]] = []  # sets that collect the files that are looked at: `data_engine.cache_keys.watching`
 
 
 class MediaError(InputError):
-    """A media file that cannot be used: `reason` is the code that is counted, the text says what would be right.
+    """A media file that cannot be used: `reason` is the code that is counted, the text says how to put it right.
 
     Of any file: `remote`, `outside_root`, `missing`, `empty`, `unreadable`, `bomb`, `changed`. Of images: `truncated`.
     Of videos: `no_stream`, `no_index`, `unknown_codec`, `no_frames`, `cut` (frames are missing or damaged),
@@ -54,26 +54,26 @@ def resolve(path: str | Path, root: Path | None = None) -> Path:
     if REMOTE.match(text):
         raise MediaError("remote", f"{text:.200} is remote; download it and name the file")
     try:
-        found = Path(os.path.realpath(text if root is None else root / text)) if text else None
+        file = Path(os.path.realpath(text if root is None else root / text)) if text else None
     except ValueError:  # zero bytes, half of a character
-        found = None
-    if found is None:
+        file = None
+    if file is None:
         raise MediaError("missing", f"expected the path of a media file, got {text!r:.200}")
-    look_at(found)
-    if root is not None and not found.is_relative_to(os.path.realpath(root)):
+    look_at(file)
+    if root is not None and not file.is_relative_to(os.path.realpath(root)):
         raise MediaError("outside_root", f"{text} lies outside {root}; put the file below that folder")
     try:
-        if found.is_file():
-            return found
+        if file.is_file():
+            return file
     except OSError as error:
-        raise MediaError("unreadable", f"{found}: {error.strerror}") from None
-    raise MediaError("missing", f"no media file at {found}")
+        raise MediaError("unreadable", f"{file}: {error.strerror}") from None
+    raise MediaError("missing", f"no media file at {file}")
 
 
 def look_at(path: Path) -> None:
-    """Say that a file or folder is looked at, whether it is there or not."""
-    for seen in watchers:
-        seen.add(str(path))
+    """Report to the watchers that a file or folder is looked at, whether it exists or not."""
+    for watched in watchers:
+        watched.add(str(path))
 
 
 def place_of(source: Source, root: Path | None = None) -> Place:
@@ -86,7 +86,7 @@ def place_of(source: Source, root: Path | None = None) -> Place:
 
 
 def name_of(place: Place) -> str:
-    """What messages call a file."""
+    """The name of a file in messages."""
     return f"media of {len(place)} bytes" if isinstance(place, bytes) else str(place)
 
 

@@ -28,7 +28,7 @@ try:
 except ImportError:
     raise InputError("videos are read with PyAV: pip install 'mmrl-stack[data]'") from None
 
-FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif"  # a playlist would make FFmpeg open what it names
+FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif"  # a playlist would make FFmpeg open other files
 CLEAN_KEYS = {"vp8", "vp9", "av1"}  # codecs whose every key frame starts afresh; H.264's are looked at one by one
 
 MAX_FRAME_PIXELS = 2**25  # 8K; a decoder may hold seventeen frames at once
@@ -42,8 +42,8 @@ class FrameTable:
     """The frames of a video in the order in which they are shown.
 
     `times` are seconds after the first frame. `pts` are the file's own time stamps, None where it does not give each
-    frame its own. Decoding may start at the positions `restarts`. `plain` tells that every key frame is one of them
-    and that the file hides no frame (edit lists do). `aspect` is the width of a stored pixel over its height.
+    frame its own. Decoding may start at the positions `restarts`. `plain`: every key frame is one of them,
+    and the file hides no frame (edit lists do). `aspect` is the width of a stored pixel over its height.
     """
 
     times: list[float]
@@ -71,7 +71,7 @@ class FrameTable:
 
 
 def frame_table(place: Place) -> FrameTable:
-    """The frames that the file's packets promise; refuses files that are no video, cut off, endless or too large."""
+    """The frames that the packets of a file announce; MediaError for a file that is cut off, endless or not a video."""
     name = name_of(place)
     with open_video(place) as (container, stream):
         shown, keys, hidden, end = _packets(container, stream, name)
@@ -80,8 +80,8 @@ def frame_table(place: Place) -> FrameTable:
         if is_short(place):
             raise MediaError("cut", f"{name} holds less than its first bytes declare; get the whole file")
         _check_whole(container, stream, len(shown) + hidden, end, name)
-        own = container.format.name != "avi"  # AVI stores none: FFmpeg counts packets, in the order of decoding
-        pts = _distinct([pts for pts, _ in shown]) if own else None
+        stored = container.format.name != "avi"  # AVI stores none: FFmpeg counts packets, in the order of decoding
+        pts = _distinct([pts for pts, _ in shown]) if stored else None
         stamps = pts or _distinct([dts for _, dts in shown])
         if len(shown) > 1 and len(decoding := {dts for _, dts in shown}) == 1 and None not in decoding:
             raise MediaError("zero_duration", f"{name} shows its {len(shown)} frames all at one time; encode it again")
@@ -108,7 +108,7 @@ def frame_table(place: Place) -> FrameTable:
 
 
 def decoded(place: Place, table: FrameTable, positions: Iterable[int]) -> Iterator[VideoFrame]:
-    """The frames at the given ascending positions; one that does not decode is an error, never its neighbour."""
+    """The frames at ascending positions; one that does not decode is an error and never replaced by another."""
     name, at, size = name_of(place), -1, None
     with open_video(place) as (container, stream):
         try:
@@ -180,7 +180,7 @@ def open_video(place: Place) -> Iterator[tuple[InputContainer, VideoStream]]:
         width, height = _square_size(stream.codec_context.width, stream.codec_context.height, _aspect(stream))
         if width * height > MAX_FRAME_PIXELS:
             raise MediaError("bomb", f"{name} has frames of {width}x{height}, the limit is {MAX_FRAME_PIXELS} pixels")
-        # Damage is an error and not painted over; H.264 reports it in one thread only. A size may change midway.
+        # Damage is an error and is not concealed; H.264 reports it in one thread only. A size may change midway.
         stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(MAX_FRAME_PIXELS)}
         stream.codec_context.thread_count = 1
         yield container, stream

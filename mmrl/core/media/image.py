@@ -44,17 +44,17 @@ def load_grey(source: Source, root: Path | None = None, *, side: int = 64) -> Im
     place = place_of(source, root)
     with open_place(place) as file, _pillow_errors(place):
         image = _header(file, place, MAX_PIXELS)
-        other = profile_change(image) is not None
-        image.draft("RGB" if other else "L", (side, side))
+        converted = profile_change(image) is not None
+        image.draft("RGB" if converted else "L", (side, side))
         image.load()
         shown = ImageOps.exif_transpose(image)
-        return shown if shown.mode == "L" and not other else to_rgb(shown).convert("L")
+        return shown if shown.mode == "L" and not converted else to_rgb(shown).convert("L")
 
 
 def image_facts(source: Source, root: Path | None = None) -> dict[str, str]:
-    """What is unusual about an image, by code: `wrong_extension`, `animated`, `image_mode`, `alpha`, `orientation`.
+    """The unusual properties of an image by code: `wrong_extension`, `animated`, `image_mode`, `alpha`, `orientation`.
 
-    `load_image` copes with all of them; other programs may show the picture in another way.
+    `load_image` handles all of them; other programs may show the picture differently.
     """
     place = place_of(source, root)
     facts: dict[str, str] = {}
@@ -66,11 +66,11 @@ def image_facts(source: Source, root: Path | None = None) -> dict[str, str]:
         if named != form and (named, form) != ("JPEG", "MPO"):  # what many cameras call JPEG
             facts["wrong_extension"] = f"{name_of(place)} is a file of the format {form}"
         if form != "MPO" and getattr(image, "is_animated", False):
-            facts["animated"] = "it holds several pictures, of which the first counts"
+            facts["animated"] = "it holds several pictures; the first one is used"
         if image.mode not in PLAIN_MODES:
             facts["image_mode"] = f"its pixels are of mode {image.mode}, not one of {', '.join(PLAIN_MODES)}"
         if image.has_transparency_data:
-            facts["alpha"] = "it is transparent in places, which are shown white"
+            facts["alpha"] = "parts of it are transparent; they are shown white"
         if orientation in range(2, 9):
             facts["orientation"] = f"it is stored turned: EXIF orientation {orientation}"
     return facts
@@ -80,12 +80,12 @@ def orientation_of(source: Source, root: Path | None = None) -> int:
     """The EXIF orientation of an image, 1 to 8; from 5 on it swaps width and height."""
     place = place_of(source, root)
     with open_place(place) as file, _pillow_errors(place):
-        found = _header(file, place, MAX_PIXELS).getexif().get(ORIENTATION, 1)
-    return found if found in range(1, 9) else 1
+        orientation = _header(file, place, MAX_PIXELS).getexif().get(ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1
 
 
 def plain_png(source: Source, root: Path | None = None) -> bytes:
-    """The image as every program shows it alike: an upright 8-bit RGB PNG, pixel by pixel what `load_image` gives."""
+    """The pixels of `load_image` as an upright 8-bit RGB PNG, which every program shows in the same way."""
     content = io.BytesIO()
     load_image(source, root).save(content, "PNG")
     return content.getvalue()
@@ -135,7 +135,7 @@ def _formats() -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def _pillow_errors(place: Place) -> Iterator[None]:
-    """Whatever Pillow raises on a file, as a MediaError."""
+    """Turns everything that Pillow raises on a file into a MediaError."""
     name = name_of(place)
     try:
         with warnings.catch_warnings(action="ignore"):  # of odd metadata, many for one file

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -38,7 +38,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return _by_strips(image, lambda strip: _srgb(_eight_bits(strip, *white), change))
     if image.has_transparency_data:
         return _by_strips(image, lambda strip: _on_white(strip, change))
-    return _by_strips(image, lambda strip: _srgb(strip, change)) if change else image.convert("RGB")
+    if change:
+        return _by_strips(image, lambda strip: _srgb(strip, change))
+    plain = image.convert("RGB")
+    plain.info.pop("icc_profile", None)  # else a PNG would embed it
+    return plain
 
 
 def white_of(image: Image.Image) -> tuple[float, float] | None:
@@ -117,6 +121,6 @@ def _by_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]
     return made
 
 
-def _strips(image: Image.Image):
+def _strips(image: Image.Image) -> Iterator[Image.Image]:
     for top in range(0, image.height, STRIP):
         yield image.crop((0, top, image.width, min(top + STRIP, image.height)))
