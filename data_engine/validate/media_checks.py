@@ -110,7 +110,7 @@ def declared_faults(media: Media, measured: Media) -> Iterator[tuple[str, str]]:
 
 
 def rescaled(sample: Sample, declared: Media) -> Sample | None:
-    """The sample with its places scaled from the declared size to the measured one; None where that would be a guess."""
+    """The sample with its places scaled from the declared size to the measured one; None where that is a guess."""
     (measured,) = sample.media if len(sample.media) == 1 else (None,)
     if measured is None or not (declared.width and declared.height and measured.width and measured.height):
         return None
