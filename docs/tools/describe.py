@@ -109,7 +109,7 @@ def default_text(value: Any) -> str:
             return f"`{str(value).lower()}`"
         case tuple() | list() | dict() if not value:
             return "empty"
-        case tuple() | list():
+        case tuple() | list() | dict():
             return ", ".join(map(default_text, value))
         case PurePath() | str() | int() | float():
             return f"`{value}`" if str(value) else "empty"
