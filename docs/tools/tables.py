@@ -172,7 +172,7 @@ def commands() -> str:
     from mmrl.cli import VERBS
 
     parts = []
-    for verb, (place, about) in VERBS.items():
+    for verb, (place, about, *_) in VERBS.items():
         parts.append(f"### mmrl {verb}\n\n{about}")
         command = typer.main.get_command(resolve_name(place))
         parts += [_command(f"mmrl {path}", each) for path, each in _actions(verb, command)]
