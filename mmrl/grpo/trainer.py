@@ -170,6 +170,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
     # The order of the data
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """TRL's, but in an order that a resumed run repeats, and with both sides of a pair in one batch."""
         sampler = super()._get_train_sampler(dataset)
         assert isinstance(sampler, RepeatSampler)
         sampler = PairSampler(sampler, self._pairs) if self._pairs else sampler
@@ -235,7 +236,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         compute_aux_loss: bool = False,
         **_: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Of `self.batch`; TRL's keywords for images are not used."""
+        """Of the rows of `self.batch`: TRL's list of image tensors has no videos, so that its keywords are not used."""
         return self.logprobs(
             self.batch,
             model,
@@ -254,6 +255,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         return {key: value.to(self.accelerator.device) for key, value in inputs.items()}
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        """TRL's, which passes on token ids only: the rows that belong to them are kept for the hook above."""
         self.batch = RolloutBatch(
             rows=inputs["rows"], temperatures_BC=inputs.get("temperatures"), injected_B=inputs["injected"]
         )
