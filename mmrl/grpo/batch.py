@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import torch
 from accelerate.utils import gather
 from torch import Tensor
 
 from mmrl.model.encoding import Encoded
 from rewards import Verdict
 
+UNSET = torch.empty(0)
 OF_THE_STEP = ("samples", "completions", "verdicts", "rewards_BK")  # not needed any more when the loss is computed
 
 
@@ -28,10 +30,10 @@ class RolloutBatch:
     temperatures_BC: Tensor | None = None  # sampling temperature of each completion token, if there is a schedule
     samples: Sequence[Mapping[str, Any]] = ()  # the row of the dataset of each rollout
     copies: Sequence[int] = ()  # how many groups of the same prompt come before that of a rollout
-    injected_B: Tensor | None = None  # which completions are the gold answer instead of the policy's own
+    injected_B: Tensor = UNSET  # which completions are the gold answer instead of the policy's own
     completions: Sequence[tuple[str, int]] = ()  # (text, number of tokens)
     verdicts: Sequence[Mapping[str, Verdict]] = ()  # by the name of the reward
-    rewards_BK: Tensor | None = None  # NaN where a reward has no score
+    rewards_BK: Tensor = UNSET  # NaN where a reward has no score
 
 
 def gathered(tensor: Tensor) -> Tensor:

@@ -36,8 +36,6 @@ class BatchAdvantages:
 
     def __call__(self, batch: RolloutBatch) -> Tensor:
         """[N] advantages of the rows of all processes."""
-        assert batch.rewards_BK is not None
-        assert batch.injected_B is not None
         mode = "train" if self.trainer.model.training else "eval"
         group = self.trainer.num_generations if mode == "train" else self.trainer.num_generations_eval
         names = self.suite.names

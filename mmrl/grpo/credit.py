@@ -83,8 +83,6 @@ class TokenCredit:
         return advantages_BC
 
     def _thr(self, settings: HiddenReward, batch: RolloutBatch, output: Mapping[str, Any]) -> Tensor:
-        assert batch.rewards_BK is not None
-        assert batch.injected_B is not None
         mask_BC, ids_BC = output["completion_mask"], output["completion_ids"]
         temperatures_BC = output.get("temperatures")
         scores_B = batch.rewards_BK[:, self.rewards.index(settings.reward)]

@@ -40,7 +40,6 @@ def _failed(given: EstimatorBatch) -> np.ndarray:
 
 
 def _injected(given: EstimatorBatch) -> Any:
-    assert given.batch.injected_B is not None
     return gathered(given.batch.injected_B).view(-1, given.group)
 
 

@@ -178,8 +178,8 @@ class LogProbs:
         return self.sharing.packing
 
 
-def _of_the_policy(entropy_BC: Tensor, attention_mask: Tensor, injected_B: Tensor | None) -> Tensor:
+def _of_the_policy(entropy_BC: Tensor, attention_mask: Tensor, injected_B: Tensor) -> Tensor:
     """`entropy_BC` without what injected rows would add to its mean."""
-    if injected_B is None or not injected_B.any():
+    if not injected_B.any():
         return entropy_BC
     return own_entropy(entropy_BC, attention_mask[:, -entropy_BC.shape[1] :], injected_B)

@@ -54,7 +54,6 @@ class RolloutFiles:
         """Write one step; an evaluation is not written."""
         if not self.trainer.model.training:
             return
-        assert batch.injected_B is not None
         rollouts = zip(
             batch.samples,
             batch.rows,

@@ -29,7 +29,6 @@ class RolloutScoring:
 
         Sets `batch.completions`, `batch.verdicts` and `batch.rewards_BK`.
         """
-        assert batch.injected_B is not None
         state, names = self.trainer.state, self.suite.names
         rollouts = [
             rollout_of(sample, completion, encoded, self.space, state.global_step, state.max_steps)
