@@ -13,14 +13,14 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def fallback(rollouts: Sequence[Rollout], *, rule: Reward, model: Reward) -> list[Verdict]:
-    """What the rule says; the model is asked only where the rule abstains: a task or a gold that it cannot judge.
+    """The verdict of `rule`; `model` is asked only where the rule abstains (HARMO's routing, 2510.05283, eq. 1).
 
-    HARMO's routing (2510.05283, eq. 1). An answer that the rule cannot read is 0, and a rule that failed is no verdict:
-    neither is a way past the rule to the model.
+    The rule abstains on a task or a gold that it cannot judge. An answer that it cannot read scores 0, and a rule that
+    failed gives no verdict: neither is a way past the rule to the model.
 
     >>> from rewards.rules.exact_match import text_match, yesno_match
-    >>> said = [Rollout("perhaps", "no"), Rollout("Paris", "Paris")]
-    >>> [verdict.score for verdict in fallback(said, rule=yesno_match, model=text_match)]
+    >>> completions = [Rollout("perhaps", "no"), Rollout("Paris", "Paris")]
+    >>> [verdict.score for verdict in fallback(completions, rule=yesno_match, model=text_match)]
     [0.0, 1.0]
     """
     verdicts = rule(rollouts)
@@ -33,10 +33,11 @@ def fallback(rollouts: Sequence[Rollout], *, rule: Reward, model: Reward) -> lis
 def blend(
     rollouts: Sequence[Rollout], *, rule: Reward, model: Reward, confidence: Share = 0.5, confidence_key: str = ""
 ) -> list[Verdict]:
-    """confidence * rule + (1 - confidence) * model; the model alone where the rule abstains.
+    """confidence * rule + (1 - confidence) * model; the model alone where the rule abstains (HARMO, 2510.05283).
 
-    The confidence in the rule is the option, or what a rollout has under `confidence_key` in its meta. Where a part
-    that counts has no verdict there is none, so that the rollouts of a group are never on two scales.
+    `rule` and `model` are rewards. The confidence in the rule is the option `confidence`, or the value under
+    `confidence_key` in the rollout's meta. If a part that counts has no verdict, the blend has none, so that the
+    rollouts of a group are never on two scales.
 
     >>> from rewards.rules.exact_match import yesno_match
     >>> from rewards.rules.format import think_format
@@ -51,14 +52,16 @@ def blend(
 
 
 def gate(rollouts: Sequence[Rollout], *, reward: Reward, when: Reward, threshold: Share = 1.0) -> list[Verdict]:
-    """`reward` where `when` is `threshold` or more, else 0 (GDPO's conditioned reward, 2601.05242, eq. 8).
+    """`reward` where `when` scores `threshold` or more, else 0 (GDPO's conditioned reward, 2601.05242, eq. 8).
 
-    A penalty stays: what fails the condition must not escape it. No verdict on the condition is no verdict.
+    A penalty stays: a completion that fails the condition must not escape it. No verdict on the condition is no
+    verdict.
 
     >>> from rewards.rules.lengths import length_window
     >>> from rewards.rules.exact_match import yesno_match
-    >>> said = [Rollout("no", "no"), Rollout("no " * 9, "no"), Rollout("no", "yes")]
-    >>> [verdict.score for verdict in gate(said, reward=lambda rows: length_window(rows, high=5), when=yesno_match)]
+    >>> completions = [Rollout("no", "no"), Rollout("no " * 9, "no"), Rollout("no", "yes")]
+    >>> short = lambda rollouts: length_window(rollouts, high=5)
+    >>> [verdict.score for verdict in gate(completions, reward=short, when=yesno_match)]
     [1.0, 0.0, 0.0]
     """
     verdicts = []
@@ -79,14 +82,14 @@ def progressive(
     reward: Reward,
     schedule: Annotated[dict[Annotated[float, Field(gt=0, le=1)], Reward], Field(min_length=1)],
 ) -> list[Verdict]:
-    """`reward` first, and from each share of the training in `schedule` on the reward that stands there.
+    """`reward` first, and from each share of the training in `schedule` on the reward given there (Vision-R1).
 
-    The share is the rollout's step / total_steps; where it is not known the first reward holds. Vision-R1
-    (2503.18013) raises its thresholds at half: {0.5: {fn: box_iou, args: {threshold: 0.75}}}.
+    Source: 2503.18013. The share is the rollout's step / total_steps; where it is unknown the first reward holds.
+    Vision-R1 raises its thresholds at half of the training: {0.5: {fn: box_iou, args: {threshold: 0.75}}}.
 
     >>> first, later = (lambda rows: [Verdict(0.0)] * len(rows)), (lambda rows: [Verdict(1.0)] * len(rows))
-    >>> said = [Rollout("", step=step, total_steps=10) for step in (4, 5)]
-    >>> [verdict.score for verdict in progressive(said, reward=first, schedule={0.5: later})]
+    >>> completions = [Rollout("", step=step, total_steps=10) for step in (4, 5)]
+    >>> [verdict.score for verdict in progressive(completions, reward=first, schedule={0.5: later})]
     [0.0, 1.0]
     """
     stages: Mapping[float, Reward] = {0.0: reward, **schedule}

@@ -29,19 +29,19 @@ def shape(
     high: float = 1.0,
     tilt: Annotated[float, Field(ge=-100, le=100)] = 0.0,
 ) -> list[Verdict]:
-    """`reward` in another shape, mostly against the scores of reference answers to the same prompt.
+    """`reward` in another shape, mostly relative to the scores of reference answers to the same prompt.
 
-    These stand in `meta["reference_scores"]`, else the gold texts are scored by `reward`; without any it fails, never
-    the bare score. `logit` takes all scores back through the sigmoid that a scalar head went through.
+    These scores are in `meta["reference_scores"]`, else `reward` scores the gold texts; without any the reward fails,
+    rather than give the bare score. `logit=True` first inverts the sigmoid of a scalar head, for all scores. `method`:
 
-    - `par` (2502.18770): mean over references of sigmoid(steepness * (score - reference)).
-    - `center`: mean of score - reference. `clip`: the score between `low` and `high`, no references.
-    - `calibrate` (InfAlign, 2412.19792): the share of references below, equals counting half, C; with a `tilt` t > 0
-      exp(t (C - 1)) for best-of-n, with t < 0 -exp(t C) for worst-of-n.
+    - `par` (PAR, 2502.18770): mean over references of sigmoid(`steepness` * (score - reference)).
+    - `center`: mean of score - reference. `clip`: the score between `low` and `high`, without references.
+    - `calibrate` (InfAlign, 2412.19792): the share of references below the score, equal ones counting half, C; with a
+      `tilt` t > 0 exp(t (C - 1)) for best-of-n, with t < 0 -exp(t C) for worst-of-n.
 
     >>> half = lambda rollouts: [Verdict(0.4)] * len(rollouts)
-    >>> said = [Rollout("", meta={"reference_scores": [0.1, 0.4, 0.4, 0.9]})]
-    >>> shape(said, reward=half, method="calibrate")[0].score
+    >>> completions = [Rollout("", meta={"reference_scores": [0.1, 0.4, 0.4, 0.9]})]
+    >>> shape(completions, reward=half, method="calibrate")[0].score
     0.5
     """
     if not low <= high:
@@ -67,10 +67,10 @@ def shape(
 
 
 def group_rank(rollouts: Sequence[Rollout], *, reward: Reward) -> list[Verdict]:
-    """The share of the other rollouts of the group that `reward` scores lower, equals counting half.
+    """The share of the other rollouts of the group that `reward` scores lower, equal ones counting half.
 
-    >>> by_answer = lambda rollouts: [Verdict(one.answer) for one in rollouts]
-    >>> [v.score for v in group_rank([Rollout("", x, group=1) for x in (0.1, 0.5, 0.5, 0.9)], reward=by_answer)]
+    >>> by_length = lambda rollouts: [Verdict(min(len(rollout.completion) / 10, 1.0)) for rollout in rollouts]
+    >>> [v.score for v in group_rank([Rollout("x" * n, group=1) for n in (1, 5, 5, 9)], reward=by_length)]
     [0.0, 0.5, 0.5, 1.0]
     """
     verdicts = reward(rollouts)

@@ -30,13 +30,14 @@ def embedding_similarity(
     device: str = "auto",
     dtype: str = "float32",
 ) -> list[Verdict]:
-    """VLM-RM (2310.12921): the last picture of a rollout against a goal text, not below 0; of a video, the mean.
+    """How near the last picture of a rollout is to a goal text, at least 0; for a video the mean over frames (VLM-RM).
 
     R = 1 - |P (s - g)|^2 / 2 with P = alpha d d^T / |d|^2 + (1 - alpha) I and d = g - b, for unit embeddings s of the
-    picture, g of the `goal` and b of a neutral `baseline` description; of several texts each, the mean. At alpha 0 it
-    is the cosine. A `goal` scores pictures, such as an edited image, as in the paper. Without one the answer of the
-    completion is the goal: does the picture show what it says? That use is ours. High alpha is easily fooled, since
-    what is orthogonal to d looks good; texts are cut at the model's context (77 tokens for CLIP).
+    picture, g of the `goal` and b of a neutral `baseline` description (2310.12921); of several texts each, the mean. At
+    `alpha` 0 it is the cosine. `model` is a CLIP or SigLIP checkpoint. A `goal` scores pictures, such as an edited
+    image, as in the paper. Without one the answer of the completion is the goal: does the picture show what it says?
+    That use is ours. A high `alpha` is easily fooled, because a picture orthogonal to d looks good. Texts are cut at
+    the model's context (77 tokens for CLIP).
 
     >>> g, b = np.array([1, 0, 0]), np.array([0.6, 0.8, 0])
     >>> goal_baseline(np.array([[0.8, 0.36, 0.48]]), g, b, 0.5).round(5).item()

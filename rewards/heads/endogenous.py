@@ -26,14 +26,14 @@ def endogenous(
     device: str = "auto",
     dtype: str = "float32",
 ) -> list[Verdict]:
-    """How likely a language model finds the completion after its prompt (2506.23235).
+    """How likely a language model finds the completion after its prompt: exp(x / scale) (2506.23235).
 
     Logits are a soft Q, so sum_h Q(s_h, a_h) - V(s_h+1) = log pi(completion | prompt) + V(s_1), and V(s_1) is the same
-    for all completions of a prompt: among them the log-probability ranks alone. x is its `mean` over tokens, its `sum`
-    (prefers short ones), or a `discounted` sum with weights max(gamma^t, clip_min). The score is exp(x / scale); with
-    `blind` x has the same after an empty prompt taken off, which fluent words off the point do not earn, and the score
-    is sigmoid(x / scale) (that part is ours, not the paper's). The model must not be the policy that is trained. It
-    reads text alone; the token that ends the turn is not scored.
+    for all completions of a prompt: among them the log-probability ranks alone. x is its `aggregate`: the `mean` over
+    tokens, the `sum` (prefers short ones), or a `discounted` sum with weights max(`gamma`^t, `clip_min`). With `blind`
+    the x after an empty prompt is subtracted, which fluent words off the point do not earn, and the score is sigmoid(x
+    / `scale`) (that part is ours). The `model` must not be the policy that is trained. It reads text alone; the token
+    that ends the turn is not scored.
     """
     from rewards.heads.endogenous_torch import aggregated, response_logprobs
 

@@ -26,11 +26,11 @@ def multi_response(
 ) -> list[Verdict]:
     """sigmoid((raw - center) / scale) of a YOJO model, which reads the whole group at once (2604.10966).
 
-    `model` is a directory written by `rewards.heads.multi_response_torch.MultiResponseModel.save`. Attention is
-    causal, so a score depends on the place: it is the mean over `orders` rotations of the group. Groups larger than
-    `at_once`, the number of responses in training, go in chunks that share one response as an anchor. Rotating and
-    anchoring are ours, not the paper's. Scores of different prompts have no common scale. It reads text alone. An empty
-    answer scores 0.
+    `model` is a directory written by `rewards.heads.multi_response_torch.MultiResponseModel.save`. Attention is causal,
+    so a score depends on the place in the row: it is the mean over `orders` rotations of the group. Groups larger than
+    `at_once`, the number of responses in training, are scored in chunks that share one response as an anchor. Rotations
+    and anchors are ours. Scores of different prompts have no common scale; `center` and `scale` are the mean and the
+    spread of raw scores on your data. It reads text alone. An empty answer scores 0.
     """
     from rewards.heads import multi_response_torch
     from rewards.heads.checkpoint_torch import chat, plain

@@ -27,13 +27,14 @@ def relevance(
     device: str = "auto",
     dtype: str = "float32",
 ) -> list[Verdict]:
-    """R3 (2402.03469): relevance by a text encoder, times the share of distinct trigrams, times length if open-ended.
+    """Relevance by a text encoder, times the share of distinct trigrams, times length for open questions (R3).
 
-    Rollouts of `open_tasks`: cos(question, answer) x min(words / 100, cap) / cap x distinct trigrams. All others:
-    cos(gold text, answer) x distinct trigrams, of several gold texts the best. The paper's length is not bounded and
-    its rescaling of the second branch not known: `cap`, the division by it and the bare cosine are ours, and so is a
-    trigram share of 0 for fewer than three words. The question's type is the task here, not a classifier's word.
-    `model` is an encoder such as Contriever or MiniLM, mean-pooled; a negative cosine counts as 0.
+    Source: 2402.03469. Rollouts of `open_tasks`: cos(question, answer) x min(words / 100, cap) / cap x distinct
+    trigrams. All others: cos(gold text, answer) x distinct trigrams, for several gold texts the best. In the paper the
+    length has no bound, and its rescaling of the second branch is unknown: `cap`, the division by it and the bare
+    cosine are ours, and so is a trigram share of 0 for fewer than three words. The question's type is its task here,
+    not the output of a classifier. `model` is an encoder such as Contriever or MiniLM, mean-pooled; a negative cosine
+    counts as 0.
     """
     from rewards.heads.embeddings_torch import text_embeddings
 

@@ -34,9 +34,10 @@ NO_CAPTION = unparsed("no caption")
 
 @judged
 async def caption_precision(rollout: Rollout, *, judge: Judge, pointable: bool = True) -> Verdict:
-    """The share of the caption's atomic claims that are true and pointable, as the judge sees the media (BalCapRL).
+    """The share of the caption's claims that are true and pointable, as the judge sees the media (BalCapRL).
 
-    Repeated claims count once, a caption without claims gets 0. `pointable=False` asks for truth alone.
+    Source: 2605.07394. Needs media. A repeated claim counts once; a caption without claims scores 0. `pointable=False`
+    asks for truth alone. Two calls of the judge.
     """
     caption = extract.answer_text(rollout.completion)
     if not caption:
@@ -60,9 +61,10 @@ async def caption_precision(rollout: Rollout, *, judge: Judge, pointable: bool =
 
 @judged
 async def caption_recall(rollout: Rollout, *, judge: Judge) -> Verdict:
-    """The share of the gold facts that the caption states (BalCapRL).
+    """The share of the gold facts that the caption states (BalCapRL, 2605.07394).
 
-    Gold: `units`, a list of facts; else the first of `references`, which the judge splits. Without facts, no verdict.
+    Gold: `units`, a list of facts; else the first of `references`, which the judge splits once. Without facts there is
+    no verdict. One call of the judge.
     """
     caption = extract.answer_text(rollout.completion)
     units = await _gold_units(judge, rollout)
@@ -83,9 +85,10 @@ async def caption_recall(rollout: Rollout, *, judge: Judge) -> Verdict:
 
 @judged
 async def caption_language(rollout: Rollout, *, judge: Judge) -> Verdict:
-    """The mean of clarity, fluency and coherence, each judged from 0 to 10, over 10 (BalCapRL).
+    """The mean of clarity, fluency and coherence, each judged from 0 to 10, over 10 (BalCapRL, 2605.07394).
 
-    The paper gives 0 to captions under half or over twice the words of the reference, for this reward alone.
+    The paper gives 0 to captions under half or over twice the words of the reference, for this reward alone: wrap it in
+    `length_mask`. One call of the judge.
     """
     caption = extract.answer_text(rollout.completion)
     if not caption:
@@ -98,12 +101,13 @@ async def caption_language(rollout: Rollout, *, judge: Judge) -> Verdict:
 
 @judged
 async def caption_utility(rollout: Rollout, *, judge: Judge) -> Verdict:
-    """The mean over questions that a judge answers from the caption alone (CaptionQA): right 1, wrong 0.
+    """The mean over questions that a judge answers from the caption alone: right 1, wrong 0 (CaptionQA, 2511.21025).
 
-    "The caption does not say" earns 1 / options + 0.05, and is no option of yes/no questions. Options are shuffled by
-    the hash of the question. One question without a readable answer leaves no verdict: means over different questions
-    do not compare. Gold: `questions`, a list of {question, options, choice}, the choice a letter, a text or an index;
-    CaptionQA's own names, choices and answer, will do.
+    Gold: `questions`, a list of {question, options, choice}, where the choice is a letter, a text or an index;
+    CaptionQA's own names, choices and answer, are read too. "The caption does not say" scores 1 / options + 0.05, and
+    is not an option of yes/no questions. Options are shuffled by the hash of the question. A question without a
+    readable answer leaves no verdict, because means over different questions cannot be compared. One call of the judge
+    a question.
     """
     caption = extract.answer_text(rollout.completion)
     try:

@@ -11,14 +11,16 @@ from rewards.judged.edits import parse_rrm
 
 @per_rollout
 def verifier_score(rollout: Rollout) -> Scored:
-    """The chain's final score over 10, by Edit-RRM's parse contract; a chain that breaks it is unparsed.
+    """The final score, over 10, of a chain in which the policy itself verifies an edit (Edit-R1, 2604.27505).
 
-    It says how good the verifier finds the edit, not how good the verifier is: the estimator `gcpo` compares it with
-    the chains on the other side of the pair. A checklist of another length than the gold's `principles` is unparsed.
+    A chain that breaks the parse contract of Edit-RRM is unparsed, and so is a checklist of another length than the
+    gold's `principles`. The score tells how good the policy finds the edit, not how good the policy is: the estimator
+    `gcpo` compares it with the chains on the other side of the preference pair.
 
-    >>> said = 'Red. [{"question": "Done?", "score": 1}] <score>7.5</score>'
-    >>> [(verdict.score, verdict.kind) for verdict in verifier_score([Rollout(said), Rollout("<score>7.5</score>")])]
-    [(0.75, 'scored'), (0.0, 'unparsed')]
+    >>> chain = 'Red. [{"question": "Done?", "score": 1}] <score>%s</score>'
+    >>> said = [Rollout(text, {"principles": ["Done?"]}) for text in (chain % 7.5, chain % 10, "<score>9</score>")]
+    >>> [(verdict.score, verdict.kind) for verdict in verifier_score(said)]
+    [(0.75, 'scored'), (1.0, 'scored'), (0.0, 'unparsed')]
     """
     principles = gold(rollout, "principles") if isinstance(rollout.answer, Mapping) else None
     try:

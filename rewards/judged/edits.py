@@ -48,10 +48,12 @@ class Checklist:
 
 @judged
 async def edit_verifier(rollout: Rollout, *, judge: Judge) -> Verdict:
-    """The verifier's final score over 10: it reasons, answers a checklist, and scores after that (Edit-R1's Edit-RRM).
+    """The verifier's final score over 10, after it has reasoned and answered a checklist (Edit-R1's Edit-RRM).
 
-    The checklist is the gold's `principles` ({question, category}); else the judge first writes ten from the source and
-    the instruction. The final score is the model's own and need not be ten times the mean of the checklist.
+    Source: 2604.27505. Needs two pictures, the source and the edit, and the instruction: the gold's `instruction`, else
+    the prompt. The checklist is the gold's `principles` ({question, category}); without them the judge first writes ten
+    from the source and the instruction. The final score is the model's own and need not be ten times the mean of the
+    checklist.
     """
     pair = _pair(rollout)
     if isinstance(pair, Verdict):
@@ -81,11 +83,13 @@ async def edit_score(
     passes: Annotated[int, Field(ge=1, le=64)] = 1,
     average: Literal["last", "first"] = "last",
 ) -> Verdict:
-    """sqrt(SC * PQ) over 10, the mean of `passes` with seeds of their own (EditScore's self-ensemble).
+    """sqrt(SC * PQ) over 10, the mean of `passes` with a seed each (EditScore's self-ensemble, 2509.23909).
 
-    SC is the lower of editing success and absence of over-editing, PQ that of naturalness and absence of artefacts. A
-    pass that cannot be read is made once more with a further seed, and then left out; without any, no verdict. (The
-    released code puts in a middling score.) `average="first"` takes sqrt of the mean SC and PQ instead.
+    SC is the lower of editing success and absence of over-editing, PQ that of naturalness and absence of artefacts.
+    Needs two pictures, the source and the edit, and the instruction: the gold's `instruction`, else the prompt. A pass
+    that cannot be read is made once more with a further seed, and then left out; if none is left there is no verdict
+    (the released code takes a middling score instead). `average="first"` takes sqrt of the mean SC and PQ. Two calls of
+    the judge a pass.
     """
     pair = _pair(rollout)
     if isinstance(pair, Verdict):

@@ -56,11 +56,13 @@ async def judge(
     top: Annotated[int, Field(ge=1)] = 10,
     show: bool = True,
 ) -> Verdict:
-    """What a judge says of the answer: its score over `top`; 1 or 0 for yes or no; or 1, 0.5, 0 against the gold text.
+    """A judge's verdict on the answer: its score over `top`; 1 or 0 for yes or no; or 1, 0.5, 0 against the gold text.
 
-    The judge gets the question, the media (unless `show` is false), the gold answer, `principles` and `rubric`, and the
-    answer text, quoted as data. `pairwise` asks in both orders and takes the mean, so that a judge that prefers a place
-    gives 0.5 (gold: `text` or `references`, the first of them; or the one of `candidates` that is `preferred`).
+    `mode` is `score`, `yesno` or `pairwise`. The judge gets the question, the media (unless `show` is false), the gold
+    answer, `principles` (one text each, 2506.03637) and a `rubric`, and the answer text, quoted as data. `prompt` names
+    another template. `pairwise` asks in both orders and takes the mean, so that a judge that prefers a place gives 0.5
+    (gold: `text` or the first of `references`; or the one of `candidates` that is `preferred`). One call, `pairwise`
+    two.
     """
     response = extract.answer_text(rollout.completion)
     if not response:

@@ -72,11 +72,12 @@ async def object_probing(
     metric: Literal["f1", "accuracy"] = "f1",
     negatives: Annotated[int | None, Field(ge=1)] = None,
 ) -> Verdict:
-    """How well a judge that has the caption alone answers POPE's question, is there such an object, for each of a list.
+    """How well a judge that has the caption alone answers, for each object of a list, whether it is there (POPE).
 
-    POPE (2305.10355) asks the model; here its caption is asked, so that what it says freely is rewarded. Gold:
-    `objects` that are there, and `absent` ones; without `absent`, as many COCO objects as there are (or `negatives`)
-    are drawn by the hash of the gold, which is the random setting of POPE. The list is shuffled by the same hash.
+    POPE (2305.10355) asks the model; here its caption is asked, so that the reward is for free text. Gold: `objects`
+    that are there, and `absent` ones; without `absent`, as many COCO objects as there are objects (or `negatives`) are
+    drawn by the hash of the gold, which is POPE's random setting. The list is shuffled by the same hash. `metric` is
+    `f1` or `accuracy`.
     """
     answer: Mapping[str, Any] = rollout.answer if isinstance(rollout.answer, Mapping) else {}
     present = _names(answer.get("objects"))

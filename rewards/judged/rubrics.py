@@ -32,12 +32,12 @@ NO_RESPONSE = unparsed("no response to judge")
 def principle_ranking(
     rollouts: Sequence[Rollout], *, judge: Judge, principle: str, most: Annotated[int, Field(ge=1, le=26)] = 16
 ) -> list[Verdict]:
-    """The score from 1 to 5, as 0 to 1, that a judge gives each response of a group by one principle (RewardAnything).
+    """The score that a judge gives each response of a group by one `principle`, 1 to 5 as 0 to 1 (RewardAnything).
 
-    All responses of a `group` to one prompt are scored in one call, as RewardAnything (2506.03637) does: under names
-    that say nothing, in an order by their hash, equal ones once. A group of more than `most` different responses is
-    asked about in parts. The reply must score every name, and rank them in the order of the scores, or none of the part
-    has a verdict: a judge that leaves one out must not earn anybody anything.
+    All responses of a `group` to one prompt are scored in one call (2506.03637): under neutral names, in an order by
+    their hash, equal ones once. A group of more than `most` different responses is asked about in parts. The reply must
+    score every name and rank them in the order of the scores; otherwise no response of the part has a verdict, because
+    a judge that leaves one out must not raise any other.
     """
     said = [extract.answer_text(rollout.completion) or "" for rollout in rollouts]
     groups: dict[Any, dict[str, Rollout]] = {}
@@ -55,10 +55,11 @@ def principle_ranking(
 
 @judged
 async def rubric(rollout: Rollout, *, judge: Judge, strict: bool = True, show: bool = True) -> Verdict:
-    """The share of the rules of a rubric that a response keeps; 0 if `strict` and it does what is forbidden (CDRRM).
+    """The share of the rules of a rubric that a response keeps (CDRRM, 2603.08035).
 
-    Gold: `rubric` with lists of texts, `must` and `forbid`, as contrasting a good and a bad answer gives them (CDRRM,
-    2603.08035). The judge is asked only whether what each rule describes is found, not which of the two it is.
+    Gold: `rubric` with two lists of texts, `must` and `forbid`, such as a comparison of a good and a bad answer gives.
+    With `strict=True` a response that does a forbidden thing scores 0. The judge is asked only whether each rule's
+    description is found, not which of the two it is. `show=False` hides the media. One call of the judge.
     """
     given = rollout.answer.get("rubric") if isinstance(rollout.answer, Mapping) else None
     must, forbid = (_texts(given.get(name)) if isinstance(given, Mapping) else [] for name in ("must", "forbid"))
@@ -84,9 +85,9 @@ async def rubric(rollout: Rollout, *, judge: Judge, strict: bool = True, show: b
 
 @judged
 async def nugget_support(rollout: Rollout, *, judge: Judge) -> Verdict:
-    """The mean over the gold facts of 1 for support, 0.5 for partial support, 0 for none (nuggets as rubric).
+    """The mean over the gold facts of 1 for support, 0.5 for partial support, 0 for none (Search-Gen-V, 2510.14660).
 
-    Gold: `nuggets`, a list of facts. The labels are those of Search-Gen-V (2510.14660); what each is worth is ours.
+    Gold: `nuggets`, a list of facts. The labels are those of the paper; their values are ours. One call of the judge.
     """
     nuggets = _texts(rollout.answer.get("nuggets")) if isinstance(rollout.answer, Mapping) else []
     if not nuggets:

@@ -61,15 +61,18 @@ async def self_hallucination(
     context: bool = True,
     most: Annotated[int, Field(ge=1)] = 64,
 ) -> Verdict:
-    """How far the judge, usually the policy or its reference, sees in the media what each phase says (after PSRD).
+    """How far the judge sees in the media what each phase of the response says (after PSRD).
 
-    `yesno` asks for a keyed verdict: 1, 0, or none for a phase that says nothing of the media, which does not count.
-    `odds` takes P(yes) / (P(yes) + P(no)) of the first token instead, and needs log-probs of the server. The score is
-    the mean over words, of which the first `onset` of a phase weigh `onset_weight` and the others 1; or, with `min`,
-    that of the worst phase. A phase said again counts once. A response that claims nothing scores 0.
+    Source: 2604.17982. The judge is usually the policy or its reference. Phases are the sentences of the response, or
+    of its `part`; `clauses=True` also cuts before a discourse opener. Of more than `most` phases the last holds the
+    rest. The judge also gets the text before a phase, unless `context=False`. `verify="yesno"` asks for a keyed
+    verdict: 1, 0, or none for a phase that says nothing about the media, which does not count. `verify="odds"` takes
+    P(yes) / (P(yes) + P(no)) of the first token instead, and needs log-probs of the server. `reduce="mean"` is the mean
+    over words, of which the first `onset` of a phase weigh `onset_weight` and the others 1; `reduce="min"` is the score
+    of the worst phase. A phase said again counts once. A response that claims nothing scores 0. The formula is ours.
 
-    The verdict's spans hold the phase's score at its onset, and after it what is between that and the whole score by
-    1 / `onset_weight`: less blame where a hallucination only goes on.
+    The verdict's spans hold the phase's score at its onset, and after it what is between that and the whole score by 1
+    / `onset_weight`: less blame where a hallucination only continues.
     """
     text, offset = _part(rollout.completion, part)
     if not text:

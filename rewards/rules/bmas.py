@@ -46,9 +46,10 @@ def bmas(
     """Bidirectional max-average similarity of the answer to the best gold text (Mixed-R1, 2505.24164).
 
     With unit token embeddings P and G and S = P G^T: (mean_i max_j S_ij + mean_j max_i S_ij) / 2, at least 0. The paper
-    gives the name alone, the formula is our reading of it. `table` is the directory of a checkpoint with its
-    tokenizer.json, or a safetensors file beside one; only the rows that are needed are read. `center` takes the mean of
-    the table off first; `floor` is what unrelated texts score (`floor_of` measures it), rescaled to 0.
+    gives the name alone; the formula is our reading of it. Gold: `text` or `references`. `table` is the directory of a
+    checkpoint with its tokenizer.json, or a safetensors file next to one; only the rows that are needed are read.
+    `center=True` first subtracts the mean of the table; `floor` is the score of unrelated texts (`floor_of` measures
+    it), which becomes 0.
 
     >>> round(similarity(np.array([[1, 0], [0, 1], [0.6, 0.8]]), np.array([[1, 0], [0.6, 0.8]])), 7)
     0.9666667

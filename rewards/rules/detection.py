@@ -37,23 +37,28 @@ def box_set(
     as_released: bool = False,
     space: CoordinateSpace | None = None,
 ) -> Verdict:
-    """How well the boxes of a completion are the gold set (gold: `boxes` in pixels, and `labels`), N against M of them.
+    """How well the boxes in the answer are the gold set: every object once, and nothing else.
 
-    Boxes of the same label are matched one to one so that the sum of IoU is largest; with a `threshold` a pair counts 1
-    from that IoU on, else 0 (`map`: AP at that IoU alone). `classes=False` ignores labels. An empty
-    gold set wants `[]` or "None". Only `od_length` and the released `map` depend on the order of the boxes.
+    Gold: `boxes` in pixels, `labels`, and `points` for one mode. N boxes of the answer are matched one to one with the
+    M gold boxes of the same label so that the sum of IoU is largest. With a `threshold` a pair counts 1 from that IoU
+    on, else 0 (mode `map`: AP at that IoU alone). `classes=False` ignores labels. `space` is that of the completion's
+    coordinates, as for `box_iou`. An empty gold set wants `[]` or "None". Only `od_length` and the released `map`
+    depend on the order of the boxes. The modes, with what `as_released=True` changes to repeat the code of the papers:
 
     - `f1`: 2 sum / (N + M); `precision`: sum / N; `recall`: sum / max(N, M), as released sum / M, where junk is free.
-    - `map`: COCO's AP@[.5:.95] with all scores equal and what is not matched ranked first, times the share of boxes
-      whose label is in the gold; as released in the order of the response, where junk after the last hit is free.
+    - `map`: COCO's AP@[.5:.95] with all scores equal and unmatched boxes ranked first, times the share of boxes whose
+      label is in the gold; as released in the order of the answer, where junk after the last hit is free.
     - `od_length`, `weighted` (VLM-R1, 2504.07615): mAP x min(1, M / N); 0.7 position + 0.3 completeness.
-    - `vision_r1` (2503.18013): the mean of recall and precision under thresholds that rise at half of the training;
-      as released precision ignores unmatched boxes and quality is GIoU.
+    - `vision_r1` (2503.18013): the mean of recall and precision under thresholds that rise at half of the training; as
+      released precision ignores unmatched boxes and quality is GIoU.
     - `visionreasoner` (2510.10606): 1 for IoU > .5, 1 for sides within 10 px, 1 for the point (if the gold has points),
       over max(N, M).
 
-    >>> box_set([Rollout("[[0, 0, 10, 10], [50, 50, 60, 60]]", {"boxes": [[0, 0, 10, 10]]})])[0].score
-    0.6666666666666666
+    >>> gold_boxes = {"boxes": [[0, 0, 10, 10], [50, 50, 90, 90]], "labels": ["cat", "dog"]}
+    >>> cat, dog = {"bbox_2d": [0, 0, 10, 10], "label": "cat"}, {"bbox_2d": [50, 50, 90, 90], "label": "dog"}
+    >>> completions = [Rollout(str(boxes).replace("'", '"'), gold_boxes) for boxes in ([cat, dog], [cat], [cat, cat])]
+    >>> [round(verdict.score, 3) for verdict in box_set(completions)]
+    [1.0, 0.667, 0.5]
     """
     scene = _scene(rollout, space, classes)
     if isinstance(scene, Verdict):
@@ -75,12 +80,16 @@ def point_match(
     radius: Annotated[float, Field(gt=0, allow_inf_nan=False)] = NEAR_POINT,
     space: CoordinateSpace | None = None,
 ) -> Verdict:
-    """The F1 of the points of a completion: one that hits is inside a gold box, or without boxes within `radius` pixels
-    of a gold point, each gold once (gold: `boxes`, or `points`, in pixels of the original).
+    """The F1 of the points in the answer: a point hits inside a gold box, each gold once (VisionReasoner, 2510.10606).
+
+    Gold: `boxes` in pixels of the original; without boxes `points`, and a point hits within `radius` pixels of one.
+    `space` is that of the completion's coordinates, as for `box_iou`.
 
     >>> hit = {"points": [[5, 5]], "boxes": [[0, 0, 10, 10]]}
     >>> [verdict.score for verdict in point_match([Rollout("(9, 1)", hit), Rollout("(9, 1) (11, 1)", hit)])]
     [1.0, 0.6666666666666666]
+    >>> point_match([Rollout("[[9, 1], [300, 300]]", {"points": [[5, 5], [300, 300]]})])[0].score
+    1.0
     """
     target = rollout.answer if isinstance(rollout.answer, Mapping) else {"points": rollout.answer}
     regions_M4 = gold_rows(target.get("boxes"), 4, boxes) if target.get("boxes") else None

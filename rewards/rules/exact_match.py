@@ -21,7 +21,10 @@ NO_ANSWER = unparsed("no answer: the thinking never ends")
 
 @per_answer
 def choice_match(rollout: Rollout) -> Verdict:
-    """1 if the completion chooses the gold letter (gold: `choice`, with the option texts in `options`).
+    """1 if the completion chooses the gold letter, else 0.
+
+    Gold: `choice`, and `options` with the texts of the options, which an answer may name instead of the letter. Several
+    letters ("A or B") count as no answer. In the spirit of MMMU's parser (2311.16502), without its random guess.
 
     >>> choice_match([Rollout("<answer>(B)</answer>", {"choice": "B", "options": ["cat", "dog"]})])[0].score
     1.0
@@ -41,7 +44,9 @@ def choice_match(rollout: Rollout) -> Verdict:
 
 @per_answer
 def yesno_match(rollout: Rollout) -> Verdict:
-    """1 if the completion says yes or no as the gold does (gold: `yesno`, a bool or the word).
+    """1 if the completion says yes or no as the gold does, else 0 (as in POPE, 2305.10355).
+
+    Gold: `yesno`, a bool or the word. A completion with both words, or with neither, has no answer.
 
     >>> [verdict.score for verdict in yesno_match([Rollout("No, it is.", {"yesno": False}), Rollout("Yes", "no")])]
     [1.0, 0.0]
@@ -62,13 +67,15 @@ def yesno_match(rollout: Rollout) -> Verdict:
 
 @per_answer
 def number_match(rollout: Rollout, *, rel_tol: Tolerance = 0.0, abs_tol: Tolerance = 1e-9) -> Verdict:
-    """1 if the last number of the answer is within `max(rel_tol * |gold|, abs_tol)` of the gold (gold: `number`).
+    """1 if the last number of the answer is within `max(rel_tol * |gold|, abs_tol)` of the gold, else 0.
 
-    1,200 reads as 1200. A percent sign is accepted where the gold has one, or "%" for its `unit`; other units are
-    not compared.
+    Gold: `number`, and perhaps `unit`. 1,200 reads as 1200. A percent sign is accepted where the gold has one, or where
+    its `unit` is "%"; other units are not compared.
 
     >>> number_match([Rollout("<answer>3.6 cm</answer>", {"number": 3.5, "unit": "cm"})], rel_tol=0.05)[0].score
     1.0
+    >>> [verdict.score for verdict in number_match([Rollout(said, {"number": 3.5}) for said in ("3.5", "3 to 4")])]
+    [1.0, 0.0]
     """
     written = gold(rollout, "number")
     percent = isinstance(rollout.answer, Mapping) and rollout.answer.get("unit") == "%"
@@ -87,7 +94,9 @@ def number_match(rollout: Rollout, *, rel_tol: Tolerance = 0.0, abs_tol: Toleran
 
 @per_answer
 def text_match(rollout: Rollout) -> Verdict:
-    """1 if the answer is one of the gold texts, up to case, blanks and one final period (gold: `text`, any of).
+    """1 if the answer is one of the gold texts, else 0 (as in GQA and OCR-VQA).
+
+    Gold: `text`, one text or several. Case, blanks and one final period do not matter.
 
     >>> text_match([Rollout("<answer>PARIS.</answer>", {"text": ["Paris", "Paris, France"]})])[0].score
     1.0

@@ -22,7 +22,9 @@ _VISIBLE = re.compile(r"[^\s\xad\u200b-\u200f\u2060-\u2064\ufeff]")  # content: 
 
 @per_rollout
 def think_format(rollout: Rollout) -> Verdict:
-    """1 if the completion is `<think>...</think><answer>...</answer>`, one of each with content, and nothing else.
+    """1 if the completion is `<think>...</think><answer>...</answer>` and nothing else, each with content.
+
+    It does not look at what the answer says. As in DeepSeek-R1 (2501.12948).
 
     >>> [v.score for v in think_format([Rollout("<think>7 legs?</think> <answer>no</answer>"), Rollout("no")])]
     [1.0, 0.0]
@@ -49,10 +51,10 @@ def tag_format(
 ) -> Verdict:
     """The share of `tags` of which the completion has exactly one pair with content, in this order and not nested.
 
-    Text outside the pairs is free; `think_format` is the strict form.
+    Text outside the pairs is allowed; `think_format` is the strict form.
 
-    >>> tag_format([Rollout("7 legs? <answer>no</answer>")])[0]
-    Verdict(score=0.5, why='<think>: 0 opened, 0 closed', kind='scored')
+    >>> tag_format([Rollout("7 legs? <answer>no</answer>"), Rollout("<think>7 legs?</think> <answer>no</answer>")])
+    [Verdict(score=0.5, why='<think>: 0 opened, 0 closed', kind='scored'), Verdict(score=1.0, why='', kind='scored')]
     """
     faults, position = [], 0
     for tag in tags:
@@ -66,12 +68,13 @@ def tag_format(
 
 @per_rollout
 def json_format(rollout: Rollout, *, keys: tuple[str, ...] = (), as_released: bool = False) -> Verdict:
-    """The share of its objects that are well formed, if the answer is a JSON list or object and nothing else, else 0.
+    """The share of well-formed objects, if the answer is a JSON list or object and nothing else; 0 otherwise.
 
-    One fence around it is fine. Well formed is an object that has all `keys`, with four numbers under a key of boxes
-    such as `bbox_2d` and two under one of points (the share over objects is VisionReasoner's, 2510.10606); without
-    `keys` any JSON is. As Vision-R1 released it (2503.18013) any JSON is 1 unless an object with `bbox_2d` and `label`
-    has something else than a list of four there, and where the gold has no `boxes` the score is 1 minus that.
+    The JSON may be in one fence. An object is well formed if it has all `keys`, with four numbers under a key of boxes
+    such as `bbox_2d` and two under a key of points (VisionReasoner scores the share of objects, 2510.10606). Without
+    `keys` any JSON is well formed. `as_released=True` repeats the code of Vision-R1 (2503.18013): any JSON scores 1
+    unless an object with `bbox_2d` and `label` does not have a list of four numbers there; where the gold has no
+    `boxes` the score is 1 minus that.
 
     >>> said = [Rollout('[{"bbox_2d": [1, 2, 3, 4]}, {"bbox_2d": [1]}]'), Rollout("a cat")]
     >>> [verdict.score for verdict in json_format(said, keys=("bbox_2d",))], json_format(said)[0].score

@@ -35,15 +35,17 @@ def box_iou(
     space: CoordinateSpace | None = None,
     as_released: bool = False,
 ) -> list[Verdict]:
-    """The overlap of the first box that the completion names with the best gold box (gold: `boxes`, in pixels).
+    """The overlap of the first box in the answer with the best gold box (RefCOCO; VLM-R1, 2504.07615).
 
-    The completion speaks in `space`, else in the rollout's `meta["space"]`, else in pixels of the original; the box is
-    in the first media item. Corners are put in order and boxes are cut at the image. Other kinds of overlap than IoU
-    count from 0 up. With a threshold the score is 1 from there on, else 0. As VLM-R1 (2504.07615) released it, boxes
-    that share no more than one pixel of width or of height do not overlap.
+    Gold: `boxes` in pixels of the original image, which is the first media item. The completion's coordinates are in
+    `space`, else in the rollout's `meta["space"]`, else in pixels. Corners are put in order and boxes are cut at the
+    image. `kind` is `iou`, `giou` (1902.09630), `diou` or `ciou` (1911.08287); the last three are cut at 0. With a
+    `threshold` the score is 1 from that overlap on, else 0. `as_released=True` repeats the code of VLM-R1: boxes that
+    share at most one pixel of width or of height do not overlap.
 
-    >>> box_iou([Rollout("[0, 0, 10, 5]", {"boxes": [[0, 0, 10, 10]]})])[0]
-    Verdict(score=0.5, why='iou 0.500', kind='scored')
+    >>> gold_box = {"boxes": [[0, 0, 10, 10]]}
+    >>> [verdict.score for verdict in box_iou([Rollout(f"[0, 0, 10, {y}]", gold_box) for y in (5, 10)])]
+    [0.5, 1.0]
     """
     golds: dict[int, Floats | None] = {}  # the rollouts of a group share their answer
     read = [_read(rollout, space, golds) for rollout in rollouts]
@@ -52,10 +54,13 @@ def box_iou(
 
 
 def span_iou(rollouts: Sequence[Rollout]) -> list[Verdict]:
-    """The overlap in time of the first span that the completion names with the best gold span (gold: `spans`, seconds).
+    """The overlap in time of the first span in the answer with the best gold span (Charades-STA, 1705.02101).
 
-    >>> span_iou([Rollout("from 2 to 6 seconds", {"spans": [[4, 8]]})])[0].score
-    0.3333333333333333
+    Gold: `spans`, [start, end] in seconds.
+
+    >>> gold_span = {"spans": [[4, 8]]}
+    >>> [v.score for v in span_iou([Rollout("from 2 to 6 seconds", gold_span), Rollout("[4, 8]", gold_span)])]
+    [0.3333333333333333, 1.0]
     """
     return _span_iou(rollouts, golds={})
 

@@ -20,12 +20,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 @per_rollout
 def repetition(rollout: Rollout, *, n: Positive = 6) -> Verdict:
-    """A penalty, minus the share of repeated items: of the boxes if the answer has some, else of word n-grams (VLM-R1).
+    """A penalty: minus the share of repeated boxes, or of repeated word `n`-grams if the answer has no box (VLM-R1).
 
-    -(1 - distinct / all), 2504.07615; the whole completion counts, its thinking too.
+    -(1 - distinct / all) (2504.07615). The whole completion counts, with its thinking.
 
-    >>> repetition([Rollout("one two one two one two")], n=2)[0].score
-    -0.6
+    >>> [verdict.score for verdict in repetition([Rollout("one two one two one two"), Rollout("one two three")], n=2)]
+    [-0.6, 0.0]
     """
     named = boxes(answer_text(rollout.completion) or "")
     said = words(rollout.completion)
@@ -43,7 +43,9 @@ def length_window(
     unit: Unit = "words",
     part: Literal["completion", "answer"] = "completion",
 ) -> Verdict:
-    """1 if the completion, or the answer in it, is `low` to `high` long, else 0; nothing said is 0.
+    """1 if the completion is `low` to `high` long, else 0; an empty one scores 0.
+
+    `unit` is `words` or `characters`; `part="answer"` measures the answer alone.
 
     >>> [verdict.score for verdict in length_window([Rollout("a b c"), Rollout("a b c d")], high=3)]
     [1.0, 0.0]
@@ -59,7 +61,9 @@ def length_window(
 
 @per_rollout
 def overlong(rollout: Rollout, *, limit: Positive = 1024, buffer: Positive = 256, unit: Unit = "words") -> Verdict:
-    """DAPO's soft penalty (2503.14476, eq. 13): 0 up to `limit - buffer`, then down to -1 at `limit`, and -1 beyond.
+    """A penalty for long completions: 0 up to `limit - buffer`, then falling to -1 at `limit`, and -1 beyond (DAPO).
+
+    The soft overlong punishment of DAPO (2503.14476, eq. 13). `unit` is `words` or `characters`.
 
     >>> [verdict.score for verdict in overlong([Rollout("a " * n) for n in (6, 8, 11)], limit=10, buffer=4)]
     [0.0, -0.5, -1.0]
@@ -80,14 +84,14 @@ def cosine_length(
     unit: Unit = "words",
     as_released: bool = False,
 ) -> list[Verdict]:
-    """`reward` times a cosine that falls from 1 at length 0 to `floor` at `limit` and stays there (VLM-R1, 2504.07615).
+    """`reward` times a cosine that falls from 1 at length 0 to `floor` at `limit` and stays there (VLM-R1).
 
-    A penalty stays whole, or length would lighten it. As released every answer counts as right, and the cosine rises
-    again beyond the limit.
+    Source: 2504.07615. `unit` is `words` or `characters`. Penalties are not scaled, or length would make them smaller.
+    With `as_released=True` every answer counts as right, and the cosine rises again beyond the limit.
 
-    >>> said = [Rollout("x" * 512, "x" * 512), Rollout("no", "yes")]
+    >>> completions = [Rollout("x" * 512, "x" * 512), Rollout("no", "yes")]
     >>> from rewards.rules.exact_match import text_match
-    >>> [round(verdict.score, 6) for verdict in cosine_length(said, reward=text_match, unit="characters")]
+    >>> [round(verdict.score, 6) for verdict in cosine_length(completions, reward=text_match, unit="characters")]
     [0.75, 0.0]
     """
     verdicts = []
@@ -112,7 +116,8 @@ def length_mask(
 ) -> list[Verdict]:
     """`reward` where the answer is `low` to `high` times as long as a gold text, else 0 (BalCapRL, 2605.07394).
 
-    Both bounds count as inside. BalCapRL masks its linguistic reward alone. Without a gold text nothing is masked.
+    Both bounds are inside; `unit` is `words` or `characters`. BalCapRL masks its language reward alone. Without a gold
+    text nothing is masked.
 
     >>> from rewards.rules.text import rouge_l
     >>> length_mask([Rollout("a b c d e", {"references": ["a b"]})], reward=rouge_l)[0]
@@ -141,14 +146,15 @@ def length_penalty(
     threshold: Share = 0.5,
     unit: Unit = "words",
 ) -> list[Verdict]:
-    """A penalty for being longer than the right answers of the group are on average (HARMO, 2510.05283).
+    """A penalty for being longer than the mean right answer of the group (HARMO, 2510.05283; the formula is ours).
 
-    -max_penalty * min(1, max(0, (L - L*) / L*) / tolerance), L* the mean length of the completions that `reward` scores
-    `threshold` or more; 0 where there are none. The formula is ours: the paper's was not to be had.
+    -max_penalty * min(1, max(0, (L - L*) / L*) / tolerance), where L* is the mean length of the completions that
+    `reward` scores `threshold` or more; 0 where there are none. The options are `max_penalty`, `tolerance`, `threshold`
+    and `unit` (`words` or `characters`). The formula of the paper was not available.
 
-    >>> said = [Rollout("x " * n, answer, group=1) for n, answer in ((100, "a"), (200, "a"), (300, ""), (400, ""))]
-    >>> right = lambda rollouts: [Verdict(float(bool(one.answer))) for one in rollouts]
-    >>> [round(verdict.score, 3) for verdict in length_penalty(said, reward=right)]
+    >>> group = [Rollout("x " * n, answer, group=1) for n, answer in ((100, "a"), (200, "a"), (300, ""), (400, ""))]
+    >>> right = lambda rollouts: [Verdict(float(bool(rollout.answer))) for rollout in rollouts]
+    >>> [round(verdict.score, 3) for verdict in length_penalty(group, reward=right)]
     [0.0, -0.167, -0.5, -0.5]
     """
     verdicts = reward(rollouts)

@@ -15,10 +15,10 @@ _WORKER = Worker("rewards.isolation.math_worker:same")
 
 @per_answer
 def math_match(rollout: Rollout, *, deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0) -> Verdict:
-    r"""1 if the answer is an expression equal to the gold one, as math-verify decides (gold: `math`, LaTeX or plain).
+    r"""1 if the answer is an expression equal to the gold one, as math-verify decides, else 0.
 
-    It runs in a process of its own, which is killed where one comparison takes longer than `deadline` seconds: no
-    verdict. Several answers are a set, so "1 or 2" is not 2. A gold that cannot be read abstains.
+    Gold: `math`, in LaTeX or plain. Several answers are a set, so "1 or 2" is not 2. The comparison runs in a process
+    of its own, which is killed after `deadline` seconds: no verdict. A gold that cannot be read abstains.
 
     >>> right = {"math": r"\frac{1}{2}"}
     >>> [verdict.score for verdict in math_match([Rollout(r"So \boxed{0.5}", right), Rollout("$2$", right)])]

@@ -15,16 +15,18 @@ Mode = Literal["chair_i", "chair_s", "f1"]
 
 @per_answer
 def object_hallucination(rollout: Rollout, *, mode: Mode = "f1") -> Verdict:
-    """How far a caption names only the COCO objects that are there (CHAIR, 1809.02156).
+    """How far a caption names only the COCO objects that are in the picture (CHAIR, 1809.02156).
 
-    Gold: `objects` or `labels`, names of objects, together with what the gold texts mention. `chair_i` is the share of
-    mentions that are right, `chair_s` 1 if all are; both like a caption that names little. `f1` is the harmonic mean of
-    `chair_i` and the share of gold objects that are named. A caption that names none of 80 objects where some are to be
-    named scores 0.
+    Gold: `objects` or `labels`, names of objects, together with the objects that the gold texts name. `mode`: `chair_i`
+    is the share of mentions that are right, `chair_s` is 1 if all are; both favour a caption that names little. `f1`,
+    the default, is the harmonic mean of `chair_i` and the share of gold objects that are named. A caption that names
+    none of the 80 objects scores 0 where the gold has some.
 
-    >>> said = [Rollout("A dog catches a frisbee near a man.", {"objects": ["dog", "frisbee"]})]
-    >>> [round(object_hallucination(said, mode=mode)[0].score, 3) for mode in ("chair_i", "chair_s", "f1")]
+    >>> completions = [Rollout("A dog catches a frisbee near a man.", {"objects": ["dog", "frisbee"]})]
+    >>> [round(object_hallucination(completions, mode=mode)[0].score, 3) for mode in ("chair_i", "chair_s", "f1")]
     [0.667, 0.0, 0.8]
+    >>> object_hallucination([Rollout("A bus and a dog.", {"objects": ["bus", "dog"]})])[0].score
+    1.0
     """
     truth = _truth(rollout)
     if truth is None:

@@ -28,12 +28,12 @@ _LONGEST_NUMBER = 400  # characters; what is longer is compared as text
 def relaxed_match(
     rollout: Rollout, *, variant: Variant = "default", tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.05
 ) -> Verdict:
-    """1 if the answer is a gold text, or within 5 % of one that is a number other than 0 (ChartQA, 2203.10244).
+    """1 if the answer is a gold text, or a number within `tolerance` (5 %) of a gold number other than 0 (ChartQA).
 
-    A trailing % divides by 100, on both sides; numbers are written plainly, so 1,500 and $5 are text. Text is compared
-    in one case, and a final period of the answer does not matter. Variants: `raw` keeps that period, `strict_year`
-    wants years 1900..2100 exactly, `lenient_number` reads 1,500, $5 and 5 cm as numbers and lets one side go without
-    its percent sign.
+    Gold: `text`, one text or several. A final % divides by 100, on both sides; numbers are written plainly, so 1,500
+    and $5 are texts. Case and a final period of the answer do not matter (2203.10244). `variant`: `raw` keeps that
+    period, `strict_year` wants years from 1900 to 2100 exactly, `lenient_number` reads 1,500, $5 and 5 cm as numbers
+    and lets one side omit its percent sign.
 
     >>> golds = {"text": ["40%"]}
     >>> [verdict.score for verdict in relaxed_match([Rollout("0.41", golds), Rollout("40", golds)])]
@@ -50,12 +50,14 @@ def relaxed_match(
 
 @per_answer
 def anls(rollout: Rollout, *, legacy: bool = False) -> Verdict:
-    """1 - edit distance / longer length to the nearest gold text, 0 from a distance of half on (DocVQA, 1907.00490).
+    """1 - edit distance / longer length to the nearest gold text, and 0 from a distance of half on (DocVQA).
 
-    Both sides in lower case with single blanks. `legacy` takes lengths before that, and keeps exactly half.
+    Source: 1907.00490. Gold: `text`, one text or several. Both sides are compared in lower case with single blanks.
+    `legacy=True` takes the lengths before that, and keeps exactly half.
 
-    >>> anls([Rollout("Pari", {"text": ["Paris", "Rome"]}), Rollout("London", "Paris")])[0].score
-    0.8
+    >>> golds = {"text": ["Paris", "Rome"]}
+    >>> [verdict.score for verdict in anls([Rollout(said, golds) for said in ("Rome", "Pari", "Oslo")])]
+    [1.0, 0.8, 0.0]
     """
     texts = texts_of(rollout)
     if isinstance(texts, Verdict):
@@ -68,15 +70,15 @@ def anls(rollout: Rollout, *, legacy: bool = False) -> Verdict:
 
 @per_answer
 def bleu(rollout: Rollout, *, guidance: bool = False) -> Verdict:
-    """BLEUBERI's BLEU against all gold texts (2505.11080): add-one smoothed to order 4, brevity by the shortest one.
+    """BLEU against all gold texts, add-one smoothed to order 4, with the brevity of the shortest one (BLEUBERI).
 
-    BP * exp(mean_n log((matches_n + 1) / (possible_n + 1))) on 13a tokens. A very short answer has full precisions, so
-    a short gold text invites it; `guidance` takes the brevity of the gold text nearest in length, and gives 0 to
-    fewer than 4 tokens.
+    Source: 2505.11080. BP * exp(mean_n log((matches_n + 1) / (possible_n + 1))) on 13a tokens. Gold: `text` or
+    `references`. A very short answer has full precisions, so a short gold text invites one; `guidance=True` takes the
+    brevity of the gold text nearest in length, and gives 0 to fewer than 4 tokens.
 
     >>> golds = {"references": ["the cat is on the mat"]}
-    >>> round(bleu([Rollout("the cat sat on the mat", golds)])[0].score, 7)
-    0.488923
+    >>> [round(v.score, 6) for v in bleu([Rollout(f"the cat {verb} on the mat", golds) for verb in ("sat", "is")])]
+    [0.488923, 1.0]
     """
     texts = texts_of(rollout)
     if isinstance(texts, Verdict):
@@ -98,10 +100,12 @@ def chrf(
     word_order: Annotated[int, Field(ge=0, le=4)] = 0,
     beta: Annotated[int, Field(ge=1, le=5)] = 2,
 ) -> Verdict:
-    """The chrF of the best gold text (Popović 2015) as sacrebleu defines it, over 100; `word_order=2` is chrF++.
+    """The chrF of the best gold text, over 100, as sacrebleu defines it (Popović 2015).
 
-    >>> chrf([Rollout("a red bus", "a red bus"), Rollout("xyz", "a red bus")])[1].score
-    0.0
+    Gold: `text` or `references`. `word_order=2` is chrF++; `beta` weighs recall against precision.
+
+    >>> [verdict.score for verdict in chrf([Rollout("a red bus", "a red bus"), Rollout("xyz", "a red bus")])]
+    [1.0, 0.0]
     """
     texts = texts_of(rollout)
     if isinstance(texts, Verdict):
@@ -112,10 +116,13 @@ def chrf(
 
 @per_answer
 def rouge_l(rollout: Rollout) -> Verdict:
-    """The ROUGE-L F1 of the best gold text (Lin 2004): longest common subsequence of words, 2 LCS / (n + m).
+    """The ROUGE-L F1 of the best gold text: longest common subsequence of words, 2 LCS / (n + m) (Lin 2004).
 
-    >>> rouge_l([Rollout("police killed the gunman", "police kill the gunman")])[0].score
-    0.75
+    Gold: `text` or `references`.
+
+    >>> golds = "police kill the gunman"
+    >>> [verdict.score for verdict in rouge_l([Rollout("police killed the gunman", golds), Rollout(golds, golds)])]
+    [0.75, 1.0]
     """
     texts = texts_of(rollout)
     if isinstance(texts, Verdict):
@@ -131,14 +138,16 @@ def rouge_l(rollout: Rollout) -> Verdict:
 
 @per_answer
 def reward_chain(rollout: Rollout) -> Verdict:
-    """RLVRR's content reward (2601.18533): the mean over key points of LCS / longer length of their ordered keywords.
+    """How many keywords the answer has in order: the mean over key points of LCS / longer length (RLVRR, 2601.18533).
 
-    Gold: `chain`, key points with their keywords in order, or several such chains from several references, of which
-    the best counts for each key point. The keywords of the answer are counted with repetition, so stuffing costs.
+    The content reward of the paper. Gold: `chain`, key points with their keywords in order, or several such chains from
+    several references, of which the best counts for each key point. Keywords of the answer are counted with repetition,
+    so repeating them costs.
 
     >>> chain = {"parts": ["solar panel", "inverter", "battery"], "money": ["cost", "payback"]}
-    >>> round(reward_chain([Rollout("Solar panel, battery, inverter; the cost.", {"chain": chain})])[0].score, 7)
-    0.5833333
+    >>> answers = "Solar panel, battery, inverter; the cost.", "Solar panel, inverter, battery: the cost, the payback."
+    >>> [round(verdict.score, 7) for verdict in reward_chain([Rollout(answer, {"chain": chain}) for answer in answers])]
+    [0.5833333, 1.0]
     """
     chains = _chains(gold(rollout, "chain"))
     if not chains:

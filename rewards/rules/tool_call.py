@@ -19,17 +19,19 @@ _BLOCK = re.compile(r"<tool_call>([^<]*+(?:<(?!/?tool_call>)[^<]*+)*+)</tool_cal
 
 @per_rollout
 def tool_call(rollout: Rollout, *, variant: Variant = "full") -> Verdict:
-    """ToolRL's correctness of tool calls (2504.13958), its [-3, 3] as [0, 1] (gold: `tools` of `name`, `parameters`).
+    r"""How well the calls of tools agree with the gold calls: names, parameter names and values (ToolRL, 2504.13958).
 
-    Calls stand in `<tool_call>` blocks, one JSON object a line. With J the multiset Jaccard index: J of the names, and
-    for each gold call the best unused call of its name, J of the parameter names and 1 for each equal value, over the
-    most that could be had. `coarse` is all or nothing, `refined` makes each J all or nothing, `intermediate` counts
-    equal calls. Where no call is wanted, one costs all; ToolRL gives 0 for a call and for none.
+    Gold: `tools`, a list of objects with `name` and `parameters`. Calls stand in `<tool_call>` blocks, one JSON object
+    a line. The paper's range of [-3, 3] becomes [0, 1]. With J the multiset Jaccard index: J of the names, and for each
+    gold call the best unused call of its name, J of the parameter names and 1 for each equal value, over the largest
+    possible sum. `variant`: `full` is this, `coarse` is all or nothing, `refined` makes each J all or nothing,
+    `intermediate` counts equal calls. Where no call is wanted, any call scores 0; ToolRL gives 0 with and without one.
 
     >>> call = {"name": "search", "parameters": {"q": "cat", "k": 5}}
-    >>> said = '<tool_call>\\n{"name": "search", "parameters": {"q": "cat", "k": 6}}\\n</tool_call>'
-    >>> tool_call([Rollout(said, {"tools": [call]})])[0].score
-    0.75
+    >>> lines = '{"name": "search", "parameters": {"q": "cat", "k": 6}}', json.dumps(call)
+    >>> completions = [Rollout(f"<tool_call>\n{line}\n</tool_call>", {"tools": [call]}) for line in lines]
+    >>> [verdict.score for verdict in tool_call(completions)]
+    [0.75, 1.0]
     """
     wanted = _calls(gold(rollout, "tools"))
     if wanted is None:

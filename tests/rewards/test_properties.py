@@ -15,79 +15,64 @@ from hypothesis import strategies as st
 
 from benchmarks.reward_peers import write_table
 from mmrl.core.registry import options_of
-from rewards import REWARDS, Rollout, Verdict, get
+from rewards import REWARDS, Reward, Rollout, Verdict, get
 from rewards.registry import function_of
+from tests.support.reward_examples import best
 
 CALL = {"name": "search", "parameters": {"q": "cat", "k": 5}}
-BOXES = [[0, 0, 90, 90], [200, 200, 290, 290]]
 LONG = "a red bus waits near the old stone bridge in the rain"
-GOLDS: dict[str, tuple[Any, str]] = {  # a gold answer, and a completion that gives it
-    "choice_match": ({"choice": "B", "options": ["cat", "bus", "dog"]}, "<answer>B</answer>"),
-    "yesno_match": ({"yesno": True}, "<answer>yes</answer>"),
-    "number_match": ({"number": 3.5}, "<answer>3.5</answer>"),
-    "text_match": ({"text": ["Paris"]}, "<answer>paris</answer>"),
-    "math_match": ({"math": r"\frac{1}{2}"}, r"<answer>\frac{1}{2}</answer>"),
-    "relaxed_match": ({"text": ["12%"]}, "<answer>12%</answer>"),
-    "anls": ({"text": ["Paris"]}, "<answer>Paris</answer>"),
-    "bleu": ({"references": [LONG]}, LONG),
-    "chrf": ({"references": [LONG]}, LONG),
-    "rouge_l": ({"references": [LONG]}, LONG),
-    "bmas": ({"references": [LONG]}, LONG),
-    "reward_chain": ({"chain": {"a": ["red bus", "bridge"], "b": ["rain"]}}, LONG),
-    "box_iou": ({"boxes": BOXES[:1]}, json.dumps(BOXES[:1])),
-    "box_set": ({"boxes": BOXES}, json.dumps(BOXES)),
-    "point_match": ({"points": [[5, 5], [300, 300]]}, "[[5, 5], [300, 300]]"),
-    "span_iou": ({"spans": [[2, 6]]}, "[2, 6]"),
-    "tool_call": ({"tools": [CALL]}, f"<tool_call>\n{json.dumps(CALL)}\n</tool_call>"),
-    "object_hallucination": ({"objects": ["bus", "dog"]}, "A bus and a dog."),
-    "verifier_score": (
-        {"principles": ["Is it red?"]},
-        'It is. [{"question": "Is it red?", "score": 1}] {"average_score": 1.0} <score>10</score>',
-    ),
-    "think_format": (None, "<think>so</think><answer>B</answer>"),
-    "json_format": (None, '<answer>[{"label": "bus"}]</answer>'),
-    "tag_format": (None, "<think>so</think><answer>B</answer>"),
-    "length_window": (None, "B"),
-    "repetition": (None, "B"),
-    "overlong": (None, "B"),
-}
-PENALTIES = ("repetition", "overlong", "length_penalty")
 SETS = ("box_set", "point_match")
 MODES = ("f1", "recall", "precision", "map", "weighted", "vision_r1", "visionreasoner", "od_length")
 
 CHOICE, YESNO = {"fn": "choice_match"}, {"fn": "yesno_match"}
-MADE_OF: dict[str, dict[str, Any]] = {  # rewards made of rewards, with what they are made of here
-    "blend": {"rule": CHOICE, "model": {"fn": "think_format"}},
-    "cosine_length": {"reward": CHOICE},
-    "fallback": {"rule": YESNO, "model": CHOICE},
-    "gate": {"reward": CHOICE, "when": {"fn": "length_window"}},
-    "group_rank": {"reward": CHOICE},
+RICHER: dict[str, dict[str, Any]] = {  # other options of rewards made of rewards than choice_match
+    "blend": {"model": {"fn": "think_format"}},
+    "fallback": {"rule": YESNO},
+    "gate": {"when": {"fn": "length_window"}},
     "length_mask": {"reward": {"fn": "rouge_l"}},
-    "length_penalty": {"reward": CHOICE},
-    "progressive": {"reward": CHOICE, "schedule": {0.5: CHOICE}},
-    "shape": {"reward": CHOICE, "method": "clip"},
+    "progressive": {"schedule": {0.5: YESNO}},
+    "shape": {"method": "clip"},
 }
 MODELS = {"judge", "model"}  # options that tell a reward by model
+PENALTIES = [name for name in REWARDS if (function_of(name).__doc__ or "").startswith("A penalty")]
+OPTIONS = {name: options_of(function_of(name)).model_fields for name in REWARDS}
+MADE_OF = [name for name, options in OPTIONS.items() if options.keys() & {"reward", "rule"}]
+RULES = [name for name, options in OPTIONS.items() if not options.keys() & MODELS and name not in MADE_OF]
 
 
-def registered() -> dict[str, set[str]]:
-    """Every registered reward with the names of its options."""
-    return {name: set(options_of(function_of(name)).model_fields) for name in REWARDS}
+def golds() -> dict[str, tuple[Any, str, dict[str, Any]]]:
+    """For each rule: a gold answer, a completion that gives it, and the options with which its docstring scores it."""
+    shown = {name: best(name, 0.0 if name in PENALTIES else 1.0) for name in RULES}
+    found = {name: (one.rollout.answer, one.rollout.completion, one.options) for name, one in shown.items() if one}
+    return {**found, "bmas": ({"references": [LONG]}, LONG, {})}  # it needs a file, so its docstring cannot show one
 
 
-def test_every_rule_reward_of_the_registry_is_here() -> None:
-    options = registered()
-    made_of = {name for name in options if options[name] & {"reward", "rule"}}
-    assert made_of == {*MADE_OF}
-    assert {name for name in options if not options[name] & MODELS} - made_of == {*GOLDS}
+GOLDS = golds()
+
+
+def test_every_rule_reward_shows_a_completion_that_earns_the_most() -> None:
+    for name in RULES:
+        assert name in GOLDS, (
+            f"{REWARDS[name]}: the docstring needs an example with a completion that earns 1 (0 if it begins with "
+            f'"A penalty"), such as >>> {name}([Rollout(completion, answer)])[0].score; these tests use it'
+        )
+
+
+def made_of(name: str) -> dict[str, Any]:
+    """Options of a reward made of rewards: choice_match for every reward that it needs, or what is RICHER."""
+    needed = {option for option, field in OPTIONS[name].items() if field.is_required() and field.annotation == Reward}
+    options = {**dict.fromkeys(needed, CHOICE), **RICHER.get(name, {})}
+    missing = {option for option, field in OPTIONS[name].items() if field.is_required()} - options.keys()
+    assert not missing, f"{REWARDS[name]} needs {', '.join(missing)}: give values for the tests in RICHER"
+    return options
 
 
 @pytest.fixture(scope="module")
 def reward_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     folder: Path = tmp_path_factory.mktemp("table")
     write_table(folder, LONG.split())
-    options = {**MADE_OF, "bmas": {"table": str(folder)}}
-    return functools.cache(lambda name: get(name, **options.get(name, {})))
+    options = {"bmas": {"table": str(folder)}} | {name: made_of(name) for name in MADE_OF}
+    return functools.cache(lambda name: get(name, **options.get(name) or GOLDS[name][2]))
 
 
 def scored(reward: Any, completion: str, answer: Any) -> Verdict:
@@ -116,7 +101,7 @@ SENTENCES = st.lists(st.sampled_from([*LONG.split(), "dog", "cat", "?"]), max_si
 def test_any_text_is_scored_within_the_range_and_the_gold_scores_most(
     reward_of: Callable[..., Any], name: str, text: str
 ) -> None:
-    answer, right = GOLDS[name]
+    answer, right, _ = GOLDS[name]
     verdict, best = scored(reward_of(name), text, answer), number(scored(reward_of(name), right, answer))
     low, high = (-1, 0) if name in PENALTIES else (0, 1)
     assert low <= number(verdict) <= high
@@ -130,7 +115,7 @@ def test_any_text_is_scored_within_the_range_and_the_gold_scores_most(
 def test_what_is_only_thought_neither_helps_nor_hurts(
     reward_of: Callable[..., Any], name: str, junk: list[str]
 ) -> None:
-    answer, right = GOLDS[name]
+    answer, right, _ = GOLDS[name]
     thought = f"<think>{' '.join(junk)}</think>"
     assert number(scored(reward_of(name), thought + right, answer)) == pytest.approx(1)
     assert number(scored(reward_of(name), thought, answer)) == 0
@@ -150,35 +135,39 @@ def test_rewards_made_of_rewards_stay_in_range(
         assert verdict.score is None or low <= verdict.score <= high
 
 
-UNORDERED: dict[str, tuple[str, list[Any]]] = {  # the key of a gold in which order is nothing, and golds to mix
-    **dict.fromkeys(("text_match", "relaxed_match", "anls"), ("text", ["Paris", "12%", "red bus", "Rome"])),
-    **dict.fromkeys(("bleu", "chrf", "rouge_l", "bmas"), ("references", [LONG, "a red dog", "the old bridge", "rain"])),
-    "box_iou": ("boxes", [[0, 0, 90, 90], [5, 5, 50, 60], [200, 200, 290, 290]]),
-    "box_set": ("boxes", [[0, 0, 90, 90], [5, 5, 50, 60], [200, 200, 290, 290]]),
-    "point_match": ("points", [[5, 5], [300, 300], [20, 10]]),
-    "span_iou": ("spans", [[2, 6], [4, 9], [20, 30]]),
-    "object_hallucination": ("objects", ["bus", "dog", "person"]),
-}
-ORDERED = {  # golds with one value, with an order that counts, or none
-    *("choice_match", "yesno_match", "number_match", "math_match", "reward_chain", "tool_call", "verifier_score"),
-    *(name for name in GOLDS if GOLDS[name][0] is None),
+def size(value: Any) -> int:
+    return len(value) if isinstance(value, list) else 0
+
+
+GOLD_TEXTS = {"text": ["Paris", "12%", "red bus", "Rome"]}
+BOXES = {"boxes": [[0, 0, 90, 90], [5, 5, 50, 60], [200, 200, 290, 290]]}
+REFERENCES = {"references": [LONG, "a red dog", "the old bridge", "rain"]}
+ORDERED = {"choice_match"}  # the order of what is listed in the gold counts
+UNORDERED: dict[str, Any] = {  # the golds of all other rewards that list something, or longer ones
+    **{
+        name: answer
+        for name, (answer, _, _) in GOLDS.items()
+        if isinstance(answer, dict) and name not in ORDERED and max(map(size, answer.values())) > 1
+    },
+    **dict.fromkeys(("text_match", "relaxed_match", "anls"), GOLD_TEXTS),
+    **dict.fromkeys(("bleu", "chrf", "rouge_l", "bmas"), REFERENCES),
+    **dict.fromkeys(("box_iou", "box_set"), BOXES),
+    "point_match": {"points": [[5, 5], [300, 300], [20, 10]]},
+    "span_iou": {"spans": [[2, 6], [4, 9], [20, 30]]},
+    "object_hallucination": {"objects": ["bus", "dog", "person"]},
 }
 REGIONS = st.sampled_from(["[0, 0, 60, 90]", "[[5, 5], [9, 9]]", "(20, 12)", "[3, 7]", "[[200, 200, 280, 290]]"])
-
-
-def test_every_rule_reward_says_whether_its_gold_has_an_order() -> None:
-    assert {*GOLDS} == {*UNORDERED} | ORDERED
 
 
 @pytest.mark.parametrize("name", UNORDERED)
 @settings(max_examples=25, deadline=None)
 @given(text=REGIONS | SENTENCES | st.sampled_from(["Paris", "0.12", "red bus", "Rom"]), seed=st.randoms())
 def test_the_order_of_a_gold_set_is_nothing(reward_of: Callable[..., Any], name: str, text: str, seed: Any) -> None:
-    key, golds = UNORDERED[name]
-    given_order, mixed = (
-        number(scored(reward_of(name), text, {key: one})) for one in (golds, seed.sample(golds, len(golds)))
-    )
-    assert mixed == pytest.approx(given_order)
+    answer = UNORDERED[name]
+    order = seed.sample(range(count := max(map(size, answer.values()))), count)
+    mixed = {key: [value[i] for i in order] if size(value) == count else value for key, value in answer.items()}
+    before, after = (number(scored(reward_of(name), text, one)) for one in (answer, mixed))
+    assert after == pytest.approx(before), f"{name} depends on the order of its gold; if it should, put it in ORDERED"
 
 
 FOREIGN = st.lists(st.sampled_from(["zzz", "qqq", "xxxx", "jj"]), min_size=1, max_size=8)  # no letter of the gold

@@ -50,12 +50,18 @@ def breaks_late(rollout: Rollout) -> float:
 NOT_A_REWARD = 3
 
 
-def test_every_registered_reward_is_a_documented_function() -> None:
-    for name in REWARDS:
-        function = function_of(name)
-        assert function.__doc__
-        if not any(option.is_required() for option in options_of(function).model_fields.values()):
-            assert get(name)([]) == []
+EXPLAINED_ONCE = {"judge", "batch", "device", "dtype"}  # options of many rewards, in the guide
+
+
+@pytest.mark.parametrize("name", REWARDS)
+def test_every_registered_reward_is_a_documented_function(name: str) -> None:
+    function = function_of(name)
+    doc, options = function.__doc__ or "", options_of(function).model_fields
+    assert doc.partition("\n")[0].endswith("."), f"{REWARDS[name]}: one sentence on the first line says what it scores"
+    unexplained = [option for option in options if option not in doc and option not in EXPLAINED_ONCE]
+    assert not unexplained, f"{REWARDS[name]}: the docstring must explain the options {', '.join(unexplained)}"
+    if not any(option.is_required() for option in options.values()):
+        assert get(name)([]) == []
 
 
 def test_a_custom_reward_is_named_by_module_and_function() -> None:
