@@ -28,6 +28,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import region_peers
 from benchmarks import reward_peers as peers
 from benchmarks import rewards as made
 from eval.records import RECORDS, Record, RunInfo, read_records, replace_records
@@ -54,9 +55,9 @@ KINDS = (
     Kind("text", "text_match", peers.text, made.text),
     Kind("chart", "relaxed_match", peers.relaxed, made.chart),
     Kind("ocr", "anls", peers.anls, made.line),
-    Kind("grounding", "box_iou", peers.box_iou, made.grounding),
-    Kind("detection", "box_set", peers.box_f1, made.detection),
-    Kind("temporal", "span_iou", peers.span_iou, made.temporal),
+    Kind("grounding", "box_iou", region_peers.box_iou, made.grounding),
+    Kind("detection", "box_set", region_peers.box_f1, made.detection),
+    Kind("temporal", "span_iou", region_peers.span_iou, made.temporal),
 )
 MATH = Kind("math", "math_match", peers.expression, made.math)
 

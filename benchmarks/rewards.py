@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import rewards
+from benchmarks import region_peers
 from benchmarks import reward_peers as peers
 from rewards import Rollout
 
@@ -172,11 +173,11 @@ def rollouts(case: Case, count: int) -> list[Rollout]:
 def cases(table: str) -> list[Case]:
     """All cases; `table` is a directory with an embedding table and its tokenizer."""
     return [
-        Case("box_iou", grounding, peers.box_iou),
-        Case("box_set", detection, peers.box_f1, {"mode": "f1"}),
-        Case("box_set", detection, peers.detection_map, {"mode": "map", "as_released": True}, share=0.05),
-        Case("point_match", pointing, peers.point_f1),
-        Case("span_iou", temporal, peers.span_iou),
+        Case("box_iou", grounding, region_peers.box_iou),
+        Case("box_set", detection, region_peers.box_f1, {"mode": "f1"}),
+        Case("box_set", detection, region_peers.detection_map, {"mode": "map", "as_released": True}, share=0.05),
+        Case("point_match", pointing, region_peers.point_f1),
+        Case("span_iou", temporal, region_peers.span_iou),
         Case("bmas", caption, peers.bmas(table), {"table": table}),
         Case("choice_match", choice, peers.choice),
         Case("yesno_match", yesno, peers.yesno),
