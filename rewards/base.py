@@ -136,7 +136,7 @@ def checked(reward: Callable[[Sequence[Rollout]], Sequence[Scored]], *, name: st
             return [failed(f"{name} raised {type(error).__name__}: {error}")] * len(rollouts)
         if len(scored) != len(rollouts):
             return [failed(f"{name} returned {len(scored)} verdicts for {len(rollouts)} rollouts")] * len(rollouts)
-        return [as_verdict(one) for one in scored]
+        return [as_verdict(score) for score in scored]
 
     return call
 

@@ -96,7 +96,7 @@ def progressive(
     begun = [max(start for start in stages if start <= (progress(rollout) or 0.0)) for rollout in rollouts]
     column: dict[int, Verdict] = {}
     for start in set(begun):
-        rows = [i for i, one in enumerate(begun) if one == start]
+        rows = [i for i, stage in enumerate(begun) if stage == start]
         column.update(zip(rows, stages[start]([rollouts[i] for i in rows]), strict=True))
     return [column[i] for i in range(len(rollouts))]
 

@@ -97,7 +97,7 @@ def par(score: float, references: Sequence[float], steepness: float = 1.0) -> fl
     >>> round(par(2, [1, 1.5, 0.5]), 7), round(par(2, [1, 1.5, 0.5], 2), 7)
     (0.7236975, 0.8548099)
     """
-    return _mean(_sigmoid(steepness * (score - one)) for one in references)
+    return _mean(_sigmoid(steepness * (score - reference)) for reference in references)
 
 
 def centered(score: float, references: Sequence[float]) -> float:
@@ -106,12 +106,12 @@ def centered(score: float, references: Sequence[float]) -> float:
     >>> centered(2, [1, 1.5, 0.5])
     1.0
     """
-    return _mean(score - one for one in references)
+    return _mean(score - reference for reference in references)
 
 
 def calibrated(score: float, references: Sequence[float]) -> float:
     """The share of references below the score, equals counting half (InfAlign, 2412.19792)."""
-    return _mean((one < score) + (one == score) / 2 for one in references)
+    return _mean((reference < score) + (reference == score) / 2 for reference in references)
 
 
 def tilted(share: float, tilt: float) -> float:
@@ -135,7 +135,7 @@ def _references(rollouts: Sequence[Rollout], reward: Reward) -> list[list[float]
         given = rollout.meta.get(REFERENCE_SCORES)
         scored = [score for _ in mine if (score := next(answers).score) is not None]
         listed = [*given, *scored] if isinstance(given, Sequence) else scored
-        scores = [float(one) for one in listed if isinstance(one, int | float) and math.isfinite(one)]
+        scores = [float(number) for number in listed if isinstance(number, int | float) and math.isfinite(number)]
         found.append(scores or failed("no reference scores to shape against"))
     return found
 

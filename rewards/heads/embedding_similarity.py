@@ -57,11 +57,11 @@ def embedding_similarity(
     wanted_D = clip_texts(goals, **options).mean(axis=0) if goals else None
     verdicts: list[Verdict] = []
     for rollout in rollouts:
-        said = answer_text(rollout.completion)
+        answer = answer_text(rollout.completion)
         if not rollout.media:
             verdicts.append(abstain("no picture"))
             continue
-        if wanted_D is None and not (said and said.strip()):
+        if wanted_D is None and not (answer and answer.strip()):
             verdicts.append(unparsed("nothing said"))
             continue
         last = rollout.media[-1]
@@ -71,7 +71,7 @@ def embedding_similarity(
         except MediaError as error:
             verdicts.append(abstain(str(error)))
             continue
-        goal_D = wanted_D if wanted_D is not None else clip_texts([said or ""], **options)[0]
+        goal_D = wanted_D if wanted_D is not None else clip_texts([answer or ""], **options)[0]
         value = float(goal_baseline(states_BD[last], goal_D, goal_D if base_D is None else base_D, alpha).mean())
         verdicts.append(Verdict(max(value, 0.0) if np.isfinite(value) else value, f"similarity {value:.4f}"))
     return verdicts

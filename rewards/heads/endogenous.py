@@ -38,15 +38,15 @@ def endogenous(
     from rewards.heads.endogenous_torch import aggregated, response_logprobs
 
     verdicts = [unparsed("nothing said")] * len(rollouts)
-    said = [i for i, one in enumerate(rollouts) if one.completion.strip()]
-    if not said:
+    rows = [i for i, rollout in enumerate(rollouts) if rollout.completion.strip()]
+    if not rows:
         return verdicts
-    mine = [rollouts[i] for i in said]
+    mine = [rollouts[i] for i in rows]
     found = response_logprobs(mine, model=model, device=device, dtype=dtype, batch=batch)
     alone = (
         response_logprobs(mine, model=model, device=device, dtype=dtype, batch=batch, blind=True) if blind else found
     )
-    for i, seen_T, unseen_T in zip(said, found, alone, strict=True):
+    for i, seen_T, unseen_T in zip(rows, found, alone, strict=True):
         if isinstance(seen_T, Verdict):
             verdicts[i] = seen_T
             continue

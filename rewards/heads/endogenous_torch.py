@@ -47,13 +47,13 @@ def response_logprobs(
     judge = loaded("language", model, device, dtype)
     rows = [_ids(one, judge, blind) for one in rollouts]
     found: list[torch.Tensor | Verdict] = [
-        failed(f"{len(head) + len(said)} tokens are more than the {judge.room} that {model} takes")
-        for head, said in rows
+        failed(f"{len(head) + len(response)} tokens are more than the {judge.room} that {model} takes")
+        for head, response in rows
     ]
-    for i, (_, said) in enumerate(rows):
-        if not said:
+    for i, (_, response) in enumerate(rows):
+        if not response:
             found[i] = unparsed("nothing said")
-    ready = [i for i, (head, said) in enumerate(rows) if said and len(head) + len(said) <= judge.room]
+    ready = [i for i, (head, response) in enumerate(rows) if response and len(head) + len(response) <= judge.room]
     ready.sort(key=lambda i: len(rows[i][0]) + len(rows[i][1]))
     for start in range(0, len(ready), batch):
         taken = ready[start : start + batch]
@@ -71,13 +71,13 @@ def _ids(rollout: Rollout, judge: Checkpoint, blind: bool) -> tuple[list[int], l
     else:
         ids = tokenizer("\n".join(one["content"] for one in messages))["input_ids"]
     ids = ids or [tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id]
-    said = plain(rollout.completion, tokenizer)
-    return ids, tokenizer(said if said.strip() else "", add_special_tokens=False)["input_ids"]
+    response = plain(rollout.completion, tokenizer)
+    return ids, tokenizer(response if response.strip() else "", add_special_tokens=False)["input_ids"]
 
 
 def _scored(rows: Sequence[tuple[list[int], list[int]]], judge: Checkpoint) -> list[torch.Tensor]:
     """Log-probs of the second part of each row; padded on the right, where causal attention does not look."""
-    whole = [torch.tensor([*head, *said]) for head, said in rows]
+    whole = [torch.tensor([*head, *response]) for head, response in rows]
     ids = torch.nn.utils.rnn.pad_sequence(whole, batch_first=True).to(judge.model.device)
     lengths = torch.tensor([len(one) for one in whole], device=ids.device)
     mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
@@ -85,7 +85,7 @@ def _scored(rows: Sequence[tuple[list[int], list[int]]], judge: Checkpoint) -> l
         logits = judge.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
         return [
             token_logprobs(
-                logits[i, len(head) - 1 : len(head) + len(said) - 1].float(), ids[i, len(head) :][: len(said)]
+                logits[i, len(head) - 1 : len(head) + len(response) - 1].float(), ids[i, len(head) :][: len(response)]
             )
-            for i, (head, said) in enumerate(rows)
+            for i, (head, response) in enumerate(rows)
         ]

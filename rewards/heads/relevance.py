@@ -41,7 +41,7 @@ def relevance(
     verdicts = [abstain("no question or gold text")] * len(rollouts)
     asked: list[tuple[int, str, list[str], bool]] = []
     for i, rollout in enumerate(rollouts):
-        said = answer_text(rollout.completion)
+        answer = answer_text(rollout.completion)
         is_open = rollout.task in open_tasks
         prompt = rollout.prompt
         listed = (
@@ -49,20 +49,20 @@ def relevance(
             if isinstance(prompt, str)
             else ["".join(texts_of(m["content"])) for m in prompt or () if m["role"] == "user"]
         )
-        against = [one for one in listed[-1:] if one.strip()] if is_open else gold_texts(rollout)
-        if not said or not said.strip():
+        against = [text for text in listed[-1:] if text.strip()] if is_open else gold_texts(rollout)
+        if not answer or not answer.strip():
             verdicts[i] = unparsed("nothing said")
         elif against:
-            asked.append((i, said, against, is_open))
-    texts = list(dict.fromkeys(text for _, said, against, _ in asked for text in (said, *against)))
+            asked.append((i, answer, against, is_open))
+    texts = list(dict.fromkeys(text for _, answer, against, _ in asked for text in (answer, *against)))
     if not texts:
         return verdicts
     vectors = dict(
         zip(texts, text_embeddings(texts, model=model, device=device, dtype=dtype, batch=batch), strict=True)
     )
-    for i, said, against, is_open in asked:
-        near = max(float(vectors[said] @ vectors[one]) for one in against)
-        long, distinct = min(length_incentive(said), cap) / cap, distinct_trigrams(said)
+    for i, answer, against, is_open in asked:
+        near = max(float(vectors[answer] @ vectors[text]) for text in against)
+        long, distinct = min(length_incentive(answer), cap) / cap, distinct_trigrams(answer)
         score = r3(min(max(near, 0.0), 1.0), distinct, long if is_open else 1.0)
         verdicts[i] = Verdict(score, f"relevance {near:.3f}, distinct trigrams {distinct:.3f}")
     return verdicts
@@ -92,6 +92,6 @@ def distinct_trigrams(text: str) -> float:
     >>> distinct_trigrams("a b c a b c d e f g")
     0.875
     """
-    said = text.split()
-    trigrams = list(zip(said, said[1:], said[2:], strict=False))
+    words = text.split()
+    trigrams = list(zip(words, words[1:], words[2:], strict=False))
     return len(set(trigrams)) / len(trigrams) if trigrams else 0.0

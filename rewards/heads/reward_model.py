@@ -38,11 +38,13 @@ def reward_model(
     """
     from rewards.heads.reward_model_torch import raw_scores
 
-    said = [i for i, one in enumerate(rollouts) if one.completion.strip()]
+    rows = [i for i, rollout in enumerate(rollouts) if rollout.completion.strip()]
     verdicts = [unparsed("nothing said")] * len(rollouts)
-    raw = raw_scores([rollouts[i] for i in said], model=model, device=device, dtype=dtype, batch=batch) if said else []
-    for i, one in zip(said, raw, strict=True):
-        verdicts[i] = one if isinstance(one, Verdict) else Verdict(squashed(one, center, scale), f"raw {one:.4f}")
+    raw = raw_scores([rollouts[i] for i in rows], model=model, device=device, dtype=dtype, batch=batch) if rows else []
+    for i, logit in zip(rows, raw, strict=True):
+        verdicts[i] = (
+            logit if isinstance(logit, Verdict) else Verdict(squashed(logit, center, scale), f"raw {logit:.4f}")
+        )
     return verdicts
 
 

@@ -49,20 +49,20 @@ def _row_or_verdict(rollout: Rollout, head: Checkpoint) -> Row | Verdict:
 
 
 def _row(rollout: Rollout, head: Checkpoint) -> Row:
-    said = plain(rollout.completion, head.tokenizer)
+    response = plain(rollout.completion, head.tokenizer)
     if head.processor is not None:
-        turn = {"role": "assistant", "content": [{"type": "text", "text": said}]}
+        turn = {"role": "assistant", "content": [{"type": "text", "text": response}]}
         messages = [*chat(rollout, head.tokenizer, pictures_by_media(rollout)), turn]
         encoded = head.processor.apply_chat_template(messages, tokenize=True, return_dict=True, return_tensors="pt")
         return {name: value[0] if name in _BY_TOKEN else value for name, value in encoded.items()}
     messages = chat(rollout, head.tokenizer)
     if head.tokenizer.chat_template:
-        turn = {"role": "assistant", "content": said}
+        turn = {"role": "assistant", "content": response}
         encoded = head.tokenizer.apply_chat_template(
             [*messages, turn], tokenize=True, return_dict=True, return_tensors="pt"
         )
     else:
-        encoded = head.tokenizer("\n".join(one["content"] for one in messages), said, return_tensors="pt")
+        encoded = head.tokenizer("\n".join(one["content"] for one in messages), response, return_tensors="pt")
     return {name: value[0] for name, value in encoded.items()}
 
 

@@ -26,8 +26,8 @@ def same(question: tuple[str, str]) -> bool | str:
     right = _gold(gold)
     if not right:
         return "gold"
-    said = _parsed(answer)
-    return verify(list(right), said, timeout_seconds=0) if said else "answer"
+    parsed = _parsed(answer)
+    return verify(list(right), parsed, timeout_seconds=0) if parsed else "answer"
 
 
 @functools.lru_cache(maxsize=4096)

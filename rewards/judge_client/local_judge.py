@@ -61,29 +61,29 @@ class LocalSession:
             taken = [(body, reply) for body, reply in taken if not reply.done()]
             made = await asyncio.gather(*(body() for body, _ in taken), return_exceptions=True)
             bodies = {}
-            for (_, reply), one in zip(taken, made, strict=True):
-                if isinstance(one, BaseException):
-                    reply.set_exception(one)
+            for (_, reply), outcome in zip(taken, made, strict=True):
+                if isinstance(outcome, BaseException):
+                    reply.set_exception(outcome)
                 else:
-                    bodies[reply] = one
+                    bodies[reply] = outcome
             for alike in _alike(bodies):
                 await self._answer(alike)
 
     async def _answer(self, asked: dict[asyncio.Future[str], Mapping[str, Any]]) -> None:
         self._metrics.requests += len(asked)
         work = functools.partial(self._replies, list(asked.values()))
-        said: Sequence[Reply | Exception]
+        replies: Sequence[Reply | Exception]
         try:
-            said = await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            replies = await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except Exception as error:  # a model's code may raise anything; each question gets it as its cause
-            said = [Fault("server", f"{type(error).__name__}: {error}")] * len(asked)
-        for reply, one in zip(asked, said, strict=True):
+            replies = [Fault("server", f"{type(error).__name__}: {error}")] * len(asked)
+        for reply, outcome in zip(asked, replies, strict=True):
             if reply.done():
                 continue
-            if isinstance(one, Exception):
-                reply.set_exception(one)
+            if isinstance(outcome, Exception):
+                reply.set_exception(outcome)
             else:
-                reply.set_result(one)
+                reply.set_result(outcome)
 
     def _replies(self, bodies: Sequence[Mapping[str, Any]]) -> list[Reply]:
         return loaded(self._spec.model, self._spec.device, self._spec.dtype).replies(bodies, self._spec.deadline)

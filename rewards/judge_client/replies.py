@@ -71,20 +71,20 @@ def one_of(found: dict[str, Any], name: str, words: tuple[str, ...]) -> str:
 def texts(found: dict[str, Any], name: str, most: int) -> list[str]:
     """The list of at most `most` texts under `name`, without blanks and repetitions (up to case and blanks)."""
     value = found.get(name)
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise Unreadable(f"{name} is {value!r:.50}, not a list of texts")
     if len(value) > most:
         raise Unreadable(f"{name} has {len(value)} texts, more than {most}")
     first: dict[str, str] = {}
-    for one in filter(str.strip, value):
-        first.setdefault(" ".join(one.split()).casefold(), one.strip())
+    for item in filter(str.strip, value):
+        first.setdefault(" ".join(item.split()).casefold(), item.strip())
     return list(first.values())
 
 
 def flags(found: dict[str, Any], name: str, count: int) -> list[bool]:
     """The list of exactly `count` booleans under `name`."""
     value = found.get(name)
-    if not isinstance(value, list) or not all(isinstance(one, bool) for one in value) or len(value) != count:
+    if not isinstance(value, list) or not all(isinstance(item, bool) for item in value) or len(value) != count:
         raise Unreadable(f"{name} is {value!r:.80}, not a list of {count} times true or false")
     return value
 

@@ -137,7 +137,10 @@ def question_of(entry: Mapping[str, Any]) -> Question:
     >>> question_of({"question": "Is it red?", "options": ["yes", "no"], "choice": "B"})
     Question(text='Is it red?', options=('yes', 'no'), worth=(0.0, 1.0))
     """
-    text, choices = str(entry["question"]), [str(one) for one in entry["options" if "options" in entry else "choices"]]
+    text, choices = (
+        str(entry["question"]),
+        [str(choice) for choice in entry["options" if "options" in entry else "choices"]],
+    )
     answer = entry["choice" if "choice" in entry else "answer"]
     if len(choices) >= len(ascii_uppercase):
         raise ValueError(f"{len(choices)} options are more than there are letters")

@@ -96,9 +96,9 @@ async def edit_score(
         return pair
     source, edited, instruction = pair
     made = await asyncio.gather(*(_pass(judge, source, edited, instruction, seed, passes) for seed in range(passes)))
-    scores = [one for one in made if not isinstance(one, Fault)]
+    scores = [entry for entry in made if not isinstance(entry, Fault)]
     if not scores:
-        raise next(one for one in made if isinstance(one, Fault))
+        raise next(entry for entry in made if isinstance(entry, Fault))
     overall = ensemble(scores, average)
     return Verdict(overall / 10, f"{overall:.2f} of 10 from {len(scores)} of {passes} passes (SC, PQ): {scores[:8]}")
 
@@ -132,7 +132,7 @@ def parse_scores(text: str, n: int = 2, hi: float = RANGE) -> list[float]:
     found = replies.json_object(text).get("score")
     if not isinstance(found, list) or len(found) != n:
         raise Unreadable(f"score is {found!r:.50}, not a list of {n} numbers")
-    return [replies.in_range(one, "score", 0, hi) for one in found]
+    return [replies.in_range(entry, "score", 0, hi) for entry in found]
 
 
 def dimension(scores: Sequence[float], hi: float = RANGE) -> float:
@@ -154,8 +154,8 @@ def ensemble(passes: Sequence[tuple[float, float]], average: Literal["last", "fi
 def _questions(found: Any) -> list[str]:
     """The questions of a checklist, each a text or {question, category}; none if one of them is neither."""
     listed = found if isinstance(found, list | tuple) else ()
-    texts = [one.get("question") if isinstance(one, Mapping) else one for one in listed]
-    return [str(one) for one in texts] if all(isinstance(one, str) and one.strip() for one in texts) else []
+    texts = [entry.get("question") if isinstance(entry, Mapping) else entry for entry in listed]
+    return [str(entry) for entry in texts] if all(isinstance(entry, str) and entry.strip() for entry in texts) else []
 
 
 def _pair(rollout: Rollout) -> tuple[Shown, Shown, str] | Verdict:
@@ -178,9 +178,13 @@ async def _written(judge: Judge, source: Shown, instruction: str) -> list[str]:
 
 def _ten(found: dict[str, Any]) -> list[str]:
     listed = found.get("principles")
-    if not isinstance(listed, list) or len(listed) != PRINCIPLES or not all(isinstance(one, dict) for one in listed):
+    if (
+        not isinstance(listed, list)
+        or len(listed) != PRINCIPLES
+        or not all(isinstance(entry, dict) for entry in listed)
+    ):
         raise Unreadable(f"principles are not a list of {PRINCIPLES}")
-    counts = Counter(str(one.get("category")) for one in listed)
+    counts = Counter(str(entry.get("category")) for entry in listed)
     if set(counts) != set(CATEGORIES) or not all(
         low <= counts[name] <= high for name, (low, high) in CATEGORIES.items()
     ):
@@ -227,8 +231,8 @@ def _last_points(text: str) -> tuple[tuple[str, int], ...]:
             found, _ = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
             continue
-        if all(isinstance(one, dict) and isinstance(one.get("question"), str) for one in found):
-            return tuple((one["question"], _passed(one.get("score"))) for one in found)
+        if all(isinstance(entry, dict) and isinstance(entry.get("question"), str) for entry in found):
+            return tuple((entry["question"], _passed(entry.get("score"))) for entry in found)
     raise Unreadable("no list of questions with their scores")
 
 

@@ -84,8 +84,8 @@ async def judge(
     reference = json.dumps(rollout.answer, ensure_ascii=False, default=str)
     data = {"question": question, "response": response, "reference": reference}
     if mode == "yesno":
-        said, reason = await asked(data=data, parse=_yes_or_no)
-        return Verdict(float(said == "yes"), f"{used.name}: {said}, {reason}")
+        word, reason = await asked(data=data, parse=_yes_or_no)
+        return Verdict(float(word == "yes"), f"{used.name}: {word}, {reason}")
     score, reason = await asked(data=data, parse=functools.partial(_score, top=top))
     return Verdict(score / top, f"{used.name}: {score:g} of {top}, {reason}")
 
@@ -100,7 +100,7 @@ def _gold_text(rollout: Rollout) -> str | None:
     """The first gold text, or the preferred candidate."""
     found, answer = gold(rollout, "text") or gold(rollout, "references"), rollout.answer
     if isinstance(answer, Mapping) and isinstance(answer.get("candidates"), list):
-        found = [one for i, one in enumerate(answer["candidates"]) if i == answer.get("preferred")]
+        found = [candidate for i, candidate in enumerate(answer["candidates"]) if i == answer.get("preferred")]
     first = found[0] if isinstance(found, list | tuple) and found else found
     return first if isinstance(first, str) and first.strip() else None
 

@@ -96,8 +96,8 @@ async def object_probing(
         plain={"count": str(len(asked))},
         parse=lambda found: replies.flags(found, "there", len(asked)),
     )
-    said = {name for name, yes in zip(asked, there, strict=True) if yes}
-    right, wrong = len(said & set(present)), sorted(said & set(absent))
+    seen = {name for name, yes in zip(asked, there, strict=True) if yes}
+    right, wrong = len(seen & set(present)), sorted(seen & set(absent))
     probes = Probes(right, len(wrong), len(absent) - len(wrong), len(present) - right)
     score = probes.f1 if metric == "f1" else probes.accuracy
     return Verdict(score, f"{right} of {len(present)} there, {len(wrong)} of {len(absent)} not there: {wrong}"[:300])
@@ -105,13 +105,13 @@ async def object_probing(
 
 def _names(listed: Any) -> list[str]:
     """Object names, each once."""
-    names = [one.strip() for one in listed if isinstance(one, str)] if isinstance(listed, list | tuple) else []
+    names = [name.strip() for name in listed if isinstance(name, str)] if isinstance(listed, list | tuple) else []
     return list(dict.fromkeys(filter(None, names)))
 
 
 def _drawn(present: list[str], count: int) -> list[str]:
     """`count` COCO objects that are not among `present` by any of their names."""
-    there = {name for one in present for name in objects_named(one)} | {one.casefold() for one in present}
+    there = {name for name in present for name in objects_named(name)} | {name.casefold() for name in present}
     others = sorted(name for name in SYNONYMS if name not in there)
     return _dice(present).sample(others, min(count, len(others)))
 

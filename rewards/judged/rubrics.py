@@ -39,10 +39,10 @@ def principle_ranking(
     score every name and rank them in the order of the scores; otherwise no response of the part has a verdict, because
     a judge that leaves one out must not raise any other.
     """
-    said = [extract.answer_text(rollout.completion) or "" for rollout in rollouts]
+    texts = [extract.answer_text(rollout.completion) or "" for rollout in rollouts]
     groups: dict[Any, dict[str, Rollout]] = {}
     keys = [(rollout.group, user_text(rollout.prompt), *rollout.media) for rollout in rollouts]
-    for key, text, rollout in zip(keys, said, rollouts, strict=True):
+    for key, text, rollout in zip(keys, texts, rollouts, strict=True):
         if text:
             groups.setdefault(key, {}).setdefault(text, rollout)
     parts = [(key, part) for key, texts in groups.items() for part in _parts(sorted(texts, key=_digest), most)]
@@ -50,7 +50,7 @@ def principle_ranking(
     found: dict[Any, Verdict] = {}
     for (key, part), verdicts in zip(parts, gathered(asked), strict=True):
         found |= {(key, text): verdict for text, verdict in zip(part, verdicts, strict=True)}
-    return [found.get((key, text), NO_RESPONSE) for key, text in zip(keys, said, strict=True)]
+    return [found.get((key, text), NO_RESPONSE) for key, text in zip(keys, texts, strict=True)]
 
 
 @judged
@@ -142,7 +142,7 @@ def scores_by_name(found: Mapping[str, Any], names: Sequence[str]) -> list[int]:
         raise Unreadable(f"scores are {values}, not whole numbers")
     if (
         not isinstance(ranked, list)
-        or not all(isinstance(one, str) for one in ranked)
+        or not all(isinstance(item, str) for item in ranked)
         or sorted(ranked) != sorted(names)
     ):
         raise Unreadable(f"best-to-worst is {ranked!r:.200}, not a ranking of {', '.join(names)}")
@@ -167,7 +167,9 @@ def _digest(text: str) -> bytes:
 
 
 def _texts(listed: Any) -> list[str]:
-    return [one for one in listed if isinstance(one, str) and one.strip()] if isinstance(listed, list | tuple) else []
+    return (
+        [item for item in listed if isinstance(item, str) and item.strip()] if isinstance(listed, list | tuple) else []
+    )
 
 
 def _listed(texts: Sequence[str] | Mapping[str, str]) -> str:

@@ -83,12 +83,12 @@ async def self_hallucination(
     pictures, question = shown(rollout.media), user_text(rollout.prompt)
 
     async def score(phase: Phase) -> float | None:
-        said = {"phase": text[phase.start : phase.stop], "before": text[: phase.start] if context else ""}
-        return await _verified(judge, verify, {"question": question, **said}, pictures)
+        asked = {"phase": text[phase.start : phase.stop], "before": text[: phase.start] if context else ""}
+        return await _verified(judge, verify, {"question": question, **asked}, pictures)
 
     first = {_plain(text[phase.start : phase.stop]): phase for phase in reversed(found)}
     scored = dict(zip(first, await asyncio.gather(*map(score, first.values())), strict=True))
-    counted = [(value, first[said].weight) for said, value in scored.items() if value is not None]
+    counted = [(value, first[phase_text].weight) for phase_text, value in scored.items() if value is not None]
     if not counted:
         return Verdict(0.0, "says nothing that can be seen")
     mean = sum(value * weight for value, weight in counted) / sum(weight for _, weight in counted)
@@ -98,7 +98,7 @@ async def self_hallucination(
         value = scored[_plain(text[phase.start : phase.stop])]
         if value is not None:
             spans += _spans(phase, value, whole, offset or 0, onset_weight)
-    wrong = [said for said, value in scored.items() if value is not None and value < 0.5]
+    wrong = [phase_text for phase_text, value in scored.items() if value is not None and value < 0.5]
     why = f"{len(counted)} phases, {len(wrong)} not seen: {'; '.join(wrong)[:300]}"
     return Verdict(whole, why, spans=tuple(spans))
 

@@ -170,11 +170,11 @@ def objects_said(text: str) -> list[tuple[str, str]]:
     >>> objects_said("Puppies on a seat."), objects_said("The toilet; its seat is up.")
     ([('puppies', 'dog'), ('seat', 'chair')], [('toilet', 'toilet')])
     """
-    said = _without_colours(words(text))
-    if "toilet" in said:
-        said = [word for word in said if word != "seat"]
+    caption_words = _without_colours(words(text))
+    if "toilet" in caption_words:
+        caption_words = [word for word in caption_words if word != "seat"]
     phrases = _phrases()
-    pairs = [(" ".join(phrase), phrases[phrase]) for phrase in mentions(said, _by_first_word())]
+    pairs = [(" ".join(phrase), phrases[phrase]) for phrase in mentions(caption_words, _by_first_word())]
     return [(phrase, name) for phrase, name in pairs if name]
 
 
@@ -212,11 +212,13 @@ def plural(word: str) -> str:
     return f"{word[:-1]}ies" if word.endswith("y") and word[-2] not in "aeiou" else f"{word}s"
 
 
-def _without_colours(said: list[str]) -> list[str]:
+def _without_colours(caption_words: list[str]) -> list[str]:
     """The words without those "orange" that are followed by what they colour."""
-    if "orange" not in said:
-        return said
+    if "orange" not in caption_words:
+        return caption_words
     return [
-        "(colour)" if word == "orange" and i + 1 < len(said) and said[i + 1] not in AFTER_FRUIT else word
-        for i, word in enumerate(said)
+        "(colour)"
+        if word == "orange" and i + 1 < len(caption_words) and caption_words[i + 1] not in AFTER_FRUIT
+        else word
+        for i, word in enumerate(caption_words)
     ]

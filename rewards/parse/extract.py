@@ -146,12 +146,12 @@ def _choice_patterns(letters: str) -> dict[str, re.Pattern[str]]:
     head = r"(?<!,.)(?<!,\s.)(?<!,[(\[].)(?<!,\s[(\[].)"  # from inside a list, a long one would cost its square
     first, more = rf"([{letters}]){_ENDS_WORD}{_STARTS_WORD}{head}[)\]]?", rf"(?:,\s?[(\[]?{letter}[)\]]?)"
     joined = r",?\s?(?:and|or|AND|OR|&|/)\s?(?:option )?[(\[]?"
-    said = r"(?:[Aa]nswer|ANSWER|[Oo]ption|OPTION|[Cc]hoice|CHOICE|答案)[_\s]*+(?:is|IS|:|[是为為])[:_\s]*+"
+    stating = r"(?:[Aa]nswer|ANSWER|[Oo]ption|OPTION|[Cc]hoice|CHOICE|答案)[_\s]*+(?:is|IS|:|[是为為])[:_\s]*+"
     patterns = {
         "whole": rf"{_OPEN}([{letters}{letters.lower()}]){_CLOSE}",
         "tie": rf"{first}(?:{more}{{0,25}}+{joined}(?!\1){letter}|{more}{{1,25}}+[\s.]*+\Z)",
         "denied": rf"(?:{'|'.join(map(str.strip, _DENIALS))})\s?(?:(?:option|choice|letter)\s)?[(\[]?{letter}",
-        "stated": rf"{said}(?:(?:option|choice|letter)\s++)?+{_OPEN}([{letters}]){_ENDS_WORD}",
+        "stated": rf"{stating}(?:(?:option|choice|letter)\s++)?+{_OPEN}([{letters}]){_ENDS_WORD}",
         "begun": rf"""[_\s"'“]*+([{letters}])_*+(?:\.(?=[\s_])|[):])_*+\s*+\S""",
         "bracketed": rf"[(\[{{]\s*+([{letters}])\s*+[)\]}}]",
     }
@@ -167,8 +167,8 @@ def _alone(letter: str) -> re.Pattern[str]:
 
 def _refuses(text: str, options: Sequence[str]) -> bool:
     """Whether the text declines to answer, in words that are not those of an option."""
-    said, offered = text.casefold().replace("’", "'"), " ".join(options).casefold()
-    return any(phrase in said and phrase not in offered for phrase in _REFUSALS)
+    plain, offered = text.casefold().replace("’", "'"), " ".join(options).casefold()
+    return any(phrase in plain and phrase not in offered for phrase in _REFUSALS)
 
 
 _WORD_START = re.compile(rf"(?<!{_JOINS})(?<!\d[.,])")  # 5 in 5.5 is no whole word

@@ -23,7 +23,7 @@ def gold_texts(rollout: Rollout) -> list[str]:
     listed = [value] if isinstance(value, str) else value
     if not isinstance(listed, Sequence):
         return []
-    return [one for one in listed if isinstance(one, str) and one.strip()]
+    return [text for text in listed if isinstance(text, str) and text.strip()]
 
 
 def texts_of(rollout: Rollout) -> tuple[str, list[str]] | Verdict:
@@ -55,7 +55,7 @@ def by_first_word(keywords: Iterable[tuple[str, ...]]) -> dict[str, list[tuple[s
     return by_first
 
 
-def mentions(said: Sequence[str], by_first: Mapping[str, Sequence[tuple[str, ...]]]) -> list[tuple[str, ...]]:
+def mentions(text_words: Sequence[str], by_first: Mapping[str, Sequence[tuple[str, ...]]]) -> list[tuple[str, ...]]:
     """The keywords that occur in a text, in its order and with repetition, the longest first where several begin.
 
     >>> mentions("a hot dog and a dog".split(), by_first_word([("dog",), ("hot", "dog")]))
@@ -63,9 +63,12 @@ def mentions(said: Sequence[str], by_first: Mapping[str, Sequence[tuple[str, ...
     """
     found: list[tuple[str, ...]] = []
     free = 0  # the first word that is not part of a mention
-    for i in [i for i, word in enumerate(said) if word in by_first]:
+    for i in [i for i, word in enumerate(text_words) if word in by_first]:
         if i >= free and (
-            match := next((one for one in by_first[said[i]] if tuple(said[i : i + len(one)]) == one), None)
+            match := next(
+                (keyword for keyword in by_first[text_words[i]] if tuple(text_words[i : i + len(keyword)]) == keyword),
+                None,
+            )
         ):
             found.append(match)
             free = i + len(match)

@@ -137,16 +137,16 @@ def _scene(rollout: Rollout, space: CoordinateSpace | None, classes: bool) -> Sc
     if not found and not (text is not None and says_none(text)):
         return unparsed("no boxes, and not said that there are none")
     numbers = {name: i for i, name in enumerate(dict.fromkeys(plain_label(label) for label in labels or ()))}
-    pred_N4 = ordered(frame.pixels([one.box for one in found])) if found else np.zeros((0, 4))
+    pred_N4 = ordered(frame.pixels([item.box for item in found])) if found else np.zeros((0, 4))
     return Scene(
         pred_N4=cut_at(pred_N4, np.array([frame.size])),
         gold_M4=gold_M4,
-        pred_labels_N=np.array([numbers.get(one.label, -1) if labels else 0 for one in found], dtype=np.int64),
+        pred_labels_N=np.array([numbers.get(item.label, -1) if labels else 0 for item in found], dtype=np.int64),
         gold_labels_M=np.array(
-            [numbers[plain_label(one)] for one in labels] if labels else [0] * len(gold_M4), dtype=np.int64
+            [numbers[plain_label(item)] for item in labels] if labels else [0] * len(gold_M4), dtype=np.int64
         ),
-        pred_points_N2=frame.pixels([one.point or NOWHERE for one in found])
-        if any(one.point for one in found)
+        pred_points_N2=frame.pixels([item.point or NOWHERE for item in found])
+        if any(item.point for item in found)
         else np.full((len(found), 2), np.nan),
         gold_points_M2=np.full((len(gold_M4), 2), np.nan) if gold_points_M2 is None else gold_points_M2,
         progress=progress(rollout),

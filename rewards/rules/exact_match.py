@@ -59,10 +59,10 @@ def yesno_match(rollout: Rollout) -> Verdict:
     text = extract.answer_text(rollout.completion)
     if text is None:
         return NO_ANSWER
-    said = extract.yes_no(text)
-    if said is None:
+    answer = extract.yes_no(text)
+    if answer is None:
         return unparsed("neither yes nor no, or both")
-    return _compared(_yes(said), _yes(right), said == right)
+    return _compared(_yes(answer), _yes(right), answer == right)
 
 
 @per_answer
@@ -103,25 +103,25 @@ def text_match(rollout: Rollout) -> Verdict:
     """
     accepted = gold(rollout, "text")
     accepted = [accepted] if isinstance(accepted, str) else accepted
-    if not isinstance(accepted, Sequence) or not all(isinstance(one, str) for one in accepted):
+    if not isinstance(accepted, Sequence) or not all(isinstance(accepted_text, str) for accepted_text in accepted):
         return abstain(f"gold text {accepted!r} is not a text or a list of texts")
-    rights = {_plain(one) for one in accepted} - {""}
+    rights = {_plain(accepted_text) for accepted_text in accepted} - {""}
     if not rights:
         return abstain("gold text is empty")
     text = extract.answer_text(rollout.completion)
     if text is None:
         return NO_ANSWER
-    said = _plain(extract.boxed(text))
-    return _compared(said[:80], sorted(rights)[0], said in rights) if said else unparsed("empty answer")
+    answer = _plain(extract.boxed(text))
+    return _compared(answer[:80], sorted(rights)[0], answer in rights) if answer else unparsed("empty answer")
 
 
 @functools.lru_cache(maxsize=1024)  # a verdict is frozen, and most say what many others say
-def _compared(said: str, right: str, same: bool) -> Verdict:
-    return Verdict(1.0, f"said {said}") if same else Verdict(0.0, f"said {said}, gold {right}")
+def _compared(answer: str, right: str, same: bool) -> Verdict:
+    return Verdict(1.0, f"said {answer}") if same else Verdict(0.0, f"said {answer}, gold {right}")
 
 
-def _yes(said: bool) -> str:
-    return "yes" if said else "no"
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 def _gold_number(value: Any) -> float | None:

@@ -83,9 +83,9 @@ def json_format(rollout: Rollout, *, keys: tuple[str, ...] = (), as_released: bo
     value = _json(answer_text(rollout.completion) or "")
     items = value if isinstance(value, list) else [value]
     if as_released:
-        named = [one for one in items if isinstance(one, Mapping) and "bbox_2d" in one and "label" in one]
+        named = [item for item in items if isinstance(item, Mapping) and "bbox_2d" in item and "label" in item]
         formed = value is not None and all(
-            isinstance(one["bbox_2d"], list) and len(one["bbox_2d"]) == 4 for one in named
+            isinstance(item["bbox_2d"], list) and len(item["bbox_2d"]) == 4 for item in named
         )
         nothing = isinstance(rollout.answer, Mapping) and rollout.answer.get("boxes") == []
         return Verdict(float(formed != nothing), "JSON" if formed else "not JSON of boxes")
@@ -93,7 +93,7 @@ def json_format(rollout: Rollout, *, keys: tuple[str, ...] = (), as_released: bo
         return Verdict(0.0, "the answer is not a JSON list or object alone")
     if not keys or not items:
         return WELL_FORMED
-    good = sum(isinstance(one, Mapping) and all(_has(one, key) for key in keys) for one in items)
+    good = sum(isinstance(item, Mapping) and all(_has(item, key) for key in keys) for item in items)
     return Verdict(good / len(items), f"{good} of {len(items)} objects well formed")
 
 

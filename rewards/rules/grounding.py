@@ -49,8 +49,10 @@ def box_iou(
     """
     golds: dict[int, Floats | None] = {}  # the rollouts of a group share their answer
     read = [_read(rollout, space, golds) for rollout in rollouts]
-    scored = iter(_overlaps([one for one in read if not isinstance(one, Verdict)], kind, threshold, as_released))
-    return [one if isinstance(one, Verdict) else next(scored) for one in read]
+    scored = iter(
+        _overlaps([reading for reading in read if not isinstance(reading, Verdict)], kind, threshold, as_released)
+    )
+    return [reading if isinstance(reading, Verdict) else next(scored) for reading in read]
 
 
 def span_iou(rollouts: Sequence[Rollout]) -> list[Verdict]:
@@ -78,7 +80,7 @@ def _span_iou(rollout: Rollout, *, golds: dict[int, list[Span]]) -> Verdict:
     found = spans(text) if text is not None else []
     if not found:
         return unparsed("no time span")
-    overlap = max([_time_iou(found[0], one) for one in golds[key]])
+    overlap = max([_time_iou(found[0], span) for span in golds[key]])
     return Verdict(overlap, f"iou {overlap:.3f}")
 
 
@@ -147,15 +149,15 @@ def _overlaps(readings: Sequence[_Reading], kind: Kind, threshold: float | None,
     """The verdicts on all readings, from one IoU of arrays."""
     if not readings:
         return []
-    boxes_N4 = np.array([one.box for one in readings]).clip(-FAR, FAR)
-    size_N2 = np.array([one.frame.size for one in readings], dtype=np.float64)
-    seen_N2 = np.array([one.frame.seen_size for one in readings], dtype=np.float64)
-    spaces = np.array([one.frame.space.value for one in readings])
+    boxes_N4 = np.array([reading.box for reading in readings]).clip(-FAR, FAR)
+    size_N2 = np.array([reading.frame.size for reading in readings], dtype=np.float64)
+    seen_N2 = np.array([reading.frame.seen_size for reading in readings], dtype=np.float64)
+    spaces = np.array([reading.frame.space.value for reading in readings])
     for space in set(spaces.tolist()) - {CoordinateSpace.pixel.value}:
         rows = spaces == space
         boxes_N4[rows] = to_pixels(boxes_N4[rows], space, size_N2[rows], seen_N2[rows])
-    counts_N = np.array([len(one.golds) for one in readings])
-    golds_M4 = np.concatenate([one.golds for one in readings])
+    counts_N = np.array([len(reading.golds) for reading in readings])
+    golds_M4 = np.concatenate([reading.golds for reading in readings])
     first_N = np.cumsum(counts_N) - counts_N  # where the gold boxes of each reading begin
     ordered_N4 = ordered(boxes_N4)
     cut_N4 = cut_at(ordered_N4, size_N2)

@@ -28,8 +28,8 @@ def repetition(rollout: Rollout, *, n: Positive = 6) -> Verdict:
     [-0.6, 0.0]
     """
     named = boxes(answer_text(rollout.completion) or "")
-    said = words(rollout.completion)
-    items = named or list(zip(*(said[i:] for i in range(n)), strict=False))
+    all_words = words(rollout.completion)
+    items = named or list(zip(*(all_words[i:] for i in range(n)), strict=False))
     share = 1 - len(set(items)) / len(items) if items else 0.0
     return Verdict(-share if share else 0.0, f"{len(items)} {'boxes' if named else f'{n}-grams'}")
 
@@ -128,7 +128,7 @@ def length_mask(
     verdicts = []
     for rollout, verdict in zip(rollouts, reward(rollouts), strict=True):
         size = length(answer_text(rollout.completion) or "", unit)
-        ratios = [size / length(one, unit) for one in gold_texts(rollout)]
+        ratios = [size / length(text, unit) for text in gold_texts(rollout)]
         if verdict.score is None or not ratios or any(low <= ratio <= high for ratio in ratios):
             verdicts.append(verdict)
         else:

@@ -52,5 +52,5 @@ def _truth(rollout: Rollout) -> set[str] | None:
     texts = gold_texts(rollout)
     if not isinstance(listed, list | tuple) and not texts:
         return None
-    labels = [one for one in listed if isinstance(one, str)] if isinstance(listed, list | tuple) else []
+    labels = [label for label in listed if isinstance(label, str)] if isinstance(listed, list | tuple) else []
     return {name for text in [*labels, *texts] for name in objects_named(text)}

@@ -42,10 +42,10 @@ def relaxed_match(
     texts = texts_of(rollout)
     if isinstance(texts, Verdict):
         return texts
-    said, golds = texts
-    forms = [said] if variant == "raw" or not said.endswith(".") else [said, said[:-1].strip()]
+    answer, golds = texts
+    forms = [answer] if variant == "raw" or not answer.endswith(".") else [answer, answer[:-1].strip()]
     same = any(_relaxed(form, right, variant, tolerance) for form in forms for right in golds)
-    return Verdict(float(same), f"said {said[:80]}" if same else f"said {said[:80]}, gold {golds[0][:80]}")
+    return Verdict(float(same), f"said {answer[:80]}" if same else f"said {answer[:80]}, gold {golds[0][:80]}")
 
 
 @per_answer
@@ -62,9 +62,9 @@ def anls(rollout: Rollout, *, legacy: bool = False) -> Verdict:
     texts = texts_of(rollout)
     if isinstance(texts, Verdict):
         return texts
-    said, golds = texts
-    plain = " ".join(said.lower().split())
-    score = max([_similarity(plain, _plain_gold(right), max(len(said), len(right)) * legacy) for right in golds])
+    answer, golds = texts
+    plain = " ".join(answer.lower().split())
+    score = max([_similarity(plain, _plain_gold(right), max(len(answer), len(right)) * legacy) for right in golds])
     return Verdict(score, f"similarity {score:.3f}")
 
 
@@ -83,14 +83,16 @@ def bleu(rollout: Rollout, *, guidance: bool = False) -> Verdict:
     texts = texts_of(rollout)
     if isinstance(texts, Verdict):
         return texts
-    said, (sizes, most) = _tokens_13a(texts[0]), _gold_ngrams(tuple(texts[1]))
-    if not said or (guidance and len(said) < 4):
-        return unparsed(f"{len(said)} tokens are too few")
-    precisions = [_smoothed_precision(said, most, n) for n in range(1, 5)]
-    wanted = min(sizes, key=lambda size: (abs(size - len(said)), size)) if guidance else min(sizes)
-    brevity = min(1.0, math.exp(1 - wanted / len(said)))
+    tokens, (sizes, most) = _tokens_13a(texts[0]), _gold_ngrams(tuple(texts[1]))
+    if not tokens or (guidance and len(tokens) < 4):
+        return unparsed(f"{len(tokens)} tokens are too few")
+    precisions = [_smoothed_precision(tokens, most, n) for n in range(1, 5)]
+    wanted = min(sizes, key=lambda size: (abs(size - len(tokens)), size)) if guidance else min(sizes)
+    brevity = min(1.0, math.exp(1 - wanted / len(tokens)))
     score = brevity * math.exp(sum(map(math.log, precisions)) / 4)
-    return Verdict(score, f"brevity {brevity:.3f}, precisions {' '.join(f'{one:.3f}' for one in precisions)}")
+    return Verdict(
+        score, f"brevity {brevity:.3f}, precisions {' '.join(f'{precision:.3f}' for precision in precisions)}"
+    )
 
 
 @per_answer
@@ -127,12 +129,12 @@ def rouge_l(rollout: Rollout) -> Verdict:
     texts = texts_of(rollout)
     if isinstance(texts, Verdict):
         return texts
-    said, golds = words(texts[0]), [found for one in texts[1] if (found := words(one))]
+    answer, golds = words(texts[0]), [*filter(None, map(words, texts[1]))]
     if not golds:
         return abstain("the gold texts have no words")
-    if not said:
+    if not answer:
         return unparsed("no words")
-    score = max(2 * LCSseq.similarity(one, said) / (len(one) + len(said)) for one in golds)
+    score = max(2 * LCSseq.similarity(gold_words, answer) / (len(gold_words) + len(answer)) for gold_words in golds)
     return Verdict(score, f"rouge-l {score:.3f}")
 
 
@@ -155,11 +157,11 @@ def reward_chain(rollout: Rollout) -> Verdict:
     text = answer_text(rollout.completion)
     if not text:
         return unparsed("no answer")
-    said = words(text)
+    answer = words(text)
     best: dict[str, float] = {}
     for chain in chains:
         for point, keywords in chain.items():
-            found = mentions(said, _by_first_word(tuple(keywords)))
+            found = mentions(answer, _by_first_word(tuple(keywords)))
             best[point] = max(best.get(point, 0.0), LCSseq.similarity(keywords, found) / max(len(keywords), len(found)))
     score = sum(best.values()) / len(best)
     return Verdict(score, ", ".join(f"{point} {value:.2f}" for point, value in best.items()))
@@ -172,15 +174,15 @@ def _chrf(word_order: int, beta: int) -> Any:
     return CHRF(word_order=word_order, beta=beta)
 
 
-def _relaxed(said: str, right: str, variant: Variant, tolerance: float) -> bool:
+def _relaxed(answer: str, right: str, variant: Variant, tolerance: float) -> bool:
     if variant == "strict_year" and _YEAR.fullmatch(right.strip()):
-        return said == right.strip()
+        return answer == right.strip()
     lenient = variant == "lenient_number"
-    value, target = _chart_number(said, lenient), _chart_number(right, lenient)
+    value, target = _chart_number(answer, lenient), _chart_number(right, lenient)
     if value is None or target is None or target == 0:
-        return said.casefold() == (right if variant == "raw" else right.strip()).casefold()
-    if lenient and ("%" in said) != ("%" in right):
-        value, target = (value * 100, target) if "%" in said else (value, target * 100)
+        return answer.casefold() == (right if variant == "raw" else right.strip()).casefold()
+    if lenient and ("%" in answer) != ("%" in right):
+        value, target = (value * 100, target) if "%" in answer else (value, target * 100)
     return abs(value - target) <= tolerance * abs(target) * (1 + 1e-9)  # 5 % is still right, and floats are not exact
 
 
@@ -231,17 +233,17 @@ def _tokens_13a(text: str) -> list[str]:
 @functools.lru_cache(maxsize=64)  # the rollouts of a group share their gold texts
 def _gold_ngrams(texts: tuple[str, ...]) -> tuple[list[int], Counter[tuple[str, ...]]]:
     """How many tokens each gold text has, and how often each n-gram of order 1 to 4 is in the one that has most."""
-    golds = [_tokens_13a(one) for one in texts]
+    golds = [_tokens_13a(text) for text in texts]
     most: Counter[tuple[str, ...]] = Counter()
-    for one in golds:
-        most |= Counter(gram for n in range(1, 5) for gram in _ngrams(one, n))
-    return [len(one) for one in golds], most
+    for tokens in golds:
+        most |= Counter(gram for n in range(1, 5) for gram in _ngrams(tokens, n))
+    return [len(tokens) for tokens in golds], most
 
 
-def _smoothed_precision(said: Sequence[str], most: Mapping[tuple[str, ...], int], n: int) -> float:
+def _smoothed_precision(tokens: Sequence[str], most: Mapping[tuple[str, ...], int], n: int) -> float:
     """The share of n-grams that occur in a gold text, counted at most as often as there, one added to both counts."""
-    common = sum(min(count, most[gram]) for gram, count in Counter(_ngrams(said, n)).items() if gram in most)
-    return (common + 1) / (max(len(said) - n + 1, 0) + 1)
+    common = sum(min(count, most[gram]) for gram, count in Counter(_ngrams(tokens, n)).items() if gram in most)
+    return (common + 1) / (max(len(tokens) - n + 1, 0) + 1)
 
 
 def _ngrams(tokens: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
@@ -255,8 +257,8 @@ def _chains(value: Any) -> list[dict[str, list[tuple[str, ...]]]]:
         read = {}
         for point, keywords in chain.items() if isinstance(chain, Mapping) else ():
             named = [keywords] if isinstance(keywords, str) else keywords or []
-            listed = [_keyword(one) for one in named if isinstance(one, str)]
-            if listed := [one for one in listed if one]:
+            listed = [_keyword(keyword) for keyword in named if isinstance(keyword, str)]
+            if listed := [keyword for keyword in listed if keyword]:
                 read[str(point)] = listed
         chains += [read] if read else []
     return chains

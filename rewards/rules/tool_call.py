@@ -89,10 +89,10 @@ def _equal(a: Sequence[str], b: Sequence[str]) -> float:
 def _calls(value: Any) -> list[Call] | None:
     """Calls as (name, parameters), or None if one of them is something else."""
     calls = []
-    for one in value if isinstance(value, list | tuple) else [None]:
-        if not isinstance(one, Mapping):
+    for call in value if isinstance(value, list | tuple) else [None]:
+        if not isinstance(call, Mapping):
             return None
-        name, parameters = one.get("name"), one.get("parameters")
+        name, parameters = call.get("name"), call.get("parameters")
         if not isinstance(name, str) or not isinstance(parameters, Mapping):
             return None
         calls.append((name, dict(parameters)))
