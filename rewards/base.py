@@ -40,7 +40,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What a part of the completion earned: characters `start` up to `stop`, and their score."""
+    """The score of a part of the completion: characters `start` up to `stop`."""
 
     start: int
     stop: int
@@ -55,9 +55,9 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a reward says of one rollout: a score, or None for no verdict through no fault of the completion.
+    """A reward's verdict on one rollout: a score, or None for no verdict through no fault of the completion.
 
-    `kind` tells apart what a bare number hides: `unparsed` (scored 0 because no answer could be read), `abstained`
+    `kind` says more than the number: `unparsed` (scored 0 because no answer could be read), `abstained`
     (another task, unparseable gold) and `failed` (the reward raised, timed out or returned nonsense). `spans` say where
     in the completion the score was earned, if the reward knows.
     """
@@ -107,7 +107,7 @@ def per_rollout(function: Callable[..., Scored]) -> Callable[..., list[Verdict]]
 def per_answer(function: Callable[..., Scored]) -> Callable[..., list[Verdict]]:
     """As `per_rollout`, for a function that looks at the answer text and the gold alone: equal ones are scored once.
 
-    The rollouts of a group share their gold, and many of them say the same.
+    The rollouts of a group share their gold, and many of them give the same answer.
     """
 
     @functools.wraps(function)
@@ -131,7 +131,7 @@ def checked(reward: Callable[[Sequence[Rollout]], Sequence[Scored]], *, name: st
     def call(rollouts: Sequence[Rollout]) -> list[Verdict]:
         try:
             scored = list(reward(rollouts))
-        except (Exception, SystemExit) as error:  # a reward may raise anything; the run counts it and goes on
+        except (Exception, SystemExit) as error:  # a reward may raise anything; the run counts it and continues
             logger.debug("reward %s raised", name, exc_info=True)
             return [failed(f"{name} raised {type(error).__name__}: {error}")] * len(rollouts)
         if len(scored) != len(rollouts):
@@ -142,7 +142,7 @@ def checked(reward: Callable[[Sequence[Rollout]], Sequence[Scored]], *, name: st
 
 
 def as_verdict(scored: Any) -> Verdict:
-    """A verdict from what a reward returned; NaN, inf, scores outside [-1, 1] and non-numbers become failures.
+    """A verdict from a reward's return value; NaN, inf, scores outside [-1, 1] and non-numbers become failures.
 
     >>> as_verdict(float("nan")).kind, as_verdict(None).kind, as_verdict(True).score
     ('failed', 'abstained', 1.0)

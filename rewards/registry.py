@@ -86,7 +86,7 @@ class Call(Config):
 
 
 def get(name: str, /, **options: Any) -> Reward:
-    """The reward of a registered name or "module:function" with its options; what is wrong with them shows here.
+    """The reward of a registered name or "module:function" with its options; InputError if one is wrong.
 
     An option that is a mapping with the key `fn` (and perhaps `args`) is a reward and is made one. A judge is given as
     a `Judge` or as the settings of one; in a suite also by its name.
@@ -112,7 +112,7 @@ def function_of(name: str) -> Callable[..., Any]:
 
 
 def _built(value: Any, judges: Mapping[str, Judge]) -> Any:
-    """`value` with every mapping in it that has the key `fn` replaced by the reward it names."""
+    """`value` with the reward in place of every mapping in it that has the key `fn`."""
     if isinstance(value, Mapping) and "fn" in value:
         call = validate(Call, value, where=f"reward {value['fn']}")
         return made(call, judges)
@@ -143,7 +143,7 @@ def score(question: tuple[tuple[str, Mapping[str, Any]], Sequence[Rollout]]) -> 
 
 
 def _spelled(args: Any, judges: Mapping[str, Judge]) -> Any:
-    """Options for another process: the settings of every judge stand in place of its name."""
+    """Options for another process: the settings of every judge instead of its name."""
     if isinstance(args, list):
         return [_spelled(inner, judges) for inner in args]
     if not isinstance(args, Mapping):

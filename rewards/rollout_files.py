@@ -87,7 +87,7 @@ def read_gold(path: Path) -> Iterator[Rollout]:
 
 
 def write_scores(path: Path, scored: Iterable[tuple[str | int, Mapping[str, Verdict]]]) -> None:
-    """Write `{"id", "scores", "why"}` lines; until all of them are written, `path` keeps what it held."""
+    """Write `{"id", "scores", "why"}` lines; until all of them are written, `path` keeps its old content."""
     with appearing(path) as staging, staging.open("w", encoding="utf-8") as lines:
         lines.writelines(_line(name, verdicts) for name, verdicts in scored)
 

@@ -23,7 +23,7 @@ OTHER_TASK = abstain("a reward of other tasks")
 
 
 class RewardSpec(Call):
-    """A reward of a suite: what it weighs, and the tasks whose rollouts it scores (all if not said)."""
+    """A reward of a suite: its weight, and the tasks whose rollouts it scores (all if not given)."""
 
     weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
     tasks: Annotated[list[str], Field(min_length=1)] | None = None
@@ -39,14 +39,13 @@ class SuiteConfig(Config):
 
 
 class RewardFailure(RunError):  # noqa: N818 - named for what happened, not a mistake in the code
-    """A reward fails too often to go on."""
+    """A reward fails too often to continue."""
 
 
 class Suite:
     """Named rewards with weights, each scoring the rollouts of its tasks; `score` gives the reward vectors.
 
-    `counts` says what became of the rollouts that a reward was called with, by kind of verdict: those of other tasks
-    are not among them.
+    `counts` has the verdicts of each reward by kind; rollouts of other tasks are not counted.
 
     >>> suite = Suite({"right": {"fn": "yesno_match", "tasks": ["yesno"]}, "form": {"fn": "think_format"}})
     >>> vectors = suite.score([Rollout("<answer>no</answer>", "no", "yesno"), Rollout("B", "B", "choice")])

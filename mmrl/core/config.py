@@ -18,7 +18,7 @@ ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
 class InputError(ValueError):
-    """What a user typed is wrong; the message names the key, the value and what would be right."""
+    """A user's input is wrong; the message names the key, the value and a right one."""
 
 
 class RunError(RuntimeError):

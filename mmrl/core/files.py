@@ -28,7 +28,7 @@ def write_atomic(path: Path, content: bytes | str, *, durable: bool = True) -> N
 
 @contextlib.contextmanager
 def appearing(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Where to write what shall appear at `path`, a file or a folder: all at once when the block ends without an error.
+    """A path to write a file or folder at, which appears at `path` all at once when the block ends without an error.
 
     Until then, and after an error, `path` is as it was. Several threads, processes and machines may write the same
     path: the last one wins. A `durable` file is on disk before it appears, so a power cut leaves the old or the new
@@ -75,7 +75,7 @@ def exchange_by_renames(new: Path, target: Path) -> None:
 
 
 def restore(target: Path) -> None:
-    """Undo or finish what a killed `exchange_by_renames` left; nothing to do otherwise."""
+    """Undo or finish a killed `exchange_by_renames`; does nothing otherwise."""
     old = _aside(target)
     if target.exists():
         shutil.rmtree(old, ignore_errors=True)
@@ -85,7 +85,7 @@ def restore(target: Path) -> None:
 
 @contextlib.contextmanager
 def room_for(target: Path | None) -> Iterator[None]:
-    """A full disk as one line of what to do: whatever is written here appears whole or not at all."""
+    """Report a full disk as an InputError that says what to do; files appear whole or not at all."""
     try:
         yield
     except OSError as error:

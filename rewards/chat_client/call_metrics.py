@@ -1,4 +1,4 @@
-"""What a client did: calls, replies from the cache, latencies, and failures by cause."""
+"""Counts of a client's work: calls, replies from the cache, latencies, and failures by cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One event loop in a thread of its own, for rewards are plain functions that may themselves run inside a loop."""
+"""One event loop in a thread of its own, because rewards are synchronous and may be called inside a running loop."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 ResultT = TypeVar("ResultT")
 
 NAME = "judges"  # of the thread
-STEP = 16  # pieces of work that begin before the loop looks for what has come
+STEP = 16  # tasks that start before the loop looks for replies
 
-batch: ContextVar[dict[Any, str]] = ContextVar("batch")  # the replies to what is asked inside of one `gathered`
+batch: ContextVar[dict[Any, str]] = ContextVar("batch")  # the replies to the questions of one `gathered`
 
 _lock = threading.Lock()
 _loops: dict[int, asyncio.AbstractEventLoop] = {}  # by process: a forked child has the loop but not its thread

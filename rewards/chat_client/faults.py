@@ -1,4 +1,4 @@
-"""What may keep a server from giving a reply, or a judge from giving a verdict."""
+"""The causes that keep a server from giving a reply, or a judge from giving a verdict."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Cause = Literal[
     "malformed",  # 200, but not a chat completion with text
     "circuit_open",  # too many failures in a row: not even asked
     "media",  # a picture or video of the rollout cannot be read
-    "unreadable",  # a reply that is no verdict
+    "unreadable",  # a reply that is not a verdict
 ]
 
 
@@ -31,4 +31,4 @@ class Fault(Exception):  # noqa: N818 - a reply that did not come
 
 
 class Unreadable(ValueError):  # noqa: N818 - a reply, not a mistake in the code
-    """A reply that is no verdict of the form that was asked for."""
+    """A reply that does not have the form of verdict that was asked for."""

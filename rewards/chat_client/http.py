@@ -1,4 +1,4 @@
-"""Requests to an OpenAI-compatible server through aiohttp, and what may come of one."""
+"""Requests to an OpenAI-compatible server through aiohttp, and the possible outcomes of one."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ ThingT = TypeVar("ThingT")
 
 
 class Slots(Generic[ThingT]):
-    """Things that one caller uses at a time; who waits for one in a hurry goes before all that are not."""
+    """A pool of resources with exclusive use; urgent callers (retries) are served first."""
 
     def __init__(self, things: list[ThingT]) -> None:
         self._free = things
@@ -56,7 +56,7 @@ class Bucket:
         self._tokens, self._seen = float(burst), -float("inf")
 
     async def take(self) -> None:
-        """Wait for a token. They are given in the order of asking, for a debt of tokens is waited for in advance."""
+        """Wait for a token. They are given in the order of asking: a caller waits in advance for its debt."""
         if self._rate is None:
             return
         now = asyncio.get_running_loop().time()

@@ -30,14 +30,14 @@ Row = tuple[bytes, str, str, str, float]  # the columns of SCHEMA
 
 
 class Cache:
-    """A SQLite file in WAL mode. What goes wrong with it is logged and counted, and costs a call, no verdict."""
+    """A SQLite file in WAL mode. Its errors are logged and counted; they cost a call, never a verdict."""
 
     def __init__(self, path: Path) -> None:
         self.errors = 0
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._reader, self._writer = _opened(path), _opened(path)  # a reader never waits for who writes
+            self._reader, self._writer = _opened(path), _opened(path)  # a reader never waits for a writer
         except (OSError, sqlite3.OperationalError) as error:
             raise InputError(
                 f"the reply cache {path} cannot be opened: {error}; name a file that can be written"
@@ -81,7 +81,7 @@ class Cache:
 
 
 class Keeper:
-    """Writes to a cache from an event loop: what comes together is written together, in a thread of its own."""
+    """Writes to a cache from an event loop: replies that arrive together are written together, in a thread."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache

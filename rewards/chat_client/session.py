@@ -33,7 +33,7 @@ class Session:
         return await self.reply(body, _text)
 
     async def reply(self, body: Body, read: Callable[[Request, bytes], ReplyT]) -> ReplyT:
-        """What `read` makes of a request and its reply, within the deadline, or a Fault.
+        """The result of `read` on the reply to a request, within the deadline, or a Fault.
 
         `body` is made only once there is a place to send it from. A reply that `read` refuses with a Fault counts as a
         failure of the server.

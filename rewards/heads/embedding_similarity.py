@@ -62,7 +62,7 @@ def embedding_similarity(
             verdicts.append(abstain("no picture"))
             continue
         if wanted_D is None and not (answer and answer.strip()):
-            verdicts.append(unparsed("nothing said"))
+            verdicts.append(unparsed("empty answer"))
             continue
         last = rollout.media[-1]
         try:

@@ -32,7 +32,7 @@ def text_embeddings(texts: Sequence[str], *, model: str, device: str, dtype: str
 
 
 def clip_texts(texts: Sequence[str], *, model: str, device: str, dtype: str, batch: int) -> Vectors:
-    """Unit vectors [N, D] of texts in the space of a CLIP-like model; what goes past its context is cut off."""
+    """Unit vectors [N, D] of texts in the space of a CLIP-like model; texts are cut at its context."""
     clip = _clip(model, device, dtype)
     padding = "max_length" if clip.model.config.model_type.startswith("siglip") else True  # as SigLIP was trained
 

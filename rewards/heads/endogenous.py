@@ -37,7 +37,7 @@ def endogenous(
     """
     from rewards.heads.endogenous_torch import aggregated, response_logprobs
 
-    verdicts = [unparsed("nothing said")] * len(rollouts)
+    verdicts = [unparsed("empty completion")] * len(rollouts)
     rows = [i for i, rollout in enumerate(rollouts) if rollout.completion.strip()]
     if not rows:
         return verdicts

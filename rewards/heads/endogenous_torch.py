@@ -52,7 +52,7 @@ def response_logprobs(
     ]
     for i, (_, response) in enumerate(rows):
         if not response:
-            found[i] = unparsed("nothing said")
+            found[i] = unparsed("empty completion")
     ready = [i for i, (head, response) in enumerate(rows) if response and len(head) + len(response) <= judge.room]
     ready.sort(key=lambda i: len(rows[i][0]) + len(rows[i][1]))
     for start in range(0, len(ready), batch):

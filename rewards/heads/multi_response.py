@@ -40,7 +40,7 @@ def multi_response(
     groups: dict[str | int, list[int]] = {}
     for i, rollout in enumerate(rollouts):
         if not plain(rollout.completion, scorer.tokenizer).strip():
-            verdicts[i] = unparsed("nothing said")
+            verdicts[i] = unparsed("empty answer")
         elif rollout.group is not None:
             groups.setdefault(rollout.group, []).append(i)
     for group, members in groups.items():

@@ -51,7 +51,7 @@ def relevance(
         )
         against = [text for text in listed[-1:] if text.strip()] if is_open else gold_texts(rollout)
         if not answer or not answer.strip():
-            verdicts[i] = unparsed("nothing said")
+            verdicts[i] = unparsed("empty answer")
         elif against:
             asked.append((i, answer, against, is_open))
     texts = list(dict.fromkeys(text for _, answer, against, _ in asked for text in (answer, *against)))

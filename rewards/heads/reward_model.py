@@ -39,7 +39,7 @@ def reward_model(
     from rewards.heads.reward_model_torch import raw_scores
 
     rows = [i for i, rollout in enumerate(rollouts) if rollout.completion.strip()]
-    verdicts = [unparsed("nothing said")] * len(rollouts)
+    verdicts = [unparsed("empty completion")] * len(rollouts)
     raw = raw_scores([rollouts[i] for i in rows], model=model, device=device, dtype=dtype, batch=batch) if rows else []
     for i, logit in zip(rows, raw, strict=True):
         verdicts[i] = (

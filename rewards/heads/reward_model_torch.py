@@ -1,4 +1,4 @@
-"""What a sequence classifier with one output says of prompts and completions."""
+"""The raw scores of a sequence classifier with one output, for prompts and completions."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def raw_scores(
 
 def _row_or_verdict(rollout: Rollout, head: Checkpoint) -> Row | Verdict:
     if not plain(rollout.completion, head.tokenizer).strip():
-        return unparsed("nothing said")
+        return unparsed("empty completion")
     try:
         row = _row(rollout, head)
     except MediaError as error:
         return abstain(str(error))
-    if len(row["input_ids"]) > head.room:  # cutting would take away what is judged
+    if len(row["input_ids"]) > head.room:  # cutting would remove a part that is judged
         return failed(f"{len(row['input_ids'])} tokens are more than the {head.room} that {head.name} takes")
     return row
 
@@ -70,7 +70,7 @@ _BY_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids
 
 
 def _padded(rows: Sequence[Row], head: Checkpoint) -> Row:
-    """Rows as one batch, padded on the right; what belongs to pictures is laid end to end."""
+    """Rows as one batch, padded on the right; tensors of pictures are concatenated."""
     joined: Row = {}
     for name in dict.fromkeys(name for row in rows for name in row):
         values = [row[name] for row in rows if name in row]

@@ -1,4 +1,4 @@
-"""A deadline for any reward: it runs in a process of its own, and what hangs is killed."""
+"""A deadline for any reward: it runs in a process of its own, which is killed if it hangs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def deadlined(target: str, reward: Any, seconds: float) -> Reward:
     """`reward`, scored by the function `target` ("module:function") in a process that is killed after `seconds`.
 
     `target` is called with (`reward`, rollouts) and returns the verdicts. When a batch times out its groups are tried
-    one by one, each with the same deadline: what hangs fails alone, with the verdict "timed out". A rollout without a
+    one by one, each with the same deadline: only groups that hang fail ("timed out"). A rollout without a
     group is one of its own.
     """
     worker = Worker(target, first=(reward, []))

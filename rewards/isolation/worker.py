@@ -1,6 +1,6 @@
 """A process of its own for work that may hang: asked one thing at a time, killed at its deadline, started again.
 
-The child runs `serve("MODULE:FUNCTION", fd)` and answers each question on a pipe with what the function returns.
+The child runs `serve("MODULE:FUNCTION", fd)` and answers each question on a pipe with the function's return value.
 Questions and answers are pickles between this process and its own child. Why not `pebble`, which does the same: it
 takes 0.5 ms a question where this takes 0.1, and most answers of `math_match` take 1 to 50.
 """
@@ -48,7 +48,7 @@ class Worker:
     def ask(self, question: Any, *, seconds: float) -> Any:
         """The child's answer; TimeoutError (and the child is killed) after `seconds`.
 
-        What the function raises there is raised here, as RuntimeError; WorkerDied if the child crashed.
+        RuntimeError with the message of an exception that the function raised; WorkerDied if the child crashed.
         """
         with self._lock:
             if self._process is None or self._parent != os.getpid() or self._process.poll() is not None:
@@ -107,12 +107,12 @@ class Worker:
 
 
 def serve(target: str, pipe: int) -> None:
-    """Answer questions until the parent closes the pipe. What the function prints goes to standard error."""
+    """Answer questions until the parent closes the pipe. The function's output goes to standard error."""
     os.dup2(2, 1)
     with Connection(pipe) as questions:
         try:
             function = resolve_name(target)
-        except Exception as error:  # told to the parent, who decides
+        except Exception as error:  # reported to the parent, which decides
             questions.send_bytes(_packed((False, f"cannot import {target}: {_named(error)}")))
             return
         questions.send_bytes(_packed((True, None)))

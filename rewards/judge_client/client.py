@@ -49,7 +49,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a question: a text, or the cause of there being none."""
+    """The outcome of a question: a text, or the cause of a missing one."""
 
     text: str | None
     cause: Cause | None = None
@@ -71,7 +71,7 @@ class Judge:
         return f"Judge({self.name}: {self.spec.model} at {self.spec.base_url or self.spec.device})"
 
     async def read(self, ask: Ask, parse: Callable[[str], ReadT]) -> ReadT:
-        """What `parse` reads in the reply, or a Fault. Only replies that can be read are kept in the cache."""
+        """The value that `parse` reads in the reply, or a Fault. The cache keeps only replies that can be read."""
         self.metrics.calls += 1
         try:
             return await self._read(ask, parse)
@@ -80,7 +80,7 @@ class Judge:
             raise
 
     def ask_all(self, asks: Sequence[Ask]) -> list[Outcome]:
-        """What came of each question; all are asked at once, as far as the limits of the judge allow."""
+        """The outcome of each question; all are asked at once, as far as the limits of the judge allow."""
 
         async def outcome(ask: Ask) -> Outcome:
             try:
@@ -129,7 +129,7 @@ class Judge:
             return told[name]
         while flying := opened.flying.get(key):
             await asyncio.wait([flying])
-            if not flying.cancelled():  # else who sent it gave up
+            if not flying.cancelled():  # else the sender gave up
                 self.metrics.shared += 1
                 return flying.result()
         reply = opened.flying[key] = asyncio.get_running_loop().create_future()
@@ -203,7 +203,7 @@ class Judge:
 
 
 class _Opened:
-    """What a judge holds open in one process."""
+    """The resources that a judge holds open in one process."""
 
     def __init__(self, session: Session | LocalSession, cache: Cache | None) -> None:
         self.session, self.cache = session, cache
@@ -220,7 +220,7 @@ class _Opened:
 
 
 def _forgotten(opened: _Opened, process: int) -> None:
-    """Close what nobody closed before its judge went out of sight."""
+    """Close the resources of a judge that was garbage collected without being closed."""
     if not opened.closed and process == os.getpid():
         begin(opened.close(), wait=EXIT_SECONDS)
 
@@ -230,11 +230,11 @@ def _check_checkpoint(model: str, name: str) -> None:
         raise InputError(f"judge {name} runs a model in this process: pip install 'mmrl-stack[train]'")
     place = Path(model)
     if (place.is_absolute() or place.exists()) and not (place / "config.json").is_file():
-        raise InputError(f"judge {name}: {model} is no checkpoint: it has no config.json")
+        raise InputError(f"judge {name}: {model} is not a checkpoint: it has no config.json")
 
 
 def _stamps(spec: JudgeSpec) -> list[Any]:
-    """What tells the checkpoint at a path from one that is saved there later."""
+    """A key that differs between the checkpoint at a path and one saved there later."""
     files = sorted(Path(spec.model).glob("*.safetensors"))
     return [spec.backend, spec.dtype, [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]]
 

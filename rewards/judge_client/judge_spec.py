@@ -1,4 +1,4 @@
-"""What a judge is in YAML."""
+"""The settings of a judge in YAML."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class JudgeSpec(ServerSettings):
     """A judge of a suite: where it is, how hard it may be asked (ServerSettings), and how it answers.
 
     With `backend: hf`, `model` is a checkpoint (a path or hub id) that answers in this process, greedily, `batch`
-    questions at once; `deadline` is then that of a batch. What is about servers does not apply to it.
+    questions at once; `deadline` is then that of a batch. Settings of servers do not apply to it.
     """
 
     backend: Literal["openai", "hf"] = "openai"

@@ -41,8 +41,8 @@ async def verdict_of(
     parse: Callable[[dict[str, Any]], Any],
     params: Mapping[str, Any] | None = None,
 ) -> Any:
-    """What `parse` reads in the JSON verdict of `judge`; `data` are texts of others, and put in quoted. `params` go
-    over those of the judge."""
+    """The value that `parse` reads in the JSON verdict of `judge`; `data` are texts of others, inserted as quotations.
+    `params` go over those of the judge."""
     key = verdict_key(template.name, *data.values(), *(plain or {}).values())
     values = {name: quoted(text, judge.spec.max_chars) for name, text in data.items()}
     system, user = template.rendered({**values, **(plain or {}), "key": key})
@@ -55,7 +55,7 @@ async def odds_of(
 ) -> tuple[float, float]:
     """The log-probabilities that the first token of the reply says yes and no; `data` are put in quoted.
 
-    Nothing of the reply is read but this, so there is no verdict that a completion could have the judge copy.
+    Nothing else of the reply is read, so a completion cannot dictate a verdict that the judge copies.
     """
     system, user = template.rendered({name: quoted(text, judge.spec.max_chars) for name, text in data.items()})
     return await judge.read(Ask(template.name, system, user, shown, FIRST_TOKEN), yes_and_no)
@@ -68,6 +68,6 @@ async def _guarded(function: Callable[..., Awaitable[Scored]], rollout: Rollout,
         return failed(f"{options['judge'].name}: {fault}")
     except MediaError as fault:
         return failed(f"media: {fault}")
-    except Exception as error:  # one rollout's failure; the run counts it and goes on
+    except Exception as error:  # one rollout's failure; the run counts it and continues
         logger.debug("%s raised on %r", function.__name__, rollout.completion[:200], exc_info=True)
         return failed(f"{type(error).__name__}: {error}")

@@ -101,7 +101,7 @@ class LocalModel:
             self.tokenizer.pad_token = self.tokenizer.eos_token
 
     def replies(self, bodies: Sequence[Mapping[str, Any]], seconds: float = float("inf")) -> list[Reply]:
-        """What it says to each request; they must agree in `max_tokens`, `logprobs` and whether there are pictures."""
+        """The reply to each request; they must agree in `max_tokens`, `logprobs` and whether there are pictures."""
         if bodies[0].get("temperature"):
             return [Fault("refused", "a judge with backend hf is greedy; leave temperature at 0")] * len(bodies)
         if not self.sees and has_pictures(bodies[0]):
@@ -128,7 +128,7 @@ class LocalModel:
         return [self._read(row, late, seconds) for row in whole[:, length:]]
 
     def _apart(self, bodies: Sequence[Mapping[str, Any]], seconds: float) -> list[Reply]:
-        """The replies one by one: a request that is too long must not fail those beside it."""
+        """The replies one by one: a request that is too long must not fail the others."""
         return [self.replies([body], seconds)[0] for body in bodies]
 
     def _inputs(self, bodies: Sequence[Mapping[str, Any]]) -> Any:

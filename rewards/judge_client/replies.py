@@ -1,4 +1,4 @@
-"""How replies of judges are read: strictly. A reply that is not of the form that was asked for is no verdict."""
+"""How replies of judges are read: strictly. A reply in another form than was asked for is not a verdict."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from rewards.chat_client.faults import Unreadable
 from rewards.parse.extract import without_thinking
 
-UNLIKELY = -100.0  # the log-probability of what is not among the likeliest tokens
+UNLIKELY = -100.0  # the log-probability of a token that is not among the likeliest
 
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
 

@@ -1,8 +1,9 @@
 """Prompt templates, and texts of others quoted in them as data.
 
-A template is a text file: `version: N`, then `[system]` and `[user]` with `{{name}}` for each value. What a policy or a
-dataset wrote is put in by `quoted`: as one JSON string between two marks that hold its hash. So it cannot contain its
-own end, and `verdict_key` gives the judge a word for its reply that no completion can know, for it is a hash of it.
+A template is a text file: `version: N`, then `[system]` and `[user]` with `{{name}}` for each value. `quoted` inserts
+the text of a policy or a dataset: as one JSON string between two marks that hold its hash. So the text cannot contain
+its own end. `verdict_key` gives the judge a word for its reply that no completion can contain, because it is a hash of
+the completion.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from mmrl.core.config import InputError, nearest
 
-KEY = (  # what a template must ask for, to be told to those who write one
+KEY = (  # why a template must ask for it, for error messages
     "a verdict is read only if it repeats it, so that no completion can dictate one; end the prompt with a line like "
     'Reply: {"key": "{{key}}", "reason": "one sentence", "score": 7}'
 )
@@ -43,7 +44,7 @@ class Template:
         return frozenset(_VALUE.findall(self.system + self.user))
 
     def rendered(self, values: Mapping[str, str]) -> tuple[str, str]:
-        """The system and the user message. Values are put in once: what looks like a place inside one stays.
+        """The system and the user message. Values are inserted once: a place inside a value stays as text.
 
         InputError if the template has a place that is not among `values`, or a key to repeat is given and not asked
         for.
@@ -119,5 +120,5 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def verdict_key(*texts: str) -> str:
-    """The word that a reply must repeat: a hash of what is judged, so nothing that is judged can contain it."""
+    """The word that a reply must repeat: a hash of the judged texts, so none of them can contain it."""
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:6]

@@ -1,4 +1,4 @@
-"""Captions judged in parts: claims that are true, facts that are covered, language, and what one can learn from them.
+"""Captions judged in parts: claims that are true, facts that are covered, language, and the questions that they answer.
 
 BalCapRL (2605.07394): precision over atomic claims with pointability, recall over the units of a reference, and the
 mean of three scores for language. CaptionQA (2511.21025): questions answered from the caption alone.
@@ -27,7 +27,7 @@ from rewards.parse import extract
 MOST_CLAIMS = 200
 LANGUAGE = ("clarity", "fluency", "coherence")
 CANNOT = "The caption does not say."
-ABSTAINING = 0.05  # what saying so earns above a random guess
+ABSTAINING = 0.05  # the score of saying so, above a random guess
 
 NO_CAPTION = unparsed("no caption")
 
@@ -124,7 +124,7 @@ async def caption_utility(rollout: Rollout, *, judge: Judge) -> Verdict:
 
 @dataclass(frozen=True)
 class Question:
-    """A multiple-choice question as the judge gets it: options in their order, and what choosing each one earns."""
+    """A multiple-choice question as the judge gets it: options in their order, and the score of choosing each one."""
 
     text: str
     options: tuple[str, ...]
@@ -210,4 +210,4 @@ def _index(answer: Any, choices: Sequence[str]) -> int:
         return choices.index(answer)
     if isinstance(answer, str) and len(answer) == 1 and answer in ascii_uppercase[: len(choices)]:
         return ascii_uppercase.index(answer)
-    raise ValueError(f"gold answer {answer!r} is none of the {len(choices)} choices")
+    raise ValueError(f"gold answer {answer!r} is not one of the {len(choices)} choices")

@@ -1,4 +1,4 @@
-"""A verifier of edits as the policy: what its own chain says of a picture, for training it on preferences (GCPO)."""
+"""The policy as a verifier of edits: the score in its own chain, for training it on preferences (GCPO)."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ LAST_LISTS = 20  # openings of lists that are tried, from the end: a long reply 
 
 @dataclass(frozen=True)
 class Checklist:
-    """What a verifier wrote: each question with 0 or 1, the average it gives, and its final score in [0, 10]."""
+    """A verifier's chain as read: each question with 0 or 1, the average it gives, and its final score in [0, 10]."""
 
     points: tuple[tuple[str, int], ...]
     average: float | None

@@ -1,4 +1,4 @@
-"""The reward for saying what is there and nothing else, probed object by object."""
+"""The reward for naming the objects in the picture and no others, probed object by object."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Probes:
 
     @property
     def recall(self) -> float:
-        """The share of what is there that got a yes."""
+        """The share of present objects that got a yes."""
         return _share(self.true_yes, self.true_yes + self.false_no)
 
     @property

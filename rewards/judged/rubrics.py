@@ -1,4 +1,4 @@
-"""Rewards by what somebody wrote: a principle that ranks a group, the rules of a rubric, the facts of an answer."""
+"""Rewards by written criteria: a principle that ranks a group, the rules of a rubric, the facts of an answer."""
 
 from __future__ import annotations
 

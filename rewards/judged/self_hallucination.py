@@ -1,7 +1,7 @@
-"""The reward for seeing what one says: a response is cut into phases, and each is verified against the picture.
+"""Rewards statements that the media support: a response is cut into phases, and each is verified against the media.
 
 After PSRD (2604.17982), which finds that hallucination peaks where a semantic phase begins. The paper's abstract is all
-that could be checked: how phases are cut, verified, weighted and reduced is inferred here, and an option each.
+that could be checked: how phases are cut, verified, weighted and reduced is our inference, and each is an option.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rewards.judge_client.templates import template
 from rewards.parse import extract
 
 WORDS = {"yes": 1.0, "no": 0.0, "none": None}
-SHORT = 4  # letters: what is shorter ("Mr.", "1.", "Yes.") goes with what follows
+SHORT = 4  # letters: a shorter phase ("Mr.", "1.", "Yes.") is joined with the next
 
 _CUT = re.compile(r"[.!?;](?=\s)|[。！？；\n]|</?\w{1,20}+>")
 _OPENER = re.compile(
@@ -71,7 +71,7 @@ async def self_hallucination(
     over words, of which the first `onset` of a phase weigh `onset_weight` and the others 1; `reduce="min"` is the score
     of the worst phase. A phase said again counts once. A response that claims nothing scores 0. The formula is ours.
 
-    The verdict's spans hold the phase's score at its onset, and after it what is between that and the whole score by 1
+    The verdict's spans hold the phase's score at its onset, and after it a value between that and the whole score by 1
     / `onset_weight`: less blame where a hallucination only continues.
     """
     text, offset = _part(rollout.completion, part)
@@ -104,7 +104,7 @@ async def self_hallucination(
 
 
 def stretches(text: str, *, clauses: bool = False, most: int = 64) -> list[tuple[int, int]]:
-    """Where the phases of `text` begin and end: sentences, or with `clauses` also what begins with a discourse opener.
+    """The bounds of the phases of `text`: sentences, or with `clauses` also parts that begin with a discourse opener.
 
     Of more than `most` the last holds the rest.
 

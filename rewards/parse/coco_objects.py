@@ -149,7 +149,7 @@ NO_OBJECTS = (  # phrases that hold the word of an object without naming one
         "bottle cap",
     ),
 )
-AFTER_FRUIT = {  # after these words "orange" has named the fruit, not the colour of what follows
+AFTER_FRUIT = {  # after these words "orange" has named the fruit, not the colour of the next word
     *("and", "or", "on", "in", "is", "are", "was", "at", "with", "next", "beside", "near", "that", "which", "to", "of"),
     *("a", "an", "the", "lies", "sits", "juice"),
 }
@@ -165,7 +165,7 @@ def objects_named(text: str) -> list[str]:
 
 
 def objects_said(text: str) -> list[tuple[str, str]]:
-    """The words or phrases of a text that mention objects, and their COCO names; a seat is none beside a toilet.
+    """The words or phrases of a text that mention objects, and their COCO names; a toilet's seat is not one.
 
     >>> objects_said("Puppies on a seat."), objects_said("The toilet; its seat is up.")
     ([('puppies', 'dog'), ('seat', 'chair')], [('toilet', 'toilet')])
@@ -213,7 +213,7 @@ def plural(word: str) -> str:
 
 
 def _without_colours(caption_words: list[str]) -> list[str]:
-    """The words without those "orange" that are followed by what they colour."""
+    """The words, where every "orange" that describes the next word is replaced."""
     if "orange" not in caption_words:
         return caption_words
     return [

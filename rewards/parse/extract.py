@@ -1,6 +1,6 @@
-"""What a completion answers: the text that counts, and in it a choice, a number, or yes or no.
+"""The answer of a completion: the text that counts, and in it a choice, a number, or yes or no.
 
-Nothing is ever guessed: what cannot be read is None. Every pattern here and in `rewards.parse.regions` takes time
+Nothing is guessed: an unclear answer is None. Every pattern in this file and in `rewards.parse.regions` takes time
 linear in the text, however it is baited: repeats are possessive (`*+`) or bounded.
 """
 
@@ -33,7 +33,7 @@ _BOXED = re.compile(rf"\\boxed\s*+\{{({_braced(5)})\}}")
 def answer_text(completion: str) -> str | None:
     """The text that is scored: after the thinking, inside the last answer pair, else the last box, else all of it.
 
-    None where thinking never ends.
+    None where a `<think>` block is not closed.
 
     >>> answer_text("<think>A or B?</think> So <answer>(B)</answer>")
     '(B)'
@@ -93,7 +93,7 @@ def ascii_forms(text: str) -> str:
 
 _OPEN = r"""(?:\\(?:boxed|text|textbf|mathrm|mathbf)\{|[(\[{"'“‘`$_\s])*+"""
 _CLOSE = r"""[)\]}"'”’`$_\s.:,]*+"""
-_JOINS = rf"[^\W_{SIGNS}\uac00-\ud7af]"  # what makes one word with the letter beside it; Hangul, too, does not
+_JOINS = rf"[^\W_{SIGNS}\uac00-\ud7af]"  # form one word with the letter next to them; Hangul does not
 _STARTS_WORD = rf"(?<!{_JOINS}.)(?<!\w['’-].)"  # these two follow a letter: is it alone, not part of x-A, A's or AB?
 _ENDS_WORD = rf"(?!{_JOINS}|['’-]\w)"
 _DENIALS = ("not ", "NOT ", "n't ", "n’t ", "不是")
@@ -112,9 +112,10 @@ _REFUSALS = (
 def choice_letter(text: str, letters: str = ascii_uppercase, options: Sequence[str] = ()) -> str | None:
     """The letter that an answer text chooses among `letters` (upper case), which stand for `options`; None if unclear.
 
-    The order of evidence: the whole text is a letter; "the answer is X"; a text that starts with "X." and goes on; a
-    bracketed (X); the only stand-alone letter; the only option text. Within a level the last match wins, and "A or B"
-    is no match, nor is "not A". A refusal is None, unless the text names its letter in one of the first two ways.
+    The order of evidence: the whole text is a letter; "the answer is X"; a text that starts with "X." and continues; a
+    bracketed (X); the only stand-alone letter; the only option text. Within a level the last match wins.
+    "A or B" and "not A" are not matches. A refusal is None, unless the text names its letter in one of the first two
+    ways.
 
     >>> choice_letter("I first took (A), but it is (C).", "ABCD"), choice_letter("either (A) or (C)", "ABCD")
     ('C', None)
@@ -171,7 +172,7 @@ def _refuses(text: str, options: Sequence[str]) -> bool:
     return any(phrase in plain and phrase not in offered for phrase in _REFUSALS)
 
 
-_WORD_START = re.compile(rf"(?<!{_JOINS})(?<!\d[.,])")  # 5 in 5.5 is no whole word
+_WORD_START = re.compile(rf"(?<!{_JOINS})(?<!\d[.,])")  # 5 in 5.5 is not a whole word
 _WORD_END = re.compile(rf"(?!{_JOINS}|[.,]\d)")
 
 
@@ -219,10 +220,10 @@ _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})++(?:\.\d++)?+")
 
 
 def number(text: str, *, thousands: bool = False, percent: bool = False) -> float | None:
-    r"""The last number of a text (of its last box, if it has one); None if that is no plain decimal number.
+    r"""The last number of a text (of its last box, if it has one); None if that is not a plain decimal number.
 
     `thousands` allows 1,200 for 1200, and `percent` allows 12% for 12; without them these are no numbers. Nor are 1/2,
-    10^3, 2\sqrt{3}, 12:30 and what is beyond the range of floats.
+    10^3, 2\sqrt{3}, 12:30 and numbers beyond the range of floats.
 
     >>> number("3 cats and 2 dogs are 5"), number("-1.5e3 cm"), number("1,200", thousands=True), number("1/2")
     (5.0, -1500.0, 1200.0, None)

@@ -36,7 +36,7 @@ _POINT_TAG = re.compile(rf'<point\s++x="{_NUMBER}"\s++y="{_NUMBER}"')
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """What an answer says of one object: its box as written, its label, its point, and how sure it is."""
+    """One object of an answer: its box as written, its label, its point, and its confidence."""
 
     box: Box
     label: str = ""

@@ -88,7 +88,7 @@ def spans(text: str) -> list[Span]:
 
 
 def json_regions(text: str, read: Callable[[Any], Iterator[Region]]) -> list[Region]:
-    """What `read` finds in the JSON of fenced blocks; if it finds nothing there, in that of the whole text."""
+    """The items that `read` finds in the JSON of fenced blocks, or, if there are none, in that of the whole text."""
     fenced = text.split("```")[1::2][:MAX_REGIONS] if "```" in text else []
     for sources in (fenced, [text]):
         values = islice((value for source in sources for value in _json_values(source)), MAX_REGIONS)

@@ -1,4 +1,4 @@
-"""What rewards of text share: gold texts, answers as text, words, the keywords in a text, lengths."""
+"""Texts for rewards: gold texts, answers as text, words, the keywords in a text, lengths."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def texts_of(rollout: Rollout) -> tuple[str, list[str]] | Verdict:
         return abstain("no gold text")
     text = answer_text(rollout.completion)
     if text is None:
-        return unparsed("no answer: the thinking never ends")
+        return unparsed("no answer: the thinking is not closed")
     text = boxed(text).strip()  # a box inside the answer tags
     return (text, golds) if text else unparsed("empty answer")
 

@@ -31,7 +31,7 @@ _MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
 
 
 def _readable(table: str) -> str:
-    """A table that can be mapped: what is wrong with it shows at the door."""
+    """The name of a table that can be read; InputError now, before the first rollout, if it cannot."""
     embeddings_of(table)
     return table
 
@@ -86,7 +86,7 @@ def similarity(
 
 
 def floor_of(table: str, texts: Sequence[str], *, center: bool = False) -> float:
-    """The mean BMAS of each text with the next one: what unrelated texts score, for the option `floor`."""
+    """The mean BMAS of each text with the next one: the score of unrelated texts, for the option `floor`."""
     embeddings = embeddings_of(table)
     rows = [embeddings.of(text, center) for text in texts]
     pairs = zip(rows, [*rows[1:], *rows[:1]], strict=True)
@@ -102,7 +102,7 @@ class Embeddings:
 
     def of(self, text: str, center: bool = False) -> tuple[Floats, NDArray[np.int64]]:
         """The embeddings of the different tokens of a text, without special tokens, and how often each occurs."""
-        readable = text.encode(errors="replace").decode()  # half a surrogate pair is no text to a tokenizer
+        readable = text.encode(errors="replace").decode()  # tokenizers refuse half a surrogate pair
         ids = np.array(self.tokenizer.encode(readable, add_special_tokens=False).ids, dtype=np.int64)
         ids_M, counts_M = np.unique(ids[ids < len(self.table_VD)], return_counts=True)
         rows_MD = _floats(self.table_VD[ids_M])
@@ -120,7 +120,7 @@ class Embeddings:
 
 @functools.lru_cache(maxsize=4)
 def embeddings_of(table: str) -> Embeddings:
-    """The embeddings of a checkpoint directory, or of a safetensors file with its tokenizer beside it."""
+    """The embeddings of a checkpoint directory, or of a safetensors file with its tokenizer next to it."""
     path = Path(table)
     directory = path if path.is_dir() else path.parent
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path] if path.is_file() else []

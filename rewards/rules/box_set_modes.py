@@ -24,7 +24,7 @@ HALF = 0.5  # the share of training after which Vision-R1's thresholds rise
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What is compared, in pixels of the original image; labels are numbers, equal where the words are.
+    """The boxes to compare, in pixels of the original image; labels are numbers, equal where the words are.
 
     Points are NaN where none is given.
     """
@@ -147,7 +147,7 @@ def _vision_r1(scene: Scene, threshold: float | None, as_released: bool) -> floa
 
 
 def _visionreasoner(scene: Scene, threshold: float | None, as_released: bool) -> float:
-    """Points for each pair over what could be had, matched so that they are most; the code's boxes are 1 px larger."""
+    """Points of all pairs over the most possible, matched for the largest sum; the code's boxes are 1 px larger."""
     grown = np.array([0.0, 0.0, 1.0, 1.0]) * as_released
     least = 0.5 if threshold is None else threshold
     overlap_NM = box_iou(scene.pred_N4 + grown, scene.gold_M4 + grown) > least

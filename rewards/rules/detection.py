@@ -1,4 +1,4 @@
-"""Rewards for sets of boxes and points: every object once, nothing besides.
+"""Rewards for sets of boxes and points: every object once, and nothing else.
 
 Shapes: N predictions, M gold objects. Extra predictions always cost; `as_released=True` gives the behaviour of the
 papers' code instead, where they may be free.
@@ -22,7 +22,12 @@ from rewards.rules.grounding import cut_at, frame_of, gold_rows, ordered
 
 Mode = Literal["f1", "recall", "precision", "map", "od_length", "weighted", "vision_r1", "visionreasoner"]
 NOWHERE = (np.nan, np.nan)
-TIED = ("map", "weighted", "vision_r1", "visionreasoner")  # what they give may hang on which of equal matchings it is
+TIED = (
+    "map",
+    "weighted",
+    "vision_r1",
+    "visionreasoner",
+)  # their score may depend on which of several equal matchings is taken
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -135,7 +140,7 @@ def _scene(rollout: Rollout, space: CoordinateSpace | None, classes: bool) -> Sc
     text = answer_text(rollout.completion)
     found = objects(text) if text is not None else []
     if not found and not (text is not None and says_none(text)):
-        return unparsed("no boxes, and not said that there are none")
+        return unparsed("no boxes, and no statement that there are none")
     numbers = {name: i for i, name in enumerate(dict.fromkeys(plain_label(label) for label in labels or ()))}
     pred_N4 = ordered(frame.pixels([item.box for item in found])) if found else np.zeros((0, 4))
     return Scene(

@@ -16,7 +16,7 @@ from rewards.parse import extract
 
 Tolerance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-NO_ANSWER = unparsed("no answer: the thinking never ends")
+NO_ANSWER = unparsed("no answer: the thinking is not closed")
 
 
 @per_answer
@@ -115,7 +115,7 @@ def text_match(rollout: Rollout) -> Verdict:
     return _compared(answer[:80], sorted(rights)[0], answer in rights) if answer else unparsed("empty answer")
 
 
-@functools.lru_cache(maxsize=1024)  # a verdict is frozen, and most say what many others say
+@functools.lru_cache(maxsize=1024)  # a verdict is frozen, and many are equal
 def _compared(answer: str, right: str, same: bool) -> Verdict:
     return Verdict(1.0, f"said {answer}") if same else Verdict(0.0, f"said {answer}, gold {right}")
 

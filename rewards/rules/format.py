@@ -1,4 +1,4 @@
-"""Rewards for the form of a completion, whatever it says."""
+"""Rewards for the format of a completion, whatever its content."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from rewards.parse.regions import BOX_KEYS
 
 WELL_FORMED = Verdict(1.0)
 
-_VISIBLE = re.compile(r"[^\s\xad\u200b-\u200f\u2060-\u2064\ufeff]")  # content: a blank of no width is none
+_VISIBLE = re.compile(r"[^\s\xad\u200b-\u200f\u2060-\u2064\ufeff]")  # content: characters without width do not count
 
 
 @per_rollout
 def think_format(rollout: Rollout) -> Verdict:
     """1 if the completion is `<think>...</think><answer>...</answer>` and nothing else, each with content.
 
-    It does not look at what the answer says. As in DeepSeek-R1 (2501.12948).
+    It does not look at the content of the answer. As in DeepSeek-R1 (2501.12948).
 
     >>> [v.score for v in think_format([Rollout("<think>7 legs?</think> <answer>no</answer>"), Rollout("no")])]
     [1.0, 0.0]
@@ -126,7 +126,7 @@ def _has(item: Mapping[str, Any], key: str) -> bool:
 
 
 def _pair_fault(text: str, tag: str, position: int) -> tuple[str, int]:
-    """What is wrong with the only pair of `tag`, which must open at or after `position`; and where the pair ends."""
+    """The fault of the only pair of `tag`, which must open at or after `position`; and where the pair ends."""
     opening, closing = f"<{tag}>", f"</{tag}>"
     opened, closed = text.count(opening), text.count(closing)
     if opened != 1 or closed != 1:

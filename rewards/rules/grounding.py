@@ -22,7 +22,7 @@ Kind = Literal["iou", "giou", "diou", "ciou"]
 Floats = NDArray[np.float64]
 Sides = tuple[float, float]
 
-FAR = 1e9  # pixels; boxes are cut here where the size of the image is unknown, so that no area overflows
+FAR = 1e9  # pixels; boxes are cut at it where the size of the image is unknown, so that no area overflows
 UNKNOWN: Sides = (FAR, FAR)
 _SPACES = {space.value: space for space in CoordinateSpace}
 
@@ -86,7 +86,7 @@ def _span_iou(rollout: Rollout, *, golds: dict[int, list[Span]]) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """In what a completion writes its coordinates: a space, and the sizes of the first media item that it needs."""
+    """The frame of a completion's coordinates: a space, and the sizes of the first media item that it needs."""
 
     space: CoordinateSpace
     size: Sides
@@ -124,7 +124,7 @@ def frame_of(rollout: Rollout, space: CoordinateSpace | None) -> Frame | Verdict
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What is compared for one rollout: its box as written, its frame, and the gold boxes in pixels [m, 4]."""
+    """The data of one rollout to compare: its box as written, its frame, and the gold boxes in pixels [m, 4]."""
 
     box: Box
     golds: Floats

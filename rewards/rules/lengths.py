@@ -54,7 +54,7 @@ def length_window(
         raise ValueError(f"low {low} is above high {high}")
     text = rollout.completion if part == "completion" else answer_text(rollout.completion)
     if not text or not text.strip():
-        return unparsed("nothing said")
+        return unparsed("empty completion")
     size = length(text, unit)
     return _sized(float(low <= size <= high), size, unit)
 

@@ -1,4 +1,4 @@
-"""The reward for naming only objects that are there, by rule."""
+"""The reward for naming only objects that are in the picture, by rule."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def object_hallucination(rollout: Rollout, *, mode: Mode = "f1") -> Verdict:
 
 
 def _truth(rollout: Rollout) -> set[str] | None:
-    """The COCO names of what is there, None where nothing says."""
+    """The COCO names of the objects in the picture, None where the gold has none."""
     answer: Mapping[str, Any] = rollout.answer if isinstance(rollout.answer, Mapping) else {}
     listed = answer.get("labels") if answer.get("objects") is None else answer["objects"]
     texts = gold_texts(rollout)

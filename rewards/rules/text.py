@@ -21,7 +21,7 @@ Variant = Literal["default", "raw", "strict_year", "lenient_number"]
 _NUMBER = re.compile(r"[-+]?+(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][-+]?[0-9]++)?+")
 _YEAR = re.compile(r"(?:19\d\d|20\d\d|2100)", re.ASCII)
 _MARK = re.compile(r"[!-/:-@\[-`{-~]")
-_LONGEST_NUMBER = 400  # characters; what is longer is compared as text
+_LONGEST_NUMBER = 400  # characters; a longer one is compared as text
 
 
 @per_answer

@@ -38,7 +38,7 @@ def tool_call(rollout: Rollout, *, variant: Variant = "full") -> Verdict:
         return abstain("gold tools are not objects with name and parameters")
     text = without_thinking(rollout.completion)
     if not text or not text.strip():
-        return unparsed("nothing said after the thinking")
+        return unparsed("nothing after the thinking")
     blocks = _BLOCK.findall(text)
     if not wanted:
         called = "<tool_call>" in text
