@@ -123,10 +123,10 @@ class Judge:
     async def _shared(self, opened: _Opened, key: bytes, ask: Ask) -> str:
         """The reply; the same question on its way at the same time is sent once, and so is one of the same batch: its
         rollouts get to their questions at different times, and are to be judged alike."""
-        told, name = batch.get({}), (opened, key)
-        if name in told:
+        replies, name = batch.get({}), (opened, key)
+        if name in replies:
             self.metrics.shared += 1
-            return told[name]
+            return replies[name]
         while flying := opened.flying.get(key):
             await asyncio.wait([flying])
             if not flying.cancelled():  # else the sender gave up
@@ -134,8 +134,8 @@ class Judge:
                 return flying.result()
         reply = opened.flying[key] = asyncio.get_running_loop().create_future()
         try:
-            told[name] = await self._called(opened.session, ask)
-            reply.set_result(told[name])
+            replies[name] = await self._called(opened.session, ask)
+            reply.set_result(replies[name])
         except Exception as error:  # whoever waits for this reply gets it too
             reply.set_exception(error)
         finally:
