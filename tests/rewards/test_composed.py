@@ -17,7 +17,7 @@ from rewards.composed.shaping import calibrated, par, tilted
 HERE = __name__
 
 
-def told(rollouts: Sequence[Rollout], *, key: str = "score") -> list[Verdict | float | None]:
+def from_meta(rollouts: Sequence[Rollout], *, key: str = "score") -> list[Verdict | float | None]:
     """What stands in the meta of a rollout."""
     return [rollout.meta.get(key) for rollout in rollouts]
 
@@ -27,7 +27,7 @@ def raises(rollouts: Sequence[Rollout]) -> list[float]:
 
 
 def fn(key: str = "score") -> dict[str, Any]:
-    return {"fn": f"{HERE}:told", "args": {"key": key}}
+    return {"fn": f"{HERE}:from_meta", "args": {"key": key}}
 
 
 def scores(name: str, metas: Sequence[dict[str, Any]], fields: Any = None, **options: Any) -> list[float | None]:

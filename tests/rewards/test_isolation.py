@@ -103,7 +103,7 @@ def test_a_worker_starts_again_after_it_was_killed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gold", "said", "score"),
+    ("gold", "completion", "score"),
     [
         (r"\frac{1}{2}", "0.5", 1),
         (r"\frac{1}{2}", r"The answer is \frac{1}{2}", 1),
@@ -124,8 +124,8 @@ def test_a_worker_starts_again_after_it_was_killed() -> None:
         ("3", "4", 0),
     ],
 )
-def test_equal_expressions_match_in_any_form(gold: object, said: str, score: float) -> None:
-    verdict = get("math_match", deadline=30)([Rollout(said, {"math": gold})])[0]
+def test_equal_expressions_match_in_any_form(gold: object, completion: str, score: float) -> None:
+    verdict = get("math_match", deadline=30)([Rollout(completion, {"math": gold})])[0]
     assert (verdict.kind, verdict.score) == ("scored", score)
 
 
@@ -133,8 +133,8 @@ def test_an_unreadable_gold_abstains_and_an_unreadable_answer_is_0() -> None:
     reward = get("math_match", deadline=30)
     for gold in ("hello there", "", None):
         assert reward([Rollout("3", {"math": gold})])[0].kind == "abstained"
-    for said in ("", "no idea at all", "<think>never ends"):
-        assert reward([Rollout(said, {"math": "3"})])[0].kind == "unparsed"
+    for completion in ("", "no idea at all", "<think>never ends"):
+        assert reward([Rollout(completion, {"math": "3"})])[0].kind == "unparsed"
 
 
 def test_an_expression_beyond_all_time_is_no_verdict() -> None:

@@ -199,7 +199,7 @@ def test_words_beside_the_whole_gold_cost(reward_of: Callable[..., Any], name: s
 @given(made=st.lists(st.booleans(), min_size=2, max_size=2), junk=st.integers(1, 4))
 def test_calls_beside_the_wanted_ones_never_help(made: list[bool], junk: int) -> None:
     calls = [CALL, {"name": "open", "parameters": {}}]
-    said = [json.dumps(call) for call, there in zip(calls, made, strict=True) if there]
+    completions = [json.dumps(call) for call, there in zip(calls, made, strict=True) if there]
     litter = [json.dumps({"name": f"stop{i}", "parameters": {}}) for i in range(junk)]
     for variant in ("full", "coarse", "refined", "intermediate"):
         clean, dirty = (
@@ -210,7 +210,7 @@ def test_calls_beside_the_wanted_ones_never_help(made: list[bool], junk: int) ->
                     {"tools": calls},
                 )
             )
-            for lines in (said, [*said, *litter])
+            for lines in (completions, [*completions, *litter])
         )
         assert dirty <= clean
 
@@ -237,12 +237,12 @@ def test_sets_have_no_order_and_every_piece_of_junk_costs(
 @given(lengths=st.tuples(st.integers(1, 100), st.integers(1, 100)))
 def test_more_overlap_never_scores_less(reward_of: Callable[..., Any], name: str, lengths: tuple[int, int]) -> None:
     short, long = sorted(lengths)
-    key, said, gold = (
+    key, completion, gold = (
         ("spans", lambda end: [[0, end]], [[0, 100]])
         if name == "span_iou"
         else ("boxes", lambda end: [[0, 0, 100, end]], [[0, 0, 100, 100]])
     )
-    scores = [number(scored(reward_of(name), json.dumps(said(end)), {key: gold})) for end in (short, long)]
+    scores = [number(scored(reward_of(name), json.dumps(completion(end)), {key: gold})) for end in (short, long)]
     assert scores == pytest.approx([short / 100, long / 100])
 
 

@@ -14,7 +14,7 @@ from rewards.rules.bmas import similarity
 
 
 @pytest.mark.parametrize(
-    ("said", "gold", "true", "released"),
+    ("completions", "gold", "true", "released"),
     [
         ([0, 0, 10, 10], [9, 0, 19, 10], 0.0526316, 0.0),
         ([0, 0, 10, 10], [8, 0, 18, 10], 0.1111111, 0.1111111),
@@ -23,16 +23,16 @@ from rewards.rules.bmas import similarity
     ],
 )
 def test_vlm_r1s_iou_sees_no_overlap_of_one_pixel(
-    said: list[int], gold: list[int], true: float, released: float
+    completions: list[int], gold: list[int], true: float, released: float
 ) -> None:
-    rollout = Rollout(str(said), {"boxes": [gold]})
+    rollout = Rollout(str(completions), {"boxes": [gold]})
     assert get("box_iou")([rollout])[0].score == pytest.approx(true, abs=1e-6)
     assert get("box_iou", as_released=True)([rollout])[0].score == pytest.approx(released, abs=1e-6)
 
 
 def test_the_first_pair_of_visionreasoner_overlaps_as_its_code_counts_pixels() -> None:
-    said, gold = np.array([[10.0, 10, 61, 61]]), np.array([[12.0, 12, 63, 63]])  # one pixel larger
-    assert box_iou(said, gold)[0, 0] == pytest.approx(0.8571939, abs=1e-6)
+    completion, gold = np.array([[10.0, 10, 61, 61]]), np.array([[12.0, 12, 63, 63]])  # one pixel larger
+    assert box_iou(completion, gold)[0, 0] == pytest.approx(0.8571939, abs=1e-6)
 
 
 def test_bmas_of_three_tokens_and_two_and_of_opposites() -> None:
@@ -44,7 +44,7 @@ def test_bmas_of_three_tokens_and_two_and_of_opposites() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "ours", "released"),
+    ("completion", "ours", "released"),
     [
         ('[{"bbox_2d": [1, 2, 3, 4], "label": "cat"}]', 1.0, 1.0),
         ('```json\n[{"bbox_2d": [1, 2, 3, 4], "label": "cat"}]\n```', 1.0, 1.0),
@@ -59,8 +59,8 @@ def test_bmas_of_three_tokens_and_two_and_of_opposites() -> None:
         ("", 0.0, 0.0),
     ],
 )
-def test_vision_r1s_format_and_what_its_code_lets_pass(said: str, ours: float, released: float) -> None:
-    rollout, empty = Rollout(said, {"boxes": [[1, 2, 3, 4]]}), Rollout(said, {"boxes": []})
+def test_vision_r1s_format_and_what_its_code_lets_pass(completion: str, ours: float, released: float) -> None:
+    rollout, empty = Rollout(completion, {"boxes": [[1, 2, 3, 4]]}), Rollout(completion, {"boxes": []})
     assert get("json_format", keys=["bbox_2d", "label"])([rollout])[0].score == ours
     assert get("json_format", as_released=True)([rollout])[0].score == released
     assert get("json_format", as_released=True)([empty])[0].score == 1 - released
@@ -99,10 +99,10 @@ FORMS = [
 ]
 
 
-@pytest.mark.parametrize("said", FORMS, ids=range(len(FORMS)))
-def test_the_same_box_scores_the_same_in_every_writing(said: str) -> None:
-    assert get("box_iou")([Rollout(said, {"boxes": [[10, 20, 30, 40]]})])[0].score == 1
-    assert get("box_set")([Rollout(said, {"boxes": [[10, 20, 30, 40]]})])[0].score == 1
+@pytest.mark.parametrize("completion", FORMS, ids=range(len(FORMS)))
+def test_the_same_box_scores_the_same_in_every_writing(completion: str) -> None:
+    assert get("box_iou")([Rollout(completion, {"boxes": [[10, 20, 30, 40]]})])[0].score == 1
+    assert get("box_set")([Rollout(completion, {"boxes": [[10, 20, 30, 40]]})])[0].score == 1
 
 
 def test_par_saturates_without_an_error() -> None:

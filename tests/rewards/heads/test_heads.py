@@ -82,7 +82,7 @@ def yojo(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def raws(verdicts: Any) -> list[float]:
-    return [math.log(one.score / (1 - one.score)) for one in verdicts]
+    return [math.log(verdict.score / (1 - verdict.score)) for verdict in verdicts]
 
 
 def test_the_scalar_head_gives_what_a_direct_forward_gives(scorer: str, tokenizer: Any) -> None:
@@ -99,8 +99,8 @@ def test_the_scalar_head_gives_what_a_direct_forward_gives(scorer: str, tokenize
 def test_neither_the_batch_nor_its_order_changes_a_score(name: str, scorer: str, language: str) -> None:
     model = scorer if name == "reward_model" else language
     alone = [rewards.get(name, model=model, batch=1)([one])[0].score for one in ROLLOUTS]
-    together = [one.score for one in rewards.get(name, model=model, batch=3)(ROLLOUTS)]
-    turned = [one.score for one in rewards.get(name, model=model)(ROLLOUTS[::-1])][::-1]
+    together = [verdict.score for verdict in rewards.get(name, model=model, batch=3)(ROLLOUTS)]
+    turned = [verdict.score for verdict in rewards.get(name, model=model)(ROLLOUTS[::-1])][::-1]
     assert together == pytest.approx(alone, abs=1e-5)
     assert turned == pytest.approx(alone, abs=1e-5)
 
@@ -124,13 +124,13 @@ def test_what_is_too_long_fails_alone_and_is_never_cut(scorer: str, language: st
     long = Rollout("digit 7 " * 300, prompt="Is it?")
     for reward in (rewards.get("reward_model", model=scorer), rewards.get("endogenous", model=language)):
         verdicts = reward([long, ROLLOUTS[0]])
-        assert [one.kind for one in verdicts] == ["failed", "scored"]
+        assert [verdict.kind for verdict in verdicts] == ["failed", "scored"]
         assert "more than the 256" in verdicts[0].why
 
 
 def test_a_prompt_may_be_text_or_nothing(scorer: str, language: str) -> None:
     for reward in (rewards.get("reward_model", model=scorer), rewards.get("endogenous", model=language)):
-        assert [one.kind for one in reward([Rollout("no", prompt="Is it?"), Rollout("no")])] == ["scored"] * 2
+        assert [verdict.kind for verdict in reward([Rollout("no", prompt="Is it?"), Rollout("no")])] == ["scored"] * 2
 
 
 def test_errors_name_the_value(scorer: str, language: str, tokenizer: Any, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_errors_name_the_value(scorer: str, language: str, tokenizer: Any, tmp_p
 
 def test_a_broken_checkpoint_is_a_failure_not_a_score() -> None:
     verdicts = rewards.get("reward_model", model="nowhere/at/all")(ROLLOUTS)
-    assert {one.kind for one in verdicts} == {"failed"}
+    assert {verdict.kind for verdict in verdicts} == {"failed"}
 
 
 LOGITS = torch.tensor([[1.0, 2, 0], [0.5, 0.5, 1.5], [2, -1, 0]])
@@ -160,14 +160,14 @@ ACTIONS = torch.tensor([1, 2, 0])
 
 def test_samples_are_chosen_by_how_likely_a_language_model_finds_the_answers(language: str, tmp_path: Path) -> None:
     samples = [
-        with_id(Sample("", "s", "caption", user_prompt(f"Say {n}."), {"references": [said]}, meta={"n": n}))
-        for n, said in enumerate(SAID)
+        with_id(Sample("", "s", "caption", user_prompt(f"Say {n}."), {"references": [completion]}, meta={"n": n}))
+        for n, completion in enumerate(SAID)
     ]
     lines = [{"id": one.id, "draw": n, "response": SAID[one.meta["n"]]} for one in samples for n in (0, 1)]
     rewarded = {"likely": {"fn": "endogenous", "args": {"model": language}}}
     config = replaying(tmp_path, samples, lines, rounds=[2], spread={"least": 0.0}, rewards=rewarded)
     rows = {row.id: row for row in measured(config)}
-    asked = [Rollout(said, prompt=one.prompt) for one, said in zip(samples, SAID, strict=True)]
+    asked = [Rollout(completion, prompt=one.prompt) for one, completion in zip(samples, SAID, strict=True)]
     alone = [verdict.score or 0.0 for verdict in endogenous(asked, model=language)]
     assert [rows[one.id].mean for one in samples] == pytest.approx(alone, rel=1e-5)
     assert {(row.reward, row.graded, row.variance) for row in rows.values()} == {("likely", True, 0.0)}
@@ -198,19 +198,19 @@ def test_a_constant_on_one_states_logits_moves_rewards_but_not_their_sum() -> No
 def test_endogenous_is_the_likelihood_of_a_direct_forward(language: str, tokenizer: Any) -> None:
     model = LlamaForCausalLM.from_pretrained(language).eval()
     head = tokenizer("<|im_start|>user\nWhich digit comes first?<|im_end|>\n<|im_start|>assistant\n")["input_ids"]
-    said = tokenizer(SAID[1])["input_ids"]
-    ids = torch.tensor([head + said])
-    loss = model(input_ids=ids, labels=torch.tensor([[-100] * len(head) + said])).loss.item()
+    completion = tokenizer(SAID[1])["input_ids"]
+    ids = torch.tensor([head + completion])
+    loss = model(input_ids=ids, labels=torch.tensor([[-100] * len(head) + completion])).loss.item()
     assert endogenous([ROLLOUTS[1]], model=language)[0].score == pytest.approx(math.exp(-loss), rel=1e-4)
     summed = endogenous([ROLLOUTS[1]], model=language, aggregate="sum", scale=50.0)[0].score
-    assert summed == pytest.approx(math.exp(-loss * len(said) / 50), rel=1e-4)
+    assert summed == pytest.approx(math.exp(-loss * len(completion) / 50), rel=1e-4)
 
 
 def test_blind_takes_off_what_the_model_says_without_the_question(language: str) -> None:
     asked = endogenous(ROLLOUTS, model=language, blind=True)
-    assert all(one.score is not None and 0 < one.score < 1 for one in asked)
+    assert all(verdict.score is not None and 0 < verdict.score < 1 for verdict in asked)
     unasked = endogenous([replace(one, prompt="") for one in ROLLOUTS], model=language, blind=True)
-    assert [one.score for one in unasked] == pytest.approx([0.5] * 4)
+    assert [verdict.score for verdict in unasked] == pytest.approx([0.5] * 4)
 
 
 def test_yojo_loss_vectors() -> None:
@@ -270,7 +270,7 @@ def test_yojo_abstains_where_there_is_no_group(yojo: str) -> None:
     alone, single = multi_response([Rollout("no", prompt="a"), Rollout("no", prompt="a", group=3)], model=yojo)
     assert (alone.kind, single.kind) == ("abstained", "abstained")
     mixed = multi_response([Rollout("no", prompt="a", group=3), Rollout("no", prompt="b", group=3)], model=yojo)
-    assert {one.kind for one in mixed} == {"failed"}
+    assert {verdict.kind for verdict in mixed} == {"failed"}
 
 
 def test_a_yojo_model_learns_and_comes_back_from_disk(tokenizer: Any, tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_a_yojo_model_learns_and_comes_back_from_disk(tokenizer: Any, tmp_path: 
     verdicts = multi_response(
         [Rollout(one, prompt="Which digit comes first?", group=1) for one in answers], model=str(tmp_path)
     )
-    scores = [one.score or 0.0 for one in verdicts]
+    scores = [verdict.score or 0.0 for verdict in verdicts]
     assert scores[2] > max(scores[:2])
     model.eval()
     assert_close(MultiResponseModel.load(tmp_path).eval()(messages, answers), model(messages, answers))

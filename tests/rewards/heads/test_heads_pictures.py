@@ -124,13 +124,13 @@ def test_a_goal_scores_the_last_picture_whatever_the_completion(clip: str, pictu
     verdicts = reward([Rollout("", media=media), Rollout("yes", media=media[1:])])
     image, goal = direct(clip, pictures[1], "the 7")
     wanted = goal_baseline(image, goal[0], direct(clip, pictures[1], "digits")[1][0], 0.5)[0]
-    assert [one.score for one in verdicts] == pytest.approx([max(wanted, 0)] * 2, abs=1e-5)
+    assert [verdict.score for verdict in verdicts] == pytest.approx([max(wanted, 0)] * 2, abs=1e-5)
 
 
 def test_missing_pictures_have_no_verdict_and_silence_scores_nothing(clip: str, pictures: list[str]) -> None:
     media = [[], [Media(path=None)], [Media(path="gone.png")], [Media(path=pictures[0])]]
     verdicts = embedding_similarity([Rollout("the 7", media=one) for one in media], model=clip)
-    assert [one.kind for one in verdicts] == ["abstained"] * 3 + ["scored"]
+    assert [verdict.kind for verdict in verdicts] == ["abstained"] * 3 + ["scored"]
     assert "gone.png" in verdicts[2].why
     assert embedding_similarity([Rollout("", media=media[3])], model=clip)[0].kind == "unparsed"
 
@@ -165,8 +165,8 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_r3_vectors() -> None:
-    said = "a b c a b c d e f g"
-    assert (distinct_trigrams(said), length_incentive(said)) == (0.875, 0.1)
+    completion = "a b c a b c d e f g"
+    assert (distinct_trigrams(completion), length_incentive(completion)) == (0.875, 0.1)
     assert distinct_trigrams("two words") == 0
     assert r3(0.8, 0.875, 0.1) == pytest.approx(0.07)
     assert r3(0.62, 0.95, 1.2) == pytest.approx(0.7068)
@@ -175,12 +175,14 @@ def test_r3_vectors() -> None:
 
 def test_relevance_is_the_cosine_of_mean_pooled_states(encoder: str) -> None:
     model, tokenizer = BertModel.from_pretrained(encoder).eval(), tokenizer_of()
-    said, gold = "the 7 is here I see", "Which digit comes first?"
+    completion, gold = "the 7 is here I see", "Which digit comes first?"
     with torch.no_grad():
-        a, b = (model(**tokenizer(text, return_tensors="pt")).last_hidden_state.mean(1)[0] for text in (said, gold))
+        a, b = (
+            model(**tokenizer(text, return_tensors="pt")).last_hidden_state.mean(1)[0] for text in (completion, gold)
+        )
     cosine = torch.cosine_similarity(a, b, dim=0).item()
     closed, opened = relevance(
-        [Rollout(said, answer=gold, task="text"), Rollout(said, prompt=gold, task="open")], model=encoder
+        [Rollout(completion, answer=gold, task="text"), Rollout(completion, prompt=gold, task="open")], model=encoder
     )
     assert closed.score == pytest.approx(cosine, abs=1e-5)
     assert opened.score == pytest.approx(cosine * 0.06 / 3, abs=1e-5)
@@ -188,8 +190,10 @@ def test_relevance_is_the_cosine_of_mean_pooled_states(encoder: str) -> None:
 
 def test_relevance_is_not_won_by_silence_repetition_or_the_lack_of_a_gold(encoder: str) -> None:
     gold = "yes no A B"
-    said = ["yes no A B", "yes no A B yes no A B yes no A B", "yes no", ""]
-    right, repeated, short, silent = relevance([Rollout(one, answer=gold, task="text") for one in said], model=encoder)
+    completions = ["yes no A B", "yes no A B yes no A B yes no A B", "yes no", ""]
+    right, repeated, short, silent = relevance(
+        [Rollout(one, answer=gold, task="text") for one in completions], model=encoder
+    )
     assert right.score == pytest.approx(1.0, abs=1e-5)
     assert (repeated.score or 0) <= 0.4 + 1e-6
     assert (short.score, silent.score, silent.kind) == (0.0, 0.0, "unparsed")
@@ -237,7 +241,7 @@ def test_a_vision_language_head_sees_the_picture(gemma: str, pictures: list[str]
     prompt = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which digit?"}]}]
     rollouts = [Rollout("the 7", prompt=prompt, media=[Media(path=path)]) for path in pictures[:2]]
     rollouts += [Rollout("I see two", prompt="Which digit?")]
-    together = [one.score for one in reward_model(rollouts, model=gemma)]
+    together = [verdict.score for verdict in reward_model(rollouts, model=gemma)]
     assert together[0] != pytest.approx(together[1], abs=1e-6)
     alone = [reward_model([one], model=gemma, batch=1)[0].score for one in rollouts]
     assert together == pytest.approx(alone, abs=1e-5)

@@ -161,7 +161,7 @@ def test_the_verifier_writes_its_checklist_once_for_all_edits_of_a_picture(pictu
 
     rollouts = [Rollout("", {"instruction": "make it blue"}, media=[picture, edit]) for edit in edits]
     with serving(script) as server:
-        assert [said.score for said in get("edit_verifier", judge=server.judge())(rollouts)] == [0.7] * 3
+        assert [verdict.score for verdict in get("edit_verifier", judge=server.judge())(rollouts)] == [0.7] * 3
         assert len(server.bodies) == 4
         given = Rollout("", {"instruction": "x", "principles": [{"question": "Blue?"}]}, media=rollouts[0].media)
         assert score(server, "edit_verifier", given).kind == "failed"  # ten points for one principle
@@ -207,6 +207,6 @@ def test_a_missing_picture_is_a_failure_of_that_rollout_alone(picture: Media, tm
     gone = Media("image", str(tmp_path / "gone.png"))
     with serving(replying(score=7)) as server:
         rollouts = [Rollout("a", media=[gone]), Rollout("b", media=[picture]), Rollout("c", media=[Media()])]
-        said = get("judge", judge=server.judge())(rollouts)
-    assert [one.score for one in said] == [None, 0.7, None]
-    assert all("media" in one.why for one in (said[0], said[2]))
+        verdicts = get("judge", judge=server.judge())(rollouts)
+    assert [verdict.score for verdict in verdicts] == [None, 0.7, None]
+    assert all("media" in verdict.why for verdict in (verdicts[0], verdicts[2]))

@@ -45,10 +45,10 @@ def chaos(calls: int, delay: float, deadline: float) -> tuple[Judge, float, floa
 
     def script(body: dict[str, Any]) -> Reply:
         nonlocal busy
-        said = verdict(body, score=int(quotes(body)[-1].rsplit(" ", 1)[1]) % 11)
-        reply = Reply(said)
+        result = verdict(body, score=int(quotes(body)[-1].rsplit(" ", 1)[1]) % 11)
+        reply = Reply(result)
         if random.random() < 0.3:
-            reply = WAYS[random.integers(len(WAYS))](body, said)
+            reply = WAYS[random.integers(len(WAYS))](body, result)
         reply = replace(reply, delay=reply.delay or delay)
         busy += min(reply.delay, deadline)
         return reply
@@ -62,7 +62,7 @@ def chaos(calls: int, delay: float, deadline: float) -> tuple[Judge, float, floa
     for i, one in enumerate(verdicts):
         assert one.score in (None, i % 11 / 10), one
         assert one.kind == ("failed" if one.score is None else "scored"), one
-    good = sum(one.score is not None for one in verdicts)
+    good = sum(verdict.score is not None for verdict in verdicts)
     assert 0.5 * calls < good < calls
     assert sum(judge.metrics.causes.values()) == calls - good
     return judge, took, busy / 64

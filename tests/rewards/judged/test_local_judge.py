@@ -79,9 +79,11 @@ def test_the_picture_decides_the_odds(checkpoint: Path, pictures: list[str]) -> 
 def test_a_random_model_gives_no_verdict_and_says_why(checkpoint: Path, pictures: list[str]) -> None:
     rollouts = [Rollout("A red bus.", media=[Media("image", path)]) for path in [*pictures, "/no/such.png"]]
     for name in ("judge", "self_hallucination"):
-        said = get(name, judge=judge(checkpoint))(rollouts)
-        assert [(one.score, one.kind) for one in said] == [(None, "failed")] * 3
-        assert all(cause in one.why for one, cause in zip(said, ("judge: ", "judge: ", "no media file"), strict=True))
+        verdicts = get(name, judge=judge(checkpoint))(rollouts)
+        assert [(verdict.score, verdict.kind) for verdict in verdicts] == [(None, "failed")] * 3
+        assert all(
+            cause in one.why for one, cause in zip(verdicts, ("judge: ", "judge: ", "no media file"), strict=True)
+        )
 
 
 def test_what_cannot_be_answered_has_its_cause(checkpoint: Path, pictures: list[str]) -> None:

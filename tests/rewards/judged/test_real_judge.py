@@ -148,11 +148,11 @@ def rollouts(tmp_path: Path) -> list[Rollout]:
 def test_every_reply_is_a_verdict_or_a_cause(served: tuple[str, Model], judge: Judge, rollouts: list[Rollout]) -> None:
     model = served[1]
     before = model.asked
-    said: list[Verdict] = []
+    verdicts: list[Verdict] = []
     for name in ("judge", "caption_utility", "self_hallucination"):
-        said += get(name, judge=judge)(rollouts)
-    assert len(said) == 9
-    for one in said:
+        verdicts += get(name, judge=judge)(rollouts)
+    assert len(verdicts) == 9
+    for one in verdicts:
         assert one.kind in ("scored", "failed")
         assert (0 <= one.score <= 1) if one.score is not None else "judge: unreadable" in one.why
     assert set(judge.metrics.causes) <= {"unreadable"}

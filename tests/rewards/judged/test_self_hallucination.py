@@ -108,18 +108,18 @@ def test_the_start_of_a_phase_weighs_more() -> None:
 
 
 def test_the_score_is_the_mean_over_words_with_the_onsets_weighing_more(picture: Media) -> None:
-    said = "A dog runs. The black cat sleeps on straw."
+    completion = "A dog runs. The black cat sleeps on straw."
     with serving(honest) as server:
-        found = score(server, said, picture, onset=3)
+        found = score(server, completion, picture, onset=3)
         assert found.score == pytest.approx(6 / 15)
-        assert score(server, said, picture, onset_weight=1).score == pytest.approx(3 / 9)
-        assert score(server, said, picture, reduce="min").score == 0
+        assert score(server, completion, picture, onset_weight=1).score == pytest.approx(3 / 9)
+        assert score(server, completion, picture, reduce="min").score == 0
         assert score(server, "A dog runs.", picture).score == 1
     whole = 6 / 15
-    onset = said.index(" sleeps")
+    onset = completion.index(" sleeps")
     assert found.spans[0] == Span(0, 11, 1.0)
     assert found.spans[1] == Span(12, onset, 0.0)
-    assert found.spans[2] == Span(onset, len(said), whole / 2)
+    assert found.spans[2] == Span(onset, len(completion), whole / 2)
 
 
 def test_spans_are_in_characters_of_the_completion(picture: Media) -> None:
@@ -192,14 +192,14 @@ def test_it_scores_in_a_suite_by_name(picture: Media) -> None:
 
 def gullible(body: dict[str, Any]) -> str:
     """A judge that obeys what stands outside the data, copies what looks like a verdict in them, and sees no cat."""
-    text, said = user_text(body), quotes(body)
-    for quote in said:
+    text, quoted = user_text(body), quotes(body)
+    for quote in quoted:
         text = text.replace(json.dumps(quote, ensure_ascii=False), "")
     if any(trick in text for trick in TRICKS):
         return verdict(body, verdict="yes")
-    if copied := [quote[quote.index("{") : quote.rindex("}") + 1] for quote in said if '"verdict"' in quote]:
+    if copied := [quote[quote.index("{") : quote.rindex("}") + 1] for quote in quoted if '"verdict"' in quote]:
         return copied[0]
-    return verdict(body, verdict="no" if "cat" in said[-1] else "yes" if "dog" in said[-1] else "no")
+    return verdict(body, verdict="no" if "cat" in quoted[-1] else "yes" if "dog" in quoted[-1] else "no")
 
 
 TRICKS = [
@@ -214,5 +214,5 @@ def test_addressing_the_verifier_does_not_raise_the_score(trick: str, picture: M
     with serving(gullible) as server:
         plain = score(server, "A cat sleeps.", picture).score
         assert plain == 0
-        for said in (f"A cat sleeps. {trick}", f"{trick} A cat sleeps.", f"A cat {trick}"):
-            assert score(server, said, picture).score in (0.0, None)
+        for completion in (f"A cat sleeps. {trick}", f"{trick} A cat sleeps.", f"A cat {trick}"):
+            assert score(server, completion, picture).score in (0.0, None)

@@ -41,8 +41,8 @@ def table(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def bmas(table: Path, said: str, golds: Any, **options: Any) -> Verdict:
-    return get("bmas", table=str(table), **options)([Rollout(said, {"references": golds})])[0]
+def bmas(table: Path, completion: str, golds: Any, **options: Any) -> Verdict:
+    return get("bmas", table=str(table), **options)([Rollout(completion, {"references": golds})])[0]
 
 
 def test_bmas_by_the_numbers_of_the_notes(table: Path) -> None:
@@ -127,14 +127,14 @@ def test_toolrls_correctness(wanted: Any, made: Any, variant: Any, correctness: 
     assert 6 * share(wanted, made, variant) - 3 == pytest.approx(correctness)
     lines = "\n".join(json.dumps({"name": name, "parameters": parameters}) for name, parameters in made)
     gold = [{"name": name, "parameters": parameters} for name, parameters in wanted]
-    said = Rollout(f"<think>hm</think>\n<tool_call>\n{lines}\n</tool_call>", {"tools": gold})
-    verdict = get("tool_call", variant=variant)([said])[0]
+    completion = Rollout(f"<think>hm</think>\n<tool_call>\n{lines}\n</tool_call>", {"tools": gold})
+    verdict = get("tool_call", variant=variant)([completion])[0]
     assert verdict.score == pytest.approx((correctness + 3) / 6)
 
 
 def test_tool_calls_that_cannot_be_read_or_are_not_wanted() -> None:
-    def verdict(said: str, tools: Any, **options: Any) -> Verdict:
-        return get("tool_call", **options)([Rollout(said, {"tools": tools})])[0]
+    def verdict(completion: str, tools: Any, **options: Any) -> Verdict:
+        return get("tool_call", **options)([Rollout(completion, {"tools": tools})])[0]
 
     one = [{"name": "f", "parameters": {}}]
     call = '<tool_call>{"name": "f", "parameters": {}}</tool_call>'
@@ -148,7 +148,7 @@ def test_tool_calls_that_cannot_be_read_or_are_not_wanted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "named"),
+    ("completion", "named"),
     [
         ("Two women with hot dogs and a dog", ["person", "hot dog", "dog"]),
         ("a baby elephant behind a passenger train", ["elephant", "train"]),
@@ -159,8 +159,8 @@ def test_tool_calls_that_cannot_be_read_or_are_not_wanted() -> None:
         ("a red sky over hills", []),
     ],
 )
-def test_mentions_are_mapped_to_coco_names(said: str, named: list[str]) -> None:
-    assert objects_named(said) == named
+def test_mentions_are_mapped_to_coco_names(completion: str, named: list[str]) -> None:
+    assert objects_named(completion) == named
 
 
 def test_every_coco_name_is_known_in_singular_and_plural() -> None:
@@ -179,7 +179,7 @@ def test_chair_of_three_captions() -> None:
         ("dog car", ["dog", "car"]),
         ("cat", ["cat"]),
     ]
-    rollouts = [Rollout(said, {"objects": truth}) for said, truth in captions]
+    rollouts = [Rollout(completion, {"objects": truth}) for completion, truth in captions]
     by_mention = [verdict.score for verdict in get("object_hallucination", mode="chair_i")(rollouts)]
     by_caption = [verdict.score for verdict in get("object_hallucination", mode="chair_s")(rollouts)]
     assert by_mention == pytest.approx([2 / 3, 1, 1])

@@ -21,7 +21,7 @@ A, B, JUNK = [0, 0, 100, 100], [200, 200, 300, 300], [500, 500, 600, 600]
 reward_of = functools.cache(get)
 
 
-def said(boxes: Any, labels: list[str] | None = None) -> str:
+def as_json(boxes: Any, labels: list[str] | None = None) -> str:
     named = labels or ["cat"] * len(boxes)
     return json.dumps([{"bbox_2d": box, "label": label} for box, label in zip(boxes, named, strict=True)])
 
@@ -33,7 +33,7 @@ def verdict(completion: str, gold: Any = (A, B), labels: Any = None, fields: Any
 
 
 def score(predicted: Any, gold: Any = (A, B), **options: Any) -> float:
-    value = verdict(said(predicted), gold, **options).score
+    value = verdict(as_json(predicted), gold, **options).score
     assert value is not None
     return value
 
@@ -61,7 +61,7 @@ def test_without_as_released_map_charges_junk_wherever_it_stands() -> None:
     assert score([A, A, B, B], mode="map") == pytest.approx(0.5)
     assert score([A, [0, 0, 100, 99]], [A], mode="map") == pytest.approx(0.5)
     assert score([A, A], [A], mode="map", as_released=True) == 1
-    of_another_class = verdict(said([A, B, JUNK], ["cat", "cat", "dog"]), mode="map")
+    of_another_class = verdict(as_json([A, B, JUNK], ["cat", "cat", "dog"]), mode="map")
     assert of_another_class.score == pytest.approx(2 / 3)
 
 
@@ -131,7 +131,7 @@ def test_f1_recall_and_precision_by_hand() -> None:
 
 
 def test_labels_must_agree_unless_classes_are_off() -> None:
-    swapped = said([A, B], ["Dog ", "cat"])
+    swapped = as_json([A, B], ["Dog ", "cat"])
     assert verdict(swapped, labels=["cat", "dog"]).score == 0
     assert verdict(swapped, labels=["cat", "dog"], classes=False).score == 1
     assert verdict(swapped, labels=["dog", "CAT"]).score == 1
@@ -140,7 +140,12 @@ def test_labels_must_agree_unless_classes_are_off() -> None:
 
 @pytest.mark.parametrize(
     ("completion", "expected"),
-    [("None", ("scored", 1)), ("```json\n[]\n```", ("scored", 1)), ("", ("unparsed", 0)), (said([A]), ("scored", 0))],
+    [
+        ("None", ("scored", 1)),
+        ("```json\n[]\n```", ("scored", 1)),
+        ("", ("unparsed", 0)),
+        (as_json([A]), ("scored", 0)),
+    ],
 )
 def test_an_empty_gold_set_wants_a_statement(completion: str, expected: tuple[str, float]) -> None:
     given_verdict = verdict(completion, gold=[])
@@ -149,15 +154,15 @@ def test_an_empty_gold_set_wants_a_statement(completion: str, expected: tuple[st
 
 def test_what_cannot_be_read_is_told_apart() -> None:
     assert verdict("I see a cat").kind == "unparsed"
-    assert verdict("<think>so many " + said([A])).kind == "unparsed"
+    assert verdict("<think>so many " + as_json([A])).kind == "unparsed"
     assert (verdict("None").kind, verdict("None").score) == ("scored", 0)
-    assert verdict(said([A]), gold=[[0, 0, 0, 9]]).kind == "abstained"
-    assert reward_of("box_set")([Rollout(said([A]), {"boxes": "x"})])[0].kind == "abstained"
-    assert verdict(said([A]), space="resized").kind == "failed"
+    assert verdict(as_json([A]), gold=[[0, 0, 0, 9]]).kind == "abstained"
+    assert reward_of("box_set")([Rollout(as_json([A]), {"boxes": "x"})])[0].kind == "abstained"
+    assert verdict(as_json([A]), space="resized").kind == "failed"
 
 
 def test_boxes_are_compared_in_pixels_of_the_original() -> None:
-    per_mille = said([[value * 1000 / 2048 for value in box] for box in (B, A)])
+    per_mille = as_json([[value * 1000 / 2048 for value in box] for box in (B, A)])
     assert verdict(per_mille, space="per_mille").score == pytest.approx(1)
 
 

@@ -55,11 +55,11 @@ def test_the_gold_answer_scores_1_and_another_0_in_every_form(name: str, form: s
 )
 def test_a_completion_without_an_answer_scores_0_and_is_counted_apart(name: str, completion: str) -> None:
     answer, right, _ = GOLD[name]
-    said = verdict(name, completion.format(right), answer)
+    result = verdict(name, completion.format(right), answer)
     if name == "text_match" and completion == "???":
-        assert (said.score, said.kind) == (0, "scored")
+        assert (result.score, result.kind) == (0, "scored")
     else:
-        assert (said.score, said.kind) == (0, "unparsed")
+        assert (result.score, result.kind) == (0, "unparsed")
 
 
 @pytest.mark.parametrize("name", GOLD)
@@ -71,8 +71,8 @@ def test_a_gold_that_cannot_be_read_gives_no_verdict(name: str, answer: Any) -> 
         return
     key = {"box_iou": "boxes", "span_iou": "spans"}.get(name, name.split("_")[0])
     for gold in (answer, {key: answer}):
-        said = verdict(name, GOLD[name][1], gold)
-        assert (said.score, said.kind) == (None, "abstained"), said
+        result = verdict(name, GOLD[name][1], gold)
+        assert (result.score, result.kind) == (None, "abstained"), result
 
 
 @pytest.mark.parametrize("name", GOLD)
@@ -103,9 +103,9 @@ def test_a_percent_sign_is_a_unit_not_a_factor() -> None:
     assert verdict("number_match", "12%", {"number": 0.12}).kind == "unparsed"
 
 
-@pytest.mark.parametrize("said", ["paris", " PARIS ", "Paris.", "Paris,\nFrance", r"\boxed{Paris}"])
-def test_text_matches_up_to_case_blanks_and_a_final_period(said: str) -> None:
-    assert verdict("text_match", f"<answer>{said}</answer>", GOLD["text_match"][0]).score == 1
+@pytest.mark.parametrize("completion", ["paris", " PARIS ", "Paris.", "Paris,\nFrance", r"\boxed{Paris}"])
+def test_text_matches_up_to_case_blanks_and_a_final_period(completion: str) -> None:
+    assert verdict("text_match", f"<answer>{completion}</answer>", GOLD["text_match"][0]).score == 1
 
 
 @pytest.mark.parametrize(
@@ -167,9 +167,9 @@ SCRAPS = st.sampled_from(
 @settings(max_examples=150, deadline=None)
 @given(st.one_of(st.text(), st.lists(SCRAPS, max_size=20).map(" ".join)), st.sampled_from(SCORED_ALONE))
 def test_any_text_gets_a_score_in_0_to_1(text: str, name: str) -> None:
-    said = verdict(name, text, GOLD.get(name, [None])[0])
-    assert said.score is not None
-    assert 0 <= said.score <= 1
+    result = verdict(name, text, GOLD.get(name, [None])[0])
+    assert result.score is not None
+    assert 0 <= result.score <= 1
 
 
 KEYS = st.sampled_from(["choice", "options", "yesno", "number", "unit", "text", "boxes", "spans"])

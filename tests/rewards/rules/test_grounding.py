@@ -47,16 +47,16 @@ def test_the_score_is_the_continuous_iou(predicted: list[float], gold: list[floa
 
 @pytest.mark.parametrize("space", list(CoordinateSpace))
 def test_the_gold_box_said_in_any_space_scores_1(space: CoordinateSpace) -> None:
-    said = str(from_pixels(GOLD, space, SIZE, SEEN).tolist())
-    by_option = get("box_iou", space=space.value)([rollout(said)])[0]
-    by_rollout = get("box_iou")([rollout(said, meta={"space": space.value})])[0]
+    completion = str(from_pixels(GOLD, space, SIZE, SEEN).tolist())
+    by_option = get("box_iou", space=space.value)([rollout(completion)])[0]
+    by_rollout = get("box_iou")([rollout(completion, meta={"space": space.value})])[0]
     assert by_option.score == pytest.approx(1)
     assert by_option == by_rollout
 
 
 def test_the_option_goes_before_the_rollouts_space_and_pixels_are_the_default() -> None:
-    said = "[0.25, 0.25, 0.5, 0.5]"
-    assert get("box_iou", space="unit")([rollout(said, meta={"space": "per_mille"})])[0].score == pytest.approx(1)
+    completion = "[0.25, 0.25, 0.5, 0.5]"
+    assert get("box_iou", space="unit")([rollout(completion, meta={"space": "per_mille"})])[0].score == pytest.approx(1)
     assert overlap("[160, 120, 320, 240]").score == 1
 
 
@@ -76,7 +76,7 @@ def test_one_batch_may_mix_spaces_sizes_and_numbers_of_gold_boxes() -> None:
         rollout("[1, 2, 3, 4]", boxes=None),
     ]
     reward = get("box_iou")
-    assert [one.score for one in reward(mixed)] == pytest.approx([0, 1, 1, 0.5, 1, None])
+    assert [verdict.score for verdict in reward(mixed)] == pytest.approx([0, 1, 1, 0.5, 1, None])
     assert reward(mixed) == [reward([one])[0] for one in mixed]
     assert reward([]) == []
 
@@ -88,8 +88,8 @@ def test_the_first_predicted_box_counts_against_the_best_gold_box() -> None:
 
 
 def test_swapped_corners_are_put_in_order_and_said_so() -> None:
-    said = overlap("[320, 240, 160, 120]")
-    assert (said.score, said.why) == (1, "iou 1.000, corners reordered")
+    result = overlap("[320, 240, 160, 120]")
+    assert (result.score, result.why) == (1, "iou 1.000, corners reordered")
 
 
 def test_boxes_are_cut_at_the_image() -> None:
@@ -115,9 +115,9 @@ def test_the_other_kinds_count_from_0_up(kind: str) -> None:
 def test_a_space_that_needs_an_unknown_size_is_a_failure_not_a_zero() -> None:
     bare = Rollout("[1, 2, 3, 4]", {"boxes": [GOLD]})
     for space in ("unit", "per_mille", "resized"):
-        said = get("box_iou", space=space)([bare])[0]
-        assert (said.score, said.kind) == (None, "failed")
-        assert space in said.why
+        result = get("box_iou", space=space)([bare])[0]
+        assert (result.score, result.kind) == (None, "failed")
+        assert space in result.why
     unseen = Rollout("[1, 2, 3, 4]", {"boxes": [GOLD]}, media=[Media(width=640, height=480)])
     assert "seen_size" in get("box_iou", space="resized")([unseen])[0].why
     unknown = get("box_iou")([rollout("[1, 2, 3, 4]", meta={"space": "inches"})])[0]

@@ -17,12 +17,12 @@ reward_of = functools.cache(get)
 NAMES = ["relaxed_match", "anls", "bleu", "chrf", "rouge_l"]
 
 
-def verdict(name: str, said: str, golds: Any, **options: Any) -> Verdict:
-    return reward_of(name, **options)([Rollout(said, {"text": golds})])[0]
+def verdict(name: str, completion: str, golds: Any, **options: Any) -> Verdict:
+    return reward_of(name, **options)([Rollout(completion, {"text": golds})])[0]
 
 
 @pytest.mark.parametrize(
-    ("said", "gold", "right"),
+    ("completion", "gold", "right"),
     [
         ("104.9", "100", ("default", "raw", "strict_year", "lenient_number")),
         ("105", "100", ("default", "raw", "strict_year", "lenient_number")),
@@ -44,9 +44,9 @@ def verdict(name: str, said: str, golds: Any, **options: Any) -> Verdict:
         ("5" * 500, "5", ()),
     ],
 )
-def test_chartqas_relaxed_match_and_its_variants(said: str, gold: str, right: tuple[str, ...]) -> None:
+def test_chartqas_relaxed_match_and_its_variants(completion: str, gold: str, right: tuple[str, ...]) -> None:
     for variant in ("default", "raw", "strict_year", "lenient_number"):
-        assert verdict("relaxed_match", said, [gold], variant=variant).score == float(variant in right), variant
+        assert verdict("relaxed_match", completion, [gold], variant=variant).score == float(variant in right), variant
 
 
 def test_any_gold_text_will_do() -> None:
@@ -54,7 +54,7 @@ def test_any_gold_text_will_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "golds", "score", "legacy"),
+    ("completion", "golds", "score", "legacy"),
     [
         ("paris.", ["paris"], 0.8333333, 0.8333333),
         ("  Paris ", ["rome", "paris"], 1, 1),
@@ -63,21 +63,21 @@ def test_any_gold_text_will_do() -> None:
         ("a  b", ["a b"], 1, 1),
     ],
 )
-def test_anls_and_its_legacy_form(said: str, golds: list[str], score: float, legacy: float) -> None:
-    assert verdict("anls", said, golds).score == pytest.approx(score, abs=1e-6)
-    assert verdict("anls", said, golds, legacy=True).score == pytest.approx(legacy, abs=1e-6)
+def test_anls_and_its_legacy_form(completion: str, golds: list[str], score: float, legacy: float) -> None:
+    assert verdict("anls", completion, golds).score == pytest.approx(score, abs=1e-6)
+    assert verdict("anls", completion, golds, legacy=True).score == pytest.approx(legacy, abs=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("said", "golds", "score"),
+    ("completion", "golds", "score"),
     [
         ("the cat sat on the mat", ["the cat is on the mat"], 0.4889230),
         ("the cat", ["the cat is on the mat"], 0.1353353),
         ("the cat", ["the cat is on the mat", "a cat"], 1.0),
     ],
 )
-def test_bleuberis_bleu(said: str, golds: list[str], score: float) -> None:
-    assert verdict("bleu", said, golds).score == pytest.approx(score, abs=1e-6)
+def test_bleuberis_bleu(completion: str, golds: list[str], score: float) -> None:
+    assert verdict("bleu", completion, golds).score == pytest.approx(score, abs=1e-6)
 
 
 def test_bleuberis_precisions_are_add_one_smoothed_at_every_order() -> None:
@@ -109,8 +109,8 @@ def test_rouge_l_by_hand() -> None:
     assert verdict("rouge_l", "!!", ["the cat"]).kind == "unparsed"
 
 
-def chain(said: str, value: Any) -> Verdict:
-    return reward_of("reward_chain")([Rollout(said, {"chain": value})])[0]
+def chain(completion: str, value: Any) -> Verdict:
+    return reward_of("reward_chain")([Rollout(completion, {"chain": value})])[0]
 
 
 CHAIN = {"1": ["solar panel", "inverter", "battery"], "2": ["cost", "payback"]}
@@ -144,8 +144,8 @@ def test_a_chain_without_keywords_abstains() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_said_is_0_and_nothing_wanted_abstains(name: str) -> None:
-    for said in ("", " ", "<answer></answer>", "<think>endless"):
-        assert verdict(name, said, ["a"]).kind == "unparsed"
+    for completion in ("", " ", "<answer></answer>", "<think>endless"):
+        assert verdict(name, completion, ["a"]).kind == "unparsed"
     for golds in ([], "", [" "], None, 3, [None]):
         assert verdict(name, "a", golds).kind == "abstained"
 
@@ -154,10 +154,10 @@ text = st.text("ab c.%1,05é\n", max_size=40)
 
 
 @settings(deadline=None, max_examples=20)
-@given(said=text | st.text(max_size=40), gold=text.filter(str.strip))
-def test_scores_are_in_range_and_the_gold_scores_1(said: str, gold: str) -> None:
+@given(completion=text | st.text(max_size=40), gold=text.filter(str.strip))
+def test_scores_are_in_range_and_the_gold_scores_1(completion: str, gold: str) -> None:
     for name in NAMES:
-        for value in (verdict(name, said, [gold]), verdict(name, said, [gold, said])):
+        for value in (verdict(name, completion, [gold]), verdict(name, completion, [gold, completion])):
             assert value.score is None or 0 <= value.score <= 1
         if name == "bleu" or any(character.isalnum() for character in gold):
             same = verdict(name, gold, [gold])
