@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,6 +37,11 @@ SCHEMAS: dict[str, type[Config]] = {
 PROGRAMS = {"mmrl": "", "data_engine": "data", "eval": "eval"}  # `python -m` NAME: the verb it stands for
 LINES = [(page, line) for page in PAGES for line in commands(page)]
 OURS = [(page, line) for page, line in LINES if line.startswith("mmrl ") or " -m mmrl " in line]
+OURS += [
+    (config, re.sub(r"\s\s.*", "", line))  # two blanks end a command in the head of a config
+    for config in sorted((ROOT / "configs").rglob("*.yaml"))
+    for line in re.findall(r"^#\s+(mmrl \w+.*)", config.read_text(encoding="utf-8"), re.MULTILINE)
+]
 OTHERS = (
     "make ",
     "pip install ",
@@ -78,6 +84,12 @@ def test_a_command_parses_and_its_config_loads(page: Path, line: str, monkeypatc
 def test_a_shell_block_holds_our_commands_and_those_of_tools() -> None:
     strange = [line for _, line in LINES if (_, line) not in OURS and not line.startswith(OTHERS)]
     assert strange == [], "test these commands, or add their program to OTHERS"
+
+
+def test_make_has_the_targets_that_pages_name() -> None:
+    targets = {*re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)}
+    named = {name for page in PAGES for name in re.findall(r"`make ([\w-]+)`", page.read_text())}
+    assert {"test", "docs"} <= named <= targets
 
 
 def test_modules_that_commands_run_exist() -> None:
