@@ -1,13 +1,19 @@
-"""What may become of a sample, and how an operator is written.
+"""How an operator is written, and what can happen to a sample.
 
-An operator is a plain function under one of three decorators, its options as keywords:
+An operator is a plain function under one of three decorators. Its options are keywords. The simplest form is a filter:
+
+    @drops
+    def min_pixels(sample: Sample, *, pixels: int = 784) -> str | None:
+        too_small = any(media.width * media.height < pixels for media in sample.media)
+        return "too_small" if too_small else None
 
 - `@drops`: `(sample, **options) -> str | None`, the reason to leave the sample out, or None to keep it;
 - `@each`: `(sample, **options) -> Sample | Dropped | Quarantined`; a changed sample gets a new id;
-- `@stream`: `(samples, **options) -> Iterator[Sample | Dropped | Quarantined]`, for what must see many samples.
+- `@stream`: `(samples, **options) -> Iterator[Sample | Dropped | Quarantined]`, for decisions that need many samples.
 
-The first two may run in any process; a stream runs in the main one, in order. An operator with a `seed` option gets
-the recipe's seed.
+`data_engine.ops.filters.drops_by` makes a filter of a measure. The first two kinds may run in any process; a stream
+runs in the main process, in order. An operator with an option `seed` gets the recipe's seed. `@traits` declares what a
+recipe must know of it.
 """
 
 from __future__ import annotations
@@ -36,7 +42,7 @@ def _some_weight(weights: dict[str, float]) -> dict[str, float]:
 
 
 def _as_written(weights: Any) -> Any:
-    """With names as text: YAML reads `yes` and `no` as booleans and 3 as a number."""
+    """The weights with names as text: YAML reads `yes` and `no` as booleans and 3 as a number."""
     if not isinstance(weights, dict):
         return weights
     words = {True: "yes", False: "no"}
@@ -67,8 +73,9 @@ Task = Annotated[str, AfterValidator(_known_task)]
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A good sample that an operator left out: `reason` is the code under which it is counted, `like` the id of the
-    sample that it repeats."""
+    """A sound sample that an operator left out. `reason` is the code under which it is counted, `like` the id of the
+    sample that it repeats.
+    """
 
     sample: Sample
     reason: str
@@ -77,9 +84,9 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """An input that is broken: `reason` is the code that is counted, `why` names the sample and what would be right.
+    """A broken input. `reason` is the code that is counted; `why` names the sample and says what would be right.
 
-    `where` is its place in the source (`questions.jsonl:12`) and `row` the raw row or the sample, for looking at.
+    `where` is its place in the source (`questions.jsonl:12`), `row` the raw row or the sample, to look at.
     """
 
     reason: str
@@ -93,12 +100,12 @@ Outcome = Sample | Dropped | Quarantined
 
 
 def drops(function: FunctionT) -> FunctionT:
-    """Mark a function that says why to leave a sample out, or None."""
+    """Mark a function that returns the reason to leave a sample out, or None."""
     return _marked(function, "drops")
 
 
 def each(function: FunctionT) -> FunctionT:
-    """Mark a function that makes one outcome of one sample."""
+    """Mark a function that turns one sample into one outcome."""
     return _marked(function, "each")
 
 
@@ -109,7 +116,7 @@ def stream(function: FunctionT) -> FunctionT:
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What a recipe must know of an operator to refuse an order of operators that cannot be meant."""
+    """What a recipe must know of an operator, so that it can refuse an order of operators that makes no sense."""
 
     counts: bool = False  # it counts each sample once: refused after one that repeats samples
     repeats: str = ""  # its option that says how many times a sample may be shown
@@ -132,7 +139,7 @@ def traits_of(function: Callable[..., Any]) -> Traits:
 
 
 def only_on(*engines: str) -> Callable[[FunctionT], FunctionT]:
-    """Mark an operator that some engines cannot run, as it holds what does not leave this machine; above the others."""
+    """Mark an operator that only some engines can run, because it holds something that cannot leave this machine."""
 
     def marked(function: FunctionT) -> FunctionT:
         vars(function)["operator_engines"] = engines
@@ -142,12 +149,12 @@ def only_on(*engines: str) -> Callable[[FunctionT], FunctionT]:
 
 
 def engines_of(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The engines that can run an operator: all, if it does not say."""
+    """The engines that can run an operator; all, unless it is marked by `only_on`."""
     return getattr(function, "operator_engines", ("local", "ray"))
 
 
 def kind_of(function: Callable[..., Any]) -> Kind | None:
-    """How an operator is called; None if the function carries none of the three decorators."""
+    """How an operator is called; None if the function has none of the three decorators."""
     return getattr(function, "operator_kind", None)
 
 
@@ -160,13 +167,13 @@ def quarantine(sample: Sample, reason: str, why: str) -> Quarantined:
 
 
 def describe(sample: Sample) -> str:
-    """The sample's place in its source, or what else tells a reader which one it is."""
+    """The sample's place in its source, or else its id or its prompt."""
     name = sample.meta.get("where") or sample.id or f"{sample.prompt!r:.200}"
     return f"{sample.source} sample {name}"
 
 
 class Spool:
-    """Samples kept on disk, for operators that look at all of them before they decide on the first.
+    """Samples on disk, for operators that must see all of them before they decide on the first.
 
     >>> spool = Spool()
     >>> spool.add(Sample("a", "s", "yesno", [], {"yesno": True}))
@@ -198,7 +205,7 @@ class Spool:
 
 
 def _values(sample: Sample) -> tuple[Any, ...]:
-    """The sample as plain values: they pickle several times as fast as dataclasses."""
+    """The sample as plain values, which pickle several times as fast as dataclasses."""
     media = [tuple(getattr(one, name) for name in MEDIA_FIELDS) for one in sample.media]
     return sample.id, sample.source, sample.task, sample.prompt, sample.answer, media, dict(sample.meta)
 

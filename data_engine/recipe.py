@@ -118,8 +118,8 @@ def _check_repeats(stages: Sequence[Stage]) -> None:
         own = traits_of(resolve(stage.target, OPERATORS, "operator"))
         if repeats and own.counts:
             raise InputError(
-                f"{stage.name} counts each sample once, and the quota before it repeats some; put {stage.name} before "
-                "the quota, or let the quota do it (by: source), or give it no repeat"
+                f"{stage.name} counts each sample once, but an operator before it repeats some; put {stage.name} "
+                "before the quota, or let the quota do it (by: source), or give it no repeat"
             )
         if own.repeats:  # the last one says how often
             repeats = stage.args[own.repeats] > 1
@@ -166,7 +166,7 @@ def _stage(spec: OperatorSpec, given: Mapping[str, Any], engine: Engine) -> Stag
     function, target = resolve(spec.fn, OPERATORS, "operator"), OPERATORS.get(spec.fn, spec.fn)
     kind = kind_of(function)
     if kind is None:
-        raise InputError(f"{spec.fn} is no operator; put it under @drops, @each or @stream of data_engine.operator")
+        raise InputError(f"{spec.fn} is not an operator; put it under @drops, @each or @stream of data_engine.operator")
     name = spec.fn.rpartition(":")[2]
     check_runs(engine, name, target, kind, function)
     return Stage(name, target, kind, checked_options(function, spec.args, f"operator {name}", given=given))

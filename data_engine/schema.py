@@ -1,4 +1,4 @@
-"""Sample: one task instance and its images or videos. What makes it valid: `data_engine.validate.wellformed`."""
+"""Sample: one task instance with its images or videos. `data_engine.validate` checks it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ SPLIT_NAME = re.compile(r"\w+(\.\w+)*", re.ASCII)  # what `datasets` takes for t
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One task instance. `prompt` is a list of chat messages whose content is a list of parts
-    `{"type": "text", "text": ...}`, `{"type": "image"}` or `{"type": "video"}`; the n-th media part is `media[n]`.
-    Boxes in `answer` are xyxy pixels of the original image after EXIF rotation. Spans are seconds from the start of the
-    video as it is shown: of a video with a `start`, from there.
+    """One task instance.
+
+    `prompt` is a list of chat messages whose content is a list of parts `{"type": "text", "text": ...}`, `{"type":
+    "image"}` or `{"type": "video"}`; the n-th media part is `media[n]`. Boxes in `answer` are xyxy pixels of the
+    original image after EXIF rotation. Spans are seconds from the start of the video as it is shown: for a video with a
+    `start`, from there.
     """
 
     id: str
@@ -34,7 +36,7 @@ class Sample:
 
 
 def user_prompt(text: str, media: Sequence[MediaKind] = ()) -> list[dict[str, Any]]:
-    """One user message: media parts first, then the text; or, where the text marks places, media at the markers.
+    """One user message: all media first, then the text; or media where the text has markers `<image>` and `<video>`.
 
     >>> user_prompt("Is <image> like <image>?", ["image", "image"])[0]["content"][1]
     {'type': 'image'}
@@ -51,9 +53,9 @@ def user_prompt(text: str, media: Sequence[MediaKind] = ()) -> list[dict[str, An
 
 
 def content_id(sample: Sample) -> str:
-    """Hash of what the sample asks and shows (source, task, prompt, answer, media): 16 hex digits.
+    """A hash of what the sample asks and shows (source, task, prompt, answer, media): 16 hex digits.
 
-    Media count by their bytes' hash where it is known, else by path.
+    Media count by the hash of their bytes where it is known, else by path.
     """
     shown = [[m.kind, m.sha256 or m.path, m.start, m.end] for m in sample.media]
     asked = [sample.source, sample.task, sample.prompt, sample.answer, shown]
@@ -61,12 +63,14 @@ def content_id(sample: Sample) -> str:
 
 
 def with_id(sample: Sample) -> Sample:
-    """`sample` under its content hash."""
+    """`sample` with its content hash as id."""
     return replace(sample, id=content_id(sample))
 
 
 def to_row(sample: Sample) -> dict[str, Any]:
-    """The parquet row of a sample: prompt, answer and meta as JSON text (Arrow would fill absent keys with None)."""
+    """The parquet row of a sample; prompt, answer and meta are JSON text, because Arrow would fill absent keys with
+    None.
+    """
     return {
         "id": sample.id,
         "source": sample.source,
@@ -92,7 +96,7 @@ def from_row(row: Mapping[str, Any]) -> Sample:
 
 
 def _split_markers(text: str) -> list[tuple[str, str]]:
-    """(kind, text) pieces of a text with `<image>` and `<video>` markers; blank text pieces are left out."""
+    """The (kind, text) pieces of a text with `<image>` and `<video>` markers, without blank texts."""
     pieces = []
     for piece in re.split(r"(<image>|<video>)", text):
         if piece in ("<image>", "<video>"):

@@ -1,6 +1,6 @@
-"""What a reward gives for the gold answer and for spoilt forms of it: a lax reward shows at once.
+"""What a reward gives for the gold answer and for perturbed forms of it, so that a lax reward shows at once.
 
-Each sample of a dataset is answered in the ways of PERTURBATIONS, as a model with perfect form would write them.
+Each sample of a dataset is answered in the ways of PERTURBATIONS, in the form of a model that always keeps the format.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ CLOSE = 0.01  # scores nearer than this are equal
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The mean score of one reward for one task under each perturbation, over n samples, and what is wrong with it.
+    """The mean score of one reward for one task under each perturbation, over n samples, and its flags.
 
-    On `failed` more samples it failed with the gold answer itself.
+    `failed` counts the samples on which it failed with the gold answer itself.
     """
 
     reward: str
@@ -40,15 +40,15 @@ class Finding:
 
     @property
     def lax(self) -> bool:
-        """Whether a wrong answer earns what only a right one should."""
+        """Whether a wrong answer earns as much as a right one."""
         return any(flag.startswith("lax") for flag in self.flags)
 
 
 def try_suite(suite: Suite, rollouts: Iterable[Rollout]) -> list[Finding]:
-    """How each reward of the suite takes the perturbed gold answers of the rollouts, task by task.
+    """The scores of each reward of the suite for perturbed gold answers of the rollouts, task by task.
 
-    The completions of the rollouts are not looked at. Tasks whose gold has no written form (preference, edit) are left
-    out, and so are verdicts of None.
+    The completions of the rollouts are ignored. Tasks whose gold has no written form (preference, edit) are left out,
+    and so are verdicts of None.
     """
     by_task: dict[str, list[Rollout]] = {}
     for rollout in rollouts:
@@ -71,10 +71,11 @@ def try_suite(suite: Suite, rollouts: Iterable[Rollout]) -> list[Finding]:
 
 
 def flags_of(means: Mapping[str, float | None]) -> list[str]:
-    """What is wrong with a reward of these mean scores; what begins with "lax" lets a wrong answer earn.
+    """What is wrong with a reward that has these mean scores; a flag that begins with "lax" means that wrong answers
+    earn.
 
     >>> flags_of({"exact": 1.0, "empty": 0.0, "other": 0.1, "junk_after": 1.0, "junk_before": 1.0, "twice": 1.0})
-    ['lax: junk beside the gold is free']
+    ['lax: junk next to the gold is free']
     """
     exact, empty, other, after, before, twice = (means.get(kind) for kind in PERTURBATIONS)
     if exact is None:
@@ -87,7 +88,7 @@ def flags_of(means: Mapping[str, float | None]) -> list[str]:
     if other is not None and other >= exact - CLOSE:
         flags.append("lax: blind to the gold")
     elif after is not None and before is not None and min(after, before) >= exact - CLOSE:
-        flags.append("lax: junk beside the gold is free")
+        flags.append("lax: junk next to the gold is free")
     elif (after or 0) >= exact - CLOSE or (before or 0) >= exact - CLOSE:
         flags.append(f"junk {'after' if (after or 0) >= exact - CLOSE else 'before'} the gold is free")
     if (twice or 0) > exact + CLOSE:
@@ -96,7 +97,7 @@ def flags_of(means: Mapping[str, float | None]) -> list[str]:
 
 
 def gold_parts(rollout: Rollout) -> Parts:
-    """The gold answer of a rollout in parts, as a completion would write them; empty where it has no written form.
+    """The gold answer of a rollout in parts, as a completion would write them; empty if it has no written form.
 
     >>> gold_parts(Rollout("", {"boxes": [[1, 2, 3, 4]], "labels": ["cat"]}))
     [{'bbox_2d': [1, 2, 3, 4], 'label': 'cat'}]
@@ -111,14 +112,14 @@ def gold_parts(rollout: Rollout) -> Parts:
 
 
 def _kind(rollout: Rollout) -> TaskType:
-    """The rollout's task, or that which its answer has the first key of."""
+    """The entry of the rollout's task, or else the first task whose first key the answer has."""
     kinds = (TASKS.get(rollout.task, OTHER), *TASKS.values())
     given = rollout.answer if isinstance(rollout.answer, Mapping) else {}
     return next((kind for kind in kinds if kind.keys and given.get(kind.keys[0].name) not in (None, [], "")), OTHER)
 
 
 def _answered(samples: Sequence[Rollout], i: int, kind: str) -> Rollout:
-    """The i-th sample with its gold, perturbed, for a completion; other samples lend theirs for junk."""
+    """The i-th sample with a perturbed gold as completion; the golds of other samples serve as junk."""
     mine = gold_parts(samples[i])
     others = [
         parts for step in range(1, len(samples)) if (parts := gold_parts(samples[(i + step) % len(samples)])) != mine
@@ -141,7 +142,7 @@ def _written(parts: Parts) -> str:
 
 
 def _made_up(sample: Rollout) -> Parts:
-    """Wrong answers for a sample that is the only one of its task, or whose task has one answer only."""
+    """Wrong answers for a sample that is the only one of its task, or whose task has only one answer."""
     parts, kind = gold_parts(sample), _kind(sample)
     if kind.choices:
         return [choice for choice in kind.choices(sample.answer) if choice != parts[0]][:JUNK]
@@ -179,7 +180,7 @@ _REGIONS: dict[str, Callable[[Mapping[str, Any]], Parts]] = {
 
 
 def _in_pixels(rollout: Rollout) -> Rollout:
-    """The rollout of a model that speaks in pixels, as the gold does."""
+    """The rollout of a model that writes pixels, as the gold does."""
     return replace(rollout, meta={key: value for key, value in rollout.meta.items() if key != "space"})
 
 

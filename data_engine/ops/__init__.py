@@ -1,4 +1,7 @@
-"""Operators: functions that keep a sample or say why not. `data_engine.operator` says how to write one."""
+"""Operators: functions that keep, change or drop samples. `data_engine.operator` says how to write one.
+
+`seed`, an option of many, is the seed of the recipe unless it is given, and `root` the folder at which its paths start.
+"""
 
 OPERATORS: dict[str, str] = {  # the name in a recipe -> where the function is; any other "module:function" works too
     "validate": "data_engine.ops.validate:validate",

@@ -1,4 +1,4 @@
-"""Operators on one sample at a time: is it wanted?"""
+"""The simplest operators: is this sample wanted?"""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def min_pixels(sample: Sample, *, pixels: PositiveInt = 28 * 28) -> str | None:
 
 @drops
 def only_tasks(sample: Sample, *, tasks: list[Task]) -> str | None:
-    """Drop samples of any other task."""
+    """Drop samples of any task that is not in `tasks`."""
     return None if sample.task in tasks else f"task_{sample.task}"

@@ -28,8 +28,9 @@ def decontaminate(
 ) -> Sample | Dropped:
     """Drop samples that share pictures or questions with the benchmarks whose fingerprint files are in `against`.
 
-    By `image`: a picture looks the same. By `text`: `text` of the word triples are the same. `both` is both with one
-    sample of the benchmark. What else a match has in common does not save it. To flag is to write `meta["leaks"]`.
+    `by` lists the evidence that counts. `source_id`: the same picture of the same public dataset. `image`: a picture
+    looks the same. `text`: the share `text` of the word triples is the same. `both`: image and text match one and the
+    same sample of the benchmark. `action: flag` keeps the sample and writes `meta["leaks"]` instead.
     """
     index = _index(tuple(_as_it_is(root / path) for path in against))
     found = index.leaks(sample, text=text, by=by)
@@ -41,7 +42,7 @@ def decontaminate(
 
 
 def _as_it_is(path: Path) -> tuple[Path, int, int]:
-    """A file by its place, size and time: one that was written again is another."""
+    """A file by its path, size and time, so that a file that was written again counts as another one."""
     if not path.is_file():
         return path, 0, 0  # to read it says what is wrong
     state = path.stat()
@@ -50,5 +51,5 @@ def _as_it_is(path: Path) -> tuple[Path, int, int]:
 
 @functools.lru_cache(maxsize=4)
 def _index(files: tuple[tuple[Path, int, int], ...]) -> LeakIndex:
-    """Read once per process."""
+    """The index of the files; it is read once per process."""
     return LeakIndex([path for path, *_ in files])

@@ -1,4 +1,4 @@
-"""Operators that choose and order samples by how hard they are for a model, as a difficulty table says."""
+"""Operators that choose and order samples by their difficulty for a model, as measured in a difficulty file."""
 
 from __future__ import annotations
 
@@ -44,19 +44,20 @@ def difficulty(
     missing: Literal["drop", "keep", "fail"] = "drop",
     root: Path = Path(),
 ) -> Iterator[Sample | Dropped]:
-    """Keep the samples within a band of difficulty, and note what `file` tells of each in `meta["difficulty"]`.
+    """Keep the samples within a band of difficulty, and write what `file` says of each to `meta["difficulty"]`.
 
-    `counts` bounds the right answers where scores are 0 or 1, `spread` the variance of graded scores, `bands` (task ->
-    one of the two) goes before both; a task without a band is only noted. A level is hard where the rate, guesses
-    taken out, is below the first of `levels`, and easy from the second on. Where more than `max_truncated` of the draws
-    were cut off, a low score tells of the token limit. `missing`: what to do with samples that the file lacks.
+    `counts` bounds the number of right answers where scores are 0 or 1; `spread` bounds the variance of graded scores;
+    `bands` (task -> one of the two) comes before both. A task without a band only gets the note. `levels`: a sample is
+    hard where its rate is below the first value, and easy from the second on; with `chance_corrected` the share of
+    lucky guesses is taken out of the rate. `max_truncated`: where more of the draws hit the token limit, the score says
+    little. `missing`: what to do with samples that the file lacks.
     """
     known = read_difficulty(root / file)
     for sample in samples:
         found = known.get(key_of(sample))
         if found is None:
             if missing == "fail":
-                raise InputError(f"{file} does not tell of sample {sample.id} of {sample.source}; measure it, or drop")
+                raise InputError(f"{file} has no row for sample {sample.id} of {sample.source}; measure it, or drop")
             yield sample if missing == "keep" else Dropped(sample, "no_difficulty")
             continue
         band = (bands or {}).get(sample.task, spread if found.graded else counts)
@@ -76,10 +77,10 @@ def by_reward(
     per_task: bool = False,
     seed: int = 0,
 ) -> Iterator[Sample | Dropped]:
-    """Keep the `n` samples (`per_task`: of each task) that the model did worst on by mean reward, in their order.
+    """Keep the `n` samples (with `per_task`: of each task) with the lowest mean reward, in their order.
 
-    BLEUBERI (2505.11080) keeps the 5,000 of 50,000 on which a base model's BLEU is lowest; `middle` and `highest` are
-    its controls. The mean is what `difficulty` noted: of any reward, `bleu` and `endogenous` too.
+    `keep: middle` and `keep: highest` are the controls of BLEUBERI (2505.11080), which keeps the 5,000 of 50,000
+    samples on which a base model's BLEU is lowest. The mean is the one that `difficulty` noted, of any reward.
     """
     spool = Spool()
     groups: dict[str, list[tuple[float, str, int]]] = defaultdict(list)
@@ -90,7 +91,7 @@ def by_reward(
             groups[sample.task if per_task else ""].append((mean, digest("by_reward", seed, sample.id), index))
     if not groups:
         raise InputError(
-            "by_reward goes by what the operator difficulty notes, and no sample has a note; put it before"
+            "by_reward needs the notes of the operator difficulty, and no sample has one; put difficulty before it"
         )
     chosen = {index for group in groups.values() for *_, index in _stretch(sorted(group), n, keep)}
     for index, sample in enumerate(spool):
@@ -102,10 +103,11 @@ def by_reward(
 def curriculum(
     samples: Iterator[Sample], *, first: Literal["easy", "hard"] = "easy", steps: PositiveInt = 10, seed: int = 0
 ) -> Iterator[Sample]:
-    """All samples from easy to hard, by mean reward within their task, in `steps` stretches of mixed order.
+    """Order all samples from easy to hard (or from hard, as `first` says) by mean reward, in `steps` stretches of mixed
+    order.
 
-    Means of two tasks do not compare, so each task is spread over the whole way by rank. Samples without a note come
-    where they are drawn. Train on them without shuffling.
+    Means of different tasks do not compare, so each task is spread over the whole order by rank. Samples without a note
+    are placed at random. Train on the result without shuffling.
     """
     spool, groups = Spool(), defaultdict[str, list[tuple[float, str, int]]](list)
     places: list[tuple[float, str]] = []
@@ -123,7 +125,9 @@ def curriculum(
 
 
 def noted(sample: Sample) -> Mapping[str, Any]:
-    """What the operator `difficulty` noted of a sample; nothing if it did not, or a source used the name otherwise."""
+    """The note that `difficulty` wrote to a sample; empty if there is none, or if the source used that key for
+    something else.
+    """
     found = sample.meta.get(NOTED)
     return found if isinstance(found, Mapping) else {}
 

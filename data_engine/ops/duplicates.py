@@ -1,4 +1,4 @@
-"""Operators that find what was asked before: to the byte, or nearly."""
+"""Operators that find repeated samples: exact ones and near ones."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ PLACED = ("boxes", "points")  # answers that move with the size of the picture
 
 @stream
 def exact_duplicates(samples: Iterator[Sample], *, pixels: bool = False) -> Iterator[Sample | Dropped]:
-    """Keep the first of the samples that ask the same of the same media: the same bytes, or with `pixels` the same
-    decoded picture, which takes decoding each once more.
+    """Keep the first of the samples that ask the same question about the same media.
 
-    A later one with another answer is counted apart: its source contradicts itself or another one.
+    Media are the same if their bytes are; with `pixels`, if their decoded pictures are, which decodes each once more. A
+    repeat with another answer is counted apart, because two sources contradict each other.
     """
     first: dict[str, tuple[str, str]] = {}  # question -> (answer, id)
     decoded = functools.lru_cache(maxsize=RECENT)(pixel_hash)
@@ -47,9 +47,9 @@ def exact_duplicates(samples: Iterator[Sample], *, pixels: bool = False) -> Iter
 
 @stream
 def near_duplicates(samples: Iterator[Sample], *, text: Share = 0.8) -> Iterator[Sample | Dropped]:
-    """Keep the first of the samples that ask nearly the same of media that look the same, with the same answer.
+    """Keep the first of the samples that ask nearly the same about media that look the same, and have the same answer.
 
-    Questions are nearly the same if they share the numbers they name and at least `text` of their word triples.
+    Two questions are nearly the same if they name the same numbers and share at least `text` of their word triples.
     """
     media, texts, ids = _LooksAlike(), TextIndex(text), list[str]()
     for sample in samples:
@@ -66,14 +66,14 @@ def near_duplicates(samples: Iterator[Sample], *, text: Share = 0.8) -> Iterator
 
 
 class _LooksAlike:
-    """Media in groups: each joins that of the nearest one seen before, or begins its own."""
+    """Media in groups: each joins the group of the nearest one before it, or begins a new group."""
 
     def __init__(self) -> None:
         self._known: dict[Hashable, Hashable] = {}
         self._indices: dict[Hashable, MediaIndex] = {}
 
     def group(self, media: Media) -> Hashable:
-        """What media that look alike have in common."""
+        """The group of an image or video; those that look alike have the same one."""
         name = (media.kind, media.sha256, media.start, media.end)
         if name not in self._known:
             one = fingerprint(media)

@@ -1,4 +1,6 @@
-"""Operators that measure a sample, note it (see `data_engine.measure.measures`), and drop it beyond a threshold."""
+"""Filters by a measure. They note the measure in the sample (see `data_engine.measure.measures`), and drop beyond a
+bound.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ Reason = Callable[..., str | None]  # of (value, **options)
 
 def _plain(names: tuple[Name, ...]) -> tuple[Name, ...]:
     if needs := sorted(set(names) - set(PLAIN)):
-        raise ValueError(f"measure cannot take {', '.join(needs)}, which have operators with options of their own")
+        raise ValueError(f"measure cannot take {', '.join(needs)}, which need options; use their own operators")
     return names
 
 
@@ -34,16 +36,17 @@ def _plain(names: tuple[Name, ...]) -> tuple[Name, ...]:
 def measure(
     sample: Sample, *, names: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_plain)] = PLAIN
 ) -> Sample:
-    """Measure and drop nothing: to choose thresholds afterwards by `mmrl data stats`."""
+    """Note the measures in `names` and drop nothing, so that `mmrl data stats` can help to choose bounds."""
     for name in names:
         sample = take_measure(sample, name)
     return sample
 
 
 def drops_by(name: Name) -> Callable[[Reason], Callable[..., Sample | Dropped]]:
-    """Make an operator of a function `(value, **options)`: the reason to drop a sample of that measure, or None.
+    """Make a filter of a function `(value, **options)` that returns the reason to drop a sample with that measure, or
+    None.
 
-    The measure is noted. A sample without it, as a question without a picture, is kept.
+    The measure is noted. A sample without it (a question without a picture, for sharpness) is kept.
     """
 
     def marked(reason_of: Reason) -> Callable[..., Sample | Dropped]:
@@ -74,7 +77,9 @@ def max_aspect(aspect: float, *, ratio: Annotated[float, Field(ge=1)] = 8.0) -> 
 
 @drops_by("words")
 def text_length(words: float, *, min_words: NonNegativeInt = 1, max_words: PositiveInt = 1000) -> str | None:
-    """Drop samples whose prompt has fewer or more words; a Chinese, Japanese or Korean character is a word."""
+    """Drop samples whose prompt has fewer than `min_words` or more than `max_words` words. Each Chinese, Japanese or
+    Korean character counts as a word.
+    """
     if words < min_words:
         return "text_too_short"
     return "text_too_long" if words > max_words else None
@@ -90,13 +95,15 @@ def option_count(options: float, *, least: PositiveInt = 2, most: PositiveInt = 
 
 @drops_by("entropy")
 def min_entropy(entropy: float, *, bits: NonNegativeFloat = 1.0) -> str | None:
-    """Drop samples with an image whose grey levels hold less than `bits`: one tone has 0, a photograph 6 to 8."""
+    """Drop samples with an image whose grey levels hold less than `bits` of entropy: one tone has 0, a photograph 6 to
+    8.
+    """
     return "too_uniform" if entropy < bits else None
 
 
 @drops_by("sharpness")
 def min_sharpness(sharpness: float, *, variance: NonNegativeFloat = 20.0) -> str | None:
-    """Drop samples with an image whose Laplacian varies less than `variance`: sharp photographs have hundreds."""
+    """Drop samples with an image whose Laplacian has a variance below `variance`; sharp photographs have hundreds."""
     return "blurred" if sharpness < variance else None
 
 
@@ -104,10 +111,11 @@ def min_sharpness(sharpness: float, *, variance: NonNegativeFloat = 20.0) -> str
 def max_vision_tokens(
     sample: Sample, *, tokens: PositiveInt, budget: VisionBudget | None = None, factor: PositiveInt = 28
 ) -> Sample | Dropped:
-    """Drop samples whose images and videos make more vision tokens under the vision budget that a model will see.
+    """Drop samples whose images and videos become more than `tokens` vision tokens.
 
-    `factor` is the side in pixels of what becomes one token: 28 in Qwen2-VL and Qwen2.5-VL, 32 in Qwen3-VL. What such a
-    model refuses, as a video of one frame or a strip, is dropped as `no_vision_size`.
+    `budget` is the vision budget of the training. `factor` is the side in pixels of the square that becomes one token:
+    28 in Qwen2-VL and Qwen2.5-VL, 32 in Qwen3-VL. Samples that such a model refuses (a video of one frame, a thin
+    strip) are dropped as `no_vision_size`.
     """
     allowed = budget or VisionBudget()
     geometry = VisionGeometry(patch=factor // 2, merge=2, temporal_patch=2, whole_video=factor == 32)
@@ -131,7 +139,7 @@ def in_language(
     languages: Annotated[list[Annotated[str, AfterValidator(_known_language)]], Field(min_length=1)],
     unknown: bool = True,
 ) -> str | None:
-    """Drop samples whose prompt is in another language; texts that do not tell (too short, formulas) are `unknown`."""
+    """Drop samples whose prompt is not in one of the `languages`. With `unknown`, texts too short to tell are kept."""
     found = language_of(sample)
     kept = unknown if found is None else found in languages
     return None if kept else f"language_{found or 'unknown'}"
@@ -146,9 +154,10 @@ def caption_agreement(
     device: str = "auto",
     root: Path = Path(),
 ) -> Sample | Dropped:
-    """Drop captions that are unlike their image in the space of a CLIP-like model (cosine; of several the best).
+    """Drop captions that do not fit their image: their cosine in the space of a CLIP-like model is below `least`.
 
-    `model` is a directory below `root` or a hub id of CLIP or SigLIP. Samples of other tasks and without an image pass.
+    Of several captions the best counts. `model` is a directory below `root` or a hub id of CLIP or SigLIP, and runs on
+    `device`. Samples of other tasks and samples without an image are kept.
     """
     if sample.task != "caption" or not images(sample):
         return sample
@@ -158,7 +167,7 @@ def caption_agreement(
 
 
 def vision_tokens(sample: Sample, budget: VisionBudget, geometry: VisionGeometry) -> int:
-    """How many vision tokens the media of a sample become."""
+    """The number of vision tokens that the media of a sample become."""
     total = 0
     for media in sample.media:
         size, frames = (media.width or 1, media.height or 1), 1

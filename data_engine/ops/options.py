@@ -1,4 +1,4 @@
-"""Multiple choice: options in a drawn order, and choices that can be guessed without looking."""
+"""Multiple choice: options in random order, and choices that can be guessed without looking."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ FIXED = re.compile(r"\b(above|below|both|neither|either|options?|choices?|[A-J] 
 
 @each
 def shuffle_options(sample: Sample, *, seed: int = 0) -> Sample | Dropped:
-    """A choice with its options in a drawn order; `meta.option_order` says at which place each stood at first.
+    """Put the options of a choice into a random order; `meta.option_order` says where each was before.
 
-    Options that speak of each other or of their order ("all of the above", "both A and B") or are letters themselves
-    stay in place. A prompt that does not list the options one lettered line each cannot be rewritten: dropped.
+    Options stay in place if they speak of each other or of their order ("all of the above", "both A and B"), or if they
+    are letters. A sample is dropped if its prompt does not list the options, one lettered line each.
     """
     if sample.task != "choice":
         return sample
@@ -48,14 +48,16 @@ def shuffle_options(sample: Sample, *, seed: int = 0) -> Sample | Dropped:
 
 
 def _first_places(noted: Any, count: int) -> list[int]:
-    """Where the options stood at first, as an earlier shuffle noted it; a source may have used the name otherwise."""
+    """Where the options were at first, as an earlier shuffle noted it; a source may have used that key for something
+    else.
+    """
     places = list(range(count))
     is_order = isinstance(noted, list) and len(noted) == count and all(place in noted for place in places)
     return noted if is_order else places
 
 
 class Guess(NamedTuple):
-    """How often a way to guess without looking is right: of `n` choices, and how often chance would be."""
+    """How often a way to guess without looking is right, of `n` choices, and how often chance would be."""
 
     strategy: str
     n: int
@@ -65,12 +67,12 @@ class Guess(NamedTuple):
 
     @property
     def surplus(self) -> float:
-        """How many more than chance are right."""
+        """How many more are right than by chance."""
         return self.right - self.chance
 
 
 class _Picks(NamedTuple):
-    """What is kept of a choice: its id, the place of its gold, how many options it has, what each strategy picks."""
+    """What is kept of a choice: its id, the place of its gold, the number of options, and what each strategy picks."""
 
     id: str
     gold: int
@@ -79,7 +81,7 @@ class _Picks(NamedTuple):
 
 
 def guesses(samples: Iterable[Sample]) -> list[Guess]:
-    """Each strategy against chance, on those of the choices for which it names one option."""
+    """How each strategy does against chance, on the choices for which it picks one option."""
     choices = [_picks(sample) for sample in samples if sample.task == "choice"]
     return [_guess(name, choices) for name in STRATEGIES]
 
@@ -90,9 +92,9 @@ def guessable(
 ) -> Iterator[Sample | Dropped]:
     """Drop choices until no way to guess without looking beats chance by more than `deviations` standard deviations.
 
-    The ways are: one letter, the longest option, the shortest, the one that shares the most words with the question.
-    Of the choices that one guesses, a drawn part is dropped as `guessed_by_NAME`: as many as brings it back to chance.
-    That may bring another back, so they are gone through until nothing is dropped.
+    The strategies are: one fixed letter, the longest option, the shortest, the one that shares most words with the
+    question. Of the choices that a strategy guesses, a random part is dropped as `guessed_by_NAME`: as many as bring it
+    back to chance. This can raise another strategy, so the strategies are repeated until nothing is dropped.
     """
     spool, choices = Spool(), dict[int, _Picks]()
     for index, sample in enumerate(samples):
@@ -113,7 +115,7 @@ def guessable(
 
 
 def _guessed_too_often(name: str, choices: Mapping[int, _Picks], deviations: float, seed: int) -> list[int]:
-    """Which choices to drop so that a strategy is right as often as chance; none if it is about as often."""
+    """The choices to drop so that a strategy is right as often as chance; none if it already is, or nearly."""
     guess = _guess(name, list(choices.values()))
     if guess.surplus <= deviations * guess.error:
         return []
@@ -129,7 +131,7 @@ def _picks(sample: Sample) -> _Picks:
 
 
 def _guess(name: str, choices: Sequence[_Picks]) -> Guess:
-    """How often a strategy names the gold, against an option drawn with equal odds."""
+    """How often a strategy names the gold, compared with a random option."""
     picked = [one for one in choices if name in one.picks]
     odds = [1 / one.options for one in picked]
     right = sum(one.picks[name] == one.gold for one in picked)

@@ -27,7 +27,7 @@ Shortage = Literal["fill", "short", "fail"]
 
 
 def times_shown(sample: Sample) -> int:
-    """How often training shows a sample in one pass; a source may have used the name otherwise."""
+    """How often training shows a sample in one pass; a source may have used that key for something else."""
     times = sample.meta.get(REPEAT)
     return times if isinstance(times, int) and times >= 1 else 1
 
@@ -41,7 +41,7 @@ def _of_known_tasks(shares: dict[str, float] | str, about: ValidationInfo) -> di
 class Division(Config):
     """How the samples of one part are divided further: by the values of a property, in shares.
 
-    The shares are weights of values, or `equal`, or `natural`: as many as are there.
+    The shares are weights of values, or `equal`, or `natural`: in the proportion of the samples that there are.
     """
 
     by: Property
@@ -61,12 +61,12 @@ def quota(
     shortage: Shortage = "fill",
     seed: int = 0,
 ) -> Iterator[Sample | Dropped]:
-    """Keep `n` samples in `shares` of a property (value -> share), in the order they came; within each value `then` by
-    other properties, one inside the other.
+    """Keep `n` samples, divided in `shares` (value -> share) `by` a property, in their order.
 
-    Whole numbers come by largest remainder. Where a value has too few samples they may be shown up to `repeat` times:
-    `meta["repeat"]` says how often, whatever it said before, and counts towards `n`. Where that does not do, the others
-    `fill` its place in their shares, or the result is that much `short`, or the run fails.
+    `then` divides each value further by other properties. Counts are rounded by largest remainder. Where a value has
+    too few samples, each may be shown up to `repeat` times: `meta["repeat"]` is replaced and counts towards `n`.
+    `shortage` says what happens if that is not enough: the others `fill` the gap in their shares, the result is
+    `short`, or the run fails (`fail`).
     """
     divisions = [Division(by=by, shares=shares), *(then or ())]
     spool, members = Spool(), list[_Member]()
@@ -107,7 +107,7 @@ def _unlisted(members: Sequence[_Member], divisions: Sequence[Division]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A sample: its place, its value of each property, and its draw."""
+    """A sample: its place, its value of each property, and its random draw."""
 
     index: int
     values: tuple[str, ...]
@@ -121,7 +121,7 @@ class _Allotment:
         self._divisions, self._repeat, self._shortage = divisions, repeat, shortage
 
     def times(self, members: Sequence[_Member], n: int, depth: int = 0, within: str = "") -> dict[int, int]:
-        """place -> how often, for a part that is to have `n`."""
+        """place -> how often it is taken, for a part that is to have `n`."""
         if depth == len(self._divisions):
             ordered = sorted(members, key=lambda member: (member.draw, member.index))
             rounds, over = divmod(n, max(len(ordered), 1))
@@ -168,7 +168,7 @@ class _Allotment:
 
 
 def largest_remainder(n: int, shares: Mapping[str, float]) -> dict[str, int]:
-    """`n` in whole numbers as near to the shares as they come; they sum to `n`.
+    """`n` divided into whole numbers as near to the shares as possible; they sum to `n`.
 
     >>> largest_remainder(10, {"a": 1, "b": 1, "c": 1})
     {'a': 4, 'b': 3, 'c': 3}
@@ -183,7 +183,7 @@ def largest_remainder(n: int, shares: Mapping[str, float]) -> dict[str, int]:
 
 
 def filled(n: int, shares: Mapping[str, float], there: Mapping[str, int]) -> dict[str, int]:
-    """`largest_remainder`, but no value gets more than is `there`: the others take its place, in their shares.
+    """Like `largest_remainder`, but no value gets more than is `there`; the others get the rest, in their shares.
 
     >>> filled(10, {"a": 1, "b": 1, "c": 2}, {"a": 1, "b": 9, "c": 9})
     {'a': 1, 'b': 3, 'c': 6}

@@ -1,4 +1,4 @@
-"""Operators that choose how many samples of what, and in which order. All choices are drawn by hash."""
+"""Operators that choose how many samples of what, and in which order. All random choices are made by hashing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PROPERTIES: dict[str, Callable[[Sample], Any]] = {
 @traits(counts=True)
 @stream
 def sample(samples: Iterator[Sample], *, n: PositiveInt, seed: int = 0) -> Iterator[Sample | Dropped]:
-    """Keep `n` samples, in the order they came."""
+    """Keep `n` random samples, in their order."""
     spool, draws = _spooled(samples, lambda one: digest("sample", seed, one.id))
     chosen = set(_lowest(draws, n))
     for index, one in enumerate(spool):
@@ -42,7 +42,7 @@ def sample(samples: Iterator[Sample], *, n: PositiveInt, seed: int = 0) -> Itera
 def balance(
     samples: Iterator[Sample], *, by: list[Property], cap: PositiveInt, seed: int = 0
 ) -> Iterator[Sample | Dropped]:
-    """Keep at most `cap` samples of each combination of the properties in `by`, in the order they came."""
+    """Keep at most `cap` samples of each combination of the properties in `by`, in their order."""
     spool, keys = _spooled(samples, lambda one: (dumps([PROPERTIES[name](one) for name in by]), one.id))
     groups: dict[str, list[int]] = defaultdict(list)
     for index, (group, _) in enumerate(keys):
@@ -56,7 +56,7 @@ def balance(
 @traits(counts=True)
 @stream
 def cap_media(samples: Iterator[Sample], *, n: PositiveInt, seed: int = 0) -> Iterator[Sample | Dropped]:
-    """Keep at most `n` samples about any one image or video, in the order they came."""
+    """Keep at most `n` samples about any one image or video, in their order."""
     spool, keys = _spooled(samples, lambda one: (digest("cap_media", seed, one.id), [m.sha256 for m in one.media]))
     used, chosen = Counter[str | None](), set[int]()
     for index in _lowest([draw for draw, _ in keys]):
@@ -71,12 +71,12 @@ def cap_media(samples: Iterator[Sample], *, n: PositiveInt, seed: int = 0) -> It
 @traits(counts=True)
 @stream
 def mix(samples: Iterator[Sample], *, weights: Weights, seed: int = 0) -> Iterator[Sample | Dropped]:
-    """As many samples as the sources allow in the proportion of `weights` (source -> weight), shuffled."""
+    """Keep as many samples as the sources allow in the proportion of `weights` (source -> weight), in random order."""
     spool, keys = _spooled(samples, lambda one: (one.source, digest("mix", seed, one.id)))
     counts = Counter(source for source, _ in keys)
     wanted = {source: weight for source, weight in weights.items() if weight > 0}
     if missing := sorted(wanted.keys() - counts.keys()):
-        raise InputError(f"no sample of {', '.join(missing)} is left to mix; look at the quarantine or weigh it 0")
+        raise InputError(f"no sample of {', '.join(missing)} is left to mix; see the quarantine, or give it weight 0")
     unit = min(counts[source] / weight for source, weight in wanted.items())
     quota = {source: math.floor(unit * weight + 1e-9) for source, weight in wanted.items()}
     draws = [draw for _, draw in keys]
@@ -90,7 +90,7 @@ def mix(samples: Iterator[Sample], *, weights: Weights, seed: int = 0) -> Iterat
 
 @stream
 def shuffle(samples: Iterator[Sample], *, seed: int = 0) -> Iterator[Sample]:
-    """All samples in a drawn order."""
+    """Put all samples into a random order."""
     spool, draws = _spooled(samples, lambda one: digest("shuffle", seed, one.id))
     yield from spool.read(_lowest(draws))
 
@@ -110,9 +110,7 @@ def _lowest(draws: list[str], n: int | None = None, among: Iterable[int] | None 
 
 
 def _answer(sample: Sample) -> str:
-    """The answer in plain words: of a choice the option's text, yes or no, a number, a text that is the only one; JSON
-    of what is more than that.
-    """
+    """The answer in plain words: the text of the chosen option, yes or no, a number, the only text; else JSON."""
     kind = task_type(sample.task)
     if kind.thought:
         return kind.thought(sample.answer)
@@ -128,7 +126,7 @@ def _answer(sample: Sample) -> str:
 
 
 def _level(sample: Sample) -> str | None:
-    """Hard, medium or easy, as the operator `difficulty` noted it; a source may have used the name otherwise."""
+    """Hard, medium or easy, as the operator `difficulty` noted it; None if a source used that key otherwise."""
     noted = sample.meta.get("difficulty")
     level = noted.get("level") if isinstance(noted, Mapping) else None
     return level if level in ("hard", "medium", "easy") else None

@@ -1,4 +1,4 @@
-"""The split operator: train and held-out samples that share no image, video or text-only question."""
+"""The split operator: training and held-out samples that share no image, video or text-only question."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mmrl.core.config import InputError, nearest
 
 def _splits(shares: dict[str, float]) -> dict[str, float]:
     if odd := [name for name in shares if not SPLIT_NAME.fullmatch(name)]:
-        raise ValueError(f"{', '.join(map(repr, odd))} is no name of a split; they are of letters, digits and _")
+        raise ValueError(f"{', '.join(map(repr, odd))} cannot be the name of a split; use letters, digits and _")
     return shares
 
 
@@ -27,10 +27,11 @@ Shares = Annotated[Weights, AfterValidator(_splits)]  # split -> share
 
 @stream
 def split(samples: Iterator[Sample], *, shares: Shares, seed: int = 0) -> Iterator[Sample | Dropped]:
-    """Write `meta["split"]`, drawn by the hash of the media, so that no image or video is in two splits.
+    """Write `meta["split"]` by the hash of the media, in `shares` (split -> share), so that no image or video is in two
+    splits.
 
-    Samples linked by a common image or video go together. A split that a source already gave is kept; where linked
-    samples were given different ones, the last named in `shares` keeps its samples and the others are dropped.
+    Samples that share an image or video go into the same split. A split that the source gave is kept. Where linked
+    samples were given different splits, the last of these in `shares` keeps its samples, and the others are dropped.
     """
     spool, linked = Spool(), _Linked()
     firsts: list[int] = []  # one media key per sample: it leads to the sample's group
@@ -55,7 +56,7 @@ def split(samples: Iterator[Sample], *, shares: Shares, seed: int = 0) -> Iterat
 
 
 def _media_keys(sample: Sample) -> list[str]:
-    """What ties a sample to others: the hashes of its media; of a text-only sample, its question."""
+    """What links a sample to others: the hashes of its media, or the question of a sample without media."""
     return [media.sha256 or "" for media in sample.media] or [digest(dumps(sample.prompt))]
 
 
@@ -68,7 +69,7 @@ def _known(sample: Sample, names: list[str]) -> str:
 
 
 def _drawn(draw: float, shares: Mapping[str, float]) -> str:
-    """The name whose stretch of [0, 1) holds `draw`."""
+    """The name whose part of [0, 1) holds `draw`."""
     reach, total = 0.0, sum(shares.values())
     for name, share in shares.items():
         reach += share / total
@@ -100,7 +101,7 @@ class _Linked:
         return index
 
     def smallest_keys(self) -> dict[int, str]:
-        """The smallest key of each group: the same whatever order the keys came in."""
+        """The smallest key of each group, which does not depend on the order of the keys."""
         smallest: dict[int, str] = {}
         for key, index in self._index.items():
             group = self.group(index)

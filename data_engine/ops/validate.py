@@ -1,4 +1,4 @@
-"""The operators that make sure that samples are whole: `validate`, and `unique_ids`."""
+"""The operators that check samples: `validate` and `unique_ids`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ REWRITTEN = ("animated", "image_mode", "alpha", "orientation")  # facts of an im
 def validate(
     sample: Sample, *, modes: Modes | None = None, limits: Limits | None = None
 ) -> Sample | Dropped | Quarantined:
-    """The sample with its media decoded, hashed and measured, unless a check of `data_engine.validate.checks` stops it.
+    """Decode, hash and measure the media of a sample, and make the checks of `data_engine.validate.checks`.
 
-    `modes` says what to do about a fault (code -> keep, drop, quarantine, fix, fail) where it is not the usual, and
-    `limits` where some checks begin. `meta.fixed` lists the faults that were mended, `meta.source_ids` the pictures of
-    public datasets that the names of the files tell of: a dataset has its media under other names.
+    `modes` says what to do about a fault (code -> keep, drop, quarantine, fix, fail) where it differs from the default,
+    and `limits` where some checks begin. `meta.fixed` lists the faults that were fixed. `meta.source_ids` lists the
+    pictures of public datasets that the file names point to, because a dataset stores its media under other names.
     """
     run, limits = _Run(sample, modes or {}), limits or Limits()
     try:
@@ -45,7 +45,7 @@ def validate(
 
 
 class _StoppedError(Exception):
-    """A sample goes no further."""
+    """The sample was dropped or quarantined."""
 
     def __init__(self, outcome: Dropped | Quarantined) -> None:
         super().__init__()
@@ -53,13 +53,13 @@ class _StoppedError(Exception):
 
 
 class _Run:
-    """A sample on its way through the checks, and which faults were mended."""
+    """A sample during its checks, and the faults that were fixed so far."""
 
     def __init__(self, sample: Sample, modes: Mapping[str, Mode]) -> None:
         self.sample, self.fixed, self._modes = sample, list[str](), modes
 
     def meet(self, code: str, fault: Fault) -> None:
-        """Do about a fault what its mode says; one that cannot be mended here is quarantined."""
+        """Handle a fault by its mode; one that cannot be fixed here is quarantined."""
         mode = self._modes.get(code, CHECKS[code].mode)
         if mode == "fix" and fault.fixed is not None:
             self.sample = fault.fixed
@@ -72,7 +72,7 @@ class _Run:
             raise _StoppedError(quarantine(self.sample, code, fault.message))
 
     def measure(self, seconds: float) -> None:
-        """Replace the media by what decoding finds, rewritten where a fault of how they are stored is to be mended."""
+        """Replace the media by their measured form, rewritten where a fault of storage is to be fixed."""
         for place, declared in enumerate(self.sample.media):
             try:
                 with within(seconds, declared):
@@ -99,9 +99,10 @@ class _Run:
 
 @stream
 def unique_ids(samples: Iterator[Sample]) -> Iterator[Sample | Dropped | Quarantined]:
-    """Quarantine samples (`duplicate_id`) whose `meta.id` another sample of their source has that asks otherwise.
+    """Quarantine samples (`duplicate_id`) whose `meta.id` belongs to another sample of their source with another
+    question.
 
-    One that asks the same as another is dropped (`same_sample`).
+    A sample that repeats another one is dropped (`same_sample`).
     """
     seen: dict[tuple[str, str], str] = {}
     for sample in samples:

@@ -1,4 +1,4 @@
-"""Can the answer be checked? The gold must score 1 under the reward of its task, and what says nothing must not."""
+"""Can the answer be checked? The gold must score 1 under the reward of its task, and trivial answers must not."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ Rewards = Annotated[dict[Task, Call], AfterValidator(_buildable)]
 def verifiable(
     sample: Sample, *, rewards: Rewards | None = None, trivial: Sequence[str] = ("", "0")
 ) -> Sample | Dropped | Quarantined:
-    """The sample, if its gold scores 1 as an answer under the reward of its task, and no trivial answer does.
+    """Keep samples whose gold scores 1 under the reward of its task, and for which no trivial answer does.
 
-    A gold that does not is quarantined (`gold_unread` if the reward cannot read it, else `gold_scores_low`), one that a
-    trivial answer equals is dropped (`trivial_answer`); "0" is no trivial answer to a choice, where an option may read
-    so. `rewards` (task -> `{fn, args}`) replaces the rules of `rewards.tasks.table`; a task without a reward passes.
+    A gold that does not score 1 is quarantined: `gold_unread` if the reward cannot read it, else `gold_scores_low`. A
+    sample is dropped (`trivial_answer`) if one of the `trivial` answers scores 1; "0" is not tried on choices, whose
+    options may read so. `rewards` (task -> `{fn, args}`) replaces the rules of `rewards.tasks.table`; a task without a
+    reward is kept.
     """
     reward, kind, golds = _reward_of(sample.task, rewards), TASKS[sample.task], _golds(sample)
     if reward is None or not golds:
@@ -66,11 +67,11 @@ def other_golds(
     share: Annotated[float, Field(ge=0, lt=1)] = 0.25,
     seed: int = 0,
 ) -> Iterator[Sample | Dropped]:
-    """Drop samples for which golds of other samples score 1: more than `share` of up to `tries` that read otherwise
-    than its own first one.
+    """Drop samples for which the golds of other samples score 1: more than the share `share` of up to `tries` other
+    golds.
 
-    A tolerance lets a neighbouring number score; a gold that accepts anything is another matter. Choices and yes or no
-    pass, and so do tasks without a reward.
+    A tolerance lets a neighbouring number score; this finds golds that accept anything. `rewards` (task -> `{fn,
+    args}`) replaces the rules of the tasks. Choices, yes/no questions and tasks without a reward are kept.
     """
     spool, pools = Spool(), defaultdict[str, dict[str, str]](dict)
     for sample in samples:
@@ -88,7 +89,7 @@ def other_golds(
 
 
 def _others(sample: Sample, pool: Mapping[str, str], tries: int, seed: int) -> list[str]:
-    """Golds of the pool that read otherwise than those of the sample, drawn for it."""
+    """Golds of the pool that differ from the sample's own, chosen at random for it."""
     own = next(iter(_golds(sample)), "").casefold()
     drawn = sorted(_lowest(pool, POOL).values(), key=lambda text: digest("try", seed, sample.id, text))
     return [text for text in drawn if text.casefold() != own][:tries]
@@ -99,7 +100,7 @@ def _lowest(pool: Mapping[str, str], n: int) -> dict[str, str]:
 
 
 def _scored(reward: Reward, sample: Sample, answers: Sequence[str]) -> list[Verdict]:
-    """The verdicts on answers, in pixels of the original."""
+    """The verdicts on answers, with coordinates in pixels of the original."""
     completions = [_completion(sample.task, answer) for answer in answers]
     shared = {"answer": sample.answer, "task": sample.task, "prompt": sample.prompt, "media": sample.media}
     sizes = [(media.width or 0, media.height or 0) for media in sample.media]
@@ -116,7 +117,7 @@ def _is_right(verdict: Verdict) -> bool:
 
 
 def _golds(sample: Sample) -> list[str]:
-    """Every text that is right, coordinates in pixels; none for tasks without such a text."""
+    """Every text that is right, with coordinates in pixels; none for tasks without such a text."""
     golds = TASKS[sample.task].golds
     return golds(sample.answer, lambda rows: rows) if golds else []
 
@@ -130,5 +131,5 @@ def _reward_of(task: str, rewards: Rewards | None) -> Reward | None:
 
 @functools.lru_cache(maxsize=64)
 def _built(name: str, args: str) -> Reward:
-    """The reward of a name and its options as JSON: building one checks its signature, which takes a while."""
+    """The reward of a name and its options as JSON; cached, because checking its signature takes a while."""
     return get(name, **json.loads(args))

@@ -1,8 +1,16 @@
 """Sources: functions that read raw files and yield samples.
 
 A source is `(**options) -> Iterator[Sample | Quarantined]`. It checks its inputs when it is called and reads them when
-it is iterated. One with a `root` option gets the folder at which relative paths start, one with a `seed` option the
-recipe's seed.
+it is iterated. Options that many of them share:
+
+- `root`: the folder at which paths start (the recipe's); `seed`: the recipe's seed;
+- `path`: a file or a folder; `annotations`, `images`, `videos`: the file of annotations and the folders of media;
+- `rows`: how the rows of a table are written (`data_engine.sources.row_format.Rows`);
+- `task`: the task of the samples; `question`: the text to ask; `split`: the part of the data to read;
+- `space`: how coordinates are written; `exif`: whether boxes were drawn on the picture as shown (`applied`), or as
+  stored, before its EXIF rotation (`ignored`, then they are rotated);
+- `media_root`: the folder in which all media must be, by default that of the file; `extension`: the suffix of media;
+- `n`: how many samples to make; `side`: the side of their pictures in pixels.
 """
 
 SOURCES: dict[str, str] = {  # the name in a recipe -> where the function is; any other "module:function" works too

@@ -1,4 +1,4 @@
-"""What sources share: the errors of rows, and the places of files."""
+"""What all sources share: errors of rows, and the checks of paths."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Items = Iterator[Sample | Quarantined]
 
 
 class RowError(Exception):
-    """A row cannot become a sample: a reason code, and a message that says what would be right."""
+    """A row cannot become a sample; it holds a reason code, and a message that says what would be right."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -31,7 +31,7 @@ def quarantined(error: RowError | BadAnswer | MediaError, source: str, where: st
 
 
 def existing(root: Path, path: str, what: str) -> Path:
-    """The file or folder of a source option; what a user typed wrong is found before any work."""
+    """The file or folder of a source option; a wrong path is found before any work."""
     found = root / path
     look_at(found)
     if not found.exists():
@@ -40,7 +40,7 @@ def existing(root: Path, path: str, what: str) -> Path:
 
 
 def existing_file(root: Path, path: str, what: str) -> Path:
-    """The file of a source option that takes no folder."""
+    """The file of a source option that does not take folders."""
     file = existing(root, path, what)
     if file.is_dir():
         raise InputError(f"{file} is a folder; name the {what} itself")

@@ -39,12 +39,11 @@ def coco(
     space: CoordinateSpace = CoordinateSpace.pixel,
     exif: Exif = "applied",
 ) -> Items:
-    """Detection: a sample per image with all boxes of `categories` (default: all of the file). Grounding: a sample for
-    each category that occurs exactly once in an image. Crowds and boxes without area are left out, and `meta` names
-    their categories.
+    """Detection: one sample per image, with all boxes of `categories` (default: all categories of the file). Grounding:
+    one sample for each category that occurs exactly once in an image.
 
-    `{categories}` in the question is replaced. `exif` says whether the boxes were drawn on the picture as it is shown
-    (`applied`) or on the pixels as stored, before EXIF rotation (`ignored`: they are rotated on reading).
+    `{categories}` in the question is replaced. Crowds and boxes without area are left out, and `meta` names their
+    categories.
     """
     file, folder = existing(root, annotations, "COCO annotation file"), existing(root, images, "image folder")
     asked = question or QUESTIONS[task]
@@ -82,7 +81,7 @@ def coco(
 
 
 def coco_captions(*, annotations: str, images: str, root: Path, question: str = CAPTION) -> Items:
-    """A sample per image of a COCO captions file, with all of its captions as references."""
+    """One sample per image of a COCO captions file, with all of its captions as references."""
     file, folder = existing(root, annotations, "COCO captions file"), existing(root, images, "image folder")
 
     def samples() -> Items:
@@ -119,19 +118,19 @@ def _caption(annotation: dict[str, Any]) -> str:
 
 
 def _orphans(left: dict[str, list[Any]], annotations: str, source: str) -> Items:
-    """What is said of images that the file does not list."""
+    """An entry for each image id that has annotations but is not listed in the file."""
     for image_id, orphans in left.items():
-        error = RowError("unknown_image", f"{len(orphans)} annotations of an image that is not under images")
+        error = RowError("unknown_image", f"{len(orphans)} annotations of an image that is not listed under images")
         yield quarantined(error, source, f"{annotations}: image {image_id}", orphans[0])
 
 
 def _asked(
     task: str, question: str, wanted: list[str], labelled: list[tuple[str, Box]], left_out: set[str | None]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(question, answer) of the samples of one image.
+    """The (question, answer) pairs of the samples of one image.
 
-    Crowds, which are not boxes of single objects, and boxes without area are left out. Of a category that has some
-    nobody is asked for the one object.
+    Crowds, which are not boxes of single objects, and boxes without area are left out. A category with such boxes is
+    not used for grounding.
     """
     if task == "detection":
         answer = {"boxes": [box for _, box in labelled], "labels": [label for label, _ in labelled]}
@@ -161,7 +160,7 @@ def _read(file: Path, keys: Sequence[str] = ("images", "annotations", "categorie
 
 
 def _object(annotation: dict[str, Any], names: dict[str, str]) -> tuple[str, Box]:
-    """(label, xyxy box) of an annotation."""
+    """The (label, xyxy box) of an annotation."""
     which = f"annotation {annotation.get('id')}"
     label = names.get(repr(annotation.get("category_id")))
     if label is None:

@@ -1,4 +1,4 @@
-"""Conversations: LLaVA and ShareGPT files, VLM-R1 JSONL, and the messages of ms-swift with their `objects`."""
+"""Conversations: LLaVA and ShareGPT files, VLM-R1 JSONL, and messages of ms-swift with their `objects`."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def conversations(
     media_root: str | None = None,
     exif: Exif = "applied",
 ) -> Items:
-    """The rows of a LLaVA or ShareGPT file (`.json` or `.jsonl`): the first or the last answer is the gold.
+    """The rows of a LLaVA or ShareGPT file (`.json` or `.jsonl`): one answer is the gold, the `turn` `first` or `last`.
 
-    What was said before it is the prompt. Boxes, labels, points and spans are read from the answer's text, the options
-    of a choice from the lettered lines of the question.
+    The messages before that answer are the prompt. Boxes, labels, points and spans are read from the text of the
+    answer, the options of a choice from the lettered lines of the question.
     """
     form = form_of(task, space, media_root, exif)
     return _samples(path, root, form, lambda row: _asked(row, _turns(row), task, turn), "conversations")
@@ -53,9 +53,9 @@ def vlm_r1(
     media_root: str | None = None,
     exif: Exif = "applied",
 ) -> Items:
-    """The rows of a VLM-R1 JSONL file: `conversations`, or `problem` and `solution`; answers may stand in tags.
+    """The rows of a VLM-R1 JSONL file: `conversations`, or `problem` and `solution`; answers may be in tags.
 
-    Of tasks with boxes a solution may be a list of numbers.
+    For tasks with boxes a solution may be a list of numbers.
     """
     form = form_of(task, space, media_root, exif)
     return _samples(path, root, form, lambda row: _asked(row, _problem(row, task), task, "first"), "vlm_r1")
@@ -64,10 +64,11 @@ def vlm_r1(
 def ms_swift(
     *, path: str, root: Path, task: str = "open", media_root: str | None = None, exif: Exif = "applied"
 ) -> Items:
-    """The rows of an ms-swift JSONL file. Where the last answer holds `<bbox>`, its boxes in `objects` are the gold.
+    """The rows of an ms-swift JSONL file. If the last answer contains `<bbox>`, the boxes in `objects` are the gold.
 
-    With as many `<ref-object>` in that answer the task is detection, else grounding; other rows are of `task`. Where
-    all of them are two numbers they are points. `bbox_type: norm1` means boxes from 0 to 1, else they are pixels.
+    With one `<ref-object>` for each of them in that answer the task is detection, else grounding; rows without boxes
+    have the task `task`. Boxes of two numbers are points. `bbox_type: norm1` means boxes from 0 to 1, else they are
+    pixels.
     """
     check_task(task)
     file, rows = _table(path, root, "ms-swift JSONL file")
@@ -85,7 +86,7 @@ def ms_swift(
 
 
 def form_of(task: str, space: CoordinateSpace | None, media_root: str | None, exif: Exif) -> Rows:
-    """How rows are written; a space that nobody declared is left open, and read as pixels."""
+    """How rows are written; without a declared space they are read as pixels, and the space counts as unknown."""
     form = Rows(task=check_task(task), media_root=media_root, exif=exif)
     return form if space is None else Rows(task=task, media_root=media_root, exif=exif, space=space)
 
@@ -104,7 +105,7 @@ def _table(path: str, root: Path, what: str) -> tuple[Path, Iterator[Row]]:
 
 
 def made(row: Row, asked: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Row:
-    """The row in our own columns, or what is wrong with it."""
+    """The row in our own columns, or its error."""
     if row.error:
         return row
     try:
@@ -116,7 +117,7 @@ def made(row: Row, asked: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Row:
 
 
 def _turns(row: Mapping[str, Any]) -> list[Turn]:
-    """(role, text) of `conversations` or `messages`, in either notation, the system's text first."""
+    """The (role, text) pairs of `conversations` or `messages`, in either notation, the system's text first."""
     given = row.get("conversations", row.get("messages"))
     if not isinstance(given, list) or not given:
         raise RowError("no_conversation", "the row needs a list of turns under conversations or messages")
@@ -145,7 +146,7 @@ def _problem(row: Mapping[str, Any], task: str) -> list[Turn]:
 
 
 def _asked(row: Mapping[str, Any], turns: Sequence[Turn], task: str, turn: str) -> dict[str, Any]:
-    """Our columns of a conversation up to one of its answers."""
+    """The columns of our format for a conversation up to one of its answers."""
     places = [place for place, (role, _) in enumerate(turns) if role == "assistant"]
     if not places or not places[0]:
         raise RowError("no_answer", "the conversation needs a question and then an answer (from gpt, role assistant)")
@@ -158,17 +159,17 @@ def _asked(row: Mapping[str, Any], turns: Sequence[Turn], task: str, turn: str) 
 
 
 def question_of(turns: Sequence[Turn]) -> str:
-    """What the user said last."""
+    """The last text of the user."""
     return next((text for role, text in reversed(turns) if role == "user"), "")
 
 
 def shown(
     row: Mapping[str, Any], turns: Sequence[Turn], later: Sequence[Turn] = ()
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(prompt, media) of turns: the n-th `<image>` is the n-th image; without any marker all media come first.
+    """The (prompt, media) of turns: the n-th `<image>` is the n-th image; without any marker all media come first.
 
-    What no marker shows is an error, but for what turns that come `later` mark. In a row without images that marks as
-    many of them as it has videos, as LLaVA-Video does, these are meant.
+    Media without a marker are an error, unless a turn in `later` marks them. In a row without images, `<image>` markers
+    as many as its videos stand for the videos, as in LLaVA-Video.
     """
     given = {
         kind: [_file(kind, one) for name in (kind, f"{kind}s") for one in _listed(row.get(name))]
@@ -199,7 +200,7 @@ def _marked(turns: Sequence[Turn]) -> list[str]:
 
 
 def _file(kind: str, entry: Any) -> dict[str, Any]:
-    """An entry of ours: `path` may be called as its kind, as in verl, and be a file:// address."""
+    """A media entry of our format; `path` may be named by its kind, as in verl, and may be a file:// address."""
     fields = dict(entry) if isinstance(entry, Mapping) else {"path": entry}
     if fields.get("path") is None and fields.get("bytes") is None:
         fields["path"] = fields.get(kind)
@@ -209,7 +210,7 @@ def _file(kind: str, entry: Any) -> dict[str, Any]:
 
 
 def _with_objects(row: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """Our columns of an ms-swift row, its placeholders replaced in order by what `objects` holds."""
+    """The columns of our format for an ms-swift row; its placeholders are replaced in order by what `objects` holds."""
     turns = _turns(row)
     objects = row.get("objects") or {}
     given = {name: objects.get(name, []) for name in ("ref", "bbox")} if _is_map(objects) else {}
@@ -242,7 +243,7 @@ def _taken(left: dict[str, list[Any]], kind: str) -> Any:
 
 
 def kept(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of ours that a row has as they are, and what goes into the meta of its sample."""
+    """The columns that a row has under our names, and the meta of its sample."""
     beside, meta = ({name: row[name] for name in names if row.get(name) is not None} for names in (BESIDE, META))
     return {**beside, "meta": meta}
 

@@ -1,4 +1,4 @@
-"""The easy-VQA package: real third-party pictures of coloured shapes and questions about them."""
+"""The easy-VQA package: real third-party pictures of coloured shapes, and questions about them."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ def easy_vqa(
     options: Annotated[int, Field(ge=2, le=len(COLOURS))] = 4,
     per_kind: PositiveInt | None = None,
 ) -> Iterator[Sample]:
-    """Yes/no questions, and questions on shape and colour: as a choice of up to `options` answers, or as free text.
+    """Yes/no questions, and questions about shape and colour.
 
-    `per_kind` draws that many questions of each of the two kinds from every split.
+    `open_questions` says what the latter become: a choice of up to `options` answers, or a free text. `per_kind` draws
+    that many questions of each of the two kinds from every split.
     """
     spec = importlib.util.find_spec("easy_vqa")
     if spec is None or spec.origin is None:
@@ -57,7 +58,7 @@ def easy_vqa(
 
 
 def _drawn(rows: list[Any], per_kind: int | None, seed: int) -> list[tuple[int, Any]]:
-    """(number, row) of the rows, or of `per_kind` rows of each kind of question, in the order they came."""
+    """The (number, row) pairs of all rows, or of `per_kind` rows of each kind of question, in their order."""
     numbered = list(enumerate(rows))
     if per_kind is None:
         return numbered

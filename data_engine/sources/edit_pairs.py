@@ -1,7 +1,7 @@
 """Pairs of edits of one photograph, one as instructed and one not, for verifiers that learn from preferences.
 
-An instruction names an operation and a place. Each operation is a picture before and a picture edited all over; the
-right edit takes its place from the second one, a faulty one takes too little, too much, or another place.
+An instruction names an operation and a place. Each operation gives a picture that is edited everywhere. The right edit
+takes its place from that picture; a faulty one takes too little, too much, or another place.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ def edit_pairs(
     split: Split = "train",
     root: Path = Path(),
 ) -> Iterator[Sample]:
-    """`n` pairs of samples of the task `preference`, each a source and an edit of it.
+    """`n` pairs of samples of the task `preference`, each with a source picture and an edit of it.
 
-    The two samples of a pair share `meta["pair"]` and the question; `meta["preferred"]` says which edit is the right
-    one. `photos` is a folder of pictures, by default the photographs of installed packages, other ones for each split.
-    With `out` (from `root`) the pictures are written to that folder, without it the samples hold their bytes.
+    The two samples of a pair share `meta["pair"]` and the question; `meta["preferred"]` says which edit is right.
+    `photos` is a folder of pictures; the default is the photographs of installed packages, others for each split. With
+    `out` (below `root`) the pictures are written to that folder, without it the samples contain their bytes.
     """
     if side < SIDE:
         raise InputError(f"side is {side}; give {SIDE} or more, or the digits in the pictures cannot be read")
@@ -85,7 +85,7 @@ def _pairs(files: list[Path], n: int, seed: int, out: Path | None, side: int, sp
 
 
 def _distinct(rng: np.random.Generator, photos: Sequence[Image.Image], side: int, split: Split, fault: Fault) -> Edits:
-    """Edits of which no two pictures are equal: to blur a clear sky changes nothing."""
+    """Only edits whose pictures all differ: blurring a clear sky changes nothing."""
     while True:
         operation = get_args(Operation)[int(rng.integers(len(get_args(Operation))))]
         photo = Image.fromarray(cropped(rng, photos, side, side))

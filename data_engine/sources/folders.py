@@ -26,7 +26,10 @@ def image_folder(
     question: str = "What does the image show?",
     options: Annotated[int, Field(ge=2, le=26)] = 4,
 ) -> Items:
-    """A choice question per image: the first folder below `path` is its class, the options are drawn from all."""
+    """One choice question per image: the first folder below `path` is its class.
+
+    `options` is the number of options; the wrong ones are drawn from all classes.
+    """
     folder = existing(root, path, "image folder")
     classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if len(classes) < 2:
@@ -48,16 +51,16 @@ def image_folder(
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """The files below a folder, in order, and its links out of it; hidden ones are left out."""
+    """The files below a folder, in order, with links that lead out of it; hidden files are left out."""
     root = folder.resolve()
     for entry in _shown(folder):
         yield from _below(entry, root, {root}) if entry.is_dir() else [entry]
 
 
 def _below(folder: Path, root: Path, seen: set[Path]) -> Iterator[Path]:
-    """The files of a class folder, behind links to folders too, each of which is read once: links may lead in circles.
+    """The files of a class folder. Linked folders are read too, each once, because links may form a circle.
 
-    A folder outside of `root` is given as it is, to be refused.
+    A folder outside of `root` is returned as it is, to be refused.
     """
     real = folder.resolve()
     if not real.is_relative_to(root):
@@ -76,9 +79,9 @@ def _shown(folder: Path) -> list[Path]:
 def _image(folder: Path, inside: Path) -> Media:
     found = resolve(inside, folder)
     if len(inside.parts) < 2:
-        raise RowError("no_class", "the file lies in no class folder; move it into one")
+        raise RowError("no_class", "the file is not in a class folder; move it into one")
     if inside.suffix.lower() not in _image_suffixes():
-        raise RowError("not_an_image", f"{inside.suffix!r} is no suffix of an image format; remove the file")
+        raise RowError("not_an_image", f"{inside.suffix!r} is not the suffix of an image format; remove the file")
     return Media("image", path=str(found))
 
 

@@ -1,4 +1,4 @@
-"""The gold in the text of an answer: what tasks with options, boxes, points or spans read out of it."""
+"""The gold in the text of an answer, read by the functions of the table of tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rewards.tasks.table import TASKS, task_type
 
 
 def check_task(task: str) -> str:
-    """The task, if the text of an answer can give its gold."""
+    """The task, if a gold of it can be read from the text of an answer."""
     kind = task_type(task)
     if kind.read is None:
         keys = ", ".join(key.name for key in kind.keys)
@@ -21,7 +21,7 @@ def check_task(task: str) -> str:
 
 
 def gold(task: str, value: Any, question: str) -> dict[str, Any]:
-    """The columns of a row that say the gold: `value`, a text, number or list, answers a question of that text."""
+    """The columns of a row that hold the gold: `value` (a text, number or list) answers a question with that text."""
     read = task_type(check_task(task)).read
     assert read is not None
     try:

@@ -1,4 +1,4 @@
-"""Rows of JSON files, one after the other: JSON lines, and one array that is never in memory as a whole."""
+"""Rows of JSON files, read one at a time: JSON lines, and one array that is never in memory as a whole."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _GAP = re.compile(r"[\s,]*")
 
 
 def json_lines(file: Path, path: str) -> Iterator[Row]:
-    """The rows of a JSON-lines file; lines that are blank are left out."""
+    """The rows of a JSON-lines file without its blank lines."""
     with file.open("rb") as lines:
         for number, line in enumerate(iter(lambda: lines.readline(MAX_ENTRY), b""), start=1):
             if len(line) == MAX_ENTRY and not line.endswith(b"\n"):
                 while (rest := lines.readline(MAX_ENTRY)) and not rest.endswith(b"\n"):
                     pass
-                error = RowError("bad_json", f"no JSON to use: the line is longer than {MAX_ENTRY} bytes")
+                error = RowError("bad_json", f"not usable JSON: the line is longer than {MAX_ENTRY} bytes")
                 yield Row(f"{path}:{number}", line[:1000].decode(errors="replace"), error)
             elif line.strip():
                 yield _line(f"{path}:{number}", line)
@@ -34,7 +34,8 @@ def json_lines(file: Path, path: str) -> Iterator[Row]:
 def json_entries(file: Path, path: str) -> Iterator[Row]:
     """The entries of a file that is one JSON array, with the line at which each begins.
 
-    After an entry that is no JSON nothing can be told of the rest: it is the last. One with NaN in it costs itself.
+    An entry that is not JSON is the last one, because the rest cannot be parsed. An entry that contains NaN loses only
+    itself.
     """
     with file.open(encoding="utf-8", errors="surrogateescape") as text:
         yield from _entries(text, path)
@@ -46,7 +47,7 @@ def json_table(file: Path, path: str) -> Iterator[Row]:
 
 
 def plain_json(text: str | bytes) -> Any:
-    """The value of a JSON text without NaN and without deep nesting; a ValueError says what is wrong."""
+    """The value of a JSON text without NaN and without deep nesting; a ValueError names the fault."""
     try:
         value = json.loads(text, parse_constant=_no_number)
         return _flat(value)
@@ -58,7 +59,7 @@ def _line(where: str, line: bytes) -> Row:
     try:
         return Row(where, plain_json(line))
     except ValueError as error:  # not UTF-8, not JSON
-        return Row(where, line[:1000].decode(errors="replace"), RowError("bad_json", f"no JSON to use: {error}"))
+        return Row(where, line[:1000].decode(errors="replace"), RowError("bad_json", f"not usable JSON: {error}"))
 
 
 def _entries(text: TextIO, path: str) -> Iterator[Row]:
@@ -67,7 +68,7 @@ def _entries(text: TextIO, path: str) -> Iterator[Row]:
     held, line, ended = "", 1, False
 
     def broken(why: str, at: int = 0) -> Row:
-        return Row(f"{path}:{line}", held[at : at + 1000], RowError("bad_json", f"no JSON to use: {why}"))
+        return Row(f"{path}:{line}", held[at : at + 1000], RowError("bad_json", f"not usable JSON: {why}"))
 
     while not held.strip() and not ended:
         held, ended = _more(held, text)
@@ -110,7 +111,7 @@ def _entries(text: TextIO, path: str) -> Iterator[Row]:
 
 
 def _behind(held: str, text: TextIO) -> tuple[int, str]:
-    """(lines that end in it, what follows) of the blanks at which a text stands; what follows perhaps in part."""
+    """(lines that end in it, what follows) of the blanks at the start of a text; what follows may be incomplete."""
     lines, ended = 0, False
     while not (rest := held.lstrip()) and not ended:
         lines += held.count("\n")
@@ -125,7 +126,9 @@ def _gap(held: str, at: int) -> str:
 
 
 def _more(held: str, text: TextIO) -> tuple[str, bool]:
-    """What is held and as much again, so that a long entry is not read over and over; and whether the text ended."""
+    """The text with as much again from the file, so that a long entry is not read repeatedly; and whether the file
+    ended.
+    """
     read = text.read(max(CHUNK, len(held)))
     return held + read, not read
 

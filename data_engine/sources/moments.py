@@ -1,4 +1,4 @@
-"""Temporal grounding: the annotation files of Charades-STA and of ActivityNet Captions, and a folder of videos."""
+"""Temporal grounding: the annotation files of Charades-STA and ActivityNet Captions, with a folder of videos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Phrases that name a place in a photograph: the referring expressions of RefCOCO, the regions of Visual Genome."""
+"""Phrases that name a place in a photograph: RefCOCO and Visual Genome."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ REF = ("ref_id", "image_id", "ann_id", "split")
 def refcoco(
     *, refs: str, instances: str, images: str, root: Path, question: str = QUESTION, exif: Exif = "applied"
 ) -> Items:
-    """The sentences of a refs pickle (`refs(unc).p`), each with the box that `instances.json` gives its annotation.
+    """The sentences of a refs pickle (`refs(unc).p`), each with the box that the `instances` file gives its annotation.
 
-    `exif`: boxes were drawn on the pictures as they are shown (`applied`) or as they are stored (`ignored`).
-    A pickle that holds anything but lists, dicts, texts and numbers is refused: it could run code.
+    `refs` is the path of the pickle. A pickle that contains anything but lists, dicts, texts and numbers is refused,
+    because it could run code.
     """
     file, table = existing(root, refs, "refs pickle"), existing(root, instances, "instances JSON")
     folder = existing(root, images, "image folder")
@@ -53,8 +53,9 @@ def refcoco_table(
 ) -> Items:
     """The phrases of RefCOCO as parquet on the Hugging Face hub, a file or a folder, each with its box.
 
-    A row has `bbox`, its phrases in `sentences` or `answer`, and its picture in `image`, or its name in `image_path` or
-    `file_name` below `images`. Some of these tables write boxes as `xyxy`: look before you build.
+    A row has `bbox`, its phrases in `sentences` or `answer`, and its picture in `image`, or the name of its picture in
+    `image_path` or `file_name` below `images`. `boxes` says how boxes are written: some of these tables use `xyxy`, so
+    look before you build.
     """
     place, files = parquet_files(root, path)
     for file in files:
@@ -77,9 +78,9 @@ def visual_genome(
     extension: str = "jpg",
     exif: Exif = "applied",
 ) -> Items:
-    """The phrases of a Visual Genome `region_descriptions.json`, read as a stream, each with its box.
+    """The phrases of a Visual Genome file `region_descriptions.json` (`regions`), read as a stream, each with its box.
 
-    The picture of the image 7 is `7.jpg` in the folder of images.
+    The picture of image 7 is `7.jpg` in the folder of images.
     """
     file, folder = existing(root, regions, "region descriptions"), existing(root, images, "image folder")
 
@@ -95,7 +96,7 @@ def _form(exif: Exif, boxes: Coordinates = "xywh") -> Rows:
 
 
 class _Plain(pickle.Unpickler):
-    """Reads lists, dicts, texts and numbers: whatever would need an import is refused."""
+    """An unpickler of lists, dicts, texts and numbers; anything that needs an import is refused."""
 
     def find_class(self, module_name: str, global_name: str, /) -> NoReturn:
         raise pickle.UnpicklingError(f"it names {module_name}.{global_name}, and a refs pickle holds plain values only")
@@ -150,7 +151,7 @@ def _expressions(
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether it is a text, or a whole number of 64 bits: longer ones can be too long to be printed."""
+    """Whether it is a text, or a whole number of 64 bits; longer numbers can be too long to print."""
     return isinstance(value, str) or (isinstance(value, int) and -(2**63) <= value < 2**63)
 
 

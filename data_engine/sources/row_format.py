@@ -1,4 +1,4 @@
-"""A row of a table -> a Sample: the format that the sources in tables.py share."""
+"""From a row of a table to a Sample: the format that the sources of tables share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Exif = Literal["applied", "ignored"]
 
 
 def answer_columns() -> list[str]:
-    """The columns that are parts of an answer, of all tasks."""
+    """The columns that are parts of an answer, for all tasks."""
     keys = {key.name: key for key in (*KEYS.values(), *(key for kind in TASKS.values() for key in kind.keys))}
     return [name for name, key in keys.items() if key.column]
 
@@ -62,7 +62,7 @@ PLAIN_ROWS = Rows()
 
 
 class Row(NamedTuple):
-    """A row and its place (`questions.jsonl:12`), or what is wrong with it."""
+    """A row and its place (`questions.jsonl:12`), or its error."""
 
     where: str
     values: Any
@@ -70,7 +70,7 @@ class Row(NamedTuple):
 
 
 def samples_of(rows: Iterable[Row], form: Rows, media_root: Path, source: str) -> Items:
-    """One sample per row; a row that cannot become one is quarantined and the next one is read."""
+    """One sample per row; a row that cannot become one is quarantined, and reading continues."""
     for row in rows:
         try:
             if row.error:
@@ -91,9 +91,9 @@ def xyxy(boxes: Any, form: Coordinates = "xyxy") -> list[list[float]]:
 
 
 def pixels(coords: list[list[float]], space: str, size: tuple[int, int], seen_size: Any = None) -> list[list[float]]:
-    """Boxes or points of a source as pixels of the image, to a ten-thousandth.
+    """Boxes or points of a source as pixels of the image, rounded to four digits.
 
-    `seen_size` is [width, height], or a list of one for each image; it counts where the space is `resized`.
+    `seen_size` is [width, height], or a list with one for each image; it is used where the space is `resized`.
     """
     several = isinstance(seen_size, list) and len(seen_size) > 0 and isinstance(seen_size[0], list)
     seen = seen_size[0] if several else seen_size
@@ -138,7 +138,7 @@ def _task(task: Any, row: Mapping[str, Any]) -> str:
 
 
 def _media(row: Mapping[str, Any], root: Path, remote: Remote | None) -> Iterator[Media]:
-    """The images, then the videos, of a row; or its `media`, which says their order itself."""
+    """The images and then the videos of a row; or its `media`, in the order given there."""
     kinds: tuple[MediaKind, ...] = ("image", "video")
     entries: list[tuple[MediaKind, Any]] = [
         (kind, entry) for kind in kinds for name in (kind, f"{kind}s") for entry in _listed(row.get(name, []))
@@ -157,7 +157,7 @@ def _media(row: Mapping[str, Any], root: Path, remote: Remote | None) -> Iterato
 
 
 def _one_media(kind: MediaKind, entry: Any, root: Path, remote: Remote | None) -> Media:
-    """A media item given as a path, as bytes, or as an object with one of the two and perhaps what it declares."""
+    """A media item from a path, from bytes, or from an object with one of the two and declared measures."""
     path, content = (entry.get("path"), entry.get("bytes")) if isinstance(entry, Mapping) else (entry, entry)
     declared = _declared(entry) if isinstance(entry, Mapping) else {}
     if isinstance(content, bytes):
@@ -170,13 +170,13 @@ def _one_media(kind: MediaKind, entry: Any, root: Path, remote: Remote | None) -
 
 
 def _declared(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The measures that a source states of a file; `validate` compares them with what it finds."""
+    """The measures of a file that a source declares; `validate` compares them with the measured ones."""
     named = {name: entry.get(name) for name in ("width", "height", "num_frames", "duration")}
     return {name: value for name, value in named.items() if type(value) is int or type(value) is float}
 
 
 def _declared_upright(media: Media) -> Media:
-    """A picture whose declared size is of the pixels as stored, with its size as it is shown."""
+    """A picture whose declared size is that of its stored pixels, with the size as it is shown."""
     turned = media.kind == "image" and None not in (media.width, media.height) and orientation_of(media) >= 5
     return replace(media, width=media.height, height=media.width) if turned else media
 
@@ -197,7 +197,7 @@ def _prompt(row: Mapping[str, Any], form: Rows, media: tuple[Media, ...], answer
 
 
 def _answer(task: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer under the keys of its task, from the short forms that tables use."""
+    """The answer with the keys of its task, from the short forms that tables use."""
     keys, given = TASKS[task].keys, row.get("answer")
     first = keys[0].name
     answer = {name: row[name] for name in answer_columns() if name in row}
@@ -210,7 +210,7 @@ def _answer(task: str, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _into_pixels(answer: dict[str, Any], form: Rows, media: tuple[Media, ...], seen_size: Any) -> None:
-    """Turn the boxes and points of `answer`, as the table writes them, into pixels of the first image, in place."""
+    """Turn the boxes and points of `answer`, as written in the table, into pixels of the first image, in place."""
     if "boxes" in answer:
         answer["boxes"] = xyxy(answer["boxes"], form.boxes)
     written = [name for name in ("boxes", "points") if name in answer]
@@ -226,7 +226,7 @@ def _into_pixels(answer: dict[str, Any], form: Rows, media: tuple[Media, ...], s
 
 
 def upright(place: list[float], stored: tuple[int, int], orientation: int) -> list[float]:
-    """A box or point on the pixels as stored, on the image turned by its EXIF orientation.
+    """A box or point on the stored pixels, moved to where it is after EXIF rotation.
 
     >>> upright([0, 0, 10, 20], (100, 50), 6), upright([0, 0], (100, 50), 6)
     ([30, 0, 50, 10], [50, 0])
@@ -253,7 +253,7 @@ def _meta(meta: Any) -> Mapping[str, Any]:
 
 
 def _into_cut(answer: dict[str, Any], media: tuple[Media, ...]) -> None:
-    """Turn spans, which tables write in seconds of the file, into seconds of the part that is shown, in place."""
+    """Turn spans from seconds of the file (as in tables) into seconds of the part that is shown, in place."""
     start = next((item.start for item in media if item.kind == "video"), None)
     if start and "spans" in answer:
         answer["spans"] = [[second - start for second in span] for span in answer["spans"]]

@@ -91,9 +91,10 @@ def digits_video(
     fps: PositiveInt = 8,
     ask: Literal["when", "which"] = "when",
 ) -> Iterator[Sample]:
-    """H.264 clips of a slow pan over a photograph on which two digits come and go, on half-second marks.
+    """H.264 clips of a slow pan over a photograph on which two digits appear and disappear, at half-second marks.
 
-    `ask="when"` asks for the time span of one digit (temporal grounding), `ask="which"` for the digit that comes first.
+    A clip lasts `seconds` at `fps` frames a second. `ask="when"` asks for the time span of one digit (temporal
+    grounding), `ask="which"` for the digit that appears first.
     """
     for index in range(n):
         rng = rng_of(f"video-{ask}", split, seed, index)
@@ -217,7 +218,7 @@ def _digits() -> dict[str, list[np.ndarray]]:
 
 @functools.cache
 def photographs(split: Split) -> list[Image.Image]:
-    """The photographs of a split, which come with the packages that hold them."""
+    """The photographs of a split, from the packages that contain them."""
     opened = []
     for package, name in PHOTOGRAPHS[split]:
         with (importlib.resources.files(package) / name).open("rb") as file:

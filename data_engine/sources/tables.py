@@ -31,13 +31,13 @@ def json_array(*, path: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
 
 
 def video_questions(*, questions: str, videos: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
-    """The rows of a JSON-lines file of questions about the video files of a folder.
+    """The rows of the JSON-lines file `questions` about the video files of a folder.
 
-    A row names its `video` (or `videos`, or some in `media`); one with `spans` ([[start, end]] in seconds of the file)
-    is a temporal task.
+    A row names its `video` (or `videos`, or some in `media`); a row with `spans` ([[start, end]] in seconds of the
+    file) is a temporal task.
     """
     if rows.media_root:
-        raise InputError(f"rows.media_root {rows.media_root} has no say here: the videos lie in videos, {videos}")
+        raise InputError(f"rows.media_root {rows.media_root} is ignored by this source; use videos (now {videos})")
     file = existing_file(root, questions, "JSONL file of questions")
     found = (_with_video(row, rows) for row in json_lines(file, questions))
     return samples_of(found, rows, existing(root, videos, "folder of videos"), "video_questions")
@@ -72,9 +72,9 @@ def saved_dataset(*, path: str, root: Path, split: str | None = None, rows: Rows
 def hub_dataset(
     *, repo: str, root: Path, split: str, name: str | None = None, revision: str | None = None, rows: Rows = PLAIN_ROWS
 ) -> Items:
-    """The rows of one split of a dataset on the Hugging Face hub, read as a stream. This one source needs a network.
+    """The rows of one split of a dataset on the Hugging Face hub, read as a stream. Only this source needs a network.
 
-    Of a dataset on disk `repo` may be its folder.
+    `repo` is the dataset, `name` its configuration, `revision` its version. It may be the folder of a dataset on disk.
     """
     place = str(existing(root, repo, "folder of a dataset")) if (root / repo).is_dir() else repo
 
@@ -106,11 +106,11 @@ def _loaded(folder: Path) -> Any:
         AttributeError,
     ) as error:  # of JSON files that are cut or others
         why = f"{type(error).__name__}: {error}"
-        raise InputError(f"the dataset in {folder} is damaged ({why}); get it again, or write it anew") from None
+        raise InputError(f"the dataset in {folder} is damaged ({why}); download or write it again") from None
 
 
 def _split_of(data: Any, split: str | None, path: str) -> Any:
-    """The dataset of a split; one that is in no splits may say itself of which it is."""
+    """The dataset of a split; a dataset without splits may name its own."""
     if isinstance(data, Mapping):
         if split not in data:
             raise InputError(f"dataset {path} is asked for split {split}; {nearest(str(split), map(str, data))}")
@@ -133,7 +133,7 @@ def _with_video(row: Row, form: Rows) -> Row:
 
 
 def parquet_files(root: Path, path: str) -> tuple[Path, list[Path]]:
-    """(place, its parquet files): a file or a folder, every file with a schema that can be read."""
+    """(place, its parquet files) of a file or a folder; the schema of every file was read."""
     place = existing(root, path, "parquet file or folder")
     files = sorted(file for file in place.rglob("*.parquet") if file.is_file()) if place.is_dir() else [place]
     if not files:
@@ -159,7 +159,7 @@ def _dataset_rows(data: Any, place: str) -> Iterator[Row]:
 
 
 def _whole(batches: Iterable[pa.RecordBatch | pa.Table], place: str) -> Iterator[Row]:
-    """The rows of a table, and where it is damaged an error in place of the rest."""
+    """The rows of a table; where it is damaged, an error instead of the rest."""
     number, rows = 0, (row for batch in batches for row in _held(batch))
     try:
         for number, (values, fault) in enumerate(rows, start=1):
@@ -170,7 +170,7 @@ def _whole(batches: Iterable[pa.RecordBatch | pa.Table], place: str) -> Iterator
 
 
 def _held(batch: pa.RecordBatch | pa.Table) -> Iterator[tuple[dict[str, Any], RowError | None]]:
-    """The rows of a batch as Python holds them; a value that it cannot hold is an error of its row."""
+    """The rows of a batch as Python values; a value that Python cannot hold is an error of its row."""
     try:
         rows = batch.to_pylist()
     except UNHELD:
@@ -181,13 +181,13 @@ def _held(batch: pa.RecordBatch | pa.Table) -> Iterator[tuple[dict[str, Any], Ro
 
 
 def _held_row(batch: pa.RecordBatch | pa.Table) -> tuple[dict[str, Any], RowError | None]:
-    """The values of a batch of one row, or what is wrong with the first that Python cannot hold."""
+    """The values of a batch of one row, or the error of the first that Python cannot hold."""
     values = dict[str, Any]()
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
             values[name] = column.to_pylist()[0]
         except UNHELD as broken:
-            return {}, RowError("unreadable", f"the value of {name} cannot be read ({broken}); mend or remove it")
+            return {}, RowError("unreadable", f"the value of {name} cannot be read ({broken}); repair or remove it")
     return values, None
 
 
@@ -204,5 +204,5 @@ def check_columns(rows: Rows, names: Sequence[str], file: Path) -> None:
 
 
 def media_root_of(root: Path, default: Path, rows: Rows) -> Path:
-    """Where media must lie: what the rows say, else the folder of the table."""
+    """The folder in which media must be: the one that the rows name, else that of the table."""
     return existing(root, rows.media_root, "media_root") if rows.media_root else default

@@ -1,4 +1,4 @@
-"""The parquet files of verl and EasyR1: chat prompts or problems, images beside them, and a ground truth."""
+"""The parquet files of verl and EasyR1: chat prompts or problems, their images, and a ground truth."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def verl(
 
 
 def _asked(row: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """Our columns of a row of either project."""
+    """The columns of our format for a row of either project."""
     if set(VERL) <= row.keys():
         messages, judge = row["prompt"], row["reward_model"]
         truth = judge.get("ground_truth") if isinstance(judge, Mapping) else None

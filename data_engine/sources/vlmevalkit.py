@@ -23,9 +23,9 @@ NEEDED = ("index", "image", "question", "answer")
 def vlmevalkit(*, path: str, root: Path, task: str = "choice", list_options: bool = True) -> Items:
     """The rows of a VLMEvalKit TSV file, as questions of one task.
 
-    Option cells that are empty are left out, and the others are lettered anew: the answer follows its option. An image
-    cell holds a picture, a list of pictures, or the index of a row above whose picture is borrowed. A `hint` stands on
-    a line before the question.
+    Empty option cells are left out and the others get new letters; the answer follows its option. An image cell holds a
+    picture, a list of pictures, or the index of an earlier row with the same picture. A `hint` is put on a line before
+    the question. With `list_options` the options are added to the question.
     """
     file = existing_file(root, path, "TSV file")
     with file.open("rb") as content:
@@ -50,7 +50,7 @@ def _rows(file: Path, path: str) -> Iterator[Row]:
                 values = _next(reader)
             except csv.Error as error:  # a field over the limit, mostly by a quote that never closes
                 where = f"{path}:{reader.line_num + lines_before}"
-                yield Row(where, {}, RowError("bad_row", f"no row of a TSV file: {error}"))
+                yield Row(where, {}, RowError("bad_row", f"this is not a row of a TSV file: {error}"))
                 continue
             if values is None:
                 return
@@ -66,12 +66,12 @@ def _header(content: BinaryIO) -> list[str]:
 
 
 def _lines(content: BinaryIO) -> Iterator[str]:
-    """The lines from where the file stands; unlike a text file it tells in between where that is."""
+    """The lines from the position of the file; unlike those of a text file, they keep `tell` right in between."""
     return (line.decode("utf-8", "surrogateescape") for line in iter(lambda: content.readline(2 * MAX_FIELD), b""))
 
 
 def _next(reader: csv.DictReader[str]) -> dict[Any, Any] | None:
-    """The next row. The csv module has one limit for all of the process, 131,072: less than a photograph."""
+    """The next row. The csv module has one limit per process, 131,072 characters, less than a photograph."""
     limit = csv.field_size_limit(MAX_FIELD)
     try:
         return next(reader, None)
@@ -82,7 +82,7 @@ def _next(reader: csv.DictReader[str]) -> dict[Any, Any] | None:
 def _row(where: str, values: Mapping[Any, Any]) -> Row:
     try:
         if None in values or None in values.values():
-            raise RowError("bad_row", "the row has not as many fields as the header")
+            raise RowError("bad_row", "the row has another number of fields than the header")
         options = {name: values[name] for name in LETTERS if values.get(name, "").strip()}
         meta = {name: values[name] for name in ("index", "category", "split", "hint") if values.get(name)}
         question, hint = values["question"], values.get("hint", "").strip()
@@ -98,7 +98,7 @@ def _row(where: str, values: Mapping[Any, Any]) -> Row:
 
 
 def _gold(values: Mapping[str, str], options: Mapping[str, str]) -> int | str:
-    """The place of the option whose column the answer names, from 0; an answer that names no column, as it is."""
+    """The place, from 0, of the option whose column the answer names; an answer that names no column, unchanged."""
     answer = values["answer"].strip()
     if answer not in LETTERS or answer not in values:
         return answer
@@ -113,9 +113,9 @@ def _images(text: str) -> list[bytes]:
         try:
             parts = ast.literal_eval(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-            raise RowError("bad_image", f"the image is no list of base64: {error}") from None
+            raise RowError("bad_image", f"the image is not a list of base64: {error}") from None
     elif len(text) <= REFERENCE:
-        raise RowError("image_reference", f"image {text!r} is no picture, and no row above has it and that index")
+        raise RowError("image_reference", f"image {text!r} is not a picture, nor the index of an earlier row with one")
     else:
         parts = [text]
     try:

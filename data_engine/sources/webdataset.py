@@ -1,4 +1,4 @@
-"""WebDataset: tar files in which the files of one sample stand together under one name, read as a stream."""
+"""WebDataset: tar files in which the files of one sample follow each other under one name, read as a stream."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Part(NamedTuple):
 def webdataset(*, path: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
     """The samples of a tar file, or of all tar files of a folder: `0001.jpg` with `0001.json` (columns of a row).
 
-    `NAME.txt` is the question and `NAME.cls` the answer where there is no JSON. Several pictures of one sample are
-    `NAME.0.jpg`, `NAME.1.jpg`, shown in the order of their numbers. Nothing is written to disk, and links are refused.
+    Without JSON, `NAME.txt` is the question and `NAME.cls` the answer. Several pictures of one sample are `NAME.0.jpg`,
+    `NAME.1.jpg`, in the order of their numbers. Nothing is written to disk, and links are refused.
     """
     place = existing(root, path, "tar file or folder")
     files = sorted(place.rglob("*.tar")) if place.is_dir() else [place]
@@ -57,21 +57,21 @@ def _rows(file: Path, name: str) -> Iterator[Row]:
                 values, error = dict[str, Any](), None
                 try:
                     if hash(key) in scattered:
-                        raise RowError("scattered", "its files stand apart in the tar file; pack them sorted by name")
+                        raise RowError("scattered", "its files are apart in the tar file; pack them by name")
                     _fill(values, tar, parts)
                 except RowError as broken:
                     error = broken
                 yield Row(f"{name}: {'/'.join(filter(None, key))}", values, error)
             end = tar.offset
     except DAMAGED as broken:
-        yield Row(name, {}, RowError("truncated", f"the tar file breaks off or is none: {broken}"))
+        yield Row(name, {}, RowError("truncated", f"the tar file is cut off, or not a tar file: {broken}"))
         return
     if error := _unread(file, end):
         yield Row(name, {}, error)
 
 
 def _parts(tar: tarfile.TarFile) -> Iterator[Part]:
-    """The files of a tar file, one after the other, but for hidden ones: `._0001.jpg` is macOS' word on 0001.jpg."""
+    """The files of a tar file in order, without hidden ones: `._0001.jpg` holds metadata of macOS about 0001.jpg."""
     end, size = 0, os.path.getsize(str(tar.name))
     while member := tar.next():
         tar.members = []  # pyright: ignore[reportAttributeAccessIssue]  # which grows with the file otherwise
@@ -85,7 +85,7 @@ def _parts(tar: tarfile.TarFile) -> Iterator[Part]:
 
 
 def _scattered(file: Path) -> set[int]:
-    """The hashes of the keys whose files do not all stand together, from the headers alone."""
+    """The hashes of the keys whose files do not follow each other, from the headers alone."""
     known, scattered = set[int](), set[int]()
     with contextlib.suppress(MemoryError, *DAMAGED), tarfile.open(file, "r:") as tar:  # whoever reads it all says why
         for key, _ in itertools.groupby(_parts(tar), key=lambda part: part.key):
@@ -94,7 +94,7 @@ def _scattered(file: Path) -> set[int]:
 
 
 def _unread(file: Path, at: int) -> RowError | None:
-    """What is wrong with the end of a tar file, from byte `at` on: it should be zeros, a block of them or more.
+    """What is wrong with the end of a tar file, from byte `at` on: it should be one or more blocks of zeros.
 
     tarfile takes a damaged header, and the first block of zeros, for the end.
     """
@@ -109,7 +109,7 @@ def _unread(file: Path, at: int) -> RowError | None:
             at += len(piece)
     if at - start >= tarfile.BLOCKSIZE and at % tarfile.BLOCKSIZE == 0:
         return None
-    return RowError("truncated", "the tar file has no end: files may be missing; get the whole of it")
+    return RowError("truncated", "the tar file has no end, so files may be missing; download it again")
 
 
 def _fill(values: dict[str, Any], tar: tarfile.TarFile, parts: Iterable[Part]) -> None:
@@ -133,13 +133,13 @@ def _fill(values: dict[str, Any], tar: tarfile.TarFile, parts: Iterable[Part]) -
     named, held = max(_count(values.pop(column, None)) for column in MEDIA_COLUMNS), sum(map(len, media.values()))
     if named > held:
         why = f"the JSON names {named} pictures or videos, and the tar file holds {held} under its name"
-        raise RowError("missing", f"{why}; files of one sample are called alike up to the first dot")
+        raise RowError("missing", f"{why}; the files of one sample have the same name up to the first dot")
     for column, found in media.items():
         values[column] = [{"bytes": content} for _, content in sorted(found, key=lambda one: _natural(one[0].suffix))]
 
 
 def _natural(suffix: str) -> tuple[str, str]:
-    """What sorts suffixes by the numbers in them; one without a stem is the first.
+    """A sort key for suffixes, by the numbers in them; a suffix without a stem is the first.
 
     >>> sorted(["10.png", "png", "2.png"], key=_natural)
     ['png', '2.png', '10.png']
@@ -157,7 +157,7 @@ def _object(name: str, text: bytes) -> dict[str, Any]:
     try:
         value = plain_json(text)
     except ValueError as error:
-        raise RowError("bad_json", f"{name} is no JSON to use: {error}") from None
+        raise RowError("bad_json", f"{name} is not usable JSON: {error}") from None
     if not isinstance(value, dict):
         raise RowError("bad_row", f"{name} must be an object with named values, got {value!r:.80}")
     return value

@@ -1,1 +1,1 @@
-"""What can be wrong with a sample, each fault under a stable code."""
+"""The checks of samples, each with a stable code."""

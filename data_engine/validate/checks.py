@@ -1,7 +1,8 @@
-"""What can be wrong with a sample: each fault under a stable code, what finds it, and what is done about it.
+"""The table of checks: for each code what is wrong, what finds it, and what is done about it.
 
-A mode is `keep` (let it pass), `drop`, `quarantine`, `fix` (where a fault can be mended without guessing) or `fail`
-(stop the run). A sample that was mended says so in `meta.fixed`.
+A mode is `keep` (let it pass), `drop`, `quarantine`, `fix` (where that needs no guess) or `fail` (stop the run).
+`meta.fixed` of a sample lists its fixed faults. To add a check, write a function `(sample, limits) -> Fault | None` in
+one of the modules of checks, its row here, and a broken sample in `tests/support/faulty.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ PLAIN = "the picture is stored as an upright PNG of 8-bit RGB"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A fault that is looked for. `mode` is what is done about it unless the recipe has another one."""
+    """A fault to look for. `mode` is what is done about it unless the recipe says otherwise."""
 
     mode: Mode
     about: str
@@ -49,7 +50,7 @@ CHECKS: dict[str, Check] = {  # in the order in which they are made: each may re
     "bomb": Check(
         "quarantine", "the picture or frame is too large, or would take too long, to be decoded", needed=True
     ),
-    "wrong_extension": Check("keep", "the name says another format than the content; the content counts"),
+    "wrong_extension": Check("keep", "the name has the suffix of another format than the content; the content counts"),
     # images
     "truncated": Check("quarantine", "the picture is cut off, or a part of it is missing", needed=True),
     "animated": Check("keep", "there are several pictures in the file; the first counts", fix=PLAIN),
@@ -69,18 +70,20 @@ CHECKS: dict[str, Check] = {  # in the order in which they are made: each may re
     "unknown_codec": Check("quarantine", "the codec is one that FFmpeg does not know", needed=True),
     "no_frames": Check("quarantine", "no frame is there, or none decodes", needed=True),
     "cut": Check("quarantine", "the file ends early, or frames in it are damaged", needed=True),
-    "zero_duration": Check("quarantine", "all frames are shown at one time", needed=True),
+    "zero_duration": Check("quarantine", "all frames have the same time", needed=True),
     "too_long": Check("quarantine", "it lasts more than six hours or has more than a million frames", needed=True),
     "declared_duration": Check("quarantine", "the header or the source declares another duration than the frames last"),
     "frames_mismatch": Check("quarantine", "the source declares another number of frames than decode"),
     "variable_rate": Check("keep", "frames come at uneven times; frames are chosen by time"),
     "rotation": Check("keep", "the video is stored turned; it is shown upright"),
     # prompt and task
-    "bad_prompt": Check("quarantine", "the prompt is no list of messages of parts", needed=True, find=form.bad_prompt),
+    "bad_prompt": Check(
+        "quarantine", "the prompt is not a list of messages of parts", needed=True, find=form.bad_prompt
+    ),
     "marker_mismatch": Check(
         "quarantine", "the prompt shows other media than the sample has", needed=True, find=form.marker_mismatch
     ),
-    "empty_text": Check("quarantine", "the prompt asks nothing", find=form.empty_text),
+    "empty_text": Check("quarantine", "the prompt has no text", find=form.empty_text),
     "unknown_task": Check("quarantine", "there is no such task", needed=True, find=form.unknown_task),
     "no_answer": Check("quarantine", "a key of the answer is missing", needed=True, find=form.no_answer),
     # boxes
@@ -111,12 +114,15 @@ CHECKS: dict[str, Check] = {  # in the order in which they are made: each may re
         find=places.box_outside,
     ),
     "box_over_edge": Check(
-        "fix", "a box reaches over the edge by no more than a pixel", fix="it is clipped", find=places.box_over_edge
+        "fix",
+        "a box reaches over the edge, by at most `over_edge`",
+        fix="it is clipped",
+        find=places.box_over_edge,
     ),
     "box_area": Check(
         "quarantine", "a box covers a smaller or larger share of the picture than allowed", find=places.box_area
     ),
-    "box_repeated": Check("fix", "a box is there twice", fix="it is kept once", find=places.box_repeated),
+    "box_repeated": Check("fix", "a box occurs twice", fix="it is kept once", find=places.box_repeated),
     "no_box_space": Check(
         "keep",
         "the source does not declare the space of its boxes; they are taken for pixels",
@@ -131,37 +137,41 @@ CHECKS: dict[str, Check] = {  # in the order in which they are made: each may re
     ),
     "span_over_end": Check(
         "fix",
-        "a span ends within half a second behind the end",
+        "a span ends after the video, by at most `over_end`",
         fix="it ends with the video",
         find=places.span_over_end,
     ),
     # texts and options
     "control_characters": Check(
-        "fix", "a text holds characters that nobody sees", fix="they are taken out", find=texts.control_characters
+        "fix", "a text holds invisible characters", fix="they are removed", find=texts.control_characters
     ),
     "several_golds": Check("quarantine", "the choice has more than one right option", find=texts.several_golds),
     "no_gold_option": Check(
         "quarantine", "the gold letter belongs to no option", needed=True, find=texts.no_gold_option
     ),
     "equal_options": Check("quarantine", "two options read the same", find=texts.equal_options),
-    "answer_in_question": Check("drop", "the question says the answer", find=texts.answer_in_question),
-    # what is left of a bad answer when all is mended
-    "bad_answer": Check("quarantine", "a value of the answer is of another form", needed=True, find=form.bad_answer),
+    "answer_in_question": Check("drop", "the question contains the answer", find=texts.answer_in_question),
+    # the answer as it is after all fixes
+    "bad_answer": Check(
+        "quarantine", "a value of the answer does not have the form of its key", needed=True, find=form.bad_answer
+    ),
     "point_outside": Check("quarantine", "a point lies outside of the picture", find=places.point_outside),
-    "span_outside": Check("quarantine", "a span ends behind the end of the video", find=places.span_outside),
+    "span_outside": Check("quarantine", "a span ends after the video", find=places.span_outside),
     "bad_cut": Check("quarantine", "start and end cut nothing out of the video", needed=True, find=places.bad_cut),
     # meta
     "no_licence": Check("keep", "meta names no licence", find=texts.no_licence),
     "no_source": Check("quarantine", "the sample names no source", find=texts.no_source),
     "bad_split": Check(
         "fix",
-        "the split has another name than of letters, digits and _",
-        fix="other marks become _; null is left out",
+        "the name of the split has other characters than letters, digits and _",
+        fix="the others become _; null is left out",
         needed=True,
         find=texts.bad_split,
     ),
     "no_split": Check("keep", "meta names no split", find=texts.no_split),
-    "not_text": Check("quarantine", "prompt, answer or meta are no JSON or no UTF-8", needed=True, find=form.not_text),
+    "not_text": Check(
+        "quarantine", "prompt, answer or meta cannot be stored as JSON in UTF-8", needed=True, find=form.not_text
+    ),
 }
 
 
@@ -180,7 +190,7 @@ Modes = Annotated[dict[str, Mode], AfterValidator(_known)]  # of codes that are 
 
 
 def settled(broken: Quarantined, modes: Mapping[str, Mode]) -> Quarantined | Dropped:
-    """What the modes make of a row that its source could not read: of it there is nothing to keep or to fix."""
+    """The outcome, by its mode, of a row that its source could not read: there is nothing to keep or to fix."""
     mode = modes.get(broken.reason, "quarantine")
     if mode == "fail":
         raise InputError(f"{broken.reason}, and its mode is fail: {broken.why}")

@@ -1,4 +1,4 @@
-"""What a check gives, and the limits that the checks obey."""
+"""The result of a check, and the limits that all checks obey."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mmrl.core.config import Config
 
 
 class Fault(NamedTuple):
-    """What is wrong with a sample and what would be right, and the mended sample, if there is a way."""
+    """What is wrong with a sample and what would be right; and the fixed sample, if it can be fixed without a guess."""
 
     message: str
     fixed: Sample | None = None
 
 
 class Limits(Config):
-    """Where the checks begin to find fault."""
+    """The bounds from which checks find fault."""
 
     seconds: PositiveFloat = 60.0  # of the processor to decode a file, and ten more for each megabyte of it
     min_side: PositiveInt = 28

@@ -1,4 +1,4 @@
-"""Checks of boxes and spans: numbers that cannot be meant as they are written."""
+"""Checks of boxes, points and spans: numbers that cannot be meant as they are written."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def box_not_finite(sample: Sample, _: Limits) -> Fault | None:
 
 
 def box_xywh(sample: Sample, limits: Limits) -> Fault | None:
-    """Boxes that are no corners, but lie in the picture when they are read as x, y, width, height.
+    """Boxes that are not corners, but lie in the picture if they are read as x, y, width, height.
 
-    A flat box tells nothing, and what the source declared (`meta.box_format`) is not guessed at.
+    A flat box proves nothing, and a format that the source declared (`meta.box_format`) is not questioned.
     """
     boxes, picture = _boxes(sample), _only_picture(sample)
     turned = any(x1 > x2 or y1 > y2 for x1, y1, x2, y2 in boxes)
@@ -59,7 +59,7 @@ def box_space(sample: Sample, _: Limits) -> Fault | None:
 
 
 def box_over_edge(sample: Sample, limits: Limits) -> Fault | None:
-    """A box that reaches a little over the edge."""
+    """A box that reaches a little over the edge, within the limit `over_edge`."""
     boxes, picture = _boxes(sample), _only_picture(sample)
     over = [box for box in boxes if picture and 0 < _over(box, picture) <= limits.over_edge]
     if not over or picture is None:
@@ -68,7 +68,7 @@ def box_over_edge(sample: Sample, limits: Limits) -> Fault | None:
 
 
 def box_outside(sample: Sample, limits: Limits) -> Fault | None:
-    """A box that reaches further over the edge than rounding explains: in none of the media does it lie."""
+    """A box that reaches over the edge of every image or video by more than the limit `over_edge`."""
     outside = [box for box in _boxes(sample) if not _lies_in_some(box, sample, limits)]
     if not outside:
         return None
@@ -107,11 +107,11 @@ def box_repeated(sample: Sample, _: Limits) -> Fault | None:
     answer = {**sample.answer, "boxes": [boxes[place] for place in first]}
     if labels:
         answer["labels"] = [labels[place] for place in first]
-    return Fault(f"{repeated} of boxes is there twice", replace(sample, answer=answer))
+    return Fault(f"{repeated} of boxes occurs twice", replace(sample, answer=answer))
 
 
 def no_box_space(sample: Sample, _: Limits) -> Fault | None:
-    """Boxes or points of a source that does not say in which space they are written."""
+    """Boxes or points of a source that does not declare their coordinate space."""
     places = _boxes(sample) or sample.answer.get("points")
     if not places or sample.meta.get("box_space"):
         return None
@@ -127,7 +127,7 @@ def span_order(sample: Sample, _: Limits) -> Fault | None:
 
 
 def span_not_seconds(sample: Sample, limits: Limits) -> Fault | None:
-    """Spans far behind the end of the video that lie in it when they are read as frame numbers or milliseconds."""
+    """Spans far after the end of the video that lie in it if they are read as frame numbers or milliseconds."""
     spans, video = _spans(sample), _only_video(sample)
     seconds = shown_seconds(video) if video else None
     if not spans or video is None or not seconds:
@@ -142,7 +142,7 @@ def span_not_seconds(sample: Sample, limits: Limits) -> Fault | None:
 
 
 def span_over_end(sample: Sample, limits: Limits) -> Fault | None:
-    """A span that ends a little behind the end of the video."""
+    """A span that ends a little after the video, within the limit `over_end`."""
     spans, video = _spans(sample), _only_video(sample)
     seconds = shown_seconds(video) if video else None
     over = [span for span in spans if seconds and seconds < span[1] <= seconds + limits.over_end]
@@ -150,17 +150,17 @@ def span_over_end(sample: Sample, limits: Limits) -> Fault | None:
         return None
     cut = [[start, min(end, seconds) if end <= seconds + limits.over_end else end] for start, end in spans]
     fixed = _with_spans(sample, cut) if all(start < end for start, end in cut) else None
-    return Fault(f"{over[0]} of spans ends behind a video of {seconds:.2f} seconds", fixed)
+    return Fault(f"{over[0]} of spans ends after a video of {seconds:.2f} seconds", fixed)
 
 
 def point_outside(sample: Sample, limits: Limits) -> Fault | None:
-    """A point that lies in none of the media."""
+    """A point that lies in none of the media, by more than the limit `over_edge`."""
     outside = [point for point in sample.answer.get("points", ()) if not _lies_in_some(point, sample, limits)]
     return Fault(f"{outside[0]} of points lies outside of {_media(sample)}; give pixels") if outside else None
 
 
 def span_outside(sample: Sample, limits: Limits) -> Fault | None:
-    """A span that ends behind all videos."""
+    """A span that ends after every video by more than the limit `over_end`."""
     shown = [shown_seconds(media) for media in sample.media if media.kind == "video"]
     for span in sample.answer.get("spans", ()):
         if not any(seconds is None or span[1] <= seconds + limits.over_end for seconds in shown):
@@ -169,7 +169,7 @@ def span_outside(sample: Sample, limits: Limits) -> Fault | None:
 
 
 def bad_cut(sample: Sample, _: Limits) -> Fault | None:
-    """A start and an end between which nothing is shown."""
+    """A start and an end with nothing in between."""
     for media in sample.media:
         start, end = media.start or 0.0, math.inf if media.end is None else media.end
         most = math.inf if media.duration is None else media.duration
@@ -179,7 +179,7 @@ def bad_cut(sample: Sample, _: Limits) -> Fault | None:
 
 
 def _boxes(sample: Sample) -> list[Box]:
-    """The boxes, if they are lists of four numbers; what they are otherwise is `bad_answer`."""
+    """The boxes, if they are lists of four numbers; other values are `bad_answer`."""
     return _rows(sample.answer.get("boxes"), 4)
 
 
@@ -199,7 +199,7 @@ def _is_row(row: Any, width: int) -> bool:
 
 
 def _only_picture(sample: Sample) -> Media | None:
-    """The one image or video that places can refer to, with its size; None where there are several or none."""
+    """The one image or video that places can refer to, with its size; None if there are several or none."""
     only = sample.media[0] if len(sample.media) == 1 else None
     return only if only and only.width and only.height else None
 
@@ -218,7 +218,7 @@ def _lies_in_some(place: Sequence[float], sample: Sample, limits: Limits) -> boo
 
 
 def _over(place: Sequence[float], picture: Media) -> float:
-    """By how many pixels a box or a point reaches over the edges; where no size is known, only over the first two."""
+    """How many pixels a box or point reaches over the edges; without a known size, over the left and upper one."""
     width, height = picture.width or math.inf, picture.height or math.inf
     return max(-min(place), max(place[0::2]) - width, max(place[1::2]) - height)
 

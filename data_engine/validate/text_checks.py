@@ -23,7 +23,7 @@ ALTERNATIVES = re.compile(r"\b(or|oder|ou|o|или)\b|/|或|还是", re.IGNORECA
 
 
 def control_characters(sample: Sample, _: Limits) -> Fault | None:
-    """Characters in the prompt or the answer that nobody sees."""
+    """Invisible characters in the prompt or the answer."""
     found = CONTROL.search(prompt_text(sample.prompt)) or next(
         filter(None, map(CONTROL.search, _texts(sample.answer))), None
     )
@@ -34,7 +34,7 @@ def control_characters(sample: Sample, _: Limits) -> Fault | None:
 
 
 def answer_in_question(sample: Sample, _: Limits) -> Fault | None:
-    """A question that says the gold, unless it offers it among others ("red or blue?")."""
+    """A question that contains the gold, unless it offers it among others ("red or blue?")."""
     golds = sample.answer.get("text")
     if TASKS.get(sample.task, OTHER).keys != (TEXT,) or not isinstance(golds, list):
         return None
@@ -48,14 +48,14 @@ def answer_in_question(sample: Sample, _: Limits) -> Fault | None:
         (gold for gold in said if gold and any(heard[at : at + len(gold)] == gold for at in places[gold[0]])), None
     )
     return (
-        Fault(f"the question says the answer, {' '.join(told)!r:.100}")
+        Fault(f"the question contains the answer, {' '.join(told)!r:.100}")
         if told and not ALTERNATIVES.search(asked)
         else None
     )
 
 
 def several_golds(sample: Sample, _: Limits) -> Fault | None:
-    """A choice with more than one right letter, or whose right option stands under two letters."""
+    """A choice with more than one right letter, or whose right option has two letters."""
     letter, options = sample.answer.get("choice"), _options(sample)
     if sample.task != "choice":
         return None
@@ -65,14 +65,14 @@ def several_golds(sample: Sample, _: Limits) -> Fault | None:
         return Fault(f"the gold is {letter!r:.80}; a choice has one letter")
     place = _place(letter)
     same = [one for one in options if place is not None and place < len(options) and _same(one, options[place])]
-    return Fault(f"the gold option {same[0]!r:.80} stands under {len(same)} letters") if len(same) > 1 else None
+    return Fault(f"the gold option {same[0]!r:.80} has {len(same)} letters") if len(same) > 1 else None
 
 
 def equal_options(sample: Sample, _: Limits) -> Fault | None:
-    """Two options that read the same but for case and blanks."""
+    """Two options that differ only in case and blanks."""
     counts = Counter(" ".join(one.casefold().split()) for one in _options(sample))
     twice = [option for option, count in counts.items() if count > 1]
-    return Fault(f"the option {twice[0]!r:.80} is there {counts[twice[0]]} times") if twice else None
+    return Fault(f"the option {twice[0]!r:.80} occurs {counts[twice[0]]} times") if twice else None
 
 
 def no_gold_option(sample: Sample, _: Limits) -> Fault | None:
@@ -86,29 +86,29 @@ def no_gold_option(sample: Sample, _: Limits) -> Fault | None:
 
 
 def no_licence(sample: Sample, _: Limits) -> Fault | None:
-    """A sample of which nobody says how it may be used."""
+    """A sample without a licence."""
     given = any(sample.meta.get(name) for name in ("licence", "license"))
-    return None if given else Fault("meta names no licence; give it, in the rows or as licence of the source")
+    return None if given else Fault("meta names no licence; give one in the rows, or as licence of the source")
 
 
 def no_source(sample: Sample, _: Limits) -> Fault | None:
-    """A sample that does not say where it is from."""
+    """A sample that does not name its source."""
     return None if sample.source.strip() else Fault("the sample names no source; give the source a name")
 
 
 def bad_split(sample: Sample, _: Limits) -> Fault | None:
-    """A split under a name that no shard can have."""
+    """A split with a name that a shard cannot have."""
     split = sample.meta.get("split", "train")
     if isinstance(split, str) and SPLIT_NAME.fullmatch(split):
         return None
     rest = {key: value for key, value in sample.meta.items() if key != "split"}
     named = re.sub(r"\W", "_", split, flags=re.ASCII) if isinstance(split, str) else ""
     fixed = replace(sample, meta={**rest, "split": named} if named else rest) if split is None or named else None
-    return Fault(f"the split {split!r:.80} is named otherwise than by letters, digits and _", fixed)
+    return Fault(f"the split {split!r:.80} has other characters than letters, digits and _", fixed)
 
 
 def no_split(sample: Sample, _: Limits) -> Fault | None:
-    """A sample of which the source does not say to which split it belongs."""
+    """A sample whose source does not say to which split it belongs."""
     return None if sample.meta.get("split") else Fault("meta names no split; give it in the rows")
 
 
@@ -134,7 +134,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _cleaned(value: Any) -> Any:
-    """The JSON value with every text free of control characters."""
+    """The JSON value without control characters in its texts."""
     if isinstance(value, str):
         return CONTROL.sub("", value)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Checks of the form of a sample: a prompt that asks and shows, and the answer that its task needs."""
+"""Checks of the form of a sample: a prompt with a question and its media, and the answer that its task needs."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def marker_mismatch(sample: Sample, _: Limits) -> Fault | None:
     if kinds != media:
         return Fault(f"the prompt has media parts {kinds} but the sample has media {media}")
     left = [marker for marker in MARKERS if marker in prompt_text(sample.prompt)]
-    return Fault(f"the text holds {left}, which show nothing; make each a part of the message") if left else None
+    return Fault(f"the text holds {left}, which show nothing there; make each a part of the message") if left else None
 
 
 def empty_text(sample: Sample, _: Limits) -> Fault | None:
     """A prompt without a text."""
-    return None if prompt_text(sample.prompt).strip() else Fault("the prompt asks nothing; give it a text")
+    return None if prompt_text(sample.prompt).strip() else Fault("the prompt has no text; give it one")
 
 
 def unknown_task(sample: Sample, _: Limits) -> Fault | None:
-    """A task that the table lacks."""
+    """A task that is not in the table of tasks."""
     known = sample.task in TASKS
     return None if known else Fault(f"unknown task {sample.task!r}; {nearest(str(sample.task), TASKS)}")
 
 
 def no_answer(sample: Sample, _: Limits) -> Fault | None:
-    """An answer without a key of its task."""
+    """An answer that lacks a key of its task."""
     names, answer = [key.name for key in TASKS[sample.task].keys], sample.answer
     if isinstance(answer, Mapping) and all(answer.get(name) is not None for name in names):
         return None
@@ -51,7 +51,7 @@ def no_answer(sample: Sample, _: Limits) -> Fault | None:
 
 
 def bad_answer(sample: Sample, _: Limits) -> Fault | None:
-    """A value of another form than its key, or an answer that is not enough."""
+    """A value that its key does not allow, or an answer that lacks something else."""
     kind, answer = TASKS[sample.task], sample.answer
     for key in (*kind.keys, *(key for key in KEYS.values() if key not in kind.keys)):
         if key.name in answer and not key.is_right(answer[key.name], answer):

@@ -1,4 +1,4 @@
-"""Gold answers as text in the model's own format: what SFT teaches, and what injected ground truth says."""
+"""Gold answers as text in the model's own format, for SFT and for injected ground truth."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ ANSWER_FORMAT = "<think>{rationale}</think><answer>{answer}</answer>"
 def rendered(
     row: Mapping[str, Any], space: CoordinateSpace, seen_size: Sequence[tuple[int, int]], *, form: str = ANSWER_FORMAT
 ) -> str:
-    """The full completion that answers `row` right; the thought is the sample's own (`meta["rationale"]`) or, for
-    a choice, the text of the right option.
+    """The full completion that answers `row` correctly: its reasoning and its answer in `form`.
+
+    The reasoning is `meta["rationale"]` of the sample or, for a choice, the text of the right option.
 
     >>> row = {"id": "a", "task": "yesno", "answer": {"yesno": True}, "media": (), "meta": {}}
     >>> rendered(row, CoordinateSpace.resized, [])
@@ -33,7 +34,7 @@ def rendered(
 
 
 def check_answers(samples: Iterable[Sample]) -> None:
-    """Refuse samples whose gold answer cannot be written down."""
+    """Refuse samples whose gold answer cannot be written as text."""
     for sample in samples:
         row = {name: getattr(sample, name) for name in ("id", "task", "answer", "media", "meta")}
         try:
@@ -42,12 +43,12 @@ def check_answers(samples: Iterable[Sample]) -> None:
             raise
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"sample {sample.id}: its answer of task {sample.task!r} cannot be written down ({error!r})"
+                f"sample {sample.id}: its answer of task {sample.task!r} cannot be written ({error!r})"
             ) from None
 
 
 def answer_text(row: Mapping[str, Any], space: CoordinateSpace, seen_size: Sequence[tuple[int, int]]) -> str:
-    """The gold answer of `row` as text; coordinates in `space`, for the picture as the model saw it."""
+    """The gold answer of `row` as text, with coordinates in `space`, for the picture as the model saw it."""
     golds = task_type(row["task"]).golds
     if golds is None:
         known = ", ".join(name for name, kind in TASKS.items() if kind.golds)
@@ -63,7 +64,7 @@ def answer_text(row: Mapping[str, Any], space: CoordinateSpace, seen_size: Seque
 
 
 def can_be_written(task: str) -> bool:
-    """Whether the gold answers of a task are texts that can be learnt as an answer."""
+    """Whether a gold answer of the task can be written as an answer to learn."""
     return TASKS.get(task, OTHER).golds is not None
 
 

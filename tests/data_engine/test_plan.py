@@ -71,7 +71,7 @@ def test_pictures_that_a_source_writes_are_not_left_behind_by_a_plan(
 @pytest.mark.parametrize(
     ("fn", "args", "message"),
     [
-        ("split", {"shares": {"train": 0.8, "dev-test": 0.2}}, "shares: .*'dev-test' is no name of a split"),
+        ("split", {"shares": {"train": 0.8, "dev-test": 0.2}}, "shares: .*'dev-test' cannot be the name of a split"),
         ("difficulty", {"file": "nothere.parquet"}, "file: .*there is nothing at .*/nothere.parquet"),
         ("decontaminate", {"against": ["yesno.jsonl", "no.parquet"]}, "against.1: .*there is nothing at .*/no.parquet"),
         ("difficulty", {"file": "yesno.jsonl"}, "file: .*cannot be read as a difficulty file"),

@@ -66,7 +66,7 @@ def test_a_number_is_written_with_all_its_digits(task: str, number: float) -> No
 @pytest.mark.parametrize(
     ("task", "answer", "message"),
     [
-        ("edit", {"instruction": "Red."}, "its answer of task 'edit' cannot be written down"),
+        ("edit", {"instruction": "Red."}, "its answer of task 'edit' cannot be written"),
         (
             "preference",
             {"preferred": 0, "candidates": ["a", "b"]},

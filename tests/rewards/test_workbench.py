@@ -89,7 +89,7 @@ def test_the_rewards_of_the_library_are_not_lax(task: str) -> None:
 
 def test_a_lax_reward_shows() -> None:
     (finding,) = tried(f"{HERE}:contains", "text")
-    assert finding.flags == ("lax: junk beside the gold is free",)
+    assert finding.flags == ("lax: junk next to the gold is free",)
     (finding,) = tried(f"{HERE}:generous", "text")
     assert finding.flags == ("lax: an empty completion earns", "lax: blind to the gold")
     assert finding.lax
@@ -103,7 +103,7 @@ def test_a_lax_reward_shows() -> None:
 
 def test_the_junk_box_bug_of_released_code_shows_and_ours_is_clean() -> None:
     (released,) = tried("box_set", "detection", mode="vision_r1", as_released=True)
-    assert released.flags == ("lax: junk beside the gold is free",)
+    assert released.flags == ("lax: junk next to the gold is free",)
     (trailing,) = tried("box_set", "detection", mode="map", as_released=True)
     assert trailing.flags == ("junk after the gold is free",)
     for mode in ("f1", "recall", "precision", "map", "od_length", "vision_r1", "visionreasoner", "weighted"):
@@ -196,7 +196,7 @@ def test_the_command_prints_a_table_and_writes_json(
 
     status, table, problem = ran(f"{HERE}:contains", str(tmp_path / "data"), "--out", str(out))
     assert (status, problem) == (0, "")
-    assert "lax: junk beside the gold is free" in table
+    assert "lax: junk next to the gold is free" in table
     found = json.loads(out.read_text())
     assert [(one["task"], one["n"]) for one in found] == [("text", 3), ("yesno", 2)]
     assert found[0]["means"] == {

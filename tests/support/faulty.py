@@ -126,7 +126,7 @@ def _torn(folder: Path) -> Sample:
 
 
 def _at_once(folder: Path) -> Path:
-    """A clip of which all frames are shown at one time."""
+    """A clip of which all frames have the same time."""
     source = write_clip(folder / "even.mp4", 10, codec_options={"bf": "0"})
     with av.open(str(source)) as old, av.open(folder / "once.mkv", "w") as new:
         copy = new.add_stream_from_template(old.streams.video[0])

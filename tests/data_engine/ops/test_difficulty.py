@@ -112,7 +112,7 @@ def test_samples_outside_of_their_band_are_dropped_by_what_is_wrong(tmp_path: Pa
     assert ends(samples, rows, tmp_path, **options) == reasons
     assert ends(samples, rows, tmp_path, **options, chance_corrected=False)[4] == "kept"
     assert ends(samples, rows, tmp_path, missing="keep")[-1] == "kept"
-    with pytest.raises(InputError, match="does not tell of sample"):
+    with pytest.raises(InputError, match="has no row for sample"):
         ends(samples, rows, tmp_path, missing="fail")
 
 
@@ -155,7 +155,7 @@ def test_the_worst_answered_are_kept_and_the_order_goes_from_easy_to_hard(tmp_pa
     assert _asked(curriculum(_iter(known), steps=9, first="hard")) == list(range(9))
     thirds = _asked(curriculum(_iter(known), steps=3))
     assert [sorted(thirds[at : at + 3]) for at in (0, 3, 6)] == [[6, 7, 8], [3, 4, 5], [0, 1, 2]]
-    with pytest.raises(InputError, match="put it before"):
+    with pytest.raises(InputError, match="put difficulty before it"):
         list(by_reward(iter(samples), n=3))
 
 
@@ -168,7 +168,7 @@ def test_a_count_of_none_is_no_bound_where_guessing_is_right(tmp_path: Path) -> 
 def test_what_a_source_calls_difficulty_is_not_ours() -> None:
     samples = [replace(one, meta={"difficulty": said}) for said in ("hard", {"mean": "high"}) for one in numbers(3)]
     assert sorted(_asked(curriculum(iter(samples)))) == [0, 0, 1, 1, 2, 2]
-    with pytest.raises(InputError, match="put it before"):
+    with pytest.raises(InputError, match="put difficulty before it"):
         list(by_reward(iter(samples), n=3))
 
 

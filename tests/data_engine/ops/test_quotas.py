@@ -123,7 +123,7 @@ def test_the_last_quota_says_how_often_and_what_counts_rows_comes_before() -> No
         ("mix", {"weights": {"numbers": 1}}),
     ):
         planned(twice, once, {"fn": fn, "args": args})
-        with pytest.raises(InputError, match=f"{fn} counts each sample once, and the quota before it repeats some"):
+        with pytest.raises(InputError, match=f"{fn} counts each sample once, but an operator before it repeats some"):
             planned(once, twice, {"fn": "shuffle"}, {"fn": fn, "args": args})
     with pytest.raises(InputError, match="mix counts each sample once"):
         planned(twice, mix={"numbers": 1})

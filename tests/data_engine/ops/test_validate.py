@@ -67,7 +67,10 @@ def checked(broken: Sample, code: str, mode: Mode | None, others: dict[str, Mode
 
 
 def test_there_is_a_broken_sample_for_every_check() -> None:
-    assert {*FAULTY, *OF_SOURCES} == set(CHECKS)
+    missing = CHECKS.keys() - FAULTY.keys() - OF_SOURCES
+    assert not missing, f"tests/support/faulty.py, FAULTY: add a broken sample for {sorted(missing)}"
+    unknown = FAULTY.keys() - CHECKS.keys()
+    assert not unknown, f"data_engine/validate/checks.py, CHECKS: add a row for {sorted(unknown)}"
     assert isinstance(validate(sample()), Sample)
 
 
