@@ -18,6 +18,12 @@ from docs.tools.describe import config, configs_below, first_sentence, options, 
 
 ROOT = Path(__file__).parents[2]
 MARKER = re.compile(r"^<!-- (table|file): (\S+) -->$", re.MULTILINE)
+REWARD_GROUPS = {  # folder of `rewards` -> heading
+    "rules": "Rewards by rule",
+    "composed": "Rewards made of rewards",
+    "judged": "Rewards that ask a judge",
+    "heads": "Models that score in this process",
+}
 LINK = re.compile(r"(\]\(|src=\")docs/")
 
 
@@ -41,10 +47,14 @@ def _registry(functions: Mapping[str, Callable[..., Any]], *, skip: int) -> str:
 
 
 def rewards() -> str:
-    """Every registered reward."""
+    """Every registered reward, by the folder of its module."""
     from rewards.registry import REWARDS, function_of
 
-    return _registry({name: function_of(name) for name in sorted(REWARDS)}, skip=1)
+    groups: dict[str, dict[str, Callable[..., Any]]] = {}
+    for name in sorted(REWARDS):
+        groups.setdefault(REWARDS[name].split(".")[1], {})[name] = function_of(name)
+    order = sorted(groups, key=(*REWARD_GROUPS,).index)
+    return "\n\n".join(f"## {REWARD_GROUPS[group]}\n\n{_registry(groups[group], skip=1)}" for group in order)
 
 
 def operators() -> str:
