@@ -20,7 +20,8 @@ from mmrl.commands.eval import app
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
 from rewards import Rollout, Verdict
-from tests.support.benchmark_rows import cell, write_rows
+from tests.support.benchmarks.answers import write_rows
+from tests.support.benchmarks.fixture import cell
 from tests.support.judge_server import serving, user_text
 
 VL = [

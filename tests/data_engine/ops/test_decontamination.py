@@ -30,7 +30,7 @@ from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
 from mmrl.core.media.probe import probe
 from tests.data_engine.ops.test_duplicates import ask, chart, jpeg, photos, with_logo
-from tests.support.benchmark_rows import REFCOCO
+from tests.support.benchmarks.choice_rows import REFCOCO
 
 QUESTION = "Is there a large red bus next to the old stone bridge in this picture?"
 OTHER = "Does the woman at the left of the table hold a yellow cup in her hand?"

@@ -2,47 +2,31 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from eval.benchmarks import BENCHMARKS, find_benchmark
+from eval.benchmarks import BENCHMARKS, FILES, find_benchmark, published
 from eval.benchmarks.base import BenchmarkFiles
 from eval.benchmarks.files import files_of, rows_of
 from eval.benchmarks.load import benchmark_samples, metrics_of
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace
 from rewards.judge_client.judge_spec import JudgeSpec
-from tests.support.benchmark_judge import judging
-from tests.support.benchmark_rows import MMBENCH, POPE, ROWS, answered, benchmark, gold, numbers, png, write_rows
+from rewards.registry import function_of
+from tests.support.benchmarks.answers import FIXTURES, answered, benchmark, gold, numbers, write_rows
+from tests.support.benchmarks.choice_rows import MMBENCH, POPE
+from tests.support.benchmarks.fixture import png
+from tests.support.benchmarks.judge import judging
 
-LOWER_IS_BETTER = {
-    *("chair_i", "chair_s", "response_rate", "mention_rate", "chair", "hal", "cog", "judge_hallucination_rate"),
-    *("judge_unread", "judge_cannot_answer", "unread", "unjudged", "unknown_labels"),
-}
-NO_SCORE = {"length", "yes_ratio", "unparsed", "text_only", "cider", "meteor", "spice"}
-NOT_A_SHARE = "points"
-BEST = {"mmhal_bench": 6, "gedit": 10, "imgedit_basic": 5, "imgedit_hard": 5, "caparena_auto": 100}
-OUT_OF_100 = {"judge_dcscore", "judge_b_capscore"}
+LOWER = {"unjudged"}  # best at 0 in every benchmark
+FREE = {"length", "unparsed"}  # of every benchmark: no best value
 NO_SIZE = -1  # COCO's number for a range of sizes that nothing is in
 HIDDEN = {"docvqa_test", "infovqa_test"}  # their answers are not public
-OPEN = sorted(set(BENCHMARKS) - HIDDEN)
-CHOICES = (
-    *(
-        "mmbench_en",
-        "mmbench_cn",
-        "mmbench_circular",
-        "seedbench",
-        "ai2d",
-        "ai2d_no_mask",
-        "scienceqa_img",
-        "blink",
-        "realworldqa",
-    ),
-    *("mmstar", "mmmu_val", "mathverse", "mathvision", "videomme", "mvbench", "tempcompass"),
-)
+TESTED = sorted(set(BENCHMARKS) & set(FIXTURES))
+OPEN = sorted(set(TESTED) - HIDDEN)
 NONSENSE = (
     *(
         "...",
@@ -64,32 +48,55 @@ def judge() -> Iterator[JudgeSpec]:
         yield spec
 
 
-def last(name: str) -> str:
-    return name.rsplit(".", 1)[-1]
+def among(key: str, names: Iterable[str]) -> bool:
+    """Whether a number, or the first or the last part of its name, is among `names`."""
+    return bool({key, key.split(".")[0], key.rsplit(".", 1)[-1]} & {*names})
 
 
 def test_every_benchmark_has_a_fixture() -> None:
-    assert set(ROWS) == set(BENCHMARKS)
+    missing, unknown = set(BENCHMARKS) - set(FIXTURES), set(FIXTURES) - set(BENCHMARKS)
+    assert not missing, (
+        f"no fixture for {', '.join(sorted(missing))}: add a Fixture with rows in the official layout to FIXTURES in "
+        "tests/support/benchmarks/*_rows.py"
+    )
+    assert not unknown, (
+        f"fixtures of unknown benchmarks: {', '.join(sorted(unknown))}; add each to BENCHMARKS in its file of "
+        "eval/benchmarks/published, and a new file to FILES in eval/benchmarks/__init__.py"
+    )
+
+
+def test_names_are_unique_and_every_file_is_registered() -> None:
+    names = [benchmark.name for file in FILES for benchmark in file.BENCHMARKS]
+    assert len(names) == len(BENCHMARKS), f"a name is taken: {[n for n in names if names.count(n) > 1]}"
+    folder = Path(published.__file__).parent
+    there = {file.stem for file in folder.glob("*.py")} - {"__init__"}
+    registered = {file.__name__.rsplit(".", 1)[-1] for file in FILES}
+    assert there == registered, f"add {there - registered} to FILES in eval/benchmarks/__init__.py"
+
+
+@pytest.mark.parametrize("name", sorted(BENCHMARKS))
+def test_every_benchmark_says_what_it_is_about(name: str) -> None:
+    about = find_benchmark(name).about
+    assert about.endswith("."), f"`about` of {name} in eval/benchmarks/published: say in a sentence what is asked"
+    for scorer, spec in {**find_benchmark(name).scorers, **find_benchmark(name).judged}.items():
+        assert function_of(spec["fn"]).__doc__, f"{name}: the scorer {scorer} ({spec['fn']}) needs a docstring"
 
 
 @pytest.mark.parametrize("name", OPEN)
 def test_the_gold_oracle_is_right_everywhere(name: str, tmp_path: Path, judge: JudgeSpec) -> None:
-    samples = benchmark(name, tmp_path).load()
-    found = numbers(name, samples, gold, judge)
+    fixture = FIXTURES[name]
+    found = numbers(name, benchmark(name, tmp_path).load(), gold, judge)
     assert found["unparsed"] == 0
-    assert any(value not in (None, 0) for key, value in found.items() if last(key) not in NO_SCORE)
+    assert any(value not in (None, 0) for key, value in found.items() if not among(key, FREE))
     for key, value in found.items():
+        if among(key, FREE | fixture.free):
+            continue
         if value is None:
-            assert (
-                (name == "amber_discriminative" and key.split(".")[0] in ("state", "attribute"))
-                or key == "AP.pothole"
-                or last(key) in NO_SCORE
-            )
-        elif last(key) in LOWER_IS_BETTER:
+            assert among(key, fixture.empty), f"{key} is None; see `empty` of the Fixture"
+        elif among(key, LOWER | fixture.lower):
             assert value == 0, key
-        elif last(key) not in NO_SCORE and not key.startswith(NOT_A_SHARE) and value != NO_SIZE:
-            best = 100 if key in OUT_OF_100 else BEST.get(name, 1)
-            assert value == pytest.approx(0.95 * best if name == "textvqa" else best, abs=0.06), key
+        elif value != NO_SIZE:
+            assert value == pytest.approx(fixture.best_of.get(key, fixture.best), abs=0.06), key
 
 
 @pytest.mark.parametrize("name", OPEN)
@@ -100,16 +107,9 @@ def test_a_silent_model_scores_nothing_and_fails_always(name: str, tmp_path: Pat
     found = metrics_of(records)
     assert found is not None
     assert found["unparsed"] == 1
-    if name == "caparena_auto":
-        assert found["judge_caparena"] == -100  # every battle is lost
-        return
-    spared = {"official", "chair_i", "chair_s", "length", "judge_hallucination_rate"}
-    # POPE's published parser hears a yes in silence, and a rating of 0 is one of hallucination
-    assert {v for k, v in found.items() if k.split(".")[0] not in spared and last(k) != "unparsed"} <= {
-        0,
-        None,
-        NO_SIZE,
-    }
+    for key, value in found.items():
+        if not among(key, FREE | FIXTURES[name].silent):
+            assert value in (0, None, NO_SIZE), key
 
 
 @pytest.mark.parametrize("name", sorted(HIDDEN))
@@ -118,7 +118,7 @@ def test_hidden_answers_give_no_numbers(name: str, tmp_path: Path) -> None:
     assert metrics_of(answered(name, samples, lambda _: "Ann Lee")) is None
 
 
-@pytest.mark.parametrize("name", sorted(BENCHMARKS))
+@pytest.mark.parametrize("name", TESTED)
 def test_nonsense_breaks_nothing_and_scores_stay_in_range(name: str, tmp_path: Path, judge: JudgeSpec) -> None:
     """A guess of the kind that has nothing to do with the question: no score is out of range, none fails."""
     samples = benchmark(name, tmp_path, shade=7).load()
@@ -128,12 +128,12 @@ def test_nonsense_breaks_nothing_and_scores_stay_in_range(name: str, tmp_path: P
             assert all(score is None or 0 <= score <= 1 for score in record.scores.values()), text[:20]
 
 
-@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("name", OPEN)
 def test_random_guessing_scores_one_over_the_options(name: str, tmp_path: Path) -> None:
     """Every letter in turn is what a guess is on average."""
-    chosen = [sample for sample in benchmark(name, tmp_path).load() if sample.task == "choice"]
-    assert chosen
-    for sample in chosen:
+    for sample in benchmark(name, tmp_path).load():
+        if sample.task != "choice" or "choice" not in sample.answer:
+            continue
         names = sample.answer.get("names") or "ABCDEFGH"
         options = sample.answer["options"]
         hits = [answered(name, [sample], lambda _, i=i, names=names: names[i])[0] for i in range(len(options))]
@@ -149,9 +149,9 @@ def test_guessing_yes_or_no_is_right_half_the_time_on_average(name: str, tmp_pat
     assert yes + no == 1
 
 
-@pytest.mark.parametrize("name", sorted(name for name in BENCHMARKS if ROWS[name][1] != "dir"))
+@pytest.mark.parametrize("name", [name for name in TESTED if FIXTURES[name].suffix != "dir"])
 def test_a_missing_column_is_named(name: str, tmp_path: Path) -> None:
-    rows, _ = ROWS[name]
+    rows = FIXTURES[name].rows
     column = find_benchmark(name).columns[-1]
     whole = rows["images"] if name == "coco_karpathy" else rows
     cut = (
@@ -174,7 +174,7 @@ def test_the_same_id_twice_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ai2d", "chartqa", "ocrbench", "mvbench", "charades_sta"])
 def test_a_row_without_an_id_may_come_twice(name: str, tmp_path: Path) -> None:
-    row = ROWS[name][0][0]
+    row = FIXTURES[name].rows[0]
     samples = benchmark(name, tmp_path, [row, row, row]).load()
     assert len({sample.id for sample in samples}) == 3
     first = benchmark(name, tmp_path / "b", [row]).load()[0]
@@ -234,7 +234,7 @@ def test_a_split_is_not_its_negation_and_other_benchmarks_lie_in_other_folders(t
 
 
 def test_one_hub_dataset_may_hold_several_benchmarks(tmp_path: Path) -> None:
-    rows, kept = ROWS["docvqa"][0], tmp_path / "hub"
+    rows, kept = FIXTURES["docvqa"].rows, tmp_path / "hub"
     for folder, some in (("DocVQA", rows[:1]), ("InfographicVQA", rows[:1])):
         write_rows(kept / folder, some, "parquet", "validation-00000-of-00001")
     for name in ("docvqa", "infovqa"):
@@ -270,7 +270,7 @@ def test_gqa_takes_pictures_from_files_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_limit_takes_whole_sets_of_hallusionbench(tmp_path: Path) -> None:
-    row = ROWS["hallusionbench"][0][0]
+    row = FIXTURES["hallusionbench"].rows[0]
     rows = [{**row, "set_id": s, "figure_id": f, "question_id": q} for s in "012" for f in "12" for q in "01"]
     samples = benchmark("hallusionbench", tmp_path, rows, limit=1).load()
     assert len(samples) == 4

@@ -25,8 +25,9 @@ from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace
 from rewards import Rollout
 from rewards.parse.coco_objects import objects_named, objects_said
-from tests.support.benchmark_files import AMBER_FILES, INSTANCES, KARPATHY, ODINW, REFERENCES, cell, png, write_files
-from tests.support.benchmark_rows import ROWS, answered, benchmark, gold, numbers
+from tests.support.benchmarks.answers import FIXTURES, answered, benchmark, gold, numbers, write_files
+from tests.support.benchmarks.description_rows import AMBER_FILES, INSTANCES, KARPATHY, ODINW, REFERENCES
+from tests.support.benchmarks.fixture import cell, png
 
 java = pytest.mark.skipif(shutil.which("java") is None, reason="the PTB tokenizer runs in Java")
 
@@ -68,7 +69,7 @@ def test_cider_is_a_number_of_the_corpus(tmp_path: Path) -> None:
     assert (found["cider"] or 0) > 1
     assert (found["in-domain.cider"], found["out-domain.cider"]) == (0, 0)  # one picture: every word is in all
     assert found["length"] == 7
-    alike = [{**row, "annotations_captions": REFERENCES[0]} for row in ROWS["nocaps"][0]]
+    alike = [{**row, "annotations_captions": REFERENCES[0]} for row in FIXTURES["nocaps"].rows]
     assert numbers("nocaps", benchmark("nocaps", tmp_path / "b", alike).load(), gold)["cider"] == 0
 
 
@@ -106,7 +107,7 @@ def test_chair_takes_objects_from_instances_and_captions(tmp_path: Path) -> None
 
 
 def test_object_halbench_is_the_pictures_that_its_list_names(tmp_path: Path) -> None:
-    files = {**ROWS["object_halbench"][0], "obj_halbench.jsonl": [{"image_id": 1}]}
+    files = {**FIXTURES["object_halbench"].rows, "obj_halbench.jsonl": [{"image_id": 1}]}
     assert [s.meta["item"] for s in benchmark("object_halbench", tmp_path, files).load()] == ["1"]
     with pytest.raises(InputError, match="image 7 has no"):
         benchmark("object_halbench", tmp_path / "b", {**files, "obj_halbench.jsonl": [{"image_id": 7}]}).load()

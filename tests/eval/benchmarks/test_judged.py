@@ -18,9 +18,9 @@ from mmrl.core.config import InputError
 from rewards import Rollout
 from rewards.chat_client.faults import Unreadable
 from rewards.judged.captions import b_cap_score
-from tests.support.benchmark_files import CAPARENA, CAPTIONQA, GEDIT, IMGEDIT, write_edits
-from tests.support.benchmark_judge import data_of, fair, judging, prompt_of
-from tests.support.benchmark_rows import answered, benchmark, gold, numbers, write_rows
+from tests.support.benchmarks.answers import answered, benchmark, gold, numbers, write_edits, write_rows
+from tests.support.benchmarks.description_rows import CAPARENA, CAPTIONQA, GEDIT, IMGEDIT
+from tests.support.benchmarks.judge import data_of, fair, judging, prompt_of
 from tests.support.judge_server import Reply, serving, verdict
 
 

@@ -14,9 +14,10 @@ from mmrl.commands.eval import app
 from mmrl.core.config import InputError, validate
 from mmrl.model.tiny_twins import tiny_model
 from tests.conftest import TEXTS
-from tests.support.benchmark_files import GEDIT, write_edits
-from tests.support.benchmark_judge import judging
-from tests.support.benchmark_rows import MMBENCH, POPE, write_rows
+from tests.support.benchmarks.answers import write_edits, write_rows
+from tests.support.benchmarks.choice_rows import MMBENCH, POPE
+from tests.support.benchmarks.description_rows import GEDIT
+from tests.support.benchmarks.judge import judging
 
 
 @pytest.fixture(scope="module")

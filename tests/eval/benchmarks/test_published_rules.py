@@ -12,17 +12,9 @@ from eval.benchmarks.published.mathvista import mathvista_match
 from eval.benchmarks.published.mmmu import DISCIPLINES, mmmu_choice, mmmu_open
 from mmrl.core.config import InputError
 from rewards import Rollout, get
-from tests.support.benchmark_rows import (
-    MATHVISTA,
-    MMBENCH,
-    REFCOCO,
-    ROWS,
-    benchmark,
-    gold,
-    numbers,
-    score,
-    text_of,
-)
+from tests.support.benchmarks.answers import FIXTURES, benchmark, gold, numbers, score, text_of
+from tests.support.benchmarks.choice_rows import MMBENCH, REFCOCO
+from tests.support.benchmarks.text_rows import MATHVISTA
 
 # grounding
 
@@ -255,7 +247,7 @@ def test_an_option_of_mathvision_may_be_an_expression(reply: str, expected: int)
 
 
 def test_golds_that_are_no_plain_numbers_are_compared_at_two_decimals_too(tmp_path: Path) -> None:
-    row = ROWS["mathvision"][0][0]
+    row = FIXTURES["mathvision"].rows[0]
     rows = [{**row, "id": str(i), "options": [], "answer": one} for i, one in enumerate(["2", r"\sqrt{2}", "x+1"])]
     samples = benchmark("mathvision", tmp_path, rows).load()
     assert numbers("mathvision", samples, gold)["published_2dp"] == 1

@@ -16,20 +16,9 @@ from eval.benchmarks.published.vqa import vqa_accuracy, vqa_normal
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace
 from rewards import get
-from tests.support.benchmark_rows import (
-    AMBER,
-    CHARTQA,
-    HALLUSION,
-    ROWS,
-    VIDEOMME,
-    answered,
-    benchmark,
-    gold,
-    numbers,
-    score,
-    text_of,
-    write_rows,
-)
+from tests.support.benchmarks.answers import FIXTURES, answered, benchmark, gold, numbers, score, text_of, write_rows
+from tests.support.benchmarks.choice_rows import AMBER, HALLUSION, VIDEOMME
+from tests.support.benchmarks.text_rows import CHARTQA
 
 
 @pytest.mark.parametrize(
@@ -181,7 +170,7 @@ def test_mvbench_finds_the_letter_of_the_answers_text_and_cuts_the_video(tmp_pat
 
 
 def test_mvbenchs_files_say_which_task_they_are(tmp_path: Path) -> None:
-    rows = [{key: value for key, value in row.items() if key != "task_type"} for row in ROWS["mvbench"][0]]
+    rows = [{key: value for key, value in row.items() if key != "task_type"} for row in FIXTURES["mvbench"].rows]
     for name in ("action_count", "state_change"):
         write_rows(tmp_path / "json", rows, "json", name)
     data = BenchmarkFiles(path=str(tmp_path / "json"))
@@ -197,7 +186,7 @@ def test_moments_of_one_caption_may_begin_together(tmp_path: Path) -> None:
 
 def test_options_that_cannot_be_told_apart_refuse_no_benchmark(tmp_path: Path) -> None:
     question = "Which?\nOptions: A: one, B: two, C:3, D:4"
-    row = {**ROWS["mmstar"][0][0], "question": question, "answer": "D"}
+    row = {**FIXTURES["mmstar"].rows[0], "question": question, "answer": "D"}
     assert benchmark("mmstar", tmp_path, [row]).load()[0].answer["choice"] == "D"
     assert lettered("A: one, B: two", "D") == [f"option {letter}" for letter in "ABCD"]
 

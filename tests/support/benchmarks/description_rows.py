@@ -1,26 +1,8 @@
-"""Rows and files of the benchmarks that need a judge, several files, or edited pictures, in their own layouts."""
+"""Rows and files of benchmarks of detection, descriptions, captions and edited pictures."""
 
 from __future__ import annotations
 
-import io
-import json
-from pathlib import Path
-from typing import Any
-
-from PIL import Image
-
-
-def png(shade: int = 0, size: tuple[int, int] = (64, 48)) -> bytes:
-    """A picture of one colour as PNG bytes."""
-    file = io.BytesIO()
-    Image.new("RGB", size, (shade, 100, 100)).save(file, "PNG")
-    return file.getvalue()
-
-
-def cell(shade: int = 0) -> dict[str, Any]:
-    """A picture as the hub's parquet files hold it."""
-    return {"bytes": png(shade), "path": f"{shade}.png"}
-
+from tests.support.benchmarks.fixture import Fixture, cell, names
 
 _IMAGES = [{"id": i, "file_name": f"{i}.png", "width": 64, "height": 48} for i in range(2)]
 INSTANCES = {
@@ -127,65 +109,34 @@ IMGEDIT = {
     for i, kind in enumerate(["add", "add", "style"])
 }
 IMGEDIT_HARD = {str(i): {"id": f"{i % 2}.png", "prompt": "Make all red."} for i in range(2)}
-CAPTIONING = [
-    {"video_id": "clip", "question": "Describe the video.", "dim": "direction",
-     "mc_question": "Which way?\nA. leftwards\nB. rightwards", "mc_answer": "B. rightwards"}
-]  # fmt: skip
-HIDDEN = [
-    {
-        "questionId": str(i),
-        "question": "Who signed?",
-        "image": cell(0),
-        "answers": None,
-        "docId": 7,
-        "question_types": None,
-    }
-    for i in range(2)
-]
 
-FILES: dict[str, tuple[Any, str]] = {
-    "coco_detection": ({"instances_val2017.json": INSTANCES}, "dir"),
-    "odinw13": (ODINW, "parquet"),
-    "chair": (COCO_FILES, "dir"),
-    "object_halbench": (HALBENCH, "dir"),
-    "amber_generative": (AMBER_FILES, "dir"),
-    "mmhal_bench": (MMHAL, "json"),
-    "coco_captions": (COCO_CAPTIONS, "parquet"),
-    "coco_karpathy": (KARPATHY, "json"),
-    "nocaps": (NOCAPS, "parquet"),
-    "flickr30k": (FLICKR, "parquet"),
-    "decapbench": (DECAP, "jsonl"),
-    "captionqa": (CAPTIONQA, "parquet"),
-    "caparena_auto": (CAPARENA, "json"),
-    "gedit": (GEDIT, "parquet"),
-    "imgedit_basic": (IMGEDIT, "json"),
-    "imgedit_hard": (IMGEDIT_HARD, "json"),
-    "tempcompass_captioning": (CAPTIONING, "parquet"),
-    "docvqa_test": (HIDDEN, "parquet"),
-    "infovqa_test": (HIDDEN, "parquet"),
+
+OVERLAP = {"best_of": {"judge_b_capscore": 100.0}, "free": names("cider meteor spice")}
+FIXTURES = {
+    "coco_detection": Fixture({"instances_val2017.json": INSTANCES}, "dir", lower=names("unknown_labels")),
+    "odinw13": Fixture(ODINW, lower=names("unknown_labels"), empty=names("AP.pothole")),
+    "chair": Fixture(COCO_FILES, "dir", lower=names("chair_i chair_s"), silent=names("chair_i chair_s")),
+    "object_halbench": Fixture(HALBENCH, "dir", lower=names("response_rate mention_rate")),
+    "amber_generative": Fixture(AMBER_FILES, "dir", lower=names("chair hal cog")),
+    "mmhal_bench": Fixture(
+        MMHAL, "json", best=6, lower=names("judge_hallucination_rate"), silent=names("judge_hallucination_rate")
+    ),  # a rating of 0 is one of hallucination
+    "coco_captions": Fixture(COCO_CAPTIONS, **OVERLAP),
+    "coco_karpathy": Fixture(KARPATHY, "json", **OVERLAP),
+    "nocaps": Fixture(NOCAPS, **OVERLAP),
+    "flickr30k": Fixture(FLICKR, **OVERLAP),
+    "decapbench": Fixture(DECAP, "jsonl", best_of={"judge_dcscore": 100, "judge_b_capscore": 100}),
+    "captionqa": Fixture(CAPTIONQA, lower=names("judge_cannot_answer judge_unread")),
+    "caparena_auto": Fixture(CAPARENA, "json", best=100, silent=names("judge_caparena")),  # every battle is lost
+    "gedit": Fixture(
+        GEDIT,
+        best=10,
+        edits=tuple(f"fullset/{row['task_type']}/{row['instruction_language']}/{row['key']}.png" for row in GEDIT),
+    ),
+    "imgedit_basic": Fixture(
+        IMGEDIT, "json", best=5, lower=names("unread"), edits=tuple(f"{key}.png" for key in IMGEDIT)
+    ),
+    "imgedit_hard": Fixture(
+        IMGEDIT_HARD, "json", best=5, lower=names("unread"), edits=tuple(f"{key}.jpg" for key in IMGEDIT_HARD)
+    ),
 }
-EDITED = {
-    "gedit": [f"fullset/{row['task_type']}/{row['instruction_language']}/{row['key']}.png" for row in GEDIT],
-    "imgedit_basic": [f"{key}.png" for key in IMGEDIT],
-    "imgedit_hard": [f"{key}.jpg" for key in IMGEDIT_HARD],
-}
-
-
-def write_files(directory: Path, files: dict[str, Any]) -> Path:
-    """A benchmark of several files as a directory."""
-    for name, content in files.items():
-        if name.endswith(".jsonl"):
-            text = "".join(json.dumps(row) + "\n" for row in content)
-        else:
-            text = content if isinstance(content, str) else json.dumps(content)
-        (directory / name).write_text(text)
-    return directory
-
-
-def write_edits(directory: Path, name: str, shade: int | None = 255) -> Path:
-    """The edits of all items of a benchmark, of one shade of red; with None there are none."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for path in EDITED[name] if shade is not None else ():
-        (directory / path).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (64, 48), (shade or 0, 100, 100)).save(directory / path)
-    return directory
