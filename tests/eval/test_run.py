@@ -1,5 +1,7 @@
 """Whole runs: a dataset directory and a tiny checkpoint in, records and a report out."""
 
+from __future__ import annotations
+
 import json
 import os
 import random
@@ -22,7 +24,6 @@ from data_engine.schema import Sample, with_id
 from eval.records import RECORDS, RUN, read_records, read_run
 from eval.report import report
 from eval.run import EvalConfig, run
-from eval.sample_sets import DatasetSplit, selected, split_samples
 from eval.score import rescore
 from mmrl.commands.eval import app
 from mmrl.core.config import InputError, load, validate
@@ -195,21 +196,6 @@ def test_a_blind_run_is_marked(config: EvalConfig) -> None:
     report(Path(config.out))
     page = Path(config.out, "report.md").read_text()
     assert f"Model {config.model}, sampled at temperature 1, asked without the media; 10 records" in page
-
-
-def test_the_selection_does_not_depend_on_the_order_of_rows(dataset: Path) -> None:
-    everything = split_samples(DatasetSplit(path=str(dataset))).load()
-    few = selected(everything[::-1], 2)
-    assert few == selected(everything, 2)
-    assert {sample.task: 2 for sample in everything} == {
-        t: sum(s.task == t for s in few) for t in {s.task for s in few}
-    }
-    assert {sample.id for sample in selected(everything, 1)} < {sample.id for sample in few}
-
-
-def test_a_sample_given_twice_is_evaluated_once(mixed_samples: list[Sample], caplog: pytest.LogCaptureFixture) -> None:
-    assert len(selected([*mixed_samples, *mixed_samples[:2]], None)) == len(mixed_samples)
-    assert "2 samples repeat the id" in caplog.text
 
 
 def test_the_command_runs_reports_and_compares(config: EvalConfig, tmp_path: Path) -> None:

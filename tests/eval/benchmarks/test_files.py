@@ -1,12 +1,12 @@
 """Benchmarks of several files, and those scored over a whole corpus: captions, detections, AMBER's words."""
 
+from __future__ import annotations
+
 import json
-import random
 import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from data_engine.schema import Sample
@@ -16,7 +16,6 @@ from eval.benchmarks.caption_corpus import corpus_scores, tokenized
 from eval.benchmarks.combined import combined, write_combined
 from eval.benchmarks.load import benchmark_samples, metrics_of
 from eval.benchmarks.published.amber import counted, words_digest, words_of
-from eval.benchmarks.published.detection import NUMBERS, coco_numbers
 from eval.benchmarks.published.documents import submission
 from eval.benchmarks.published.grounding import BENCHMARKS as GROUNDING
 from eval.benchmarks.published.moments import span_f1
@@ -26,13 +25,10 @@ from mmrl.core.vision import CoordinateSpace
 from rewards import Rollout
 from rewards.parse.coco_objects import objects_named, objects_said
 from tests.support.benchmarks.answers import FIXTURES, answered, benchmark, gold, numbers, write_files
-from tests.support.benchmarks.description_rows import AMBER_FILES, INSTANCES, KARPATHY, ODINW, REFERENCES
-from tests.support.benchmarks.fixture import cell, png
+from tests.support.benchmarks.description_rows import AMBER_FILES, KARPATHY, REFERENCES
+from tests.support.benchmarks.fixture import png
 
 java = pytest.mark.skipif(shutil.which("java") is None, reason="the PTB tokenizer runs in Java")
-
-
-# captions
 
 
 @java
@@ -92,9 +88,6 @@ def test_karpathys_file_gives_its_test_split(tmp_path: Path) -> None:
         ).load()
 
 
-# COCO's files
-
-
 def test_chair_takes_objects_from_instances_and_captions(tmp_path: Path) -> None:
     samples = {sample.meta["item"]: sample for sample in benchmark("chair", tmp_path).load()}
     assert samples["0"].answer == {
@@ -129,132 +122,6 @@ def test_the_words_of_chair(text: str, expected: list[str]) -> None:
 
 def test_words_come_with_their_class() -> None:
     assert set(objects_said("a puppy, a dog, a puppy")) == {("puppy", "dog"), ("dog", "dog")}
-
-
-# detection
-
-
-def coco_stats(golds: list[dict[str, Any]], found: list[dict[str, Any]], images: int, names: list[str]) -> np.ndarray:
-    """COCO's twelve numbers straight from pycocotools."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    truth: Any = COCO()
-    truth.dataset = {
-        "images": [{"id": i} for i in range(images)],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
-        "annotations": [{**one, "id": i} for i, one in enumerate(golds, 1)],
-    }
-    truth.createIndex()
-    evaluation = COCOeval(truth, truth.loadRes(found), "bbox")
-    evaluation.evaluate()
-    evaluation.accumulate()
-    evaluation.summarize()
-    return evaluation.stats
-
-
-def test_detection_agrees_with_pycocotools_on_random_pictures(tmp_path: Path) -> None:
-    draw, names, size = random.Random(1), ["cat", "dog"], 300
-
-    def box() -> list[float]:
-        x, y = draw.randint(0, size - 60), draw.randint(0, size - 60)
-        return [float(x), float(y), float(draw.choice([8, 40, 55]) + x), float(draw.choice([8, 40, 55]) + y)]
-
-    images, golds, found, replies = 6, [], [], {}
-    for image in range(images):
-        said = []
-        for _ in range(4):
-            corners, label = box(), draw.randrange(2)
-            golds.append({"image_id": image, "category_id": label, "bbox": xywh(corners), "area": area(corners),
-                          "iscrowd": int(draw.random() < 0.2)})  # fmt: skip
-            if draw.random() < 0.8:
-                near = [value + draw.randint(-3, 3) for value in corners]
-                said.append((near if near[2] > near[0] and near[3] > near[1] else corners, label))
-        said += [(box(), draw.randrange(2)) for _ in range(2)]
-        said = [([min(max(v, 0.0), float(size)) for v in corners], label) for corners, label in said]
-        found += [{"image_id": image, "category_id": label, "bbox": xywh(c), "score": 1.0} for c, label in said]
-        replies[str(image)] = json.dumps([{"bbox_2d": c, "label": names[label].upper()} for c, label in said])
-    instances = {
-        "images": [{"id": i, "file_name": f"{i}.png"} for i in range(images)],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
-        "annotations": [{**one, "id": i} for i, one in enumerate(golds)],
-    }
-    made = benchmark("coco_detection", tmp_path, {"instances_val2017.json": instances})
-    for i in range(images):
-        (tmp_path / "rows" / f"{i}.png").write_bytes(png(i, (size, size)))
-    samples = made.load()
-    records = answered("coco_detection", samples, lambda s: replies[s.meta["item"]])
-    ours = coco_numbers(records)
-    assert [ours[name] for name in NUMBERS] == pytest.approx(coco_stats(golds, found, images, names).tolist())
-    assert 0.05 < (ours["AP"] or 0) < 0.95
-
-
-def xywh(box: list[float]) -> list[float]:
-    return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
-
-
-def area(box: list[float]) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
-
-
-def test_the_order_of_a_response_decides_ties_and_scores_can_be_said(tmp_path: Path) -> None:
-    samples = [s for s in benchmark("coco_detection", tmp_path).load() if s.meta["item"] == "1"]
-    right, wrong = ({"bbox_2d": box, "label": " Dog "} for box in ([4, 4, 44, 44], [0, 0, 3, 3]))
-
-    def ap(*said: dict[str, Any]) -> Any:
-        return numbers("coco_detection", samples, lambda _: json.dumps(said))
-
-    assert ap(right, wrong)["AP"] == pytest.approx(1)
-    assert ap(wrong, right)["AP"] == pytest.approx(0.5)
-    said = ap({**wrong, "score": 0.1}, {**right, "score": 0.9})
-    assert (said["AP"], said["AP.said"]) == (pytest.approx(0.5), pytest.approx(1))
-    assert ap(right)["AP_large"] == -1  # no object is that large
-    assert ap(right, {"bbox_2d": [0, 0, 9, 9], "label": "unicorn"})["unknown_labels"] == 0.5
-    crowd = ap(right, {"bbox_2d": [0, 0, 60, 40], "label": "person"})
-    assert (crowd["AP"], crowd["unknown_labels"]) == (pytest.approx(1), 0)  # a crowd absorbs what is said of it
-
-
-def test_earlier_detections_may_count_as_surer(tmp_path: Path) -> None:
-    instances = {**INSTANCES, "annotations": [INSTANCES["annotations"][0], INSTANCES["annotations"][2]]}
-    samples = benchmark("coco_detection", tmp_path, {"instances_val2017.json": instances}).load()
-    junk = [{"bbox_2d": [50, 40, 60, 47], "label": "dog"}] * 2
-
-    def reply(sample: Sample) -> str:
-        return json.dumps([*json.loads(gold(sample)), *(junk if sample.meta["item"] == "0" else [])])
-
-    found = numbers("coco_detection", samples, reply)
-    assert found["AP"] == pytest.approx(
-        (51 * 1 + 50 * 0.5) / 101
-    )  # the junk of the first picture comes before the second
-    assert found["AP.order"] == pytest.approx(1)
-
-
-def test_predictions_in_another_space_are_converted_and_never_guessed(tmp_path: Path) -> None:
-    samples = [s for s in benchmark("coco_detection", tmp_path).load() if s.meta["item"] == "1"]
-    unit = json.dumps([{"bbox_2d": [4 / 64, 4 / 48, 44 / 64, 44 / 48], "label": "dog"}])
-    record = answered("coco_detection", samples, lambda _: unit)[0]
-    assert coco_numbers([record])["AP"] == 0
-    record.meta["space"] = "unit"
-    assert coco_numbers([record])["AP"] == pytest.approx(1)
-
-
-def test_pictures_of_odinw_need_no_ids(tmp_path: Path) -> None:
-    rows = [{**ODINW[0], "image": cell(i), "image_id": None} for i in range(2)]
-    assert len(benchmark("odinw13", tmp_path, rows).load()) == 2
-
-
-def test_odinw_averages_the_sets_that_have_objects(tmp_path: Path) -> None:
-    samples = benchmark("odinw13", tmp_path).load()
-    found = numbers("odinw13", samples, lambda s: gold(s) if s.meta["dataset"] == "Raccoon" else "[]")
-    assert (found["AP.Raccoon"], found["AP.pistols"], found["AP.pothole"]) == (pytest.approx(1), 0, None)
-    assert found["mean_AP"] == pytest.approx(0.5)
-    with pytest.raises(InputError, match="dataset_name 'Racoon' is none of"):
-        benchmark("odinw13", tmp_path / "b", [{**ODINW[0], "dataset_name": "Racoon"}]).load()
-    with pytest.raises(InputError, match="expected xyxy pixels"):
-        benchmark("odinw13", tmp_path / "c", [{**ODINW[0], "bboxes": [[30.0, 1.0, 1.0, 30.0]]}]).load()
-
-
-# AMBER
 
 
 def test_ambers_words(tmp_path: Path) -> None:
@@ -336,9 +203,6 @@ def test_combined_numbers_are_written_beside_the_parts(tmp_path: Path) -> None:
         (tmp_path / name / "report.json").write_text(json.dumps({"metrics": metrics}))
     assert write_combined(tmp_path, ["amber_generative", "amber_discriminative", "pope"]) == {"amber_score": 50}
     assert json.loads((tmp_path / "combined.json").read_text()) == {"amber_score": 50}
-
-
-# documents, time
 
 
 def test_a_submission_holds_the_answers_to_hidden_questions(tmp_path: Path) -> None:
