@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from data_engine.schema import Sample
 from eval.answer import replay
 from eval.answer.answer_cache import CachedGenerator
-from eval.answer.images import GivenGenerator
+from eval.answer.given_edits import GivenEdits
 from eval.answer.lmms_eval import run_tasks
 from eval.answer.server import ServerGenerator
 from eval.config import EvalConfig
@@ -38,7 +38,7 @@ def fingerprint_of(config: EvalConfig) -> str:
 def generator_of(config: EvalConfig, samples: Sequence[Sample], draws: Sequence[Draw], info: RunInfo) -> Generator:
     """What answers the draws of `config`."""
     if config.engine == "given":
-        return GivenGenerator()
+        return GivenEdits()
     if config.engine == "replay":
         answers = replay.ReplayGenerator(Path(config.model))
         answers.check(draws)

@@ -113,7 +113,7 @@ def export(
     to: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go.")],
 ) -> None:
     """Write RUN in the files of another harness."""
-    from eval.bridges import export as export_run
+    from eval.export import export as export_run
 
     for file in export_run(directory, layout, to):
         print(file)

@@ -19,7 +19,7 @@ from eval.benchmarks.published.amber import counted, words_digest, words_of
 from eval.benchmarks.published.documents import submission
 from eval.benchmarks.published.grounding import BENCHMARKS as GROUNDING
 from eval.benchmarks.published.moments import span_f1
-from eval.bridges import export
+from eval.export import export
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace
 from rewards import Rollout

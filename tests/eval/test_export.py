@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.bridges import export
+from eval.export import export
 from mmrl.core.config import InputError
 from tests.eval.test_records import RIGHT, WRONG, grounding, written, yesno
 

@@ -9,7 +9,7 @@ from data_engine.schema import Sample
 from eval.generation import Draw, Generation
 
 
-class GivenGenerator:
+class GivenEdits:
     """Answers a draw with the name of its last picture, if it has one beside the source, else with nothing."""
 
     def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
