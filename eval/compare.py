@@ -1,4 +1,4 @@
-"""Two runs item by item: how much one is better than the other, how sure that is, and which items flipped."""
+"""Compares two runs item by item: the paired difference, its interval, and the items that flipped."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from eval.records import Record, RunInfo, differences, read_records, read_run
 from eval.report import Cell, applicable, check_scorer, table
 from mmrl.core.config import InputError
 
-RIGHT = 0.5  # from this score on an item counts as solved
+RIGHT = 0.5  # the lowest score of a solved item
 
 
 def compare(before: Path, after: Path) -> dict[str, Any]:
     """Paired differences `after - before` over the items that both runs scored, per task and reward.
 
-    The draws of an item are averaged first. `gained` and `lost` list the items that crossed 0.5, upwards and downwards;
-    `protocol` what was done differently.
+    The draws of an item are averaged first. `gained` and `lost` list the items that crossed 0.5, upwards and downwards.
+    `protocol` lists the differences between the two protocols.
     """
     infos = [_scored_run(before), _scored_run(after)]
     (old, old_records), (new, new_records) = infos
@@ -68,7 +68,7 @@ def _difference(before: Sequence[Cell], after: Sequence[Cell]) -> dict[str, Any]
 
 
 def _by_item(cells: Iterable[Cell]) -> dict[str, float]:
-    """The mean score of each item that has one."""
+    """The mean score of each item that has a score."""
     scores: dict[str, list[float]] = defaultdict(list)
     for cell in cells:
         if cell.score is not None:

@@ -1,4 +1,4 @@
-"""What `mmrl eval run` is told: the config of an evaluation."""
+"""The config of `mmrl eval run`."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class EvalConfig(Config):
     (`model` is the directory of another run, or a JSONL file of responses), `given` (the pictures that an editor called
     `model` made, for benchmarks with `edits`) or `lmms_eval` (a checkpoint that answers the tasks `lmms` of that
     harness, which scores them and writes its own files). `decode` lets rewards guide the answers. `space` is the
-    coordinate space the model speaks. `blind` asks without the media. `cache` keeps answers for other runs. A mean is
-    withheld from reports when more than `max_unjudged` of its verdicts are missing.
+    coordinate space that the model uses. `blind` asks without the media. `cache` keeps answers for other runs. Reports
+    withhold a mean when more than `max_unjudged` of its verdicts are missing.
     """
 
     model: str

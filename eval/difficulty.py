@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 FILE = "difficulty.parquet"
 
 Reward = str | dict[str, str] | None  # the name of the reward that decides, or one for each task
-Right = Annotated[float, Field(gt=0, le=1)]  # the score from which an answer counts as right
+Right = Annotated[float, Field(gt=0, le=1)]  # the lowest score of a right answer
 
 
 def by_rule() -> dict[str, RewardSpec]:
@@ -46,10 +46,10 @@ class DifficultyConfig(EvalConfig):
 
     `rounds` are how many draws a sample has in all after each round. A sample goes to the next round only while it is
     open, with less than `confidence`, on which side of its band it ends: `counts` where answers are right or wrong,
-    `spread` where scores are graded, `bands` (task -> one of the two) to say otherwise. `chance_corrected` takes the
-    guesses out of choices and yes-or-no. `reward` names the reward that decides (for all tasks, or task -> name); left
-    out, it is the one whose function is the task's own rule, or the only one of the task. An answer counts as right
-    from a score of `right` on.
+    `spread` where scores are graded, or as `bands` (task -> counts or spread) sets it. `chance_corrected` removes the
+    expected share of right guesses from choices and yes/no. `reward` names the reward that decides (for all tasks, or
+    task -> name). By default it is the reward whose function is the rule of the task, or the only reward of the task.
+    An answer is right if its score is at least `right`.
     """
 
     data: DatasetSplit = DatasetSplit(path="", split="train")
@@ -88,14 +88,14 @@ class DifficultyConfig(EvalConfig):
 
 
 class RunOptions(Config):
-    """What may be said of a run whose records are only counted; as in `DifficultyConfig`."""
+    """Options for a run whose records are only counted, as in `DifficultyConfig`."""
 
     reward: Reward = None
     right: Right = 0.5
 
 
 def measured(config: DifficultyConfig) -> list[Difficulty]:
-    """Draw as `config` says and write `difficulty.parquet` beside the records; what was stopped goes on."""
+    """Draw as `config` says and write `difficulty.parquet` next to the records; an interrupted run is resumed."""
     processes, split = Processes(), split_samples(config.data)
     samples = split.load()
     suite, out = evaluation_suite(config.rewards, config.judges), Path(config.out)
@@ -122,7 +122,7 @@ def measured(config: DifficultyConfig) -> list[Difficulty]:
 
 
 def of_run(directory: Path, reward: Reward = None, right: float = 0.5) -> list[Difficulty]:
-    """The difficulties that the records of `mmrl eval run` tell of."""
+    """The difficulties of the samples in a run of `mmrl eval run`."""
     info, records = read_run(directory), read_records(directory)
     deciding = deciding_rewards({record.task for record in records}, info, reward)
     return tabulated(records, info, deciding, right=right)
@@ -140,7 +140,7 @@ def tabulated(
 
 
 def deciding_rewards(tasks: Iterable[str], info: RunInfo, given: Reward = None) -> dict[str, str]:
-    """The name of the reward that says how hard samples of each task are."""
+    """The name of the reward that decides for each task."""
     specs = info.suite["rewards"]
     known = [*specs, TOTAL]
     chosen = given if isinstance(given, dict) else {} if given is None else dict.fromkeys(tasks, given)
@@ -163,7 +163,7 @@ def _own_reward(task: str, specs: Mapping[str, Any]) -> str:
 def _open(
     samples: Sequence[Sample], records: Sequence[Record], deciding: Mapping[str, str], config: DifficultyConfig
 ) -> list[Sample]:
-    """The samples of which further draws may still change whether they are kept."""
+    """The samples for which more draws may still change whether they are kept."""
     drawn, graded = _by_item(records), _graded(records, deciding)
     left = []
     for sample in samples:

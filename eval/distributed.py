@@ -37,8 +37,8 @@ class Processes:
 
 
 def state() -> Any:
-    """accelerate's view of the processes and of this one's device. It must be told of a machine without accelerator, or
-    the processes there never hear of each other."""
+    """accelerate's state: the processes and the device of this one. Without an accelerator it needs `cpu=True`, or the
+    processes do not find each other."""
     import torch
     from accelerate import PartialState
 

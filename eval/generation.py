@@ -30,7 +30,7 @@ class Sampling(Config):
         return self
 
     def protocol(self) -> dict[str, Any]:
-        """What decides a single draw."""
+        """The settings that decide a single draw."""
         shared = {"max_new_tokens": self.max_new_tokens}
         if not self.do_sample:
             return {"decoding": "greedy", **shared}
@@ -53,8 +53,8 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What a model said to one draw: the text, its number of tokens, whether the token limit ended it, and the
-    (width, height) of each media item as the model sees it. `spent`: what guided decoding cost to find it."""
+    """The answer of a model to one draw: the text, its number of tokens, whether the token limit ended it, and the
+    (width, height) in pixels of each media item as the model sees it. `spent` holds the costs of guided decoding."""
 
     response: str
     tokens: int
@@ -64,21 +64,21 @@ class Generation:
 
 
 class Generator(Protocol):
-    """What answers draws; `eval.answer.local.LocalGenerator` is one."""
+    """Anything that answers draws, such as `eval.answer.local.LocalGenerator`."""
 
     def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
         """One answer per draw, generated as one batch."""
         ...
 
     def cost(self, sample: Sample) -> int:
-        """About how long the prompt is: batches are sorted by it."""
+        """The approximate length of the prompt, by which batches are sorted."""
         ...
 
 
 def batches(draws: Sequence[Draw], size: int, cost: Callable[[Sample], int]) -> list[list[Draw]]:
-    """The draws in batches of prompts of like cost, the costliest first, so that a run that will not fit fails at once.
+    """The draws in batches of similar cost, the costliest first: a run that does not fit into memory fails at once.
 
-    The plan depends on nothing but the draws: a resumed run meets the same batches.
+    The batches depend on the draws alone, so a resumed run makes the same ones.
     """
     costs = {draw.sample.id: cost(draw.sample) for draw in draws}
     ordered = sorted(draws, key=lambda draw: (-costs[draw.sample.id], draw.sample.id, draw.number))

@@ -1,4 +1,4 @@
-"""Means with error bars, by bootstrap over clusters: questions and draws that share a picture are one observation."""
+"""Means with intervals, by bootstrap over clusters: questions and draws about one image are one observation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 RESAMPLES = 2000
 LEVEL = 0.95
-MANY = 10_000  # from so many clusters on, the normal interval is the bootstrap's to within the bootstrap's own noise
+MANY = 10_000  # clusters; with more, the normal interval equals that of the bootstrap up to the noise of the bootstrap
 _CELLS = 1 << 21  # resampled clusters held in memory at once
 
 
@@ -18,7 +18,7 @@ _CELLS = 1 << 21  # resampled clusters held in memory at once
 class Estimate:
     """A mean with its standard error and 95 % interval: n values in `clusters` independent clusters.
 
-    No value, no mean; one cluster, no error.
+    Without values there is no mean; with one cluster there is no error.
     """
 
     mean: float | None
@@ -30,8 +30,7 @@ class Estimate:
 
 
 def mean_estimate(values: Sequence[float], clusters: Sequence[Hashable] | None = None, *, seed: int = 0) -> Estimate:
-    """The mean of `values` with a percentile bootstrap interval over whole clusters; each value its own cluster if none
-    are given.
+    """The mean of `values` with a percentile bootstrap interval over whole clusters; by default each value is one.
 
     >>> mean_estimate([1.0, 0.0, 1.0, 1.0]).mean
     0.75

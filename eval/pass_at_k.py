@@ -1,4 +1,4 @@
-"""What several answers to one question say: pass@k, the best of k, the majority, how far choosing moves a policy."""
+"""Numbers of several answers to a question: pass@k, the expected best of k, the majority, a bound for best of n."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 from eval.records import Record
 
-RIGHT = 0.5  # from this score on an answer counts as right
+RIGHT = 0.5  # the lowest score of a right answer
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:
-    """The probability that one of `k` of the `n` answers is right, `right` of which are; unbiased.
+    """The unbiased estimate of pass@k from `n` answers of which `right` are right (arXiv 2107.03374).
 
     >>> [round(pass_at_k(8, 2, k), 4) for k in (1, 2, 4, 8)]
     [0.25, 0.4643, 0.7857, 1.0]
@@ -38,9 +38,11 @@ def best_of_k(scores: Sequence[float], k: int) -> float:
 
 
 def majority(answers: Sequence[str | None], rewards: Sequence[float] | None = None) -> tuple[int, float]:
-    """(the first answer of the largest class, the share of its class); equal classes go by mean reward, then order.
+    """(index of the first answer of the largest class, the share of that class).
 
-    Answers are compared in lower case, without outer punctuation; None is of no class.
+    Ties between classes go to the larger mean reward, then to the earlier class.
+
+    Answers are compared in lower case, without outer punctuation. None belongs to no class.
 
     >>> majority(["12", "12", "7", "12.", "7"])
     (0, 0.6)
@@ -59,7 +61,7 @@ def majority(answers: Sequence[str | None], rewards: Sequence[float] | None = No
 
 
 def normalised(answer: str | None) -> str | None:
-    """An answer as majorities compare it; None if there is nothing in it."""
+    """An answer in the form in which majorities compare it; None if it is empty."""
     return re.sub(r"\s+", " ", answer).strip(" .,:;!?()\"'*`").lower() or None if answer else None
 
 
@@ -75,7 +77,7 @@ def best_of_n_kl_bound(n: int) -> float:
 def draw_rows(records: Sequence[Record], live: Collection[tuple[str, str]]) -> list[dict[str, Any]]:
     """For each task and reward with several draws an item: pass@k, the expected best of k and the majority's score.
 
-    A draw passes from a score of 0.5 on. Items with fewer than k scored draws do not count for that k.
+    A draw passes if its score is at least 0.5. Items with fewer than k scored draws do not count for that k.
     """
     groups: dict[tuple[str, str], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:

@@ -1,4 +1,4 @@
-"""What an evaluation writes: `records.jsonl`, one line per item and draw, and `run.json`, how they came about.
+"""The files of an evaluation: `records.jsonl`, one line per item and draw, and `run.json`, the protocol and suite.
 
 Everything after generation (scoring, reports, comparisons) reads these two files alone.
 """
@@ -31,19 +31,19 @@ JUDGE_DECIDES = (
     "max_frames",
     "max_chars",
 )
-TOTAL = "total"  # the name of the weighted sum of the rewards, beside them
+TOTAL = "total"  # the name of the weighted sum, next to those of the rewards
 ALL = "all"  # the task that stands for all tasks together
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One response with what was asked, what was right and how it scored.
+    """One response with its prompt, its gold answer and its scores.
 
     `key` is a hash of protocol, item and draw; `protocol` and `scorer` are the ids of the RunInfo that made the
-    response and the scores. `answer_text` is the part of the response that answers, None where there is none. `gold`,
-    `media`, `seen_size` and `meta` are the sample's, so rewards can be computed again from the record alone. A reward
-    of other tasks is absent from `scores`, `kinds` and `why`. `flags`: `blind` (asked without the media), `truncated`
-    (the token limit ended the response), `empty`. `spent` is what guided decoding cost beyond the response.
+    response and the scores. `answer_text` is the answering part of the response, or None. `gold`,
+    `media`, `seen_size` and `meta` are the sample's, so rewards can be computed again from the record alone. Rewards
+    of other tasks are absent from `scores`, `kinds` and `why`. `flags`: `blind` (asked without the media), `truncated`
+    (the token limit ended the response), `empty`. `spent` holds the costs of guided decoding.
     """
 
     key: str
@@ -73,15 +73,15 @@ class Record:
 
     @property
     def cluster(self) -> str:
-        """What makes records depend on each other: the same media, or else the same item."""
+        """The key that dependent records share: their media, or else their item."""
         return "+".join(sorted(m["sha256"] or m["path"] or "" for m in self.media)) or self.item_id
 
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """How the records of a directory came about: `protocol` decides the responses, `suite` the scores.
+    """How the records of a directory were made: `protocol` decides the responses, `suite` the scores.
 
-    `planned` is how many records there are to be, `seconds` the time that finished runs took. Reports withhold a
+    `planned` is the number of records of the whole run, `seconds` the time that finished runs took. Reports withhold a
     reward's mean when more than `max_unjudged` of its verdicts are missing.
     """
 
@@ -100,20 +100,20 @@ class RunInfo:
 
     @property
     def scorer(self) -> str:
-        """The hash of everything that decides the scores: not where a judge is, nor how fast it may be asked."""
+        """The hash of everything that decides the scores. The address and the limits of a judge do not belong to it."""
         judges = self.suite.get("judges", {})
         decisive = {name: {key: judge.get(key) for key in JUDGE_DECIDES} for name, judge in judges.items()}
         return digest({**self.suite, **({"judges": decisive} if decisive else {})})
 
     def key(self, item_id: str, draw: int) -> str:
-        """What the record of a draw is known by: a hash of content, whatever the order of rows."""
+        """The key of the record of a draw: a hash of content, independent of the order of rows."""
         return digest([self.protocol_id, item_id, draw])
 
 
 class RecordWriter:
-    """Appends records to `records.jsonl` or the file `name`; what `append` returned from is on disk.
+    """Appends records to `records.jsonl` or the file `name`; they are on disk when `append` returns.
 
-    A torn last line is cut off.
+    An incomplete last line is removed.
     """
 
     def __init__(self, out: Path, name: str = RECORDS) -> None:
@@ -138,7 +138,7 @@ class RecordWriter:
 
 
 def read_records(out: Path, name: str = RECORDS) -> list[Record]:
-    """The records in directory `out`; a torn last line does not count."""
+    """The records in directory `out`; an incomplete last line is ignored."""
     path = out / name
     if not path.is_file():
         raise InputError(f"no {RECORDS} in {out}; expected the `out` directory of `mmrl eval run`")
@@ -147,7 +147,7 @@ def read_records(out: Path, name: str = RECORDS) -> list[Record]:
 
 
 def replace_records(out: Path, records: Sequence[Record], info: RunInfo) -> None:
-    """Put `records` and `info` in place of those in `out`; at any moment the old or the new file is there, whole."""
+    """Replace the records and the info in `out`; a reader sees the old or the new file, never a part."""
     write_atomic(out / RECORDS, b"".join(_line(record) for record in records))
     write_run(out, info)
 
@@ -171,7 +171,7 @@ def write_run(out: Path, info: RunInfo) -> None:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What differs between two protocols.
+    """The settings that differ between two protocols.
 
     >>> differences({"decoding": "greedy", "split": "test"}, {"decoding": "sampled", "split": "test"})
     {'decoding': {'before': 'greedy', 'after': 'sampled'}}

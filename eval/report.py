@@ -1,4 +1,4 @@
-"""From records to numbers: the mean of every reward on every task, with its interval and with what went wrong."""
+"""Reports: the mean of every reward on every task, with its interval and the shares of failures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MISSING = ("abstained", "failed")
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A score of one record, how it came about, and what the record depends on."""
+    """A score of one record with its kind, its item and its cluster."""
 
     item: str
     cluster: str
@@ -33,8 +33,10 @@ class Cell:
 
 
 def report(out: Path, records: Sequence[Record] | None = None) -> dict[str, Any]:
-    """The report on the run in `out`, also written there as `report.json` and `report.md`; `records`: those in `out`,
-    if they have been read already."""
+    """The report on the run in `out`, also written there as `report.json` and `report.md`.
+
+    `records` are those in `out`, if they were read before.
+    """
     content = reported(out, records)
     write_atomic(out / "report.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     write_atomic(out / "report.md", markdown(content))
@@ -65,7 +67,7 @@ def reported(out: Path, records: Sequence[Record] | None = None) -> dict[str, An
 
 
 def check_scorer(out: Path, info: RunInfo, records: Sequence[Record]) -> None:
-    """Refuse records whose scores are of another suite than `run.json` says, which a killed rescoring may leave."""
+    """Refuse records that another suite than that of `run.json` scored, as a killed rescoring may leave them."""
     scorer = info.scorer
     foreign = sum(record.scorer != scorer for record in records)
     if foreign:
@@ -85,22 +87,22 @@ def applicable(records: Iterable[Record]) -> tuple[set[tuple[str, str]], list[tu
 
 
 def uncounted(info: RunInfo) -> set[str]:
-    """The rewards that a total does not count: variants beside the default, of weight 0."""
+    """The rewards that a total does not count: variants of weight 0."""
     return {name for name, spec in info.suite["rewards"].items() if spec["weight"] == 0}
 
 
 def table(
-    records: Iterable[Record], live: set[tuple[str, str]], beside: Collection[str] = ()
+    records: Iterable[Record], live: set[tuple[str, str]], uncounted_rewards: Collection[str] = ()
 ) -> dict[tuple[str, str], list[Cell]]:
     """The cells of every (task, reward), the mix (`all`) and the weighted sum (`total`) included, in order of names.
 
-    Rewards `beside` the total do not decide how it came about.
+    The kind of the total ignores the `uncounted_rewards`.
     """
     cells: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for record in records:
         kinds = {reward: kind for reward, kind in record.kinds.items() if (record.task, reward) in live}
         scores = {**{reward: record.scores[reward] for reward in kinds}, TOTAL: record.total}
-        counted = {kind for reward, kind in kinds.items() if reward not in beside}
+        counted = {kind for reward, kind in kinds.items() if reward not in uncounted_rewards}
         kinds[TOTAL] = next((kind for kind in ("failed", "abstained", "unparsed") if kind in counted), "scored")
         cluster = record.cluster
         for reward, score in scores.items():
@@ -115,8 +117,8 @@ def table(
 def summary(cells: Sequence[Cell], max_unjudged: float) -> dict[str, Any]:
     """The mean score with its interval and the shares of what went wrong.
 
-    The mean is withheld when a share above `max_unjudged` has no verdict (a total counts as such when any of the
-    rewards that it counts has none): what is left would not stand for the whole.
+    The mean is withheld when more than `max_unjudged` of the cells have no verdict (a total has none when one of the
+    rewards that it counts has none), because the rest does not represent the whole.
     """
     scored = [cell for cell in cells if cell.score is not None]
     estimate = mean_estimate([cell.score or 0.0 for cell in scored], [cell.cluster for cell in scored])
@@ -157,7 +159,7 @@ def about(content: Mapping[str, Any]) -> str:
 
 
 def decoded(decode: Mapping[str, Any]) -> str:
-    """How rewards guided the answers, and what that means for the scores."""
+    """A sentence on how rewards guided the answers and what follows for the scores."""
     names = ", ".join(decode.get("rewards") or {}) or ("the model itself" if decode["method"] == "psrd" else "")
     guided = f"Decoded by {decode['method']}{f', guided by {names}' if names else ''}."
     if decode.get("gold"):
@@ -180,7 +182,7 @@ def setting(value: Any) -> str:
 
 
 def _costs(records: Sequence[Record]) -> dict[str, dict[str, float]]:
-    """The mean and the median of the tokens of an answer and of what guided decoding spent on it."""
+    """The mean and the median of the tokens of an answer and of the costs of guided decoding."""
     costs: dict[str, list[float]] = defaultdict(list)
     for record in records:
         for name, value in {"tokens": record.tokens, **record.spent}.items():
@@ -194,14 +196,14 @@ def decoding(run: Mapping[str, Any]) -> str:
 
 
 def incomplete(content: Mapping[str, Any]) -> str:
-    """A warning that the run was stopped early, or nothing; the costliest prompts are answered first."""
+    """A warning that the run was stopped early, or nothing; the longest prompts are answered first."""
     if content["records"] >= content["planned"]:
         return ""
     return f"Incomplete: {content['records']} of {content['planned']} records, those of the longest prompts."
 
 
 def warnings(content: Mapping[str, Any]) -> list[str]:
-    """What is to be known before any number of a report is believed."""
+    """Warnings that concern all numbers of a report."""
     return [
         one for one in (incomplete(content), space_warning(content["boxes"], content["run"].get("space", ""))) if one
     ]

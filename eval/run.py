@@ -1,4 +1,4 @@
-"""A run: the draws of a benchmark answered, scored and written down batch by batch, and continued where it stopped."""
+"""A run: draws are answered, scored and written batch by batch; an interrupted run is resumed."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ VERSIONED = ("mmrl-stack", "torch", "transformers")
 
 
 def run(config: EvalConfig) -> list[Record]:
-    """Evaluate as `config` says and return the records in `out`; a run that was stopped goes on where it stopped.
+    """Run the evaluation of `config` and return the records in `out`; an interrupted run is resumed.
 
-    Under `accelerate launch` every process answers its share of the batches, and the first one puts them together.
+    Under `accelerate launch` every process answers its share of the batches, and the first one merges the records.
     """
     sets = [(part, sample_set(part)) for part in config.parts()]  # missing files are found before the first run
     return [record for part, samples in sets for record in _run(part, samples)]
@@ -93,7 +93,7 @@ def evaluate(
 ) -> list[Record]:
     """Answer the draws that have no record in `out` yet, score them, append them, and return all records there.
 
-    Batches are those of an uninterrupted run, so that what was interrupted ends with the same answers to the last bit.
+    The batches are those of an uninterrupted run, so a resumed run gives the same answers to the last bit.
     """
     processes = processes or Processes()
     missing = pending(draws, info, out)
@@ -151,7 +151,7 @@ def prepare(out: Path, info: RunInfo, suite: Suite) -> RunInfo:
 def run_info(
     config: EvalConfig, evaluated: SampleSet, suite: Suite, *, planned: int, fingerprint: str | None = None
 ) -> RunInfo:
-    """How this run's records come about; `fingerprint`, if the model is not the one that `config` names."""
+    """The RunInfo of a run. `fingerprint` replaces that of the model that `config` names."""
     protocol = {
         "fingerprint": fingerprint or fingerprint_of(config),
         "benchmark": evaluated.name,

@@ -1,4 +1,4 @@
-"""Scores of records, from the records alone: the verdicts of the training rewards, and their weighted sum."""
+"""Scores records, from the records alone: the verdicts of the training rewards and their weighted sum."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def evaluation_suite(
     specs: Mapping[str, RewardSpec | Mapping[str, Any]],
     judges: Mapping[str, JudgeSpec | Mapping[str, Any]] | None = None,
 ) -> Suite:
-    """The suite of training, but failures never stop it: answers are costly, and reports withhold what failed."""
+    """The suite of training, but failures never stop it: answers are expensive, and reports withhold failed means."""
     if TOTAL in specs:
         raise InputError(f"a reward cannot be called {TOTAL!r}: that is the weighted sum of all; choose another name")
     return Suite(specs, judges=judges, max_failed=1.0)
 
 
 def suite_identity(suite: Suite) -> dict[str, Any]:
-    """What decides scores: the rewards with their options, their judges, and the version of the code behind them."""
+    """Everything that decides scores: the rewards with their options, their judges, and the version of the code."""
     rewards = {name: spec.model_dump(mode="json") for name, spec in suite.specs.items()}
     judges = {name: spec.model_dump(mode="json") for name, spec in suite.config.judges.items()}
     return {"version": version("mmrl-stack"), "rewards": rewards, **({"judges": judges} if judges else {})}
@@ -52,7 +52,7 @@ def rescore(out: Path, source: Path | None = None) -> list[Record]:
 
 
 def scored(records: Sequence[Record], suite: Suite, scorer: str) -> list[Record]:
-    """`records` with the verdicts of `suite`, signed by `scorer`."""
+    """`records` with the verdicts of `suite`, and with `scorer` as the hash of the suite."""
     vectors = suite.score([rollout_of(record) for record in records])
     names = suite.tasks_scored(record.task for record in records)
     weights = dict(zip(suite.names, suite.weights, strict=True))
@@ -85,7 +85,7 @@ def weighted_sum(scores: Mapping[str, float | None], weights: Mapping[str, float
 
 
 def rollout_of(record: Record) -> Rollout:
-    """What the rewards score, from the record of it."""
+    """The rollout of a record, as rewards take it."""
     return Rollout(
         completion=record.response,
         answer=record.gold,

@@ -1,4 +1,4 @@
-"""Whether the boxes that a model says fit the coordinate space that it is declared to speak; no gold answer is read."""
+"""Checks whether the boxes in answers fit the declared coordinate space. Gold answers are not read."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mmrl.core.boxes import to_pixels
 from rewards.parse.regions import boxes
 from rewards.tasks.table import OTHER, TASKS
 
-SLACK = 1.05  # of the picture's sides: answers overshoot a little
-SUSPECT = 0.2  # from this share of the answers with boxes on the space is doubted
+SLACK = 1.05  # times the sides of the image: answers overshoot a little
+SUSPECT = 0.2  # with this share of the answers with boxes or more, the space is doubted
 
 
 def space_check(records: Sequence[Record]) -> dict[str, Any] | None:
-    """Of the answers with boxes: how many, the share whose boxes leave the picture, and the share that stays below 1 in
-    both directions though the space is no fraction. None where no answer has a box."""
+    """The number of answers with boxes, the share with a box outside the image, and the share with all coordinates
+    below 1 although the space is not `unit`. None if no answer has a box."""
     found = [verdict for record in records if (verdict := _fit(record)) is not None]
     if not found:
         return None
@@ -27,7 +27,7 @@ def space_check(records: Sequence[Record]) -> dict[str, Any] | None:
 
 
 def space_warning(check: Mapping[str, Any] | None, space: str) -> str:
-    """A doubt about the declared space in words, or nothing."""
+    """A warning about the declared space, or an empty text."""
     if check is None:
         return ""
     for key, what in (("outside", "leave the picture"), ("fractions", "are fractions of a pixel")):

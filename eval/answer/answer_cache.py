@@ -1,4 +1,4 @@
-"""Answers kept on disk under a hash of all that decided them, so that no run asks for what another one has."""
+"""Answers on disk, under a hash of everything that decides them: a run does not ask again what another run asked."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mmrl.core.canonical_json import dumps
 from mmrl.core.media.files import content_hash
 from rewards.chat_client.reply_cache import Cache
 
-NOT_DECIDING = ("benchmark", "version", "split")  # of a protocol: what was asked is hashed itself
+NOT_DECIDING = ("benchmark", "version", "split")  # keys of a protocol; prompt and media are hashed themselves
 
 
 class CachedGenerator:
-    """`generator`, asked only about draws that the cache has no answer to. The key holds the protocol, the prompt, the
-    bytes of the media as they are on disk now, and for sampled draws the sample and the number of the draw."""
+    """`generator` behind a cache of answers. The key holds the protocol, the prompt, the bytes of the media on disk,
+    and for sampled draws the sample and the number of the draw."""
 
     def __init__(self, generator: Generator, place: Path, protocol: Mapping[str, Any]) -> None:
         self._generator, self._cache = generator, Cache(place)
@@ -42,7 +42,7 @@ class CachedGenerator:
         return [found[key] for key in keys]
 
     def cost(self, sample: Sample) -> int:
-        """That of the generator behind."""
+        """The cost for the generator behind the cache."""
         return self._generator.cost(sample)
 
     def _key(self, draw: Draw) -> bytes:

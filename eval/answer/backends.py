@@ -1,4 +1,4 @@
-"""What answers: a checkpoint in this process, a server, a replay; or a checkpoint in the hands of lmms-eval."""
+"""Chooses the generator: a checkpoint in this process, a server, a replay, or a checkpoint driven by lmms-eval."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 def fingerprint_of(config: EvalConfig) -> str:
-    """What tells the model of `config` from any other."""
+    """The identity of the model of `config`: a hash of its files, or its name where there is nothing else."""
     if config.engine in ("openai", "given"):
-        return config.model  # what a server says it serves is all one can know of it; pictures are in the media
+        return config.model  # nothing more is known of a served model; the edits of `given` are among the media
     if config.engine == "replay":
         return replay.fingerprint(Path(config.model))
     from mmrl.model.loading import check_architecture, fingerprint, local
@@ -36,7 +36,7 @@ def fingerprint_of(config: EvalConfig) -> str:
 
 
 def generator_of(config: EvalConfig, samples: Sequence[Sample], draws: Sequence[Draw], info: RunInfo) -> Generator:
-    """What answers the draws of `config`."""
+    """The generator of `config`."""
     if config.engine == "given":
         return GivenEdits()
     if config.engine == "replay":
@@ -54,7 +54,7 @@ def generator_of(config: EvalConfig, samples: Sequence[Sample], draws: Sequence[
 
 
 def local_generator(config: EvalConfig, samples: Sequence[Sample]) -> LocalGenerator:
-    """The checkpoint of `config` in this process, its processor's arithmetic checked on `samples`."""
+    """The checkpoint of `config` in this process; the arithmetic of its processor is checked on `samples`."""
     from eval.answer.local import LocalGenerator, probe_sizes
     from mmrl.core.vision import apply_budget, check_budget
     from mmrl.model.loading import load_checkpoint, local
@@ -67,7 +67,7 @@ def local_generator(config: EvalConfig, samples: Sequence[Sample]) -> LocalGener
 
 
 def guided(plain: LocalGenerator, config: EvalConfig) -> Generator:
-    """`plain`, or what decodes with it as the `decode:` block says."""
+    """`plain`, or the guided generator of the `decode:` block around it."""
     if config.decode is None:
         return plain
     from eval.decode import GuidedGenerator  # loads torch
@@ -76,8 +76,8 @@ def guided(plain: LocalGenerator, config: EvalConfig) -> Generator:
 
 
 def run_lmms(config: EvalConfig) -> dict[str, dict[str, Any]]:
-    """The results of the lmms-eval tasks of `config`, by task. Answers are kept in `cache`, by default in `out`: a run
-    that was stopped goes on."""
+    """The results of the lmms-eval tasks of `config`, by task. Answers are kept in `cache`, by default in `out`, so an
+    interrupted run is resumed."""
     assert config.lmms
     if Processes().count > 1:
         raise InputError("engine lmms_eval runs in one process; start it without accelerate or torchrun")

@@ -1,4 +1,4 @@
-"""Pictures that a model made before: there is nothing to generate, they are among the media of the samples."""
+"""`engine: given`: edited images that a model made before. They are among the media of the samples."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from eval.generation import Draw, Generation
 
 
 class GivenEdits:
-    """Answers a draw with the name of its last picture, if it has one beside the source, else with nothing."""
+    """Answers a draw with the name of its edited image, or with an empty text if there is none."""
 
     def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
-        """The names."""
+        """The names of the edited images."""
         return [_named(draw.sample) for draw in draws]
 
     def cost(self, sample: Sample) -> int:

@@ -1,6 +1,6 @@
-"""`engine: lmms_eval`: the tasks of that harness, with its prompts and scores, answered by our model adapter.
+"""`engine: lmms_eval`: the tasks of that harness, with its prompts and scores; our model adapter answers.
 
-Extra `lmms`, and lmms-eval itself without its requirements, which no environment can hold together with math-verify's:
+Needs the extra `lmms`, and lmms-eval without its requirements, which conflict with those of math-verify:
 `pip install '.[lmms]' && pip install --no-deps lmms-eval==0.7.3`.
 """
 
@@ -23,12 +23,12 @@ from mmrl.core.media.item import Media
 from mmrl.core.media.probe import probe
 
 Answerer = Callable[[Sampling], Generator]
-READ = {"max_new_tokens", "temperature", "top_p", "do_sample", "until"}  # of a task's generation settings
-HARMLESS = {"num_beams": 1, "top_k": None}  # what may stand there with this value
+READ = {"max_new_tokens", "temperature", "top_p", "do_sample", "until"}  # settings of a task that are followed
+HARMLESS = {"num_beams": 1, "top_k": None}  # settings that are accepted with this value
 
 
 class LmmsTasks(Config):
-    """Tasks of lmms-eval by name, the first `limit` items of each; `include`: a directory with task files of yours."""
+    """Tasks of lmms-eval by name, the first `limit` items of each. `include` is a directory with your own tasks."""
 
     tasks: list[str] = Field(min_length=1)
     limit: PositiveInt | None = None
@@ -38,9 +38,9 @@ class LmmsTasks(Config):
 def run_tasks(
     chosen: LmmsTasks, answerer: Answerer, *, sampling: Sampling, batch_size: int, out: Path
 ) -> dict[str, dict[str, Any]]:
-    """The results by task, as lmms-eval gives them; its results and samples files are written below `out`.
+    """The results by task, as lmms-eval gives them. It writes its results and samples files below `out`.
 
-    `answerer` makes a generator for settings of sampling, those of a task over `sampling`.
+    `answerer` makes a generator for the sampling settings of a task, for which `sampling` holds the defaults.
     """
     check_installed()
     from lmms_eval.evaluator import simple_evaluate  # pyright: ignore[reportMissingImports]
@@ -118,7 +118,7 @@ def _adapter(answerer: Answerer, sampling: Sampling, batch_size: int) -> Any:
 
 
 def task_sampling(settings: Mapping[str, Any], base: Sampling) -> Sampling:
-    """What a task's generation settings ask for, over `base`; what cannot be done as asked is an InputError.
+    """`base` with the generation settings of a task; InputError for a setting that this engine does not support.
 
     >>> task_sampling({"max_new_tokens": 16, "temperature": 0, "num_beams": 1}, Sampling()).max_new_tokens
     16
@@ -135,7 +135,7 @@ def task_sampling(settings: Mapping[str, Any], base: Sampling) -> Sampling:
 
 
 def until(response: str, stops: str | Sequence[str] | None) -> str:
-    """`response` up to the first of the texts that end an answer.
+    """`response` up to the first of the stop texts.
 
     >>> until("a cat\\n\\nand a dog", ["\\n\\n", "dog"])
     'a cat'
@@ -146,7 +146,7 @@ def until(response: str, stops: str | Sequence[str] | None) -> str:
 
 
 def sample_of(messages: Sequence[Mapping[str, Any]], source: str) -> Sample:
-    """A chat of lmms-eval as a sample; pictures and videos become its media, in order."""
+    """A chat of lmms-eval as a sample; its images and videos become the media, in order."""
     media: list[Media] = []
     prompt = []
     for message in messages:

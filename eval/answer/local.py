@@ -1,4 +1,4 @@
-"""Answers from a local model: batches of any mix of media, and the same answer for a draw whatever batch it is in."""
+"""Answers from a local model, in batches of any mix of media. The answer to a draw does not depend on its batch."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from mmrl.core.vision import Size, VisionBudget, VisionGeometry, geometry_of
 from mmrl.model.encoding import Encoded, collate, encode, media_token_types
 from mmrl.model.sampling import RowSampler, banned, vision_token_ids
 
-_NOMINAL_TOKEN = 28 * 28  # pixels to a token, to sort prompts by, where the processor's arithmetic is not known
+_NOMINAL_TOKEN = 28 * 28  # pixels of a token, to sort prompts by, if the geometry of the processor is unknown
 
 
 class LocalGenerator:
-    """Answers draws with a model in this process. `blind` asks without the media: what the text alone gives away."""
+    """Answers draws with a model in this process. `blind` asks without the media."""
 
     def __init__(
         self, model: Any, processor: Any, *, budget: VisionBudget, sampling: Sampling, blind: bool = False
@@ -60,11 +60,11 @@ class LocalGenerator:
         ]
 
     def under(self, sampling: Sampling) -> LocalGenerator:
-        """The same model under other settings of sampling."""
+        """The same model with other sampling settings."""
         return LocalGenerator(self.model, self.processor, budget=self.budget, sampling=sampling, blind=self.blind)
 
     def cost(self, sample: Sample) -> int:
-        """The length of a prompt in tokens, about: what batches are sorted by."""
+        """The approximate length of a prompt in tokens, by which batches are sorted."""
         text = sum(len(str(message["content"])) for message in sample.prompt) // 4
         if self.blind:
             return text
@@ -100,11 +100,11 @@ class LocalGenerator:
         return list(banned(output.logits[0].float(), config.suppress_tokens or ()).log_softmax(dim=-1))
 
     def answer(self, ids: Sequence[int], seen_size: tuple[Size, ...], spent: Mapping[str, float]) -> Generation:
-        """Tokens that were found in any way, as an answer."""
+        """The Generation of an answer given as tokens."""
         return replace(self._generation(list(ids), seen_size), spent=spent)
 
     def stopped(self, ids: Sequence[int]) -> bool:
-        """Whether an answer is over."""
+        """Whether an answer has ended."""
         return bool(ids) and ids[-1] in self._stops
 
     def _until_stop(self, ids: list[int]) -> list[int]:
@@ -131,7 +131,7 @@ class LocalGenerator:
     def _config(self) -> GenerationConfig:
         """Plain decoding: a checkpoint's own penalties and sampling flags do not apply."""
         return GenerationConfig(
-            do_sample=False,  # RowSampler makes the likeliest token a drawn one
+            do_sample=False,  # RowSampler draws: it leaves one token to choose
             num_beams=1,
             repetition_penalty=1.0,
             no_repeat_ngram_size=0,
@@ -142,7 +142,7 @@ class LocalGenerator:
         )
 
     def _samplers(self, draws: Sequence[Draw]) -> LogitsProcessorList:
-        """Random numbers belong to a draw and not to a model, so two models are compared under the same ones."""
+        """Samplers whose random numbers depend on the draw alone: two models are compared under the same ones."""
         sampling = self.sampling
         if not sampling.do_sample:
             return LogitsProcessorList()
@@ -159,7 +159,8 @@ class LocalGenerator:
 
 
 def predicted_sizes(sample: Sample, budget: VisionBudget, geometry: VisionGeometry | None) -> tuple[Size, ...]:
-    """The (width, height) of each media item as a model of this geometry would see it; without one, the original's."""
+    """The (width, height) in pixels of each media item as a model of this geometry sees it; without a geometry, the
+    original size."""
     sizes = []
     for media in sample.media:
         size = (media.width or 0, media.height or 0)
@@ -183,7 +184,7 @@ def probe_sizes(
 ) -> list[tuple[int, int] | tuple[int, int, int]]:
     """Sizes to check a processor on: the smallest and the largest image, and the smallest video.
 
-    A sample of which nothing can be shown under the budget is an error here, before any answer.
+    A sample whose media do not fit the budget is an error here, before any answer.
     """
     geometry = geometry_of(processor)
     images: set[tuple[int, int]] = set()
@@ -203,7 +204,7 @@ def probe_sizes(
 
 @contextmanager
 def naming(sample: Sample) -> Iterator[None]:
-    """Say of which sample an InputError is."""
+    """Add the sample to the message of an InputError."""
     try:
         yield
     except InputError as error:
@@ -212,7 +213,7 @@ def naming(sample: Sample) -> Iterator[None]:
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """`model` in evaluation mode; a model in training is put back afterwards."""
+    """`model` in evaluation mode inside the block, and in its previous mode afterwards."""
     training = model.training
     model.eval()
     try:

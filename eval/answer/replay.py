@@ -1,4 +1,4 @@
-"""Answers that were given before: the records of another run, or a JSONL file of responses by sample id."""
+"""Earlier answers: the records of another run, or a JSONL file of responses by sample id."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Answers = dict[tuple[str, int], tuple[str, int, bool, tuple[Size, ...] | None]]
 
 
 class ReplayGenerator:
-    """Answers draws from what is on file; a draw without an answer there is an InputError, never an empty answer."""
+    """Answers draws from a file; a draw without an answer there is an InputError, never an empty answer."""
 
     def __init__(self, source: Path) -> None:
         self.source = source
@@ -80,5 +80,5 @@ def file_of(source: Path) -> Path:
 
 
 def fingerprint(source: Path) -> str:
-    """The hash of the answers: equal answers, equal fingerprint, whatever they scored."""
+    """The hash of the answers; scores do not change it."""
     return hashlib.sha256(json.dumps(sorted(recorded(source).items())).encode()).hexdigest()[:16]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Geometry(Config):
-    """How the served model cuts pictures, as in its preprocessor_config.json (patch_size, merge_size)."""
+    """How the served model divides images into patches, as in its preprocessor_config.json (patch_size, merge_size)."""
 
     patch: PositiveInt
     merge: PositiveInt
@@ -41,23 +41,22 @@ class Geometry(Config):
 class ServerSpec(ServerSettings):
     """The server that answers in an evaluation.
 
-    With a `geometry` pictures are sent at the size at which the model sees them, so that it resizes nothing; without
-    one they are sent as they are.
+    With a `geometry`, images are sent in the size in which the model sees them. Without one they are sent as they are.
     """
 
     base_url: BaseUrl
     deadline: PositiveFloat = 120.0
     retries: Annotated[int, Field(ge=0)] = 4
-    breaker: PositiveInt = 64  # an answer that is not given stops the run: first let all calls of a batch retry
+    breaker: PositiveInt = 64  # a missing answer stops the run, so first all calls of a batch may retry
     geometry: Geometry | None = None
 
     def protocol(self) -> dict[str, Any]:
-        """What decides an answer: not where the server is, nor how hard it is asked."""
+        """The settings that decide an answer: the address and the limits do not."""
         return {"geometry": self.geometry.model_dump() if self.geometry else None, "extra": self.extra}
 
 
 class ServerGenerator:
-    """Answers draws through chat completions; a draw that gets none stops the run, which goes on when started again."""
+    """Answers draws through chat completions. A draw without an answer stops the run; the same command resumes it."""
 
     def __init__(
         self, spec: ServerSpec, model: str, *, budget: VisionBudget, sampling: Sampling, blind: bool = False
@@ -71,7 +70,7 @@ class ServerGenerator:
         return wait_for(self._answers(draws))
 
     def cost(self, sample: Sample) -> int:
-        """The length of a prompt's text: the server makes the batches."""
+        """The length of the text of the prompt; the server makes the batches."""
         return sum(len(str(message["content"])) for message in sample.prompt)
 
     async def _answers(self, draws: Sequence[Draw]) -> list[Generation]:
@@ -113,7 +112,7 @@ class ServerGenerator:
         return {**body, **self.spec.extra}, tuple(size for _, size in shown)
 
     def _pictures(self, media: Media) -> tuple[list[Image.Image], Size]:
-        """The picture, or the frames of the video, and their size as the model sees it."""
+        """The image, or the frames of the video, and their (width, height) as the model sees them."""
         if media.kind == "image":
             picture = load_image(media)
             size = self.budget.image_size(*picture.size, self._geometry) if self._geometry else picture.size
@@ -127,7 +126,7 @@ class ServerGenerator:
 
 
 def messages_of(prompt: Sequence[Mapping[str, Any]], pictures: Sequence[Sequence[Image.Image]]) -> list[dict[str, Any]]:
-    """`prompt` as a server takes it: every media part replaced by its pictures, in order."""
+    """`prompt` in the format of a server: every media part is replaced by its images, in order."""
     following = iter(pictures)
     messages = []
     for message in prompt:
@@ -164,7 +163,7 @@ def generation_of(content: bytes) -> Generation:
 
 
 def _text(content: Any) -> str:
-    """The content of a message, a text or parts of which some are; half of a surrogate pair cannot be written down."""
+    """The text of a message, given as a text or as parts. Unpaired surrogates, which UTF-8 cannot hold, become `?`."""
     if isinstance(content, list):
         content = "".join(part["text"] for part in content if part["type"] == "text")
     if content is not None and not isinstance(content, str):

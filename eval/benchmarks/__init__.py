@@ -1,4 +1,4 @@
-"""Published benchmarks under their names, as the files in `published` declare them."""
+"""The registry of published benchmarks. Each file in `published` declares some."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a published benchmark is: where its rows are, what is asked about a row, how records become numbers."""
+"""Published benchmarks: their rows, the questions about a row, their scorers, their numbers."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Row = Mapping[str, Any]
 Metrics = dict[str, float | None]
 Scorers = Mapping[str, Mapping[str, Any]]
 
-JUDGE = "judge"  # the judge of a run that benchmarks ask, where it has several
-EDITS = "(edits)"  # the column under which a row finds the directory of edited pictures
+JUDGE = "judge"  # the judge that benchmarks ask if a run has several
+EDITS = "(edits)"  # the column of a row with the directory of edited images
 
 
 class BenchmarkFiles(Config):
-    """Where the rows of a named benchmark are: `path`, a file or directory in its official layout, or `revision`, a
-    commit of its hub dataset that is in the local cache.
+    """The files of a benchmark: `path`, a file or directory in its official layout, or `revision`, a commit of its
+    hub dataset in the local cache.
 
-    `limit` caps the questions, `split` is another than the usual one, and relative media paths start at `media_root`,
-    by default beside the file. `edits` is the directory of edited pictures, where those are what is scored.
+    `limit` caps the questions, and `split` replaces the usual one. Relative media paths start at `media_root`, by
+    default the directory of the file. `edits` is the directory of edited images, for benchmarks that score them.
     `args` are options of scorers by their names, such as `judge_dcscore: {trials: 3}`.
     """
 
@@ -50,7 +50,7 @@ class BenchmarkFiles(Config):
 class Medium:
     """An image or video of an item as its row gives it: bytes, or a path below the benchmark's media directory.
 
-    A `made` one is what a model made: it may be missing or damaged, and is then left out.
+    A `made` medium was made by a model: it may be missing or damaged, and is then left out.
     """
 
     source: bytes | str
@@ -62,9 +62,9 @@ class Medium:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One question of a benchmark. `id` is its own; `group` is what a limit must not tear apart.
+    """One question of a benchmark. A limit keeps or drops all items of a `group`.
 
-    `named` says that rows bring no ids, and this one is made of what is asked: a row may come twice then.
+    `named`: the rows have no ids, and this `id` is made from the question. Then a row may occur twice.
     """
 
     id: str
@@ -114,7 +114,7 @@ class Benchmark:
         return next(iter({**self.scorers, **self.judged}))
 
     def scorers_with(self, judges: Collection[str], args: Scorers | None = None) -> dict[str, dict[str, Any]]:
-        """The scorers of a run with these judges, of which the one called `judge`, or the only one, is asked.
+        """The scorers of a run with these judges. The judge called `judge`, or the only one, is asked.
 
         `args` are more options of scorers by their names.
         """
@@ -139,10 +139,10 @@ class Benchmark:
 
 
 def variant(fn: str, **args: Any) -> dict[str, Any]:
-    """A scorer beside the default one: it counts nothing in a record's total."""
+    """An additional scorer, which does not count in the total of a record."""
     return {"fn": fn, "args": args, "weight": 0.0}
 
 
 def default(fn: str, **args: Any) -> dict[str, Any]:
-    """The scorer of a benchmark."""
+    """The default scorer of a benchmark."""
     return {"fn": fn, "args": args}

@@ -1,7 +1,7 @@
 """CIDEr, BLEU and ROUGE-L of a whole corpus by pycocoevalcap, after the PTB tokenizer, which runs in Java.
 
-The extra `captions` brings pycocoevalcap. Without it or without Java the numbers are None, and never another library's:
-tokens decide them. METEOR and SPICE need more of Java and downloads, and are always None.
+The extra `captions` brings pycocoevalcap. Without it or without Java the numbers are None: with the
+tokens of another library they would differ. METEOR and SPICE need more downloads, and are always None.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ LAST = "the very last line"
 def corpus_scores(
     said: Sequence[str], references: Sequence[Sequence[str]], parts: Mapping[str, Sequence[int]]
 ) -> dict[str, Metrics]:
-    """The scores of captions against the references of their pictures, of each of the `parts` (places), by itself.
+    """The scores of captions against the references of their images, for each of the `parts` (lists of places).
 
-    CIDEr weighs words by how many pictures' references have them: it is a number of the corpus, never of a caption, and
-    0 where all pictures share their references. It is times 10, as published; the others are in [0, 1].
+    CIDEr weighs a word by the number of images with it in their references: it is a number of a corpus, not of a
+    caption, and 0 if all images share their references. It is multiplied by 10, as published. The others are in [0, 1].
     """
     missing = missing_runtime()
     if missing:
@@ -58,8 +58,8 @@ def _scores(tokens: Mapping[int, list[str]]) -> Metrics:
 def tokenized(texts: Sequence[Sequence[str]]) -> dict[int, list[str]]:
     """The texts of each picture as lower-case PTB tokens without punctuation.
 
-    The tokenizer works line by line, so every blank becomes a plain one, texts without words are kept from it, and a
-    last line of our own must come back as the last: or captions could move to other pictures.
+    The tokenizer works line by line. So that no caption moves to another image, line breaks become blanks, texts
+    without words are not sent, and a last line of our own must come back as the last.
     """
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
@@ -74,7 +74,7 @@ def tokenized(texts: Sequence[Sequence[str]]) -> dict[int, list[str]]:
 
 
 def missing_runtime() -> str:
-    """What keeps these numbers from being computed, or nothing."""
+    """The reason why these numbers cannot be computed, or an empty text."""
     if importlib.util.find_spec("pycocoevalcap") is None:
         return "pip install 'mmrl-stack[captions]'"
     return "" if shutil.which("java") else "the PTB tokenizer of pycocoevalcap needs Java"

@@ -1,4 +1,4 @@
-"""Reading the cells of a benchmark's rows, and writing the texts that many benchmarks ask."""
+"""Reads the cells of a row, and writes the prompts that many benchmarks share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPACES = {
 
 
 def picture(value: Any) -> tuple[Medium, ...]:
-    """The image in a cell: bytes, a path, or a mapping with one of them; nothing where there is none."""
+    """The image in a cell (bytes, a path, or a mapping with one of them) as a tuple of one; empty if there is none."""
     if isinstance(value, Mapping):
         value = value.get("bytes") or value.get("path")
     if value is None or value in ("", b""):
@@ -36,31 +36,31 @@ def picture(value: Any) -> tuple[Medium, ...]:
 
 
 def picture_name(value: Any, digits: int = 12) -> str:
-    """What tells the image in a cell from others in the names of items: the first digits of its hash."""
+    """The first digits of the hash of the image in a cell, for the names of items."""
     source = media[0].source if (media := picture(value)) else b""
     return hashlib.sha256(source if isinstance(source, bytes) else source.encode()).hexdigest()[:digits]
 
 
 def clip(row: Row, column: str = "video") -> Medium:
-    """The video of a row, from its `start` to its `end` where the row has them."""
+    """The video of a row, from `start` to `end` if the row has them."""
     return Medium(str(row[column]), "video", _seconds(row.get("start")), _seconds(row.get("end")))
 
 
 def choice_text(question: str, options: Sequence[str], *, hint: str = "", ask: str = LETTER_ONLY) -> str:
-    """A question as multiple-choice suites ask it: hint, question, options as `A. text` lines, what to answer with."""
+    """A multiple-choice prompt: hint, question, options as `A. text` lines, and how to answer."""
     lines = [f"{letter}. {option}" for letter, option in zip(ascii_uppercase, options, strict=False)]
     return "\n".join(line for line in [hint, question, *lines, ask] if line)
 
 
 def choice_answer(options: Sequence[str], right: int) -> dict[str, Any]:
-    """The answer of a choice by the index of the right option."""
+    """The gold answer of a choice, from the index of the right option."""
     if not 0 <= right < len(options):
         raise InputError(f"the right option {right} is none of the {len(options)} options {list(options)}")
     return {"choice": ascii_uppercase[right], "options": list(options)}
 
 
 def letter_index(letter: Any) -> int:
-    """The index that a letter (`B`, `(B)`, `b`) stands for.
+    """The index of an option letter (`B`, `(B)`, `b`).
 
     >>> letter_index("(B)")
     1
@@ -72,7 +72,7 @@ def letter_index(letter: Any) -> int:
 
 
 def listed(value: Any) -> list[Any]:
-    """A list in a cell: one, an array, or the text of one in JSON or Python.
+    """The list in a cell: a list, an array, or its text in JSON or Python.
 
     >>> listed("['a', 'b']"), listed('["a"]'), listed(("a",))
     (['a', 'b'], ['a'], ['a'])

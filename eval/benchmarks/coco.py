@@ -1,4 +1,4 @@
-"""Pictures of COCO's own JSON files, one row each: boxes and names from instances, texts from captions."""
+"""The images of COCO's JSON files as rows: boxes and names from instances, texts from captions."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mmrl.core.config import InputError
 
 
 def coco_rows(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:
-    """The pictures of all COCO files together, or where other files list some (`image_id`), those, with what COCO says.
+    """The images of all COCO files; if another file lists some of them (`image_id`), those alone.
 
     Columns: image_id, image, references, objects, boxes (xyxy pixels), labels, areas, crowd, categories. Rows of other
-    files may hold them already; what a row says itself counts.
+    files may have them too, and then take precedence.
     """
     described: dict[str, dict[str, Any]] = {}
     rows: list[Row] = []
@@ -36,7 +36,7 @@ def coco_rows(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:
 
 
 def _coco(file: Path) -> dict[str, Any] | None:
-    """The content of a file of COCO's, None of any other."""
+    """The content of a COCO file, None for other files."""
     if file.suffix != ".json":
         return None
     try:

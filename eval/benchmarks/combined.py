@@ -15,7 +15,7 @@ REPORT, COMBINED = "report.json", "combined.json"
 
 
 def combined(parts: Mapping[str, Mapping[str, float | None] | None]) -> Metrics:
-    """The numbers that these benchmarks have together; of incomplete sets there are none.
+    """The numbers over several benchmarks; an incomplete set has none.
 
     >>> combined({"amber_generative": {"chair": 0.1}, "amber_discriminative": {"f1": 0.8}})
     {'amber_score': 85.0}
@@ -32,7 +32,7 @@ def combined(parts: Mapping[str, Mapping[str, float | None] | None]) -> Metrics:
 
 
 def write_combined(out: Path, names: Iterable[str]) -> Metrics:
-    """The numbers over the benchmarks whose reports are below `out`, also written there where there are any."""
+    """The combined numbers of the reports below `out`, also written there if there are any."""
     parts = {
         name: json.loads((out / name / REPORT).read_text(encoding="utf-8"))["metrics"]
         for name in names

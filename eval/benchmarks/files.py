@@ -21,8 +21,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def files_of(path: str | None, revision: str | None, hub: str, split: str, folders: Collection[str] = ()) -> list[Path]:
-    """The files to read: `path` (a file, or a directory, of which those in `folders` and of those the ones named for
-    the split, if there are any), else the hub's dataset at the commit `revision`, which must be in the local cache."""
+    """The files to read below `path` (a file or a directory), or in the hub dataset at the commit `revision`, which is
+    in the local cache. Of a directory: those in `folders`, and of those the ones named after the split, if any."""
     root = _cached(hub, revision) if path is None else Path(path)
     if root.is_file():
         return [root]
@@ -43,7 +43,7 @@ def fingerprint_of(files: list[Path]) -> str:
 
 
 def rows_of(files: list[Path], columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """The rows of all files; columns that are missing are an error that names those that are there."""
+    """The rows of all files; InputError if a row lacks one of `columns`."""
     for file in files:
         for number, row in enumerate(_rows(file), 1):
             if missing := [name for name in columns if name not in row]:
@@ -55,7 +55,7 @@ def rows_of(files: list[Path], columns: tuple[str, ...]) -> Iterator[dict[str, A
 
 
 def decoded_image(value: Any) -> Any:
-    """A cell of a TSV file as an image: base64 becomes bytes, anything else stays."""
+    """A cell of a TSV file: base64 is decoded to bytes, anything else stays."""
     if not isinstance(value, str) or len(value) < 64:
         return value
     try:
@@ -81,7 +81,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _table_rows(file: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a TSV or CSV file. As in VLMEvalKit a picture may be the index of a row above that holds it."""
+    """The rows of a TSV or CSV file. As in VLMEvalKit, a cell may hold the index of an earlier row with the image."""
     csv.field_size_limit(_MAX_FIELD)
     pictures: dict[str, bytes] = {}
     with file.open(encoding="utf-8-sig", newline="") as lines:

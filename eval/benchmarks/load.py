@@ -1,4 +1,4 @@
-"""A named benchmark as samples to run, and the numbers of its records."""
+"""The samples of a published benchmark, and the numbers of its records."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from mmrl.core.vision import CoordinateSpace
 
 logger = logging.getLogger(__name__)
 
-NAMED = "benchmark"  # the key of a record's meta under which its benchmark stands
+NAMED = "benchmark"  # the key of a record's meta with the name of its benchmark
 ITEM = "item"
 
 
 def benchmark_samples(name: str, location: BenchmarkFiles, *, space: CoordinateSpace, media: Path) -> SampleSet:
-    """The registered benchmark `name` on the files of `location`; images that are bytes are written below `media`."""
+    """The samples of the benchmark `name` at `location`; images that are bytes are written below `media`."""
     benchmark, files = find_benchmark(name), given_files(name, location)
     split = location.split or benchmark.split or "all"
     root = Path(location.media_root) if location.media_root else files[0].parent
@@ -42,7 +42,7 @@ def benchmark_samples(name: str, location: BenchmarkFiles, *, space: CoordinateS
 
 
 def given_files(name: str, location: BenchmarkFiles) -> list[Path]:
-    """The files of `location` that hold the rows of the benchmark `name`."""
+    """The files of `location` with the rows of the benchmark `name`."""
     benchmark = find_benchmark(name)
     if benchmark.edits != bool(location.edits):
         wants = "needs `edits`, the directory of edited pictures" if benchmark.edits else "takes no `edits`"
@@ -55,8 +55,8 @@ def given_files(name: str, location: BenchmarkFiles) -> list[Path]:
 def metrics_of(records: Sequence[Record], max_unjudged: float = 0.1) -> Metrics | None:
     """The numbers that the benchmark of these records reports, a mean over draws.
 
-    None for records of no benchmark, and where more than `max_unjudged` of the verdicts of its default scorer are
-    missing; of another scorer the numbers are None then. A reply of a judge that cannot be read counts as missing here.
+    None for records without a benchmark, and if more than `max_unjudged` of the verdicts of its default scorer are
+    missing. If those of another scorer are missing, its numbers are None. An unreadable reply of a judge is missing.
     """
     names = {record.meta.get(NAMED) for record in records}
     if len(names) != 1 or None in names:
@@ -77,7 +77,7 @@ def metrics_of(records: Sequence[Record], max_unjudged: float = 0.1) -> Metrics 
 
 
 def _missing(records: Sequence[Record], name: str) -> float:
-    """The share of records without a verdict of a scorer that is the judge's own."""
+    """The share of records without a verdict of a scorer, unreadable replies of judges included."""
     return fmean(record.scores.get(name) is None or record.why.get(name, "").startswith(UNREAD) for record in records)
 
 
@@ -100,7 +100,7 @@ def _load(
     benchmark: Benchmark, files: list[Path], root: Path, media: Path, space: CoordinateSpace, location: BenchmarkFiles
 ) -> list[Sample]:
     items: dict[str, Item] = {}
-    times: Counter[str] = Counter()  # of rows without ids: one that comes twice is asked twice
+    times: Counter[str] = Counter()  # of rows without ids: a row that occurs twice is asked twice
     rows = 0
     edits = {EDITS: str(Path(location.edits).resolve())} if location.edits else {}
     for row in (benchmark.read or rows_of)(files, benchmark.columns):
@@ -124,7 +124,7 @@ def _load(
 
 
 def _limited(items: Iterable[Item], limit: int | None) -> list[Item]:
-    """The items of `limit` groups, those whose hash is smallest: a random subset that order does not change."""
+    """The items of the `limit` groups with the smallest hashes: a random subset, independent of the order of rows."""
     groups: dict[str, list[Item]] = defaultdict(list)
     for item in items:
         groups[item.group or item.id].append(item)
@@ -141,7 +141,7 @@ def _sample(benchmark: Benchmark, item: Item, root: Path, media: Path, seen: dic
 
 
 def _below(root: Path, medium: Medium) -> Path:
-    """The path of a medium. Rows are not trusted: what they name is below the media directory."""
+    """The path of a medium. Rows are not trusted: a path outside the media directory is an InputError."""
     source = str(medium.source)
     path = Path(os.path.normpath(root.absolute() / source))
     if not medium.made and not path.is_relative_to(root.absolute()):
@@ -150,7 +150,7 @@ def _below(root: Path, medium: Medium) -> Path:
 
 
 def _shown(medium: Medium, root: Path, media: Path, seen: dict[Any, Media]) -> Media | None:
-    """The media item; None for one that a model should have made and that cannot be shown."""
+    """The media item; None for an unreadable one that a model made."""
     try:
         return stored_media(medium, root, media, seen)
     except InputError as error:
@@ -161,7 +161,7 @@ def _shown(medium: Medium, root: Path, media: Path, seen: dict[Any, Media]) -> M
 
 
 def stored_media(medium: Medium, root: Path, media: Path, seen: dict[Any, Media]) -> Media:
-    """The probed media item; one that does not decode is an error and never left out."""
+    """The probed media item; InputError if it does not decode."""
     key = hashlib.sha256(medium.source).hexdigest() if isinstance(medium.source, bytes) else medium.source
     if key not in seen:
         if isinstance(medium.source, bytes):

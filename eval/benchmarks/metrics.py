@@ -1,4 +1,4 @@
-"""Numbers over the records of a benchmark. A mean over nothing is None; a verdict that is missing is left out."""
+"""Numbers over the records of a benchmark. A mean over nothing is None; missing verdicts are left out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Parse = Callable[[str], bool | None]
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """The mean of the values that there are.
+    """The mean of the values that are not None; None without any.
 
     >>> mean([1.0, None, 0.0]), mean([])
     (0.5, None)
@@ -28,7 +28,7 @@ def micro(records: Iterable[Record], reward: str = "accuracy") -> float | None:
 
 
 def groups(records: Iterable[Record], key: str) -> dict[str, list[Record]]:
-    """Records by a key of their meta, in order of names; those without it are in no group."""
+    """Records by a key of their meta, sorted by name; records without the key are left out."""
     found: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         value = record.meta.get(key)
@@ -38,7 +38,7 @@ def groups(records: Iterable[Record], key: str) -> dict[str, list[Record]]:
 
 
 def together(records: Iterable[Record], keys: Sequence[str]) -> list[list[Record]]:
-    """Records that agree in all of these keys of their meta."""
+    """Groups of records that agree in all these keys of their meta."""
     found: dict[Hashable, list[Record]] = defaultdict(list)
     for record in records:
         found[tuple(str(record.meta.get(key)) for key in keys)].append(record)
@@ -46,9 +46,9 @@ def together(records: Iterable[Record], keys: Sequence[str]) -> list[list[Record
 
 
 def scored_by(*keys: str, macro: str | None = None) -> Callable[[Sequence[Record]], Metrics]:
-    """Metrics: the micro mean of every scorer, that of `accuracy` by each key, and the mean over the groups of `macro`.
+    """Metrics: the mean of every scorer, that of `accuracy` by each key, and the mean over the groups of `macro`.
 
-    Also `unparsed`: the share of answers in which nothing could be read.
+    Also `unparsed`: the share of answers that could not be parsed.
     """
 
     def metrics(records: Sequence[Record]) -> Metrics:
@@ -64,12 +64,12 @@ def scored_by(*keys: str, macro: str | None = None) -> Callable[[Sequence[Record
 
 
 def unparsed_share(records: Sequence[Record], reward: str = "accuracy") -> float | None:
-    """The share of records in whose answers a scorer could read nothing."""
+    """The share of records whose answers a scorer could not parse."""
     return mean(float(record.kinds.get(reward) == "unparsed") for record in records)
 
 
 def ratio(part: int, whole: int) -> float | None:
-    """`part / whole`, None where there is nothing."""
+    """`part / whole`, None if the whole is 0."""
     return part / whole if whole else None
 
 
@@ -79,16 +79,16 @@ def mean_words(records: Iterable[Record]) -> float | None:
 
 
 def all_right(records: Iterable[Record], reward: str = "accuracy") -> float | None:
-    """1 if every record is right, None where a verdict is missing."""
+    """1 if every record is right, None if a verdict is missing."""
     scores = [record.scores.get(reward) for record in records]
     return None if None in scores else float(all(score == 1.0 for score in scores))
 
 
 def binary(pairs: Sequence[tuple[bool, bool | None]], *, positive: bool, smooth: float = 0.0) -> Metrics:
-    """Accuracy, precision, recall and F1 of (gold, said) pairs; what was not said is wrong, and never a positive.
+    """Accuracy, precision, recall and F1 of (gold, prediction) pairs; a prediction of None is wrong and not a positive.
 
-    `smooth` is added to denominators; without it there is no recall and no F1 where no gold is positive. The yes ratio
-    is the share of predictions that are yes.
+    `smooth` is added to denominators; without it, recall and F1 are None if no gold is positive. The yes ratio is the
+    share of predictions that are yes.
 
     >>> binary([(True, True), (True, None), (False, True)], positive=True)["recall"]
     0.5
@@ -116,7 +116,7 @@ def binary(pairs: Sequence[tuple[bool, bool | None]], *, positive: bool, smooth:
 
 
 def said_pairs(records: Iterable[Record], parse: Parse) -> list[tuple[bool, bool | None]]:
-    """(gold, said) of yes/no records, read from their answer texts."""
+    """(gold, prediction) of yes/no records, parsed from their answer texts."""
     return [
         (record.gold["yesno"], None if record.answer_text is None else parse(record.answer_text)) for record in records
     ]

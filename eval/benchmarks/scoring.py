@@ -1,4 +1,4 @@
-"""What scorers of benchmarks share: rules by task, and judges asked by a published protocol."""
+"""Shared parts of scorers: rules by task, and judges that are asked by a published protocol."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rewards.judge_client.templates import Template, quoted, template
 
 PROMPTS = Path(__file__).parent.parent / "prompts"
 NO_ANSWER = "no answer to judge"
-UNREAD = "the judge's reply is not of the form: "  # how `why` begins where the judge, and not the answer, is at fault
+UNREAD = "the judge's reply is not of the form: "  # begins `why` if the judge is at fault, not the answer
 
 
 PLAIN_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
@@ -30,18 +30,18 @@ def by_task(rollouts: Sequence[Rollout], rules: Mapping[str, Reward], otherwise:
 
 
 def prompt(name: str) -> Template:
-    """A template of this package's `prompts`; they say in our words what a protocol asks."""
+    """A template in `eval/prompts`. The templates give the published protocols in our words."""
     return template(str(PROMPTS / f"{name}.txt"))
 
 
 def unread(why: str) -> Verdict:
-    """The verdict where the judge's reply cannot be read: 0, as published protocols count it."""
+    """The verdict for an unreadable reply of a judge: 0, as in published protocols."""
     return Verdict(0.0, f"{UNREAD}{why}", "unparsed")
 
 
 def by_protocol(function: Callable[..., Awaitable[Scored]]) -> Callable[..., list[Verdict]]:
-    """A reward that asks a judge (see `judged`) in which an unreadable reply scores 0 with a reason that
-    begins with UNREAD; a judge that does not answer still leaves no verdict."""
+    """A reward that asks a judge (see `judged`). An unreadable reply scores 0 with a reason that begins with UNREAD; a
+    judge without a reply gives no verdict."""
 
     @functools.wraps(function)
     async def scored(rollout: Rollout, **options: Any) -> Scored:
@@ -64,6 +64,6 @@ async def reply_of(
     plain: dict[str, str] | None = None,
     shown: tuple[Shown, ...] = (),
 ) -> Any:
-    """What `parse` reads in the whole reply; `data` are texts of others, and put in quoted."""
+    """The result of `parse` on the whole reply. `data` are texts of others, which are quoted in the prompt."""
     values = {name: quoted(text, judge.spec.max_chars) for name, text in data.items()}
     return await judge.read(Ask(used.name, *used.rendered({**values, **(plain or {})}), shown), parse)

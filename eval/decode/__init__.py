@@ -1,4 +1,4 @@
-"""Decoding guided by rewards, with the model as it is: what the `decode:` block of an evaluation asks for."""
+"""The `decode:` block of an evaluation: rewards guide decoding; the weights of the model stay the same."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ METHODS = {
 
 
 class GuidedGenerator:
-    """Answers draws by the method of `spec`, side by side; what each answer cost to find is in its Generation.
+    """Answers draws by the method of `spec`, side by side. The cost of each answer is in its Generation.
 
-    Up to `size` rows go into one forward, whatever the number of draws and of the answers that each of them tries.
+    Up to `size` rows go into one forward, for any number of draws and of candidates of each draw.
     """
 
     def __init__(self, generator: LocalGenerator, spec: Any, space: CoordinateSpace, *, size: int = 16) -> None:
@@ -41,7 +41,7 @@ class GuidedGenerator:
         return decoded([self._answered(draw) for draw in draws], self._generator, self._size)
 
     def cost(self, sample: Sample) -> int:
-        """That of the plain generator."""
+        """The cost for the plain generator."""
         return self._generator.cost(sample)
 
     def _answered(self, draw: Draw) -> Steps[Generation]:

@@ -1,4 +1,4 @@
-"""Several whole answers, one of which is taken."""
+"""Methods that choose one of several whole answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rewards.parse.extract import answer_text
 
 
 def best_of_n(policy: Policy, spec: BestOfN) -> Steps[Ids]:
-    """The answer of largest reward, the first of equals; with `soft`, one drawn by softmax(reward / soft)."""
+    """The answer with the largest reward, the first among ties; with `soft`, one drawn by softmax(reward / soft)."""
     answers = yield from policy.continued([[]] * spec.n, policy.limit, policy.temperature)
     scores = [-math.inf if score is None else score for score in (yield from policy.rewards(answers))]
     if spec.soft is None:

@@ -1,4 +1,4 @@
-"""What a `decode:` block says: decoding guided by rewards instead of plain decoding (`eval.decode` does it)."""
+"""The configs of the `decode:` block: decoding guided by rewards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Guided(Config):
-    """The rewards that guide, and whether they are shown the gold answer: then the score is that of an oracle."""
+    """The rewards that guide. With `gold` they see the gold answer, and the score is that of an oracle."""
 
     rewards: Annotated[dict[str, RewardSpec], Field(min_length=1)]
     judges: dict[str, JudgeSpec] = Field(default_factory=dict)
@@ -30,15 +30,15 @@ class BestOfN(Guided):
 
 
 class SelfConsistency(Config):
-    """The answer that most of `n` sampled ones give, the first of them."""
+    """The first answer of the majority of `n` sampled ones."""
 
     method: Literal["self_consistency"]
     n: PositiveInt = 8
 
 
 class PhaseWise(Config):
-    """PSRD: a sentence whose first `onset` tokens are rewarded below `threshold` is started anew, from the best of
-    `candidates`. Without `rewards` the model itself is asked whether what it says is seen."""
+    """PSRD: a sentence whose first `onset` tokens score below `threshold` is started again, from the best of
+    `candidates`. Without `rewards` the model itself is asked whether its statement is visible."""
 
     method: Literal["psrd"]
     candidates: PositiveInt = 4
@@ -51,8 +51,8 @@ class PhaseWise(Config):
 
 
 class LookaheadSearch(Guided):
-    """DeAL: the `candidates` likeliest next tokens, each followed greedily for `lookahead` tokens; the one of largest
-    log-probability + `scale` x reward is taken, alone or with its whole segment."""
+    """DeAL: each of the `candidates` likeliest next tokens is followed greedily for `lookahead` tokens. The one of
+    largest log-probability + `scale` x reward is taken, alone or with its whole segment."""
 
     method: Literal["deal"]
     candidates: PositiveInt = 5
@@ -63,9 +63,9 @@ class LookaheadSearch(Guided):
 
 class MonteCarlo(Guided):
     """Sequential Monte Carlo: `particles` grow by `block` tokens, are weighted by exp(scale x reward) and resampled
-    when the effective sample size falls below `ess` of them. `levels`: the reward of a prefix is its value so far,
-    and only its growth counts. `lookahead` rollouts to the end estimate what a prefix is worth. `power`: the exponent
-    of the model's distribution, that is, sampling at temperature 1 / power."""
+    when the effective sample size falls below `ess` of them. With `levels` the reward of a prefix is its value so far,
+    and only its growth counts. `lookahead` rollouts to the end estimate the value of a prefix. `power` is the exponent
+    of the model's distribution: sampling at temperature 1 / power."""
 
     method: Literal["smc"]
     particles: PositiveInt = 8

@@ -1,4 +1,4 @@
-"""Sequential Monte Carlo with a reward (arXiv 2604.16453): many answers grow together, and promising ones multiply.
+"""Sequential Monte Carlo with a reward (arXiv 2604.16453): many answers grow together, and good ones are copied.
 
 The proposal is the model itself at temperature 1 / power, so the weight of a block is the potential of the prefix.
 """
@@ -18,7 +18,7 @@ from eval.decode.side_by_side import Steps
 
 @dataclass
 class Population:
-    """Answers so far, their log weights, the log potential they have had, and what happened at each block."""
+    """Unfinished answers with their log weights and last log potentials; `ess` and `ancestors` at each block."""
 
     particles: list[Ids]
     log_weights: list[float]
@@ -28,7 +28,7 @@ class Population:
 
 
 def smc(policy: Policy, spec: MonteCarlo) -> Steps[Ids]:
-    """The particle of largest weight, of equals the one of largest potential."""
+    """The particle with the largest weight; among ties the one with the largest potential."""
     population = yield from evolved(policy, spec)
     policy.spent["resampled"] = sum(row != sorted(set(row)) for row in population.ancestors)
     order = range(spec.particles)
@@ -37,7 +37,7 @@ def smc(policy: Policy, spec: MonteCarlo) -> Steps[Ids]:
 
 
 def evolved(policy: Policy, spec: MonteCarlo) -> Steps[Population]:
-    """The population when all its answers are over."""
+    """The population when all its answers have ended."""
     n = spec.particles
     now = Population([[] for _ in range(n)], [0.0] * n, [0.0] * n)
     while open_ := [at for at in range(n) if not policy.ended(now.particles[at])]:
@@ -47,7 +47,7 @@ def evolved(policy: Policy, spec: MonteCarlo) -> Steps[Population]:
             now.particles[at] = now.particles[at] + more
         potentials = yield from _log_potentials(policy, spec, [now.particles[at] for at in open_])
         for at, potential in zip(open_, potentials, strict=True):
-            if potential is not None:  # no verdict is no evidence
+            if potential is not None:  # without a verdict the weight stays
                 before = now.potentials[at] if spec.levels else 0.0
                 now.log_weights[at] += potential - before
                 now.potentials[at] = potential
@@ -64,7 +64,7 @@ def evolved(policy: Policy, spec: MonteCarlo) -> Steps[Population]:
 
 
 def _log_potentials(policy: Policy, spec: MonteCarlo, prefixes: Sequence[Ids]) -> Steps[list[float | None]]:
-    """scale x reward of each prefix; with lookahead the log mean of exp(scale x reward) over ends it may come to."""
+    """scale x reward of each prefix; with lookahead the log mean of exp(scale x reward) over sampled endings."""
     if not spec.lookahead:
         scores = yield from policy.rewards(prefixes)
         return [None if score is None else spec.scale * score for score in scores]
@@ -97,7 +97,7 @@ def normalised(log_weights: Sequence[float]) -> list[float]:
 
 
 def effective_size(weights: Sequence[float]) -> float:
-    """How many equal particles the weights are worth.
+    """The effective sample size of weights that sum to 1: 1 / sum of squares.
 
     >>> round(effective_size(normalised([0.4, 3.6, 1.6])), 7)
     1.3561139
@@ -106,7 +106,7 @@ def effective_size(weights: Sequence[float]) -> float:
 
 
 def systematic(weights: Sequence[float], uniform: float) -> list[int]:
-    """The ancestors that one uniform number draws, evenly spread over the weights.
+    """The ancestors of systematic resampling with one uniform number.
 
     >>> [systematic(normalised([0.4, 3.6, 1.6]), u) for u in (0.1, 0.5, 0.95)]
     [[0, 1, 1], [1, 1, 1], [1, 1, 2]]

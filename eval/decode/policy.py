@@ -1,4 +1,4 @@
-"""What decoding methods see of a model: prefixes that are continued, scored and read, for one prompt at a time."""
+"""The view of decoding methods on a model: they continue, score and read prefixes of the answer to one prompt."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ QUESTION = "Is everything that this says visible in what you were shown? Answer 
 
 
 class Policy(Protocol):
-    """A model before one prompt. `spent` counts tokens generated and read, and rewards asked for."""
+    """A model with one prompt. `spent` counts generated tokens, read tokens (prefill) and calls of rewards."""
 
     spent: dict[str, float]
     limit: int
@@ -45,20 +45,20 @@ class Policy(Protocol):
         ...
 
     def ended(self, ids: Ids) -> bool:
-        """Whether an answer is over."""
+        """Whether an answer has ended."""
         ...
 
     def text(self, ids: Ids) -> str:
-        """The tokens in words."""
+        """The text of the tokens."""
         ...
 
     def uniform(self, *place: int | str) -> float:
-        """A random number in [0, 1) that depends on the draw and the place alone."""
+        """A random number in [0, 1) that depends on the draw and on `place` alone."""
         ...
 
 
 class ModelPolicy:
-    """The policy that a local model is before the prompt of a draw."""
+    """The policy of a local model for the prompt of a draw."""
 
     def __init__(self, generator: LocalGenerator, draw: Draw, guide: SuiteGuide | SelfGuide | None) -> None:
         self.spent: dict[str, float] = defaultdict(float, generated=0, prefill=0, reward_calls=0)
@@ -100,15 +100,15 @@ class ModelPolicy:
         return self._guide.scores((yield Request(rows))) if rows else [None] * len(texts)
 
     def ended(self, ids: Ids) -> bool:
-        """Whether an answer is over: it stopped, or the token limit ended it."""
+        """Whether an answer has ended, by a stop token or by the token limit."""
         return self._generator.stopped(ids) or len(ids) >= self.limit
 
     def text(self, ids: Ids) -> str:
-        """The tokens in words."""
+        """The text of the tokens."""
         return self._generator.processor.tokenizer.decode(ids, skip_special_tokens=True)
 
     def uniform(self, *place: int | str) -> float:
-        """A random number in [0, 1) that depends on the draw and the place alone."""
+        """A random number in [0, 1) that depends on the draw and on `place` alone."""
         return float(row_generator(*self._key, *place).random())
 
     @property
@@ -117,7 +117,7 @@ class ModelPolicy:
 
 
 def guide_of(generator: LocalGenerator, spec: Any, space: CoordinateSpace) -> SuiteGuide | SelfGuide | None:
-    """What scores answers for `spec`: its rewards, the model itself where PSRD names none, nothing without rewards."""
+    """The guide of `spec`: its rewards, or the model itself if PSRD names none; None for methods without a guide."""
     if not hasattr(spec, "rewards"):
         return None
     return SuiteGuide(spec, space) if spec.rewards else SelfGuide(generator)
@@ -146,7 +146,7 @@ class SuiteGuide:
 
 
 class SelfGuide:
-    """How sure the model is that what it said last is seen: p(yes) / (p(yes) + p(no))."""
+    """The model's own confidence that its last phase is visible: p(yes) / (p(yes) + p(no))."""
 
     def __init__(self, generator: LocalGenerator) -> None:
         self._generator = generator
@@ -155,7 +155,7 @@ class SelfGuide:
             raise InputError("decode psrd: this tokenizer does not tell yes from no by a first token; give it rewards")
 
     def questions(self, draw: Draw, texts: Sequence[str]) -> list[Encoded]:
-        """The question about the last phase of each text, as the model takes it; none where nothing is shown."""
+        """The question about the last phase of each text, as the model takes it; none if the prompt shows no media."""
         media = draw.sample.media
         if self._generator.blind or not media:
             return []
@@ -173,7 +173,7 @@ class SelfGuide:
 
 
 def last_phase(said: str) -> str:
-    """The last phase that says something; all of a text that is nothing but marks.
+    """The last phase with words; the whole text if it has only punctuation.
 
     >>> last_phase("A dog. It runs!"), last_phase("...")
     ('It runs', '...')
@@ -183,7 +183,7 @@ def last_phase(said: str) -> str:
 
 
 def yes_probability(scores_V: torch.Tensor, yes: Ids, no: Ids) -> float:
-    """Yes against no by the scores of their tokens, all ways of writing them together.
+    """p(yes) / (p(yes) + p(no)) from the scores of all their tokens.
 
     >>> round(yes_probability(torch.tensor([2.0, 0.5]), [0], [1]), 5)
     0.81757
@@ -192,7 +192,7 @@ def yes_probability(scores_V: torch.Tensor, yes: Ids, no: Ids) -> float:
 
 
 def _first_tokens(tokenizer: Any, word: str) -> Ids:
-    """The tokens that a word may start with, in any case, after a blank or not."""
+    """The first tokens of a word in lower, title and upper case, with and without a blank before it."""
     forms = [blank + form for form in (word, word.capitalize(), word.upper()) for blank in ("", " ")]
     first = {tuple(tokenizer.encode(form, add_special_tokens=False)[:1]) for form in forms}
     blanks = {tuple(tokenizer.encode(blank, add_special_tokens=False)[:1]) for blank in (" ",)}

@@ -1,4 +1,4 @@
-"""Answers built piece by piece, each piece chosen with the help of a reward."""
+"""Methods that build an answer piece by piece and choose each piece by a reward."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from eval.decode.config import LookaheadSearch, PhaseWise
 from eval.decode.policy import Ids, Policy
 from eval.decode.side_by_side import Steps
 
-BREAKS = ".!?;\n"  # what ends a phase
+BREAKS = ".!?;\n"  # the marks that end a phase
 STEP = 32  # tokens generated at a time on the way to the end of a phase
 
 
 def psrd(policy: Policy, spec: PhaseWise) -> Steps[Ids]:
-    """Phase-wise self-reward decoding (arXiv 2604.17982; what its abstract leaves open is built as one would guess).
+    """Phase-wise self-reward decoding (arXiv 2604.17982, of which only the abstract was known: the details are ours).
 
-    Hallucination starts where a phase starts: the first tokens of each are scored, and only where they score below
-    the threshold are others sampled, the best of which is kept. Between the onsets decoding is greedy.
+    Hallucination starts where a phase starts. The first tokens of each phase are scored; if they score below the
+    threshold, others are sampled and the best ones kept. The rest of a phase is decoded greedily.
     """
     ids: Ids = []
     while not policy.ended(ids):
@@ -34,7 +34,7 @@ def psrd(policy: Policy, spec: PhaseWise) -> Steps[Ids]:
 
 
 def _better_onset(policy: Policy, spec: PhaseWise, ids: Ids, greedy: Ids) -> Steps[Ids]:
-    """The greedy onset, unless it scores below the threshold; then the best of it and others."""
+    """The greedy onset, or the best of it and sampled ones if it scores below the threshold."""
     [score] = yield from _onset_scores(policy, spec, ids, [greedy])
     policy.spent["phases"] += 1
     if score >= spec.threshold or spec.candidates == 1:
@@ -48,7 +48,7 @@ def _better_onset(policy: Policy, spec: PhaseWise, ids: Ids, greedy: Ids) -> Ste
 
 
 def _onset_scores(policy: Policy, spec: PhaseWise, ids: Ids, onsets: Sequence[Ids]) -> Steps[list[float]]:
-    """Rewards of the answer with each onset; to end, and to be without a verdict, is neither forced nor forbidden."""
+    """The reward of the answer with each onset. An empty onset, and one without a verdict, gets the threshold."""
     spoken = [onset for onset in onsets if policy.text(onset).strip()]
     found = iter((yield from policy.rewards([ids + onset for onset in spoken])) if spoken else [])
     scores = [next(found) if policy.text(onset).strip() else None for onset in onsets]
@@ -72,7 +72,7 @@ def _room(policy: Policy, ids: Ids, wanted: int) -> int:
 
 
 def deal(policy: Policy, spec: LookaheadSearch) -> Steps[Ids]:
-    """DeAL (arXiv 2402.06147): the next token by its log-probability and by the reward of where it leads greedily."""
+    """DeAL (arXiv 2402.06147): the next token by its log-probability and by the reward of its greedy continuation."""
     ids: Ids = []
     while not policy.ended(ids):
         tokens = yield from policy.likeliest(ids, spec.candidates)
@@ -86,7 +86,7 @@ def deal(policy: Policy, spec: LookaheadSearch) -> Steps[Ids]:
 
 
 def deal_step(log_probs: Sequence[float], rewards: Sequence[float | None], scale: float) -> int:
-    """The candidate of largest log-probability + scale x reward; of equals the likeliest. No verdict counts as 0.
+    """The candidate of largest log-probability + scale x reward; among ties the likeliest. No verdict counts as 0.
 
     >>> [deal_step([-0.5, -1.2, -2.0], [0.1, 0.7, 0.9], scale) for scale in (0, 1, 1.2, 3)]
     [0, 0, 1, 1]
@@ -96,7 +96,7 @@ def deal_step(log_probs: Sequence[float], rewards: Sequence[float | None], scale
 
 
 def _ahead(policy: Policy, starts: Sequence[Ids], length: int) -> Steps[list[Ids]]:
-    """Each start with its greedy continuation; one that is over stays as it is."""
+    """Each start with its greedy continuation; an ended one stays as it is."""
     open_ = [at for at, start in enumerate(starts) if not policy.ended(start)]
     ahead = list(starts)
     if open_:

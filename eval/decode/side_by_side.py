@@ -1,4 +1,4 @@
-"""Several draws decoded at the same time: what all of them ask the model for goes into shared batches.
+"""Several draws decoded at the same time: their requests to the model share batches.
 
 A method of decoding is a generator: it yields a Request whenever it needs the model, and is sent the answer.
 """

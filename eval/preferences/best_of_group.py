@@ -1,4 +1,4 @@
-"""A judge that sees all candidates of a group at once and names the best, as generative reward models are tested."""
+"""A reward by a judge that sees all candidates of a group at once and names the best one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def best_of_group(
 
     The order of the rollouts is that in which the judge sees them, as `[[A]]`, `[[B]]` ... or `[[1]]`, `[[2]]` ... Of
     several verdicts the last counts; `published` looks for each name in turn (Multimodal RewardBench). A reply without
-    one is wrong, whatever is preferred: nobody flips a coin.
+    a verdict is wrong; no winner is drawn at random.
     """
     groups: dict[Any, list[int]] = defaultdict(list)
     for i, rollout in enumerate(rollouts):
@@ -73,7 +73,7 @@ async def _group(rollouts: Sequence[Rollout], judge: Judge, names: Names, readin
 
 
 def _pictures(rollouts: Sequence[Rollout], called: Sequence[str]) -> tuple[Shown, ...]:
-    """What all candidates share, and then what each adds to it, such as its edit of the picture."""
+    """The media that all candidates share, then those of each candidate, such as its edited image."""
     first = rollouts[0].media
     shared = sum(all(len(one.media) > i and one.media[i] == first[i] for one in rollouts) for i in range(len(first)))
     own = [

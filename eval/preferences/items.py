@@ -1,4 +1,4 @@
-"""Preferences: answers to one prompt, how people rank them, and the JSONL or dataset they come in."""
+"""Preferences: answers to one prompt with their ranks by people, and how they are read from JSONL or a dataset."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
 from rewards import Rollout
 
-ALL = "all"  # the dimension of an item that tests none in particular
+ALL = "all"  # the dimension of items without one
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Answers to one prompt and their ranks, 0 the best; equal ranks are ties.
 
-    `edits` are pictures of which each candidate is one; they follow `media`. `steps` are the steps of each candidate,
-    for rewards that score a solution step by step. What does not `count` has no best answer, and no accuracy.
+    `edits` are images, one for each candidate; they follow `media`. `steps` are the steps of each candidate, for
+    rewards that score a solution step by step. An item with `counts` false has no best answer.
     """
 
     id: str
@@ -43,7 +43,7 @@ class Choice:
         return self.ranks.index(min(self.ranks))
 
     def rollouts(self, candidate: int) -> list[Rollout]:
-        """What a reward scores of a candidate: its text, or all its beginnings that end with a step."""
+        """The rollouts of a candidate: its text, or each beginning of it that ends with a step."""
         shown = (*self.media, self.edits[candidate]) if self.edits else self.media
         texts = [self.candidates[candidate]]
         if self.steps:
@@ -55,7 +55,7 @@ class Choice:
 
 
 def ranked(preferred: int, count: int) -> tuple[int, ...]:
-    """Ranks where one of `count` candidates is preferred to the others.
+    """The ranks of `count` candidates of which one is preferred to the others.
 
     >>> ranked(1, 3)
     (1, 0, 1)
@@ -87,7 +87,7 @@ def read_choices(bench: Path) -> list[Choice]:
 
 
 def unique(choices: Sequence[Choice], where: str) -> list[Choice]:
-    """The choices, if their ids differ and there are any."""
+    """The choices; InputError if there are none or if ids repeat."""
     if not choices:
         raise InputError(f"{where} holds no preferences")
     seen: set[str] = set()

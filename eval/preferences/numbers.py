@@ -12,7 +12,7 @@ from eval.preferences.ranking import order_right, pairs, right_share, ties_score
 Judged = Sequence[tuple[Choice, Sequence[float]]]
 Numbers = dict[str, float | None]
 
-EDIT_GROUPS = {  # EditScore's set: words in the name of a task, by group; what has none is advanced
+EDIT_GROUPS = {  # EditScore's groups by words in the names of tasks; all other tasks are advanced
     "object": ("subject",),
     "appearance": ("color", "colour", "material", "style", "tone"),
     "scene": ("background", "extract"),
@@ -42,7 +42,7 @@ def rewardbench_2_numbers(judged: Judged) -> Numbers:
 
 
 def best_of_n_numbers(judged: Judged) -> Numbers:
-    """The accuracy of the picked solutions (of equal ones, the expected), of a random pick, and of an oracle."""
+    """The accuracy of the picked solutions (the expected one for ties), of a random pick, and of an oracle."""
     return {
         "picked": mean(right_share(s, c.ranks) for c, s in judged),
         "random": mean(1 - sum(c.ranks) / len(c.ranks) for c, _ in judged),
@@ -52,7 +52,7 @@ def best_of_n_numbers(judged: Judged) -> Numbers:
 
 
 def editreward_ranking_numbers(judged: Judged) -> Numbers:
-    """Pairwise accuracy (K=2 with ties, at the best threshold) and the share of groups whose whole order is right."""
+    """Pairwise accuracy (K=2 with ties, at the best threshold) and the share of groups in the right order."""
     groups = _grouped(judged)
     two = with_ties([pair for c, s in groups.get("K=2", []) for pair in pairs(s, c.ranks)])
     threshold = two[1] if two else None

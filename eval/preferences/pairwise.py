@@ -1,4 +1,4 @@
-"""Rewards as judges of answers: how often a reward prefers what people prefer, and what else moves it."""
+"""Rewards as judges of answers: how often they agree with people, and how order and length affect them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BINS = 5  # of the calibration table
 def judged_preferences(
     suite: str, bench: Path, *, layout: str | None = None, steps: Aggregate = "mean", max_unjudged: float = 0.1
 ) -> dict[str, Any]:
-    """How each reward of `suite` (a file or a reward's name) does on the preferences in `bench`, by dimension.
+    """The numbers of each reward of `suite` (a file or a reward's name) on the preferences in `bench`, by dimension.
 
     `layout` names a published set (`eval.preferences.sets.SETS`) whose files `bench` holds; its own numbers are added.
     A reward without verdicts on more than `max_unjudged` of the items has its accuracies withheld. Solutions in steps
@@ -53,7 +53,7 @@ def judged_preferences(
 
 
 def calibration(margins: Sequence[float], right: Sequence[float]) -> dict[str, Any]:
-    """Accuracy by how sure the reward is, (1 + margin) / 2, and the expected error of that as a probability (ECE)."""
+    """Accuracy by confidence, (1 + margin) / 2, and the expected calibration error (ECE)."""
     sure, hit = (1 + np.abs(margins)) / 2, np.asarray(right)
     bins = np.minimum(((sure - 0.5) * 2 * BINS).astype(int), BINS - 1)
     table = [
@@ -75,7 +75,7 @@ def _layout(name: str | None) -> PreferenceSet | None:
 
 
 def _read(bench: Path, chosen: PreferenceSet | None, media: Path) -> tuple[list[Choice], str | None]:
-    """The choices in `bench`, and the hash of its files where it is a published set."""
+    """The choices in `bench`, and the hash of its files if it is a published set."""
     if chosen is None:
         return unique(read_choices(bench), str(bench)), None
     files = files_of(str(bench), None, chosen.hub, chosen.split)
@@ -87,7 +87,7 @@ def _read(bench: Path, chosen: PreferenceSet | None, media: Path) -> tuple[list[
 
 
 def _verdicts(suite: Suite, choices: Sequence[Choice], order: int, steps: Aggregate) -> dict[str, list[list[Verdict]]]:
-    """The verdicts on the candidates of every choice by reward, asked for in their order (1) or from the last (-1)."""
+    """The verdicts on the candidates of every choice by reward, asked in their order (1) or in reverse (-1)."""
     places = [(at, i) for at, choice in enumerate(choices) for i in range(len(choice.candidates))[::order]]
     rollouts = [choices[at].rollouts(i) for at, i in places]
     vectors = iter(suite.score([rollout for part in rollouts for rollout in part]))
@@ -100,7 +100,7 @@ def _verdicts(suite: Suite, choices: Sequence[Choice], order: int, steps: Aggreg
 
 
 def _whole(verdicts: Sequence[Verdict], steps: Aggregate) -> Verdict:
-    """The verdict on a candidate from those on its steps; one that is missing leaves none."""
+    """The verdict on a candidate from those on its steps; None if one is missing."""
     if len(verdicts) == 1:
         return verdicts[0]
     scores = [verdict.score for verdict in verdicts if verdict.score is not None]
@@ -110,8 +110,8 @@ def _whole(verdicts: Sequence[Verdict], steps: Aggregate) -> Verdict:
 
 
 def _scores(verdicts: Sequence[Verdict], choice: Choice) -> list[float] | None:
-    """The scores of the candidates, None where one has none. Where a judge of them all said nothing that can be read,
-    the best ones lose: that is wrong, and no tie."""
+    """The scores of the candidates, None if one has no score. If the reply of a judge of all candidates is unreadable,
+    the best ones lose: this counts as wrong, not as a tie."""
     scores = [verdict.score for verdict in verdicts if verdict.score is not None]
     if len(scores) < len(verdicts):
         return None
@@ -147,7 +147,7 @@ def _summary(
     chosen: PreferenceSet | None,
     max_unjudged: float,
 ) -> dict[str, Any]:
-    """Accuracy, with ties shared out; how often the order of the candidates decides; calibration; length bias."""
+    """Accuracy (a tie counts in part), the share of choices that change with the order, calibration, length bias."""
     judged = [
         (choice, scores, turned)
         for choice, one, two in zip(choices, forward, backward, strict=True)
@@ -183,12 +183,12 @@ def _right(scores: Sequence[float], choice: Choice, chosen: PreferenceSet | None
 
 
 def _cluster(choice: Choice) -> str:
-    """Items about the same pictures are one observation."""
+    """The cluster of an item: items about the same images are one observation."""
     return "+".join(sorted(media.sha256 or media.path or "" for media in choice.media)) or choice.id
 
 
 def _correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Pearson's correlation; None where one of the two is constant."""
+    """Pearson's correlation; None if one of the two is constant."""
     if len(a) < 2 or np.std(a) == 0 or np.std(b) == 0:
         return None
     return float(np.corrcoef(a, b)[0, 1])

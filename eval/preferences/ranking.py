@@ -1,4 +1,4 @@
-"""Numbers of reward-model benchmarks, from the scores of the candidates of every item and the ranks people gave."""
+"""Numbers of reward-model benchmarks, from the scores of candidates and their ranks by people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Aggregate = Literal["mean", "min", "last"]
 
 
 def right_share(scores: Scores, ranks: Ranks) -> float:
-    """The share of best answers among those of largest score: what picking one of them by chance would give.
+    """The share of best answers among those of the largest score: the expected accuracy of a random pick among ties.
 
     >>> [right_share(scores, [0, 1, 1, 1]) for scores in ([3, 1, 2, 3], [3, 3, 3, 3], [2, 3, 1, 1])]
     [0.5, 0.25, 0.0]
@@ -34,7 +34,7 @@ def aggregated(steps: Scores, how: Aggregate = "mean") -> float:
 
 
 def select(step_scores: Sequence[Scores], agg: Aggregate = "mean") -> int:
-    """The solution of the best aggregated score; of equal ones the first.
+    """The solution with the best aggregated score, the first among ties.
 
     >>> [select([[5, 4, 1], [4, 3, 3]], how) for how in ("mean", "min", "last")]
     [0, 1, 1]
@@ -57,7 +57,7 @@ def order_right(scores: Scores, ranks: Ranks) -> bool:
 
 
 def pairs(scores: Scores, ranks: Ranks) -> list[tuple[int, float]]:
-    """(what people say, difference of scores) of each pair: 1 for the first, -1 for the second, 0 for a tie."""
+    """(preference, difference of scores) of each pair; preference: 1 for the first, -1 for the second, 0 for a tie."""
     return [
         ((ranks[a] < ranks[b]) - (ranks[a] > ranks[b]), scores[a] - scores[b])
         for a, b in combinations(range(len(ranks)), 2)
@@ -65,10 +65,10 @@ def pairs(scores: Scores, ranks: Ranks) -> list[tuple[int, float]]:
 
 
 def with_ties(judged: Sequence[tuple[int, float]]) -> tuple[float, float] | None:
-    """The best accuracy over thresholds from which a difference is a preference, and that threshold.
+    """The best accuracy over thresholds, and the best threshold.
 
-    A difference of at most the threshold is a tie; below 0 nothing is. Of equally good thresholds the lowest counts.
-    (2305.14324; its released code never tries a threshold below the smallest difference.)
+    A difference of at most the threshold is a tie; with a threshold below 0 there is no tie. Among equally good
+    thresholds the lowest counts (arXiv 2305.14324; its code tries no threshold below the smallest difference).
 
     >>> with_ties([(1, 0.9), (0, 0.1), (-1, -0.8), (0, -0.3)])
     (1.0, 0.3)
@@ -80,7 +80,7 @@ def with_ties(judged: Sequence[tuple[int, float]]) -> tuple[float, float] | None
 
 
 def without_ties(judged: Sequence[tuple[int, float]]) -> float | None:
-    """The accuracy over pairs that people do not call a tie; equal scores are wrong.
+    """The accuracy over pairs with a preference; equal scores are wrong.
 
     >>> without_ties([(1, 0.5), (-1, 0.0), (0, 0.1)])
     0.5
@@ -92,8 +92,8 @@ def without_ties(judged: Sequence[tuple[int, float]]) -> float | None:
 def ties_score(items: Sequence[tuple[str, Scores, Ranks]]) -> dict[str, float] | None:
     """RewardBench 2's score of its subset Ties, of (id, scores, ranks); ids are `ref:k` and `tied:k`.
 
-    A prompt is right where the worst correct answer beats the best wrong one; in the margin terms the correct ones must
-    also lie nearer together than they are to the wrong ones. The most there is is 1.01, as published.
+    A prompt is right if the worst correct answer beats the best wrong one. The margin terms also want the correct
+    answers closer to each other than to the wrong ones. The maximum is 1.01, as published.
 
     >>> vector = [("ref:0", [5, 3, 1], [0, 1, 1]), ("ref:1", [2, 3], [0, 1]),
     ...           ("tied:0", [5, 4.5, 4, 2, 1], [0, 0, 0, 1, 1]), ("tied:1", [4, 1, 2, 0], [0, 0, 1, 1])]

@@ -1,4 +1,4 @@
-"""Reward-model benchmarks in the layouts they are published in: how rows become choices, and what numbers they report.
+"""Reward-model benchmarks in their published layouts: how rows become choices, and which numbers they report.
 
 VL-RewardBench, Multimodal RewardBench, RewardBench 2, ViLBench (best of N) and both sets named EditReward-Bench.
 """
@@ -29,7 +29,7 @@ from mmrl.core.media.item import Media
 Show = Callable[[Medium], Media]
 
 LETTERS = "ABCD"
-VL_GROUPS = {  # prefixes of ids, by group; what begins otherwise is general (VLFeedback, WildVision)
+VL_GROUPS = {  # groups by prefixes of ids; all other ids are general (VLFeedback, WildVision)
     "hallucination": ("rlaif-v", "rlhf-v", "hallucination_pair", "povid"),
     "reasoning": ("mathverse", "mmmu", "reasoning"),
 }
@@ -37,9 +37,9 @@ VL_GROUPS = {  # prefixes of ids, by group; what begins otherwise is general (VL
 
 @dataclass(frozen=True, slots=True)
 class PreferenceSet:
-    """A published set of preferences: the columns it must have, its choices, and the numbers it is known by.
+    """A published set of preferences: its columns, its choices and its numbers.
 
-    `strict`: equal scores are wrong, where other sets share them out.
+    With `strict`, equal scores are wrong; in other sets they count in part.
     """
 
     hub: str
@@ -53,7 +53,7 @@ class PreferenceSet:
 def vl_rewardbench(rows: Iterable[Row], show: Show) -> Iterator[Choice]:
     """Pairs with `human_ranking` (0 is better), shown the other way round where both texts together have an odd length.
 
-    The ranks in `human_ranking` are of the responses in their order in the file.
+    `human_ranking` ranks the responses in the order of the file.
     """
     for row in rows:
         texts, ranks = [str(one) for one in listed(row["response"])], [int(one) for one in listed(row["human_ranking"])]
@@ -93,9 +93,9 @@ def rewardbench_2(rows: Iterable[Row], show: Show) -> Iterator[Choice]:
 
 def vilbench(rows: Iterable[Row], show: Show) -> Iterator[Choice]:
     """Solutions of a problem and which of them end in the right answer (`correct`, flags); a solution is a text or a
-    list of steps. Problems that no solution gets right stay in.
+    list of steps. Problems without a right solution stay in.
 
-    The published candidates are not on any registry that was at hand: the columns are ours.
+    The published candidates were not available, so the columns are ours.
     """
     for row in rows:
         parts = [

@@ -1,4 +1,4 @@
-"""AMBER: yes/no questions, and descriptions scored by listed words; files are joined by the ids of the questions."""
+"""AMBER: yes/no questions, and descriptions scored by listed words. Its files are joined by question ids."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ ANNOTATIONS, RELATION, SAFE = "annotations.json", "relation.json", "safe_words.t
 
 ATTRIBUTES = ("state", "number", "action")
 DIMENSIONS = ("existence", *ATTRIBUTES, "relation")
-SIMILAR = 0.8  # a listed word that is more similar than that stands for another one
+SIMILAR = 0.8  # a listed word with a larger similarity stands for the other word
 Similar = Callable[[str, Sequence[str]], str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """AMBER's words: every listed one by its forms, what goes with each, and those that are never wrong."""
+    """AMBER's words: the listed word of each form, the related words of each, and those that are never wrong."""
 
     listed: dict[str, str]
     near: dict[str, frozenset[str]]
@@ -49,8 +49,8 @@ def amber_questions(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row
 
 
 def amber_descriptions(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:
-    """The pictures to describe, with the objects there (`truth`), those that models make up (`hallu`), and `words`, the
-    directory of the word lists."""
+    """The images to describe, with the objects in them (`truth`), those that models often add (`hallu`), and the
+    directory of the word lists (`words`)."""
     root = _needed(files, RELATION).parent
     words_sha256 = words_digest(str(root))
     for row in _joined(_needed(files, "query_generative.json"), _needed(files, ANNOTATIONS), columns):
@@ -59,7 +59,7 @@ def amber_descriptions(files: list[Path], columns: tuple[str, ...]) -> Iterator[
 
 @functools.cache
 def words_of(root: str) -> Words:
-    """The word lists in a directory. A plural is a form of its singular, as lemmas are."""
+    """The word lists in a directory. A plural is a form of its singular."""
     relation = json.loads((Path(root) / RELATION).read_text(encoding="utf-8"))
     near = {str(word): frozenset(map(str, others)) for word, others in relation.items()}
     every = {*near, *(word for others in near.values() for word in others)}
@@ -90,8 +90,8 @@ def discriminative_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 
 def discriminative_metrics(records: Sequence[Record]) -> Metrics:
-    """Accuracy, precision, recall and F1 with no as the positive answer, of all and of each dimension; `official` wants
-    exactly Yes or No and adds 0.001 to denominators."""
+    """Accuracy, precision, recall and F1 with no as the positive answer, of all and of each dimension. `official`
+    accepts exactly Yes or No and adds 0.001 to denominators."""
     found = binary(said_pairs(records, yes_no), positive=False)
     parts = groups(records, "dimension")
     attributes = [record for name in ATTRIBUTES for record in parts.get(name, [])]
@@ -102,7 +102,7 @@ def discriminative_metrics(records: Sequence[Record]) -> Metrics:
 
 
 def generative_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """A picture to describe, with the words for what is there and for what models make up."""
+    """An image to describe, with words for the objects in it and for those that models often add."""
     answer = {
         "truth": [str(one) for one in listed(row["truth"])],
         "hallu": [str(one) for one in listed(row["hallu"])],
@@ -114,7 +114,7 @@ def generative_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 
 def generative_metrics(records: Sequence[Record]) -> Metrics:
-    """CHAIR, Hal, Cog (lower is better) and Cover, over all words, things and replies."""
+    """CHAIR, Hal, Cog (lower is better) and Cover, over all words, objects and replies."""
     counts = [json.loads(record.why["accuracy"]) for record in records if record.scores.get("accuracy") is not None]
     total = {
         key: sum(one[key] for one in counts) for key in ("named", "wrong", "covered", "truth", "imagined", "hallu")
@@ -132,12 +132,12 @@ def generative_metrics(records: Sequence[Record]) -> Metrics:
 def amber_chair(
     rollouts: Sequence[Rollout], *, similarity: str | None = None, device: str = "auto", dtype: str = "float32"
 ) -> list[Verdict]:
-    """1 - the share of named things that are not there (AMBER's CHAIR; gold: `truth`, `hallu`, the picture's words).
+    """1 - the share of named objects that are not in the image (AMBER's CHAIR; gold: `truth`, `hallu`).
 
-    The words of the description that are in the benchmark's list count, every time. One is right if it is safe, there,
-    or goes with what is there. `similarity` is a checkpoint for text embeddings: what is more similar than 0.8 to a
-    right or made-up word stands for it then. The published model for that is spaCy's en_core_web_lg, and its nouns are
-    those of NLTK's tagger; without `similarity` a word stands for itself alone. `why` holds the counts as JSON.
+    Every listed word of the description counts, each time. It is right if it is a safe word, in `truth`, or related to
+    a word in `truth`. `similarity` is a checkpoint for text embeddings: a word with a similarity above 0.8 to a word of
+    `truth` or `hallu` then stands for it. The published model is spaCy's en_core_web_lg, with the nouns of NLTK's
+    tagger. Without `similarity` a word stands for itself alone. `why` holds the counts as JSON.
     """
     similar = nearest_by(similarity, device, dtype) if similarity else None
     return _amber_chair(rollouts, similar=similar, name=similarity or "none")
@@ -159,7 +159,7 @@ def _amber_chair(rollout: Rollout, *, similar: Similar | None, name: str) -> Ver
 def counted(
     text: str, truth: Sequence[str], hallu: Sequence[str], lists: Words, similar: Similar | None = None
 ) -> dict[str, int]:
-    """How many listed words a text names, how many of those are wrong, and how many things of both kinds it covers."""
+    """The number of listed words in a text, of wrong ones among them, and of covered objects of both kinds."""
     named = [lists.listed[word] for word in words(text) if word in lists.listed]
     there = {other: word for word in truth for other in sorted(lists.near.get(word, ()))} | {
         word: word for word in truth

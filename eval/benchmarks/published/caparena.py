@@ -1,4 +1,4 @@
-"""CapArena-Auto: a judge prefers the caption or that of one of three models."""
+"""CapArena-Auto: a judge compares a caption with that of one of three models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BETTER = re.compile(r"(Caption 1 is better|Caption 2 is better|Tie)\.?")
 
 
 def caparena_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """A picture with the caption of one of three models and one by a person; who comes first hangs on its name."""
+    """An image with the caption of one of three models and one by a person; the hash of its name decides the order."""
     name, captions, rival = str(row["key"]), dict(row["captions"]), str(row["ref_model"])
     if rival not in captions or "human" not in captions:
         raise InputError(f"{name}: captions of {', '.join(captions)}; expected {rival} and human")
@@ -49,10 +49,10 @@ def caparena_metrics(records: Sequence[Record]) -> Metrics:
 
 @by_protocol
 async def caparena_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
-    """1 if a judge likes the caption better than another one, 0.5 for a tie, 0 otherwise (CapArena-Auto).
+    """1 if a judge prefers the caption to another one, 0.5 for a tie, 0 otherwise (CapArena-Auto).
 
-    Gold: `rival`, the other caption, `references`, of which the judge sees the first, and `first`, whether the caption
-    to be judged comes first. A reply must be one of the three sentences exactly, up to a final period.
+    Gold: `rival`, the other caption, `references`, of which the judge sees the first, and `first`, whether the judged
+    caption comes first. A reply must be one of the three sentences exactly, up to a final period.
     """
     caption, rival, references = answer_text(rollout.completion), gold(rollout, "rival"), gold(rollout, "references")
     if not isinstance(rival, str) or not references:
@@ -68,7 +68,7 @@ async def caparena_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
 
 
 def _better(reply: str) -> str:
-    """One of the three verdicts.
+    """The verdict, which is one of three sentences.
 
     >>> _better(" Caption 1 is better. ")
     'Caption 1 is better'

@@ -37,9 +37,9 @@ _LETTER = re.compile(r"[(\s]*([A-Za-z])[).:\s]*")
 
 
 def quizzed(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:
-    """Rows of CaptionQA with their questions as they are asked: options shuffled by one generator over the whole set in
-    its order, with "cannot answer" among those of questions that are not yes/no. Questions whose answer is none of
-    their choices are left out, as published, and counted."""
+    """Rows of CaptionQA with their `quiz`: one generator shuffles the options over the whole set in its order, and
+    questions that are not yes/no get the option "cannot answer". Questions whose answer is not among their choices are
+    left out, as published, and counted."""
     shuffle, dropped = random.Random(0).shuffle, 0
     for row in rows_of(files, columns):
         quiz = []
@@ -69,8 +69,7 @@ def quizzed(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:
 
 
 def is_yes_no(question: str, choices: Sequence[str]) -> bool:
-    """Whether CaptionQA takes a question for one of yes or no: "yes" and "no" are in choices, or it starts with an
-    auxiliary verb.
+    """Whether CaptionQA counts a question as yes/no: by "yes" and "no" in choices, or by an auxiliary verb at its start.
 
     >>> is_yes_no("Is it red or blue?", ["red", "blue"]), is_yes_no("Which?", ["red", "blue"])
     (True, False)
@@ -81,7 +80,7 @@ def is_yes_no(question: str, choices: Sequence[str]) -> bool:
 
 
 def captionqa_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """Pictures with questions; rows without one are no item."""
+    """Images with questions; rows without a question are skipped."""
     if not row["quiz"]:
         return
     images = listed(row["images"]) if not isinstance(row["images"], str) else [row["images"]]
@@ -91,7 +90,7 @@ def captionqa_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 
 def captionqa_metrics(records: Sequence[Record]) -> Metrics:
-    """Score, accuracy and the rate of "cannot answer", over questions, also by domain; the share of replies unread."""
+    """Score, accuracy and the rate of "cannot answer", over questions, also by domain; the share of unread replies."""
     found = _quiz(records)
     for name, group in groups(records, "domain").items():
         found |= prefixed(name, _quiz(group))
@@ -102,9 +101,9 @@ def captionqa_metrics(records: Sequence[Record]) -> Metrics:
 async def captionqa_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     """The mean over questions that a judge answers from the caption alone (CaptionQA).
 
-    Gold: `quiz`, a list of {options, right, cannot, question}, options in the order that they are asked in, `right` and
-    `cannot` places among them. Right is 1; to say that the caption does not say is 1 / (other options) + 0.05; what is
-    wrong or cannot be read is 0. `why` holds the counts as JSON.
+    Gold: `quiz`, a list of {options, right, cannot, question}, with `right` and `cannot` as places in options. A right
+    option scores 1, "cannot answer" 1 / (other options) + 0.05, a wrong option or an unreadable reply 0. `why` holds
+    the counts as JSON.
     """
     caption, quiz = answer_text(rollout.completion), gold(rollout, "quiz")
     if not isinstance(quiz, Sequence) or not quiz:
@@ -119,7 +118,7 @@ async def captionqa_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
 
 
 async def _answered(judge: Judge, caption: str, one: Mapping[str, Any]) -> tuple[str, float]:
-    """What became of a question, and what it scores; a judge that does not answer at all raises."""
+    """The outcome of a question and its score; a Fault if the judge does not reply."""
     options = [str(option) for option in one["options"]]
     letters = ascii_uppercase[: len(options)]
     lines = [f"{letter}. {option}" for letter, option in zip(letters, options, strict=True)]

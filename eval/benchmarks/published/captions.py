@@ -1,7 +1,7 @@
 """Captions against references: COCO (also Karpathy's test split), NoCaps and Flickr30k.
 
-Every set also has b-CapScore where the run has a judge. Its prompts say in our words what the protocol asks: with
-them, and another judge, numbers are not those of the papers.
+Every set also has b-CapScore if the run has a judge. Its prompts give the protocol in our words. With them, and with
+another judge, numbers differ from those of the papers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _JAVA = "Java, for the PTB tokenizer of pycocoevalcap; METEOR and SPICE are not 
 
 
 def caption_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """A picture with reference captions, in the columns of any of the three sets; rows of other splits are no item."""
+    """An image with reference captions, in the columns of any of the three sets; rows of other splits are skipped."""
     if str(row.get("split", "test")) != "test" and "sentences" in row:
         return
     cells = next(row[name] for name in ("annotations_captions", "answer", "caption", "sentences") if name in row)
@@ -77,7 +77,7 @@ def b_cap_of(records: Sequence[Record]) -> float | None:
 
 
 def b_cap_metrics(records: Sequence[Record]) -> Metrics:
-    """b-CapScore and its parts where they were asked for, and the mean length in words."""
+    """b-CapScore and its parts if they were judged, and the mean length in words."""
     judged = {"judge_b_capscore": b_cap_of(records), **{name: micro(records, name) for name in PARTS}}
     there = any(name in record.scores for record in records for name in PARTS)
     return {**(judged if there else {}), "length": mean_words(records)}

@@ -1,6 +1,6 @@
-"""Multiple-choice suites: SEED-Bench, AI2D, ScienceQA, BLINK, RealWorldQA, MMStar, and MMBench asked in circles.
+"""Multiple choice: MMBench with rotated options, SEED-Bench, AI2D, ScienceQA, BLINK, RealWorldQA, MMStar.
 
-The circular score counts a question only if every rotation of its options is answered right.
+The circular score counts a question only if all rotations of its options are answered right.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TURN = 1_000_000  # rows of one question of a circular file share their index mo
 
 
 def rotations(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """The question of a row once per rotation of its options, those columns of A to E that hold something."""
+    """The question of a row, once for each rotation of its options (the non-empty columns A to E)."""
     options, right = _filled(row)
     question = str(int(row["index"]) % TURN)
     hint = str(row["hint"]) if _there(row.get("hint")) else ""
@@ -47,7 +47,7 @@ def rotations(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 
 def circular_rows(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """A row of a file that is circular already, as one item; rows of one question share their index modulo TURN."""
+    """A row of a file that holds the rotations; rows of one question share their index modulo TURN."""
     options, right = _filled(row)
     index = int(row["index"])
     hint = str(row["hint"]) if _there(row.get("hint")) else ""
@@ -90,16 +90,16 @@ def seed_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 
 def ai2d_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """An AI2D row; the answer is an index. It has no id of its own: question and options are one.
+    """An AI2D row; the answer is an index. Question, options and image serve as its id.
 
-    Pictures with and without masks over their labels make two benchmarks.
+    Images with and without masks over their labels are two benchmarks.
     """
     options = [str(one) for one in listed(row["options"])]
     yield _asked(row.get("question_id") or None, row["question"], options, int(row["answer"]), [row["image"]])
 
 
 def scienceqa_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """A ScienceQA row; rows without an image are no item of the image split."""
+    """A ScienceQA row; rows without an image are skipped."""
     if picture(row["image"]):
         options = [str(one) for one in listed(row["choices"])]
         name, hint = row.get("id") or None, str(row.get("hint") or "")
@@ -107,7 +107,7 @@ def scienceqa_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 
 def blink_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """A BLINK row: up to four images, a prompt that lists the options itself."""
+    """A BLINK row: up to four images; the prompt contains the options."""
     options = [str(one) for one in listed(row["choices"])]
     yield Item(
         id=str(row["idx"]),
@@ -120,7 +120,7 @@ def blink_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 
 def realworldqa_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """A RealWorldQA row: a letter where the gold is one of A to D, else a text."""
+    """A RealWorldQA row: a choice if the gold is one of A to D, else a text."""
     right, question = str(row["answer"]).strip(), str(row["question"])
     letter = right if re.fullmatch("[A-D]", right) else None
     yield Item(
@@ -155,8 +155,8 @@ def choice_or_text(rollouts: Sequence[Rollout]) -> list[Verdict]:
 
 
 def lettered(question: str, right: str = "A") -> list[str]:
-    """The options that a question lists itself ("A: cat, B: dog" or lines "A. cat"); four nameless ones where it
-    lists none, or not the right one.
+    """The options in the text of a question ("A: cat, B: dog" or lines "A. cat"); four nameless ones if it has none, or
+    not the right one.
 
     >>> lettered("What is it? Options: A: cat, B: red dog"), lettered("Which?")[0]
     (['cat', 'red dog'], 'option A')
@@ -180,7 +180,7 @@ def _asked(
 
 
 def _filled(row: Row) -> tuple[list[str], int]:
-    """The options of those columns of A to E that hold something, lettered anew, and the place of the right one."""
+    """The options in the non-empty columns A to E, and the place of the right one among them."""
     filled = {letter: str(row[letter]) for letter in "ABCDE" if _there(row.get(letter))}
     right = ascii_uppercase[letter_index(row["answer"])]
     if right not in filled:

@@ -35,7 +35,7 @@ LONG_CAPTION = "Describe this image in detail."
 
 @dataclass(frozen=True)
 class Fact:
-    """A fact of a caption: whether it describes the picture, holds, and which oracle fact says the same."""
+    """A fact of a caption: whether it is about the image, whether it is true, and the place of its oracle fact."""
 
     relevant: bool
     verified: bool
@@ -43,7 +43,7 @@ class Fact:
 
 
 def decapbench_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """A picture with atomic facts and a caption that people wrote."""
+    """An image with atomic facts and a caption by people."""
     facts = [str(one) for one in listed(row["oracle_facts"])]
     if not facts:
         raise InputError(f"{row['image_name']} has no oracle facts")
@@ -64,10 +64,10 @@ def decapbench_metrics(records: Sequence[Record]) -> Metrics:
 
 @by_protocol
 async def dcscore(rollout: Rollout, *, judge: Judge, trials: Annotated[int, Field(ge=1, le=25)] = 1) -> Verdict:
-    """DCScore over 100: the mean of F1 over all facts of the caption and over the relevant ones (DeCapBench).
+    """DCScore in [0, 1]: the mean of two F1, over all facts of the caption and over the relevant ones (DeCapBench).
 
-    Gold: `units`, the human facts, and `references`, of which the first helps to verify. The judge splits the caption,
-    then matches and verifies `trials` times, with seeds of their own where there are several; scores are averaged.
+    Gold: `units`, the facts of people, and `references`, of which the first helps to verify. The judge splits the
+    caption into facts, then matches and verifies them `trials` times (with different seeds); scores are averaged.
     """
     caption = answer_text(rollout.completion)
     oracle, references = gold(rollout, "units"), gold(rollout, "references")
@@ -89,7 +89,7 @@ async def dcscore(rollout: Rollout, *, judge: Judge, trials: Annotated[int, Fiel
 
 
 def decap(facts: Sequence[Fact], oracles: int) -> float:
-    """DCScore over 100 of a caption's facts against so many oracle facts.
+    """DCScore in [0, 1] of the facts of a caption, with `oracles` oracle facts.
 
     >>> facts = [Fact(True, True, i) for i in range(4)] + [Fact(True, True)] * 1 + [Fact(True, False)] * 5
     >>> [round(value, 7) for value in precision_recall(facts, 6, facts)]
@@ -100,9 +100,9 @@ def decap(facts: Sequence[Fact], oracles: int) -> float:
 
 
 def precision_recall(part: Sequence[Fact], oracles: int, facts: Sequence[Fact]) -> tuple[float, float]:
-    """Verified facts over facts; and the oracle facts found, over those there are together with verified new ones.
+    """(verified facts / facts, (found oracle facts + verified new ones) / (oracle facts + verified new ones)).
 
-    A matched fact counts one over the number of all `facts` with the same match, also where `part` is some of them.
+    Several facts with one match share it: each counts 1 / the number of such `facts`, also if `part` has only some.
     """
     if not part:
         return 0.0, 0.0
@@ -116,7 +116,7 @@ def precision_recall(part: Sequence[Fact], oracles: int, facts: Sequence[Fact]) 
 async def _trial(
     judge: Judge, rollout: Rollout, facts: list[str], oracle: list[str], reference: str, trial: int, trials: int
 ) -> tuple[list[int | None], list[bool]]:
-    """Which oracle fact each fact matches, and whether it holds."""
+    """The matching oracle fact of each fact, and whether the fact is true."""
     listed, count = json.dumps(facts, ensure_ascii=False), str(len(facts))
     params = {"seed": trial} if trials > 1 else {}
     matched = verdict_of(

@@ -1,4 +1,4 @@
-"""What free descriptions make up: CHAIR, Object HalBench, and MMHal-Bench by a judge.
+"""Hallucinations in descriptions: CHAIR, Object HalBench, and MMHal-Bench by a judge.
 
 Object words are those of `rewards.parse.coco_objects`, not CHAIR's released synonym list.
 """
@@ -38,7 +38,7 @@ OBJECTS = {
 
 
 def described(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """A picture with its objects (`objects`, COCO names) and reference captions (`references`)."""
+    """An image with its objects (`objects`, COCO names) and reference captions (`references`)."""
     answer = {"references": [str(one) for one in listed(row["references"])], "objects": listed(row["objects"])}
     text = "Please describe this image in detail."
     meta = {"dataset": "coco", "image_id": row["image_id"]}
@@ -48,7 +48,7 @@ def described(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 def chair_metrics(records: Sequence[Record]) -> Metrics:
     """CHAIR_i, CHAIR_s (lower is better), recall and mean length in words, over all mentions and captions.
 
-    Objects are those annotated and those that the references mention; mentions repeat.
+    The true objects are the annotated ones and those in the references. Repeated mentions count each time.
     """
     mentions = wrong = hit = there = bad = 0
     for record in records:
@@ -69,7 +69,7 @@ def chair_metrics(records: Sequence[Record]) -> Metrics:
 def halbench_metrics(records: Sequence[Record]) -> Metrics:
     """Response and mention rate of hallucination (lower is better), object recall and mean length.
 
-    By rule, and with the objects that a judge finds named. A word with its class counts once in a response.
+    By rule, and with the objects that a judge finds in the response. A word with its class counts once in a response.
     """
     found = _rates(records, lambda record: {*objects_said(record.answer_text or "")})
     judged = [record for record in records if record.scores.get("judge_published") is not None]
@@ -81,8 +81,8 @@ def halbench_metrics(records: Sequence[Record]) -> Metrics:
 
 @by_protocol
 async def objects_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
-    """The share of right objects among the COCO objects that a judge finds named (Object HalBench; gold: `objects` and
-    `references`). `why` lists them as JSON, each [word, class] once."""
+    """The share of true objects among the COCO objects that a judge finds in the response (Object HalBench; gold:
+    `objects`, `references`). `why` lists them as JSON, each [word, class] once."""
     said = answer_text(rollout.completion)
     if not said:
         return unparsed("[]")
@@ -101,13 +101,13 @@ async def objects_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
 
 
 def numbered(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:
-    """Rows with their place in the file, which is what MMHal's types of question hang on."""
+    """Rows with their place in the file, which decides the type of a question in MMHal-Bench."""
     for index, row in enumerate(rows_of(files, columns)):
         yield {**row, "index": index}
 
 
 def mmhal_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """A question with a person's answer and what is in the picture; the eight types take turns in the file."""
+    """A question with the answer of a person and the objects in the image; the eight types alternate in the file."""
     answer = {"text": [str(row["gt_answer"])], "contents": [str(one) for one in listed(row["image_content"])]}
     image = row.get("image") or Path(str(row["image_src"])).name
     meta = {"type": MMHAL_TYPES[row["index"] % len(MMHAL_TYPES)]}
@@ -128,7 +128,7 @@ def mmhal_metrics(records: Sequence[Record]) -> Metrics:
 
 @by_protocol
 async def mmhal_rating(rollout: Rollout, *, judge: Judge) -> Verdict:
-    """A judge's rating from 0 to 6, over 6 (gold: `text`, the answer of a person, and `contents` of the picture)."""
+    """The rating of a judge, from 0 to 6, divided by 6 (gold: `text`, the answer of a person, and `contents`)."""
     said = answer_text(rollout.completion)
     if not said:
         return unparsed(NO_ANSWER)
@@ -143,7 +143,7 @@ async def mmhal_rating(rollout: Rollout, *, judge: Judge) -> Verdict:
 
 
 def one_rating(reply: str) -> int:
-    """The rating of a reply, if it names exactly one, as often as it likes.
+    """The rating of a reply, which must be the only one in it.
 
     >>> one_rating("It is fine. Rating: 5. So: rating: 5")
     5

@@ -1,8 +1,8 @@
-"""Detection: every object of the named categories with its box, on COCO and on the 13 sets of ODinW.
+"""Detection: all objects of the named categories with their boxes, on COCO and on the 13 sets of ODinW.
 
-A language model gives no scores: all detections count 1.0, so that the order of the response decides which come first.
-Beside that default, `order` makes earlier detections surer, and `said` takes the scores that a
-response gives itself. Scores from log-probabilities cannot be had: records hold no token probabilities.
+A language model gives no confidences. By default all detections have the score 1.0, and their order in the response
+breaks ties. With `order`, earlier detections get higher scores; with `said`, the scores in the response count.
+Scores from log-probabilities are impossible, because records hold no token probabilities.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SCORERS = {"accuracy": default("box_set", threshold=0.5)}
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """The boxes that a response names, in pixels [n, 4], with their labels and scores."""
+    """The boxes of a response, [n, 4] as x1, y1, x2, y2 in pixels, with their labels and scores."""
 
     boxes_N4: np.ndarray
     labels: list[str]
@@ -57,7 +57,7 @@ class Detections:
 
 
 def coco_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """A picture of COCO with all its objects; crowds are no objects to name, but naming one costs nothing."""
+    """An image of COCO with all its objects. Crowds need not be found; a box in a crowd is not an error."""
     things = [i for i, crowd in enumerate(row["crowd"]) if not crowd]
     crowds = [i for i, crowd in enumerate(row["crowd"]) if crowd]
     answer = {
@@ -71,7 +71,7 @@ def coco_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 
 def odinw_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """A picture of one of the 13 sets; labels are names or places in `categories`, boxes xyxy pixels."""
+    """An image of one of the 13 sets; labels are names or places in `categories`, boxes x1, y1, x2, y2 in pixels."""
     name = str(row["dataset_name"])
     if name not in ODINW:
         raise InputError(f"dataset_name {name!r} is none of {', '.join(ODINW)}")
@@ -88,7 +88,7 @@ def odinw_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 
 def coco_metrics(records: Sequence[Record]) -> Metrics:
-    """COCO's twelve numbers, AP under other confidences, and the share of boxes with a label that nobody asked for."""
+    """COCO's twelve numbers, AP under other confidences, and the share of boxes with an unknown label."""
     found = coco_numbers(records)
     for confidence in ("order", "said"):
         found[f"AP.{confidence}"] = coco_numbers(records, confidence)["AP"]
@@ -105,13 +105,13 @@ def odinw_metrics(records: Sequence[Record]) -> Metrics:
 
 
 def coco_numbers(records: Sequence[Record], confidence: Confidence = "const") -> Metrics:
-    """COCO's twelve numbers by pycocotools; -1 for a range of sizes that no object is in."""
+    """COCO's twelve numbers by pycocotools; -1 for a range of sizes without objects."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     records = sorted(
         records, key=lambda record: (len(record.meta["item"]), record.meta["item"])
-    )  # ties: in their order
+    )  # ties keep this order
     names = {label: i + 1 for i, label in enumerate(sorted({one for r in records for one in _asked(r)}))}
     golds, found = [], []
     for image, record in enumerate(records, 1):
@@ -138,7 +138,7 @@ def coco_numbers(records: Sequence[Record], confidence: Confidence = "const") ->
 
 
 def detected(record: Record, confidence: Confidence = "const") -> Detections:
-    """What a response names, cut at the picture; nothing where its coordinates cannot be placed."""
+    """The detections of a response, clipped to the image; none if its coordinates cannot be converted to pixels."""
     frame = frame_of(rollout_of(record), None)
     named: list[Object] = objects(record.answer_text) if record.answer_text else []
     if isinstance(frame, Verdict) or not named:
@@ -187,7 +187,7 @@ def _annotation(image: int, category: int, box: Sequence[float], **more: Any) ->
 
 
 def _failures(records: Sequence[Record]) -> Metrics:
-    """The mean per picture of the default scorer, and what could not be read or placed."""
+    """The mean of the default scorer over images, and the shares of unknown labels and unparsed answers."""
     labels = [(label, {*_asked(record)}) for record in records for label in detected(record).labels]
     unknown = mean(float(label not in asked) for label, asked in labels)
     return {"accuracy": micro(records), "unknown_labels": unknown, "unparsed": unparsed_share(records)}

@@ -22,7 +22,7 @@ CONTAINED = {
     "accuracy": default("eval.benchmarks.published.documents:contains_match"),
     "fullwidth": variant("eval.benchmarks.published.documents:contains_match", fullwidth=True),
 }
-POINTS = {  # OCRBench's kinds of question, as its parts are summed
+POINTS = {  # the kinds of question in each part of OCRBench
     "recognition": (
         "Regular Text Recognition",
         "Irregular Text Recognition",
@@ -63,7 +63,7 @@ def ocrbench_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 
 def ocrbench_metrics(records: Sequence[Record]) -> Metrics:
-    """Right answers in all (of 1,000), in each part and of each kind, and as a share."""
+    """The number of right answers in all (of 1,000), in each part and of each kind, and their share."""
     kinds = groups(records, "kind")
     parts = {name: [one for kind in part for one in kinds.get(kind, [])] for name, part in POINTS.items()}
     return {
@@ -79,8 +79,8 @@ def ocrbench_metrics(records: Sequence[Record]) -> Metrics:
 def contains_match(rollout: Rollout, *, fullwidth: bool = False) -> Verdict:
     """1 if a gold text is contained in the answer (OCRBench; gold: `text`, any of, and `formula`, whether it is one).
 
-    In lower case with newlines as blanks; a formula keeps its case and loses all blanks. `fullwidth` folds full-width
-    ASCII, but never in formulas.
+    Texts are compared in lower case with newlines as blanks. A formula keeps its case and loses all blanks.
+    `fullwidth` converts full-width ASCII, but not in formulas.
 
     >>> [one.score for one in contains_match([Rollout("It says STOP now", "stop"), Rollout("x ^ 2", "y")])]
     [1.0, 0.0]
@@ -98,7 +98,7 @@ def contains_match(rollout: Rollout, *, fullwidth: bool = False) -> Verdict:
 
 
 def submission(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """What the challenge of DocVQA and InfographicVQA takes: the answer to each question."""
+    """The submission to the challenge of DocVQA and InfographicVQA: the answer to each question."""
     found = []
     for record in records:
         number = str(record.meta["item"])
@@ -113,7 +113,7 @@ def _points(records: Sequence[Record]) -> float | None:
 def short_item(
     name: object, task: str, text: str, row: Row, answer: Mapping[str, Any], meta: Mapping[str, Any]
 ) -> Item:
-    """The item; without a name of its own it is known by its question and picture."""
+    """The item of a row; without a name, its question and image serve as its id."""
     known = str(name or f"{row['question']}|{picture_name(row['image'])}")
     return Item(known, task, text, dict(answer), picture(row["image"]), dict(meta), named=not name)
 
@@ -128,7 +128,7 @@ def _plain(text: str, formula: bool, fullwidth: bool) -> str:
 def _documents(
     *, name: str, about: str, folder: str, split: str, rows: int, by: Sequence[str] = (), needs: str = ""
 ) -> Benchmark:
-    """A part of the hub's DocVQA, which holds two benchmarks in folders."""
+    """One of the two benchmarks in the folders of the hub dataset DocVQA."""
     return Benchmark(
         name=name,
         about=about,

@@ -1,8 +1,7 @@
-"""Edited pictures that a model made before: GEdit-Bench and ImgEdit-Bench, scored by a judge.
+"""Edited images that a model made before: GEdit-Bench and ImgEdit-Bench, scored by a judge.
 
-`edits` names the directory that they are in, in the official layout; run with `engine: given`. An edit that is missing
-or does not decode scores 0. With another judge than the published one, and our words for its prompts, numbers are not
-those of the papers.
+`edits` is their directory, in the official layout; run with `engine: given`. An edit that is missing or does not decode
+scores 0. With another judge and with our words for the prompts, numbers differ from those of the papers.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ def gedit_metrics(records: Sequence[Record]) -> Metrics:
 
 @by_protocol
 async def gedit_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
-    """sqrt(SC x PQ) over 10: SC is the lower of two semantic scores, PQ that of two scores of quality (GEdit-Bench).
+    """sqrt(SC x PQ) / 10: SC is the lower of two semantic scores, PQ the lower of two scores of quality (GEdit-Bench).
 
     Gold: `instruction`. A missing edit is 0. `why` holds SC and PQ as JSON.
     """
@@ -107,10 +106,10 @@ def imgedit_metrics(records: Sequence[Record]) -> Metrics:
 
 @by_protocol
 async def imgedit_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
-    """The mean of three scores from 1 to 5, rounded to 2 decimals, over 5 (ImgEdit-Bench).
+    """The mean of three scores from 1 to 5, rounded to 2 decimals, divided by 5 (ImgEdit-Bench).
 
-    What exceeds the first score counts as that, as the protocol rules; `as_said` in `why` is without this, which is
-    what the released code computes. Gold: `instruction` and `kind`. A missing edit is 0.
+    By the protocol no score exceeds the first one. `as_said` in `why` is the mean without this rule, as in the released
+    code. Gold: `instruction` and `kind`. A missing edit is 0.
     """
     if len(rollout.media) < 2:
         return unparsed(json.dumps(NO_EDIT["imgedit"]))
@@ -129,7 +128,7 @@ async def imgedit_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
 
 
 def edited(root: Path, *parts: str) -> Medium:
-    """The edited picture of that name, with any of the usual endings, below `root` and never outside."""
+    """The edited image with this name and any of SUFFIXES below `root`; InputError for a name that leads outside."""
     stem = Path(os.path.normpath(root.joinpath(*parts)))
     if not stem.is_relative_to(root) or stem == root:
         raise InputError(f"{'/'.join(parts)!r} names no file below {root}")
@@ -142,7 +141,7 @@ def _item(name: str, instruction: str, answer: Any, media: tuple[Medium, ...], m
 
 
 def _part(record: Record, name: str) -> float | None:
-    """SC, PQ or overall of a record, from 0 to 10; what the judge said unreadably is 0."""
+    """SC, PQ or overall of a record, from 0 to 10; 0 if the reply of the judge is unreadable."""
     score = record.scores.get("judge_overall")
     if score is None or name == "overall":
         return None if score is None else 10 * score

@@ -1,6 +1,6 @@
 """RefCOCO, RefCOCO+ and RefCOCOg: one box for one expression, by Acc@0.5.
 
-The pictures of all splits are of COCO train2014: training data made of it must leave their image ids out.
+The images of all splits are from COCO train2014: training data made from it must exclude their image ids.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def centre_inside(rollout: Rollout, *, space: CoordinateSpace | None = None) -> 
 def best_of_all(
     rollout: Rollout, *, threshold: Annotated[float, Field(ge=0, le=1)] = 0.5, space: CoordinateSpace | None = None
 ) -> Verdict:
-    """1 if any of the boxes overlaps a gold box by the threshold; naming many boxes pays, so it is no default.
+    """1 if any of the boxes overlaps a gold box by the threshold. It rewards many boxes, so it is not the default.
 
     >>> best_of_all([Rollout("[0, 0, 1, 1] or [0, 0, 9, 10]", {"boxes": [[0, 0, 10, 10]]})])[0].score
     1.0
@@ -90,7 +90,7 @@ def best_of_all(
 
 
 def _boxes(rollout: Rollout, space: CoordinateSpace | None) -> tuple[Floats, Floats] | Verdict:
-    """The boxes of the answer and the gold ones, in pixels and cut at the image."""
+    """The boxes of the answer and the gold boxes, in pixels, clipped to the image."""
     golds_M4 = gold_rows(gold(rollout, "boxes"), 4, boxes)
     if golds_M4 is None:
         return abstain("gold boxes are not [x1, y1, x2, y2] pixels")

@@ -1,4 +1,4 @@
-"""Yes/no questions about what is not there: POPE and HallusionBench."""
+"""Yes/no questions that provoke hallucinations: POPE and HallusionBench."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def pope_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 
 def pope_metrics(records: Sequence[Record]) -> Metrics:
-    """Accuracy, precision, recall, F1 (positive: yes) and yes ratio of all, of each category, and the categories' mean;
-    the same under the published parser."""
+    """Accuracy, precision, recall, F1 (positive: yes) and yes ratio of all, of each category, and the mean of the
+    categories; `official`: the same with the published parser."""
     found: Metrics = {}
     for name, parse in (("", yes_no), ("official.", pope_official)):
         parts = {
@@ -56,7 +56,7 @@ def pope_metrics(records: Sequence[Record]) -> Metrics:
 
 
 def pope_official(text: str) -> bool:
-    """POPE's published reading: the words of the first sentence, without commas; No, no or not is no, all else yes.
+    """POPE's published parser: no if No, no or not is a word of the first sentence (without commas), else yes.
 
     >>> pope_official("There is not, I think. Yes."), pope_official("mumble")
     (False, True)
@@ -66,21 +66,21 @@ def pope_official(text: str) -> bool:
 
 
 def hallusion_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """A row of HallusionBench; visual_input 0 shows nothing."""
+    """A row of HallusionBench; with visual_input 0 no image is shown."""
     keys = ("category", "subcategory", "set_id", "figure_id", "question_id")
     meta = {key: str(row[key]) for key in keys}
     media = () if str(row.get("visual_input")) == "0" else picture(row["image"])
     text = f"{row['question']}\nAnswer yes or no."
     right = yes_or_no(row["gt_answer"])
     answer = {"yesno": right, "details": str(row.get("gt_answer_details") or ("Yes." if right else "No."))}
-    group = "/".join(meta[key] for key in keys[:3])  # qAcc and fAcc want every question and figure of a set
+    group = "/".join(meta[key] for key in keys[:3])  # qAcc and fAcc need all questions and figures of a set
     yield Item("/".join(meta.values()), "yesno", text, answer, media, meta, group)
 
 
 def hallusion_metrics(records: Sequence[Record]) -> Metrics:
     """aAcc over questions, qAcc over questions with every figure right, fAcc over figures with every question right.
 
-    fAcc leaves out the figure 0 of VS, which is no image; `fAcc.all_figures` keeps it. The same by a judge.
+    fAcc excludes figure 0 of VS, which has no image; `fAcc.all_figures` includes it. The same by a judge.
     """
     found = {**_hallusion(records, "accuracy"), "unparsed": unparsed_share(records)}
     if any("judge_published" in record.scores for record in records):
@@ -90,8 +90,8 @@ def hallusion_metrics(records: Sequence[Record]) -> Metrics:
 
 @by_protocol
 async def hallusion_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
-    """1 if a judge finds the answer correct; "unclear" is right where there is no picture (HallusionBench: figure 0 of
-    VS; gold: `details`, the right answer in words)."""
+    """1 if a judge finds the answer correct. "unclear" is right without an image (HallusionBench: figure 0 of VS; gold:
+    `details`, the right answer in words)."""
     said = answer_text(rollout.completion)
     if not said:
         return unparsed(NO_ANSWER)

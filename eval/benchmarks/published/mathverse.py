@@ -36,7 +36,7 @@ EXTRACT = prompt("mathverse_extract").name
 
 
 def mathverse_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """A row of MathVerse, asked as its `query_wo` says; choices list their options in the question."""
+    """A row of MathVerse, with `query_wo` as the prompt; the question of a choice lists its options."""
     question, right = str(row["question_for_eval"]), str(row["answer"]).strip()
     chosen = row["question_type"] == "multi-choice"
     metadata: Mapping[str, Any] = row.get("metadata") or {}
@@ -52,7 +52,7 @@ def mathverse_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 
 def mathverse_metrics(records: Sequence[Record]) -> Metrics:
-    """Each version, and the mean of the five; Text Only is a set of its own and never in that mean."""
+    """The accuracy of each version, and the mean of the five; Text Only is not in that mean."""
     versions = groups(records, "version")
     found = scored_by("version", "subject")([one for name in VERSIONS for one in versions.get(name, [])])
     for prefix, reward in (("", "accuracy"), ("judge_published.", "judge_published")):
@@ -64,7 +64,7 @@ def mathverse_metrics(records: Sequence[Record]) -> Metrics:
 
 
 def mathvision_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """A row of MATH-Vision; with options a letter or the value of its option is right."""
+    """A row of MATH-Vision; with options, the letter or the value of the right option counts."""
     options = [str(one) for one in listed(row["options"])]
     text, right = re.sub(r"<image\d>", "", str(row["question"])).strip(), str(row["answer"]).strip()
     yield Item(
@@ -78,8 +78,8 @@ def mathvision_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 
 def letter_or_expression(rollouts: Sequence[Rollout], *, decimals: int | None = None) -> list[Verdict]:
-    """The letter or the option's value of a choice, an equivalent expression otherwise; with `decimals`, values are
-    compared after rounding, and expressions as before where one of the two is no plain value."""
+    """A choice by its letter or the value of its option, other items by an equivalent expression. With `decimals`,
+    values are compared after rounding; if one of the two is not a plain value, expressions are compared as before."""
     choice = functools.partial(letter_or_value, decimals=decimals)
     verdicts = by_task(rollouts, {"choice": choice}, get("math_match"))
     if decimals is not None:
@@ -93,8 +93,8 @@ def letter_or_expression(rollouts: Sequence[Rollout], *, decimals: int | None = 
 def letter_or_value(rollout: Rollout, *, decimals: int | None = None) -> Verdict:
     """1 for the gold letter, or for the value of its option (MATH-Vision; gold: `choice`, `options`).
 
-    A value is compared as text, as a number within 1e-6, or with `decimals` after rounding, and as an expression. What
-    is an expression as a whole names no option by a part of it: \\sqrt{3} is not the option 3.
+    A value is compared as text, as a number within 1e-6, or with `decimals` after rounding, and as an expression. A
+    part of an expression does not select an option: \\sqrt{3} is not the option 3.
 
     >>> gold = {"choice": "B", "options": ["1/2", "0.25"]}
     >>> [one.score for one in letter_or_value([Rollout(r"\\\\boxed{0.250}", gold), Rollout("A", gold)])]
@@ -164,8 +164,8 @@ def same_number(a: float, b: float, decimals: int | None = None) -> bool:
 
 @by_protocol
 async def mathverse_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
-    """1 if the answer that a judge extracts is the gold one, literally or in a judge's view (MathVerse; gold: `choice`
-    or `math`)."""
+    """1 if the answer that a judge extracts equals the gold answer, literally or by a judge (MathVerse; gold:
+    `choice` or `math`)."""
     answer: Any = rollout.answer
     right = str(answer["choice"] if "choice" in answer else answer["math"])
     said = await extracted_answer(rollout, judge)
@@ -179,7 +179,7 @@ async def mathverse_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
 
 
 async def extracted_answer(rollout: Rollout, judge: Judge) -> str | None:
-    """The final answer of a solution, by a judge; None where it has none."""
+    """The final answer of a solution, extracted by a judge; None if it has none."""
     said = answer_text(rollout.completion)
     if not said:
         return None
@@ -201,12 +201,12 @@ def _same(found: dict[str, Any]) -> bool:
 
 
 def _formula(text: str) -> str:
-    """An option as text: without blanks and what only sets a formula."""
+    """An option as text, without blanks and without commands of layout."""
     return _SETTING.sub("", text).replace("dfrac", "frac").rstrip(".").casefold()
 
 
 def _listed_options(question: str) -> list[str]:
-    """The options of lines "A:30°"; four nameless ones where there are none.
+    """The options of lines "A:30°"; four nameless ones if there are none.
 
     >>> _listed_options("Find x\\nChoices:\\nA:30\\nB:40")
     ['30', '40']

@@ -23,7 +23,7 @@ from rewards.parse.extract import answer_text, choice_letter, finite, number
 
 
 def mathvista_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """A row of MathVista, with the hint that its type of answer asks for."""
+    """A row of MathVista, with the hint for its type of answer."""
     choices = [str(one) for one in listed(row["choices"] or [])]
     kind, precision = str(row["answer_type"]), int(float(row.get("precision") or 0))
     unit = f" (unit: {row['unit']})" if row.get("unit") else ""
@@ -48,8 +48,9 @@ def mathvista_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 def mathvista_match(rollout: Rollout, *, nearest_choice: bool = False) -> Verdict:
     """1 if the answer is MathVista's (gold: `text`, `answer_type`, `precision`, `choices` where it is a choice).
 
-    A choice counts by the text of its option, an integer after truncation, a float after rounding to `precision`, a
-    list as a Python literal. `nearest_choice` maps what chooses no option to the one at the smallest edit distance.
+    A choice is compared by the text of its option, an integer after truncation, a float after rounding to `precision`,
+    a list as a Python literal. With `nearest_choice`, an answer without an option gets the one with the smallest edit
+    distance.
 
     >>> gold = {"text": "0.67", "answer_type": "float", "precision": 2}
     >>> mathvista_match([Rollout("0.6667", gold)])[0].score
@@ -83,7 +84,7 @@ def mathvista_match(rollout: Rollout, *, nearest_choice: bool = False) -> Verdic
 
 @by_protocol
 async def mathvista_extracted(rollout: Rollout, *, judge: Judge) -> Verdict:
-    """The rule's score of the answer that a judge extracts (MathVista)."""
+    """The score by rule of the answer that a judge extracts (MathVista)."""
     said = await extracted_answer(rollout, judge)
     if said is None:
         return unparsed("the judge finds no final answer")

@@ -47,7 +47,7 @@ _LETTERED = (r"\(([{0}])\)", r"(?<![A-Za-z])([{0}]) ", r"(?<![A-Za-z])([{0}])\."
 
 
 def mmmu_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """A row: options are the text of a list, pictures stand at their markers; those without a marker come first."""
+    """A row of MMMU: options are the text of a list. Images replace their markers; those without one come first."""
     options = [str(one) for one in listed(row["options"])]
     chosen = row["question_type"] == "multiple-choice"
     question = str(row["question"])
@@ -68,8 +68,8 @@ def mmmu_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 
 def mmmu_match(rollouts: Sequence[Rollout], *, official: bool = False, math: bool = False) -> list[Verdict]:
-    """MMMU: the letter of a choice (`official`: by the published parser), and open items by the published rule (`math`:
-    by mathematical equivalence with any of the golds)."""
+    """MMMU: choices by their letter (`official`: by the published parser), open items by the published rule (`math`: by
+    mathematical equivalence with any of the gold answers)."""
     choice = mmmu_choice if official else get("choice_match")
     return by_task(rollouts, {"choice": choice}, _any_math if math else mmmu_open)
 
@@ -78,8 +78,8 @@ def mmmu_match(rollouts: Sequence[Rollout], *, official: bool = False, math: boo
 def mmmu_choice(rollout: Rollout) -> Verdict:
     """1 if MMMU's published parser reads the gold letter (gold: `choice`, `options`).
 
-    It looks for "(A)", then "A ", then "A.", then in replies of more than 5 words for an option's text; the one that
-    stands last wins. Where it finds nothing it guesses at random; here that is a failure.
+    It looks for "(A)", then "A ", then "A.", then in replies of more than 5 words for the text of an option; the last
+    one wins. If it finds nothing, the published parser guesses at random; here the answer is unparsed.
 
     >>> gold = {"choice": "B", "options": ["cat", "dog"]}
     >>> [one.score for one in mmmu_choice([Rollout("Not (A) but (B)", gold), Rollout("Hm", gold)])]
@@ -105,10 +105,10 @@ def mmmu_choice(rollout: Rollout) -> Verdict:
 
 @per_rollout
 def mmmu_open(rollout: Rollout) -> Verdict:
-    """1 if one of the candidate answers that MMMU's published rule finds is right (gold: `text`, any of).
+    """1 if a candidate answer is right by MMMU's published rule (gold: `text`, any of).
 
-    Candidates are the shortest tails after a cue in each line, or the whole reply, and all numbers in them rounded to
-    2 decimals. A gold text need only be contained in a candidate, a gold number must equal one. 1/2 is not 0.5.
+    Candidates are the shortest text after a cue in each line, or the whole reply, and all numbers in them, rounded to
+    2 decimals. A candidate must contain a gold text, or equal a gold number. 1/2 is not 0.5.
 
     >>> [one.score for one in mmmu_open([Rollout("So the answer is 1,200.", "1200"), Rollout("1/2", "0.5")])]
     [1.0, 0.0]
@@ -136,7 +136,7 @@ def _any_math(rollouts: Sequence[Rollout]) -> list[Verdict]:
 
 
 def _tails(reply: str) -> list[str]:
-    """The shortest tail after a cue in each line; the whole reply where there is none."""
+    """The shortest text after a cue in each line; the whole reply if there is none."""
     lines = [line.strip() for line in reply.split("\n") if line.strip()]
     found = []
     for i, line in enumerate(lines):

@@ -53,7 +53,7 @@ def moment_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 
 def temporal_metrics(records: Sequence[Record]) -> Metrics:
-    """R1 at each overlap, F1 of all spans said (for captions of several), and the mean overlap, failures counting 0."""
+    """R1 and F1 (of all spans in the answer) at each overlap, and the mean IoU; failures count 0."""
     names = [name for name in TEMPORAL if name not in ("accuracy", "iou")]
     found: Metrics = {name: micro(records, name) for name in names}
     return {**found, "mIoU": micro(records, "iou"), "unparsed": unparsed_share(records)}
@@ -70,7 +70,7 @@ def span_hit(rollouts: Sequence[Rollout], *, threshold: Annotated[float, Field(g
 
 @per_rollout
 def span_f1(rollout: Rollout, *, threshold: Annotated[float, Field(gt=0, le=1)] = 0.5) -> Verdict:
-    """F1 of all spans against all gold ones, matched one to one so that most overlap by the threshold (gold: `spans`).
+    """F1 of all spans against all gold ones, matched one to one for the most hits (gold: `spans`).
 
     >>> [one.score for one in span_f1([Rollout("[0, 5], [6, 9]", {"spans": [[0, 4]]})])]
     [0.6666666666666666]
@@ -88,7 +88,7 @@ def span_f1(rollout: Rollout, *, threshold: Annotated[float, Field(gt=0, le=1)] 
 
 
 def overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """The overlap of two spans over their hull; 0 where the hull is empty.
+    """The overlap of two spans divided by their hull; 0 if the hull is empty.
 
     >>> overlap((0, 4), (2, 6)), overlap((1, 1), (1, 1))
     (0.3333333333333333, 0.0)

@@ -29,7 +29,7 @@ _NAMED_OPTION = re.compile(
 
 
 def tempcompass_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """A row of TempCompass: options are lines of the question ("A. ...", "Caption 1: ..."), or it asks yes or no."""
+    """A row of TempCompass: a question with lines of options ("A. ...", "Caption 1: ..."), or a yes/no question."""
     question, right = str(row["question"]), str(row["answer"]).strip()
     lines = _NAMED_OPTION.findall(question)
     if lines:
@@ -70,7 +70,7 @@ def captioning_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 
 def captioning_metrics(records: Sequence[Record]) -> Metrics:
-    """The share of questions that a judge answers right from the caption, also by dimension."""
+    """The share of questions that a judge answers correctly from the caption, also by dimension."""
     parts = {name: micro(group, "judge_captioning") for name, group in groups(records, "dimension").items()}
     whole = {"judge_captioning": micro(records, "judge_captioning"), **prefixed("judge_captioning", parts)}
     return {**whole, "unparsed": unparsed_share(records, "judge_captioning")}
@@ -78,9 +78,9 @@ def captioning_metrics(records: Sequence[Record]) -> Metrics:
 
 @per_rollout
 def tempcompass_match(rollout: Rollout) -> Verdict:
-    """TempCompass by its rules alone: an exact option line, its name, its letter or its text; yes or no as first word.
+    """TempCompass by rule: an exact option line, or its name, letter or text; yes or no as the first word.
 
-    Gold: `choice` and `options`, with `names` where options are called otherwise than A, B ...; or `yesno`.
+    Gold: `choice` and `options`, with `names` if options are not named A, B ...; or `yesno`.
 
     >>> two = {"choice": "B", "options": ["it runs", "it sits"], "names": ["Option 1", "Option 2"]}
     >>> said = ("Option 2: it sits", "option 1", "it sits.")
@@ -109,7 +109,7 @@ def tempcompass_match(rollout: Rollout) -> Verdict:
 
 @by_protocol
 async def tempcompass_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
-    """The rule's score, and a judge's where the rule can read nothing (TempCompass)."""
+    """The score by rule, or by a judge if the rule cannot parse the answer (TempCompass)."""
     ruled = tempcompass_match([rollout])[0]
     said = answer_text(rollout.completion)
     if ruled.kind != "unparsed" or not said:
@@ -128,8 +128,8 @@ async def tempcompass_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
 
 @by_protocol
 async def caption_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
-    """1 if a judge that reads the caption alone picks the right option (TempCompass captioning; gold: `choice`,
-    `options`, `quiz`). Exactly one option, such as "B.", may occur in its reply."""
+    """1 if a judge that reads the caption alone chooses the right option (TempCompass captioning; gold: `choice`,
+    `options`, `quiz`). Its reply must contain exactly one option, such as "B."."""
     said = answer_text(rollout.completion)
     if not said:
         return unparsed("no caption")

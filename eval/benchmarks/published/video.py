@@ -1,7 +1,7 @@
 """Questions about videos with options: Video-MME and MVBench.
 
-Frames and pixels are the run's vision budget, which its report states. A video that does not decode stops the run
-with its name, so it is never left out of a score.
+The vision budget of the run decides frames and pixels; the report states it. A video that does not decode stops the
+run, so that no score leaves it out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from eval.benchmarks.metrics import scored_by
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace
 
-MVBENCH = (  # the files of its 20 tasks, whose rows do not say of which one they are
+MVBENCH = (  # the files of its 20 tasks; their rows do not name the task
     *("action_antonym", "action_count", "action_localization", "action_prediction", "action_sequence"),
     *("character_order", "counterfactual_inference", "egocentric_navigation", "episodic_reasoning"),
     *("fine_grained_action", "fine_grained_pose", "moving_attribute", "moving_count", "moving_direction"),
@@ -42,7 +42,7 @@ def videomme_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 
 def mvbench_rows(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:
-    """Rows of MVBench: of its official files, one for each task, with the name of the file as `task_type`."""
+    """Rows of MVBench. Rows of its official files, one for each task, get the name of the file as `task_type`."""
     for file in files:
         named = {"task_type": file.stem} if file.stem in MVBENCH else {}
         for row in rows_of([file], tuple(name for name in columns if name not in named)):

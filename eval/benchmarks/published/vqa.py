@@ -60,7 +60,7 @@ def exact_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 
 def gqa_rows(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:
-    """Rows of GQA; its hub's dataset keeps pictures (id, image) in other files than questions (imageId)."""
+    """Rows of GQA; its hub dataset holds images (id, image) and questions (imageId) in different files."""
     pictures: dict[Any, Any] = {}
     asked: list[Row] = []
     for file in files:
@@ -78,10 +78,10 @@ def gqa_rows(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:
 
 @per_rollout
 def vqa_accuracy(rollout: Rollout, *, variant: Literal["default", "official", "evalai"] = "default") -> Verdict:
-    """How many annotators agree: the mean over leaving each one out of min(agreeing others / 3, 1) (gold: `answers`).
+    """Agreement with annotators: the mean over leaving each one out of min(agreeing others / 3, 1) (gold: `answers`).
 
-    `official` normalises only where the annotators differ; `evalai` first drops commas and question marks and splits
-    "'s" off. With a single gold the mean over the others could only be 0, so it is compared exactly.
+    `official` normalises only if the annotators differ; `evalai` first removes commas and question marks and separates
+    "'s". With a single gold answer that mean is always 0, so it is compared exactly.
 
     >>> golds = {"answers": ["cat"] * 2 + ["dog"] * 8}
     >>> round(vqa_accuracy([Rollout("A cat.", golds)])[0].score, 3)
