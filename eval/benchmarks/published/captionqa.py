@@ -69,7 +69,7 @@ def quizzed(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:
 
 
 def is_yes_no(question: str, choices: Sequence[str]) -> bool:
-    """Whether CaptionQA counts a question as yes/no: by "yes" and "no" in choices, or by an auxiliary verb at its start.
+    """Whether CaptionQA counts a question as yes/no: "yes" and "no" are in choices, or an auxiliary verb begins it.
 
     >>> is_yes_no("Is it red or blue?", ["red", "blue"]), is_yes_no("Which?", ["red", "blue"])
     (True, False)
