@@ -1,7 +1,7 @@
-"""What a stage was made from: the files that a source looked at, and the keys under which stages are kept.
+"""Cache keys: the files that a source read, and the keys under which the results of stages are stored.
 
-A source is read again when a file that it looked at is not as it was, by size and time: tables, pictures, and those
-that were not there. `existing` of sources and `resolve` of media say what is looked at.
+A source is read again when a file that it looked at has another size or time: tables, pictures, and files that were
+missing. `existing` of sources and `resolve` of media report the files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TABLES = (".arrow", ".csv", ".json", ".jsonl", ".parquet", ".tar", ".tsv", ".txt
 
 @contextmanager
 def watching() -> Iterator[set[str]]:
-    """The paths that are looked at meanwhile, in this process."""
+    """Collects the paths that this process looks at inside the block."""
     seen: set[str] = set()
     watchers.append(seen)
     try:
@@ -35,7 +35,7 @@ def watching() -> Iterator[set[str]]:
 
 
 def state_of(path: str | Path) -> str:
-    """How a file or a folder is: what changes with its content, as far as one sees without reading it."""
+    """The state of a file or folder: a text that changes with its content, found without reading it."""
     if os.path.isdir(path):
         listing = sorted(f"{os.path.relpath(file, path)} {_state(file, links=False)}" for file in _files(path))
         return f"folder {digest(*listing)}"
@@ -43,18 +43,20 @@ def state_of(path: str | Path) -> str:
 
 
 def unchanged(looks: Mapping[str, str]) -> bool:
-    """Whether everything is as it was looked at."""
+    """Whether all files still have the recorded state."""
     return all(state_of(path) == state for path, state in looks.items())
 
 
 def source_key(target: str, args: Mapping[str, Any], *about: object) -> str:
-    """The key of what a source gives, if what it looks at is unchanged."""
+    """The key of a source with its options; the files that it reads are compared apart."""
     return digest("source", target, version_of(target), dumps(to_jsonable_python(dict(args))), *about)
 
 
 def stage_key(target: str, args: Mapping[str, Any], root: Path) -> str:
-    """The key of an operator with its options. What options name counts by its content, not by its place: files,
-    directories of models, and functions ("module:function")."""
+    """The key of an operator with its options.
+
+    Files, model directories and functions ("module:function") that options name count by content, not by place.
+    """
     named = to_jsonable_python({name: value for name, value in args.items() if name != "root"})
     texts = sorted(set(_texts(named)))
     code = [version_of(text) for text in texts if TARGET.fullmatch(text)]
@@ -62,11 +64,11 @@ def stage_key(target: str, args: Mapping[str, Any], root: Path) -> str:
 
 
 def described(paths: list[str], root: Path) -> list[dict[str, Any]]:
-    """The inputs of a source, for the manifest: path from the root, and of tables size and SHA-256."""
+    """The inputs of a source for the manifest: path relative to the root, size and SHA-256 of each table."""
     rows = []
     for path in sorted(paths):
         for file in sorted(_files(path)) if os.path.isdir(path) else [path]:
-            if (file == path or file.endswith(TABLES)) and os.path.isfile(file):  # and no link that leads nowhere
+            if (file == path or file.endswith(TABLES)) and os.path.isfile(file):  # not a broken link
                 rows.append(
                     {"path": _shown(file, root), "bytes": os.path.getsize(file), "sha256": sha256_of(Path(file))}
                 )
@@ -74,11 +76,11 @@ def described(paths: list[str], root: Path) -> list[dict[str, Any]]:
 
 
 def without_places(value: Any) -> Any:
-    """Options for the manifest: absolute paths, which belong to one machine, by their last part."""
+    """Options for the manifest: absolute paths, which differ between machines, are cut to their last part."""
     if isinstance(value, dict):
-        return {key: without_places(one) for key, one in value.items() if key != "root"}
+        return {key: without_places(item) for key, item in value.items() if key != "root"}
     if isinstance(value, list):
-        return [without_places(one) for one in value]
+        return [without_places(item) for item in value]
     return os.path.basename(value) if isinstance(value, str) and os.path.isabs(value) else value
 
 
@@ -88,7 +90,7 @@ def _shown(path: str, root: Path) -> str:
 
 
 def _files(folder: str | Path) -> Iterator[str]:
-    """The files below a folder; hidden ones are not looked at, as runs keep their stages in such."""
+    """The files below a folder, without hidden ones: runs keep their stages in hidden folders."""
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (os.path.join(place, name) for name in files if not name.startswith("."))
@@ -103,19 +105,18 @@ def _state(file: str | Path, *, links: bool = True) -> str:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """The texts among options."""
+    """All texts in nested options."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping | list):
-        for one in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(one)
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
 
 
 def _content(root: Path, text: str) -> str:
-    """If a text names a file, its hash; if it names a folder, the names, sizes and times in it.
+    """The hash of the file that a text names, or the state of the folder that it names; else "".
 
-    A bare word is taken for the name of a folder only if a model is in there: it is more likely the name of something
-    else.
+    A bare word counts as a folder only if a model is in it: otherwise the word more likely means something else.
     """
     path = root / text
     if os.path.isfile(path):

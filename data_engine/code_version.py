@@ -1,9 +1,9 @@
-"""The version of an operator or a source: a hash of the code that decides what it gives.
+"""The version of an operator or a source: a hash of the code that decides its results.
 
-Nobody has to remember to count a version up: the module of the function, and every module that it imports, count by
-their text, as far as they belong to this project or to the package of the function. So an edit anywhere else keeps what
-was computed. A "module:attribute" in the code counts as an import: registries are written like that. Of other packages,
-those that decode count by their version.
+No version number has to be increased by hand. The hash covers the text of the function's module and of all modules that
+it imports from this project or from the function's own package, so an edit elsewhere keeps cached results. A
+"module:attribute" in the code counts as an import, because registries are written like that. Other packages count by
+their version, if they may change the bytes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def version_of(target: str) -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """The versions of the packages whose version may show in the bytes."""
+    """The versions of the installed packages of PACKAGES."""
     found = {}
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):  # decord has no wheel on some machines
@@ -42,7 +42,7 @@ def package_versions() -> dict[str, str]:
 
 
 def _reached(module: str) -> dict[str, Path]:
-    """The modules, and their files, that `module` imports directly or not, itself included; of OURS and its package."""
+    """module -> file for `module` and all that it imports, directly or not, from OURS or its own package."""
     packages = {*OURS, module.partition(".")[0]}
     found: dict[str, Path] = {}
     waiting = [module]
@@ -56,7 +56,7 @@ def _reached(module: str) -> dict[str, Path]:
 
 @functools.cache
 def _file(name: str) -> Path | None:
-    """The file of a module, without importing it; None if the name is no module."""
+    """The file of a module, without importing it; None if there is no such module."""
     top, *rest = name.split(".")
     with contextlib.suppress(ValueError):  # of __main__, which has no spec
         spec = find_spec(top)
@@ -72,7 +72,7 @@ def _file(name: str) -> Path | None:
 
 @functools.cache
 def _imports(name: str, file: Path) -> list[str]:
-    """What a module names in its imports, and in texts of the form "module:attribute"."""
+    """The names in a module's imports and in texts of the form "module:attribute"."""
     return sorted(set(_named(name, file)))
 
 

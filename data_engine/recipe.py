@@ -1,4 +1,4 @@
-"""The recipe of a dataset, and its plan: every name resolved and every option checked before any work."""
+"""The recipe of a dataset, and its plan: all names are resolved and all options checked before any work."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ FIRST = "validate"  # the operator that probes media and gives samples their ids
 
 
 class SourceSpec(Config):
-    """One source: a registered name or "module:function", its options, and what its samples are called."""
+    """One source: a registered name or "module:function", its options, and the name of its samples."""
 
     fn: str
     name: str | None = None  # default: fn without its module
     args: dict[str, Any] = Field(default_factory=dict)
     limit: PositiveInt | None = None  # read no more than this many samples
-    licence: str | None = None  # of samples that name none themselves, as the hub calls it: cc-by-4.0
+    licence: str | None = None  # of samples without their own, by its name on the hub: cc-by-4.0
 
     @property
     def label(self) -> str:
@@ -54,18 +54,18 @@ class Recipe(Config):
     seed: int = 0
     root: Path = Path()  # where relative paths of sources start; default: the current directory
     output: Path | None = None
-    cache: Path | None = None  # where stages are kept for other runs; default: beside the output, until it is complete
+    cache: Path | None = None  # where stages are kept for other runs; default: next to the output until it is complete
     embed: bool = False  # media inside the shards
-    name: str = "dataset"  # what the dataset's card calls it
+    name: str = "dataset"  # title of the dataset's card
 
     def fingerprint(self) -> str:
-        """A hash of what decides the content: where it is read from and written to does not."""
+        """A hash of the options that decide the content; the places read from and written to do not."""
         return digest(self.model_dump_json(exclude={"root", "output", "name", "cache"}))
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedSource:
-    """A source that is ready to be read."""
+    """A source with its options checked; `read` yields its items."""
 
     label: str
     target: str
@@ -77,7 +77,7 @@ class PlannedSource:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """An operator that is ready to run; `target` and `args` are all that another process needs to run it."""
+    """An operator with its options checked; `target` and `args` are all that another process needs to run it."""
 
     name: str
     target: str
@@ -87,16 +87,16 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a recipe will do."""
+    """The sources and stages of a recipe, in order."""
 
     sources: list[PlannedSource]
     stages: list[Stage]
 
 
 def plan(recipe: Recipe, *, engine: Engine = "local") -> Plan:
-    """The recipe with every name resolved and every option checked; nothing is read but the existence of inputs.
+    """The recipe with all names resolved and all options checked; of the inputs only their existence is checked.
 
-    What the engine cannot run is refused.
+    An operator that the engine cannot run is an InputError.
     """
     check_engine(engine)
     for label, count in Counter(spec.label for spec in recipe.sources).items():
@@ -112,7 +112,7 @@ def plan(recipe: Recipe, *, engine: Engine = "local") -> Plan:
 
 
 def _check_repeats(stages: Sequence[Stage]) -> None:
-    """What counts rows must not come after a quota that shows rows several times."""
+    """Raise InputError if an operator that counts rows follows a quota that repeats rows."""
     repeats = False
     for stage in stages:
         own = traits_of(resolve(stage.target, OPERATORS, "operator"))

@@ -1,4 +1,4 @@
-"""Draws made by hashing: they depend on what is drawn and on a seed, never on order, workers or a generator's state."""
+"""Random draws by hashing: they depend on key and seed alone, not on order, workers or a generator's state."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 
 def digest(*key: object) -> str:
-    """Hash of the parts of `key`, 32 hex digits."""
+    """A hash of the parts of `key`: 32 hex digits."""
     return hashlib.sha256("\0".join(map(str, key)).encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 def fraction(*key: object) -> float:
-    """A number in [0, 1) that is uniform over keys and always the same for one key.
+    """A number in [0, 1), uniform over keys and always the same for one key.
 
     >>> fraction("cat.png", 0) == fraction("cat.png", 0) != fraction("cat.png", 1)
     True
@@ -21,7 +21,7 @@ def fraction(*key: object) -> float:
 
 
 def shuffled(items: Iterable[str], *key: object) -> list[str]:
-    """The items in an order drawn from `key`; the order they come in does not matter.
+    """The items in an order drawn from `key`, independent of the input order.
 
     >>> shuffled(["a", "b", "c"], 7) == shuffled(["c", "a", "b"], 7)
     True

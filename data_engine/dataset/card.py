@@ -1,4 +1,4 @@
-"""The card of a dataset: what it holds, in words and tables, as datasets on the hub describe themselves."""
+"""The card of a dataset: its content in words and tables, in the form of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import yaml
 
 from rewards.tasks.table import OTHER, TASKS
 
-LICENCES = {  # of the hub, those that datasets use most
+LICENCES = {  # names of the hub for the licences that datasets use most
     *("apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0"),
     *("cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-nd-4.0"),
     *(
@@ -63,7 +63,7 @@ Of {counts["in"]:,} inputs {counts["kept"]:,} were kept. Recipe: `{manifest["rec
 
 
 def front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What the hub reads of a card."""
+    """The metadata block of the card, which the hub reads."""
     licences = sorted({hub_licence(name) for name in manifest["licences"]}) or ["unknown"]
     splits = sorted(manifest["splits"])
     files = [{"split": split, "path": f"shards/{split}-*.parquet"} for split in splits]
@@ -88,7 +88,7 @@ def hub_licence(name: str) -> str:
 
 
 def size_category(n: int) -> str:
-    """The hub's class of a number of samples.
+    """The hub's size class for a number of samples.
 
     >>> size_category(12), size_category(48_248)
     ('n<1K', '10K<n<100K')
@@ -139,5 +139,5 @@ def _counts(name: str, counts: Mapping[str, int]) -> str:
 
 
 def _line(text: str) -> str:
-    """The text on one line of a table."""
+    """The text in one line, safe for a cell of a Markdown table."""
     return " ".join(text.replace("|", "/").replace("<", "&lt;").encode("utf-8", "replace").decode().split())

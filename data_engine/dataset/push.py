@@ -1,4 +1,4 @@
-"""A dataset directory on the Hugging Face hub: only when it is asked for by name, and private unless said otherwise."""
+"""Upload of a dataset directory to the Hugging Face hub: only on request, and private by default."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from data_engine.dataset.shards import read_manifest
 from mmrl.core.config import InputError
 from mmrl.core.files import sha256_of
 
-OURS = ["shards/*", "media/*", "quarantine/*", "dropped.parquet"]  # what an earlier dataset may have left at the hub
+OURS = [
+    "shards/*",
+    "media/*",
+    "quarantine/*",
+    "dropped.parquet",
+]  # files of an earlier dataset that the upload replaces
 
 
 def push(directory: Path, repo: str, *, private: bool = True, quarantine: bool = False) -> str:
     """Upload the dataset to `repo` ("name/dataset"); its address. The card becomes the README of the repository.
 
-    What is broken stays here unless `quarantine` is asked for: it holds rows as their sources wrote them. Of a dataset
-    that was there before nothing is left. A repository that is there, but public or private unlike `private`,
-    is refused.
+    The quarantine, which holds raw rows of the sources, is uploaded only if `quarantine` is True. Files of an earlier
+    dataset in the repository are deleted. An existing repository whose visibility differs from `private` is an
+    InputError.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
@@ -42,46 +47,46 @@ def push(directory: Path, repo: str, *, private: bool = True, quarantine: bool =
         card = directory / "card.md"
         api.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id=repo, repo_type="dataset")
     except HFValidationError as error:
-        raise InputError(f"{repo!r} is no name of a repository: {error}") from None
+        raise InputError(f"{repo!r} is not a name of a repository: {error}") from None
     except LocalTokenNotFoundError:
-        raise InputError("the hub knows nobody here; run `hf auth login` or set HF_TOKEN") from None
+        raise InputError("you are not logged in to the hub; run `hf auth login` or set HF_TOKEN") from None
     except (HTTPError, OfflineModeIsEnabled, OSError) as error:
-        raise InputError(f"the hub did not take {directory}: {error}") from None
+        raise InputError(f"the upload of {directory} failed: {error}") from None
     return str(address)
 
 
 def check_whole(directory: Path) -> None:
-    """Refuse a directory whose files are not those of its manifest."""
+    """Raise InputError if a file is missing or differs from the manifest."""
     manifest = read_manifest(directory)
     for file in (*manifest["shards"], *manifest["other_files"]):
         path = directory / file["path"]
         if not path.is_file() or sha256_of(path) != file["sha256"]:
-            raise InputError(f"{path} is not as it was written; build the dataset again before others get it")
+            raise InputError(f"{path} has changed since it was written; build the dataset again before you publish it")
     _check_media(directory, manifest)
 
 
 def _check_media(directory: Path, manifest: Mapping[str, Any]) -> None:
-    """Refuse a directory whose media are not as many and as large as they were, or lack one that a shard names."""
+    """Raise InputError if number or size of the media differ from the manifest, or one of a shard is missing."""
     sizes = {
         path.relative_to(directory).as_posix(): path.stat().st_size
         for path in directory.glob("media/**/*")
         if path.is_file()
     }
     wanted = manifest["media"]
-    told = (0, 0) if wanted["embedded"] else (wanted["files"], wanted["bytes"])
+    expected = (0, 0) if wanted["embedded"] else (wanted["files"], wanted["bytes"])
     missing = sorted(
         {path for shard in manifest["shards"] for path in _named(directory / shard["path"])} - sizes.keys()
     )
-    if missing or (len(sizes), sum(sizes.values())) != told:
-        found = f"{len(sizes):,} files of {sum(sizes.values()):,} bytes, not {told[0]:,} of {told[1]:,}"
+    if missing or (len(sizes), sum(sizes.values())) != expected:
+        found = f"{len(sizes):,} files of {sum(sizes.values()):,} bytes, not {expected[0]:,} of {expected[1]:,}"
         lacks = f"; {missing[0]} is missing" if missing else ""
         raise InputError(
-            f"the media of {directory} are not as they were written ({found}{lacks}); build the dataset again"
+            f"the media of {directory} have changed since they were written ({found}{lacks}); build the dataset again"
         )
 
 
 def _named(shard: Path) -> set[str]:
-    """The files that the samples of a shard show."""
+    """The paths of the media of a shard."""
     file = pq.ParquetFile(shard)
     columns = [column.path for column in map(file.schema.column, range(len(file.schema)))]
     media = file.read(columns=[path for path in columns if path.startswith("media.") and path.endswith(".path")])
@@ -91,8 +96,8 @@ def _named(shard: Path) -> set[str]:
 def _check_visible(is_private: bool | None, repo: str, *, private: bool) -> None:
     if private and not is_private:
         raise InputError(
-            f"{repo} is there already and public: everybody would see this; give --public, or another name, or make it "
-            "private in its settings at the hub"
+            f"{repo} exists and is public, so everybody would see this; give --public, choose another name, or make it "
+            "private in its settings on the hub"
         )
     if is_private and not private:
-        raise InputError(f"{repo} is there already and private; leave --public out, or make it public in its settings")
+        raise InputError(f"{repo} exists and is private; leave --public out, or make it public in its settings")

@@ -1,4 +1,4 @@
-"""`report.html`: a dataset in pictures and numbers, as one file without scripts that loads nothing."""
+"""`report.html`: a dataset in pictures and numbers, as one file that has no scripts and loads nothing."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from mmrl.core.media.video import load_video
 from mmrl.core.messages import prompt_text
 from mmrl.core.vision import VisionBudget
 
-SHOWN = 6  # samples of a task that are shown
+SHOWN = 6  # examples per task
 SIDE = 160  # pixels of a thumbnail's longer side
-CHARS = 220  # of a question or an answer that are shown
+CHARS = 220  # shown of a question or an answer
 BINS = 24
 WIDTH, HEIGHT, BASE = 320, 120, 18  # of a histogram, and of the line below it
 FRAME = VisionBudget(min_pixels=56 * 56, max_pixels=320 * 320, fps=1.0, min_frames=1, max_frames=1)
@@ -35,7 +35,7 @@ FRAME = VisionBudget(min_pixels=56 * 56, max_pixels=320 * 320, fps=1.0, min_fram
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """A sample that a stage dropped as it repeats the one with the id `like`."""
+    """A sample that a stage dropped because it repeats the sample with the id `like`."""
 
     stage: str
     like: str
@@ -43,7 +43,7 @@ class Repeat:
 
 
 def report(directory: Path, manifest: Mapping[str, Any], repeats: Sequence[Repeat] = ()) -> bytes:
-    """The page of the dataset in `directory`."""
+    """The page of the dataset in `directory`, as UTF-8."""
     counts = manifest["counts"]
     examples, twins = _examples(directory, manifest, {one.like for one in repeats})
     refused = sum(counts["quarantined"].values())
@@ -64,7 +64,7 @@ def report(directory: Path, manifest: Mapping[str, Any], repeats: Sequence[Repea
 
 
 def histogram(values: np.ndarray, title: str) -> Html:
-    """How often values occur, as bars: one for each of a few whole numbers, else `BINS` of equal width."""
+    """A histogram: one bar per value for few whole numbers, else `BINS` bars of equal width."""
     low, high = float(values.min()), float(values.max())
     whole = bool((values == np.round(values)).all()) and high - low < BINS
     bins = int(high - low) + 1 if whole else BINS
@@ -125,13 +125,13 @@ def _examples(
 
 
 def _rows(file: pq.ParquetFile, rows: Sequence[int]) -> Iterator[Sample]:
-    """The samples at ascending row numbers; only the groups of rows that hold some are read."""
+    """The samples at the given ascending row numbers; other row groups are not read."""
     start = 0
     for group in range(file.num_row_groups):
         end = start + file.metadata.row_group(group).num_rows
-        here = [row - start for row in rows if start <= row < end]
-        if here:
-            yield from map(from_row, file.read_row_group(group).take(here).to_pylist())
+        inside = [row - start for row in rows if start <= row < end]
+        if inside:
+            yield from map(from_row, file.read_row_group(group).take(inside).to_pylist())
         start = end
 
 
@@ -157,7 +157,7 @@ def _pair(repeat: Repeat, twin: Sample | None) -> Html:
 
 
 def _thumbnail(media: Media) -> Html:
-    """A small picture of an image, or of the first frame of a video."""
+    """A thumbnail of an image, or of the first frame of a video."""
     try:
         image = load_image(media) if media.kind == "image" else Image.fromarray(load_video(media, FRAME).frames[0])
     except MediaError as error:

@@ -2,11 +2,11 @@
 
     DIR/shards/<split>-00000.parquet    a row per sample, `data_engine.schema.to_row`; the split is `meta["split"]`
     DIR/media/<sha256[:2]>/<sha256>.jpg the images and videos, named by their content (or inside the shards)
-    DIR/quarantine/part-00000.parquet   what is broken: reason, why, source, where, row
+    DIR/quarantine/part-00000.parquet   broken inputs: reason, why, source, where, row
     DIR/stats.parquet                   a row of measures per sample
-    DIR/dropped.parquet                 the same of what was dropped, with the reason
+    DIR/dropped.parquet                 the same for dropped samples, with the reason
     DIR/manifest.json                   counts, the hash of every file, versions
-    DIR/card.md                         the dataset in words, as the hub shows it
+    DIR/card.md                         a description of the dataset, as the hub shows it
     DIR/report.html                     the dataset in pictures
 
 It loads with `datasets.load_dataset("parquet", data_files={"train": "DIR/shards/train-*.parquet"})`, and as the splits
@@ -59,7 +59,7 @@ def write_dataset(
 def read_samples(directory: str | Path, split: str | None = None) -> Iterator[Sample]:
     """The samples of a dataset directory, or of one split, in order; the paths of their media are absolute.
 
-    A shard that is gone, a row that is no sample, and media that are gone or lie outside of the directory raise an
+    A missing shard, a row that is not a sample, and media that are missing or lie outside of the directory raise an
     InputError that names shard and row.
     """
     directory = Path(directory).resolve()
@@ -75,7 +75,7 @@ def shards_of(directory: Path, split: str | None = None) -> list[str]:
 
 
 def read_manifest(directory: str | Path) -> dict[str, Any]:
-    """What `manifest.json` of a dataset directory says."""
+    """The content of `manifest.json` of a dataset directory."""
     path = Path(directory) / "manifest.json"
     if not path.is_file():
         raise InputError(f"no dataset at {directory}: it has no manifest.json; build one with `mmrl data build`")
@@ -101,7 +101,7 @@ def _samples(directory: Path, shards: list[str]) -> Iterator[Sample]:
         except _SchemaError as error:
             raise InputError(str(error)) from None
         except (MediaError, KeyError, TypeError, ValueError, OSError) as error:  # Arrow's errors are among them
-            what = str(error) if isinstance(error, MediaError) else f"no row of a dataset: {error!r}"
+            what = str(error) if isinstance(error, MediaError) else f"not a row of a dataset: {error!r}"
             raise InputError(f"{directory}: {shard}, row {read}: {what}") from None
 
 
@@ -110,18 +110,18 @@ class _SchemaError(Exception):
 
 
 def _check_columns(found: pa.Schema, where: str) -> None:
-    """Refuse a shard whose columns are not those of samples; more columns than those are left alone."""
+    """Raise an error if a column of samples is missing or has another type; other columns are ignored."""
     wrong = [
         f"{field.name} is {found.field(field.name).type if field.name in found.names else 'missing'}, not {field.type}"
         for field in SAMPLES
         if field.name not in found.names or not _alike(found.field(field.name).type, field.type)
     ]
     if wrong:
-        raise _SchemaError(f"{where} is no table of samples: {'; '.join(wrong)}. Build the dataset again")
+        raise _SchemaError(f"{where} is not a table of samples: {'; '.join(wrong)}. Build the dataset again")
 
 
 def _alike(found: pa.DataType, wanted: pa.DataType) -> bool:
-    """Other programs write texts and lists with 64-bit offsets and name the parts of lists otherwise: kinds count."""
+    """Whether both are texts, or both lists: other programs write them with 64-bit offsets and other field names."""
     if pa.types.is_string(wanted):
         return pa.types.is_string(found) or pa.types.is_large_string(found)
     return pa.types.is_list(found) or pa.types.is_large_list(found)

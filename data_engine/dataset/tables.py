@@ -1,4 +1,4 @@
-"""The tables of a dataset directory, and parquet files whose bytes depend on nothing but their rows."""
+"""The tables of a dataset directory, and a writer of parquet files whose bytes depend on their rows alone."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ DROPPED = pa.schema([("reason", pa.string()), *STATS])
 
 
 def stats_row(sample: Sample, split: str) -> dict[str, Any]:
-    """The measures of a sample: of media that were not probed 0, absent where they were not noted."""
+    """The measures of a sample as a row of STATS: 0 for media that were not probed; measures not taken are absent."""
     media = sample.media
     return {
         "id": sample.id,
@@ -67,7 +67,7 @@ def stats_row(sample: Sample, split: str) -> dict[str, Any]:
 
 
 def _chars(prompt: Any) -> int:
-    """The characters of a prompt; 0 of what is none, as it is dropped for."""
+    """The characters of a prompt; 0 for a malformed one, which is quarantined elsewhere."""
     try:
         return len(prompt_text(prompt))
     except (KeyError, TypeError):
@@ -75,7 +75,7 @@ def _chars(prompt: Any) -> int:
 
 
 def quarantine_row(item: Quarantined) -> dict[str, str]:
-    """A broken input as a row of texts, whatever it holds."""
+    """A broken input as a row of texts; values that are not JSON are described."""
     row = json.dumps(item.row, default=_described, skipkeys=True)
     texts = {"reason": item.reason, "why": item.why, "source": item.source, "where": item.where, "row": row}
     return {key: text.encode("utf-8", "backslashreplace").decode() for key, text in texts.items()}
@@ -95,7 +95,7 @@ class RowWriter:
         self._schema, self._rows, self._bytes = schema, list[dict[str, Any]](), 0
 
     def add(self, row: dict[str, Any], media_bytes: int = 0) -> None:
-        """Append a row that holds about so many bytes of media."""
+        """Append a row; `media_bytes` is the size of the media in it."""
         self._rows.append(row)
         self.count += 1
         self._bytes += media_bytes
@@ -103,7 +103,7 @@ class RowWriter:
             self._flush()
 
     def close(self) -> None:
-        """Write what is left and end the file."""
+        """Write the remaining rows and close the file."""
         if self._rows:
             self._flush()
         self._file.close()

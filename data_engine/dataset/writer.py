@@ -1,4 +1,7 @@
-"""Writes a dataset directory, whole or not at all; `data_engine.dataset.shards` says what is in one."""
+"""Writes a dataset directory whole or not at all; `data_engine.dataset.shards` lists its files.
+
+The folder is built next to its place under a fixed name, so that a killed run finds the media that it had copied.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +26,16 @@ from mmrl.core.config import InputError
 from mmrl.core.files import put_in_place, restore, sha256_of
 from mmrl.core.media.files import MediaError
 
-DEFAULT_SPLIT = "train"  # of samples that name none
-REPEATS = 24  # pairs of samples and what they repeat that are shown in the report
+DEFAULT_SPLIT = "train"  # of samples without a split
+REPEATS = 24  # pairs of a dropped sample and the one it repeats, in the report
 
 
 class DatasetWriter:
-    """Takes samples one by one; the directory stands at `out` once the `with` block has ended without an error.
+    """Takes samples one by one; the directory appears at `out` when the `with` block ends without an error.
 
-    What stood there stays until then, and is replaced only if it is a dataset; meanwhile nobody else can write there.
-    Paths of media start at `root`, which they may not leave; without a root they are taken as they are. `recipe` is the
-    hash of what the samples come from. Media are copied by so many `threads`.
+    Until then `out` is as it was. It is replaced only if it is a dataset; meanwhile no other run can write there.
+    Relative paths of media start at `root` and may not leave it; without a root, paths are used as they are. `recipe`
+    is the fingerprint of the recipe. `threads` threads copy the media.
     """
 
     def __init__(
@@ -71,11 +74,11 @@ class DatasetWriter:
         self._dropped: dict[str, int] = {}
 
     def add(self, sample: Sample) -> bool:
-        """Write a sample and copy its media; if they cannot be read any more it is quarantined, and False returned."""
+        """Write a sample and copy its media. False if they can no longer be read: it is quarantined."""
         return bool(self.add_all([sample]))
 
     def add_all(self, samples: Sequence[Sample]) -> list[Sample]:
-        """Write samples in their order; those that were written."""
+        """Write samples in their order; returns those that were written."""
         splits = [_split(sample) for sample in samples]
         made = (self._threads.map if self._threads else map)(self._stored, samples)
         written = []
@@ -88,33 +91,33 @@ class DatasetWriter:
         return written
 
     def quarantine(self, item: Quarantined) -> None:
-        """Write what is wrong with a broken input."""
+        """Write a broken input to the quarantine."""
         self.quarantine_row(quarantine_row(item))
 
     def quarantine_row(self, row: dict[str, str]) -> None:
-        """`quarantine` of what is a row already."""
+        """As `quarantine`, for an input that is a row already."""
         if self._quarantine is None:
             self._quarantine = RowWriter(self._partial / "quarantine" / "part-00000.parquet", QUARANTINE)
         self._quarantine.add(row)
         self._quarantined[row["reason"]] += 1
 
     def drop(self, reason: str, stats: Mapping[str, Any]) -> None:
-        """Write the measures of a sample that was dropped for a reason, "stage: reason"."""
+        """Write the measures of a dropped sample; `reason` is "stage: reason"."""
         if self._left_out is None:
             self._left_out = RowWriter(self._partial / "dropped.parquet", DROPPED)
         self._left_out.add({"reason": reason, **stats})
 
     def repeat(self, stage: str, like: str, sample: Sample) -> None:
-        """Show in the report, if there is room, what a stage dropped because it repeats the sample `like`."""
+        """Show a dropped sample in the report next to the sample `like` that it repeats, if there is room."""
         if len(self._repeats) < REPEATS:
             self._repeats.append(Repeat(stage, like, sample))
 
     def account(self, read: int, dropped: Mapping[str, int]) -> None:
-        """Say how many inputs were read, and dropped by reason; the end checks that all are accounted for."""
+        """Set how many inputs were read, and dropped by reason; at the end it is checked that the numbers add up."""
         self._read, self._dropped = read, dict(dropped)
 
     def explain(self, **about: Any) -> None:
-        """Say more of the dataset in its manifest: where it comes from, which mix was asked for."""
+        """Add entries to the manifest: the origin, the requested mix."""
         self._about |= about
 
     def __enter__(self) -> Self:
@@ -161,7 +164,7 @@ class DatasetWriter:
         read = kept + dropped + quarantined if self._read is None else self._read
         if read != kept + dropped + quarantined:
             raise ValueError(f"read {read} samples, but kept {kept}, dropped {dropped} and quarantined {quarantined}")
-        others = [one for one in (self._stats, self._left_out, self._quarantine) if one]
+        others = [file for file in (self._stats, self._left_out, self._quarantine) if file]
         return {
             "format": 1,
             **self._about,
@@ -182,7 +185,7 @@ class DatasetWriter:
         return {"path": path, "rows": writer.count, "sha256": sha256_of(writer.path)}
 
     def _writers(self) -> Iterator[RowWriter]:
-        yield from (one for one in (self._stats, self._left_out, self._quarantine) if one)
+        yield from (file for file in (self._stats, self._left_out, self._quarantine) if file)
         for writers in self._shards.values():
             yield from writers
 
@@ -196,7 +199,7 @@ class DatasetWriter:
 
 
 def _clear(partial: Path) -> None:
-    """Remove what a run that was killed had written, but its media: they are whole, and named by their content."""
+    """Remove what a killed run had written, except its media, which are whole and named by their content."""
     for place in partial.iterdir() if partial.exists() else ():
         if place.name != "media":
             shutil.rmtree(place) if place.is_dir() else place.unlink()

@@ -1,4 +1,4 @@
-"""What runs the per-sample stages, and what each engine cannot run: said when a recipe is planned, before any work."""
+"""The engines that run per-sample stages, and which operators they can run: checked before any work starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Engine = Literal["local", "ray"]
 
 
 def check_engine(engine: Engine) -> None:
-    """Refuse an engine that is not there."""
+    """Raise InputError for an engine that is unknown or not installed."""
     if engine not in get_args(Engine):
         raise InputError(f"unknown engine {engine!r}; known: {', '.join(get_args(Engine))}")
     if engine == "ray" and find_spec("ray") is None:
@@ -22,12 +22,14 @@ def check_engine(engine: Engine) -> None:
 
 
 def check_runs(engine: Engine, name: str, target: str, kind: Kind, function: Callable[..., Any]) -> None:
-    """Refuse an operator that the engine cannot run."""
+    """Raise InputError for an operator that the engine cannot run."""
     if target.startswith("__main__:"):
-        raise InputError(f"operator {name} stands in the main program, where other processes cannot find it; move it")
+        raise InputError(f"operator {name} is defined in __main__, which workers cannot import; put it in a module")
     if kind != "stream" and (inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function)):
         what = "a generator" if inspect.isgeneratorfunction(function) else "asynchronous"
-        raise InputError(f"operator {name} is {what}, but under @{kind}, which takes and gives one sample; see @stream")
+        raise InputError(
+            f"operator {name} is {what}, but @{kind} is for functions that return one outcome; use @stream"
+        )
     if engine not in engines_of(function):
         able = ", ".join(engines_of(function))
         raise InputError(f"operator {name} does not run on the engine {engine}, but on {able}; choose --engine {able}")

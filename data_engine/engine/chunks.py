@@ -1,11 +1,11 @@
-"""Chunks: a few hundred samples on disk, under a name that says what they were made from.
+"""Chunks: a few hundred samples on disk, named by what they were made from.
 
-    DIR/chunks/ab/ab12... .zst   lines of JSON: the counts, what was stopped, the samples that go on
+    DIR/chunks/ab/ab12... .zst   lines of JSON: counts, stopped samples, kept samples
     DIR/media/ab/ab34...         media that samples carry as bytes, each content once
-    DIR/done/ab56... .json       the chunks that a whole stage gave
+    DIR/done/ab56... .json       the names of all chunks of a finished stage
 
-A name is a hash of the operator, its version, its options and the name of what it was given. So what is there need not
-be made again: resuming a run and reusing the work of another one are the same. Files appear whole or not at all.
+A name is a hash of the operator, its version, its options and the name of its input. A chunk that exists is not made
+again, so resuming a run and reusing the work of another run are the same thing. Files appear whole or not at all.
 """
 
 from __future__ import annotations
@@ -25,20 +25,22 @@ from data_engine.schema import Sample
 from mmrl.core.files import sha256_of, write_atomic
 from mmrl.core.media.item import Media
 
-ROWS = 256  # samples in a chunk: what a process that is killed may have to do again
-BYTES = 32 * 2**20  # of media that the samples of a chunk carry
+ROWS = 256  # samples in a chunk: the work that is lost when a process is killed
+BYTES = 32 * 2**20  # of media inside the samples of a chunk
 PARTS = 3  # lines of a chunk
-SHOWN = 64  # of the stops of a chunk, those that may keep what repeats another sample
+SHOWN = 64  # stopped samples of a chunk that may be kept for the report
 PLAIN = ("path", "sha256", "width", "height", "num_frames", "fps", "duration", "start", "end")
 
-Looks = dict[str, str]  # a file that a source looked at -> how it was, see data_engine.cache_keys
+Looks = dict[str, str]  # path that a source read -> its state, see data_engine.cache_keys.state_of
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A sample that went no further: dropped by a stage, or quarantined. `row` is its row of the quarantine, `stats`
-    that of its measures, `sample` what was dropped where it is kept to be looked at, `like` the id of the sample that
-    it repeats."""
+    """A sample that a stage dropped or quarantined.
+
+    `row` is its row of the quarantine and `stats` the row of its measures. `like` is the id of the sample that it
+    repeats; `sample` is the dropped sample itself, if the report may show it.
+    """
 
     stage: str
     reason: str
@@ -50,7 +52,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """The name of a chunk, and its counts: samples that go on, dropped by "stage: reason", quarantined by reason."""
+    """The name of a chunk and its counts: kept, dropped by "stage: reason", quarantined by reason."""
 
     key: str
     kept: int
@@ -60,14 +62,14 @@ class Ref:
 
 @dataclass(slots=True)
 class Chunk:
-    """Samples that go on, and what was stopped since the last stage that was kept."""
+    """The kept samples, and those stopped since the last stage that was written to disk."""
 
     kept: list[Sample] = field(default_factory=list)
     stopped: list[Stop] = field(default_factory=list)
     looks: Looks = field(default_factory=dict)
 
     def stop(self, stage: str, outcome: Dropped | Quarantined) -> None:
-        """Note what a stage stopped. What repeats another sample is kept to be looked at."""
+        """Record a stopped sample. Some samples that repeat another one are kept for the report."""
         if isinstance(outcome, Quarantined):
             self.stopped.append(Stop(stage, outcome.reason, quarantine_row(outcome)))
         else:
@@ -77,7 +79,7 @@ class Chunk:
 
 
 class DamagedError(Exception):
-    """A chunk that is not what was written: it is made again."""
+    """A chunk on disk that is missing or damaged; it is made again."""
 
 
 class Chunks:
@@ -87,14 +89,14 @@ class Chunks:
         self.folder = folder
 
     def ref(self, key: str) -> Ref | None:
-        """What the chunk of that name counts, if it is there."""
+        """The counts of the chunk of that name, or None if it is missing or damaged."""
         try:
             return _ref(key, json.loads(self._lines(key)[0]))
         except (DamagedError, ValueError):
             return None
 
     def looks(self, key: str) -> Looks:
-        """The files that were looked at to make the chunk."""
+        """The files that were read to make the chunk, and their state."""
         return json.loads(self._lines(key)[0])["looks"]
 
     def read(self, key: str) -> Chunk:
@@ -106,13 +108,13 @@ class Chunks:
         return Chunk(list(map(self._sample, kept)), list(map(self._stop, stopped)), head["looks"])
 
     def stops(self, key: str) -> list[Stop]:
-        """What was stopped on the way to the chunk; the samples that go on are not read."""
+        """The stopped samples of a chunk; its kept samples are not decoded."""
         return list(map(self._stop, json.loads(self._lines(key)[1])))
 
     def write(self, chunk: Chunk, key: str | None = None) -> Ref:
-        """Put the chunk under `key`; without one, under the hash of what it holds."""
-        dropped = Counter(f"{one.stage}: {one.reason}" for one in chunk.stopped if one.row is None)
-        broken = Counter(one.reason for one in chunk.stopped if one.row is not None)
+        """Write the chunk under `key`; without a key, under the hash of its content."""
+        dropped = Counter(f"{stop.stage}: {stop.reason}" for stop in chunk.stopped if stop.row is None)
+        broken = Counter(stop.reason for stop in chunk.stopped if stop.row is not None)
         counts = {"dropped": dict(sorted(dropped.items())), "quarantined": dict(sorted(broken.items()))}
         head = {"kept": len(chunk.kept), **counts, "looks": chunk.looks}
         parts = head, list(map(self._stop_row, chunk.stopped)), list(map(self._row, chunk.kept))
@@ -126,25 +128,25 @@ class Chunks:
         return _ref(key, head)
 
     def check(self, sample: Sample) -> None:
-        """Raise what writing the sample would."""
+        """Raise the error that writing this sample would raise."""
         json.dumps(self._row(sample))
 
     def finish(self, key: str, refs: Sequence[Ref]) -> None:
-        """Note that a stage has given all its chunks."""
-        _put(self._place("done", key, ".json"), json.dumps([one.key for one in refs]).encode())
+        """Record that a stage is finished."""
+        _put(self._place("done", key, ".json"), json.dumps([ref.key for ref in refs]).encode())
 
     def finished(self, key: str) -> list[Ref] | None:
-        """The chunks of a whole stage, if it has given all and all are there."""
+        """The chunks of a finished stage; None if it is not finished or a chunk is missing."""
         try:
             keys = json.loads(self._place("done", key, ".json").read_bytes())
         except (FileNotFoundError, ValueError):
             return None
-        refs = [self.ref(one) for one in keys]
-        found = [one for one in refs if one is not None]
-        return found if len(found) == len(refs) else None
+        refs = [self.ref(name) for name in keys]
+        whole = [ref for ref in refs if ref is not None]
+        return whole if len(whole) == len(refs) else None
 
     def remembered(self, key: str, make: Callable[[], Any]) -> Any:
-        """What `make` gives, as JSON, made once."""
+        """The JSON value that `make` returns; it is called once."""
         place = self._place("done", key, ".json")
         try:
             return json.loads(place.read_bytes())
@@ -154,7 +156,7 @@ class Chunks:
             return made
 
     def _lines(self, key: str) -> list[bytes]:
-        """The counts, what was stopped and the samples, each in JSON."""
+        """The three lines of a chunk: counts, stopped samples, kept samples, each as JSON."""
         try:
             packed = self._place("chunks", key, ".zst").read_bytes()
             text = pa.CompressedInputStream(pa.BufferReader(packed), "zstd").read()
@@ -166,10 +168,10 @@ class Chunks:
         return lines
 
     def _row(self, sample: Sample) -> dict[str, Any]:
-        media = [self._media_row(one) for one in sample.media]
-        asked = {"prompt": sample.prompt, "answer": sample.answer}
+        media = [self._media_row(item) for item in sample.media]
+        question = {"prompt": sample.prompt, "answer": sample.answer}
         name = {"id": sample.id, "source": sample.source, "task": sample.task}
-        return {**name, **asked, "media": media, "meta": dict(sample.meta)}
+        return {**name, **question, "media": media, "meta": dict(sample.meta)}
 
     def _sample(self, row: Mapping[str, Any]) -> Sample:
         return Sample(**{**row, "media": tuple(map(self._media, row["media"]))})

@@ -1,4 +1,4 @@
-"""What a recipe will cost, measured: its first samples are read and run through its stages, nothing is written."""
+"""The cost of a recipe, measured on its first samples; nothing is written."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from mmrl.core.config import InputError
 from mmrl.core.media.files import Opened, opened
 
 NETWORK = ("hub",)  # sources that are not read to be measured
-COUNTING = 1.0  # seconds for which the rest of a source is read to know how long it is
+COUNTING = 1.0  # seconds for which a source is read on, to count its samples
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a step did to `n` samples: seconds, how many media files it opened and their bytes, how many it stopped.
+    """What a step did to `n` samples: seconds, media files opened and their bytes, samples stopped.
 
-    A step that needs more samples than these did nothing, and `refused` is what it said.
+    A step that needs more samples than these was not run; `refused` is its message.
     """
 
     step: str
@@ -42,7 +42,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """How many samples a source has; `exact` is False where it was not read to its end. None: not read at all."""
+    """How many samples a source has; a lower bound if not `exact`. `n` is None if the source was not read."""
 
     source: str
     n: int | None
@@ -50,7 +50,7 @@ class Length:
 
 
 def measure_costs(planned: Plan, n: int) -> tuple[list[Length], list[Cost]]:
-    """The lengths of the sources, and the costs of all steps on the first `n` samples of each source."""
+    """(the length of each source, the cost of each step) on the first `n` samples of each source."""
     samples: list[Sample] = []
     lengths, costs = [], []
     modes = planned.stages[0].args.get("modes") or {}
@@ -75,13 +75,13 @@ def _read(
     samples: list[Sample] = []
 
     def read() -> list[bool]:
-        """Whether each item could be read, until the time is up."""
+        """For each item whether it is a sample, until the time is up."""
         until, read = time.monotonic() + COUNTING, list[bool]()
         for item in items:
-            one = as_read(item, source, modes)
-            read.append(isinstance(one, Sample))
-            if isinstance(one, Sample) and len(samples) < n:
-                samples.append(one)
+            outcome = as_read(item, source, modes)
+            read.append(isinstance(outcome, Sample))
+            if isinstance(outcome, Sample) and len(samples) < n:
+                samples.append(outcome)
             if len(read) >= n and time.monotonic() > until:
                 break
         return read
@@ -92,25 +92,25 @@ def _read(
 
 
 def _items(source: PlannedSource, scratch: Path) -> Iterator[Any]:
-    """What a source gives; one that has a folder `out` to write to has one in `scratch` here."""
+    """The items of a source; a source that writes to a folder `out` writes to a new one in `scratch`."""
     if not isinstance(source.args.get("out"), Path):
         return source.read()
     return resolve_name(source.target)(**{**source.args, "out": Path(tempfile.mkdtemp(dir=scratch))})
 
 
 def _run(step: Step, samples: Sequence[Sample]) -> tuple[Cost, list[Sample]]:
-    """What a step cost, and what it kept: all, if it is a stream that does not do with so few, as a mix of a source
-    of which none is left."""
+    """(the cost of a step, the samples it kept). A stream may refuse so few samples, as a mix does when no sample of a
+    source is left; then all are kept."""
     is_stream = step.stage.kind == "stream"
     if not is_stream:
-        list(_results(step, samples[:1]))  # so that what happens once, as imports, does not count
+        list(_results(step, samples[:1]))  # so that work done once, such as imports, does not count
     try:
         results, seconds, media = _timed(lambda: list(_results(step, samples)))
     except InputError as error:
         if not is_stream:
             raise
         return Cost(step.name, 0, 0.0, 0, 0, 0, refused=str(error)), list(samples)
-    kept = [one for one in results if isinstance(one, Sample)]
+    kept = [outcome for outcome in results if isinstance(outcome, Sample)]
     return Cost(step.name, len(samples), seconds, media.files, media.bytes, len(samples) - len(kept)), kept
 
 

@@ -1,4 +1,4 @@
-"""Per-sample stages over one chunk: what every engine runs, in whatever process."""
+"""Per-sample stages over one chunk: the function that every engine runs, in any process."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from data_engine.seeding import digest
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
 
-WORTH = 0.2  # seconds of work from which what a stage made of a chunk is kept, and not only what the last one made
+WORTH = 0.2  # seconds of work after which the result of a stage is written, and not only that of the last stage
 CHANGED_BY = "changed_by"  # the key of meta: the operators that changed what a sample asks, shows or expects
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A stage and its key: of the operator, its version and its options."""
+    """A stage and its cache key, a hash of the operator, its version and its options."""
 
     stage: Stage
     key: str
@@ -36,21 +36,21 @@ class Step:
         return self.stage.name
 
 
-def step(stage: Stage, root: Path) -> Step:
-    """The stage with its key."""
+def keyed(stage: Stage, root: Path) -> Step:
+    """The stage with its cache key."""
     return Step(stage, stage_key(stage.target, stage.args, root))
 
 
 def chunk_keys(steps: Sequence[Step], start: str) -> list[str]:
-    """The names of the chunks that each step makes of the chunk `start`, one after the other."""
+    """The names of the chunks after each step, beginning with the chunk `start`."""
     names = [start]
-    for one in steps:
-        names.append(digest(one.key, names[-1]))
+    for step in steps:
+        names.append(digest(step.key, names[-1]))
     return names
 
 
 def run_steps(chunks: Chunks, steps: Sequence[Step], start: str) -> Ref:
-    """What the steps make of the chunk `start`, on disk. It goes on after the last step that is there already."""
+    """Run the steps on the chunk `start` and write the result. Steps whose result is on disk already are skipped."""
     names = chunk_keys(steps, start)
     if known := chunks.ref(names[-1]):
         return known
@@ -65,9 +65,9 @@ def run_steps(chunks: Chunks, steps: Sequence[Step], start: str) -> Ref:
 
 
 def outcome_of(steps: Sequence[Step], sample: Sample) -> tuple[int, Outcome]:
-    """What becomes of one sample, and the number of the step that stopped it; that of all steps if none did."""
-    for number, one in enumerate(steps):
-        result = _outcome(one.stage, sample)
+    """(the index of the step that stopped the sample, the outcome); the index is `len(steps)` if none stopped it."""
+    for number, step in enumerate(steps):
+        result = _outcome(step.stage, sample)
         if not isinstance(result, Sample):
             return number, result
         sample = result
@@ -75,7 +75,7 @@ def outcome_of(steps: Sequence[Step], sample: Sample) -> tuple[int, Outcome]:
 
 
 def _last_whole(chunks: Chunks, names: Sequence[str]) -> tuple[int, Chunk]:
-    """(how many steps are done, what they made): the latest chunk that is there and whole."""
+    """(number of steps done, their result): the last chunk on disk that is whole."""
     for done in reversed(range(1, len(names))):
         try:
             return done, chunks.read(names[done])
@@ -84,25 +84,26 @@ def _last_whole(chunks: Chunks, names: Sequence[str]) -> tuple[int, Chunk]:
     return 0, Chunk(chunks.read(names[0]).kept)
 
 
-def _applied(one: Step, chunk: Chunk) -> Chunk:
+def _applied(step: Step, chunk: Chunk) -> Chunk:
     after = Chunk([], list(chunk.stopped))
     for sample in chunk.kept:
-        result = _outcome(one.stage, sample)
-        after.kept.append(result) if isinstance(result, Sample) else after.stop(one.name, result)
+        result = _outcome(step.stage, sample)
+        after.kept.append(result) if isinstance(result, Sample) else after.stop(step.name, result)
     return after
 
 
 def _outcome(stage: Stage, sample: Sample) -> Outcome:
-    """What one operator makes of a sample."""
+    """The outcome of one operator on a sample."""
     try:
-        said = _function(stage.target)(sample, **stage.args)
+        result = _function(stage.target)(sample, **stage.args)
     except InputError as error:
         raise InputError(f"operator {stage.name}: {describe(sample)}: {error}") from None
     except Exception as error:
         raise RuntimeError(f"operator {stage.name} failed on {describe(sample)}: {error!r}") from error
     if stage.kind == "drops":
-        return Dropped(sample, said) if said else sample
-    return with_id(_recorded(stage.name, sample, said)) if isinstance(said, Sample) and said is not sample else said
+        return Dropped(sample, result) if result else sample
+    changed = isinstance(result, Sample) and result is not sample
+    return with_id(_recorded(stage.name, sample, result)) if changed else result
 
 
 @functools.cache
@@ -111,17 +112,17 @@ def _function(target: str) -> Callable[..., Any]:
 
 
 def _recorded(name: str, before: Sample, after: Sample) -> Sample:
-    """The sample after an operator, which is noted if it changed what is asked, shown or expected."""
-    if _said(before) == _said(after):
+    """`after`, with the operator's name in its meta if it changed what the sample asks, shows or expects."""
+    if _question(before) == _question(after):
         return after
     known = after.meta.get(CHANGED_BY)
     return replace(after, meta={**after.meta, CHANGED_BY: [*(known if isinstance(known, list) else ()), name]})
 
 
-def _said(sample: Sample) -> tuple[Any, ...]:
+def _question(sample: Sample) -> tuple[Any, ...]:
     return sample.task, sample.prompt, sample.answer, tuple(map(_shown, sample.media))
 
 
 def _shown(media: Media) -> tuple[Any, ...]:
-    """What of a media item decides what it shows; what probing finds out does not."""
+    """The fields of a media item that decide what it shows; measured sizes do not."""
     return media.kind, media.path, media.bytes, media.start, media.end

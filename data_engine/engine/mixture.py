@@ -1,4 +1,4 @@
-"""The mix that a recipe asks for beside the one that comes about."""
+"""The mix that a recipe requests, next to the mix that is achieved."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from data_engine.schema import Sample
 
 
 class Mix:
-    """The shares of a property that were asked for, and those that came about, `within` samples of other values.
+    """Requested and achieved shares of a property, counted over the samples that have the values in `within`.
 
-    `counts` are whole numbers, if some were asked for. A sample that is to be shown several times counts as often.
+    `counts` are the requested numbers of samples, if any. A sample that is repeated counts as often.
     """
 
     def __init__(
@@ -29,21 +29,25 @@ class Mix:
         total = sum(shares.values())
         self._by, self._within, self._counts = by, within or {}, counts
         self._shares = {value: share / total for value, share in shares.items()}
-        self._found = Counter[str]()
+        self._count = Counter[str]()
 
     def add(self, sample: Sample) -> None:
         """Count a sample."""
         if all(str(PROPERTIES[name](sample)) == value for name, value in self._within.items()):
-            self._found[str(PROPERTIES[self._by](sample))] += times_shown(sample)
+            self._count[str(PROPERTIES[self._by](sample))] += times_shown(sample)
 
     def as_dict(self) -> dict[str, Any]:
-        """Both, for the manifest."""
-        total = self._found.total()
-        achieved = {value: count / total for value, count in sorted(self._found.items())}
-        said = {"by": self._name(), "requested": self._shares, "achieved": achieved}
+        """Requested and achieved shares, for the manifest."""
+        total = self._count.total()
+        achieved = {value: count / total for value, count in sorted(self._count.items())}
+        shares = {"by": self._name(), "requested": self._shares, "achieved": achieved}
         if self._counts is None:
-            return said
-        return {**said, "requested_samples": dict(self._counts), "achieved_samples": dict(sorted(self._found.items()))}
+            return shares
+        return {
+            **shares,
+            "requested_samples": dict(self._counts),
+            "achieved_samples": dict(sorted(self._count.items())),
+        }
 
     def _name(self) -> str:
         where = ", ".join(f"{name} {value}" for name, value in self._within.items())
@@ -51,7 +55,7 @@ class Mix:
 
 
 def requested(stages: Sequence[Stage]) -> list[Mix]:
-    """What the stages that choose samples by shares ask for: `mix` in shares, `quota` in whole numbers."""
+    """The mixes that the stages request: `mix` in shares, `quota` in numbers of samples."""
     mixes: list[Mix] = []
     for stage in stages:
         args = stage.args
@@ -64,8 +68,8 @@ def requested(stages: Sequence[Stage]) -> list[Mix]:
 
 
 def _divided(divisions: Sequence[Division], n: int, within: Mapping[Property, str]) -> Iterator[Mix]:
-    """The mix of the first division and, within each of its values, of those after it; shares that go by what is there
-    ask for nothing."""
+    """The mix of the first division and, within each of its values, of the next divisions; shares that follow the data
+    request nothing."""
     first, *rest = divisions
     if isinstance(first.shares, str):
         return

@@ -19,15 +19,15 @@ from data_engine.media import deadline
 
 
 class RayCrew(Crew):
-    """A crew whose processes are those of Ray. Where one dies or an operator fails, the chunk is looked at again here,
-    sample by sample: so it is told which one it was."""
+    """A crew whose processes are Ray's. Where one dies or an operator fails, the chunk is run again here, sample by
+    sample, to find the sample that caused it."""
 
     def __init__(self, chunks: Chunks, workers: int) -> None:
         super().__init__(Chunks(chunks.folder.absolute()), workers)
         self._started = False
 
     def mapped(self, steps: Sequence[Step], refs: Iterable[Ref]) -> Iterator[Ref]:
-        """What the steps make of each chunk, in order."""
+        """The result of the steps on each chunk, in order."""
         given = list(refs)
         waiting = [ref for ref in given if self.chunks.ref(chunk_keys(steps, ref.key)[-1]) is None]
         if waiting:
@@ -44,18 +44,20 @@ class RayCrew(Crew):
             ray.shutdown()
 
     def _run(self, steps: Sequence[Step], waiting: Sequence[Ref]) -> None:
-        """Make the chunks, but not those on which an operator failed or a process died: these are left out.
+        """Make the chunks; those on which an operator failed or a process died are left out.
 
-        Ray would run such a chunk again and again, or give up all of them.
+        Otherwise Ray would retry such a chunk for ever, or give up all chunks.
         """
         import ray
         import ray.data
 
         if not ray.is_initialized():
-            here = os.pathsep.join(
+            path = os.pathsep.join(
                 dict.fromkeys([str(Path.cwd()), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
             )
-            environment: Any = {"env_vars": {"PYTHONPATH": here}}  # operators of the user may be found there alone
+            environment: Any = {
+                "env_vars": {"PYTHONPATH": path}
+            }  # the user's operators may be importable only from there
             ray.init(
                 num_cpus=None if "RAY_ADDRESS" in os.environ else max(self.workers, 1),
                 include_dashboard=False,
@@ -78,7 +80,7 @@ class RayCrew(Crew):
 
 @contextmanager
 def _settings(**values: Any) -> Iterator[None]:
-    """Settings of Ray Data for the while, without its messages."""
+    """Change settings of Ray Data inside the block, and silence its messages."""
     from ray.data import DataContext
 
     context, talk = DataContext.get_current(), logging.getLogger("ray.data")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from data_engine.dataset.shards import DatasetWriter, read_manifest
 from data_engine.engine.chunks import Chunks, DamagedError, Ref, Stop
-from data_engine.engine.map_stage import Step, step
+from data_engine.engine.map_stage import Step, keyed
 from data_engine.engine.mixture import requested
 from data_engine.engine.progress import Progress, Silent
 from data_engine.engine.provenance import origin_of
@@ -34,7 +34,7 @@ Mapper = Callable[[Sequence[Step], Iterable[Ref]], Iterator[Ref]]
 
 @dataclass
 class SampleCounts:
-    """What became of the samples; `read = kept + dropped + quarantined`."""
+    """How many samples were read, kept, dropped and quarantined; `read = kept + dropped + quarantined`."""
 
     read: Counter[str] = field(default_factory=Counter)  # by source
     kept: Counter[str] = field(default_factory=Counter)  # by source
@@ -56,8 +56,8 @@ def run(
 ) -> SampleCounts:
     """Build the dataset of `recipe` at `out` (default: its output); what was there is replaced when all is written.
 
-    The bytes are the same whatever the engine and the number of workers: processes for the per-sample stages, or 0
-    for this one, where a decoder that crashes or hangs takes the run along.
+    The bytes do not depend on the engine or on the number of workers (processes for the per-sample stages). With 0
+    workers everything runs in this process, and a decoder that crashes or hangs ends the run.
     """
     out = out or recipe.output
     if out is None:
@@ -77,7 +77,7 @@ def run(
 def _run(
     recipe: Recipe, planned: Plan, out: Path, chunks: Chunks, workers: int, engine: Engine, progress: Progress
 ) -> SampleCounts:
-    steps = [step(stage, recipe.root.absolute()) for stage in planned.stages]
+    steps = [keyed(stage, recipe.root.absolute()) for stage in planned.stages]
     made_from = recipe.fingerprint()
     with DatasetWriter(
         out, name=recipe.name, recipe=made_from, embed_media=recipe.embed, threads=max(workers, 1)
@@ -119,7 +119,7 @@ def _crew(chunks: Chunks, workers: int, engine: Engine) -> Crew:
 
 
 class _Flow:
-    """Chunks on their way through the stages, counted; per-sample stages that follow each other run as one."""
+    """Runs the stages over chunks and counts samples; consecutive per-sample stages run as one."""
 
     def __init__(self, chunks: Chunks, progress: Progress) -> None:
         self.counts = SampleCounts()
@@ -127,23 +127,23 @@ class _Flow:
         self._stopping: list[list[Ref]] = []  # by stage, so that the order does not depend on who is faster
 
     def run(self, sources: Iterable[PlannedSource], steps: Sequence[Step], mapped: Mapper) -> Iterator[Ref]:
-        """The chunks that come out of the last stage."""
+        """The chunks after the last stage."""
         refs = self._read(sources, steps[0].stage.args.get("modes") or {})
         total = None
-        for is_stream, group in itertools.groupby(steps, key=lambda one: one.stage.kind == "stream"):
+        for is_stream, group in itertools.groupby(steps, key=lambda step: step.stage.kind == "stream"):
             if is_stream:
-                for one in group:
+                for step in group:
                     given = list(refs)
                     total = sum(ref.kept for ref in given)
-                    refs = self._counted(one.name, run_stream(one, given, self._chunks), total)
+                    refs = self._counted(step.name, run_stream(step, given, self._chunks), total)
             else:
                 together = list(group)
-                name = ", ".join(one.name for one in together)
+                name = ", ".join(step.name for step in together)
                 refs = self._counted(name, mapped(together, refs), total)
         return refs
 
     def stops(self) -> Iterator[Stop]:
-        """What was stopped on the way, stage by stage."""
+        """All stopped samples, stage by stage."""
         for refs in self._stopping:
             for ref in refs:
                 if ref.dropped or ref.quarantined:
@@ -176,5 +176,5 @@ class _Flow:
 
 
 def _taken(ref: Ref) -> int:
-    """How many samples a stage took to make a chunk."""
+    """How many samples a stage took to make the chunk."""
     return ref.kept + sum(ref.dropped.values()) + sum(ref.quarantined.values())

@@ -1,4 +1,4 @@
-"""How far a run is: bars with rates and the time that is left on a terminal, a line per finished stage elsewhere."""
+"""The progress of a run: bars with rates and remaining time on a terminal, elsewhere a line per finished stage."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ Advance = Callable[[int], None]
 
 
 class Progress(Protocol):
-    """Is told of stages, and of how many samples are through."""
+    """Receives the stages of a run, and how many samples each has processed."""
 
     def stage(self, name: str, total: int | None) -> AbstractContextManager[Advance]:
-        """A stage of `total` samples, if that is known; gives what to call with how many more are through."""
+        """A stage of `total` samples (None: unknown); the value is called with the number of new samples."""
         ...
 
 
 class Silent:
-    """Says nothing."""
+    """Progress that prints nothing."""
 
     @contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[Advance]:
-        """A stage of which nothing is said."""
+        """A stage that is not shown."""
         yield lambda count: None
 
 
 class Bars:
-    """A bar per stage, with samples a second and the time that is left; not on a terminal, a line when it is done."""
+    """A bar per stage with samples per second and remaining time; without a terminal, a line when a stage is done."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -67,7 +67,7 @@ class Bars:
 
 
 class _Rate(ProgressColumn):
-    """Samples a second."""
+    """Samples per second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed

@@ -1,4 +1,4 @@
-"""Where a dataset comes from, for its manifest: its sources with the files they read, its operators with versions."""
+"""The origin of a dataset, for its manifest: sources with the files they read, operators with their versions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHORT = 12  # digits of a version that are shown
 def origin_of(
     recipe: Recipe, sources: Iterable[PlannedSource], stages: Iterable[Stage], chunks: Chunks
 ) -> dict[str, Any]:
-    """What the manifest says of a run: nothing of time, machine or place, so that equal runs say the same."""
+    """The origin in the manifest. It holds no time, machine or place, so that equal runs write equal manifests."""
     root = recipe.root.absolute()
     return {
         "seed": recipe.seed,

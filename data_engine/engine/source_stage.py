@@ -16,14 +16,14 @@ from mmrl.core.canonical_json import dumps
 
 
 def run_source(source: PlannedSource, modes: Mapping[str, Mode], chunks: Chunks) -> Iterator[Ref]:
-    """The chunks of a source, named by what they hold and by how the files were that it looked at.
+    """The chunks of a source, named by their content. They are reused while the files it read are unchanged.
 
-    `modes` are those of `validate`: they hold for rows that cannot become samples, too.
+    `modes` are the options of `validate`; they apply to rows that cannot become samples, too.
     """
     spec = source.spec
     key = source_key(source.target, source.args, source.label, spec.limit, spec.licence, dumps(dict(modes)))
     known = chunks.finished(key)
-    fetched = not any("remote" in ref.quarantined for ref in known or ())  # what was not is tried again
+    fetched = not any("remote" in ref.quarantined for ref in known or ())  # failed downloads are tried again
     if known is not None and fetched and all(unchanged(chunks.looks(ref.key)) for ref in known):
         yield from known
         return
@@ -35,7 +35,7 @@ def run_source(source: PlannedSource, modes: Mapping[str, Mode], chunks: Chunks)
 
 
 def as_read(item: Sample | Quarantined, source: PlannedSource, modes: Mapping[str, Mode]) -> Outcome:
-    """What a source gives, under its label and its licence; what cannot become a sample goes the way of its mode."""
+    """An item of a source with its label and licence; a faulty row is dropped or quarantined as its mode says."""
     item = replace(item, source=source.label)
     return _licensed(item, source.spec.licence) if isinstance(item, Sample) else settled(item, modes)
 
@@ -59,18 +59,18 @@ def _chunks(source: PlannedSource, modes: Mapping[str, Mode]) -> Iterator[Chunk]
             return
         looked |= {media.path for sample in chunk.kept for media in sample.media if media.path is not None}
         chunk.looks = {path: state_of(path) for path in sorted(looked)}
-        yield chunk  # the first even if it is empty: it says which files would have to change
+        yield chunk  # the first one even if it is empty: it records which files would have to change
         first = False
 
 
 def _licensed(sample: Sample, licence: str | None) -> Sample:
-    """The sample under the licence of its source, unless it names its own."""
+    """The sample with the licence of its source, unless it has its own."""
     own = sample.meta.get("licence") or sample.meta.get("license")
     return sample if own or not licence else replace(sample, meta={**sample.meta, "licence": licence})
 
 
 def _written(chunk: Chunk, chunks: Chunks, label: str) -> Ref:
-    """The chunk on disk; samples that cannot be written as JSON are quarantined."""
+    """Write the chunk; samples that cannot be written as JSON are quarantined."""
     try:
         return chunks.write(chunk)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Stages over the whole stream of samples, in the main process: from chunks to chunks."""
+"""Stages over the whole stream of samples, in the main process."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from data_engine.engine.map_stage import Step
 from data_engine.schema import Sample
 from data_engine.seeding import digest
 
-STOPS = 4096  # samples stopped in a row from which a chunk is written, so that they are not all held in memory
+STOPS = 4096  # stopped samples after which a chunk is written, to bound memory
 
 
 class AccountingError(RuntimeError):
-    """Samples were lost or invented on the way."""
+    """A stage returned more or fewer outcomes than it took samples."""
 
 
 class Tally(Iterator[Sample]):
-    """An iterator that knows how many samples were taken from it."""
+    """An iterator that counts the samples taken from it."""
 
     def __init__(self, samples: Iterator[Sample]) -> None:
         self.samples, self.count = samples, 0
@@ -30,7 +30,7 @@ class Tally(Iterator[Sample]):
 
 
 def run_stream(step: Step, refs: Sequence[Ref], chunks: Chunks) -> Iterator[Ref]:
-    """The chunks that a stage makes of the samples of `refs`; a stage that was interrupted begins again."""
+    """The chunks of a stage over the samples of `refs`; an interrupted stage starts again."""
     key = digest(step.key, *(ref.key for ref in refs))
     known = chunks.finished(key)
     if known is not None:
@@ -59,6 +59,6 @@ def _chunks(step: Step, taken: Tally) -> Iterator[Chunk]:
     left = next(taken, None) is not None
     if left or given != taken.count:
         took = f"took {taken.count} samples{' and left some' if left else ''}"
-        rule = "it must take all, and give each of them or Dropped(sample, reason)"
+        rule = "it must take all samples, and yield one outcome for each"
         raise AccountingError(f"operator {step.name} {took}, and gave {given}; {rule}")
     yield chunk

@@ -1,4 +1,8 @@
-"""Per-sample stages over chunks, in a pool of processes: in order, and a process that ends early costs one sample."""
+"""Per-sample stages over chunks in a pool of processes; a process that dies costs one sample.
+
+Pools are those of `concurrent.futures`, which are faster per chunk. After a death the chunk runs again sample by sample
+in one process of pebble, which reports how it ended.
+"""
 
 from __future__ import annotations
 
@@ -28,33 +32,33 @@ TOO_SLOW = "too_slow"
 
 
 class Crew:
-    """Runs steps over chunks with so many processes; none means this process. Processes start when there is work.
+    """Runs steps over chunks in `workers` processes, or in this process if 0. Processes start when there is work.
 
-    A pool is replaced when one of its processes ends early: a decoder can crash on a hostile file, or hang.
+    A pool is replaced when one of its processes dies: a decoder can crash on a hostile file, or hang.
     """
 
     def __init__(self, chunks: Chunks, workers: int) -> None:
         self.chunks, self.workers = chunks, workers
         self._pool: ProcessPoolExecutor | None = None
         self._careful: ProcessPool | None = None
-        self._slow: dict[str, str] = {}  # a file that took too long -> what is said of it; many may ask about one
+        self._slow: dict[str, str] = {}  # a file that took too long -> the message; many samples may use one file
 
     def mapped(self, steps: Sequence[Step], refs: Iterable[Ref]) -> Iterator[Ref]:
-        """What the steps make of each chunk, in order; not more than a few chunks are taken ahead."""
+        """The result of the steps on each chunk, in order; only a few chunks are taken ahead."""
         if not self.workers:
             yield from (run_steps(self.chunks, steps, ref.key) for ref in refs)
             return
         source = iter(refs)
         pending: deque[tuple[Ref, Ref | Future[Ref]]] = deque()
         while True:
-            ahead = 2 * self.workers - sum(isinstance(one, Future) for _, one in pending)
+            ahead = 2 * self.workers - sum(isinstance(result, Future) for _, result in pending)
             pending += ((ref, self._begun(steps, ref)) for ref in itertools.islice(source, max(ahead, 0)))
             if not pending:
                 return
             yield self._result(steps, *pending.popleft())
 
     def close(self) -> None:
-        """End all processes; what they have not begun is left."""
+        """End all processes; work that has not begun is cancelled."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
         if self._careful is not None:
@@ -62,7 +66,7 @@ class Crew:
             self._careful.join()
 
     def _begun(self, steps: Sequence[Step], ref: Ref) -> Ref | Future[Ref]:
-        """The result, if it is there from an earlier run, or the promise of one."""
+        """The result if an earlier run made it, else its future."""
         if known := self.chunks.ref(chunk_keys(steps, ref.key)[-1]):
             return known
         for _ in range(2):
@@ -73,37 +77,37 @@ class Crew:
                 self._pool = None
         raise RuntimeError("worker processes die as soon as they start")
 
-    def _result(self, steps: Sequence[Step], ref: Ref, found: Ref | Future[Ref]) -> Ref:
-        if isinstance(found, Ref):
-            return found
+    def _result(self, steps: Sequence[Step], ref: Ref, begun: Ref | Future[Ref]) -> Ref:
+        if isinstance(begun, Ref):
+            return begun
         try:
-            return found.result()
+            return begun.result()
         except BrokenProcessPool:
             self._pool = None
             return self.one_by_one(steps, ref)
 
     def one_by_one(self, steps: Sequence[Step], ref: Ref) -> Ref:
-        """What the steps make of a chunk that went wrong: a sample on which a process dies is lost, and said."""
+        """The result of the steps on a chunk on which a process died; samples that kill one are quarantined."""
         key = chunk_keys(steps, ref.key)[-1]
-        if known := self.chunks.ref(key):  # it was done before the process died on another one
+        if known := self.chunks.ref(key):  # it was finished before the process died on another chunk
             return known
         logger.warning("a worker process ended early; running %d samples again one by one", ref.kept)
         made = Chunk()
-        found = [self._alone(steps, sample) for sample in self.chunks.read(ref.key).kept]
-        for number, result in sorted(found, key=lambda one: one[0]):  # in the order in which whole chunks give them
+        outcomes = [self._alone(steps, sample) for sample in self.chunks.read(ref.key).kept]
+        for number, result in sorted(outcomes, key=lambda pair: pair[0]):  # the order of chunks that ran as a whole
             made.kept.append(result) if isinstance(result, Sample) else made.stop(steps[number].name, result)
         return self.chunks.write(made, key)
 
     def _alone(self, steps: Sequence[Step], sample: Sample) -> tuple[int, Outcome]:
-        shown = [media.path for media in sample.media if media.path is not None]
-        if known := next((self._slow[path] for path in shown if path in self._slow), None):
+        paths = [media.path for media in sample.media if media.path is not None]
+        if known := next((self._slow[path] for path in paths if path in self._slow), None):
             return 0, quarantine(sample, TOO_SLOW, known)
         try:
             return self._single().schedule(outcome_of, args=(steps, sample)).result()
         except ProcessExpired as ended:
             reason, why = _cause(ended.exitcode or 0)
-            if reason == TOO_SLOW and len(sample.media) == len(shown) == 1:
-                self._slow[shown[0]] = why
+            if reason == TOO_SLOW and len(sample.media) == len(paths) == 1:
+                self._slow[paths[0]] = why
             return 0, quarantine(sample, reason, why)
 
     def _single(self) -> ProcessPool:
@@ -140,7 +144,7 @@ def _start() -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when the main one is gone: killed, it cannot say so, and workers would wait for ever."""
+    """End this process when the main one is gone: a main process that was killed cannot tell its workers."""
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)

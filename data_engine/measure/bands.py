@@ -1,8 +1,8 @@
-"""Bands of difficulty: which samples a policy can learn from, by what some answers of it scored.
+"""Bands of difficulty: which samples a policy can learn from, judged by the scores of some of its answers.
 
-Where an answer is right or wrong, a band is bounds on whole numbers: at least `least` and at most `most` of `of` draws
-are right. Where scores are graded (boxes, spans, texts), it is bounds on their variance: a group of draws that score
-the same teaches nothing. A sample that was drawn fewer times than a band speaks of is judged by what is likely.
+Where an answer is right or wrong, a band bounds the number of right draws: at least `least` and at most `most` of `of`.
+Where scores are graded (boxes, spans, texts), it bounds their variance: a group of draws with equal scores teaches
+nothing. A sample with fewer draws than the band's `of` is judged by probability.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mmrl.core.config import Config, InputError
 
 Where = Literal["below", "within", "above"]
 
-CERTAIN = 1e-9  # bounds are whole numbers: this far, arithmetic may miss them
+CERTAIN = 1e-9  # rounding error allowed when bounds are rounded to whole numbers
 
 
 class Counts(Config):
@@ -35,10 +35,10 @@ class Counts(Config):
         return self
 
     def bounds(self, chance: float = 0.0) -> tuple[int, int]:
-        """The whole numbers of right answers in the band where guessing is right with `chance`.
+        """(fewest, most) right answers in the band if a guess is right with probability `chance`.
 
-        The bounds are on what is left when the guesses are taken out: of 8 yes-or-no answers a guesser gets 4 right.
-        `least` of 0 is no bound: worse than a guesser is in the band, too.
+        The band applies to the rate after correction for guessing: of 8 yes-or-no answers a guesser gets 4 right. With
+        `least` 0 there is no lower bound: worse than a guesser is in the band, too.
 
         >>> Counts(least=1, most=7, of=8).bounds(0.5), Counts(least=0, most=7, of=8).bounds(0.5)
         ((5, 7), (0, 7))
@@ -48,7 +48,7 @@ class Counts(Config):
 
 
 class Spread(Config):
-    """A variance from `least` to `most` of scores whose mean is between `low` and `high`; None is no bound."""
+    """A variance from `least` to `most` of scores whose mean is between `low` and `high`; None means no bound."""
 
     least: NonNegativeFloat = 0.0025  # a standard deviation of 0.05
     most: NonNegativeFloat | None = None
@@ -67,7 +67,7 @@ Band = Counts | Spread
 
 
 class Odds(NamedTuple):
-    """How likely a count comes out below a band, within it, or above."""
+    """The probabilities that a count ends below a band, within it, or above."""
 
     below: float
     within: float
@@ -75,13 +75,14 @@ class Odds(NamedTuple):
 
     @property
     def likeliest(self) -> Where:
-        """The likeliest of the three; within, if it is as likely as another."""
+        """The likeliest of the three; "within" on a tie."""
         return max(("within", "below", "above"), key=lambda name: getattr(self, name))
 
 
 def odds(right: int, n: int, band: Counts, chance: float = 0.0) -> Odds:
-    """Where the count of `band.of` draws ends, if `right` of the first `n` are right and every rate was as likely
-    before (the rest is beta-binomial). All draws made, one of the three is 1.
+    """Where the count of `band.of` draws ends, if `right` of the first `n` are right.
+
+    The prior over rates is uniform, so the remaining draws are beta-binomial. After all draws, one of the three is 1.
 
     >>> odds(4, 4, Counts(least=1, most=7, of=8))
     Odds(below=0.0, within=0.4444444444444444, above=0.5555555555555556)
@@ -99,14 +100,13 @@ def odds(right: int, n: int, band: Counts, chance: float = 0.0) -> Odds:
 
 
 def is_decided(band: Band, scores: list[float], right: int, chance: float, confidence: float) -> bool:
-    """Whether more draws would hardly move a sample into the band or out of it.
+    """Whether more draws are unlikely to move a sample into the band or out of it.
 
-    Of graded scores: whether the interval of their variance (chi-squared, as if they were normal) and that of their
-    mean hold no bound. Scores that are all the same say too little to stop.
+    For graded scores: whether no bound lies in the confidence interval of their variance (chi-squared, as for normal
+    scores) or of their mean. Scores that are all equal never decide.
     """
     if isinstance(band, Counts):
-        found = odds(right, len(scores), band, chance)
-        return max(found) >= confidence
+        return max(odds(right, len(scores), band, chance)) >= confidence
     n = len(scores)
     mean, variance = moments(scores) if scores else (0.0, 0.0)
     if variance == 0:
@@ -120,7 +120,7 @@ def is_decided(band: Band, scores: list[float], right: int, chance: float, confi
 
 
 def moments(scores: list[float]) -> tuple[float, float]:
-    """(mean, unbiased variance) of scores; a single one has no variance.
+    """(mean, unbiased variance) of scores; the variance of a single score is 0.
 
     >>> moments([0.0, 1.0, 1.0, 0.0])
     (0.5, 0.3333333333333333)
@@ -132,7 +132,7 @@ def moments(scores: list[float]) -> tuple[float, float]:
 
 
 def corrected(rate: float, chance: float) -> float:
-    """A rate of right answers with the guesses taken out: 0 is what guessing gives, 1 all right.
+    """A rate of right answers corrected for guessing: 0 is the rate of a guesser, 1 is all right.
 
     >>> corrected(0.75, 0.5)
     0.5

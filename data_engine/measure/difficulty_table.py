@@ -1,5 +1,6 @@
-"""Difficulty files: how a model's answers to each sample scored. `mmrl data difficulty` writes them, the operator
-`difficulty` reads them.
+"""Difficulty files: the scores of a model's answers to each sample.
+
+`mmrl data difficulty` writes them, the operator `difficulty` reads them.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ VERSION = b"1"
 
 @dataclass(frozen=True, slots=True)
 class Difficulty:
-    """What a model's draws for one sample came to under one reward.
+    """The scores of a model's draws for one sample under one reward.
 
-    `key` says what is asked, whatever the sample's source is called. Of the `draws`, `n` have a score, of which `right`
+    `key` identifies the question, whatever its source is called. Of the `draws`, `n` have a score, of which `right`
     are at or above `threshold`; `variance` is the unbiased one. `graded`: scores of the task are more than 0 and 1.
     `truncated` draws ran into the token limit. `chance` is how often a guess is right. `sampling` is JSON, `scorer` the
     hash of the rewards and `version` that of the code behind them.
@@ -59,19 +60,19 @@ SCHEMA = pa.schema(
 
 
 def key_of(sample: Sample) -> str:
-    """What a sample is looked up by."""
+    """The key under which a sample is looked up."""
     shown = [{"kind": m.kind, "sha256": m.sha256, "start": m.start, "end": m.end} for m in sample.media]
     return asked_key(sample.task, sample.prompt, sample.answer, shown)
 
 
 def asked_key(task: str, prompt: Sequence[Any], answer: Mapping[str, Any], media: Sequence[Mapping[str, Any]]) -> str:
-    """A hash of what is asked of which media, and of what is right."""
+    """A hash of task, prompt, answer and media."""
     shown = [[one["kind"], one["sha256"], one["start"], one["end"]] for one in media]
     return digest(dumps([task, prompt, answer, shown]))
 
 
 def write_difficulty(rows: Iterable[Difficulty], path: Path) -> int:
-    """Write a difficulty file in one step, by the order of keys; how many samples it tells of."""
+    """Write a difficulty file, sorted by key; returns its number of samples."""
     ordered = sorted(rows, key=lambda row: row.key)
     table = pa.Table.from_pylist([asdict(row) for row in ordered], schema=SCHEMA)
     with appearing(path) as staging:
@@ -86,13 +87,13 @@ def read_difficulty(path: Path) -> dict[str, Difficulty]:
 
 
 def check_difficulty(path: Path) -> None:
-    """Refuse what is no difficulty file."""
+    """Raise InputError if the file is not a difficulty file."""
     try:
         metadata = pq.read_schema(path).metadata or {}
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path} cannot be read as a difficulty file ({error}); {_HINT}") from None
     if metadata.get(b"mmrl_difficulty") != VERSION:
-        raise InputError(f"{path} is no difficulty file of version {VERSION.decode()}; {_HINT}")
+        raise InputError(f"{path} is not a difficulty file of version {VERSION.decode()}; {_HINT}")
 
 
-_HINT = "write it by mmrl data difficulty"
+_HINT = "write it with mmrl data difficulty"

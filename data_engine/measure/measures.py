@@ -1,5 +1,6 @@
-"""Numbers that tell something about a sample. Each is measured once and noted in `meta["measures"]`; thresholds of
-filters, and of `mmrl data stats` afterwards, are conditions on what is noted.
+"""Numbers about a sample, each measured once and noted in `meta["measures"]`.
+
+The thresholds of filters, and later of `mmrl data stats`, are conditions on the noted values.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from mmrl.core.messages import prompt_text
 Name = Literal["side", "aspect", "words", "options", "entropy", "sharpness", "vision_tokens", "agreement", "rate"]
 
 NOTED = "measures"  # the key of meta
-DIGITS = 4  # after the point: what is noted is read by people
-SIDE = 256  # pixels a side, about, at which sharpness and entropy are measured: so they do not depend on the size
+DIGITS = 4  # after the point: noted values are read by people
+SIDE = 256  # pixels a side, about, at which sharpness and entropy are measured, so that size does not matter
 CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=)\s*(-?\d+(?:\.\d+)?)\s*")
 
 
@@ -33,7 +34,7 @@ def shortest_side(sample: Sample) -> float | None:
 
 
 def longest_aspect(sample: Sample) -> float | None:
-    """How many times the longer side is as long as the shorter one, at most."""
+    """The largest ratio of the longer to the shorter side of any media."""
     sizes = [(media.width or 1, media.height or 1) for media in sample.media]
     return max((max(size) / min(size) for size in sizes), default=None)
 
@@ -44,17 +45,17 @@ def word_count(sample: Sample) -> float:
 
 
 def option_count(sample: Sample) -> float | None:
-    """The options of a choice."""
+    """The number of options of a choice."""
     return len(sample.answer["options"]) if sample.task == "choice" else None
 
 
 def least_entropy(sample: Sample) -> float | None:
-    """The bits in the grey levels of the image that has least: one tone has 0, a photograph 6 to 8."""
+    """The lowest entropy of the grey levels of any image, in bits: one tone has 0, a photograph 6 to 8."""
     return min((_entropy(_Picture(media)) for media in images(sample)), default=None)
 
 
 def least_sharpness(sample: Sample) -> float | None:
-    """The variance of the Laplacian of the image that has least: sharp photographs have hundreds."""
+    """The lowest variance of the Laplacian of any image: sharp photographs have hundreds."""
     return min((_sharpness(_Picture(media)) for media in images(sample)), default=None)
 
 
@@ -69,9 +70,9 @@ MEASURES: dict[Name, Callable[[Sample], float | None]] = {  # those that need no
 
 
 def take_measure(sample: Sample, name: Name, how: Callable[[Sample], float | None] | None = None) -> Sample:
-    """The sample with the measure noted; one that says nothing of it is left out.
+    """The sample with the measure noted, if the measure applies to it.
 
-    One that was noted before stays, unless it depends on options: `how` may be another than it was.
+    A value that was noted before is kept, but with `how` it is measured again: `how` depends on options.
     """
     if how is None and name in noted(sample):
         return sample
@@ -86,19 +87,19 @@ def with_measure(sample: Sample, name: Name, value: float | None) -> Sample:
 
 
 def noted(sample: Sample) -> Mapping[str, float]:
-    """The measures of a sample so far; a source may have used the name otherwise."""
-    found = sample.meta.get(NOTED)
-    return {name: one for name, one in found.items() if is_number(one)} if isinstance(found, Mapping) else {}
+    """The measures noted so far; a source may have used that key of meta for something else."""
+    values = sample.meta.get(NOTED)
+    return {name: value for name, value in values.items() if is_number(value)} if isinstance(values, Mapping) else {}
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether a value of meta is a number; true and false are none."""
+    """Whether a value of meta is a number; true and false are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A threshold on a measure, as `entropy>=3`."""
+    """A threshold on a measure, such as `entropy>=3`."""
 
     name: str
     sign: Literal["<=", ">="]
@@ -108,12 +109,12 @@ class Condition:
         return f"{self.name}{self.sign}{self.bound:g}"
 
     def holds(self, values: np.ndarray) -> np.ndarray:
-        """Which values of its measure it keeps; NaN, of a sample that was not measured, passes, as in the filters."""
+        """Boolean mask of the values it keeps. NaN (not measured) passes, as in the filters."""
         return np.isnan(values) | (values <= self.bound if self.sign == "<=" else values >= self.bound)
 
 
 def condition(text: str) -> Condition:
-    """The condition that `text` writes.
+    """The condition that `text` states.
 
     >>> condition("entropy >= 3").holds(np.array([2.5, 3.0, np.nan])).tolist()
     [False, True, True]
@@ -121,7 +122,7 @@ def condition(text: str) -> Condition:
     found = CONDITION.fullmatch(text)
     if found is None or found[1] not in get_args(Name):
         known = ", ".join(get_args(Name))
-        raise InputError(f"{text!r} is no condition on a measure; write one as entropy>=3, of {known}")
+        raise InputError(f"{text!r} is not a condition on a measure; write one like entropy>=3, of {known}")
     sign: Any = found[2]
     return Condition(found[1], sign, float(found[3]))
 
@@ -132,7 +133,7 @@ def images(sample: Sample) -> list[Media]:
 
 
 class _Picture:
-    """An image that is known by its hash: questions about one picture measure it once per process."""
+    """An image identified by its hash, so that a picture of many questions is measured once per process."""
 
     def __init__(self, media: Media) -> None:
         self.media = media
@@ -154,7 +155,7 @@ def _entropy(picture: _Picture) -> float:
 
 @functools.lru_cache(maxsize=256)
 def _sharpness(picture: _Picture) -> float:
-    """At a size between `SIDE` and twice that."""
+    """The image is first reduced so that its shorter side is between `SIDE` and twice that."""
     image = load_grey(picture.media, side=SIDE)
     image = image.reduce(max(1, min(image.size) // SIDE))
     grey = np.pad(np.asarray(image, np.float32), 1, mode="edge")

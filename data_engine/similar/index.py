@@ -1,6 +1,6 @@
-"""Fingerprint files of benchmarks, and what of them is found in other samples.
+"""Fingerprint files of benchmarks, and the search for their samples in other data.
 
-A file holds hashes, never pictures or questions: it can be given away where the benchmark cannot.
+A file holds hashes, never pictures or questions, so it can be shared where the benchmark cannot.
 """
 
 from __future__ import annotations
@@ -29,11 +29,16 @@ from mmrl.core.messages import prompt_text
 
 VERSION = b"4"
 BATCH = 256
-RECENT = 256  # media whose matches are remembered: samples about one picture stand together
+RECENT = 256  # media whose matches are cached: samples about one picture follow each other
 
 Evidence = Literal["source_id", "image", "text", "both"]
-STRONGEST: tuple[Evidence, ...] = ("source_id", "both", "image", "text")  # a leak is named by the first that holds
-Cut = tuple[str, float | None, float | None]  # the hash of a file, start and end of the part that is shown
+STRONGEST: tuple[Evidence, ...] = (
+    "source_id",
+    "both",
+    "image",
+    "text",
+)  # a leak is named by the first one that applies
+Cut = tuple[str, float | None, float | None]  # SHA-256 of a file, start and end of the shown part in seconds
 
 MEDIA = pa.struct(
     [
@@ -63,7 +68,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """What ties a sample to one of a benchmark."""
+    """A benchmark sample that matches a sample, and the evidence."""
 
     benchmark: str
     id: str  # of the benchmark's sample
@@ -71,7 +76,7 @@ class Leak:
 
 
 def write_index(samples: Iterable[Sample], benchmark: str, path: Path) -> int:
-    """Write the fingerprints of samples to `path`, in one step; how many there are."""
+    """Write the fingerprints of samples to `path`; returns their number."""
     samples, seen, count = iter(samples), dict[Cut, dict[str, Any]](), 0
     with appearing(path) as staging, pq.ParquetWriter(staging, SCHEMA, compression="zstd") as file:
         while batch := list(islice(samples, BATCH)):
@@ -94,7 +99,7 @@ def write_index(samples: Iterable[Sample], benchmark: str, path: Path) -> int:
 
 
 class LeakIndex:
-    """The fingerprints of benchmarks, ready for questions."""
+    """The fingerprints of benchmarks, read from files; `leaks` searches them."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.sizes = Counter[str]()  # benchmark -> its samples
@@ -103,7 +108,7 @@ class LeakIndex:
         self._media: dict[str, MediaIndex] = {}
         self._owners: dict[str, list[set[int]]] = defaultdict(list)
         self._cuts: dict[Cut, int] = {}
-        self._pixels: dict[str, set[int]] = defaultdict(set)  # for pictures without anything to tell them by
+        self._pixels: dict[str, set[int]] = defaultdict(set)  # for plain pictures, whose fingerprints are all alike
         self._texts, self._shingles = TextIndex(), ShingleIndex()
         self._showing = functools.lru_cache(maxsize=RECENT)(self._looked_up)
         for path in paths:
@@ -111,9 +116,11 @@ class LeakIndex:
                 self._add(row)
 
     def leaks(self, sample: Sample, *, text: float, by: Collection[Evidence] = STRONGEST) -> list[Leak]:
-        """Every benchmark sample that has an id in common with this one, a picture that looks the same, its question
-        (`text` of its word triples, or that much of it in runs of eight words), or both; each by the strongest
-        evidence of those in `by`."""
+        """The benchmark samples that match this one, each by the strongest evidence of those in `by`.
+
+        Evidence is a common id, a picture that looks the same, the question (at least `text` of the word triples, or
+        that share of its words in common runs of eight words), or picture and question both.
+        """
         question = prompt_text(sample.prompt)
         same = set().union(*(self._named.get(name, ()) for name in (sample.id, *source_ids(sample))))
         seen = set().union(*(self._showing(media) for media in sample.media))
@@ -149,7 +156,7 @@ class LeakIndex:
             self._pixels[media["pixels"]].add(place)
 
     def _looked_up(self, media: Media) -> frozenset[int]:
-        """The samples that show what looks like `media`."""
+        """The benchmark samples whose media look like `media`."""
         if media.kind not in self._media:
             return frozenset()
         one = fingerprint(media)
@@ -160,7 +167,7 @@ class LeakIndex:
 
 
 def _cut(sha256: str | None, start: float | None, end: float | None) -> Cut | None:
-    """What tells the part of a file that is shown from all others; None if the file was not hashed."""
+    """The key of the shown part of a file; None if the file was not hashed."""
     return (sha256, start, end) if sha256 else None
 
 
@@ -192,7 +199,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
     with file:
         if (file.schema_arrow.metadata or {}).get(b"mmrl_fingerprints") != VERSION:
             raise InputError(
-                f"{path} is no fingerprint file of version {VERSION.decode()}; write it by mmrl data index"
+                f"{path} is not a fingerprint file of version {VERSION.decode()}; write it by mmrl data index"
             )
         for batch in file.iter_batches():
             yield from batch.to_pylist()

@@ -1,4 +1,4 @@
-"""Which texts hold most of another: runs of eight words, as hashes in their order."""
+"""Which texts contain most of another text: runs of eight words, as hashes in order."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy as np
 from data_engine.words import words
 
 RUN = 8  # words; of a shorter text, all of it
-COMMON = 0.1  # runs that more than this share of a benchmark's texts hold are its instructions, and say nothing
-FEW = 10  # texts that may hold a run whatever their share
+COMMON = 0.1  # a run that more than this share of a benchmark's texts contain is part of its instructions, not evidence
+FEW = 10  # texts that may contain a run whatever their share
 
 
 def shingles(text: str) -> np.ndarray:
     """The hashes of the runs of eight words of a text, uint64, in order; a shorter text is one run."""
-    said = words(text)
-    runs = [said[at : at + RUN] for at in range(max(len(said) - RUN + 1, 1))]
+    tokens = words(text)
+    runs = [tokens[at : at + RUN] for at in range(max(len(tokens) - RUN + 1, 1))]
     return np.array([_hash(" ".join(run)) for run in runs], np.uint64)
 
 
 class ShingleIndex:
-    """The shingles of texts; which of them another text holds."""
+    """The shingles of texts, and a search for texts that another text contains."""
 
     def __init__(self) -> None:
         self._texts: list[np.ndarray] = []
@@ -33,7 +33,7 @@ class ShingleIndex:
         self._holders = Counter[tuple[str, int]]()  # (group, run) -> how many texts of the group hold it
 
     def add(self, text: np.ndarray, group: str = "") -> int:
-        """Append the shingles of a text of a group (a benchmark); its place."""
+        """Append the shingles of a text of a group (a benchmark); returns its place."""
         place = len(self._texts)
         self._texts.append(text)
         self._groups.append(group)
@@ -44,8 +44,9 @@ class ShingleIndex:
         return place
 
     def matches(self, text: np.ndarray, share: float) -> list[int]:
-        """The places of texts of which more than `share` of the words stand in runs that this one holds too
-        (Tülu 3, 2411.15124, with share 0.5).
+        """The places of texts of which more than `share` of the words stand in runs that this text contains too.
+
+        Source: Tülu 3 (arXiv 2411.15124), with share 0.5.
 
         >>> index, train = ShingleIndex(), "we saw that the quick brown fox jumps over the lazy dog yesterday"
         >>> test = "the quick brown fox jumps over the lazy dog near the river bank today ok"  # 9 of its 15 words
@@ -55,11 +56,11 @@ class ShingleIndex:
         []
         """
         held = {run for run in text.tolist() if run in self._places}
-        found = {place for run in held for place in self._places[run]}
-        return [place for place in sorted(found) if self._covered(place, held) > share]
+        places = {place for run in held for place in self._places[run]}
+        return [place for place in sorted(places) if self._covered(place, held) > share]
 
     def _covered(self, place: int, held: set[int]) -> float:
-        """The share of the words of the text at `place` in runs of `held`, its benchmark's instructions left out."""
+        """The share of the words of the text at `place` in runs of `held`, without the benchmark's instructions."""
         runs, group = self._texts[place].tolist(), self._groups[place]
         telling = _covering(runs, (run for run in runs if not self._is_common(run, group)))
         if not telling:

@@ -1,4 +1,4 @@
-"""How much of each benchmark a dataset holds: which of its samples, by what evidence, from which source."""
+"""How much of each benchmark a dataset contains: which samples, by which evidence, from which source."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmrl.core.text import printable
 
 
 class Pair(NamedTuple):
-    """A sample and what it has in common with one of a benchmark."""
+    """A sample and its match in a benchmark."""
 
     sample: Sample
     leak: Leak
@@ -24,7 +24,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Leakage:
-    """What a benchmark of `size` samples has in common with a dataset.
+    """The overlap of a benchmark of `size` samples with a dataset.
 
     `found` counts those of its samples that are there, by evidence; `sources` (source -> evidence -> how many of the
     benchmark's samples it holds). Tülu 3 (2411.15124) leaves out a source that holds more than 2 % of a benchmark.
@@ -46,7 +46,7 @@ class Leakage:
 
 
 def leakage(samples: Iterable[Sample], index: LeakIndex, *, text: float) -> list[Leakage]:
-    """What each benchmark of the index has in common with the samples."""
+    """The overlap of each benchmark of the index with the samples."""
     pairs: dict[str, list[Pair]] = {name: [] for name in index.sizes}
     for sample in samples:
         for leak in index.leaks(sample, text=text):
@@ -55,7 +55,7 @@ def leakage(samples: Iterable[Sample], index: LeakIndex, *, text: float) -> list
 
 
 def leakage_table(found: Sequence[Leakage]) -> Table:
-    """For each benchmark the share of its samples that are found, in all and from each source."""
+    """A table with the share of each benchmark that was found, in total and by source."""
     table = Table("benchmark", "from", "samples", *get_args(Evidence), "share")
     for one in found:
         for source, counts in [("all sources", one.found), *sorted(one.sources.items())]:
@@ -69,7 +69,7 @@ def leakage_table(found: Sequence[Leakage]) -> Table:
 
 
 def pairs_table(found: Sequence[Leakage], n: int) -> Table:
-    """The first `n` pairs of each benchmark."""
+    """A table of the first `n` pairs of each benchmark."""
     table = Table("sample", "benchmark", "its sample", "by", "picture")
     for one in found:
         for sample, leak in one.pairs[:n]:
@@ -87,7 +87,7 @@ def _of(benchmark: str, size: int, pairs: list[Pair]) -> Leakage:
 
 
 def _strongest(leaks: Sequence[Leak]) -> dict[str, int]:
-    """How many of the benchmark's samples are found, each by its strongest evidence."""
+    """The number of benchmark samples found, each counted under its strongest evidence."""
     evidence: dict[str, Evidence] = {}
     for leak in sorted(leaks, key=lambda leak: STRONGEST.index(leak.by), reverse=True):
         evidence[leak.id] = leak.by

@@ -130,11 +130,11 @@ def test_a_repository_that_is_public_gets_nothing_that_is_not_to_be(out: Path, h
     Hub.private = False
     done = pushed(out, hub)
     assert done.returncode == 2
-    assert "me/numbers is there already and public: everybody would see this; give --public" in done.stderr
+    assert "me/numbers exists and is public, so everybody would see this; give --public" in done.stderr
     assert Hub.files == {}
     assert pushed(out, hub, "--public").returncode == 0
     Hub.private = True
-    assert "me/numbers is there already and private" in pushed(out, hub, "--public").stderr
+    assert "me/numbers exists and is private" in pushed(out, hub, "--public").stderr
 
 
 def test_a_dataset_without_its_media_stays_here(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_dataset_without_its_media_stays_here(tmp_path: Path) -> None:
     check_whole(tmp_path / "inside")
     (file,) = (tmp_path / "out").glob("media/*/*")
     file.rename(file.with_name("other.png"))
-    with pytest.raises(InputError, match=rf"not as they were written .*{file.name} is missing"):
+    with pytest.raises(InputError, match=rf"have changed since they were written .*{file.name} is missing"):
         push(tmp_path / "out", "me/numbers")
     file.write_bytes(b"cut")
     with pytest.raises(InputError, match=r"2 files of .* bytes, not 1 of"):
@@ -156,11 +156,11 @@ def test_a_dataset_without_its_media_stays_here(tmp_path: Path) -> None:
 def test_a_hub_that_is_not_there_is_one_line(out: Path) -> None:
     done = pushed(out, "http://127.0.0.1:9")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith(f"python -m data_engine: the hub did not take {out}")
+    assert done.stderr.splitlines()[-1].startswith(f"python -m data_engine: the upload of {out} failed")
 
 
 def test_what_was_changed_since_it_was_built_stays_here(out: Path) -> None:
     shard = out / "shards" / "train-00000.parquet"
     shard.write_bytes(shard.read_bytes() + b" ")
-    with pytest.raises(InputError, match=r"train-00000\.parquet is not as it was written"):
+    with pytest.raises(InputError, match=r"train-00000\.parquet has changed since it was written"):
         push(out, "me/numbers")

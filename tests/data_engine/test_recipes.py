@@ -148,7 +148,7 @@ def test_media_inside_the_shards_when_the_recipe_says_so(built: Path, tmp_path: 
     ("operator", "engine", "message"),
     [
         ("homely", "ray", "operator homely does not run on the engine ray, but on local"),
-        ("generous", "local", "operator generous is a generator, but under @each"),
+        ("generous", "local", "operator generous is a generator, but @each is for"),
     ],
 )
 def test_what_an_engine_cannot_run_is_refused_before_any_work(operator: str, engine: str, message: str) -> None:
@@ -164,5 +164,5 @@ def test_a_shard_of_another_schema_is_named_with_its_columns(built: Path, tmp_pa
     shard = next((out / "shards").glob("*.parquet"))
     table = pq.read_table(shard).drop_columns(["answer"]).rename_columns({"task": "kind"})
     pq.write_table(table, shard)
-    with pytest.raises(InputError, match=r"no table of samples: task is missing, not string; answer is missing"):
+    with pytest.raises(InputError, match=r"not a table of samples: task is missing, not string; answer is missing"):
         list(read_samples(out))

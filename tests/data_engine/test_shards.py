@@ -287,11 +287,11 @@ def rewrite_first(out: Path, **values: Any) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (damage_shard, r"test-00000\.parquet, row 0: no row of a dataset"),
+        (damage_shard, r"test-00000\.parquet, row 0: not a row of a dataset"),
         (remove_shard, r"test-00000\.parquet, row 0: no media file"),
         (remove_media, r"test-00000\.parquet, row 0: no media file at .*\.mp4"),
         (link_media_out, "row 0: .* lies outside"),
-        (lambda out: rewrite_first(out, answer="{"), "row 0: no row of a dataset"),
+        (lambda out: rewrite_first(out, answer="{"), "row 0: not a row of a dataset"),
         (lambda out: rewrite_first(out, media=[{"kind": "image", "path": "../raw/china.jpg"}]), "lies outside"),
         (lambda out: rewrite_first(out, media=[{"kind": "image", "path": "/etc/hosts"}]), "lies outside"),
         (lambda out: rewrite_first(out, media=[{"kind": "image", "path": "http://a.b/c.jpg"}]), "is remote"),

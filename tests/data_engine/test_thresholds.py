@@ -43,7 +43,7 @@ def test_a_threshold_is_tried_on_what_was_kept_and_on_what_the_old_one_dropped(t
     said = CliRunner().invoke(app, ["stats", str(tmp_path / "data"), "--keep", "entropy>=3", "--keep", "words<=40"])
     assert said.exit_code == 0, said.output
     assert "all of them" in said.output
-    with pytest.raises(InputError, match="'entrpy>=3' is no condition on a measure"):
+    with pytest.raises(InputError, match="'entrpy>=3' is not a condition on a measure"):
         condition("entrpy>=3")
 
 
