@@ -53,8 +53,10 @@ def rewards() -> str:
     groups: dict[str, dict[str, Callable[..., Any]]] = {}
     for name in sorted(REWARDS):
         groups.setdefault(REWARDS[name].split(".")[1], {})[name] = function_of(name)
-    order = sorted(groups, key=(*REWARD_GROUPS,).index)
-    return "\n\n".join(f"## {REWARD_GROUPS[group]}\n\n{_registry(groups[group], skip=1)}" for group in order)
+    headings = {**{group: group for group in groups}, **REWARD_GROUPS}
+    return "\n\n".join(
+        f"## {headings[group]}\n\n{_registry(groups[group], skip=1)}" for group in headings if group in groups
+    )
 
 
 def operators() -> str:
