@@ -137,10 +137,10 @@ def _explain(schema: type[BaseModel], fault: Any) -> str:
 
 def _fields_at(schema: type[BaseModel], loc: Sequence[str]) -> list[str]:
     """The keys that `schema` knows at `loc`; steps that are list indices or mapping keys are looked through."""
-    here: Any = schema
+    at: Any = schema
     for step in loc:
-        here = next((known[step] for known in _models(here) if step in known), here)
-    return [name for known in _models(here) for name in known]
+        at = next((known[step] for known in _models(at) if step in known), at)
+    return [name for known in _models(at) for name in known]
 
 
 def _models(annotation: Any) -> Iterable[dict[str, Any]]:

@@ -93,7 +93,7 @@ def room_for(target: Path | None) -> Iterator[None]:
             raise
         why = f"no room to write {target} ({os.strerror(error.errno)})"
         raise InputError(
-            f"{why}; make room and run it again: it goes on where it stopped; what was there before is as it was"
+            f"{why}; make room and run it again: it resumes where it stopped; older files are unchanged"
         ) from None
 
 

@@ -1,8 +1,8 @@
 """A process of its own for work that may hang: asked one thing at a time, killed at its deadline, started again.
 
 The child runs `serve("MODULE:FUNCTION", fd)` and answers each question on a pipe with the function's return value.
-Questions and answers are pickles between this process and its own child. Why not `pebble`, which does the same: it
-takes 0.5 ms a question where this takes 0.1, and most answers of `math_match` take 1 to 50.
+Questions and answers are pickles between this process and its own child. Why not `pebble`, which does the same:
+measured together a question took 0.50 ms there and 0.12 ms here, and an answer of `math_match` often takes 1 ms.
 """
 
 from __future__ import annotations

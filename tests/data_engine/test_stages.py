@@ -183,7 +183,7 @@ def test_a_full_disk_leaves_the_old_dataset_and_the_run_goes_on_later(tmp_path: 
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing more fails, as on a full disk
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
-        with pytest.raises(InputError, match=r"no room to write .*make room and run it again: it goes on"):
+        with pytest.raises(InputError, match=r"no room to write .*make room and run it again: it resumes"):
             run(made, out=tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
