@@ -18,10 +18,10 @@ _SIGN_OR_WORD = re.compile(rf"[{SIGNS}]|(?:(?![{SIGNS}])\w)++")
 def gold_texts(rollout: Rollout) -> list[str]:
     """The gold texts that are not blank: `text` or `references` of the answer, or the answer itself, one or several."""
     value: Any = rollout.answer
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):  # the plain type first: asking the abstract one takes 0.3 us
         value = value.get("references") if value.get("text") is None else value["text"]
     listed = [value] if isinstance(value, str) else value
-    if not isinstance(listed, Sequence):
+    if not isinstance(listed, (list, Sequence)):
         return []
     return [text for text in listed if isinstance(text, str) and text.strip()]
 

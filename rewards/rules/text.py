@@ -65,7 +65,7 @@ def anls(rollout: Rollout, *, legacy: bool = False) -> Verdict:
     answer, golds = texts
     plain = " ".join(answer.lower().split())
     score = max([_similarity(plain, _plain_gold(right), max(len(answer), len(right)) * legacy) for right in golds])
-    return Verdict(score, f"similarity {score:.3f}")
+    return _similar(score)
 
 
 @per_answer
@@ -210,6 +210,11 @@ def _similarity(a: str, b: str, length: int) -> float:
         return 1.0
     distance = Levenshtein.distance(a, b, score_cutoff=longer // 2) / longer
     return 1 - distance if distance < 0.5 or (length and distance == 0.5) else 0.0
+
+
+@functools.lru_cache(maxsize=4096)  # a verdict is frozen, and many are equal
+def _similar(score: float) -> Verdict:
+    return Verdict(score, f"similarity {score:.3f}")
 
 
 @functools.lru_cache(maxsize=4096)  # the rollouts of a group share their gold texts
