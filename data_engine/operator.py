@@ -201,12 +201,12 @@ class Spool:
         for index in order:
             self._file.seek(self._places[index])
             name, source, task, prompt, answer, media, meta = pickle.load(self._file)
-            yield Sample(name, source, task, prompt, answer, tuple(Media(*one) for one in media), meta)
+            yield Sample(name, source, task, prompt, answer, tuple(Media(*item) for item in media), meta)
 
 
 def _values(sample: Sample) -> tuple[Any, ...]:
     """The sample as plain values, which pickle several times as fast as dataclasses."""
-    media = [tuple(getattr(one, name) for name in MEDIA_FIELDS) for one in sample.media]
+    media = [tuple(getattr(item, name) for name in MEDIA_FIELDS) for item in sample.media]
     return sample.id, sample.source, sample.task, sample.prompt, sample.answer, media, dict(sample.meta)
 
 

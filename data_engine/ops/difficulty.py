@@ -62,9 +62,9 @@ def difficulty(
             continue
         band = (bands or {}).get(sample.task, spread if found.graded else counts)
         note = _note(found, levels)
-        told = with_measure(replace(sample, meta={**sample.meta, NOTED: note}), "rate", note.get("rate"))
+        noted_sample = with_measure(replace(sample, meta={**sample.meta, NOTED: note}), "rate", note.get("rate"))
         reason = _reason(found, band, max_truncated, chance_corrected=chance_corrected)
-        yield Dropped(told, reason) if reason else told
+        yield Dropped(noted_sample, reason) if reason else noted_sample
 
 
 @traits(counts=True)

@@ -76,8 +76,8 @@ class _LooksAlike:
         """The group of an image or video; those that look alike have the same one."""
         name = (media.kind, media.sha256, media.start, media.end)
         if name not in self._known:
-            one = fingerprint(media)
-            index = self._indices.setdefault(media.kind, MediaIndex(len(one.phash)))
-            found = index.matches(one)
-            self._known[name] = (media.kind, found[0] if found else index.add(one))
+            hashes = fingerprint(media)
+            index = self._indices.setdefault(media.kind, MediaIndex(len(hashes.phash)))
+            found = index.matches(hashes)
+            self._known[name] = (media.kind, found[0] if found else index.add(hashes))
         return self._known[name]

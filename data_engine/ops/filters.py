@@ -120,7 +120,7 @@ def max_vision_tokens(
     allowed = budget or VisionBudget()
     geometry = VisionGeometry(patch=factor // 2, merge=2, temporal_patch=2, whole_video=factor == 32)
     try:
-        found = take_measure(sample, "vision_tokens", lambda one: vision_tokens(one, allowed, geometry))
+        found = take_measure(sample, "vision_tokens", lambda item: vision_tokens(item, allowed, geometry))
     except InputError:
         return Dropped(sample, "no_vision_size")
     return Dropped(found, "too_many_vision_tokens") if noted(found)["vision_tokens"] > tokens else found
@@ -162,7 +162,7 @@ def caption_agreement(
     if sample.task != "caption" or not images(sample):
         return sample
     place = str(root / model) if (root / model).is_dir() else model
-    found = take_measure(sample, "agreement", lambda one: agreement(one, place, device))
+    found = take_measure(sample, "agreement", lambda item: agreement(item, place, device))
     return Dropped(found, "caption_unlike_image") if noted(found)["agreement"] < least else found
 
 

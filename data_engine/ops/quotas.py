@@ -89,20 +89,23 @@ def quota(
 def _is_listed(values: Sequence[str], divisions: Sequence[Division]) -> bool:
     """Whether every value of a sample has a share."""
     return all(
-        isinstance(one.shares, str) or one.shares.get(value) for value, one in zip(values, divisions, strict=True)
+        isinstance(division.shares, str) or division.shares.get(value)
+        for value, division in zip(values, divisions, strict=True)
     )
 
 
 def _unlisted(members: Sequence[_Member], divisions: Sequence[Division]) -> str:
     """By which properties no sample has a share, and what they have instead."""
-    said = []
-    for place, one in enumerate(divisions):
+    lacks = []
+    for place, division in enumerate(divisions):
         there = sorted({member.values[place] for member in members})
-        if not isinstance(one.shares, str) and not any(one.shares.get(value) for value in there):
-            listed = ", ".join(value for value, share in one.shares.items() if share)
+        if not isinstance(division.shares, str) and not any(division.shares.get(value) for value in there):
+            listed = ", ".join(value for value, share in division.shares.items() if share)
             found = ", ".join(value for value in there[:FEW] if value != "None")
-            said.append(f"no sample has the {one.by} {listed}" + (f"; there are {found}" if found else ", or any"))
-    return "; ".join(said) or "no sample has a share in every division"
+            lacks.append(
+                f"no sample has the {division.by} {listed}" + (f"; there are {found}" if found else ", or any")
+            )
+    return "; ".join(lacks) or "no sample has a share in every division"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,10 +31,10 @@ PROPERTIES: dict[str, Callable[[Sample], Any]] = {
 @stream
 def sample(samples: Iterator[Sample], *, n: PositiveInt, seed: int = 0) -> Iterator[Sample | Dropped]:
     """Keep `n` random samples, in their order."""
-    spool, draws = _spooled(samples, lambda one: digest("sample", seed, one.id))
+    spool, draws = _spooled(samples, lambda item: digest("sample", seed, item.id))
     chosen = set(_lowest(draws, n))
-    for index, one in enumerate(spool):
-        yield one if index in chosen else Dropped(one, "not_sampled")
+    for index, item in enumerate(spool):
+        yield item if index in chosen else Dropped(item, "not_sampled")
 
 
 @traits(counts=True)
@@ -43,36 +43,36 @@ def balance(
     samples: Iterator[Sample], *, by: list[Property], cap: PositiveInt, seed: int = 0
 ) -> Iterator[Sample | Dropped]:
     """Keep at most `cap` samples of each combination of the properties in `by`, in their order."""
-    spool, keys = _spooled(samples, lambda one: (dumps([PROPERTIES[name](one) for name in by]), one.id))
+    spool, keys = _spooled(samples, lambda item: (dumps([PROPERTIES[name](item) for name in by]), item.id))
     groups: dict[str, list[int]] = defaultdict(list)
     for index, (group, _) in enumerate(keys):
         groups[group].append(index)
     draws = [digest("balance", seed, sample_id) for _, sample_id in keys]
     chosen = {index for group in groups.values() for index in _lowest(draws, cap, group)}
-    for index, one in enumerate(spool):
-        yield one if index in chosen else Dropped(one, "over_cap")
+    for index, item in enumerate(spool):
+        yield item if index in chosen else Dropped(item, "over_cap")
 
 
 @traits(counts=True)
 @stream
 def cap_media(samples: Iterator[Sample], *, n: PositiveInt, seed: int = 0) -> Iterator[Sample | Dropped]:
     """Keep at most `n` samples about any one image or video, in their order."""
-    spool, keys = _spooled(samples, lambda one: (digest("cap_media", seed, one.id), [m.sha256 for m in one.media]))
+    spool, keys = _spooled(samples, lambda item: (digest("cap_media", seed, item.id), [m.sha256 for m in item.media]))
     used, chosen = Counter[str | None](), set[int]()
     for index in _lowest([draw for draw, _ in keys]):
         shown = set(keys[index][1])
         if all(used[sha256] < n for sha256 in shown):
             used.update(shown)
             chosen.add(index)
-    for index, one in enumerate(spool):
-        yield one if index in chosen else Dropped(one, "media_used_up")
+    for index, item in enumerate(spool):
+        yield item if index in chosen else Dropped(item, "media_used_up")
 
 
 @traits(counts=True)
 @stream
 def mix(samples: Iterator[Sample], *, weights: Weights, seed: int = 0) -> Iterator[Sample | Dropped]:
     """Keep as many samples as the sources allow in the proportion of `weights` (source -> weight), in random order."""
-    spool, keys = _spooled(samples, lambda one: (one.source, digest("mix", seed, one.id)))
+    spool, keys = _spooled(samples, lambda item: (item.source, digest("mix", seed, item.id)))
     counts = Counter(source for source, _ in keys)
     wanted = {source: weight for source, weight in weights.items() if weight > 0}
     if missing := sorted(wanted.keys() - counts.keys()):
@@ -84,23 +84,23 @@ def mix(samples: Iterator[Sample], *, weights: Weights, seed: int = 0) -> Iterat
     for index, (source, _) in enumerate(keys):
         groups[source].append(index)
     chosen = {index for source, group in groups.items() for index in _lowest(draws, quota.get(source, 0), group)}
-    for index, one in zip(order := _lowest(draws), spool.read(order), strict=True):
-        yield one if index in chosen else Dropped(one, f"over_share_of_{one.source}")
+    for index, item in zip(order := _lowest(draws), spool.read(order), strict=True):
+        yield item if index in chosen else Dropped(item, f"over_share_of_{item.source}")
 
 
 @stream
 def shuffle(samples: Iterator[Sample], *, seed: int = 0) -> Iterator[Sample]:
     """Put all samples into a random order."""
-    spool, draws = _spooled(samples, lambda one: digest("shuffle", seed, one.id))
+    spool, draws = _spooled(samples, lambda item: digest("shuffle", seed, item.id))
     yield from spool.read(_lowest(draws))
 
 
 def _spooled(samples: Iterable[Sample], key: Callable[[Sample], Any]) -> tuple[Spool, list[Any]]:
     """The samples on disk, and the key of each."""
     spool, keys = Spool(), []
-    for one in samples:
-        spool.add(one)
-        keys.append(key(one))
+    for item in samples:
+        spool.add(item)
+        keys.append(key(item))
     return spool, keys
 
 

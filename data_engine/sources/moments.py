@@ -57,11 +57,11 @@ def _charades(file: Path, path: str, question: str, extension: str) -> Iterator[
 
 def _moments(where: str, video: str, entry: Any, question: str, extension: str) -> Iterator[Row]:
     """The sentences of one video of ActivityNet."""
-    times, said = (entry.get("timestamps"), entry.get("sentences")) if isinstance(entry, Mapping) else (None, None)
-    if not isinstance(times, list) or not isinstance(said, list) or len(times) != len(said):
+    times, sentences = (entry.get("timestamps"), entry.get("sentences")) if isinstance(entry, Mapping) else (None, None)
+    if not isinstance(times, list) or not isinstance(sentences, list) or len(times) != len(sentences):
         yield Row(where, entry, RowError("bad_row", "a video needs as many timestamps as sentences, two lists"))
         return
-    for number, (span, sentence) in enumerate(zip(times, said, strict=True), start=1):
+    for number, (span, sentence) in enumerate(zip(times, sentences, strict=True), start=1):
         place = f"{where}#{number}"
         if isinstance(sentence, str) and sentence.strip():
             row = _row(video, span, sentence.strip(), question, extension)

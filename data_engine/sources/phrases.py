@@ -135,8 +135,8 @@ def _expressions(
 ) -> Iterator[Row]:
     entry = entry if isinstance(entry, dict) else {}
     plain = {key: entry[key] for key in REF if _is_plain(entry.get(key))}  # the rest may hold itself
-    said = entry.get("sentences")
-    if not isinstance(said, list) or not said or not {"image_id", "ann_id"} <= plain.keys():
+    phrases = entry.get("sentences")
+    if not isinstance(phrases, list) or not phrases or not {"image_id", "ann_id"} <= plain.keys():
         yield Row(where, plain, RowError("bad_row", "a ref needs ref_id, image_id, ann_id, split and sentences"))
         return
     picture, box = pictures.get(repr(plain["image_id"])), boxes.get(repr(plain["ann_id"]))
@@ -145,7 +145,7 @@ def _expressions(
         yield Row(where, plain, RowError("unknown_image", f"instances.json has no {missing}"))
         return
     meta = {key: plain[key] for key in ("ref_id", "split") if key in plain}
-    for number, sentence in enumerate(said, start=1):
+    for number, sentence in enumerate(phrases, start=1):
         phrase = sentence.get("sent", sentence.get("raw")) if isinstance(sentence, Mapping) else None
         yield _phrase(f"{where}#{number}", phrase, picture, box, meta, question)
 
@@ -158,13 +158,13 @@ def _is_plain(value: Any) -> bool:
 def _phrases(row: Row, question: str) -> Iterator[Row]:
     """A row for each phrase of a row of the hub's tables."""
     values = row.values
-    said = next((values[name] for name in PHRASES if values.get(name) is not None), None)
+    phrases = next((values[name] for name in PHRASES if values.get(name) is not None), None)
     picture = next((values[name] for name in PICTURES if values.get(name) is not None), None)
-    said = said if isinstance(said, list) else [said]
+    phrases = phrases if isinstance(phrases, list) else [phrases]
     meta = {name: values[name] for name in ("ref_id", "question_id", "split") if values.get(name) is not None}
-    if not said:
+    if not phrases:
         yield row._replace(error=RowError("no_question", f"the row has no phrase under {' or '.join(PHRASES)}"))
-    for number, one in enumerate(said, start=1):
+    for number, one in enumerate(phrases, start=1):
         phrase = one.get("sent", one.get("raw")) if isinstance(one, Mapping) else one
         yield _phrase(f"{row.where}#{number}", phrase, picture, values["bbox"], meta, question)
 

@@ -39,19 +39,15 @@ def answer_in_question(sample: Sample, _: Limits) -> Fault | None:
     if TASKS.get(sample.task, OTHER).keys != (TEXT,) or not isinstance(golds, list):
         return None
     asked = prompt_text(sample.prompt)
-    said = [words(gold) for gold in golds if isinstance(gold, str)]
-    heard = words(asked)
-    places = defaultdict[str, list[int]](list)
-    for place, word in enumerate(heard):
+    question, places = words(asked), defaultdict[str, list[int]](list)
+    for place, word in enumerate(question):
         places[word].append(place)
-    told = next(
-        (gold for gold in said if gold and any(heard[at : at + len(gold)] == gold for at in places[gold[0]])), None
-    )
-    return (
-        Fault(f"the question contains the answer, {' '.join(told)!r:.100}")
-        if told and not ALTERNATIVES.search(asked)
-        else None
-    )
+    answers = (words(gold) for gold in golds if isinstance(gold, str))
+    for answer in filter(None, answers):
+        named = any(question[at : at + len(answer)] == answer for at in places[answer[0]])
+        if named and not ALTERNATIVES.search(asked):
+            return Fault(f"the question contains the answer, {' '.join(answer)!r:.100}")
+    return None
 
 
 def several_golds(sample: Sample, _: Limits) -> Fault | None:
@@ -64,13 +60,14 @@ def several_golds(sample: Sample, _: Limits) -> Fault | None:
     if isinstance(letter, str) and SEVERAL.fullmatch(letter):
         return Fault(f"the gold is {letter!r:.80}; a choice has one letter")
     place = _place(letter)
-    same = [one for one in options if place is not None and place < len(options) and _same(one, options[place])]
+    gold = options[place] if place is not None and place < len(options) else None
+    same = [option for option in options if gold is not None and _same(option, gold)]
     return Fault(f"the gold option {same[0]!r:.80} has {len(same)} letters") if len(same) > 1 else None
 
 
 def equal_options(sample: Sample, _: Limits) -> Fault | None:
     """Two options that differ only in case and blanks."""
-    counts = Counter(" ".join(one.casefold().split()) for one in _options(sample))
+    counts = Counter(" ".join(option.casefold().split()) for option in _options(sample))
     twice = [option for option, count in counts.items() if count > 1]
     return Fault(f"the option {twice[0]!r:.80} occurs {counts[twice[0]]} times") if twice else None
 
@@ -114,15 +111,15 @@ def no_split(sample: Sample, _: Limits) -> Fault | None:
 
 def _options(sample: Sample) -> list[str]:
     options = sample.answer.get("options") if sample.task == "choice" else None
-    return [one for one in options if isinstance(one, str)] if isinstance(options, list | tuple) else []
+    return [option for option in options if isinstance(option, str)] if isinstance(options, list | tuple) else []
 
 
 def _place(letter: Any) -> int | None:
     return ord(letter) - ord("A") if isinstance(letter, str) and re.fullmatch("[A-Z]", letter) else None
 
 
-def _same(one: str, other: str) -> bool:
-    return one.casefold().split() == other.casefold().split()
+def _same(first: str, second: str) -> bool:
+    return first.casefold().split() == second.casefold().split()
 
 
 def _texts(value: Any) -> list[str]:
