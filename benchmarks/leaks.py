@@ -1,12 +1,11 @@
-"""What decontamination finds: leaks planted in training data by kind, with recall and precision, and charts and
-geometry that only look alike.
+"""Recall and precision of decontamination on planted leaks, and false matches on charts and geometry that look alike.
 
     python -m benchmarks.leaks [--quick] [--json FILE]
 
 A benchmark asks about half of the tiles of real photographs; clean training samples ask about the other half, the
 neighbours. Each leak is one benchmark sample changed in one way. Recall: the share of leaks matched with their sample
 by the evidence that should find them. Precision: the share of all matches of these leaks that name their own sample.
-The last rows count what is matched and should not be. Films are a window that wanders over such a tile.
+The last rows count false matches. Films are a window that moves over such a tile.
 """
 
 from __future__ import annotations
@@ -89,10 +88,10 @@ def with_logo(image: Picture) -> Picture:
 
 def reworded(text: str) -> str:
     """With some words exchanged, at least the middle one, and other small print."""
-    said = [ALIKE.get(word, word) for word in text.split()]
-    if said == text.split():
-        said[len(said) // 2] = "then"
-    return " ".join(said).lower().replace(".", " !")
+    tokens = [ALIKE.get(word, word) for word in text.split()]
+    if tokens == text.split():
+        tokens[len(tokens) // 2] = "then"
+    return " ".join(tokens).lower().replace(".", " !")
 
 
 def framed(question: str) -> str:

@@ -3,8 +3,8 @@
     python -m benchmarks.recipe [--quick] [--json FILE]
 
 Five questions about each of 20,000 JPEG files of 448x336 (stretches of two photographs) go through all checks, measures
-with thresholds, verification of their golds, exact and near duplicates, a split by picture, a quota and a shuffle. The
-promise is under 5 minutes and under 2 GB; memory is the sum over all processes of the run, at its peak.
+with thresholds, verification of their gold answers, exact and near duplicates, a split by picture, a quota and a
+shuffle. The target is under 5 minutes and under 2 GB; memory is the peak of the sum over all processes of the run.
 """
 
 from __future__ import annotations
@@ -86,18 +86,18 @@ def _question(number: int, question: int, draw: random.Random) -> dict[str, obje
 
 
 def measured(folder: Path, workers: int) -> tuple[float, float, str]:
-    """(seconds, peak megabytes of all processes together, what the run said of its stages)."""
+    """(seconds, peak megabytes of all processes together, the stage report of the run)."""
     (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
     command = [sys.executable, "-m", "data_engine", "build", str(folder / "recipe.yaml"), f"root={folder}"]
     since, peak = time.perf_counter(), 0.0
     options = [f"--workers={workers}", f"--out={folder / 'out'}"]
-    with (folder / "said").open("w+") as said:
-        started = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=said)
+    with (folder / "report").open("w+") as report:
+        started = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=report)
         while started.poll() is None:
             peak = max(peak, _megabytes(psutil.Process(started.pid)))
             time.sleep(0.2)
-        said.seek(0)
-        text = said.read()
+        report.seek(0)
+        text = report.read()
     if started.returncode:
         raise SystemExit(text)
     return time.perf_counter() - since, peak, text
@@ -124,10 +124,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_raw(folder, n)
-        seconds, peak, said = measured(folder, options.workers)
+        seconds, peak, stages = measured(folder, options.workers)
         counts = read_manifest(folder / "out")["counts"]
     console = Console()
-    console.print(said.strip(), markup=False)
+    console.print(stages.strip(), markup=False)
     console.print(f"{counts['in']:,} in, {counts['kept']:,} kept, dropped {counts['dropped']}", markup=False)
     rows = [
         {"case": f"recipe of {n:,} samples", "ours": seconds, "peer": SECONDS * n / 100_000, "unit": "s", "n": n},

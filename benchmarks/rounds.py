@@ -42,8 +42,8 @@ def report(rows: Sequence[dict[str, Any]], path: Path | None) -> None:
     table = Table("case", "mmrl (range)", "peer (range)", "times faster", "unit", "n")
     for row in rows:
         sides = zip((row["ours"], row["peer"]), row["ranges"], strict=True)
-        said = [f"{middle:,.0f} ({low:,.0f}-{high:,.0f})" for middle, (low, high) in sides]
-        table.add_row(row["case"], *said, f"{row['ratio']:.1f}", row["unit"], f"{row['n']:,}")
+        cells = [f"{middle:,.0f} ({low:,.0f}-{high:,.0f})" for middle, (low, high) in sides]
+        table.add_row(row["case"], *cells, f"{row['ratio']:.1f}", row["unit"], f"{row['n']:,}")
     Console().print(table)
     if path:
         path.write_text(json.dumps(rows, indent=1) + "\n")

@@ -1,11 +1,11 @@
-"""How the cost of stages that look at no pictures grows with the number of samples, from 10,000 to 1,000,000.
+"""How the cost of stages without pictures grows with the number of samples, from 10,000 to 1,000,000.
 
     python -m benchmarks.scale [--quick] [--json FILE]
 
-Questions without media go through checks, duplicates, a split that keeps equal questions together, a quota and a
-shuffle, in one process. The exponent is the slope of processor seconds, which other programs do not lengthen, over
-samples on logarithmic axes: 1 is proportional, and the promise is at most 1.1. The smallest size runs once before it
-counts, so that imports do not.
+Questions without media pass checks, duplicates, a split that keeps equal questions together, a quota and a shuffle, in
+one process. The exponent is the slope of processor seconds, which other programs do not lengthen, over
+samples on logarithmic axes: 1 is proportional, and the promise is at most 1.1. The smallest size runs once before the
+measurement, so that imports do not count.
 """
 
 from __future__ import annotations
