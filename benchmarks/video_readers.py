@@ -59,14 +59,20 @@ def ours_decord(media: Media, indices: Sequence[int]) -> Frames:
 def decord(media: Media, indices: Sequence[int]) -> Frames:
     from decord import VideoReader
 
-    return VideoReader(media.path, num_threads=1).get_batch(list(indices)).asnumpy()
+    reader = VideoReader(media.path, num_threads=1)
+    return reader.get_batch(list(indices) or spread(len(reader))).asnumpy()
 
 
 def torchcodec(media: Media, indices: Sequence[int]) -> Frames:
     from torchcodec.decoders import VideoDecoder  # pyright: ignore[reportMissingImports]
 
     decoder = VideoDecoder(media.path, dimension_order="NHWC", num_ffmpeg_threads=1)
-    return decoder.get_frames_at(list(indices)).data.numpy()
+    return decoder.get_frames_at(list(indices) or spread(len(decoder))).data.numpy()
+
+
+def spread(count: int) -> list[int]:
+    """Places of frames spread over so many."""
+    return np.linspace(0, count - 1, min(FRAMES, count)).round().astype(int).tolist()
 
 
 READERS: dict[str, Callable[[Media, Sequence[int]], Frames]] = {
@@ -126,7 +132,8 @@ def measured(path: Path, readers: Sequence[str], rounds: int) -> dict[str, Any]:
 
 
 def answers(name: str, questions: Sequence[tuple[Media, Sequence[int]]]) -> list[tuple[str, float]]:
-    """(what came of it, megabytes above those of the idle process) of each question, in a process that may die."""
+    """(outcome, megabytes above those of the idle process) of each question, in a process that may die. Without indices
+    the file may be broken: ours probes it first, the others choose frames by the count that they report."""
     context, made, worker = multiprocessing.get_context("spawn"), list[tuple[str, float]](), None
     for question in questions:
         if worker is None:
@@ -155,9 +162,9 @@ def _work(name: str, pipe: Connection) -> None:
     while True:
         media, indices = pipe.recv()
         try:
-            media = media if indices else probe(media.path, "video")
-            count = len(READERS[name](media, indices or range(FRAMES)))
-            outcome = "frames" if count else "no frame"
+            if not indices and name.startswith("ours"):
+                media = probe(media.path, "video")  # as the data engine does with any file
+            outcome = "gives frames" if len(READERS[name](media, indices)) else "gives nothing"
         except MediaError:
             outcome = "refuses"
         except Exception as error:  # of readers that have no word for it

@@ -1,4 +1,4 @@
-"""decord, for who asks for it: it shows the frames that PyAV shows, of the files that it reads right."""
+"""The optional reader decord: it gives the same bytes as PyAV, for the files that it reads correctly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmrl.core.media.item import Media
 try:
     import decord
 except ImportError:
-    raise InputError("the video reader decord is not installed: pip install decord, or use pyav") from None
+    raise InputError("the video reader decord is missing: pip install 'mmrl-stack[decord]', or use pyav") from None
 
 CODECS = {"h264", "vp8", "vp9"}  # of these both readers give the same bytes; of MPEG-4 and of 10 bits they do not
 PIXELS = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"}
