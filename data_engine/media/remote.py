@@ -32,7 +32,7 @@ class Remote(Config):
     """Limits of fetching: from which hosts, how much, how long, and where files are kept."""
 
     cache: Path  # the folder of fetched files; what is there is not fetched again
-    hosts: list[str] = Field(min_length=1)  # "example.org" means it and what is below it, "*" any public host
+    hosts: list[str] = Field(min_length=1)  # "example.org" allows its subdomains, too; "*" allows any public host
     max_bytes: PositiveInt = 100 * 2**20  # of one file
     seconds: PositiveFloat = 30.0  # for one file, redirects included
     redirects: int = Field(default=3, ge=0)

@@ -1,4 +1,4 @@
-"""Checks of images and videos: what a file holds, how it is stored, and what its source declared."""
+"""Checks of images and videos: content, storage, and the declarations of their source."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FORMATS = {  # suffix -> FFmpeg's name of the format
 
 
 class Inspected(NamedTuple):
-    """A file as it was measured, and what is unusual about it: code -> message."""
+    """The measures of a file, and its unusual properties: code -> message."""
 
     media: Media
     facts: dict[str, str]

@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 
 class CoordinateSpace(StrEnum):
-    """In what coordinates are written: pixels of the original image, 0..1, 0..1000, or pixels of the image as the
+    """The unit of coordinates: pixels of the original image, 0..1, 0..1000, or pixels of the image as the
     model saw it.
     """
 

@@ -1,4 +1,4 @@
-"""Images of others: decoded the way they are shown, or refused with a reason."""
+"""Image files: decoded as they are to be shown, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_formats_that_start_programs_are_not_read() -> None:
     assert reason(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n") == "unreadable"
 
 
-def test_probing_keeps_what_the_media_said(photo: Image.Image) -> None:
+def test_probing_keeps_the_given_fields(photo: Image.Image) -> None:
     given = Media("image", bytes=encoded(photo, "PNG"))
     media = probe(given)
     assert (media.bytes, media.width, media.height) == (given.bytes, 60, 40)

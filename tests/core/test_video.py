@@ -1,4 +1,4 @@
-"""Videos: both backends show the same frames, and a broken file is refused with a reason."""
+"""Videos: both readers show the same frames, and a broken file is refused with a reason."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def shown(path: Path) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Files that decord reads right."""
+    """Files that decord reads correctly."""
     folder = tmp_path_factory.mktemp("clips")
     small = {"g": "6", "bf": "2"}
     return {
@@ -119,7 +119,7 @@ def test_decord_and_pyav_show_the_same_frames(clips: dict[str, Path]) -> None:
 
 
 @decord_only
-def test_what_decord_would_get_wrong_is_left_to_pyav(hard_clips: dict[str, Path]) -> None:
+def test_pyav_reads_what_decord_would_get_wrong(hard_clips: dict[str, Path]) -> None:
     for name, clip in hard_clips.items():
         media, whole = probe(clip), shown(clip)
         video = load_video(media, FEW, reader="decord")
@@ -179,7 +179,7 @@ def test_any_frames_read_alone_are_those_of_the_whole(data: st.DataObject, clips
         assert np.array_equal(np.stack(read), whole[wanted])
 
 
-def test_a_cut_is_told_as_a_video_of_its_own(clips: dict[str, Path]) -> None:
+def test_a_cut_counts_as_a_video_of_its_own(clips: dict[str, Path]) -> None:
     whole = shown(clips["groups"])
     media = replace(probe(clips["groups"]), start=0.8, end=1.6)
     for reader in ("decord", "pyav") if importlib.util.find_spec("decord") else ("pyav",):

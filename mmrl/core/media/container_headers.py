@@ -1,4 +1,4 @@
-"""What the headers of video containers declare, read without a decoder: FFmpeg repairs silently what it can."""
+"""Declarations in the headers of video containers, read without a decoder: FFmpeg repairs damage silently."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def is_short(place: Place) -> bool:
 
 
 def _segment_end(file: BinaryIO) -> int:
-    """Where the segment behind the head of a Matroska file ends; 0 where the file does not say."""
+    """Where the segment after the head of a Matroska file ends; 0 where the file does not say."""
     start, size = _element(file, 4)
     if _at(file, start + (size or 0), 4) != SEGMENT:
         return 0

@@ -37,9 +37,7 @@ def has_many_scans(file: BinaryIO) -> bool:
     """Whether a JPEG file asks for more than `MAX_SCANS` passes over the picture."""
     file.seek(0)
     content = file.read(LONGEST)
-    if (
-        content.count(START_OF_SCAN) <= MAX_SCANS
-    ):  # the usual case; thumbnails and videos behind the picture may hold such bytes, too
+    if content.count(START_OF_SCAN) <= MAX_SCANS:  # the usual case; a thumbnail or video in the file may hold more
         return False
     at, count = 2, 0
     while (marker := MARKER.search(content, at)) and marker[1] != b"\xd9":

@@ -106,13 +106,13 @@ def open_place(place: Place) -> io.BytesIO | io.BufferedReader:
 
 
 def content_hash(media: Media) -> str:
-    """The SHA-256 of what a media item holds now; a file that has not been written anew is read once a process."""
+    """The SHA-256 of the present content of a media item; an unchanged file is read once per process."""
     place = place_of(media)
     return _hash(place, stamp(place))
 
 
 def stamp(place: Place) -> Stamp:
-    """What changes when a file is written anew: its time and size."""
+    """The time and size of a file, which change when it is written anew."""
     if isinstance(place, bytes):
         return 0, len(place)
     status = place.stat()

@@ -240,7 +240,7 @@ def _check_whole(container: InputContainer, stream: VideoStream, packets: int, e
 def _starts_afresh(stream: VideoStream, packet: bytes) -> bool:
     """Whether nothing after this key frame needs anything before it: in H.264, an IDR picture."""
     codec, header = stream.codec_context.name, stream.codec_context.extradata or b""
-    if codec != "h264" or header[:1] != b"\x01":  # 1: NAL units come behind their lengths, as in MP4 and Matroska
+    if codec != "h264" or header[:1] != b"\x01":  # 1: each NAL unit follows its length, as in MP4 and Matroska
         return codec in CLEAN_KEYS
     prefix, at = (header[4] & 3) + 1, 0
     while at + prefix < len(packet):

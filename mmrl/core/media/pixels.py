@@ -21,13 +21,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image, ImageCms
 
-STRIP = 256  # rows that are converted at a time: what lies between would be several pictures large
+STRIP = 256  # rows that are converted at a time: the steps between would hold several pictures
 WHITE = (255, 255, 255, 255)
 SAME = 2  # of 255: a profile that moves no colour further is sRGB
 SRGB = ImageCms.createProfile("sRGB")
 CHANNELS = {b"GRAY": "L", b"RGB ": "RGB", b"CMYK": "CMYK"}  # colour space of a profile -> mode that it applies to
 
-Change = tuple[str, ImageCms.ImageCmsTransform]  # a mode, and what makes sRGB of it
+Change = tuple[str, ImageCms.ImageCmsTransform]  # a mode, and its conversion to sRGB
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

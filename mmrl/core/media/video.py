@@ -62,8 +62,8 @@ def load_video(
     """The frames of a video that the budget asks for, between the media's `start` and `end`, in their own size.
 
     Indices count an even grid of the mean frame rate; where the frame rate varies they stand for times, so that
-    `index / fps` is the second at which the frame is shown. The reader is PyAV, or what the environment variable
-    `MMRL_VIDEO_READER` says; decord reads only the files that it reads right, and PyAV the others.
+    `index / fps` is the second at which the frame is shown. The reader is PyAV unless the environment variable
+    `MMRL_VIDEO_READER` is `decord`; decord then reads the files that it reads correctly, and PyAV the others.
     """
     place = place_of(source, root)
     media = source if isinstance(source, Media) else Media("video")
