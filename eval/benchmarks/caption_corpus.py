@@ -23,7 +23,7 @@ LAST = "the very last line"
 
 
 def corpus_scores(
-    said: Sequence[str], references: Sequence[Sequence[str]], parts: Mapping[str, Sequence[int]]
+    predicted: Sequence[str], references: Sequence[Sequence[str]], parts: Mapping[str, Sequence[int]]
 ) -> dict[str, Metrics]:
     """The scores of captions against the references of their images, for each of the `parts` (lists of places).
 
@@ -34,7 +34,7 @@ def corpus_scores(
     if missing:
         logger.warning("no CIDEr, BLEU and ROUGE-L: %s", missing)
         return {part: dict.fromkeys((*NAMES, *ABSENT)) for part in parts}
-    tokens = tokenized([[one, *golds] for one, golds in zip(said, references, strict=True)])
+    tokens = tokenized([[one, *golds] for one, golds in zip(predicted, references, strict=True)])
     return {part: _scores({i: tokens[i] for i in places}) for part, places in parts.items()}
 
 

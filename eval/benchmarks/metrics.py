@@ -95,8 +95,8 @@ def binary(pairs: Sequence[tuple[bool, bool | None]], *, positive: bool, smooth:
     """
     if not pairs:
         return dict.fromkeys(("accuracy", "precision", "recall", "f1", "yes_ratio", "unparsed"))
-    hits = sum(gold == said == positive for gold, said in pairs)
-    claimed = sum(said == positive for _, said in pairs)
+    hits = sum(gold == predicted == positive for gold, predicted in pairs)
+    claimed = sum(predicted == positive for _, predicted in pairs)
     there = sum(gold == positive for gold, _ in pairs)
     if not there and not smooth:
         precision = 0.0 if claimed else None
@@ -106,12 +106,12 @@ def binary(pairs: Sequence[tuple[bool, bool | None]], *, positive: bool, smooth:
         recall = hits / (there + smooth)
         f1 = 2 * precision * recall / (precision + recall + smooth) if precision + recall else 0.0
     return {
-        "accuracy": fmean(gold == said for gold, said in pairs),
+        "accuracy": fmean(gold == predicted for gold, predicted in pairs),
         "precision": precision,
         "recall": recall,
         "f1": f1,
-        "yes_ratio": fmean(said is True for _, said in pairs),
-        "unparsed": fmean(said is None for _, said in pairs),
+        "yes_ratio": fmean(predicted is True for _, predicted in pairs),
+        "unparsed": fmean(predicted is None for _, predicted in pairs),
     }
 
 

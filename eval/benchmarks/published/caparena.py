@@ -62,9 +62,9 @@ async def caparena_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     first = bool(gold(rollout, "first"))
     order = (caption, rival) if first else (rival, caption)
     data = {"reference": str(references[0]), "first": order[0], "second": order[1]}
-    said = await reply_of(judge, prompt("caparena"), _better, data=data, shown=shown(rollout.media))
-    score = 0.5 if said == "Tie" else float((said == "Caption 1 is better") == first)
-    return Verdict(score, f"{prompt('caparena').name}: {said}; this is caption {1 if first else 2}")
+    predicted = await reply_of(judge, prompt("caparena"), _better, data=data, shown=shown(rollout.media))
+    score = 0.5 if predicted == "Tie" else float((predicted == "Caption 1 is better") == first)
+    return Verdict(score, f"{prompt('caparena').name}: {predicted}; this is caption {1 if first else 2}")
 
 
 def _better(reply: str) -> str:
@@ -73,10 +73,10 @@ def _better(reply: str) -> str:
     >>> _better(" Caption 1 is better. ")
     'Caption 1 is better'
     """
-    said = _BETTER.fullmatch(reply.strip())
-    if not said:
+    predicted = _BETTER.fullmatch(reply.strip())
+    if not predicted:
         raise Unreadable(f"{reply!r:.50} is none of the three verdicts")
-    return said[1]
+    return predicted[1]
 
 
 def _battle(records: Iterable[Record]) -> float | None:

@@ -74,8 +74,8 @@ def is_yes_no(question: str, choices: Sequence[str]) -> bool:
     >>> is_yes_no("Is it red or blue?", ["red", "blue"]), is_yes_no("Which?", ["red", "blue"])
     (True, False)
     """
-    said = [choice.strip().lower() for choice in choices]
-    both = any("yes" in one for one in said) and any("no" in one for one in said)
+    predicted = [choice.strip().lower() for choice in choices]
+    both = any("yes" in one for one in predicted) and any("no" in one for one in predicted)
     return both or question.strip().lower().startswith(tuple(f"{verb} " for verb in AUXILIARIES))
 
 
@@ -136,10 +136,10 @@ async def _answered(judge: Judge, caption: str, one: Mapping[str, Any]) -> tuple
 
 
 def _one_letter(reply: str, *, letters: str) -> str:
-    said = _LETTER.fullmatch(reply)
-    if not said or said[1].upper() not in letters:
+    predicted = _LETTER.fullmatch(reply)
+    if not predicted or predicted[1].upper() not in letters:
         raise Unreadable(f"{reply!r:.50} is not one of the letters {letters}")
-    return said[1].upper()
+    return predicted[1].upper()
 
 
 def _quiz(records: Iterable[Record]) -> Metrics:

@@ -55,8 +55,8 @@ def corpus_metrics(records: Sequence[Record]) -> Metrics:
     for i, record in enumerate(records):
         if "domain" in record.meta:
             places.setdefault(str(record.meta["domain"]), []).append(i)
-    said, references = [r.answer_text or "" for r in records], [r.gold["references"] for r in records]
-    parts = corpus_scores(said, references, places)
+    predicted, references = [r.answer_text or "" for r in records], [r.gold["references"] for r in records]
+    parts = corpus_scores(predicted, references, places)
     found = {f"{name}.{key}".lstrip("."): value for name, part in parts.items() for key, value in part.items()}
     return {
         **found,

@@ -52,10 +52,10 @@ def chair_metrics(records: Sequence[Record]) -> Metrics:
     """
     mentions = wrong = hit = there = bad = 0
     for record in records:
-        truth, said = _truth(record), objects_named(record.answer_text or "")
-        false = [one for one in said if one not in truth]
-        mentions, wrong, bad = mentions + len(said), wrong + len(false), bad + bool(false)
-        hit, there = hit + len(truth & set(said)), there + len(truth)
+        truth, predicted = _truth(record), objects_named(record.answer_text or "")
+        false = [one for one in predicted if one not in truth]
+        mentions, wrong, bad = mentions + len(predicted), wrong + len(false), bad + bool(false)
+        hit, there = hit + len(truth & set(predicted)), there + len(truth)
     return {
         "chair_i": ratio(wrong, mentions),
         "chair_s": ratio(bad, len(records)),
@@ -83,13 +83,13 @@ def halbench_metrics(records: Sequence[Record]) -> Metrics:
 async def objects_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     """The share of true objects among the COCO objects that a judge finds in the response (Object HalBench; gold:
     `objects`, `references`). `why` lists them as JSON, each [word, class] once."""
-    said = answer_text(rollout.completion)
-    if not said:
+    predicted = answer_text(rollout.completion)
+    if not predicted:
         return unparsed("[]")
     found = await verdict_of(
         judge,
         prompt("objects_named"),
-        data={"description": said},
+        data={"description": predicted},
         parse=lambda reply: replies.texts(reply, "objects", MOST_OBJECTS),
     )
     pairs = sorted({pair for one in found for pair in objects_said(one)})
@@ -129,14 +129,14 @@ def mmhal_metrics(records: Sequence[Record]) -> Metrics:
 @by_protocol
 async def mmhal_rating(rollout: Rollout, *, judge: Judge) -> Verdict:
     """The rating of a judge, from 0 to 6, divided by 6 (gold: `text`, the answer of a person, and `contents`)."""
-    said = answer_text(rollout.completion)
-    if not said:
+    predicted = answer_text(rollout.completion)
+    if not predicted:
         return unparsed(NO_ANSWER)
     data = {
         "contents": ", ".join(str(one) for one in rollout.answer["contents"]),
         "question": user_text(rollout.prompt),
         "reference": str(gold(rollout, "text")[0]),
-        "response": said,
+        "response": predicted,
     }
     rating = await reply_of(judge, prompt("mmhal"), one_rating, data=data)
     return Verdict(rating / 6, f"{prompt('mmhal').name}: rating {rating} of 6")
@@ -157,11 +157,11 @@ def one_rating(reply: str) -> int:
 def _rates(records: Sequence[Record], named: Callable[[Record], set[tuple[str, str]]]) -> Metrics:
     some = bad = count = wrong = hit = there = 0
     for record in records:
-        truth, said = _truth(record), named(record)
-        false = [name for _, name in said if name not in truth]
-        some, bad = some + bool(said), bad + bool(false)
-        count, wrong = count + len(said), wrong + len(false)
-        hit, there = hit + len(truth & {name for _, name in said}), there + len(truth)
+        truth, predicted = _truth(record), named(record)
+        false = [name for _, name in predicted if name not in truth]
+        some, bad = some + bool(predicted), bad + bool(false)
+        count, wrong = count + len(predicted), wrong + len(false)
+        hit, there = hit + len(truth & {name for _, name in predicted}), there + len(truth)
     rates = {"response_rate": ratio(bad, some), "mention_rate": ratio(wrong, count)}
     return {**rates, "object_recall": ratio(hit, there)}
 

@@ -122,15 +122,15 @@ def coco_numbers(records: Sequence[Record], confidence: Confidence = "const") ->
                 found.append(_annotation(image, names[label], box, score=score))
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         truth: Any = COCO()
-        said: Any = COCO()
-        for coco, annotations in ((truth, golds), (said, found)):
+        predicted: Any = COCO()
+        for coco, annotations in ((truth, golds), (predicted, found)):
             coco.dataset = {
                 "images": [{"id": image} for image in range(1, len(records) + 1)],
                 "categories": [{"id": number, "name": name} for name, number in names.items()],
                 "annotations": [{**one, "id": i} for i, one in enumerate(annotations, 1)],
             }
             coco.createIndex()
-        evaluation = COCOeval(truth, said, "bbox")
+        evaluation = COCOeval(truth, predicted, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

@@ -93,8 +93,8 @@ def contains_match(rollout: Rollout, *, fullwidth: bool = False) -> Verdict:
     if not text:
         return unparsed("empty answer")
     formula = isinstance(rollout.answer, Mapping) and bool(rollout.answer.get("formula"))
-    said, rights = (_plain(text, formula, fullwidth), [_plain(str(one), formula, fullwidth) for one in golds])
-    return Verdict(float(any(right in said for right in rights if right)), f"said {said[:80]}")
+    predicted, rights = (_plain(text, formula, fullwidth), [_plain(str(one), formula, fullwidth) for one in golds])
+    return Verdict(float(any(right in predicted for right in rights if right)), f"said {predicted[:80]}")
 
 
 def submission(records: Sequence[Record]) -> list[dict[str, Any]]:

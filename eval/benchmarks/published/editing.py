@@ -114,16 +114,16 @@ async def imgedit_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     if len(rollout.media) < 2:
         return unparsed(json.dumps(NO_EDIT["imgedit"]))
     pair = tuple(Shown(item, label) for item, label in zip(rollout.media, ("Original:", "Edit:"), strict=False))
-    said = await verdict_of(
+    scores = await verdict_of(
         judge,
         prompt("imgedit"),
         data={**_instruction(rollout), "kind": str(gold(rollout, "kind"))},
         shown=pair,
         parse=functools.partial(_scores, count=3, low=1, high=5),
     )
-    score = round(fmean(min(one, said[0]) for one in said), 2)
+    score = round(fmean(min(one, scores[0]) for one in scores), 2)
     return Verdict(
-        score / 5, json.dumps({"score": score, "as_said": round(fmean(said), 2), "prompt": prompt("imgedit").name})
+        score / 5, json.dumps({"score": score, "as_said": round(fmean(scores), 2), "prompt": prompt("imgedit").name})
     )
 
 

@@ -92,13 +92,13 @@ def hallusion_metrics(records: Sequence[Record]) -> Metrics:
 async def hallusion_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     """1 if a judge finds the answer correct. "unclear" is right without an image (HallusionBench: figure 0 of VS; gold:
     `details`, the right answer in words)."""
-    said = answer_text(rollout.completion)
-    if not said:
+    predicted = answer_text(rollout.completion)
+    if not predicted:
         return unparsed(NO_ANSWER)
     data = {
         "question": user_text(rollout.prompt),
         "reference": str(gold(rollout, "details")),
-        "response": said,
+        "response": predicted,
     }
     verdict = await verdict_of(
         judge,

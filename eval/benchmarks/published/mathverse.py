@@ -110,15 +110,15 @@ def letter_or_value(rollout: Rollout, *, decimals: int | None = None) -> Verdict
     letter = choice_letter(text, letters) or (same[0] if len(same) == 1 else None)
     if letter := letter or (None if expression else choice_letter(text, letters, options)):
         return Verdict(float(letter == right), f"said {letter}")
-    said, target = plain_value(text), options[letters.index(right)]
-    said = number(text) if said is None and "\\" not in text else said
+    predicted, target = plain_value(text), options[letters.index(right)]
+    predicted = number(text) if predicted is None and "\\" not in text else predicted
     value = plain_value(target)
-    if expression and None in (said, value):
+    if expression and None in (predicted, value):
         verdict = math_match([Rollout(text, {"math": target})])[0]
         return verdict if verdict.kind != "abstained" else unparsed("neither a letter nor the value of an option")
-    if said is None:
+    if predicted is None:
         return unparsed("neither a letter nor a value")
-    return Verdict(float(value is not None and same_number(said, value, decimals)), f"said {said:g}")
+    return Verdict(float(value is not None and same_number(predicted, value, decimals)), f"said {predicted:g}")
 
 
 @per_rollout
@@ -168,22 +168,22 @@ async def mathverse_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     `choice` or `math`)."""
     answer: Any = rollout.answer
     right = str(answer["choice"] if "choice" in answer else answer["math"])
-    said = await extracted_answer(rollout, judge)
-    if said is None:
+    predicted = await extracted_answer(rollout, judge)
+    if predicted is None:
         return unparsed("the judge finds no final answer")
-    if said.strip() == right.strip():
-        return Verdict(1.0, f"{EXTRACT}: {said[:80]}, literally the gold answer")
-    data = {"question": user_text(rollout.prompt), "reference": right, "response": said}
+    if predicted.strip() == right.strip():
+        return Verdict(1.0, f"{EXTRACT}: {predicted[:80]}, literally the gold answer")
+    data = {"question": user_text(rollout.prompt), "reference": right, "response": predicted}
     same = await verdict_of(judge, prompt("mathverse_score"), data=data, parse=_same)
-    return Verdict(float(same), f"{EXTRACT}: {said[:80]}; {prompt('mathverse_score').name}: {same}")
+    return Verdict(float(same), f"{EXTRACT}: {predicted[:80]}; {prompt('mathverse_score').name}: {same}")
 
 
 async def extracted_answer(rollout: Rollout, judge: Judge) -> str | None:
     """The final answer of a solution, extracted by a judge; None if it has none."""
-    said = answer_text(rollout.completion)
-    if not said:
+    predicted = answer_text(rollout.completion)
+    if not predicted:
         return None
-    data = {"question": user_text(rollout.prompt), "response": said}
+    data = {"question": user_text(rollout.prompt), "response": predicted}
     return await verdict_of(judge, prompt("mathverse_extract"), data=data, parse=_answer)
 
 

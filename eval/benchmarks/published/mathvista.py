@@ -65,8 +65,8 @@ def mathvista_match(rollout: Rollout, *, nearest_choice: bool = False) -> Verdic
     if not text:
         return unparsed("empty answer")
     if choices := answer.get("choices"):
-        said = _chosen(text, [str(one) for one in choices], nearest_choice)
-        return unparsed("no choice") if said is None else Verdict(float(said == right), f"said {said}")
+        predicted = _chosen(text, [str(one) for one in choices], nearest_choice)
+        return unparsed("no choice") if predicted is None else Verdict(float(predicted == right), f"said {predicted}")
     if answer.get("answer_type") == "list":
         values, wanted = _literal(text), _literal(right)
         return unparsed("no list") if values is None else Verdict(float(values == wanted), f"said {values}")
@@ -85,11 +85,11 @@ def mathvista_match(rollout: Rollout, *, nearest_choice: bool = False) -> Verdic
 @by_protocol
 async def mathvista_extracted(rollout: Rollout, *, judge: Judge) -> Verdict:
     """The score by rule of the answer that a judge extracts (MathVista)."""
-    said = await extracted_answer(rollout, judge)
-    if said is None:
+    predicted = await extracted_answer(rollout, judge)
+    if predicted is None:
         return unparsed("the judge finds no final answer")
-    verdict = mathvista_match([replace(rollout, completion=said)])[0]
-    return replace(verdict, why=f"{EXTRACT}: {said[:80]}; {verdict.why}")
+    verdict = mathvista_match([replace(rollout, completion=predicted)])[0]
+    return replace(verdict, why=f"{EXTRACT}: {predicted[:80]}; {verdict.why}")
 
 
 def _hint(kind: str, precision: int) -> str:

@@ -97,9 +97,9 @@ def tempcompass_match(rollout: Rollout) -> Verdict:
         )
     letters = ascii_uppercase[: len(answer["options"])]
     names = answer.get("names") or letters
-    said = text.casefold().lstrip("(*\"' ")
+    predicted = text.casefold().lstrip("(*\"' ")
     called = [
-        letter for letter, name in zip(letters, names, strict=True) if re.match(rf"{name.casefold()}(?!\w)", said)
+        letter for letter, name in zip(letters, names, strict=True) if re.match(rf"{name.casefold()}(?!\w)", predicted)
     ]
     letter = (
         called[0] if len(called) == 1 and len(str(names[0])) > 1 else choice_letter(text, letters, answer["options"])
@@ -111,12 +111,12 @@ def tempcompass_match(rollout: Rollout) -> Verdict:
 async def tempcompass_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     """The score by rule, or by a judge if the rule cannot parse the answer (TempCompass)."""
     ruled = tempcompass_match([rollout])[0]
-    said = answer_text(rollout.completion)
-    if ruled.kind != "unparsed" or not said:
+    predicted = answer_text(rollout.completion)
+    if ruled.kind != "unparsed" or not predicted:
         return ruled
     answer = rollout.answer
     right = _option(answer) if "choice" in answer else "yes" if answer["yesno"] else "no"
-    data = {"question": user_text(rollout.prompt), "reference": right, "response": said}
+    data = {"question": user_text(rollout.prompt), "reference": right, "response": predicted}
     verdict = await verdict_of(
         judge,
         prompt("tempcompass"),
@@ -130,12 +130,12 @@ async def tempcompass_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
 async def caption_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     """1 if a judge that reads the caption alone chooses the right option (TempCompass captioning; gold: `choice`,
     `options`, `quiz`). Its reply must contain exactly one option, such as "B."."""
-    said = answer_text(rollout.completion)
-    if not said:
+    predicted = answer_text(rollout.completion)
+    if not predicted:
         return unparsed("no caption")
     answer: Any = rollout.answer
     letters = ascii_uppercase[: len(answer["options"])]
-    data = {"caption": said, "question": str(answer["quiz"])}
+    data = {"caption": predicted, "question": str(answer["quiz"])}
     letter = await reply_of(judge, prompt("tempcompass_caption"), lambda reply: one_option(reply, letters), data=data)
     return Verdict(float(letter == answer["choice"]), f"{prompt('tempcompass_caption').name}: picks {letter}")
 

@@ -93,16 +93,16 @@ def vqa_accuracy(rollout: Rollout, *, variant: Literal["default", "official", "e
     text = answer_text(rollout.completion)
     if not text:
         return unparsed("no answer")
-    said, others = text, [str(one) for one in golds]
+    predicted, others = text, [str(one) for one in golds]
     if variant == "evalai":
-        said, others = _split_s(said), [_split_s(one) for one in others]
+        predicted, others = _split_s(predicted), [_split_s(one) for one in others]
     if variant != "official" or len(set(others)) > 1:
-        said, others = vqa_normal(said), [vqa_normal(one) for one in others]
-    agreeing = others.count(said)
+        predicted, others = vqa_normal(predicted), [vqa_normal(one) for one in others]
+    agreeing = others.count(predicted)
     if len(others) == 1:
-        return Verdict(float(agreeing), f"said {said[:80]}")
-    left_out = [min((agreeing - (other == said)) / 3, 1.0) for other in others]
-    return Verdict(sum(left_out) / len(left_out), f"{agreeing} of {len(others)} say {said[:80]}")
+        return Verdict(float(agreeing), f"said {predicted[:80]}")
+    left_out = [min((agreeing - (other == predicted)) / 3, 1.0) for other in others]
+    return Verdict(sum(left_out) / len(left_out), f"{agreeing} of {len(others)} say {predicted[:80]}")
 
 
 def vqa_normal(text: str) -> str:
