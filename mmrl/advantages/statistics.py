@@ -31,34 +31,34 @@ def statistics(
     rewards, advantages = as_array(rewards_PGK), as_array(advantages_PG)
     if rewards.ndim != 3 or rewards.shape[2] != len(names) or advantages.shape != rewards.shape[:2]:
         raise ValueError(f"rewards {rewards.shape} and advantages {advantages.shape} do not fit {len(names)} rewards")
-    found = {f"rewards/{key}": value for key, value in _by_reward(rewards, advantages, names, dead_std).items()}
+    numbers = {f"rewards/{key}": value for key, value in _by_reward(rewards, advantages, names, dead_std).items()}
     if tasks_P is None:
-        return found
+        return numbers
     counted = np.full(len(names), True) if weights_K is None else as_array(weights_K) != 0
     whole = np.abs(advantages).sum()
     for task, rows in rows_of(tasks_P, len(rewards), "tasks_P", "statistics").items():
         part, missing = rewards[rows], np.isnan(rewards[rows])
-        found[f"tasks/{task}/dead_groups"] = float(
+        numbers[f"tasks/{task}/dead_groups"] = float(
             dead_groups(part[..., counted], dead_std=dead_std).all(axis=1).mean()
         )
-        found[f"tasks/{task}/abstained"] = float(missing.all(axis=-1).mean())
-        found[f"tasks/{task}/gradient_share"] = float(np.abs(advantages[rows]).sum() / whole) if whole else 0.0
+        numbers[f"tasks/{task}/abstained"] = float(missing.all(axis=-1).mean())
+        numbers[f"tasks/{task}/gradient_share"] = float(np.abs(advantages[rows]).sum() / whole) if whole else 0.0
         if weights_K is not None:
-            found[f"tasks/{task}/reward"] = float(nanmean(mixed(part, as_array(weights_K))).item())
+            numbers[f"tasks/{task}/reward"] = float(nanmean(mixed(part, as_array(weights_K))).item())
         given = np.flatnonzero(~missing.all(axis=(0, 1)))
         own = _by_reward(part[..., given], advantages[rows], [names[int(k)] for k in given], dead_std)
-        found |= {f"tasks/{task}/{key}": value for key, value in own.items()}
-    return found
+        numbers |= {f"tasks/{task}/{key}": value for key, value in own.items()}
+    return numbers
 
 
 def _by_reward(rewards_PGK: Array, advantages_PG: Array, names: Sequence[str], dead_std: float) -> dict[str, float]:
-    dead_PK, found = dead_groups(rewards_PGK, dead_std=dead_std), {}
+    dead_PK, numbers = dead_groups(rewards_PGK, dead_std=dead_std), {}
     shares_K = _shares(rewards_PGK, advantages_PG, dead_std)
     for k, name in enumerate(names):
-        found[f"{name}/dead_groups"] = float(dead_PK[:, k].mean())
-        found[f"{name}/abstained"] = float(np.isnan(rewards_PGK[..., k]).mean())
-        found[f"{name}/gradient_share"] = float(shares_K[k])
-    return found
+        numbers[f"{name}/dead_groups"] = float(dead_PK[:, k].mean())
+        numbers[f"{name}/abstained"] = float(np.isnan(rewards_PGK[..., k]).mean())
+        numbers[f"{name}/gradient_share"] = float(shares_K[k])
+    return numbers
 
 
 def _shares(rewards_PGK: Array, advantages_PG: Array, dead_std: float) -> Array:

@@ -70,7 +70,7 @@ def thr_weights(
     """[N]: 1 + sign(THR) p where |THR| > tau, else 0. p > 0 exploits, p < 0 explores.
 
     Without `tau` it is beta times the least, over right answers, of the mean of their positive scores. All weigh 1
-    in a group without a right or without a wrong answer, and in an answer that is not known to be either.
+    in a group without a right or without a wrong answer, and in an answer of which neither is known.
     """
     if not -1 <= p <= 1:
         raise InputError(f"p={p!r}; must be in [-1, 1]")
@@ -82,7 +82,7 @@ def thr_weights(
         return np.ones_like(scores_N)
     if tau is None:
         own = [scores_N[(sequence_N == right) & (scores_N > 0)] for right in np.flatnonzero(correct_G == 1)]
-        tau = beta * min((float(one.mean()) for one in own if len(one)), default=0.0)
+        tau = beta * min((float(positive.mean()) for positive in own if len(positive)), default=0.0)
     weights_N = np.where(np.abs(scores_N) > tau, 1 + np.sign(scores_N) * p, 0.0)
     return np.where(np.isnan(correct_G)[sequence_N], 1.0, weights_N)
 

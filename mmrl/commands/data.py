@@ -38,7 +38,7 @@ def build(
 ) -> None:
     """Build the dataset of RECIPE; a dataset that is already there is replaced when the new one is complete.
 
-    A build that was stopped, in whatever way, goes on where it stopped when it is started again.
+    A build that was stopped, in whatever way, resumes where it stopped when the command is run again.
     """
     from data_engine.engine.pipeline import run
     from data_engine.engine.progress import Bars
@@ -54,7 +54,7 @@ def build(
             console.print(count_table(name, counter))
     place = out or written.output
     if counts.quarantined:
-        console.print(f"what is broken: mmrl data show {place} --quarantine", markup=False, soft_wrap=True)
+        console.print(f"broken samples: mmrl data show {place} --quarantine", markup=False, soft_wrap=True)
     console.print(f"{place}: {counts.kept.total():,} samples, see {place}/report.html", markup=False, soft_wrap=True)
 
 
@@ -63,11 +63,13 @@ def plan(
     recipe: RecipeFile,
     overrides: Overrides = None,
     engine: EngineName = "local",
-    measure: Annotated[int, typer.Option(min=0, help="Samples of each source that are tried to tell the cost.")] = 32,
+    measure: Annotated[
+        int, typer.Option(min=0, help="Samples of each source that are tried to estimate the cost.")
+    ] = 32,
 ) -> None:
     """Print what RECIPE will do, what it decodes and what that costs; nothing is written.
 
-    Every unknown name and option, and what the engine cannot run, is found here, before any work.
+    Every unknown name and option, and what the engine cannot run, is reported before any work starts.
     """
     from data_engine.engine.cost import measure_costs
     from data_engine.recipe import Recipe
@@ -88,7 +90,9 @@ def show(
     n: Annotated[int, typer.Option(min=1, help="How many samples.")] = 5,
     split: Split = None,
     task: Annotated[str | None, typer.Option(help="Only samples of this task.")] = None,
-    quarantine: Annotated[bool, typer.Option("--quarantine", help="What was broken instead, and why.")] = False,
+    quarantine: Annotated[
+        bool, typer.Option("--quarantine", help="Show the broken rows instead, with the reasons.")
+    ] = False,
 ) -> None:
     """Show samples of a dataset, or what its quarantine holds."""
     from data_engine.dataset.shards import read_manifest, read_samples
@@ -96,7 +100,7 @@ def show(
 
     read_manifest(directory)
     if quarantine and (split or task):
-        raise InputError("what is broken may be no sample, of no task and no split; leave --task and --split out")
+        raise InputError("--quarantine cannot be combined with --task or --split: broken rows have neither")
     samples = (sample for sample in read_samples(directory, split=split) if task in (None, sample.task))
     panels = map(quarantine_panel, quarantine_rows(directory)) if quarantine else map(sample_panel, samples)
     console = Console()
@@ -109,12 +113,13 @@ def stats(
     directory: Directory,
     split: Split = None,
     keep: Annotated[
-        list[str] | None, typer.Option(metavar="CONDITION", help="As entropy>=3: say what it would keep; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="CONDITION", help="Such as entropy>=3: show what it would keep; repeatable."),
     ] = None,
 ) -> None:
     """Count the samples of a dataset by task, source and split; show how its measures are spread.
 
-    With --keep, say what other thresholds would keep. Nothing is measured again: that was done when it was built.
+    With --keep, show what other thresholds would keep. Nothing is measured again: the build stored all measures.
     """
     from data_engine.dataset.shards import read_samples, shards_of
     from data_engine.measure.measures import condition
@@ -151,7 +156,9 @@ def index(
     for benchmark in benchmarks:
         called = benchmark_name(benchmark)
         if named.setdefault(called, benchmark) != benchmark:
-            raise InputError(f"{named[called]} and {benchmark} are both called {called}, and so are files; rename one")
+            raise InputError(
+                f"{named[called]} and {benchmark} would both be written to a file called {called}; rename one of them"
+            )
     for benchmark in benchmarks:
         with benchmark_samples(benchmark, split) as (name, samples):
             file = out / f"{name}.parquet"
@@ -172,7 +179,7 @@ def leaks(
         list[str] | None, typer.Option(help="A benchmark, as for `index`, to show its side of the pairs on the page.")
     ] = None,
 ) -> None:
-    """Say which samples of a dataset share pictures, questions or ids with benchmarks; nothing is changed."""
+    """List the samples of a dataset that share pictures, questions or ids with benchmarks; nothing is changed."""
     import json
     from contextlib import ExitStack
 
@@ -184,18 +191,18 @@ def leaks(
 
     for file in filter(None, (to, html)):
         check_writable(file)
-    found = leakage(read_samples(directory, split=split), LeakIndex(against), text=text)
+    leakages = leakage(read_samples(directory, split=split), LeakIndex(against), text=text)
     console = Console()
-    console.print(leakage_table(found))
-    console.print(pairs_table(found, n) if any(one.pairs for one in found) else "no leaks")
+    console.print(leakage_table(leakages))
+    console.print(pairs_table(leakages, n) if any(entry.pairs for entry in leakages) else "no leaks")
     if to:
-        write_atomic(to, json.dumps([one.as_dict() for one in found], indent=1, ensure_ascii=False) + "\n")
+        write_atomic(to, json.dumps([entry.as_dict() for entry in leakages], indent=1, ensure_ascii=False) + "\n")
     if html:
-        wanted = {pair.leak.id for one in found for pair in one.pairs}
+        wanted = {pair.leak.id for entry in leakages for pair in entry.pairs}
         with ExitStack() as opened:  # pictures of named benchmarks are on disk only that long
-            given = [opened.enter_context(benchmark_samples(one, None)) for one in benchmark or ()]
-            originals = {one.id: one for _, samples in given for one in samples if one.id in wanted}
-            leak_page(found, originals, html)
+            given = [opened.enter_context(benchmark_samples(name, None)) for name in benchmark or ()]
+            originals = {sample.id: sample for _, samples in given for sample in samples if sample.id in wanted}
+            leak_page(leakages, originals, html)
         console.print(f"page with the pairs in {html}", markup=False, soft_wrap=True)
 
 
@@ -205,13 +212,13 @@ def difficulty(
         Path, typer.Argument(metavar="WHAT", help="A config, or the `out` directory of an `mmrl eval run`.")
     ],
     overrides: Overrides = None,
-    out: Annotated[Path | None, typer.Option(help="The file; default: difficulty.parquet beside the records.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The file; default: difficulty.parquet next to the records.")] = None,
     reward: Annotated[str | None, typer.Option(help="The reward that decides, if there are several.")] = None,
 ) -> None:
-    """Say how hard samples are for a model, by draws that are scored; for the operator `difficulty`.
+    """Measure how hard samples are for a model, by scored answers; for the operator `difficulty`.
 
-    With a config, the draws are made, and more of them where they matter. A run's records are only counted: it has
-    `reward` and `right` alone.
+    With a config, the model answers, more often where that matters. With a run, its records are counted; only
+    `reward` and `right` can be set.
     """
     import json
 
@@ -242,9 +249,11 @@ def push(
     directory: Directory,
     repo: Annotated[str, typer.Argument(metavar="REPO", help="Where on the hub: name/dataset.")],
     public: Annotated[bool, typer.Option("--public", help="For everybody to see; default: private.")] = False,
-    quarantine: Annotated[bool, typer.Option("--quarantine", help="With what is broken, as sources wrote it.")] = False,
+    quarantine: Annotated[
+        bool, typer.Option("--quarantine", help="Also upload broken samples, as sources wrote them.")
+    ] = False,
 ) -> None:
-    """Upload a dataset to the Hugging Face hub. Nothing else here ever does."""
+    """Upload a dataset to the Hugging Face hub. No other command uploads anything."""
     from data_engine.dataset.push import push as pushed
 
     address = pushed(directory, repo, private=not public, quarantine=quarantine)
@@ -257,7 +266,7 @@ def lint_boxes(
     max_pixels: Annotated[int, typer.Option(min=1, help="The budget that `resized` refers to.")] = 1280 * 28 * 28,
     factor: Annotated[int, typer.Option(min=2, help="Pixels a side of a vision token, as 28 or 32.")] = 28,
 ) -> None:
-    """Say in which coordinate space the gold boxes of a dataset are really written."""
+    """Find the coordinate space in which the gold boxes of a dataset are really written."""
     from mmrl.commands.lint_boxes import best, fits, gold_boxes, over_edge
     from mmrl.core.config import validate
     from mmrl.core.vision import VisionBudget, VisionGeometry

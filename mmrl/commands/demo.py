@@ -24,7 +24,7 @@ def demo(
 ) -> None:
     """Curate, train with GRPO and evaluate on the CPU, in minutes; ends with a table and a report page.
 
-    Overrides are those of `mmrl train`, such as grpo.max_steps=20. A demo that was stopped goes on where it stopped.
+    Overrides are those of `mmrl train`, such as grpo.max_steps=20. A demo that was stopped resumes where it stopped.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when transformers is imported
     from mmrl.demo.report import write_report
@@ -54,11 +54,11 @@ def demo(
 
 def table(summary: list[dict[str, Any]]) -> Table:
     """The weighted sum of rewards by task, before and after; every reward is in `summary.json` and in the report."""
-    shown = Table("task", "decoding", "before", "after", "difference (95 %)", "without picture", "n")
+    rows = Table("task", "decoding", "before", "after", "difference (95 %)", "without picture", "n")
     for row in summary:
         if row["reward"] == "total":
             interval = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
             prior = "" if row["prior"] is None else f"{row['prior']:.3f}"
             numbers = (f"{row['before']:.3f}", f"{row['after']:.3f}", interval, prior, str(row["n"]))
-            shown.add_row(row["task"], row["decoding"], *numbers)
-    return shown
+            rows.add_row(row["task"], row["decoding"], *numbers)
+    return rows

@@ -33,7 +33,7 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="The `out` directory of
 
 @app.command()
 def run(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Answer, score and record the samples of CONFIG, then report; a run that was stopped goes on."""
+    """Answer, score and record the samples of CONFIG, then report; a run that was stopped resumes."""
     from eval.benchmarks.combined import write_combined
     from eval.distributed import Processes
     from eval.report import report as write_report
@@ -130,7 +130,7 @@ def rewards(
     max_unjudged: Annotated[float, typer.Option(min=0, max=1, help="Share without a verdict to withhold from.")] = 0.1,
     to: Numbers = None,
 ) -> None:
-    """Say how often each reward of SUITE prefers what people prefer, by dimension, and what else moves it."""
+    """Measure how often each reward of SUITE prefers the answer that people prefer, by dimension, and its biases."""
     from eval.preferences.pairwise import judged_preferences
     from eval.report_tables import preference_table
 

@@ -23,11 +23,11 @@ from mmrl.core.media.item import Media
 from mmrl.core.messages import pieces_of
 from mmrl.core.text import printable
 
-ROW_CHARS = 500  # of a broken row that are shown
+ROW_CHARS = 500  # of a broken row that are printed
 
 
 def sample_panel(sample: Sample) -> Panel:
-    """One sample: what is shown, asked and expected."""
+    """One sample: its media, its prompt and its gold answer."""
     lines = [
         Text.assemble((f"{message['role']}: ", "bold"), printable(" ".join(pieces_of(message["content"]))))
         for message in sample.prompt
@@ -55,13 +55,13 @@ def plan_table(planned: Plan, engine: str, output: Path | None) -> Table:
 
 def cost_table(lengths: Sequence[Length], costs: Sequence[Cost]) -> Table:
     """What each step costs, and what all samples will; a sample that was stopped costs the steps behind it nothing."""
-    known = [one.n for one in lengths if one.n is not None]
-    total, exact = sum(known), len(known) == len(lengths) and all(one.exact for one in lengths)
-    said = ", ".join(f"{one.source} {_length(one)}" for one in lengths)
+    known = [source.n for source in lengths if source.n is not None]
+    total, exact = sum(known), len(known) == len(lengths) and all(source.exact for source in lengths)
+    sources = ", ".join(f"{source.source} {_length(source)}" for source in lengths)
     table = Table(
-        "step", "tried", "stopped", "media opened", "MB", "ms a sample", "all, one core", title=f"cost of {said}"
+        "step", "tried", "stopped", "media opened", "MB", "ms a sample", "all, one core", title=f"cost of {sources}"
     )
-    names = {f"read {one.source}": one for one in lengths}
+    names = {f"read {source.source}": source for source in lengths}
     share = 1.0
     for cost in costs:
         if not cost.n:
@@ -79,10 +79,10 @@ def cost_table(lengths: Sequence[Length], costs: Sequence[Cost]) -> Table:
     return table
 
 
-def _length(one: Length) -> str:
-    if one.n is None:
+def _length(length: Length) -> str:
+    if length.n is None:
         return "(needs a network, not read)"
-    return f"{one.n:,}" if one.exact else f"{one.n:,} or more"
+    return f"{length.n:,}" if length.exact else f"{length.n:,} or more"
 
 
 def _options(args: Mapping[str, Any]) -> Text:
@@ -138,16 +138,18 @@ def difficulty_table(rows: Iterable[Difficulty]) -> Table:
     table = Table(
         "task", "reward", "samples", "draws", "mean", "none right", "some", "all right", "no score", "truncated"
     )
-    for (task, reward), found in sorted(by_task.items()):
-        draws = sum(row.draws for row in found)
-        means = [row.mean for row in found if row.mean is not None]
-        scored = [row for row in found if row.n]
+    for (task, reward), rows_of_task in sorted(by_task.items()):
+        draws = sum(row.draws for row in rows_of_task)
+        means = [row.mean for row in rows_of_task if row.mean is not None]
+        scored = [row for row in rows_of_task if row.n]
         none, every = sum(row.right == 0 for row in scored), sum(row.right == row.n for row in scored)
-        counts = (none, len(scored) - none - every, every, len(found) - len(scored))
-        shares = (f"{count / len(found):.1%}" for count in counts)
+        counts = (none, len(scored) - none - every, every, len(rows_of_task) - len(scored))
+        shares = (f"{count / len(rows_of_task):.1%}" for count in counts)
         mean = f"{statistics.fmean(means):.3f}" if means else "-"
-        cut = sum(row.truncated for row in found) / draws
-        table.add_row(task, Text(printable(reward)), f"{len(found):,}", f"{draws:,}", mean, *shares, f"{cut:.1%}")
+        cut = sum(row.truncated for row in rows_of_task) / draws
+        table.add_row(
+            task, Text(printable(reward)), f"{len(rows_of_task):,}", f"{draws:,}", mean, *shares, f"{cut:.1%}"
+        )
     return table
 
 

@@ -1,4 +1,4 @@
-"""What the measures of a dataset are, and what other thresholds would keep: from what was noted when it was built."""
+"""Measures of a dataset, and what other thresholds would keep, both read from the files that its build wrote."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ COLUMNS = pa.schema(
 def measures_of(directory: Path, split: str | None = None) -> tuple[pa.Table, pa.Table]:
     """(the measures of the samples of a dataset, those of samples that its operators dropped, with their `reason`).
 
-    Of one split, the dropped ones are those that were in it, or in none yet.
+    With a split, the dropped samples are those that were in this split or had no split yet.
     """
     kept, dropped = (_table(directory / name) for name in (STATS, DROPPED))
     if split is not None:
-        kept = kept.filter(pa.array(_where(kept["split"], lambda said: said == split)))
-        dropped = dropped.filter(pa.array(_where(dropped["split"], lambda said: said in (split, ""))))
+        kept = kept.filter(pa.array(_where(kept["split"], lambda value: value == split)))
+        dropped = dropped.filter(pa.array(_where(dropped["split"], lambda value: value in (split, ""))))
     return kept, dropped
 
 
@@ -83,16 +83,16 @@ def keep_table(kept: pa.Table, dropped: pa.Table, conditions: Sequence[Condition
         table.add_row(str(condition), *_counts(kept, dropped, [condition]))
     if len(conditions) > 1:
         table.add_row("all of them", *_counts(kept, dropped, conditions))
-    unsplit = _where(dropped["split"], lambda said: not said).sum()
-    said = ["What was not measured passes; a sample that was dropped was not measured by later filters."]
+    unsplit = _where(dropped["split"], lambda value: not value).sum()
+    notes = ["A sample without the measure is kept; a dropped sample was not measured by later filters."]
     if split and unsplit:
-        said += [f"Of those dropped, {unsplit:,} had no split yet and count here."]
-    table.caption = Text(" ".join(said))
+        notes += [f"Of those dropped, {unsplit:,} had no split yet and count here."]
+    table.caption = Text(" ".join(notes))
     return table
 
 
 def reuse_table(directory: Path, shards: Sequence[str]) -> Table:
-    """How many images and videos are in one sample, in two, in more; and which are in most."""
+    """How many images and videos occur in one sample, in two, in more; and which one occurs in the most samples."""
     uses = uses_of(directory, shards)
     counts = np.array(list(uses.values()), int)
     table = Table("samples about one image or video", "images and videos", "share")
@@ -117,7 +117,7 @@ def uses_of(directory: Path, shards: Sequence[str]) -> dict[str, int]:
             path for path in (file.schema.column(i).path for i in range(len(file.schema))) if path.endswith("sha256")
         ]
         for media in file.read(columns=names)["media"].to_pylist():  # the hashes alone: shards may hold whole videos
-            for sha256 in {one["sha256"] for one in media or ()}:
+            for sha256 in {item["sha256"] for item in media or ()}:
                 uses[sha256] = uses.get(sha256, 0) + 1
     return uses
 
@@ -127,7 +127,10 @@ def _counts(kept: pa.Table, dropped: pa.Table, conditions: Sequence[Condition]) 
     passes, without = _holding(kept, conditions)
     back, unmeasured = _holding(dropped, conditions)
     back &= np.logical_or.reduce(
-        [_dropped_by(dropped, OPERATOR[one.name]) & ~np.isnan(_values(dropped, one.name)) for one in conditions]
+        [
+            _dropped_by(dropped, OPERATOR[condition.name]) & ~np.isnan(_values(dropped, condition.name))
+            for condition in conditions
+        ]
     )
     numbers = (len(kept), passes.sum(), (~passes).sum(), back.sum(), without.sum(), (back & unmeasured).sum())
     return [f"{number:,}" for number in numbers]
@@ -135,8 +138,8 @@ def _counts(kept: pa.Table, dropped: pa.Table, conditions: Sequence[Condition]) 
 
 def _holding(rows: pa.Table, conditions: Sequence[Condition]) -> tuple[np.ndarray, np.ndarray]:
     """(which rows all conditions keep, of which a measure of theirs is missing)."""
-    values = np.array([_values(rows, one.name) for one in conditions])
-    holds = np.array([one.holds(found) for one, found in zip(conditions, values, strict=True)])
+    values = np.array([_values(rows, condition.name) for condition in conditions])
+    holds = np.array([condition.holds(measured) for condition, measured in zip(conditions, values, strict=True)])
     return np.logical_and.reduce(holds), np.logical_or.reduce(np.isnan(values))
 
 
@@ -146,14 +149,14 @@ def _values(rows: pa.Table, name: str) -> np.ndarray:
 
 
 def _dropped_by(dropped: pa.Table, operator: str) -> np.ndarray:
-    return _where(dropped["reason"], lambda said: said.partition(":")[0] == operator)
+    return _where(dropped["reason"], lambda text: text.partition(":")[0] == operator)
 
 
 def _where(column: pa.ChunkedArray, holds: Callable[[str], bool]) -> np.ndarray:
-    """Of which rows the text, empty if there is none, is as it is to be: each different one is looked at once."""
-    found = column.combine_chunks().fill_null("").dictionary_encode()
-    told = np.array([holds(text) for text in found.dictionary.to_pylist()], bool)
-    return told[found.indices.to_numpy()]
+    """Which rows hold a text that `holds` accepts; a missing text is empty. Each different text is checked once."""
+    encoded = column.combine_chunks().fill_null("").dictionary_encode()
+    holding = np.array([holds(text) for text in encoded.dictionary.to_pylist()], bool)
+    return holding[encoded.indices.to_numpy()]
 
 
 def _table(path: Path) -> pa.Table:

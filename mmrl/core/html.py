@@ -44,7 +44,7 @@ def element(name: str, /, *children: Child, **attributes: object) -> Html:
 
 def joined(*children: Child) -> Html:
     """The children one after the other."""
-    return Html("".join(one if isinstance(one, Html) else escape(one) for one in children if one is not None))
+    return Html("".join(child if isinstance(child, Html) else escape(child) for child in children if child is not None))
 
 
 def page(title: str, *content: Child) -> Html:

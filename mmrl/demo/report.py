@@ -85,7 +85,9 @@ def scores(summary: Sequence[Mapping[str, Any]], decoded: str) -> list[Html]:
     """The table of one decoding: totals, and every reward of every task."""
     rows = [row for row in summary if row["decoding"] == decoded]
     tasks = Counter(row["reward"] for row in rows if row["task"] != ALL)
-    rows = [row for row in rows if row["task"] != ALL or tasks[row["reward"]] != 1]  # else the mix says nothing new
+    rows = [
+        row for row in rows if row["task"] != ALL or tasks[row["reward"]] != 1
+    ]  # the mean over one task would repeat it
     if not rows:
         return []
     reach = max([abs(row[end]) for row in rows for end in ("low", "high") if row[end] is not None], default=1.0) or 1.0
@@ -171,12 +173,12 @@ def _interval(row: Mapping[str, Any]) -> str:
 
 
 def _span(row: Mapping[str, Any], reach: float) -> Html | None:
-    """The interval and the difference as a line with a dot, beside the line of no difference."""
+    """The interval as a line and the difference as a dot; a second line marks zero."""
     if row["low"] is None:
         return None
     low, middle, high = (60 + row[key] / reach * 55 for key in ("low", "difference", "high"))
     zero = element("path", d="M60 0V18", class_="zero")
-    above, below = round(row["low"], 3) > 0, round(row["high"], 3) < 0  # as the numbers beside it read
+    above, below = round(row["low"], 3) > 0, round(row["high"], 3) < 0  # as in the printed numbers
     colour = "var(--after)" if above else "var(--before)" if below else "var(--dim)"
     line = element("path", d=f"M{low:.1f} 9H{high:.1f}", stroke=colour, stroke_width=2)
     dot = element("circle", cx=f"{middle:.1f}", cy=9, r=3.5, fill=colour)
@@ -189,16 +191,16 @@ def _how_to_read(runs: Mapping[str, Path]) -> str:
     prior = f" Text only: {read_run(runs['blind']).model}, asked without the pictures." if "blind" in runs else ""
     return (
         "Both models answer the same questions. Intervals are 95 % bootstrap intervals of the paired difference, over "
-        f"pictures; a blue line lies wholly above zero, an orange one wholly below.{prior}"
+        f"pictures. A blue line is entirely above zero, an orange line entirely below.{prior}"
     )
 
 
 def _how_chosen(pairs: Sequence[Pair], picked: Sequence[Pair]) -> str:
-    found, shown = (Counter(pair.outcome for pair in some) for some in (pairs, picked))
-    counts, here = (", ".join(f"{number[name]} {name}" for name in OUTCOMES) for number in (found, shown))
+    counted = (Counter(pair.outcome for pair in some) for some in (pairs, picked))
+    total, shown = (", ".join(f"{number[name]} {name}" for name in OUTCOMES) for number in counted)
     return (
-        f"Of the {len(pairs)} questions answered greedily, {counts} in total score. Here are {here}: the tasks take "
-        "turns, and for each comes in turn one that improved, one that did not change and one that got worse, as far "
-        "as there are any, in the order of ids, which are hashes. Nothing was picked by hand, and rare outcomes are "
-        "shown more often than they occur. Boxes and spans are drawn as the rewards read them."
+        f"Of the {len(pairs)} questions answered greedily, by total score: {total}. Shown here: {shown}. The tasks "
+        "take turns, and in each task the three outcomes take turns, as far as there are any. The order is that of the "
+        "ids, which are hashes. Nothing was picked by hand, and rare outcomes are shown more often than they occur. "
+        "Boxes and spans are drawn as the rewards read them."
     )

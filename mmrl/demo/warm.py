@@ -45,7 +45,7 @@ def main(
     checkpoint: Annotated[Path, typer.Option(help="where the finished checkpoint goes")] = HERE / "checkpoint",
     overrides: Annotated[list[str] | None, typer.Argument(metavar="key=value")] = None,
 ) -> None:
-    """Build the data, train the tokenizer and the model, store the checkpoint. A run that was stopped goes on."""
+    """Build the data, train the tokenizer and the model, store the checkpoint. A run that was stopped resumes."""
     data = out / "data"
     if not (data / "manifest.json").exists():
         build(load(Recipe, HERE / "warm_recipe.yaml"), out=data, workers=os.cpu_count() or 1)
@@ -62,10 +62,10 @@ def main(
 
 def words_of(sample: Sample, config: TrainConfig) -> list[str]:
     """What a sample asks and how it is answered; coordinates are left to the plain numbers of the vocabulary."""
-    asked = [text for message in sample.prompt for text in texts_of(message["content"])]
+    prompts = [text for message in sample.prompt for text in texts_of(message["content"])]
     row = {"id": sample.id, "task": sample.task, "answer": sample.answer, "media": sample.media, "meta": sample.meta}
     side = 64
-    return [*asked, rendered(row, config.space, [(side, side)] * len(sample.media))]
+    return [*prompts, rendered(row, config.space, [(side, side)] * len(sample.media))]
 
 
 if __name__ == "__main__":

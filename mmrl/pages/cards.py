@@ -1,7 +1,7 @@
 """A prompt with its pictures, its gold answer and completions, as a part of a page.
 
-What is drawn is what the rewards read: regions come from the answer text of a completion, boxes are turned into pixels,
-put in order and cut at the picture.
+Regions are drawn as the rewards read them: from the answer text of a completion, converted to pixels, with corners in
+order, cut at the picture.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Exhibit:
 
 
 def card(exhibit: Exhibit, *, badge: str | None = None) -> Html:
-    """The exhibit as an article: a single picture stands beside the text, all else above it."""
+    """The exhibit as an article: a single picture is next to the text, other media are above it."""
     title = element("h3", exhibit.title), badge and element("span", badge, class_="badge")
     figures = element("div", *_figures(exhibit), class_="figures") if exhibit.media else None
     drawn = any(gold_rows(exhibit.gold, key) for key in DRAWN)
@@ -75,20 +75,20 @@ def card(exhibit: Exhibit, *, badge: str | None = None) -> Html:
     return element("article", header, element("div", figures, text, class_="side" if beside else None), class_="card")
 
 
-def said_boxes(answer: Answer, size: Sequence[int]) -> list[Region]:
+def answer_boxes(answer: Answer, size: Sequence[int]) -> list[Region]:
     """The boxes that a completion names, in pixels of a picture of `size`, as `rewards.rules.grounding` reads them."""
     text = answer_text(answer.completion)
-    found = boxes(text) if text is not None else []
-    if not found:
+    read = boxes(text) if text is not None else []
+    if not read:
         return []
     seen_size = answer.seen_size[0] if answer.seen_size else ()
     try:
-        return _cut(to_pixels(np.clip(found, -FAR, FAR), answer.space, size, seen_size), size)
-    except InputError:  # without the size that the model saw there is no place; the reward's verdict says so
+        return _cut(to_pixels(np.clip(read, -FAR, FAR), answer.space, size, seen_size), size)
+    except InputError:  # the size that the model saw is unknown; the reward's verdict gives the reason
         return []
 
 
-def said_spans(answer: Answer) -> list[Region]:
+def answer_spans(answer: Answer) -> list[Region]:
     """The spans of seconds that a completion names."""
     text = answer_text(answer.completion)
     return list(spans(text)) if text is not None else []
@@ -132,15 +132,15 @@ def _film(exhibit: Exhibit, media: Media, caption: str) -> Html:
 
 
 def _marks(exhibit: Exhibit, key: AnswerKey, size: Sequence[int] = ()) -> list[Mark]:
-    """The gold regions under `key`, and what the answers say in their place: one region unless labels ask for a set."""
+    """The gold regions under `key` and those of the answers: one region of each, or all where there are labels."""
     golds = gold_rows(exhibit.gold, key)
     if not golds:
         return []
     count = None if "labels" in exhibit.gold else 1
     marks = [Mark("gold", "gold", region) for region in (_cut(golds, size) if size else golds)]
     for answer in exhibit.answers:
-        said = said_boxes(answer, size) if size else said_spans(answer)
-        marks += [Mark(answer.kind, answer.label, region) for region in said[:count]]
+        given = answer_boxes(answer, size) if size else answer_spans(answer)
+        marks += [Mark(answer.kind, answer.label, region) for region in given[:count]]
     return marks
 
 
@@ -174,7 +174,7 @@ def _verdicts(verdicts: Mapping[str, Verdict]) -> Iterable[Html]:
 
 def _shortened(text: str) -> Child:
     if not text:
-        return element("span", "(nothing)", class_="dim")
+        return element("span", "(empty answer)", class_="dim")
     if len(text) <= CHARACTERS:
         return text
     left_out = element("span", f" … {len(text) - CHARACTERS:,} more characters", class_="dim")
@@ -186,13 +186,13 @@ def _prompt_text(prompt: Sequence[Mapping[str, Any]]) -> Html:
     lines: list[Html] = []
     places = [part["type"] for message in prompt for part in parts_of(message["content"]) if part["type"] != "text"]
     for message in prompt:
-        said: list[Child] = [element("small", f"{message['role']}: ")] if len(prompt) > 1 else []
+        children: list[Child] = [element("small", f"{message['role']}: ")] if len(prompt) > 1 else []
         for kind, parts in groupby(parts_of(message["content"]), key=lambda part: part["type"]):
             if kind == "text":
-                said += [part["text"] for part in parts]
+                children += [part["text"] for part in parts]
             elif len(places) > 1:
-                said += [element("small", f"[{kind}] ") for _ in parts]
-        lines.append(joined(*said, "\n" if message is not prompt[-1] else None))
+                children += [element("small", f"[{kind}] ") for _ in parts]
+        lines.append(joined(*children, "\n" if message is not prompt[-1] else None))
     return joined(*lines)
 
 
@@ -210,5 +210,5 @@ def _plain(gold: Any) -> str:
 def _whole(value: Any) -> Any:
     """`value` with whole floats as integers, as people write them."""
     if isinstance(value, list):
-        return [_whole(one) for one in value]
+        return [_whole(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value

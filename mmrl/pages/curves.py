@@ -27,7 +27,7 @@ def charts(training: Path) -> Html:
 
 
 def logged(metrics: Path) -> dict[str, list[tuple[float, float]]]:
-    """(step, value) points of every number in a metrics file; null is no point, nor is the torn last line."""
+    """(step, value) points of every number in a metrics file; null and an incomplete last line are skipped."""
     points: dict[str, list[tuple[float, float]]] = defaultdict(list)
     lines = metrics.read_text(encoding="utf-8").split("\n")[:-1] if metrics.is_file() else []
     for line in map(json.loads, lines):
@@ -50,5 +50,5 @@ def _reward(key: str) -> str | None:
     >>> _reward("rewards/format/mean"), _reward("rewards/format/std")
     ('format', None)
     """
-    found = re.fullmatch("rewards/(.+)/mean", key)
-    return found[1] if found else None
+    match = re.fullmatch("rewards/(.+)/mean", key)
+    return match[1] if match else None

@@ -20,7 +20,7 @@ FRAME = (160, 120)  # the largest a frame of a strip may be
 class Mark:
     """A box (x1, y1, x2, y2) in pixels of the picture, or a span (start, end) in seconds of the video.
 
-    `kind` says how it looks: `gold`, `before`, `after` or `answer`. An answer's label is written beside it.
+    `kind` says how it looks: `gold`, `before`, `after` or `answer`. The label of an answer is written next to it.
     """
 
     kind: str
@@ -87,7 +87,7 @@ def _side_by_side(frames: np.ndarray) -> Image.Image:
 
 
 def _time_row(label: str, marks: Sequence[Mark], seconds: float) -> Html:
-    """The label, and the spans as bars on a track; what lies beyond the video is cut off."""
+    """The label, and the spans as bars on a track; parts outside the video are cut off."""
     bars = []
     for mark in marks:
         start, end = (min(max(time / seconds, 0.0), 1.0) * 100 for time in mark.region)

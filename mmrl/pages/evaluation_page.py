@@ -78,9 +78,11 @@ def _outcomes(records: Sequence[Record]) -> Html | None:
     if not counts:
         return None
     sections = [element("h2", "Confusion by task")]
-    for task, found in sorted(counts.items()):
-        columns = sorted({said for _, said in found})
-        rows = [[gold, *(str(found[gold, said]) for said in columns)] for gold in sorted({gold for gold, _ in found})]
+    for task, pairs in sorted(counts.items()):
+        columns = sorted({answer for _, answer in pairs})
+        rows = [
+            [gold, *(str(pairs[gold, answer]) for answer in columns)] for gold in sorted({gold for gold, _ in pairs})
+        ]
         sections += [element("h3", task), table(["gold, answered:", *columns], rows)]
     return joined(*sections)
 

@@ -21,34 +21,34 @@ MEANING = {
 }
 
 
-def leak_page(found: Sequence[Leakage], originals: Mapping[str, Sample], place: Path, *, shown: int = SHOWN) -> Path:
+def leak_page(leakages: Sequence[Leakage], originals: Mapping[str, Sample], place: Path, *, shown: int = SHOWN) -> Path:
     """Write the page; `originals` are the samples of benchmarks by id, as far as they are at hand."""
     head = ["benchmark", "from", "samples", *get_args(Evidence), "share"]
     rows, strong = [], []
-    for one in found:
+    for leakage in leakages:
         strong.append(len(rows))
-        for source, counts in [("all sources", one.found), *sorted(one.sources.items())]:
+        for source, counts in [("all sources", leakage.found), *sorted(leakage.sources.items())]:
             numbers = [str(counts.get(by, 0)) for by in get_args(Evidence)]
-            share = sum(counts.values()) / max(one.size, 1)
-            rows.append([one.benchmark, source, str(one.size), *numbers, f"{share:.1%}"])
+            share = sum(counts.values()) / max(leakage.size, 1)
+            rows.append([leakage.benchmark, source, str(leakage.size), *numbers, f"{share:.1%}"])
     body = page(
         "Benchmarks found in a dataset",
         element("p", "Samples of each benchmark that the dataset holds, each counted by its strongest evidence."),
         table(head, rows, texts=2, strong=strong),
-        *(_benchmark(one, originals, shown) for one in found),
+        *(_benchmark(leakage, originals, shown) for leakage in leakages),
     )
     return write_page(body, place)
 
 
-def _benchmark(found: Leakage, originals: Mapping[str, Sample], shown: int) -> Html:
-    parts = [element("h2", found.benchmark)]
+def _benchmark(leakage: Leakage, originals: Mapping[str, Sample], shown: int) -> Html:
+    parts = [element("h2", leakage.benchmark)]
     for by in get_args(Evidence):
-        pairs = [pair for pair in found.pairs if pair.leak.by == by]
+        pairs = [pair for pair in leakage.pairs if pair.leak.by == by]
         if pairs:
             about = f"{len(pairs)} pairs{f', {shown} of them here' if len(pairs) > shown else ''}. {MEANING[by]}"
             parts += [element("h3", f"by {by}"), element("p", about, class_="dim")]
             parts += [_pair(pair, originals.get(pair.leak.id)) for pair in pairs[:shown]]
-    return joined(*parts) if found.pairs else joined(*parts, element("p", "Nothing of it was found."))
+    return joined(*parts) if leakage.pairs else joined(*parts, element("p", "Nothing of it was found."))
 
 
 def _pair(pair: Pair, original: Sample | None) -> Html:

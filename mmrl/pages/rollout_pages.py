@@ -66,19 +66,23 @@ def as_page(shown: Shown) -> Html:
 def left_out(shown: Shown) -> str:
     """A sentence on what is not on the page, or nothing."""
     rest = shown.total - len(shown.exhibits)
-    return f"{rest:,} of {shown.total:,} prompts are left out, evenly spread; --limit shows more." if rest else ""
+    return (
+        f"{rest:,} of {shown.total:,} prompts are not shown; those shown are evenly spread. --limit shows more."
+        if rest
+        else ""
+    )
 
 
 def rollouts(out: Path, step: int | None, task: str | None, limit: int) -> Shown:
     """The prompts of one step of a training run, each with its group of completions."""
-    found = [(re.fullmatch(r"step-(\d+)\.parquet", file.name), file) for file in (out / "rollouts").iterdir()]
-    files = {int(name[1]): file for name, file in found if name}
+    names = [(re.fullmatch(r"step-(\d+)\.parquet", file.name), file) for file in (out / "rollouts").iterdir()]
+    files = {int(name[1]): file for name, file in names if name}
     if not files:
         raise InputError(f"{out} holds no rollouts yet")
     step = max(files) if step is None else step
     if step not in files:
         raise InputError(
-            f"{out} has no rollouts of step {step}; it has {len(files)} steps, {min(files)} to {max(files)}"
+            f"{out} has no rollouts of step {step}; it has {len(files)} steps, from {min(files)} to {max(files)}"
         )
     groups = _grouped(_read(files[step]), lambda row: row["id"])
     kept = _of_task(groups, task, lambda group: group[0]["task"])

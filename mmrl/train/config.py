@@ -31,9 +31,12 @@ class Advantages(Config):
 
 
 class RolloutSettings(Config):
-    """How completions are sampled, beside what `grpo:` says: one prefill per prompt, a schedule of temperatures, and
-    how many rounds of new prompts may replace groups whose rewards are all constant, the gold answer as a rollout, and
-    the cap of importance weights."""
+    """How completions are sampled, in addition to the settings of `grpo:`.
+
+    `shared_prefix`: one prefill per prompt. `temperature`: a schedule. `refills`: how many rounds of new prompts may
+    replace groups whose rewards are all constant. `inject`: the gold answer as a rollout. `importance_cap`: the largest
+    importance weight.
+    """
 
     shared_prefix: bool = True
     temperature: TemperatureSchedule | None = None
@@ -43,8 +46,11 @@ class RolloutSettings(Config):
 
 
 class Evaluation(Config):
-    """What a model is evaluated on in training. Left out: the split `test` of the training's dataset, its rewards, and
-    greedy answers of up to `max_completion_length` tokens."""
+    """What a model is evaluated on during training.
+
+    The defaults are the split `test` of the training's dataset, the training's rewards, and greedy answers of up to
+    `max_completion_length` tokens.
+    """
 
     data: DatasetSplit | None = None
     rewards: dict[str, RewardSpec] = Field(default_factory=dict)
@@ -80,8 +86,7 @@ class TrainConfig(Config):
 
 
 def without_device(config: TrainConfig) -> TrainConfig:
-    """`config` as it may be looked at where there is no accelerator: TRL trains in bfloat16 unless told otherwise, and
-    refuses that without one."""
+    """`config` for a machine without an accelerator, where TRL refuses its own default, bfloat16."""
     blocks = {name: {**getattr(config, name), "use_cpu": True} for name in stages_of(config)}
     return config.model_copy(update=blocks)
 

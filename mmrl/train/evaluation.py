@@ -37,7 +37,7 @@ def evaluated(config: TrainConfig) -> EvalConfig:
 
 
 def check_evaluation(config: TrainConfig, stages: Sequence[tuple[str, Any]]) -> None:
-    """Refuse evaluations that nothing asks for, that are asked for without saying on what, and unknown metrics.
+    """Refuse an evaluation without a time or without data, and unknown metrics.
 
     `stages`: the name and TRL's arguments of each stage there is.
     """
@@ -49,7 +49,7 @@ def check_evaluation(config: TrainConfig, stages: Sequence[tuple[str, Any]]) -> 
     if config.evaluation is None:
         return
     if not asking:
-        raise InputError("`evaluation:` without a stage that evaluates; set eval_strategy: steps and eval_steps")
+        raise InputError("`evaluation:` is given, but no stage evaluates; set eval_strategy: steps and eval_steps")
     known = StepEvaluation(evaluated(config), Path(config.output)).metrics
     for name, args in asking:
         metric = (args.metric_for_best_model or REWARD).removeprefix("eval_")
@@ -59,6 +59,6 @@ def check_evaluation(config: TrainConfig, stages: Sequence[tuple[str, Any]]) -> 
         cycle = max(cycle // args.gradient_accumulation_steps, 1) * getattr(args, "num_iterations", 1)
         if args.metric_for_best_model and args.eval_strategy == "steps" and args.eval_steps % cycle:
             raise InputError(
-                f"{name}.eval_steps={args.eval_steps:g} is no multiple of {cycle}, the optimizer steps that share "
-                "rollouts: a best checkpoint between them could not be gone on from"
+                f"{name}.eval_steps={args.eval_steps:g} is not a multiple of {cycle}, the optimizer steps that share "
+                "rollouts: training could not resume from a best checkpoint between them"
             )

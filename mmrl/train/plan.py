@@ -56,7 +56,7 @@ def memory(
     Activations, the cache of the rollouts and the allocator's slack come on top.
     """
     if dtype not in BYTES:
-        raise InputError(f"dtype={dtype!r} has no size here; known: {', '.join(BYTES)}")
+        raise InputError(f"dtype={dtype!r} has no known size; known: {', '.join(BYTES)}")
     rows = list(table)
     weights = sum(row["parameters"] for row in rows) * BYTES[dtype] / 2**30
     trained = sum(row["trainable"] for row in rows) * BYTES[dtype] / 2**30
@@ -78,8 +78,8 @@ def plan(config: TrainConfig, processes: int = 1) -> list[Table]:
 
     samples = list(training_samples(config.data, config.split, config.limit))
     parameters = trainable_table(_skeleton(config))
-    shown = [(row["part"], f"{row['parameters']:,} ({row['trainable']:,} train)") for row in parameters]
-    tables: list[Table] = [("parameters", shown)]
+    counts = [(row["part"], f"{row['parameters']:,} ({row['trainable']:,} train)") for row in parameters]
+    tables: list[Table] = [("parameters", counts)]
     for stage in stages_of(config):
         tables += _stage(config, stage, parameters, len(samples), processes)
     if config.grpo is not None:

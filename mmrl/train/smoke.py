@@ -31,12 +31,14 @@ def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
         known = ", ".join(sorted(ARCHITECTURES))
         raise InputError(f"no tiny twin of a {architecture} ({config.model}) to smoke-test with; known: {known}")
     samples = list(training_samples(config.data, config.split, 16))
-    texts = [text for one in samples for message in one.prompt for text in texts_of(message["content"])]
+    texts = [text for sample in samples for message in sample.prompt for text in texts_of(message["content"])]
     for part in tiny_model(architecture, texts, size=TinySize(**geometry), seed=config.seed):
         part.save_pretrained(directory / "model")
     sft = None if config.sft is None else _small(config.sft, 2)
     blocks = {"sft": sft, "grpo": None if config.grpo is None else _small_grpo(config.grpo, len(samples))}
-    limit = config.limit if "pairs_P" in options_of(config.advantages.name) else 16  # pairs are not torn apart
+    limit = (
+        config.limit if "pairs_P" in options_of(config.advantages.name) else 16
+    )  # a limit could separate the sides of a pair
     changed = {"model": str(directory / "model"), "output": str(directory / "run"), "limit": limit, "dtype": "float32"}
     changed |= {"attention": None, "evaluation": None}
     return config.model_copy(update=changed | blocks)

@@ -37,7 +37,7 @@ def run(config: TrainConfig) -> Path:
 
 
 def check(config: TrainConfig) -> None:
-    """Refuse what is wrong about any stage before the first one begins."""
+    """Refuse wrong settings and data of every stage before the first stage begins."""
     from mmrl.grpo.config_checks import check_filled, check_method, check_warm_up
     from mmrl.trainers.dataset import training_samples
     from mmrl.trainers.targets import can_be_written, check_answers
@@ -66,7 +66,7 @@ def check(config: TrainConfig) -> None:
 
 
 def refuse_change(config: TrainConfig, out: Path) -> None:
-    """Refuse another config than the one that the run in `out` began with."""
+    """Refuse a config that differs from the one with which the run in `out` began."""
     place = out / "config.yaml"
     if not place.exists():
         return
@@ -77,7 +77,7 @@ def refuse_change(config: TrainConfig, out: Path) -> None:
 
 
 def remember(config: TrainConfig, out: Path) -> None:
-    """Write `config` to `out/config.yaml`, once it has shown that it can be trained."""
+    """Write `config` to `out/config.yaml`; called once a trainer could be built from it."""
     write_atomic(out / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=True))
 
 

@@ -43,7 +43,7 @@ def main(
     pairs: Annotated[int, typer.Option(min=8, help="pairs of the second stage")] = 400,
     held_out: Annotated[int, typer.Option(min=2, help="pairs to measure on")] = 200,
 ) -> None:
-    """Make the data, train both stages, and print pair accuracy before and after GCPO; a stopped run goes on."""
+    """Make the data, train both stages, and print pair accuracy before and after GCPO; a stopped run resumes."""
     started = time.monotonic()
     prepare(out, seed=seed, chains=chains, pairs=pairs, held_out=held_out)
     places = [f"data={out / 'data'}", f"seed={seed}"]
@@ -77,14 +77,14 @@ def prepare(out: Path, *, seed: int, chains: int, pairs: int, held_out: int) -> 
         write_dataset(made, data, name="verifier", embed_media=True)
     if not (model / "config.json").exists():
         samples = list(itertools.islice(read_samples(data, split="sft"), 200))
-        texts = [text for one in samples for text in (chain(one.answer), prompt_text(one.prompt))]
+        texts = [text for sample in samples for text in (chain(sample.answer), prompt_text(sample.prompt))]
         size = TinySize(hidden=96, layers=3, mlp=256, vision_hidden=64, patch=8, vocab=400)
         for part in tiny_model("qwen2_5_vl", [*texts, *map(str, range(11))], size=size, seed=seed):
             part.save_pretrained(model)
 
 
 def stage(name: str, overrides: list[str]) -> TrainConfig:
-    """The config of a stage, a file beside this one."""
+    """The config of a stage, from a file next to this one."""
     return load(TrainConfig, HERE / name, overrides)
 
 
@@ -122,23 +122,23 @@ def summarised(out: Path) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    """What `summarised` found, for a person."""
-    shown = Table("decoding", "against", "before", "after", "difference (95 %)", "ties", "unread", "pairs")
+    """The rows of `summarised` as a table for the terminal."""
+    rows_shown = Table("decoding", "against", "before", "after", "difference (95 %)", "ties", "unread", "pairs")
     for row in rows:
         before, after, gain = row["before"], row["after"], row.get("difference")
-        shown.add_row(
+        rows_shown.add_row(
             row["decoding"],
             row["fault"],
-            said(before, ".3f"),
-            said(after, ".3f"),
-            said(gain, "+.3f") if gain else "",
+            estimate_text(before, ".3f"),
+            estimate_text(after, ".3f"),
+            estimate_text(gain, "+.3f") if gain else "",
             *(f"{before[key]:.2f} > {after[key]:.2f}" for key in ("ties", "unread")),
             str(after["n"]),
         )
-    return shown
+    return rows_shown
 
 
-def said(estimate: dict[str, Any], form: str) -> str:
+def estimate_text(estimate: dict[str, Any], form: str) -> str:
     """A mean with its interval; a single pair has none."""
     if estimate["low"] is None:
         return f"{estimate['mean']:{form}}"

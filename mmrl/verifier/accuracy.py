@@ -18,18 +18,18 @@ ALL = "all"
 
 def pair_accuracy(out: Path, reward: str) -> list[dict[str, Any]]:
     """Pair accuracy of the records in `out`, of all pairs and of each `meta["fault"]`, with bootstrap intervals over
-    pairs; beside it the shares of ties and of chains without a readable score."""
+    pairs; with it the shares of ties and of chains without a readable score."""
     records = read_records(out)
-    said, faults = pair_verdicts(records, reward), faults_of(records)
+    verdicts, faults = pair_verdicts(records, reward), faults_of(records)
     rows = []
     for fault in (ALL, *sorted(set(faults.values()) - {ALL})):
-        names = [name for name in said if fault in (ALL, faults[name])]
+        names = [name for name in verdicts if fault in (ALL, faults[name])]
         kinds = [record.kinds.get(reward) for record in records if record.meta["pair"] in names]
         rows.append(
             {
                 "fault": fault,
-                **asdict(mean_estimate([said[name] for name in names])),
-                "ties": fmean(said[name] == 0.5 for name in names),
+                **asdict(mean_estimate([verdicts[name] for name in names])),
+                "ties": fmean(verdicts[name] == 0.5 for name in names),
                 "unread": fmean(kind == "unparsed" for kind in kinds),
             }
         )
@@ -52,7 +52,7 @@ def pair_verdicts(records: Sequence[Record], reward: str) -> dict[Any, float]:
     sides: dict[Any, dict[bool, list[Record]]] = defaultdict(lambda: {True: [], False: []})
     for record in records:
         if "pair" not in record.meta or not isinstance(record.meta.get("preferred"), bool):
-            raise InputError(f"item {record.item_id} is no side of a pair: its meta has not both pair and preferred")
+            raise InputError(f"item {record.item_id} is not a side of a pair: its meta needs pair and preferred")
         if reward not in record.scores:
             raise InputError(f"item {record.item_id} has no score by {reward!r}; there are {sorted(record.scores)}")
         sides[record.meta["pair"]][record.meta["preferred"]].append(record)
@@ -66,7 +66,7 @@ def faults_of(records: Sequence[Record]) -> dict[Any, str]:
 
 def _verdict(name: Any, both: Mapping[bool, Sequence[Record]], reward: str) -> float:
     if len({r.item_id for r in both[True]}) != 1 or len({r.item_id for r in both[False]}) != 1:
-        raise InputError(f"pair {name!r} has not one preferred side and one other in the records")
+        raise InputError(f"pair {name!r} needs one preferred side and one other side in the records")
     won, lost = (_mean_score(both[preferred], reward) for preferred in (True, False))
     return 1.0 if won > lost else 0.5 if won == lost else 0.0
 

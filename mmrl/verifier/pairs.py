@@ -3,6 +3,9 @@
 Photographs are crops of `side` pixels; an instruction is an operation at a place ("red left"). Held-out instructions
 (every fourth) occur in no training sample, and are asked about photographs that no training sample shows. Everything is
 a function of the seed.
+
+The source `edit_pairs` (data_engine.sources.edit_pairs) makes larger and more varied pairs for real models. These stay
+separate: the published figures of the verifier are measured on them.
 """
 
 from __future__ import annotations
@@ -50,7 +53,9 @@ PLACES: dict[str, tuple[float, float, float, float]] = {
     "bottom": (0, 0.5, 1, 1),
 }
 INSTRUCTIONS = [(operation, place) for operation in OPERATIONS for place in PLACES]
-HELD_OUT = [one for i, one in enumerate(INSTRUCTIONS) if i % 4 == (i // 4) % 4]  # each operation once, places in turn
+HELD_OUT = [
+    instruction for i, instruction in enumerate(INSTRUCTIONS) if i % 4 == (i // 4) % 4
+]  # each operation once, places in turn
 
 
 def checked_edits(*, n: int, seed: int = 0, side: int = 32, doubt: float = 0.0) -> Iterator[Sample]:
@@ -64,8 +69,8 @@ def checked_edits(*, n: int, seed: int = 0, side: int = 32, doubt: float = 0.0) 
         operation, place = _instruction(rng, "train")
         source, kind = _photograph(rng, "train", side), kinds[int(rng.integers(len(kinds)))]
         edited = made(source, operation, place, kind, rng)
-        said = kinds[int(rng.integers(len(kinds)))] if rng.random() < doubt else kind
-        *points, score = FAULTS[said]
+        claimed = kinds[int(rng.integers(len(kinds)))] if rng.random() < doubt else kind
+        *points, score = FAULTS[claimed]
         listed = [
             {"question": q, "category": c, "score": p} for q, c, p in zip(QUESTIONS, CATEGORIES, points, strict=True)
         ]
@@ -86,8 +91,8 @@ def preferred_edits(*, n: int, seed: int = 0, side: int = 32, split: Split = "tr
         answer = {"preferred": sides.index("right"), "candidates": sides, "principles": questions}
         for kind in sides:
             meta = {"split": split, "pair": f"{split}-{seed}-{index}", "preferred": kind == "right", "fault": fault}
-            asked = answer | {"instruction": f"{operation} {place}"}
-            yield _sample("preference", asked, source, made(source, operation, place, kind, rng), meta)
+            gold = answer | {"instruction": f"{operation} {place}"}
+            yield _sample("preference", gold, source, made(source, operation, place, kind, rng), meta)
 
 
 def made(source: Image.Image, operation: str, place: str, kind: str, rng: np.random.Generator) -> Image.Image:
@@ -100,8 +105,8 @@ def made(source: Image.Image, operation: str, place: str, kind: str, rng: np.ran
         return _applied(source, operation, half)
     if kind == "overdone":
         return _applied(source, operation, (0, 0, 1, 1))
-    others = [one for one in OPERATIONS if one != operation]
-    places = [one for one in PLACES if one != place]
+    others = [name for name in OPERATIONS if name != operation]
+    places = [name for name in PLACES if name != place]
     return _applied(source, others[int(rng.integers(len(others)))], PLACES[places[int(rng.integers(len(places)))]])
 
 
@@ -113,7 +118,7 @@ def _applied(source: Image.Image, operation: str, place: tuple[float, float, flo
 
 
 def _instruction(rng: np.random.Generator, split: Split) -> tuple[str, str]:
-    known = HELD_OUT if split == "test" else [one for one in INSTRUCTIONS if one not in HELD_OUT]
+    known = HELD_OUT if split == "test" else [pair for pair in INSTRUCTIONS if pair not in HELD_OUT]
     return known[int(rng.integers(len(known)))]
 
 
@@ -140,6 +145,6 @@ def _sample(
 ) -> Sample:
     text = f"{answer['instruction']}: {' '.join(QUESTIONS)}?"
     media = tuple(
-        Media("image", bytes=png(np.asarray(one)), width=one.width, height=one.height) for one in (source, edited)
+        Media("image", bytes=png(np.asarray(part)), width=part.width, height=part.height) for part in (source, edited)
     )
     return Sample("", "edits", task, user_prompt(text, ["image", "image"]), answer, media, meta)

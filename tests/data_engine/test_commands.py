@@ -147,11 +147,11 @@ def test_the_quarantine_can_be_looked_at(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("sources: [{fn: jsonl, args: {path: rows.jsonl, rows: {task: yesno}}}]")
     text = printed("build", recipe, f"root={tmp_path}", "--workers", 1, "--out", tmp_path / "out")
-    assert f"what is broken: mmrl data show {tmp_path / 'out'} --quarantine" in text
+    assert f"broken samples: mmrl data show {tmp_path / 'out'} --quarantine" in text
     text = printed("show", tmp_path / "out", "--quarantine")
     assert "bad_answer · jsonl · rows.jsonl:2" in text
     assert "'perhaps' is neither yes nor no" in text
-    with pytest.raises(InputError, match="leave --task and --split out"):
+    with pytest.raises(InputError, match="--quarantine cannot be combined with --task or --split"):
         printed("show", tmp_path / "out", "--quarantine", "--task", "yesno")
     assert "\x1b" not in text
 

@@ -99,10 +99,10 @@ def test_adapters_and_several_processes_are_evaluated_too(world: Path, tmp_path:
     ("change", "message"),
     [
         ({"evaluation": None}, r"grpo\.eval_strategy=steps needs an `evaluation:` block"),
-        ({"grpo": {"eval_strategy": "no"}}, "without a stage that evaluates"),
+        ({"grpo": {"eval_strategy": "no"}}, "but no stage evaluates"),
         ({"grpo": {"metric_for_best_model": "all/leters"}}, "'all/leters' is not measured; did you mean all/letters"),
         ({"evaluation": {"data": {"path": "", "split": "dev"}}}, "has no split 'dev'; known: train"),
-        ({"grpo": {"steps_per_generation": 3, "save_steps": 6}}, "eval_steps=2 is no multiple of 3"),
+        ({"grpo": {"steps_per_generation": 3, "save_steps": 6}}, "eval_steps=2 is not a multiple of 3"),
     ],
 )
 def test_what_cannot_be_evaluated_is_said_before_the_first_step(

@@ -112,7 +112,7 @@ def test_pair_accuracy_counts_ties_as_half_and_an_unread_side_as_lost(tmp_path: 
 
 
 def test_records_that_are_no_pairs_are_refused() -> None:
-    with pytest.raises(InputError, match="has not one preferred side"):
+    with pytest.raises(InputError, match="needs one preferred side"):
         pair_verdicts(record(1, True, 0.5), "score")
     with pytest.raises(InputError, match="no score by 'form'"):
         pair_verdicts(record(1, True, 0.5), "form")

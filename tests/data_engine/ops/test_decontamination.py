@@ -117,7 +117,7 @@ def test_two_benchmarks_of_one_name_are_not_written_over_each_other(tmp_path: Pa
     for place in ("one", "other"):
         write_dataset(benchmark(), tmp_path / place / "test")
     command = ["index", str(tmp_path / "one" / "test"), str(tmp_path / "other" / "test"), "--out", str(tmp_path)]
-    with pytest.raises(InputError, match=r"one/test and .*other/test are both called test"):
+    with pytest.raises(InputError, match=r"one/test and .*other/test would both be written to a file called test"):
         CliRunner().invoke(app, command, catch_exceptions=False)
     assert not (tmp_path / "test.parquet").exists()
 

@@ -17,7 +17,7 @@ from mmrl.core.html import Html, element, line_chart, page, table, ticks, write_
 from mmrl.core.media.image import load_image
 from mmrl.core.media.item import Media
 from mmrl.core.vision import box_iou
-from mmrl.pages.cards import Answer, Exhibit, card, gold_rows, said_boxes
+from mmrl.pages.cards import Answer, Exhibit, answer_boxes, card, gold_rows
 from mmrl.pages.drawings import SIDE, Mark, film, picture
 from rewards import Rollout, Verdict, get
 from rewards.tasks.keys import BOXES
@@ -121,7 +121,7 @@ def test_the_box_that_is_drawn_is_the_box_that_was_scored(space: str, said: str)
     gold = [20.0, 10.0, 150.0, 140.0]
     media = (Media("image", width=SIZE[0], height=SIZE[1]),)
     rollout = Rollout(completion, {"boxes": [gold]}, media=media, seen_size=[SEEN], meta={"space": space})
-    drawn = said_boxes(answer(completion, space=space), SIZE)
+    drawn = answer_boxes(answer(completion, space=space), SIZE)
     assert box_iou(drawn[:1], [gold])[0, 0] == pytest.approx(get("box_iou")([rollout])[0].score)
 
 
@@ -134,9 +134,9 @@ def test_only_the_box_that_counts_is_drawn(photo: Media) -> None:
 
 
 def test_boxes_that_have_no_place_are_not_drawn() -> None:
-    assert said_boxes(answer("[1, 2, 3, 4]", space="resized", seen_size=[]), SIZE) == []
-    assert said_boxes(answer("[1, 2, 3, 4]", space="nowhere"), SIZE) == []
-    assert said_boxes(answer("<think>[1, 2, 3, 4]"), SIZE) == []
+    assert answer_boxes(answer("[1, 2, 3, 4]", space="resized", seen_size=[]), SIZE) == []
+    assert answer_boxes(answer("[1, 2, 3, 4]", space="nowhere"), SIZE) == []
+    assert answer_boxes(answer("<think>[1, 2, 3, 4]"), SIZE) == []
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_samples_are_shown_with_their_gold(out: Path, samples: list[Sample]) -> 
 
 @pytest.mark.parametrize("kind", ["data", "train", "eval/sampled_before"])
 def test_what_is_left_out_is_said(kind: str, out: Path, trained: Path, runs: dict[str, Path], tmp_path: Path) -> None:
-    said = "10 of 13 prompts are left out, evenly spread; --limit shows more."
+    said = "10 of 13 prompts are not shown; those shown are evenly spread. --limit shows more."
     assert said in viewed(out / kind, "--limit", 3, "--out", tmp_path / "page.html")
     markup = checked((tmp_path / "page.html").read_text())
     assert said in markup.text
@@ -125,7 +125,7 @@ def test_what_is_left_out_is_said(kind: str, out: Path, trained: Path, runs: dic
 @pytest.mark.parametrize(
     ("kind", "step", "task", "message"),
     [
-        ("train", 7, None, "no rollouts of step 7; it has 2 steps, 0 to 39"),
+        ("train", 7, None, "no rollouts of step 7; it has 2 steps, from 0 to 39"),
         ("train", None, "grouding", "no task 'grouding' there; did you mean grounding?"),
         ("eval/sampled_before", None, "video", "no task 'video'"),
         ("eval/sampled_before", 1, None, "--step 1 is for training runs"),
@@ -190,7 +190,7 @@ def test_the_report_draws_before_after_and_gold(report: Markup) -> None:
 
 
 def test_the_report_says_what_it_left_out(report: Markup) -> None:
-    assert "Of the 13 questions answered greedily, 7 improved, 4 unchanged, 2 got worse in total score." in report.text
+    assert "Of the 13 questions answered greedily, by total score: 7 improved, 4 unchanged, 2 got worse." in report.text
     assert "Nothing was picked by hand" in report.text
 
 
