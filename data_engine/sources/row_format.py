@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -30,10 +31,15 @@ Coordinates = Literal["xyxy", "xywh"]
 Exif = Literal["applied", "ignored"]
 
 
-def answer_columns() -> list[str]:
+def answer_columns() -> tuple[str, ...]:
     """The columns that are parts of an answer, for all tasks."""
-    keys = {key.name: key for key in (*KEYS.values(), *(key for kind in TASKS.values() for key in kind.keys))}
-    return [name for name, key in keys.items() if key.column]
+    return _columns_of(tuple(TASKS))
+
+
+@functools.lru_cache(maxsize=8)  # every row asks for them
+def _columns_of(tasks: tuple[str, ...]) -> tuple[str, ...]:
+    keys = {key.name: key for key in (*KEYS.values(), *(key for task in tasks for key in TASKS[task].keys))}
+    return tuple(name for name, key in keys.items() if key.column)
 
 
 def _known_column(name: str) -> str:
@@ -205,7 +211,7 @@ def _answer(task: str, row: Mapping[str, Any]) -> dict[str, Any]:
     if answer.get(first) is None:
         raise RowError("no_answer", f"task {task} needs the answer keys {', '.join(key.name for key in keys)}")
     answer = {name: value for name, value in answer.items() if value is not None}
-    known = {**KEYS, **{key.name: key for key in keys}}
+    known = KEYS | {key.name: key for key in keys}
     return {name: known[name].shaped(value, answer) if name in known else value for name, value in answer.items()}
 
 
