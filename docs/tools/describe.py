@@ -28,11 +28,18 @@ COMMENT = re.compile(r"^    (\w+): .*?  # (.+)$", re.MULTILINE)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; cells keep to one line."""
+    """A Markdown table; cells keep to one line, and bars in them stay bars.
+
+    >>> print(table(["a"], [["x | `y | z`"]]).splitlines()[-1])
+    | x \\| `y | z` |
+    """
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in line) + " |" for line in lines
-    )
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """One line; a bar in code needs no backslash."""
+    return re.sub(r"(`[^`]*`)|\|", lambda found: found[1] or "\\|", text.replace("\n", " "))
 
 
 def first_sentence(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from docs.tools import describe
 from docs.tools.describe import first_sentence
 from docs.tools.screenshots import WIDTH, shot
 from docs.tools.tables import MARKER, TABLES, filled
@@ -42,6 +44,11 @@ def test_a_page_is_filled_with_options_keys_and_faults() -> None:
     assert "mmrl data build RECIPE" in TABLES["commands"]()
     assert "`truncated`" in TABLES["checks"]()
     assert "`pope`" in TABLES["benchmarks"]()
+
+
+def test_the_examples_of_the_tools_hold() -> None:
+    """These modules are on no test path: mkdocs, which another one of them needs, is an extra."""
+    assert doctest.testmod(describe) == doctest.TestResults(failed=0, attempted=3)
 
 
 def test_the_first_sentence_ends_at_a_full_stop_that_ends_one() -> None:
