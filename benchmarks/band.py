@@ -99,14 +99,14 @@ def within(pool: Iterable[Sample], config: DifficultyConfig, file: Path) -> list
     """The samples of the pool that the operator keeps."""
     bands: dict[str, Any] = {"counts": config.counts, "spread": config.spread}
     outcomes = difficulty(iter(pool), file=file.absolute(), **bands)
-    return [one for one in outcomes if isinstance(one, Sample)]
+    return [outcome for outcome in outcomes if isinstance(outcome, Sample)]
 
 
 def like(band: Iterable[Sample], pool: Iterable[Sample], seed: int) -> list[Sample]:
     """As many samples of each task as in the band, drawn from the pool."""
     counts = Counter(sample.task for sample in band)
     drawn = quota(iter(pool), n=counts.total(), by="task", shares=dict(counts), seed=seed)
-    return [one for one in drawn if not isinstance(one, Dropped)]
+    return [outcome for outcome in drawn if not isinstance(outcome, Dropped)]
 
 
 def dataset(train: Iterable[Sample], test: Iterable[Sample], out: Path) -> Path:
@@ -118,12 +118,12 @@ def dataset(train: Iterable[Sample], test: Iterable[Sample], out: Path) -> Path:
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """The rows as a table."""
-    shown = Table("held out", "start", *ARMS, "difference (95 %)", "seeds")
+    table = Table("held out", "start", *ARMS, "difference (95 %)", "seeds")
     for row in rows:
         numbers = [f"{row[key]:.3f}" for key in ("start", "ours", "peer")]
         between = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-        shown.add_row(row["case"], *numbers, between, str(row["n"]))
-    return shown
+        table.add_row(row["case"], *numbers, between, str(row["n"]))
+    return table
 
 
 def _row(key: tuple[str, str, str], start: float, scores: dict[str, list[dict[Any, float]]], n: int) -> dict[str, Any]:

@@ -34,14 +34,14 @@ def mixed(count: int) -> list[Sample]:
     """About `count` prompts, a quarter of each kind."""
     each = count // 4
     samples: list[Sample] = []
-    for one, two, clip in zip(
+    for sample, two, clip in zip(
         digits_grounding(n=each), digits_count(n=each, seed=1), digits_video(n=each, seed=2), strict=True
     ):
-        pictures = (one.media[0], two.media[0])
+        pictures = (sample.media[0], two.media[0])
         pair = replace(two, prompt=user_prompt("How many digits are there?", ["image", "image"]), media=pictures)
-        text = replace(one, prompt=user_prompt(f"Which digit comes first? {len(samples)}"), media=())
-        samples += [one, pair, clip, text]
-    return [with_id(replace(one, media=tuple(map(probe, one.media)))) for one in samples]
+        text = replace(sample, prompt=user_prompt(f"Which digit comes first? {len(samples)}"), media=())
+        samples += [sample, pair, clip, text]
+    return [with_id(replace(sample, media=tuple(map(probe, sample.media)))) for sample in samples]
 
 
 def answered(generator: LocalGenerator, draws: Sequence[Draw], size: int) -> dict[str, str]:

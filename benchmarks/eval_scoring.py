@@ -174,10 +174,12 @@ def row_by_row(out: Path, peer: dict[str, tuple[str, peers.PerRow]]) -> dict[str
 def agreed(out: Path, theirs: dict[str, float]) -> None:
     """SystemExit unless both sides give every record the same score."""
     rescore(out)
-    for one in read_records(out):
-        score = one.scores[one.task]
-        if score is None or abs(score - theirs[one.key]) > 1e-6:
-            raise SystemExit(f"{one.task}: {score} is not {theirs[one.key]} on {one.response!r}, {one.gold!r}")
+    for record in read_records(out):
+        score = record.scores[record.task]
+        if score is None or abs(score - theirs[record.key]) > 1e-6:
+            raise SystemExit(
+                f"{record.task}: {score} is not {theirs[record.key]} on {record.response!r}, {record.gold!r}"
+            )
 
 
 def timed(work: Callable[[], Any], clock: Callable[[], float]) -> float:

@@ -216,7 +216,7 @@ def ours(case: Case, out: Path) -> Any:
             place = out / f"{number}.png"
             picture(case, number).save(place)
             media = (probe(str(place)),)
-        prompt = user_prompt(question, [one.kind for one in media])
+        prompt = user_prompt(question, [item.kind for item in media])
         samples.append(Sample(str(number), "benchmark", "text", prompt, {"text": [""]}, media))
     return MultimodalGRPOTrainer(
         model,

@@ -163,12 +163,12 @@ def interval(differences: np.ndarray) -> tuple[float, float]:
 def table(comparison: str, rows: list[dict[str, Any]]) -> Table:
     """The rows as a table."""
     ours, peer = ARMS[comparison]
-    shown = Table("held out", "start", ours, peer, "difference (95 %)", "seeds")
+    table = Table("held out", "start", ours, peer, "difference (95 %)", "seeds")
     for row in rows:
         numbers = [f"{row[key]:.3f}" for key in ("start", "ours", "peer")]
         between = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-        shown.add_row(row["case"].split(": ")[1], *numbers, between, str(row["n"]))
-    return shown
+        table.add_row(row["case"].split(": ")[1], *numbers, between, str(row["n"]))
+    return table
 
 
 if __name__ == "__main__":

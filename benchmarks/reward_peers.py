@@ -95,8 +95,8 @@ def yesno(content: str, answer: Any) -> float:
 
 @row_by_row
 def number(content: str, answer: Any) -> float:
-    found = re.findall(r"-?\d+(?:\.\d+)?", answer_of(content))
-    return 1.0 if found and abs(float(found[-1]) - answer["number"]) < 1e-9 else 0.0
+    numbers = re.findall(r"-?\d+(?:\.\d+)?", answer_of(content))
+    return 1.0 if numbers and abs(float(numbers[-1]) - answer["number"]) < 1e-9 else 0.0
 
 
 @row_by_row
@@ -108,18 +108,18 @@ def expression(content: str, answer: Any) -> float:
 
 @row_by_row
 def text(content: str, answer: Any) -> float:
-    said = answer_of(content).lower().strip().rstrip(".")
-    return 1.0 if said in [one.lower().strip().rstrip(".") for one in answer["text"]] else 0.0
+    text = answer_of(content).lower().strip().rstrip(".")
+    return 1.0 if text in [one.lower().strip().rstrip(".") for one in answer["text"]] else 0.0
 
 
 @row_by_row
 def relaxed(content: str, answer: Any) -> float:
-    said, gold = answer_of(content), answer["text"][0]
+    text, gold = answer_of(content), answer["text"][0]
     try:
-        value, target = float(said.rstrip("%")), float(gold.rstrip("%"))
+        value, target = float(text.rstrip("%")), float(gold.rstrip("%"))
     except ValueError:
-        return float(said.lower() == gold.lower())
-    return float(abs(value - target) / abs(target) <= 0.05) if target else float(said == gold)
+        return float(text.lower() == gold.lower())
+    return float(abs(value - target) / abs(target) <= 0.05) if target else float(text == gold)
 
 
 def levenshtein(a: str, b: str) -> int:
@@ -134,10 +134,10 @@ def levenshtein(a: str, b: str) -> int:
 
 @row_by_row
 def anls(content: str, answer: Any) -> float:
-    said, best = " ".join(answer_of(content).lower().split()), 0.0
+    text, best = " ".join(answer_of(content).lower().split()), 0.0
     for one in answer["text"]:
         gold = " ".join(one.lower().split())
-        distance = levenshtein(said, gold) / max(len(said), len(gold))
+        distance = levenshtein(text, gold) / max(len(text), len(gold))
         best = max(best, 1 - distance if distance < 0.5 else 0.0)
     return best
 
@@ -148,12 +148,12 @@ def ngrams(tokens: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
 
 @row_by_row
 def bleu(content: str, answer: Any) -> float:
-    said, gold = answer_of(content).split(), answer["references"][0].split()
+    text, gold = answer_of(content).split(), answer["references"][0].split()
     logs = 0.0
     for n in range(1, 5):
-        overlap = sum((ngrams(said, n) & ngrams(gold, n)).values())
-        logs += math.log((overlap + 1) / (max(len(said) - n + 1, 0) + 1)) / 4
-    return min(1.0, math.exp(1 - len(gold) / len(said))) * math.exp(logs)
+        overlap = sum((ngrams(text, n) & ngrams(gold, n)).values())
+        logs += math.log((overlap + 1) / (max(len(text) - n + 1, 0) + 1)) / 4
+    return min(1.0, math.exp(1 - len(gold) / len(text))) * math.exp(logs)
 
 
 @row_by_row
@@ -173,16 +173,16 @@ def common(a: Sequence[Any], b: Sequence[Any]) -> int:
 
 @row_by_row
 def rouge_l(content: str, answer: Any) -> float:
-    said, gold = answer_of(content).lower().split(), answer["references"][0].lower().split()
-    return 2 * common(said, gold) / (len(said) + len(gold))
+    text, gold = answer_of(content).lower().split(), answer["references"][0].lower().split()
+    return 2 * common(text, gold) / (len(text) + len(gold))
 
 
 @row_by_row
 def chain(content: str, answer: Any) -> float:
-    said, scores = answer_of(content).lower(), []
+    text, scores = answer_of(content).lower(), []
     for keywords in answer["chain"].values():
         longest_first = "|".join(re.escape(one) for one in sorted(keywords, key=len, reverse=True))
-        found = re.findall(rf"\b(?:{longest_first})\b", said)
+        found = re.findall(rf"\b(?:{longest_first})\b", text)
         scores.append(common(keywords, found) / max(len(keywords), len(found)))
     return sum(scores) / len(scores)
 
@@ -226,9 +226,9 @@ NAMES = {name: re.compile(rf"\b{word}\b") for name, word in (
 
 @row_by_row
 def chair(content: str, answer: Any) -> float:
-    said = answer_of(content).lower()
-    mentions = [name for name, pattern in NAMES.items() for _ in pattern.findall(said)]
-    return sum(one in answer["objects"] for one in mentions) / len(mentions) if mentions else 0.0
+    text = answer_of(content).lower()
+    mentions = [name for name, pattern in NAMES.items() for _ in pattern.findall(text)]
+    return sum(mention in answer["objects"] for mention in mentions) / len(mentions) if mentions else 0.0
 
 
 @row_by_row

@@ -119,7 +119,7 @@ def detection(draw: random.Random) -> tuple[Any, Callable[[random.Random], str]]
 def pointing(draw: random.Random) -> tuple[Any, Callable[[random.Random], str]]:
     golds = [box(draw) for _ in range(5)]
     return {"boxes": golds}, lambda row: json.dumps(
-        [[row.randint(one[0] - 9, one[2]), row.randint(one[1] - 9, one[3])] for one in golds]
+        [[row.randint(gold[0] - 9, gold[2]), row.randint(gold[1] - 9, gold[3])] for gold in golds]
     )
 
 
@@ -203,7 +203,7 @@ def cases(table: str) -> list[Case]:
 def compared(case: Case, count: int, rounds: int) -> dict[str, Any]:
     """The row of one case; SystemExit where the two sides disagree."""
     batch = rollouts(case, max(int(count * case.share), 1))
-    completions, answers = [one.completion for one in batch], [one.answer for one in batch]
+    completions, answers = [sample.completion for sample in batch], [sample.answer for sample in batch]
     reward = rewards.get(case.reward, **case.options)
     for i, (verdict, plain) in enumerate(zip(reward(batch), case.peer(completions, answers), strict=True)):
         if verdict.score is None or abs(verdict.score - plain) > 1e-6:

@@ -69,7 +69,7 @@ def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float:
     >>> round(exponent([10, 100, 1000], [1, 10, 100]), 6)
     1.0
     """
-    xs, ys = [math.log(size) for size in sizes], [math.log(one) for one in seconds]
+    xs, ys = [math.log(size) for size in sizes], [math.log(duration) for duration in seconds]
     x, y = sum(xs) / len(xs), sum(ys) / len(ys)
     return sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True)) / sum((a - x) ** 2 for a in xs)
 

@@ -47,7 +47,7 @@ def test_a_file_is_written_in_folders_that_are_made(tmp_path: Path, content: str
     path = tmp_path / "new" / "folder" / "file"
     write_atomic(path, content)
     assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
-    assert [one.name for one in path.parent.iterdir()] == ["file"]
+    assert [file.name for file in path.parent.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("write", [folder_of, Path.write_text])
@@ -75,7 +75,7 @@ def test_writers_of_one_path_do_not_meet(tmp_path: Path) -> None:
     for writer in writers:
         writer.join()
     assert (tmp_path / "file").read_text() in texts
-    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("exchange", [put_in_place, exchange_by_renames])
@@ -99,7 +99,7 @@ def test_a_path_that_can_be_written_is_left_as_it_is(tmp_path: Path) -> None:
     check_writable(tmp_path / "file")
     check_writable(tmp_path / "folder" / "file")
     assert (tmp_path / "file").read_text() == "old"
-    assert sorted(one.name for one in tmp_path.rglob("*")) == ["file", "folder"]
+    assert sorted(file.name for file in tmp_path.rglob("*")) == ["file", "folder"]
 
 
 @pytest.mark.parametrize(("name", "why"), [("", "it is a folder"), ("file/below", "Not a directory|File exists")])

@@ -108,7 +108,7 @@ def test_the_small_grey_picture_follows_the_profile_too() -> None:
     rocket = SKIMAGE / "rocket.jpg"
     pictures = load_image(rocket), Image.open(rocket), load_grey(rocket)
     whole, stored, small = (
-        np.asarray(one.convert("L").resize((8, 8), Image.Resampling.BOX), float) for one in pictures
+        np.asarray(picture.convert("L").resize((8, 8), Image.Resampling.BOX), float) for picture in pictures
     )
     assert np.abs(small - whole).mean() < np.abs(small - stored).mean() / 2
 

@@ -56,15 +56,15 @@ class Built(NamedTuple):
     printed: str
 
 
-def row_of(one: Sample, folder: Path, code: str) -> dict[str, Any]:
+def row_of(sample: Sample, folder: Path, code: str) -> dict[str, Any]:
     """The row of a JSON-lines file that asks the same; what is kept names its code, or all would ask the same."""
-    media = [{name: value for name, value in asdict(item).items() if name != "bytes"} for item in one.media]
+    media = [{name: value for name, value in asdict(item).items() if name != "bytes"} for item in sample.media]
     for item in media:
         item["path"] = item["path"].removeprefix(f"{folder}/")
-    prompt = one.prompt
+    prompt = sample.prompt
     if CHECKS[code].mode in ("keep", "fix"):
         prompt = [*prompt, {"role": "user", "content": [{"type": "text", "text": f"I mean {code}."}]}]
-    return {"prompt": prompt, "task": one.task, "answer": one.answer, "media": media, "meta": dict(one.meta)}
+    return {"prompt": prompt, "task": sample.task, "answer": sample.answer, "media": media, "meta": dict(sample.meta)}
 
 
 def rows_of(data: Path) -> list[tuple[dict[str, Any], str]]:
@@ -79,14 +79,14 @@ def rows_of(data: Path) -> list[tuple[dict[str, Any], str]]:
     (data / "link.png").symlink_to(data.parent / "outside.png")
     saved(data, "whole.png", photo())
     deep = np.asarray(photo().convert("L")).astype(np.uint16) * 257
-    for name, one in {
+    for name, row in {
         "16 bits": saved(data, "deep.png", Image.fromarray(deep)),
         "a palette": saved(data, "palette.png", photo().quantize(16)),
         "motion": saved(data, "moving.gif", photo().convert("P"), save_all=True, append_images=[photo().rotate(90)]),
         "time": filmed(data, "uneven.mp4", frames=5, times=[0, 40, 400, 440, 900]),
     }.items():
         rows.append(
-            (row_of(replace(one, prompt=sample(one.media[0], f"Is it {name}?").prompt), data, "no_split"), KEPT)
+            (row_of(replace(row, prompt=sample(row.media[0], f"Is it {name}?").prompt), data, "no_split"), KEPT)
         )
     return [
         *rows,
@@ -145,7 +145,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 def test_every_row_ends_as_expected_and_says_why(built: Built) -> None:
     refused = pq.read_table(built.folder / "out" / "quarantine").to_pylist()
     found = {row["where"]: row["reason"] for row in refused}
-    found |= {str(one.meta["where"]): KEPT for one in read_samples(built.folder / "out")}
+    found |= {str(sample.meta["where"]): KEPT for sample in read_samples(built.folder / "out")}
     dropped = {where for where, reason in built.expected.items() if reason in DROPPED}
     assert found == {where: reason for where, reason in built.expected.items() if where not in dropped}
     for row in refused:
@@ -165,7 +165,7 @@ def test_the_counts_add_up(built: Built) -> None:
 
 
 def test_a_box_follows_the_rotation_of_its_picture(built: Built) -> None:
-    (found,) = (one for one in read_samples(built.folder / "out") if one.source == "turned")
+    (found,) = (sample for sample in read_samples(built.folder / "out") if sample.source == "turned")
     path = built.folder / "out" / str(found.media[0].path)
     rows, columns = np.nonzero(np.asarray(load_image(path))[..., 0])
     assert found.answer["boxes"] == [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]]

@@ -53,7 +53,7 @@ def sound_only(path: Path) -> None:
 
 
 def counting(*operators: Any, n: int = 100, **fields: Any) -> Recipe:
-    named = [one if isinstance(one, dict) else {"fn": f"{LAB}:{one}"} for one in operators]
+    named = [operator if isinstance(operator, dict) else {"fn": f"{LAB}:{operator}"} for operator in operators]
     return recipe(
         sources=[{"fn": f"{LAB}:numbers", "args": {"n": n}}], operators=[{"fn": "validate"}, *named], **fields
     )
@@ -105,7 +105,7 @@ def test_a_changed_sample_gets_a_new_id(tmp_path: Path) -> None:
     louder = {"fn": f"{LAB}:louder", "args": {"word": "now"}}
     run(counting(n=3), out=tmp_path / "before")
     run(counting(louder, n=3), out=tmp_path / "after")
-    before, after = ({one.id for one in read_samples(tmp_path / name)} for name in ("before", "after"))
+    before, after = ({sample.id for sample in read_samples(tmp_path / name)} for name in ("before", "after"))
     assert len(before | after) == 6
 
 

@@ -72,7 +72,9 @@ def test_every_format_is_built_offline(built: Path) -> None:
     (refused,) = pq.read_table(built / "quarantine").to_pylist()
     assert refused["where"] == "rows.jsonl:3"
     stats = pq.read_table(built / "stats.parquet").to_pylist()
-    assert {row["id"]: row["split"] for row in stats} == {one.id: one.meta["split"] for one in read_samples(built)}
+    assert {row["id"]: row["split"] for row in stats} == {
+        sample.id: sample.meta["split"] for sample in read_samples(built)
+    }
     assert len(stats) == counts["kept"]
 
 
@@ -140,7 +142,7 @@ def test_media_inside_the_shards_when_the_recipe_says_so(built: Path, tmp_path: 
     made = load(Recipe, CONFIGS / "offline.yaml", [f"root={built.parent}", "embed=true"])
     run(made, out=tmp_path / "out")
     assert not (tmp_path / "out" / "media").exists()
-    assert [one.id for one in read_samples(tmp_path / "out")] == [one.id for one in read_samples(built)]
+    assert [sample.id for sample in read_samples(tmp_path / "out")] == [sample.id for sample in read_samples(built)]
     assert digests(tmp_path / "out") != digests(built)
 
 

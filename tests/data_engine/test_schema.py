@@ -25,13 +25,13 @@ VALID = {task: kind.example for task, kind in TASKS.items()}
 
 def sample(task: str, answer: Any, media: tuple[Media, ...] | None = None, text: str = "Who?") -> Sample:
     shown = media if media is not None else (VIDEO if task == "temporal" else IMAGE,)
-    return Sample("id7", "src", task, user_prompt(text, [one.kind for one in shown]), answer, shown)
+    return Sample("id7", "src", task, user_prompt(text, [item.kind for item in shown]), answer, shown)
 
 
 def fault(task: str, answer: Any, **options: Any) -> str:
-    found = form_fault(sample(task, answer, **options))
-    assert found
-    return found[0]
+    fault = form_fault(sample(task, answer, **options))
+    assert fault
+    return fault[0]
 
 
 def test_every_example_is_valid() -> None:
@@ -120,10 +120,10 @@ def test_a_cut_must_leave_something(cut: dict[str, float]) -> None:
 
 
 def test_an_unknown_task_names_the_nearest() -> None:
-    found = form_fault(sample("groundin", {"boxes": []}))
-    assert found
-    assert found[0] == "unknown_task"
-    assert "did you mean grounding?" in found[1]
+    fault = form_fault(sample("groundin", {"boxes": []}))
+    assert fault
+    assert fault[0] == "unknown_task"
+    assert "did you mean grounding?" in fault[1]
 
 
 @pytest.mark.parametrize(
@@ -143,9 +143,9 @@ def test_an_unknown_task_names_the_nearest() -> None:
     ],
 )
 def test_a_prompt_is_messages_that_ask_and_show(prompt: Any, reason: str) -> None:
-    found = form_fault(Sample("id7", "src", "yesno", prompt, {"yesno": True}, (IMAGE,)))
-    assert found
-    assert found[0] == reason
+    fault = form_fault(Sample("id7", "src", "yesno", prompt, {"yesno": True}, (IMAGE,)))
+    assert fault
+    assert fault[0] == reason
 
 
 def test_what_cannot_be_stored_is_told() -> None:
@@ -205,8 +205,8 @@ def test_a_row_gives_the_sample_back(text: str, answer: dict[str, Any], meta: di
     media=st.lists(st.sampled_from([IMAGE, VIDEO, Media("image")]), max_size=2),
 )
 def test_validation_tells_and_never_raises(prompt: Any, answer: Any, task: str, media: list[Media]) -> None:
-    found = form_fault(Sample("", "s", task, prompt, answer, tuple(media)))
-    assert found is None or found[0]
+    fault = form_fault(Sample("", "s", task, prompt, answer, tuple(media)))
+    assert fault is None or fault[0]
     keyed = dict.fromkeys((key.name for key in TASKS.get(task, OTHER).keys), answer)
-    found = form_fault(sample(task, keyed, tuple(media)))
-    assert found is None or found[0]
+    fault = form_fault(sample(task, keyed, tuple(media)))
+    assert fault is None or fault[0]

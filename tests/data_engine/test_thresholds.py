@@ -40,9 +40,9 @@ def test_a_threshold_is_tried_on_what_was_kept_and_on_what_the_old_one_dropped(t
     assert counts(tmp_path / "data", "entropy>=0.4") == ["6", "6", "0", "1", "1", "0"]  # what was not measured passes
     assert counts(tmp_path / "data", "entropy>=3") == ["6", "4", "2", "0", "1", "0"]
     assert counts(tmp_path / "data", "entropy >= 3", "words<=40") == ["6", "3", "3", "0", "1", "0"]
-    said = CliRunner().invoke(app, ["stats", str(tmp_path / "data"), "--keep", "entropy>=3", "--keep", "words<=40"])
-    assert said.exit_code == 0, said.output
-    assert "all of them" in said.output
+    result = CliRunner().invoke(app, ["stats", str(tmp_path / "data"), "--keep", "entropy>=3", "--keep", "words<=40"])
+    assert result.exit_code == 0, result.output
+    assert "all of them" in result.output
     with pytest.raises(InputError, match="'entrpy>=3' is not a condition on a measure"):
         condition("entrpy>=3")
 
@@ -53,10 +53,10 @@ def test_measures_are_shown_as_bars_and_pictures_by_how_many_samples_show_them(t
     write_dataset(samples, tmp_path / "data")
     uses = uses_of(tmp_path / "data", [shard["path"] for shard in read_manifest(tmp_path / "data")["shards"]])
     assert sorted(uses.values()) == [1, 5]
-    said = CliRunner().invoke(app, ["stats", str(tmp_path / "data")], env={"COLUMNS": "200"})
-    assert said.exit_code == 0, said.output
-    assert "in 5 samples" in said.output
-    assert "█" in said.output
+    result = CliRunner().invoke(app, ["stats", str(tmp_path / "data")], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert "in 5 samples" in result.output
+    assert "█" in result.output
 
 
 def test_a_build_keeps_the_measures_of_what_it_drops(tmp_path: Path) -> None:
@@ -91,12 +91,12 @@ def test_what_an_earlier_filter_dropped_was_not_measured_by_later_ones_and_passe
 def test_a_split_has_what_was_dropped_of_it_and_of_none(tmp_path: Path) -> None:
     write_dataset([noted(1, entropy=3.0)], tmp_path / "data")
     splits = ["train", "train", "test", ""]
-    dropped = [{"entropy": 0.5, "split": one, "reason": "min_entropy: too_uniform"} for one in splits]
+    dropped = [{"entropy": 0.5, "split": split, "reason": "min_entropy: too_uniform"} for split in splits]
     pq.write_table(pa.Table.from_pylist(dropped), tmp_path / "data" / "dropped.parquet")
     command = ["stats", str(tmp_path / "data"), "--keep", "entropy>=0.1", "--split"]
-    said = CliRunner().invoke(app, [*command, "train"], env={"COLUMNS": "200"})
-    assert " 1 │ 1 │ 0 │ 3 │ 0 │ 0 " in " ".join(said.output.split())
-    assert "Of those dropped, 1 had no split yet and count here." in " ".join(said.output.split())
+    result = CliRunner().invoke(app, [*command, "train"], env={"COLUMNS": "200"})
+    assert " 1 │ 1 │ 0 │ 3 │ 0 │ 0 " in " ".join(result.output.split())
+    assert "Of those dropped, 1 had no split yet and count here." in " ".join(result.output.split())
     with pytest.raises(InputError, match="has no split 'trian'; did you mean train"):
         CliRunner().invoke(app, [*command, "trian"], catch_exceptions=False)
     with pytest.raises(InputError, match="no dataset at"):

@@ -95,7 +95,7 @@ def ranking_rows() -> list[dict[str, Any]]:
 
 def says_right(rollouts: Sequence[Rollout]) -> list[float]:
     """A reward that likes what it should; a number is a score by itself."""
-    return [_liking(one.completion) for one in rollouts]
+    return [_liking(rollout.completion) for rollout in rollouts]
 
 
 def _liking(text: str) -> float:
@@ -105,7 +105,8 @@ def _liking(text: str) -> float:
 def redness(rollouts: Sequence[Rollout]) -> list[float]:
     """A reward of edits that likes red."""
     return [
-        float(np.asarray(Image.open(str(one.media[1].path)).convert("RGB"))[..., 0].mean()) / 255 for one in rollouts
+        float(np.asarray(Image.open(str(rollout.media[1].path)).convert("RGB"))[..., 0].mean()) / 255
+        for rollout in rollouts
     ]
 
 
@@ -291,8 +292,8 @@ def test_the_published_reading_finds_a_before_b(tmp_path: Path) -> None:
     with serving(lambda _: "[[B]] beats [[A]], so [[B]]") as server:
         judge = server.judge()
         pair = [Rollout(text, group="x", prompt="?") for text in "ab"]
-        assert [one.score for one in best_of_group(pair, judge=judge)] == [0, 1]
-        assert [one.score for one in best_of_group(pair, judge=judge, reading="published")] == [1, 0]
+        assert [verdict.score for verdict in best_of_group(pair, judge=judge)] == [0, 1]
+        assert [verdict.score for verdict in best_of_group(pair, judge=judge, reading="published")] == [1, 0]
 
 
 def test_a_judge_of_edits_sees_the_source_once_and_every_edit(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def silent_in_the_second_step(rollouts: Any) -> list[float | None]:
-    return [None if one.step == 1 else 1 / (1 + len(one.completion)) for one in rollouts]
+    return [None if rollout.step == 1 else 1 / (1 + len(rollout.completion)) for rollout in rollouts]
 
 
 def test_a_step_without_any_verdict_teaches_nothing(

@@ -180,7 +180,7 @@ def test_a_place_that_cannot_be_written_is_an_error_before_anything_is_scored(
         assert f"{out} cannot be written" in ran.stderr
         assert "no such table" not in ran.stderr
         assert ran.stderr.count("\n") == 1
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "rows.jsonl"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "rows.jsonl"]
 
 
 def broken(rollouts: list[Rollout]) -> list[float]:

@@ -56,8 +56,8 @@ def test_every_way_to_write_the_gold_scores_1_and_silence_does_not(task: str) ->
     assert kind.golds
     for gold in kind.golds(kind.example, lambda rows: rows):
         for text in (gold, kind.inline.format(gold)):
-            found = score(task, kind.example, f"<think>I look</think><answer>{text}</answer>")
-            assert found == 1, f"{ENTRY}[{task!r}]: {kind.rule} gives {found} to the gold {text!r}; mend `golds`"
+            value = score(task, kind.example, f"<think>I look</think><answer>{text}</answer>")
+            assert value == 1, f"{ENTRY}[{task!r}]: {kind.rule} gives {value} to the gold {text!r}; mend `golds`"
     assert score(task, kind.example, "<answer></answer>") == 0
 
 

@@ -25,15 +25,15 @@ def write(root: Path, name: str, rows: list[Any]) -> str:
 def sound(items: Any) -> list[Sample]:
     """The items, all of them samples that break no rule."""
     samples = list(items)
-    for one in samples:
-        assert isinstance(one, Sample), one
-        assert form_fault(one) is None
+    for sample in samples:
+        assert isinstance(sample, Sample), sample
+        assert form_fault(sample) is None
     return samples
 
 
 def refused(items: Any) -> list[tuple[str, str]]:
     """(reason, where) of the items that are quarantined."""
-    return [(one.reason, one.where) for one in items if isinstance(one, Quarantined)]
+    return [(item.reason, item.where) for item in items if isinstance(item, Quarantined)]
 
 
 def write_lines(path: Path, rows: list[Any]) -> str:

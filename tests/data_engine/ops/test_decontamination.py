@@ -100,8 +100,8 @@ def test_the_commands_write_an_index_and_report_each_benchmark(tmp_path: Path) -
     assert made.exit_code == 0, made.output
     command = ["leaks", str(tmp_path / "train"), "--against", str(tmp_path / "exam.parquet"), "--benchmark"]
     command += [str(tmp_path / "exam"), "--json", str(tmp_path / "l.json"), "--html", str(tmp_path / "l.html")]
-    found = CliRunner().invoke(app, command)
-    assert found.exit_code == 0, found.output
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
     (told,) = json.loads((tmp_path / "l.json").read_text())
     assert (told["benchmark"], told["samples"]) == ("exam", 4)
     assert sum(told["found"].values()) <= 4

@@ -52,7 +52,7 @@ def ends(samples: list[Sample], rows: list[Difficulty], folder: Path, **options:
     """What becomes of each sample: kept, or why it is dropped."""
     write_difficulty(rows, folder / "difficulty.parquet")
     outcomes = difficulty(iter(samples), file=folder / "difficulty.parquet", **options)
-    return [one.reason if isinstance(one, Dropped) else "kept" for one in outcomes]
+    return [outcome.reason if isinstance(outcome, Dropped) else "kept" for outcome in outcomes]
 
 
 @given(st.integers(0, 3), st.integers(0, 6), st.integers(0, 6), st.sampled_from([0.0, 0.25, 0.5]))
@@ -173,18 +173,18 @@ def test_what_a_source_calls_difficulty_is_not_ours() -> None:
 
 
 def _iter(outcomes: list[Any]) -> Any:
-    return iter([one for one in outcomes if isinstance(one, Sample)])
+    return iter([outcome for outcome in outcomes if isinstance(outcome, Sample)])
 
 
 def _asked(outcomes: Any) -> list[int]:
-    return [int(one.answer["number"]) for one in outcomes if isinstance(one, Sample)]
+    return [int(outcome.answer["number"]) for outcome in outcomes if isinstance(outcome, Sample)]
 
 
 def answers(samples: list[Sample], right: list[set[int]], draws: int, place: Path) -> Path:
     """A file of responses: for each sample, the draws that are right."""
     lines = [
-        {"id": one.id, "draw": draw, "response": f"<answer>{one.answer['number'] if draw in ok else -1}</answer>"}
-        for one, ok in zip(samples, right, strict=True)
+        {"id": sample.id, "draw": draw, "response": f"<answer>{sample.answer['number'] if draw in ok else -1}</answer>"}
+        for sample, ok in zip(samples, right, strict=True)
         for draw in range(draws)
     ]
     place.write_text("\n".join(map(json.dumps, lines)))
@@ -205,7 +205,7 @@ def test_draws_go_only_to_samples_that_are_open_and_a_stopped_run_goes_on(tmp_pa
     }
     config = validate(DifficultyConfig, values, where="test")
     found = {one.id: one for one in measured(config)}
-    assert [(found[one.id].n, found[one.id].right) for one in samples] == [(8, 8), (2, 1), (8, 1), (8, 0)]
+    assert [(found[sample.id].n, found[sample.id].right) for sample in samples] == [(8, 8), (2, 1), (8, 1), (8, 0)]
     assert found[samples[1].id].variance == 0.5
     assert len(read_records(tmp_path / "out")) == 26
     first = (tmp_path / "out" / "difficulty.parquet").read_bytes()
@@ -214,7 +214,7 @@ def test_draws_go_only_to_samples_that_are_open_and_a_stopped_run_goes_on(tmp_pa
     measured(config)
     assert (tmp_path / "out" / "difficulty.parquet").read_bytes() == first
     kept = list(difficulty(iter(samples), file=tmp_path / "out" / "difficulty.parquet", counts=Counts()))
-    assert [getattr(one, "reason", "kept") for one in kept] == ["too_easy", "kept", "kept", "too_hard"]
+    assert [getattr(sample, "reason", "kept") for sample in kept] == ["too_easy", "kept", "kept", "too_hard"]
 
 
 def test_the_records_of_an_evaluation_tell_as_much(tmp_path: Path) -> None:
@@ -232,10 +232,10 @@ def test_the_records_of_an_evaluation_tell_as_much(tmp_path: Path) -> None:
     }
     run(validate(EvalConfig, values, where="test"))
     command = ["difficulty", str(tmp_path / "run"), "--out", str(tmp_path / "d.parquet")]
-    said = CliRunner().invoke(app, command)
-    assert said.exit_code == 0, said.output
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
     rows = {one.id: one for one in read_difficulty(tmp_path / "d.parquet").values()}
-    assert [rows[one.id].right for one in samples] == [2, 1, 0]
+    assert [rows[sample.id].right for sample in samples] == [2, 1, 0]
     assert {one.reward for one in rows.values()} == {"exact"}
     assert json.loads(rows[samples[0].id].sampling)["temperature"] == 0.7
     assert {one.graded for one in of_run(tmp_path / "run", "total")} == {True}
@@ -319,9 +319,9 @@ def test_hard_examples_are_those_of_lowest_bleu_of_one_greedy_answer(tmp_path: P
     rows = measured(replaying(tmp_path, samples, lines, **settings))
     assert {row.reward for row in rows} == {"bleu"}
     known = list(difficulty(iter(samples), file=tmp_path / "out" / "difficulty.parquet"))
-    means = [noted(one)["mean"] for one in known if isinstance(one, Sample)]
+    means = [noted(sample)["mean"] for sample in known if isinstance(sample, Sample)]
     assert means == sorted(means, reverse=True)
-    kept = [one.meta["n"] for one in by_reward(_iter(known), n=2) if isinstance(one, Sample)]
+    kept = [sample.meta["n"] for sample in by_reward(_iter(known), n=2) if isinstance(sample, Sample)]
     assert kept == [2, 3]
 
 
@@ -340,5 +340,5 @@ def test_a_server_is_asked_for_more_draws_only_where_they_matter(tmp_path: Path)
         values = {"model": "served", "engine": "openai", "server": {"base_url": server.url}, "space": "pixel"}
         values |= {"data": {"path": str(tmp_path / "data")}, "out": str(tmp_path / "out")}
         rows = {row.id: row for row in measured(validate(DifficultyConfig, values, where="test"))}
-    assert [(rows[one.id].n, rows[one.id].right) for one in samples] == [(8, 8), (4, 2), (8, 8)]
+    assert [(rows[sample.id].n, rows[sample.id].right) for sample in samples] == [(8, 8), (4, 2), (8, 8)]
     assert said == {"say 0": 8, "say 1": 4, "say 2": 8}

@@ -141,8 +141,12 @@ def test_the_same_pixels_in_another_file_are_a_duplicate_when_asked() -> None:
     picture = chart(1)
     samples = [ask("red?", png(picture)), ask("red?", png(picture, level=1)), ask("red?", png(chart(4)))]
     assert samples[0].media[0].sha256 != samples[1].media[0].sha256
-    assert [isinstance(one, Dropped) for one in exact_duplicates(iter(samples))] == [False] * 3
-    assert [isinstance(one, Dropped) for one in exact_duplicates(iter(samples), pixels=True)] == [False, True, False]
+    assert [isinstance(outcome, Dropped) for outcome in exact_duplicates(iter(samples))] == [False] * 3
+    assert [isinstance(outcome, Dropped) for outcome in exact_duplicates(iter(samples), pixels=True)] == [
+        False,
+        True,
+        False,
+    ]
 
 
 def test_sketches_estimate_the_common_triples_of_words() -> None:
@@ -216,4 +220,4 @@ def test_a_near_duplicate_needs_the_picture_the_question_and_the_answer() -> Non
     ]
     outcomes = list(near_duplicates(iter(samples)))
     assert [place for place, outcome in enumerate(outcomes) if isinstance(outcome, Dropped)] == [1, 7]
-    assert Counter(one.reason for one in outcomes if isinstance(one, Dropped)) == {"near_duplicate": 2}
+    assert Counter(item.reason for item in outcomes if isinstance(item, Dropped)) == {"near_duplicate": 2}

@@ -120,5 +120,5 @@ def test_the_language_of_short_questions_is_known_and_that_of_formulas_is_open()
 def test_a_picture_is_used_only_so_often() -> None:
     samples = [about(f"{number}?", "a" if number < 5 else f"p{number}") for number in range(8)]
     kept, dropped = ends(cap_media(iter(samples), n=2))
-    assert Counter(one.media[0].sha256 for one in kept) == {"a": 2, "p5": 1, "p6": 1, "p7": 1}
+    assert Counter(sample.media[0].sha256 for sample in kept) == {"a": 2, "p5": 1, "p6": 1, "p7": 1}
     assert dropped == {"media_used_up": 3}

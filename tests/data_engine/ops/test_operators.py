@@ -35,8 +35,8 @@ def ends(outcomes: Iterable[Any]) -> tuple[list[Sample], Counter[str]]:
     """(kept samples, dropped by reason)."""
     outcomes = list(outcomes)
     return (
-        [one for one in outcomes if isinstance(one, Sample)],
-        Counter(one.reason for one in outcomes if isinstance(one, Dropped)),
+        [outcome for outcome in outcomes if isinstance(outcome, Sample)],
+        Counter(outcome.reason for outcome in outcomes if isinstance(outcome, Dropped)),
     )
 
 
@@ -58,9 +58,9 @@ def splits(samples: Iterable[Sample], **options: Any) -> tuple[dict[str, set[str
     """(the splits in which each picture is, dropped by reason)."""
     kept, dropped = ends(split(iter(list(samples)), **options))
     found: dict[str, set[str]] = {}
-    for one in kept:
-        for media in one.media:
-            found.setdefault(str(media.sha256), set()).add(one.meta["split"])
+    for item in kept:
+        for media in item.media:
+            found.setdefault(str(media.sha256), set()).add(item.meta["split"])
     return found, dropped
 
 
@@ -103,8 +103,8 @@ def test_a_given_split_without_a_share_is_an_error() -> None:
 def test_text_only_samples_are_split_by_their_question() -> None:
     samples = [ask(f"{number % 50}?", source=str(number)) for number in range(100)]
     kept, _ = ends(split(iter(samples), shares=SHARES))
-    for one, same in zip(kept[:50], kept[50:], strict=True):
-        assert one.meta["split"] == same.meta["split"]
+    for first, same in zip(kept[:50], kept[50:], strict=True):
+        assert first.meta["split"] == same.meta["split"]
 
 
 def test_sample_takes_n_in_order_whatever_else_there_is() -> None:
@@ -121,7 +121,7 @@ def test_balance_caps_every_combination() -> None:
     answers = [True] * 30 + [False] * 5
     samples = [ask(f"{number}?", answer={"yesno": answer}) for number, answer in enumerate(answers)]
     kept, dropped = ends(balance(iter(samples), by=["task", "answer"], cap=10))
-    assert Counter(one.answer["yesno"] for one in kept) == {True: 10, False: 5}
+    assert Counter(sample.answer["yesno"] for sample in kept) == {True: 10, False: 5}
     assert dropped == {"over_cap": 20}
 
 
@@ -155,9 +155,9 @@ def from_sources(**counts: int) -> Iterator[Sample]:
 
 def test_mix_keeps_the_proportion_and_shuffles() -> None:
     kept, dropped = ends(mix(from_sources(a=60, b=10), weights={"a": 2, "b": 1}))
-    assert Counter(one.source for one in kept) == {"a": 20, "b": 10}
+    assert Counter(sample.source for sample in kept) == {"a": 20, "b": 10}
     assert dropped == {"over_share_of_a": 40}
-    assert {one.source for one in kept[:10]} == {"a", "b"}
+    assert {sample.source for sample in kept[:10]} == {"a", "b"}
 
 
 def test_mix_refuses_a_source_that_has_nothing_left() -> None:

@@ -30,7 +30,7 @@ def test_quotas_are_met_and_a_shortage_is_filled_or_left_or_refused() -> None:
 
     def kept(shortage: Shortage) -> Counter[str]:
         ending = quota(iter(samples), n=12, by="source", shares={"a": 1, "b": 1}, shortage=shortage)
-        return Counter(one.source for one in ending if not isinstance(one, Dropped))
+        return Counter(outcome.source for outcome in ending if not isinstance(outcome, Dropped))
 
     assert kept("fill") == {"a": 8, "b": 4}
     assert kept("short") == {"a": 6, "b": 4}
@@ -59,8 +59,8 @@ def levelled(task: str, level: str, count: int) -> list[Sample]:
 def shown(samples: Sequence[Sample]) -> Counter[tuple[str, str]]:
     """How often training shows samples of each task and level."""
     counts = Counter[tuple[str, str]]()
-    for one in samples:
-        counts[one.task, one.meta["difficulty"]["level"]] += one.meta.get("repeat", 1)
+    for sample in samples:
+        counts[sample.task, sample.meta["difficulty"]["level"]] += sample.meta.get("repeat", 1)
     return counts
 
 
@@ -103,10 +103,10 @@ def test_equal_and_natural_shares_go_by_what_is_there() -> None:
 def test_a_repeated_sample_is_one_row_and_is_trained_on_as_often(tmp_path: Path) -> None:
     pool = [replace(one, meta={"split": "train"}) for one in levelled("yesno", "hard", 4)]
     kept, _ = ends(quota(iter(pool), n=10, by="task", shares={"yesno": 1}, repeat=3))
-    assert sorted(one.meta.get("repeat", 1) for one in kept) == [2, 2, 3, 3]
+    assert sorted(sample.meta.get("repeat", 1) for sample in kept) == [2, 2, 3, 3]
     assert write_dataset(kept, tmp_path / "data")["counts"]["kept"] == 4
     trained = training_samples(tmp_path / "data", "train")
-    assert Counter(one.id for one in trained) == {one.id: one.meta["repeat"] for one in kept}
+    assert Counter(sample.id for sample in trained) == {sample.id: sample.meta["repeat"] for sample in kept}
     assert len(ends(quota(iter(pool), n=10, by="task", shares={"yesno": 1}))[0]) == 4
 
 
@@ -114,7 +114,7 @@ def test_the_last_quota_says_how_often_and_what_counts_rows_comes_before() -> No
     pool = [replace(one, meta={"repeat": said}) for one, said in zip(POOL, (3, "often", None) * 31, strict=True)]
     assert [times_shown(one) for one in pool[:3]] == [3, 1, 1]
     kept, _ = ends(quota(iter(pool), n=10, by="task", shares={"yesno": 1}))
-    assert [times_shown(one) for one in kept] == [1] * 10
+    assert [times_shown(sample) for sample in kept] == [1] * 10
     twice = {"fn": "quota", "args": {"n": 10, "by": "task", "shares": {"number": 1}, "repeat": 2}}
     once = {"fn": "quota", "args": {**twice["args"], "repeat": 1}}
     for fn, args in (
@@ -139,7 +139,8 @@ def test_the_mix_keeps_the_order_of_a_curriculum() -> None:
 def planned(*operators: dict[str, Any], mix: dict[str, float] | None = None) -> list[str]:
     """The names of the stages."""
     specs = [
-        {**one, "fn": one["fn"] if one["fn"] in OPERATORS else f"tests.support.lab:{one['fn']}"} for one in operators
+        {**operator, "fn": operator["fn"] if operator["fn"] in OPERATORS else f"tests.support.lab:{operator['fn']}"}
+        for operator in operators
     ]
     sources = [{"fn": "tests.support.lab:numbers", "args": {"n": 9}}]
     made = {"sources": sources, "operators": [{"fn": "validate"}, *specs], "mix": mix}
@@ -166,7 +167,7 @@ def test_names_that_no_sample_can_have_are_refused() -> None:
     by_source = {**args, "by": "source", "shares": {"a": 1}, "then": [{"by": "task", "shares": {"yes_no": 1}}]}
     with pytest.raises(InputError, match="unknown task 'yes_no'; did you mean yesno"):
         planned({"fn": "quota", "args": by_source})
-    hard = [replace(one, meta={"difficulty": "hard"}) for one in POOL]
+    hard = [replace(sample, meta={"difficulty": "hard"}) for sample in POOL]
     with pytest.raises(InputError, match="keeps nothing: no sample has the difficulty hard, or any"):
         list(quota(iter(hard), n=4, by="difficulty", shares={"hard": 1}))
     with pytest.raises(InputError, match="no sample has the source web; there are s"):

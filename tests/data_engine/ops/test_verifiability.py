@@ -91,16 +91,16 @@ def test_the_reward_can_be_another_and_a_lax_one_is_seen() -> None:
     assert verifiable(sample) is sample
     assert verifiable(sample, rewards=lax) == Dropped(sample, "trivial_answer")
     samples = [ask("number", {"number": n}) for n in (100, 120, 900)]
-    found = list(other_golds(iter(samples), rewards=lax))
-    assert [one.reason for one in found if isinstance(one, Dropped)] == ["accepts_other_golds"] * 3
+    outcomes = list(other_golds(iter(samples), rewards=lax))
+    assert [outcome.reason for outcome in outcomes if isinstance(outcome, Dropped)] == ["accepts_other_golds"] * 3
 
 
 def test_a_gold_that_accepts_the_golds_of_others_is_dropped_and_equal_golds_are_not() -> None:
     words = ["red", "green", "blue", "teal"]
     samples = [ask("text", {"text": [word]}) for word in words * 2]
     anything = ask("text", {"text": ["any", *words]})
-    found = list(other_golds(iter([*samples, anything])))
-    assert found == [*samples, Dropped(anything, "accepts_other_golds")]
+    outcomes = list(other_golds(iter([*samples, anything])))
+    assert outcomes == [*samples, Dropped(anything, "accepts_other_golds")]
     lenient = ask("text", {"text": ["any", "RED"]})  # one of four others scores: the share allowed
     assert next(iter(other_golds(iter([lenient, *samples])))) == lenient
     assert next(iter(other_golds(iter([lenient, *samples]), share=0.0))) == Dropped(lenient, "accepts_other_golds")
@@ -130,10 +130,10 @@ def test_one_question_about_many_pictures_loses_its_letter_bias() -> None:
     samples = [
         replace(asked, media=(replace(PICTURE, sha256=str(n)),), meta={"option_order": "as is"}) for n in range(99)
     ]
-    found = [one for one in map(shuffle_options, samples) if isinstance(one, Sample)]
-    golds = Counter(one.answer["choice"] for one in found)
+    found = [sample for sample in map(shuffle_options, samples) if isinstance(sample, Sample)]
+    golds = Counter(sample.answer["choice"] for sample in found)
     assert min(golds["A"], golds["B"]) > 30
-    assert Counter(one.meta["option_order"][0] for one in found) == {0: golds["A"], 1: golds["B"]}
+    assert Counter(sample.meta["option_order"][0] for sample in found) == {0: golds["A"], 1: golds["B"]}
 
 
 def test_options_that_speak_of_their_order_stay_and_unlisted_ones_are_dropped() -> None:
@@ -159,9 +159,11 @@ def test_choices_that_length_gives_away_are_dropped_back_to_chance() -> None:
         samples.append(choice(f"Which, {number}?", options, "ABCD"[number % 4]))
     (longest,) = [guess for guess in guesses(samples) if guess.strategy == "longest"]
     assert (longest.n, longest.right, longest.chance) == (400, 400, 100)
-    found = list(guessable(iter(samples)))
-    assert {one.reason for one in found if isinstance(one, Dropped)} == {"guessed_by_longest"}
-    assert sum(isinstance(one, Dropped) for one in found) == 400  # every one is guessed: no part of them is at chance
+    outcomes = list(guessable(iter(samples)))
+    assert {outcome.reason for outcome in outcomes if isinstance(outcome, Dropped)} == {"guessed_by_longest"}
+    assert (
+        sum(isinstance(outcome, Dropped) for outcome in outcomes) == 400
+    )  # every one is guessed: no part of them is at chance
 
 
 def test_what_dropping_for_one_way_to_guess_brings_back_is_dropped_as_well() -> None:
@@ -173,18 +175,21 @@ def test_what_dropping_for_one_way_to_guess_brings_back_is_dropped_as_well() -> 
         if gold and draw.random() < 0.6:
             options[gold] = f"{'y' * 12}{number}"
         samples.append(choice(f"question {number}", options, "ABCD"[gold]))
-    found = list(guessable(iter(samples)))
-    kept = [one for one in found if isinstance(one, Sample)]
+    outcomes = list(guessable(iter(samples)))
+    kept = [sample for sample in outcomes if isinstance(sample, Sample)]
     assert len(kept) > 150
-    assert {one.reason for one in found if isinstance(one, Dropped)} >= {"guessed_by_letter_A", "guessed_by_longest"}
+    assert {outcome.reason for outcome in outcomes if isinstance(outcome, Dropped)} >= {
+        "guessed_by_letter_A",
+        "guessed_by_longest",
+    }
     assert all(guess.surplus <= 3 * guess.error for guess in guesses(kept))
 
 
 def test_a_letter_that_is_too_often_right_is_brought_back_to_chance() -> None:
     golds = ["A"] * 160 + ["B", "C", "D"] * 80
     samples = [choice(f"Which, {n}?", [f"x{n}", f"y{n}", f"z{n}", f"w{n}"], gold) for n, gold in enumerate(golds)]
-    found = list(guessable(iter(samples)))
-    assert [one.reason for one in found if isinstance(one, Dropped)] == ["guessed_by_letter_A"] * 80
-    kept = [one for one in found if isinstance(one, Sample)]
+    outcomes = list(guessable(iter(samples)))
+    assert [outcome.reason for outcome in outcomes if isinstance(outcome, Dropped)] == ["guessed_by_letter_A"] * 80
+    kept = [sample for sample in outcomes if isinstance(sample, Sample)]
     assert all(guess.surplus <= 3 * guess.error for guess in guesses(kept))
     assert list(guessable(iter(kept))) == kept

@@ -62,9 +62,9 @@ def test_boxes_of_a_declared_format_are_not_guessed_at(photos: Path) -> None:
     (sample,) = coco(annotations=file, images=".", root=photos)
     row = {"question": "?", "image": "china.jpg", "boxes": [100, 50, -20, 100]}
     declared = read_rows(photos, [row], task="grounding", boxes="xywh")
-    for one in (sample, *declared):
-        assert isinstance(one, Sample)
-        outcome = validate(one, modes={"box_xywh": "fix"})
+    for item in (sample, *declared):
+        assert isinstance(item, Sample)
+        outcome = validate(item, modes={"box_xywh": "fix"})
         assert isinstance(outcome, Quarantined)
         assert outcome.reason == "box_order"
 

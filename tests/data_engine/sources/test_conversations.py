@@ -52,7 +52,7 @@ def test_every_picture_of_a_conversation_is_shown_in_its_turn(root: Path) -> Non
     turns: dict[Literal["first", "last"], list[int]] = {"first": [1, 0], "last": [2, 1]}
     for turn, counts in turns.items():
         items = list(conversations(path=path, root=root, task="text", turn=turn))
-        assert [len(one.media) for one in sound(items[:2])] == counts
+        assert [len(sample.media) for sample in sound(items[:2])] == counts
         assert refused(items) == [("marker_mismatch", "s.jsonl:3"), ("marker_mismatch", "s.jsonl:4")]
 
 
@@ -67,7 +67,7 @@ def test_choices_and_detections_are_read_from_texts(root: Path) -> None:
     ]
     rows = [{"image": "a.png", "conversations": talk(*said)} for said in chosen]
     items = list(conversations(path=write(root, "c.jsonl", rows), root=root, task="choice"))
-    assert [one.answer for one in sound(items[:3])] == [{"choice": "B", "options": ["a cat", "a dog"]}] * 3
+    assert [sample.answer for sample in sound(items[:3])] == [{"choice": "B", "options": ["a cat", "a dog"]}] * 3
     assert refused(items) == [("bad_answer", "c.jsonl:4"), ("no_answer", "c.jsonl:5"), ("no_answer", "c.jsonl:6")]
     said = '```json\n[{"bbox_2d": [1, 2, 30, 40], "label": "cat"}, {"bbox_2d": [5, 6, 7, 8], "label": "dog"}]\n```'
     rows = [{"image": "a.png", "problem": "<image>All?", "solution": text} for text in (said, "[1, 2, 30, 40]")]
@@ -76,8 +76,8 @@ def test_choices_and_detections_are_read_from_texts(root: Path) -> None:
     assert refused(items) == [("bad_answer", "d.jsonl:2")]
     easy = [{"problem": "What?\nA. 2\nB. 4", "answer": "B"}]
     pq.write_table(pa.Table.from_pylist(easy), root / "e.parquet")
-    (one,) = sound(verl(path="e.parquet", root=root, task="choice"))
-    assert one.answer == {"choice": "B", "options": ["2", "4"]}
+    (sample,) = sound(verl(path="e.parquet", root=root, task="choice"))
+    assert sample.answer == {"choice": "B", "options": ["2", "4"]}
 
 
 @pytest.mark.parametrize("fn", ["conversations", "vlm_r1", "ms_swift", "verl"])
@@ -120,9 +120,9 @@ def test_broken_conversations_say_where(root: Path) -> None:
         ["no", "object"],
         {"conversations": ["Hi", "You"]},
     ]
-    found = refused(conversations(path=write(root, "b.jsonl", rows), root=root))
+    refusals = refused(conversations(path=write(root, "b.jsonl", rows), root=root))
     reasons = ["no_conversation", "no_answer", "bad_turn", "marker_mismatch", "outside_root", "bad_row", "bad_turn"]
-    assert found == [(reason, f"b.jsonl:{line}") for line, reason in enumerate(reasons, start=1)]
+    assert refusals == [(reason, f"b.jsonl:{line}") for line, reason in enumerate(reasons, start=1)]
 
 
 def test_vlm_r1_boxes_and_problems(root: Path) -> None:
@@ -134,7 +134,11 @@ def test_vlm_r1_boxes_and_problems(root: Path) -> None:
         {"image": "a.png", "problem": "Where?"},
     ]
     items = list(vlm_r1(path=write(root, "r.jsonl", rows), root=root, task="grounding"))
-    assert [one.answer["boxes"] for one in sound(items[:3])] == [[[10, 20, 30, 40]], [[1, 2, 3, 4]], [[5, 6, 7, 8]]]
+    assert [sample.answer["boxes"] for sample in sound(items[:3])] == [
+        [[10, 20, 30, 40]],
+        [[1, 2, 3, 4]],
+        [[5, 6, 7, 8]],
+    ]
     assert refused(items) == [("bad_answer", "r.jsonl:4"), ("no_conversation", "r.jsonl:5")]
 
 

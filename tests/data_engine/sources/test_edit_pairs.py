@@ -22,7 +22,8 @@ from mmrl.core.messages import prompt_text
 def pairs(samples: list[Sample]) -> list[tuple[Sample, Sample]]:
     """(right, faulty) samples of each pair."""
     sides = [
-        sorted(two, key=lambda one: not one.meta["preferred"]) for two in zip(samples[::2], samples[1::2], strict=True)
+        sorted(two, key=lambda sample: not sample.meta["preferred"])
+        for two in zip(samples[::2], samples[1::2], strict=True)
     ]
     return [(right, faulty) for right, faulty in sides]
 
@@ -34,7 +35,7 @@ def made() -> list[Sample]:
 
 def test_a_pair_is_one_question_about_one_photograph_with_two_edits(made: list[Sample]) -> None:
     assert len(made) == 60
-    assert len({one.meta["pair"] for one in made}) == 30
+    assert len({sample.meta["pair"] for sample in made}) == 30
     for right, faulty in pairs(made):
         assert right.meta["pair"] == faulty.meta["pair"]
         assert (right.meta["preferred"], faulty.meta["preferred"]) == (True, False)
@@ -46,8 +47,8 @@ def test_a_pair_is_one_question_about_one_photograph_with_two_edits(made: list[S
 
 
 def test_every_fault_is_as_frequent_and_the_right_edit_comes_first_about_half_the_time(made: list[Sample]) -> None:
-    assert Counter(one.meta["fault"] for one in made) == dict.fromkeys(FAULTS, 20)
-    assert 8 <= sum(one.meta["preferred"] for one in made[::2]) <= 22
+    assert Counter(sample.meta["fault"] for sample in made) == dict.fromkeys(FAULTS, 20)
+    assert 8 <= sum(sample.meta["preferred"] for sample in made[::2]) <= 22
 
 
 def test_the_right_edit_changes_its_quarter_and_nothing_else(made: list[Sample]) -> None:
@@ -76,7 +77,7 @@ def test_a_folder_of_photographs_and_a_folder_for_the_edits(tmp_path: Path) -> N
     (tmp_path / "photos").mkdir()
     Image.fromarray(load_sample_image("flower.jpg")).save(tmp_path / "photos" / "flower.jpg")
     samples = list(edit_pairs("photos", n=2, side=64, out=tmp_path / "edits", root=tmp_path))
-    assert all(Path(media.path or "").is_file() for one in samples for media in one.media)
+    assert all(Path(media.path or "").is_file() for sample in samples for media in sample.media)
     assert "licence" not in samples[0].meta
     with pytest.raises(InputError, match=r"no folder of photographs at .*nowhere"):
         edit_pairs("nowhere", n=1, root=tmp_path)
@@ -98,4 +99,4 @@ def test_a_recipe_builds_pairs_and_keeps_both_sides_in_one_split(tmp_path: Path)
     )
     counts = run(recipe, out=tmp_path / "out")
     assert counts.kept == {"edit_pairs": 12}
-    assert set(Counter(one.meta["pair"] for one in read_samples(tmp_path / "out")).values()) == {2}
+    assert set(Counter(sample.meta["pair"] for sample in read_samples(tmp_path / "out")).values()) == {2}

@@ -28,8 +28,12 @@ def test_easy_r1_and_verl_parquet(root: Path) -> None:
     whole |= {"ability": "math", "extra_info": {"split": "train", "index": 4}}
     for name, row in (("easy", easy), ("verl", whole)):
         pq.write_table(pa.Table.from_pylist([row]), root / f"{name}.parquet")
-    (one,) = sound(verl(path="easy.parquet", root=root))
-    assert (one.answer, one.media[0].bytes, one.meta) == ({"math": "1"}, picture["bytes"], {"where": "easy.parquet:1"})
+    (sample,) = sound(verl(path="easy.parquet", root=root))
+    assert (sample.answer, sample.media[0].bytes, sample.meta) == (
+        {"math": "1"},
+        picture["bytes"],
+        {"where": "easy.parquet:1"},
+    )
     (two,) = sound(verl(path="verl.parquet", root=root, task="count"))
     assert two.answer == {"number": 3}
     assert [message["role"] for message in two.prompt] == ["system", "user"]
@@ -46,8 +50,8 @@ def test_verl_names_its_files_in_its_own_way(root: Path) -> None:
     for name, row in (("i", seen), ("v", shot), ("o", away)):
         pq.write_table(pa.Table.from_pylist([row]), root / f"{name}.parquet")
     for name, file in (("i", "a.png"), ("v", "a.mp4")):
-        (one,) = sound(verl(path=f"{name}.parquet", root=root))
-        assert (one.answer, one.media[0].path) == ({"math": "4"}, str(root / file))
+        (sample,) = sound(verl(path=f"{name}.parquet", root=root))
+        assert (sample.answer, sample.media[0].path) == ({"math": "4"}, str(root / file))
     assert refused(verl(path="o.parquet", root=root)) == [("outside_root", "o.parquet:1")]
 
 
@@ -75,7 +79,7 @@ def test_charades_lines_and_activitynet_entries(root: Path) -> None:
     entry = {"duration": 9.0, "timestamps": [[0.5, 3], [2, 9.0], [1]], "sentences": ["A man runs. ", "He stops", "x"]}
     (root / "a.json").write_text(json.dumps({"AO8RW": entry, "v_b": {"timestamps": [[1, 2]], "sentences": []}}))
     items = list(activitynet(annotations="a.json", videos=".", root=root))
-    assert [one.answer["spans"] for one in sound(items[:2])] == [[[0.5, 3]], [[2, 9.0]]]
+    assert [sample.answer["spans"] for sample in sound(items[:2])] == [[[0.5, 3]], [[2, 9.0]]]
     assert refused(items) == [("bad_answer", "a.json: AO8RW#3"), ("bad_row", "a.json: v_b")]
 
 
@@ -100,7 +104,7 @@ def test_refcoco_sentences_find_their_boxes(root: Path) -> None:
     (root / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
     items = list(refcoco(refs="refs(unc).p", instances="instances.json", images=".", root=root))
     samples = sound(items[:2])
-    assert [one.prompt[0]["content"][1]["text"].split(": ")[1] for one in samples] == ["left dog.", "the dog."]
+    assert [sample.prompt[0]["content"][1]["text"].split(": ")[1] for sample in samples] == ["left dog.", "the dog."]
     assert samples[0].answer == {"boxes": [[1, 2, 11, 22]]}
     declared = {"box_space": "pixel", "box_format": "xywh"}
     assert samples[0].meta == {"ref_id": 1, "split": "train", "where": "refs(unc).p:1#1", **declared}

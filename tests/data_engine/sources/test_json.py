@@ -20,8 +20,8 @@ def test_an_array_is_read_as_a_stream(root: Path, chunk: int, monkeypatch: pytes
     monkeypatch.setattr(json_lines, "CHUNK", chunk)
     rows = [{"question": f"Réd [{n}]?", "answer": n} for n in (1, 12, 123)]
     samples = sound(json_array(path=write(root, "a.json", rows), root=root, rows=Rows(task="count")))
-    assert [one.answer["number"] for one in samples] == [1, 12, 123]
-    assert [one.meta["where"] for one in samples] == ["a.json:2", "a.json:6", "a.json:10"]
+    assert [sample.answer["number"] for sample in samples] == [1, 12, 123]
+    assert [sample.meta["where"] for sample in samples] == ["a.json:2", "a.json:6", "a.json:10"]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_what_is_lost_of_an_array_is_said(root: Path, chunk: int, monkeypatch: p
     good = '{"question": "?", "answer": 1, "task": "count"}'
     (root / "x.json").write_text(f'[{good},\n{{"a": NaN, "b": [-Infinity]}},\n{good}]\n \n [{good}]\n')
     items = list(json_array(path="x.json", root=root))
-    assert [one.meta["where"] for one in items if isinstance(one, Sample)] == ["x.json:1", "x.json:3"]
+    assert [item.meta["where"] for item in items if isinstance(item, Sample)] == ["x.json:1", "x.json:3"]
     assert refused(items) == [("bad_json", "x.json:2"), ("bad_json", "x.json:5")]
     assert isinstance(items[-1], Quarantined)
     assert "behind the ] of the array there is more, and it is unread" in items[-1].why
@@ -75,6 +75,6 @@ def test_a_line_that_is_too_long_is_one_broken_row(root: Path, monkeypatch: pyte
     good = json.dumps({"question": "?", "answer": 1, "task": "count"})
     (root / "x.jsonl").write_text(f"{good}\n{'x' * 3500}\n{good}\n{'y' * 1000}\n{'z' * 999}\n{good}\n{'x' * 2500}")
     items = list(jsonl(path="x.jsonl", root=root))
-    assert [one.meta["where"] for one in items if isinstance(one, Sample)] == ["x.jsonl:1", "x.jsonl:3", "x.jsonl:6"]
+    assert [item.meta["where"] for item in items if isinstance(item, Sample)] == ["x.jsonl:1", "x.jsonl:3", "x.jsonl:6"]
     broken = [("bad_json", f"x.jsonl:{number}") for number in (2, 4, 5, 7)]
     assert refused(items) == broken

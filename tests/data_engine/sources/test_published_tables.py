@@ -44,13 +44,13 @@ def table(root: Path, name: str, rows: list[dict[str, Any]]) -> str:
 
 
 def sound(items: Any) -> list[Sample]:
-    samples = [one for one in items if isinstance(one, Sample)]
-    assert all(form_fault(one) is None for one in samples)
+    samples = [item for item in items if isinstance(item, Sample)]
+    assert all(form_fault(sample) is None for sample in samples)
     return samples
 
 
 def refused(items: Any) -> list[tuple[str, str]]:
-    return [(one.reason, one.where) for one in items if isinstance(one, Quarantined)]
+    return [(item.reason, item.where) for item in items if isinstance(item, Quarantined)]
 
 
 @pytest.fixture
@@ -104,10 +104,10 @@ def test_a_value_that_cannot_be_held_costs_its_row(tmp_path: Path) -> None:
     (folder / "_SUCCESS").touch()
     pq.write_table(pa.table({"question": ["Red?"] * 3, "answer": answers, "at": times}), folder / "part-0.parquet")
     items = list(parquet(path="spark", root=tmp_path, rows=YESNO))
-    assert [one.answer["yesno"] for one in sound(items)] == [True]
+    assert [sample.answer["yesno"] for sample in sound(items)] == [True]
     place = "spark/x.parquet/part-0.parquet"
     assert refused(items) == [("unreadable", f"{place}:2"), ("unreadable", f"{place}:3")]
-    whys = [one.why for one in items if isinstance(one, Quarantined)]
+    whys = [item.why for item in items if isinstance(item, Quarantined)]
     assert ["the value of answer cannot be read" in whys[0], "the value of at cannot be read" in whys[1]] == [
         True,
         True,
@@ -126,8 +126,8 @@ def test_datasets_on_disk_arrow_files_and_folders_are_read_as_they_are_stored(sa
         "hub[train]": hub_dataset(repo="hub", split="train", root=tmp_path, rows=YESNO),
     }.items():
         items = list(read)
-        assert [one.media[0].bytes for one in sound(items)] == [PICTURE["bytes"]] * 2
-        assert [one.answer["yesno"] for one in sound(items)] == [True, False]
+        assert [sample.media[0].bytes for sample in sound(items)] == [PICTURE["bytes"]] * 2
+        assert [sample.answer["yesno"] for sample in sound(items)] == [True, False]
         assert refused(items) == [("bad_answer", f"{name}:3")]
     with pytest.raises(InputError, match=r"split test of .* cannot be loaded: .*\['train'\]"):
         list(hub_dataset(repo=repo, split="test", root=tmp_path, rows=YESNO))
@@ -195,7 +195,7 @@ def test_refcoco_of_the_hub_in_its_two_forms(tmp_path: Path) -> None:
     ]
     table(tmp_path, "paths.parquet", paths)
     items = list(refcoco_table(path="paths.parquet", root=tmp_path, images=".", boxes="xyxy"))
-    assert [one.answer for one in sound(items)] == [{"boxes": [[10, 5, 30, 35]]}] * 2
+    assert [sample.answer for sample in sound(items)] == [{"boxes": [[10, 5, 30, 35]]}] * 2
     assert sound(items)[0].meta["split"] == "test"
     assert [reason for reason, _ in refused(items)] == ["outside_root"] * 2 + ["bad_answer"] * 2
     late = {"at": pa.array([2**62], pa.timestamp("us")), "bbox": [[10.0, 5.0, 30.0, 35.0]]}

@@ -67,16 +67,16 @@ def test_pictures_are_borrowed_from_rows_above_and_may_be_several(tmp_path: Path
     content = "\r\n".join(["index\timage\tquestion\tanswer", *rows])
     (tmp_path / "bench.tsv").write_bytes(b"\xef\xbb\xbf" + content.encode())
     items = list(vlmevalkit(path="bench.tsv", root=tmp_path, task="text"))
-    shown = [[media.bytes for media in one.media] for one in items if isinstance(one, Sample)]
+    shown = [[media.bytes for media in item.media] for item in items if isinstance(item, Sample)]
     first, second = base64.b64decode(red), base64.b64decode(blue)
     assert shown == [[first], [second], [first], [second], [first, second]]
-    broken = [(one.reason, one.where) for one in items if isinstance(one, Quarantined)]
+    broken = [(item.reason, item.where) for item in items if isinstance(item, Quarantined)]
     assert broken == [("image_reference", "bench.tsv:8"), ("bad_image", "bench.tsv:9"), ("bad_image", "bench.tsv:10")]
 
 
 def test_a_hint_is_part_of_what_is_asked(tmp_path: Path) -> None:
     items = rows_of(tmp_path, "hint\tA\tB", "A\tBill is tall.\tcat\tdog", "B\t\tcat\tdog", "B\tnan\tcat\tdog")
-    asked = [one.prompt[0]["content"][1]["text"] for one in items if isinstance(one, Sample)]
+    asked = [item.prompt[0]["content"][1]["text"] for item in items if isinstance(item, Sample)]
     assert asked == ["Bill is tall.\nWhich?\nA. cat\nB. dog", *["Which?\nA. cat\nB. dog"] * 2]
     with pytest.raises(InputError, match="is a folder; name the TSV file itself"):
         vlmevalkit(path=".", root=tmp_path)

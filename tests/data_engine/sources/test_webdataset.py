@@ -40,12 +40,12 @@ def test_a_webdataset_is_a_stream_of_rows(root: Path) -> None:
     before = sorted(root.parent.rglob("*"))
     items = list(webdataset(path=path, root=root, rows=Rows(task="count")))
     samples = sound(items[:3])
-    assert [(one.answer, len(one.media)) for one in samples] == [
+    assert [(sample.answer, len(sample.media)) for sample in samples] == [
         ({"number": 2}, 1),
         ({"number": 3}, 2),
         ({"number": 2}, 1),
     ]
-    assert all(media.bytes == picture for one in samples for media in one.media)
+    assert all(media.bytes == picture for sample in samples for media in sample.media)
     assert refused(items) == [
         ("not_a_file", "t.tar: x/004"),
         ("bad_json", "t.tar: x/005"),
@@ -86,7 +86,7 @@ def test_no_question_of_a_tar_is_kept_without_its_picture(root: Path) -> None:
     whole = {"3.png": picture, "._3.png": b"\0\5\x16\7", "3.json": asked, "4.json": named, "4.png": picture}
     path = tar_of(root, "t.tar", {**by_kind, **whole, "5.json": named, "6.json": asked})
     items = list(webdataset(path=path, root=root))
-    kept = [(one.meta["where"], len(one.media)) for one in items if isinstance(one, Sample)]
+    kept = [(item.meta["where"], len(item.media)) for item in items if isinstance(item, Sample)]
     assert kept == [("t.tar: 3", 1), ("t.tar: 6", 0)]
     apart = [("scattered", f"t.tar: {key}") for key in (1, 2, 1, 2)]
     assert refused(items) == [*apart, ("missing", "t.tar: 4"), ("missing", "t.tar: 5")]
@@ -110,8 +110,8 @@ def test_a_small_tar_does_not_grow_in_memory(root: Path, monkeypatch: pytest.Mon
     header[148:156] = b"%06o\0 " % sum(header)
     full = tar_of(root, "t.tar", {"2.0.jpg": bytes(1000), "2.1.jpg": bytes(1000), "3.jpg": bytes(1000), "3.cls": b"1"})
     (root / full).write_bytes(bytes(header) + (root / full).read_bytes())
-    found = refused(webdataset(path="t.tar", root=root, rows=Rows(task="count")))
-    assert found == [("not_a_file", "t.tar: 1"), ("bomb", "t.tar: 2"), ("no_question", "t.tar: 3")]
+    refusals = refused(webdataset(path="t.tar", root=root, rows=Rows(task="count")))
+    assert refusals == [("not_a_file", "t.tar: 1"), ("bomb", "t.tar: 2"), ("no_question", "t.tar: 3")]
 
 
 @pytest.mark.parametrize("size", [-512, 2**60])

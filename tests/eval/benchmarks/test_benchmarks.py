@@ -85,10 +85,10 @@ def test_every_benchmark_says_what_it_is_about(name: str) -> None:
 @pytest.mark.parametrize("name", OPEN)
 def test_the_gold_oracle_is_right_everywhere(name: str, tmp_path: Path, judge: JudgeSpec) -> None:
     fixture = FIXTURES[name]
-    found = numbers(name, benchmark(name, tmp_path).load(), gold, judge)
-    assert found["unparsed"] == 0
-    assert any(value not in (None, 0) for key, value in found.items() if not among(key, FREE))
-    for key, value in found.items():
+    metrics = numbers(name, benchmark(name, tmp_path).load(), gold, judge)
+    assert metrics["unparsed"] == 0
+    assert any(value not in (None, 0) for key, value in metrics.items() if not among(key, FREE))
+    for key, value in metrics.items():
         if among(key, FREE | fixture.free):
             continue
         if value is None:
@@ -104,10 +104,10 @@ def test_a_silent_model_scores_nothing_and_fails_always(name: str, tmp_path: Pat
     samples = benchmark(name, tmp_path, shade=None).load()
     records, headline = answered(name, samples, lambda _: "", judge), find_benchmark(name).headline
     assert all(record.scores[headline] == 0 and record.kinds[headline] == "unparsed" for record in records)
-    found = metrics_of(records)
-    assert found is not None
-    assert found["unparsed"] == 1
-    for key, value in found.items():
+    metrics = metrics_of(records)
+    assert metrics is not None
+    assert metrics["unparsed"] == 1
+    for key, value in metrics.items():
         if not among(key, FREE | FIXTURES[name].silent):
             assert value in (0, None, NO_SIZE), key
 

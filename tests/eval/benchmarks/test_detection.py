@@ -106,11 +106,11 @@ def test_earlier_detections_may_count_as_surer(tmp_path: Path) -> None:
     def reply(sample: Sample) -> str:
         return json.dumps([*json.loads(gold(sample)), *(junk if sample.meta["item"] == "0" else [])])
 
-    found = numbers("coco_detection", samples, reply)
-    assert found["AP"] == pytest.approx(
+    metrics = numbers("coco_detection", samples, reply)
+    assert metrics["AP"] == pytest.approx(
         (51 * 1 + 50 * 0.5) / 101
     )  # the junk of the first picture comes before the second
-    assert found["AP.order"] == pytest.approx(1)
+    assert metrics["AP.order"] == pytest.approx(1)
 
 
 def test_predictions_in_another_space_are_converted_and_never_guessed(tmp_path: Path) -> None:
@@ -129,9 +129,9 @@ def test_pictures_of_odinw_need_no_ids(tmp_path: Path) -> None:
 
 def test_odinw_averages_the_sets_that_have_objects(tmp_path: Path) -> None:
     samples = benchmark("odinw13", tmp_path).load()
-    found = numbers("odinw13", samples, lambda s: gold(s) if s.meta["dataset"] == "Raccoon" else "[]")
-    assert (found["AP.Raccoon"], found["AP.pistols"], found["AP.pothole"]) == (pytest.approx(1), 0, None)
-    assert found["mean_AP"] == pytest.approx(0.5)
+    metrics = numbers("odinw13", samples, lambda s: gold(s) if s.meta["dataset"] == "Raccoon" else "[]")
+    assert (metrics["AP.Raccoon"], metrics["AP.pistols"], metrics["AP.pothole"]) == (pytest.approx(1), 0, None)
+    assert metrics["mean_AP"] == pytest.approx(0.5)
     with pytest.raises(InputError, match="dataset_name 'Racoon' is none of"):
         benchmark("odinw13", tmp_path / "b", [{**ODINW[0], "dataset_name": "Racoon"}]).load()
     with pytest.raises(InputError, match="expected xyxy pixels"):

@@ -46,11 +46,11 @@ def test_caption_scores_are_those_of_pycocoevalcap() -> None:
     cider, _ = Cider().compute_score(golds, answers)
     bleu, _ = Bleu(4).compute_score(golds, answers, verbose=0)
     rouge, _ = Rouge().compute_score(golds, answers)
-    found = corpus_scores(said, references, {"": range(3)})[""]
-    assert [found[name] for name in ("cider", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l")] == pytest.approx(
+    scores = corpus_scores(said, references, {"": range(3)})[""]
+    assert [scores[name] for name in ("cider", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l")] == pytest.approx(
         [float(cider), *bleu, float(rouge)]
     )
-    assert (found["meteor"], found["spice"]) == (None, None)
+    assert (scores["meteor"], scores["spice"]) == (None, None)
 
 
 @java
@@ -61,10 +61,10 @@ def test_line_breaks_in_a_caption_move_none_to_another_picture() -> None:
 @java
 def test_cider_is_a_number_of_the_corpus(tmp_path: Path) -> None:
     samples = benchmark("nocaps", tmp_path).load()
-    found = numbers("nocaps", samples, gold)
-    assert (found["cider"] or 0) > 1
-    assert (found["in-domain.cider"], found["out-domain.cider"]) == (0, 0)  # one picture: every word is in all
-    assert found["length"] == 7
+    metrics = numbers("nocaps", samples, gold)
+    assert (metrics["cider"] or 0) > 1
+    assert (metrics["in-domain.cider"], metrics["out-domain.cider"]) == (0, 0)  # one picture: every word is in all
+    assert metrics["length"] == 7
     alike = [{**row, "annotations_captions": REFERENCES[0]} for row in FIXTURES["nocaps"].rows]
     assert numbers("nocaps", benchmark("nocaps", tmp_path / "b", alike).load(), gold)["cider"] == 0
 
@@ -74,8 +74,8 @@ def test_without_java_there_is_no_number_and_no_substitute(
 ) -> None:
     samples = benchmark("flickr30k", tmp_path).load()
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = numbers("flickr30k", samples, gold)
-    assert (found["cider"], found["bleu_4"], found["rouge_l"], found["overlap"]) == (None, None, None, 1)
+    metrics = numbers("flickr30k", samples, gold)
+    assert (metrics["cider"], metrics["bleu_4"], metrics["rouge_l"], metrics["overlap"]) == (None, None, None, 1)
     assert "needs Java" in caplog.text
 
 
@@ -95,8 +95,8 @@ def test_chair_takes_objects_from_instances_and_captions(tmp_path: Path) -> None
         "objects": ["dog", "frisbee"],
     }
     assert samples["1"].answer["objects"] == ["dog", "person"]
-    found = numbers("chair", list(samples.values()), lambda _: "A puppy and a person.")
-    assert found["chair_i"] == 1 / 4  # nobody is in the first picture
+    metrics = numbers("chair", list(samples.values()), lambda _: "A puppy and a person.")
+    assert metrics["chair_i"] == 1 / 4  # nobody is in the first picture
 
 
 def test_object_halbench_is_the_pictures_that_its_list_names(tmp_path: Path) -> None:
@@ -151,10 +151,10 @@ def test_similar_words_stand_for_each_other_only_by_a_named_model(tmp_path: Path
 
 def test_ambers_generative_numbers(tmp_path: Path) -> None:
     samples = benchmark("amber_generative", tmp_path).load()
-    found = numbers(
+    metrics = numbers(
         "amber_generative", samples, lambda s: "The sky and a bird." if s.meta["item"] == "1" else "A ball."
     )
-    assert (found["chair"], found["cover"], found["hal"], found["cog"]) == (
+    assert (metrics["chair"], metrics["cover"], metrics["hal"], metrics["cog"]) == (
         pytest.approx(2 / 3), pytest.approx(1 / 3), 1, pytest.approx(2 / 3)
     )  # fmt: skip
 

@@ -48,42 +48,42 @@ def test_mmhals_types_take_turns_and_below_three_is_hallucination(tmp_path: Path
     kinds = {sample.meta["item"]: sample.meta["type"] for sample in samples}
     assert kinds["0"] == kinds["8"] == "attribute"
     assert len({*kinds.values()}) == 8
-    found = judged(
+    metrics = judged(
         "mmhal_bench",
         tmp_path / "b",
         lambda s: gold(s) if s.meta["item"] == "0" else "unsure" if s.meta["item"] == "8" else "x",
     )
-    assert found["judge_rating.attribute"] == pytest.approx((6 + 3) / 2)
-    assert found["judge_rating"] == pytest.approx((6 + 3 + 7 * 2) / 9)
-    assert found["judge_hallucination_rate"] == pytest.approx(7 / 9)
+    assert metrics["judge_rating.attribute"] == pytest.approx((6 + 3) / 2)
+    assert metrics["judge_rating"] == pytest.approx((6 + 3 + 7 * 2) / 9)
+    assert metrics["judge_hallucination_rate"] == pytest.approx(7 / 9)
 
 
 def test_object_halbench_counts_a_word_once_in_a_response(tmp_path: Path) -> None:
     reply = "A cat and a cat, two kittens, a dog and a puppy."  # cat, kittens: wrong twice; dog, puppy: right twice
-    found = judged("object_halbench", tmp_path, lambda _: reply)
-    assert (found["response_rate"], found["mention_rate"]) == (1, 0.5)
-    assert found["object_recall"] == pytest.approx(2 / 4)
-    assert (found["judge_published.mention_rate"], found["judge_published.response_rate"]) == (0.5, 1)
-    found = judged("object_halbench", tmp_path / "b", lambda _: "Nothing to see.")
-    assert (found["response_rate"], found["mention_rate"]) == (None, None)  # nobody names a known object
+    metrics = judged("object_halbench", tmp_path, lambda _: reply)
+    assert (metrics["response_rate"], metrics["mention_rate"]) == (1, 0.5)
+    assert metrics["object_recall"] == pytest.approx(2 / 4)
+    assert (metrics["judge_published.mention_rate"], metrics["judge_published.response_rate"]) == (0.5, 1)
+    metrics = judged("object_halbench", tmp_path / "b", lambda _: "Nothing to see.")
+    assert (metrics["response_rate"], metrics["mention_rate"]) == (None, None)  # nobody names a known object
 
 
 def test_hallusionbenchs_judge_counts_unclear_as_right_without_a_picture(tmp_path: Path) -> None:
-    found = judged("hallusionbench", tmp_path, lambda _: "I cannot tell.")
-    assert found["aAcc"] == 0
-    assert found["judge_published.aAcc"] == 2 / 8  # the two questions of figure 0 of VS
-    assert found["judge_published.fAcc"] == 0
-    assert found["judge_published.fAcc.all_figures"] == 1 / 4
+    metrics = judged("hallusionbench", tmp_path, lambda _: "I cannot tell.")
+    assert metrics["aAcc"] == 0
+    assert metrics["judge_published.aAcc"] == 2 / 8  # the two questions of figure 0 of VS
+    assert metrics["judge_published.fAcc"] == 0
+    assert metrics["judge_published.fAcc.all_figures"] == 1 / 4
 
 
 def test_tempcompass_asks_the_judge_only_where_the_rule_reads_nothing(tmp_path: Path) -> None:
     samples = benchmark("tempcompass", tmp_path).load()
     with judging() as (judge, server):
-        found = numbers("tempcompass", samples, lambda s: "Indeed so, yes: right, It sits", judge)
+        metrics = numbers("tempcompass", samples, lambda s: "Indeed so, yes: right, It sits", judge)
         assert (
             len(server.bodies) == 1
         )  # a yes/no answer must begin with one of the words; options are found by their texts
-    assert (found["accuracy"], found["judge_published"]) == (pytest.approx(2 / 3), 1)
+    assert (metrics["accuracy"], metrics["judge_published"]) == (pytest.approx(2 / 3), 1)
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def test_exactly_one_option_may_occur_in_the_judges_answer(reply: str, expected:
 def test_mathverse_is_literal_equality_first_and_then_a_judge(tmp_path: Path) -> None:
     samples = [s for s in benchmark("mathverse", tmp_path).load() if s.task == "choice"]
     with judging() as (judge, server):
-        found = numbers("mathverse", samples, lambda _: "So \\boxed{B}", judge)
+        metrics = numbers("mathverse", samples, lambda _: "So \\boxed{B}", judge)
         assert {prompt_of(body) for body in server.bodies} == {"mathverse_extract"}
-        assert (found["judge_published.mean_of_versions"], found["accuracy"]) == (1, 1)
+        assert (metrics["judge_published.mean_of_versions"], metrics["accuracy"]) == (1, 1)
         other = numbers("mathverse", samples, lambda _: "So \\boxed{b}", judge)
         assert {prompt_of(body) for body in server.bodies} == {"mathverse_extract", "mathverse_score"}
     assert other["judge_published.mean_of_versions"] == 1
@@ -112,15 +112,15 @@ def test_mathvista_can_be_extracted_by_a_judge(tmp_path: Path) -> None:
     def script(body: dict[str, Any]) -> str:
         return verdict(body, answer="0.67" if "two thirds" in data_of(body)[1] else None)
 
-    found = judged("mathvista", tmp_path, lambda _: "It is two thirds.", script)
-    assert (found["accuracy"], found["judge_extract"]) == (0, 0.5)
+    metrics = judged("mathvista", tmp_path, lambda _: "It is two thirds.", script)
+    assert (metrics["accuracy"], metrics["judge_extract"]) == (0, 0.5)
 
 
 @pytest.mark.parametrize(("shade", "expected"), [(255, 10), (0, 0), (None, 0)])
 def test_gedit_is_the_root_of_the_lowest_scores(tmp_path: Path, shade: int | None, expected: float) -> None:
-    found = judged("gedit", tmp_path, lambda _: "", shade=shade)
-    assert found["judge_en.full.overall"] == found["judge_cn.full.overall"] == expected
-    assert found["unparsed"] == float(shade is None)
+    metrics = judged("gedit", tmp_path, lambda _: "", shade=shade)
+    assert metrics["judge_en.full.overall"] == metrics["judge_cn.full.overall"] == expected
+    assert metrics["unparsed"] == float(shade is None)
 
 
 def test_gedit_takes_minima_and_means_over_groups(tmp_path: Path) -> None:
@@ -132,25 +132,25 @@ def test_gedit_takes_minima_and_means_over_groups(tmp_path: Path) -> None:
     rows = [
         {**row, "instruction": "Recolour it." if row["task_type"] == "color_alter" else "Retype it."} for row in GEDIT
     ]
-    found = judged("gedit", tmp_path, lambda _: "", script, rows=rows)
-    assert (found["judge_en.full.SC"], found["judge_en.full.PQ"]) == ((2 + 8) / 2, 8)
-    assert found["judge_en.full.overall"] == pytest.approx((4 + 8) / 2)  # of items, not of the column means
-    assert found["judge_en.full.micro"] == pytest.approx((4 + 4 + 8) / 3)
-    assert found["judge_en.intersection.micro"] == pytest.approx((4 + 8) / 2)
-    assert found["judge_en.full.color_alter"] == pytest.approx(4)
+    metrics = judged("gedit", tmp_path, lambda _: "", script, rows=rows)
+    assert (metrics["judge_en.full.SC"], metrics["judge_en.full.PQ"]) == ((2 + 8) / 2, 8)
+    assert metrics["judge_en.full.overall"] == pytest.approx((4 + 8) / 2)  # of items, not of the column means
+    assert metrics["judge_en.full.micro"] == pytest.approx((4 + 4 + 8) / 3)
+    assert metrics["judge_en.intersection.micro"] == pytest.approx((4 + 8) / 2)
+    assert metrics["judge_en.full.color_alter"] == pytest.approx(4)
 
 
 def test_imgedit_caps_at_the_first_score_and_counts_unread_replies_as_nothing(tmp_path: Path) -> None:
-    found = judged("imgedit_basic", tmp_path, lambda _: "", lambda body: verdict(body, score=[1, 4, 4]))
-    assert (found["judge_imgedit"], found["judge_imgedit.as_said"]) == (1, 3)
+    metrics = judged("imgedit_basic", tmp_path, lambda _: "", lambda body: verdict(body, score=[1, 4, 4]))
+    assert (metrics["judge_imgedit"], metrics["judge_imgedit.as_said"]) == (1, 3)
     samples = benchmark("imgedit_basic", tmp_path / "b").load()
     with judging(lambda body: verdict(body, score=[5, 4, 4]) if "style" in data_of(body)[1] else "fine") as (judge, _):
         records = answered("imgedit_basic", samples, lambda _: "", judge)
-    found = metrics_of(records, max_unjudged=1.0)
-    assert found is not None
-    assert found["judge_imgedit"] == pytest.approx(4.33 / 3)
-    assert (found["judge_imgedit.excluding_unread"], found["judge_imgedit.unread"]) == (4.33, 2)
-    assert (found["judge_imgedit.style"], found["judge_imgedit.add"]) == (4.33, 0)
+    metrics = metrics_of(records, max_unjudged=1.0)
+    assert metrics is not None
+    assert metrics["judge_imgedit"] == pytest.approx(4.33 / 3)
+    assert (metrics["judge_imgedit.excluding_unread"], metrics["judge_imgedit.unread"]) == (4.33, 2)
+    assert (metrics["judge_imgedit.style"], metrics["judge_imgedit.add"]) == (4.33, 0)
     assert metrics_of(records) is None  # two of three replies unread is above the limit
 
 
@@ -192,17 +192,17 @@ def test_a_judge_that_fails_is_told_and_never_a_score(name: str, broken: str, tm
     samples, tested = benchmark(name, tmp_path).load(), find_benchmark(name)
     with judging(script) as (judge, _):
         records = answered(name, samples, gold, judge)
-    found = metrics_of(records)
+    metrics = metrics_of(records)
     kinds = {record.kinds[reward] for record in records for reward in tested.judged}
     if name == "captionqa" and broken == "garbage":  # its replies are letters, of which each is counted
-        assert found is not None
-        assert (found["judge_captionqa"], found["judge_unread"]) == (0, 1)
+        assert metrics is not None
+        assert (metrics["judge_captionqa"], metrics["judge_unread"]) == (0, 1)
     elif tested.scorers:  # the rule's numbers stay, the judge's are withheld
-        assert found is not None
-        assert (found["aAcc"], found["judge_published.unjudged"]) == (1, 1)
-        assert found.get("judge_published.aAcc") is None
+        assert metrics is not None
+        assert (metrics["aAcc"], metrics["judge_published.unjudged"]) == (1, 1)
+        assert metrics.get("judge_published.aAcc") is None
     else:
-        assert found is None
+        assert metrics is None
         assert kinds <= {"unparsed", "failed"}
 
 

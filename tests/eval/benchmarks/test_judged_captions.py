@@ -49,11 +49,11 @@ def test_dcscores_second_f1_is_over_relevant_facts_with_the_weights_of_all() -> 
 
 def test_decapbench_end_to_end(tmp_path: Path) -> None:
     caption = "A dog sits. The dog is brown. There is a tree. A cat sleeps. The mood is calm"
-    found = judged("decapbench", tmp_path, lambda _: caption)
+    metrics = judged("decapbench", tmp_path, lambda _: caption)
     precision, recall = 3 / 5, (2 + 1) / (3 + 1)
     relevant = 3 / 4
     expected = 50 * (2 * precision * recall / (precision + recall) + 2 * relevant * recall / (relevant + recall))
-    assert found["judge_dcscore"] == pytest.approx(expected)
+    assert metrics["judge_dcscore"] == pytest.approx(expected)
 
 
 def test_dcscore_asks_again_with_seeds_and_averages(tmp_path: Path) -> None:
@@ -77,8 +77,8 @@ def test_captionqa_scores_abstaining_a_bit_above_a_guess(tmp_path: Path) -> None
             captionqa_judged([Rollout("caption", {"quiz": [one | {"question": str(i)}]})], judge=server.judge())[0]
             for i, one in enumerate(quiz)
         ]
-    assert [one.score for one in verdicts] == [1, 1, 0, pytest.approx(0.3)]
-    assert sum(one.score or 0 for one in verdicts) / 4 == pytest.approx(0.575)
+    assert [verdict.score for verdict in verdicts] == [1, 1, 0, pytest.approx(0.3)]
+    assert sum(verdict.score or 0 for verdict in verdicts) / 4 == pytest.approx(0.575)
 
 
 def test_captionqa_shuffles_over_the_whole_set_in_its_order(tmp_path: Path) -> None:
@@ -114,12 +114,12 @@ def test_captionqas_yes_no_questions(question: str, choices: list[str], expected
 
 
 def test_captionqa_counts_questions_and_not_pictures(tmp_path: Path) -> None:
-    found = judged("captionqa", tmp_path, lambda s: "blue yes" if s.meta["domain"] == "natural" else "no idea")
-    assert found["natural.judge_accuracy"] == 1
-    assert found["document.judge_cannot_answer"] == 0.5
-    assert found["judge_captionqa"] == pytest.approx((1 + 1 + 0.3 + 0) / 4)
-    found = judged("captionqa", tmp_path / "x", lambda _: "blue yes", lambda _: "The answer is A")
-    assert (found["judge_captionqa"], found["judge_unread"]) == (0, 1)
+    metrics = judged("captionqa", tmp_path, lambda s: "blue yes" if s.meta["domain"] == "natural" else "no idea")
+    assert metrics["natural.judge_accuracy"] == 1
+    assert metrics["document.judge_cannot_answer"] == 0.5
+    assert metrics["judge_captionqa"] == pytest.approx((1 + 1 + 0.3 + 0) / 4)
+    metrics = judged("captionqa", tmp_path / "x", lambda _: "blue yes", lambda _: "The answer is A")
+    assert (metrics["judge_captionqa"], metrics["judge_unread"]) == (0, 1)
 
 
 def test_caparena_is_wins_less_losses_by_reference_model(tmp_path: Path) -> None:
@@ -141,8 +141,10 @@ def test_caparena_is_wins_less_losses_by_reference_model(tmp_path: Path) -> None
             return f"Caption {2 if first == 'worse' else 1} is better"
         return f"Caption {1 if first == reference else 2} is better."
 
-    found = judged("caparena_auto", tmp_path, reply, script, rows=rows)
-    assert found["judge_caparena"] == found["judge_caparena.M"] == pytest.approx(30)  # as 120, 20, 60 of 200 would be
+    metrics = judged("caparena_auto", tmp_path, reply, script, rows=rows)
+    assert (
+        metrics["judge_caparena"] == metrics["judge_caparena.M"] == pytest.approx(30)
+    )  # as 120, 20, 60 of 200 would be
 
 
 def test_caparena_records_who_came_first_and_wants_exact_verdicts(tmp_path: Path) -> None:
@@ -159,6 +161,6 @@ def test_caparena_records_who_came_first_and_wants_exact_verdicts(tmp_path: Path
 
 def test_b_cap_score_is_the_papers_vector(tmp_path: Path) -> None:
     assert b_cap_score(0.6, 4 / 6, 0.8) == pytest.approx(67.9245283)
-    found = judged("coco_captions", tmp_path, lambda _: "A dog. A dog")
-    assert found["judge_b_capscore"] == 0  # nothing of the reference is covered
-    assert found["judge_precision"] == 1
+    metrics = judged("coco_captions", tmp_path, lambda _: "A dog. A dog")
+    assert metrics["judge_b_capscore"] == 0  # nothing of the reference is covered
+    assert metrics["judge_precision"] == 1

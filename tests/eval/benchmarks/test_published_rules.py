@@ -39,8 +39,8 @@ def test_gold_boxes_are_turned_from_xywh_into_corners(tmp_path: Path) -> None:
     ],
 )
 def test_refcoco(tmp_path: Path, reply: str, accuracy: int, best: int, centre: int, unparsed: int) -> None:
-    found = numbers("refcoco_val", benchmark("refcoco_val", tmp_path).load(), lambda _: reply)
-    assert (found["accuracy"], found["best_of_all"], found["centre"], found["unparsed"]) == (
+    metrics = numbers("refcoco_val", benchmark("refcoco_val", tmp_path).load(), lambda _: reply)
+    assert (metrics["accuracy"], metrics["best_of_all"], metrics["centre"], metrics["unparsed"]) == (
         accuracy,
         best,
         centre,
@@ -70,24 +70,24 @@ def test_a_gold_box_without_area_is_refused(tmp_path: Path) -> None:
 def test_one_wrong_rotation_loses_the_question(tmp_path: Path) -> None:
     samples = benchmark("mmbench_en", tmp_path).load()
     assert sorted(sample.meta["question"] for sample in samples) == ["0"] * 3 + ["1"] * 4  # fewer options, fewer turns
-    found = numbers("mmbench_en", samples, lambda s: "none" if s.meta["turn"] == 1 else gold(s))
-    assert (found["circular"], found["vanilla"], found["mean_of_rotations"]) == (0, 1, pytest.approx(5 / 7))
-    found = numbers(
+    metrics = numbers("mmbench_en", samples, lambda s: "none" if s.meta["turn"] == 1 else gold(s))
+    assert (metrics["circular"], metrics["vanilla"], metrics["mean_of_rotations"]) == (0, 1, pytest.approx(5 / 7))
+    metrics = numbers(
         "mmbench_en", samples, lambda s: "?" if (s.meta["question"], s.meta["turn"]) == ("1", 2) else gold(s)
     )
-    assert (found["circular"], found["category.object"], found["ability.coarse"]) == (0.5, 0.5, 0)
+    assert (metrics["circular"], metrics["category.object"], metrics["ability.coarse"]) == (0.5, 0.5, 0)
 
 
 def test_always_the_same_letter_never_goes_round(tmp_path: Path) -> None:
-    found = numbers("mmbench_en", benchmark("mmbench_en", tmp_path).load(), lambda _: "A")
-    assert (found["circular"], found["vanilla"], found["mean_of_rotations"]) == (0, 0.5, pytest.approx(2 / 7))
+    metrics = numbers("mmbench_en", benchmark("mmbench_en", tmp_path).load(), lambda _: "A")
+    assert (metrics["circular"], metrics["vanilla"], metrics["mean_of_rotations"]) == (0, 0.5, pytest.approx(2 / 7))
 
 
 def test_an_empty_option_column_moves_the_letters_and_not_the_answer(tmp_path: Path) -> None:
     row = {**MMBENCH[1], "C": "", "D": "cow", "answer": "D"}
     for name in ("mmbench_en", "mmbench_circular"):
         answers = [sample.answer for sample in benchmark(name, tmp_path / name, [row]).load()]
-        assert {one["options"]["ABC".index(one["choice"])] for one in answers} == {"cow"}
+        assert {answer["options"]["ABC".index(answer["choice"])] for answer in answers} == {"cow"}
     with pytest.raises(InputError, match="question 1: the answer is C, and filled are A, B, D"):
         benchmark("mmbench_en", tmp_path / "c", [{**row, "answer": "C"}]).load()
 
@@ -100,10 +100,10 @@ def test_the_hint_comes_first_and_options_follow_as_lines(tmp_path: Path) -> Non
 
 
 def test_blink_has_a_macro_mean_over_its_tasks(tmp_path: Path) -> None:
-    found = numbers(
+    metrics = numbers(
         "blink", benchmark("blink", tmp_path).load(), lambda s: gold(s) if s.meta["subtask"] == "Jigsaw" else "?"
     )
-    assert (found["macro"], found["accuracy"]) == (0.5, pytest.approx(1 / 3))
+    assert (metrics["macro"], metrics["accuracy"]) == (0.5, pytest.approx(1 / 3))
 
 
 def test_scienceqa_leaves_out_rows_without_a_picture(tmp_path: Path) -> None:
@@ -111,10 +111,10 @@ def test_scienceqa_leaves_out_rows_without_a_picture(tmp_path: Path) -> None:
 
 
 def test_realworldqa_compares_words_without_the_final_period(tmp_path: Path) -> None:
-    found = numbers(
+    metrics = numbers(
         "realworldqa", benchmark("realworldqa", tmp_path).load(), lambda s: "B." if s.task == "choice" else "3."
     )
-    assert found["accuracy"] == 1
+    assert metrics["accuracy"] == 1
 
 
 def test_mmmu_puts_pictures_at_their_markers(tmp_path: Path) -> None:
@@ -197,19 +197,19 @@ def test_mathvistas_nearest_choice_never_fails() -> None:
 
 
 def test_an_item_counts_in_each_of_its_skills(tmp_path: Path) -> None:
-    found = numbers(
+    metrics = numbers(
         "mathvista", benchmark("mathvista", tmp_path).load(), lambda s: gold(s) if s.task == "text" else "?"
     )
-    assert (found["skills.algebra"], found["skills.geometry"], found["source.UniGeo"]) == (0.5, 1, 1)
-    assert (found["category.math"], found["category.general-vqa"]) == (1, 0)
+    assert (metrics["skills.algebra"], metrics["skills.geometry"], metrics["source.UniGeo"]) == (0.5, 1, 1)
+    assert (metrics["category.math"], metrics["category.general-vqa"]) == (1, 0)
 
 
 def test_text_only_is_not_in_mathverses_mean(tmp_path: Path) -> None:
     samples = benchmark("mathverse", tmp_path).load()
-    found = numbers("mathverse", samples, lambda s: gold(s) if s.meta["version"] != "Text Only" else "?")
-    assert (found["mean_of_versions"], found["accuracy"], found["text_only"]) == (1, 1, 0)
-    found = numbers("mathverse", samples, lambda s: gold(s) if s.meta["version"] == "Text Only" else "\\boxed{-7}")
-    assert (found["mean_of_versions"], found["text_only"]) == (0, 1)
+    metrics = numbers("mathverse", samples, lambda s: gold(s) if s.meta["version"] != "Text Only" else "?")
+    assert (metrics["mean_of_versions"], metrics["accuracy"], metrics["text_only"]) == (1, 1, 0)
+    metrics = numbers("mathverse", samples, lambda s: gold(s) if s.meta["version"] == "Text Only" else "\\boxed{-7}")
+    assert (metrics["mean_of_versions"], metrics["text_only"]) == (0, 1)
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,9 @@ def test_chartqa(reply: str, right: str, expected: int) -> None:
 
 def test_chartqas_variants_score_beside_the_default(tmp_path: Path) -> None:
     samples = benchmark("chartqa", tmp_path).load()
-    found = numbers("chartqa", samples, lambda s: "2019." if s.meta["kind"] == "augmented_test" else "40")
-    assert (found["accuracy"], found["raw"], found["strict_year"], found["lenient_number"]) == (0.5, 0.5, 0, 1)
-    assert (found["kind.human_test"], found["kind.augmented_test"]) == (0, 1)
+    metrics = numbers("chartqa", samples, lambda s: "2019." if s.meta["kind"] == "augmented_test" else "40")
+    assert (metrics["accuracy"], metrics["raw"], metrics["strict_year"], metrics["lenient_number"]) == (0.5, 0.5, 0, 1)
+    assert (metrics["kind.human_test"], metrics["kind.augmented_test"]) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -104,18 +104,18 @@ def test_ocrbench_looks_inside_the_reply() -> None:
 
 
 def test_ocrbench_sums_points(tmp_path: Path) -> None:
-    found = numbers("ocrbench", benchmark("ocrbench", tmp_path).load(), lambda _: "the centre")
-    assert (found["points"], found["points.recognition"], found["points.formulas"]) == (2, 1, 0)
+    metrics = numbers("ocrbench", benchmark("ocrbench", tmp_path).load(), lambda _: "the centre")
+    assert (metrics["points"], metrics["points.recognition"], metrics["points.formulas"]) == (2, 1, 0)
 
 
 def test_pope_counts_what_is_unparsed_as_no_yes(tmp_path: Path) -> None:
     samples = benchmark("pope", tmp_path).load()
-    found = numbers("pope", samples, lambda s: "hm" if s.answer["yesno"] else "Yes.")
-    assert (found["accuracy"], found["precision"], found["recall"], found["f1"]) == (0, 0, 0, 0)
-    assert (found["yes_ratio"], found["unparsed"], found["official.yes_ratio"]) == (0.5, 0.5, 1)
-    found = numbers("pope", samples, lambda s: "no" if s.meta["category"] == "random" else gold(s))
-    assert (found["random.accuracy"], found["random.recall"], found["popular.f1"]) == (0.5, 0, 1)
-    assert found["mean.f1"] == pytest.approx(2 / 3)
+    metrics = numbers("pope", samples, lambda s: "hm" if s.answer["yesno"] else "Yes.")
+    assert (metrics["accuracy"], metrics["precision"], metrics["recall"], metrics["f1"]) == (0, 0, 0, 0)
+    assert (metrics["yes_ratio"], metrics["unparsed"], metrics["official.yes_ratio"]) == (0.5, 0.5, 1)
+    metrics = numbers("pope", samples, lambda s: "no" if s.meta["category"] == "random" else gold(s))
+    assert (metrics["random.accuracy"], metrics["random.recall"], metrics["popular.f1"]) == (0.5, 0, 1)
+    assert metrics["mean.f1"] == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(
@@ -135,17 +135,17 @@ def test_hallusionbench_groups_by_question_and_by_figure(tmp_path: Path) -> None
         )
         return "Yes" if wrong else gold(sample)
 
-    found = numbers("hallusionbench", samples, reply)
-    assert (found["aAcc"], found["qAcc"], found["fAcc"], found["fAcc.all_figures"]) == (7 / 8, 3 / 4, 1, 3 / 4)
+    metrics = numbers("hallusionbench", samples, reply)
+    assert (metrics["aAcc"], metrics["qAcc"], metrics["fAcc"], metrics["fAcc.all_figures"]) == (7 / 8, 3 / 4, 1, 3 / 4)
     assert len(HALLUSION) == 8
 
 
 def test_ambers_positive_answer_is_no(tmp_path: Path) -> None:
     samples = benchmark("amber_discriminative", tmp_path).load()
-    found = numbers("amber_discriminative", samples, lambda _: "No")
-    assert (found["accuracy"], found["precision"], found["recall"]) == (0.5, 0.5, 1)
-    assert found["official.precision"] == pytest.approx(2 / 4.001)
-    assert (found["existence.accuracy"], found["state.accuracy"], found["relation.recall"]) == (0.5, 0, 1)
+    metrics = numbers("amber_discriminative", samples, lambda _: "No")
+    assert (metrics["accuracy"], metrics["precision"], metrics["recall"]) == (0.5, 0.5, 1)
+    assert metrics["official.precision"] == pytest.approx(2 / 4.001)
+    assert (metrics["existence.accuracy"], metrics["state.accuracy"], metrics["relation.recall"]) == (0.5, 0, 1)
     lower = numbers("amber_discriminative", samples, lambda _: "no")
     assert (lower["accuracy"], lower["official.accuracy"]) == (0.5, 0)  # published: exactly Yes or No
 
@@ -153,10 +153,10 @@ def test_ambers_positive_answer_is_no(tmp_path: Path) -> None:
 def test_chair_counts_mentions_and_captions(tmp_path: Path) -> None:
     samples = benchmark("chair", tmp_path).load()
     first = samples[0].id
-    found = numbers("chair", samples, lambda s: "A dog, a cat and a cat." if s.id == first else "Nothing much.")
-    assert (found["chair_i"], found["chair_s"]) == (pytest.approx(2 / 3), 0.5)
-    assert found["recall"] == 1 / 4  # a dog in both pictures, a frisbee in one, people in the other
-    assert found["length"] == 4.5
+    metrics = numbers("chair", samples, lambda s: "A dog, a cat and a cat." if s.id == first else "Nothing much.")
+    assert (metrics["chair_i"], metrics["chair_s"]) == (pytest.approx(2 / 3), 0.5)
+    assert metrics["recall"] == 1 / 4  # a dog in both pictures, a frisbee in one, people in the other
+    assert metrics["length"] == 4.5
     silent = numbers("chair", samples, lambda _: "Nothing.")
     assert (silent["chair_i"], silent["chair_s"]) == (None, 0)  # no mention at all is clean
 
@@ -165,8 +165,8 @@ def test_mvbench_finds_the_letter_of_the_answers_text_and_cuts_the_video(tmp_pat
     samples = benchmark("mvbench", tmp_path).load()
     assert {sample.answer["choice"] for sample in samples} == {"B"}
     assert {(sample.media[0].start, sample.media[0].end) for sample in samples} == {(0.2, 1.4), (None, None)}
-    found = numbers("mvbench", samples, lambda s: "B" if s.meta["task_type"] == "Action Count" else "")
-    assert (found["macro"], found["accuracy"]) == (0.5, 0.5)  # empty replies stay in the denominator
+    metrics = numbers("mvbench", samples, lambda s: "B" if s.meta["task_type"] == "Action Count" else "")
+    assert (metrics["macro"], metrics["accuracy"]) == (0.5, 0.5)  # empty replies stay in the denominator
 
 
 def test_mvbenchs_files_say_which_task_they_are(tmp_path: Path) -> None:
@@ -193,8 +193,8 @@ def test_options_that_cannot_be_told_apart_refuse_no_benchmark(tmp_path: Path) -
 
 def test_videomme_reports_by_duration(tmp_path: Path) -> None:
     samples = benchmark("videomme", tmp_path).load()
-    found = numbers("videomme", samples, lambda s: gold(s) if s.meta["duration"] == "short" else "?")
-    assert (found["duration.short"], found["duration.long"], found["accuracy"]) == (1, 0, 0.5)
+    metrics = numbers("videomme", samples, lambda s: gold(s) if s.meta["duration"] == "short" else "?")
+    assert (metrics["duration.short"], metrics["duration.long"], metrics["accuracy"]) == (1, 0, 0.5)
 
 
 @pytest.mark.parametrize("reply", ["B", "B. right", "right", "(B)"])
@@ -215,14 +215,14 @@ def test_temporal_overlap(reply: str, overlap: float) -> None:
 
 def test_failures_count_nothing_in_the_mean_overlap(tmp_path: Path) -> None:
     samples = benchmark("charades_sta", tmp_path).load()
-    found = numbers("charades_sta", samples, lambda s: gold(s) if s.id == samples[0].id else "never")
-    assert (found["mIoU"], found["R1@0.7"], found["unparsed"]) == (0.5, 0.5, 0.5)
+    metrics = numbers("charades_sta", samples, lambda s: gold(s) if s.id == samples[0].id else "never")
+    assert (metrics["mIoU"], metrics["R1@0.7"], metrics["unparsed"]) == (0.5, 0.5, 0.5)
 
 
 def test_an_unclosed_thought_is_no_answer(tmp_path: Path) -> None:
     samples = benchmark("pope", tmp_path).load()
-    found = numbers("pope", samples, lambda s: f"<think>{gold(s)}")
-    assert (found["accuracy"], found["unparsed"]) == (0, 1)
+    metrics = numbers("pope", samples, lambda s: f"<think>{gold(s)}")
+    assert (metrics["accuracy"], metrics["unparsed"]) == (0, 1)
     assert numbers("pope", samples, lambda s: f"no yes</think>{gold(s)}")["accuracy"] == 1
 
 
@@ -232,8 +232,8 @@ def test_chartqas_answers_may_be_lists_of_one(tmp_path: Path) -> None:
 
 
 def test_docvqa_takes_the_best_of_its_answers(tmp_path: Path) -> None:
-    found = numbers("docvqa", benchmark("docvqa", tmp_path).load(), lambda _: "a. lee")
-    assert (found["accuracy"], found["kind.handwritten"]) == (1, 1)
+    metrics = numbers("docvqa", benchmark("docvqa", tmp_path).load(), lambda _: "a. lee")
+    assert (metrics["accuracy"], metrics["kind.handwritten"]) == (1, 1)
 
 
 def test_textvqas_evalai_form_drops_commas_and_splits_genitives() -> None:
@@ -250,8 +250,8 @@ def test_subtitles_come_first_and_are_reported_apart(tmp_path: Path) -> None:
     rows = [{**VIDEOMME[0], "subtitles": "Hello there."}, {**VIDEOMME[1], "subtitles": ""}]
     samples = benchmark("videomme", tmp_path, rows).load()
     assert sorted(text_of(sample).startswith("Subtitles:\nHello there.") for sample in samples) == [False, True]
-    found = numbers("videomme", samples, gold)
-    assert (found["subtitles.with"], found["subtitles.without"]) == (1, 1)
+    metrics = numbers("videomme", samples, gold)
+    assert (metrics["subtitles.with"], metrics["subtitles.without"]) == (1, 1)
 
 
 def test_a_video_that_does_not_decode_is_a_failure_and_no_skip(tmp_path: Path) -> None:
@@ -267,9 +267,9 @@ def test_ambers_attributes_are_reported_together(tmp_path: Path) -> None:
         {**AMBER[0], "id": i, "type": f"discriminative-attribute-{kind}", "truth": truth}
         for i, (kind, truth) in enumerate([("state", "no"), ("number", "no"), ("action", "yes")])
     ]
-    found = numbers("amber_discriminative", benchmark("amber_discriminative", tmp_path, rows).load(), lambda _: "No")
-    assert (found["attribute.precision"], found["attribute.recall"]) == (pytest.approx(2 / 3), 1)
-    assert (found["state.accuracy"], found["action.accuracy"]) == (1, 0)
+    metrics = numbers("amber_discriminative", benchmark("amber_discriminative", tmp_path, rows).load(), lambda _: "No")
+    assert (metrics["attribute.precision"], metrics["attribute.recall"]) == (pytest.approx(2 / 3), 1)
+    assert (metrics["state.accuracy"], metrics["action.accuracy"]) == (1, 0)
 
 
 def test_another_number_of_items_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -34,7 +34,7 @@ def picky(rollouts: Any) -> list[float]:
     """The share of vowels, but the same for all completions about an odd number of digits."""
     if rollouts[0].step >= int(os.environ.get("DIE_AT", sys.maxsize)):
         os.kill(os.getpid(), signal.SIGKILL)
-    return [0.5 if _odd(one) else sum(c in "aeiou" for c in one.completion) / 100 for one in rollouts]
+    return [0.5 if _odd(rollout) else sum(c in "aeiou" for c in rollout.completion) / 100 for rollout in rollouts]
 
 
 def own_length(rollouts: Any) -> list[float]:

@@ -98,7 +98,7 @@ def test_the_scalar_head_gives_what_a_direct_forward_gives(scorer: str, tokenize
 @pytest.mark.parametrize("name", ["reward_model", "endogenous"])
 def test_neither_the_batch_nor_its_order_changes_a_score(name: str, scorer: str, language: str) -> None:
     model = scorer if name == "reward_model" else language
-    alone = [rewards.get(name, model=model, batch=1)([one])[0].score for one in ROLLOUTS]
+    alone = [rewards.get(name, model=model, batch=1)([rollout])[0].score for rollout in ROLLOUTS]
     together = [verdict.score for verdict in rewards.get(name, model=model, batch=3)(ROLLOUTS)]
     turned = [verdict.score for verdict in rewards.get(name, model=model)(ROLLOUTS[::-1])][::-1]
     assert together == pytest.approx(alone, abs=1e-5)
@@ -163,17 +163,17 @@ def test_samples_are_chosen_by_how_likely_a_language_model_finds_the_answers(lan
         with_id(Sample("", "s", "caption", user_prompt(f"Say {n}."), {"references": [completion]}, meta={"n": n}))
         for n, completion in enumerate(SAID)
     ]
-    lines = [{"id": one.id, "draw": n, "response": SAID[one.meta["n"]]} for one in samples for n in (0, 1)]
+    lines = [{"id": sample.id, "draw": n, "response": SAID[sample.meta["n"]]} for sample in samples for n in (0, 1)]
     rewarded = {"likely": {"fn": "endogenous", "args": {"model": language}}}
     config = replaying(tmp_path, samples, lines, rounds=[2], spread={"least": 0.0}, rewards=rewarded)
     rows = {row.id: row for row in measured(config)}
-    asked = [Rollout(completion, prompt=one.prompt) for one, completion in zip(samples, SAID, strict=True)]
+    asked = [Rollout(completion, prompt=sample.prompt) for sample, completion in zip(samples, SAID, strict=True)]
     alone = [verdict.score or 0.0 for verdict in endogenous(asked, model=language)]
-    assert [rows[one.id].mean for one in samples] == pytest.approx(alone, rel=1e-5)
+    assert [rows[sample.id].mean for sample in samples] == pytest.approx(alone, rel=1e-5)
     assert {(row.reward, row.graded, row.variance) for row in rows.values()} == {("likely", True, 0.0)}
     found = difficulty(iter(samples), file=tmp_path / "out" / "difficulty.parquet", spread=Spread(least=0.0))
-    kept = (one for one in found if isinstance(one, Sample))
-    worst = [one.meta["n"] for one in by_reward(kept, n=2) if isinstance(one, Sample)]
+    kept = (sample for sample in found if isinstance(sample, Sample))
+    worst = [sample.meta["n"] for sample in by_reward(kept, n=2) if isinstance(sample, Sample)]
     assert sorted(worst) == sorted(sorted(range(len(SAID)), key=alone.__getitem__)[:2])
 
 
@@ -209,7 +209,7 @@ def test_endogenous_is_the_likelihood_of_a_direct_forward(language: str, tokeniz
 def test_blind_takes_off_what_the_model_says_without_the_question(language: str) -> None:
     asked = endogenous(ROLLOUTS, model=language, blind=True)
     assert all(verdict.score is not None and 0 < verdict.score < 1 for verdict in asked)
-    unasked = endogenous([replace(one, prompt="") for one in ROLLOUTS], model=language, blind=True)
+    unasked = endogenous([replace(rollout, prompt="") for rollout in ROLLOUTS], model=language, blind=True)
     assert [verdict.score for verdict in unasked] == pytest.approx([0.5] * 4)
 
 
@@ -289,7 +289,7 @@ def test_a_yojo_model_learns_and_comes_back_from_disk(tokenizer: Any, tmp_path: 
     assert losses[0] > 1 > 0.2 > losses[-1]
     model.save(tmp_path)
     verdicts = multi_response(
-        [Rollout(one, prompt="Which digit comes first?", group=1) for one in answers], model=str(tmp_path)
+        [Rollout(answer, prompt="Which digit comes first?", group=1) for answer in answers], model=str(tmp_path)
     )
     scores = [verdict.score or 0.0 for verdict in verdicts]
     assert scores[2] > max(scores[:2])

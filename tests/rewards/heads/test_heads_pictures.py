@@ -192,7 +192,7 @@ def test_relevance_is_not_won_by_silence_repetition_or_the_lack_of_a_gold(encode
     gold = "yes no A B"
     completions = ["yes no A B", "yes no A B yes no A B yes no A B", "yes no", ""]
     right, repeated, short, silent = relevance(
-        [Rollout(one, answer=gold, task="text") for one in completions], model=encoder
+        [Rollout(completion, answer=gold, task="text") for completion in completions], model=encoder
     )
     assert right.score == pytest.approx(1.0, abs=1e-5)
     assert (repeated.score or 0) <= 0.4 + 1e-6
@@ -243,7 +243,7 @@ def test_a_vision_language_head_sees_the_picture(gemma: str, pictures: list[str]
     rollouts += [Rollout("I see two", prompt="Which digit?")]
     together = [verdict.score for verdict in reward_model(rollouts, model=gemma)]
     assert together[0] != pytest.approx(together[1], abs=1e-6)
-    alone = [reward_model([one], model=gemma, batch=1)[0].score for one in rollouts]
+    alone = [reward_model([rollout], model=gemma, batch=1)[0].score for rollout in rollouts]
     assert together == pytest.approx(alone, abs=1e-5)
     processor: Any = Gemma3Processor.from_pretrained(gemma)
     text = (

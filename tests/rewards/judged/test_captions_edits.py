@@ -107,8 +107,8 @@ def test_one_question_without_an_answer_leaves_no_verdict_on_a_caption() -> None
 def test_options_are_shuffled_alike_every_time_and_only_real_questions_may_be_declined() -> None:
     asked = [question_of(entry) for entry in quiz(20)]
     assert asked == [question_of(entry) for entry in quiz(20)]
-    assert len({one.options for one in asked}) > 10
-    assert all(sorted(one.worth) == [0.0, 0.0, 0.0, pytest.approx(0.3), 1.0] for one in asked)
+    assert len({ask.options for ask in asked}) > 10
+    assert all(sorted(ask.worth) == [0.0, 0.0, 0.0, pytest.approx(0.3), 1.0] for ask in asked)
     assert CANNOT not in question_of({"question": "Is it?", "choices": ["Yes", "No."], "answer": 0}).options
 
 

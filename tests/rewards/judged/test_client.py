@@ -157,7 +157,7 @@ def test_who_waits_for_the_reply_to_the_same_question_gets_its_failure_too() -> 
     with serving(lambda body: Reply(status=404, delay=0.2)) as server:
         judge = server.judge()
         outcomes = judge.ask_all([ask("one"), ask("one"), ask("one")])
-    assert [one.cause for one in outcomes] == ["refused"] * 3
+    assert [outcome.cause for outcome in outcomes] == ["refused"] * 3
     assert (judge.metrics.requests, judge.metrics.shared) == (1, 2)
 
 

@@ -56,13 +56,13 @@ def asks(pictures: list[str]) -> list[Ask]:
 
 def test_a_batch_answers_as_each_question_alone(checkpoint: Path, pictures: list[str], tmp_path: Path) -> None:
     batched = judge(checkpoint, batch=9, cache=tmp_path / "cache.sqlite")
-    together = [one.text or one.cause for one in batched.ask_all(asks(pictures))]
+    together = [outcome.text or outcome.cause for outcome in batched.ask_all(asks(pictures))]
     alone = judge(checkpoint, batch=1)
-    assert together == [one.text or one.cause for one in alone.ask_all(asks(pictures))]
+    assert together == [outcome.text or outcome.cause for outcome in alone.ask_all(asks(pictures))]
     assert len(set(together)) > 1
     assert batched.metrics.requests == 9
     again = judge(checkpoint, cache=tmp_path / "cache.sqlite")
-    assert [one.text or one.cause for one in again.ask_all(asks(pictures))] == together
+    assert [outcome.text or outcome.cause for outcome in again.ask_all(asks(pictures))] == together
     assert again.metrics.cached == sum(one not in ("malformed",) for one in together)
 
 

@@ -152,25 +152,25 @@ def test_every_reply_is_a_verdict_or_a_cause(served: tuple[str, Model], judge: J
     for name in ("judge", "caption_utility", "self_hallucination"):
         verdicts += get(name, judge=judge)(rollouts)
     assert len(verdicts) == 9
-    for one in verdicts:
-        assert one.kind in ("scored", "failed")
-        assert (0 <= one.score <= 1) if one.score is not None else "judge: unreadable" in one.why
+    for verdict in verdicts:
+        assert verdict.kind in ("scored", "failed")
+        assert (0 <= verdict.score <= 1) if verdict.score is not None else "judge: unreadable" in verdict.why
     assert set(judge.metrics.causes) <= {"unreadable"}
     assert model.asked - before == judge.metrics.requests > 0
     assert model.pictures > 0
 
 
 def test_the_odds_of_a_real_model_score_every_phase(judge: Judge, rollouts: list[Rollout]) -> None:
-    for one, rollout in zip(get("self_hallucination", judge=judge, verify="odds")(rollouts), rollouts, strict=True):
-        assert one.score is not None, one.why
-        assert 0 < one.score < 1
-        assert one.spans[0].start == 0
-        assert one.spans[-1].stop == len(rollout.completion)
+    for verdict, rollout in zip(get("self_hallucination", judge=judge, verify="odds")(rollouts), rollouts, strict=True):
+        assert verdict.score is not None, verdict.why
+        assert 0 < verdict.score < 1
+        assert verdict.spans[0].start == 0
+        assert verdict.spans[-1].stop == len(rollout.completion)
 
 
 def test_a_model_says_the_same_behind_a_server_and_in_this_process(judge: Judge, checkpoint: Path) -> None:
     asks = [Ask("test/1", "You are terse.", f"Name a {thing}.") for thing in ("colour", "fruit", "large animal")]
     local = Judge(JudgeSpec(backend="hf", model=str(checkpoint), max_tokens=40, dtype="float32", batch=1))
-    assert [one.text for one in local.ask_all(asks)] == [one.text for one in judge.ask_all(asks)]
+    assert [outcome.text for outcome in local.ask_all(asks)] == [outcome.text for outcome in judge.ask_all(asks)]
     batched = Judge(JudgeSpec(backend="hf", model=str(checkpoint), max_tokens=40, dtype="float32"))
-    assert all(one.text for one in batched.ask_all(asks))
+    assert all(outcome.text for outcome in batched.ask_all(asks))

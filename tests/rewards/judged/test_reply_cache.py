@@ -94,7 +94,7 @@ def test_half_a_surrogate_pair_is_the_only_reply_that_is_not_kept(tmp_path: Path
     with serving(lambda body: Reply("\ud83d" if "odd" in echo(body) else echo(body))) as server:
         judge = server.judge(cache=tmp_path / "judge.sqlite")
         outcomes = judge.ask_all([ask("even"), ask("odd"), ask("even too")])
-        assert [one.text for one in outcomes] == ["reply to even", "\ud83d", "reply to even too"]
+        assert [outcome.text for outcome in outcomes] == ["reply to even", "\ud83d", "reply to even too"]
         judge.ask_all([ask("even"), ask("odd"), ask("even too")])
     assert (judge.metrics.cached, judge.metrics.requests) == (2, 4)
 

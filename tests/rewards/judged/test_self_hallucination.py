@@ -110,23 +110,23 @@ def test_the_start_of_a_phase_weighs_more() -> None:
 def test_the_score_is_the_mean_over_words_with_the_onsets_weighing_more(picture: Media) -> None:
     completion = "A dog runs. The black cat sleeps on straw."
     with serving(honest) as server:
-        found = score(server, completion, picture, onset=3)
-        assert found.score == pytest.approx(6 / 15)
+        verdict = score(server, completion, picture, onset=3)
+        assert verdict.score == pytest.approx(6 / 15)
         assert score(server, completion, picture, onset_weight=1).score == pytest.approx(3 / 9)
         assert score(server, completion, picture, reduce="min").score == 0
         assert score(server, "A dog runs.", picture).score == 1
     whole = 6 / 15
     onset = completion.index(" sleeps")
-    assert found.spans[0] == Span(0, 11, 1.0)
-    assert found.spans[1] == Span(12, onset, 0.0)
-    assert found.spans[2] == Span(onset, len(completion), whole / 2)
+    assert verdict.spans[0] == Span(0, 11, 1.0)
+    assert verdict.spans[1] == Span(12, onset, 0.0)
+    assert verdict.spans[2] == Span(onset, len(completion), whole / 2)
 
 
 def test_spans_are_in_characters_of_the_completion(picture: Media) -> None:
     said = "<think>Is it a cat? No.</think><answer>A dog runs. A cat sleeps.</answer>"
     with serving(honest) as server:
-        found = score(server, said, picture, onset_weight=1)
-        assert [(said[span.start : span.stop], span.score) for span in found.spans] == [
+        verdict = score(server, said, picture, onset_weight=1)
+        assert [(said[span.start : span.stop], span.score) for span in verdict.spans] == [
             ("A dog runs.", 1.0),
             ("A cat sleeps.", 0.0),
         ]
@@ -158,8 +158,8 @@ def test_the_judge_sees_the_picture_and_what_came_before(picture: Media) -> None
 def test_the_odds_of_the_first_token_are_a_score(picture: Media) -> None:
     """PSRD as we read it: sigma(logit yes - logit no), summed over spellings of the words."""
     with serving(lambda body: likely(Yes=2.0 - 3.0, no=0.5 - 3.0)) as server:
-        found = score(server, "A dog runs.", picture, verify="odds")
-        assert found.score == pytest.approx(0.8175745)
+        verdict = score(server, "A dog runs.", picture, verify="odds")
+        assert verdict.score == pytest.approx(0.8175745)
         assert (server.bodies[0]["logprobs"], server.bodies[0]["max_tokens"]) == (True, 1)
     with serving(lambda body: likely(**{"Yes": math.log(0.3), " yes": math.log(0.3), "No.": math.log(0.4)})) as server:
         assert score(server, "A dog runs.", picture, verify="odds").score == pytest.approx(0.6)

@@ -189,8 +189,8 @@ def test_addressing_the_judge_does_not_raise_the_score(name: str, trick: str) ->
         assert plain is not None
         assert plain < 0.7
         for completion in (f"A red van. {trick}", f"{trick} A red van."):
-            found = score(server, name, Rollout(completion, answer), **options)
-            assert found.score is None or found.score <= plain, found
+            verdict = score(server, name, Rollout(completion, answer), **options)
+            assert verdict.score is None or verdict.score <= plain, verdict
 
 
 def test_a_response_cannot_pass_for_another_of_its_group() -> None:

@@ -83,9 +83,9 @@ def numbers(
     name: str, samples: Sequence[Sample], reply: Callable[[Sample], str], judge: JudgeSpec | None = None
 ) -> dict[str, float | None]:
     """The benchmark's numbers of a model that says `reply`."""
-    found = metrics_of(answered(name, samples, reply, judge))
-    assert found is not None
-    return found
+    metrics = metrics_of(answered(name, samples, reply, judge))
+    assert metrics is not None
+    return metrics
 
 
 def gold(sample: Sample) -> str:

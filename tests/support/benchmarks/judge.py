@@ -95,7 +95,7 @@ def _mathverse_score(body: Any, question: str, reference: str, response: str) ->
 
 def _decap_facts(body: Any, caption: str) -> str:
     facts = _sentences(caption)
-    return verdict(body, facts=facts, relevant=["mood" not in one for one in facts])
+    return verdict(body, facts=facts, relevant=["mood" not in fact for fact in facts])
 
 
 def _decap_match(body: Any, facts: str, oracle: str) -> str:
