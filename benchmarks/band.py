@@ -127,7 +127,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _row(key: tuple[str, str, str], start: float, scores: dict[str, list[dict[Any, float]]], n: int) -> dict[str, Any]:
-    ours, peer = (np.array([one[key] for one in scores[arm]]) for arm in ARMS)
+    ours, peer = (np.array([score[key] for score in scores[arm]]) for arm in ARMS)
     low, high = interval(ours - peer)
     means = {"start": start, "ours": float(ours.mean()), "peer": float(peer.mean())}
     ratio = means["ours"] / means["peer"] if means["peer"] else None

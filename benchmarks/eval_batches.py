@@ -47,8 +47,8 @@ def mixed(count: int) -> list[Sample]:
 def answered(generator: LocalGenerator, draws: Sequence[Draw], size: int) -> dict[str, str]:
     """The answer to each sample, in batches of `size`."""
     plan = batches(draws, size, generator.cost)
-    said = [zip(batch, generator(batch), strict=True) for batch in plan]
-    return {draw.sample.id: answer.response for batch in said for draw, answer in batch}
+    answers = [zip(batch, generator(batch), strict=True) for batch in plan]
+    return {draw.sample.id: answer.response for batch in answers for draw, answer in batch}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -66,10 +66,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = []
     for size in (8, 32):
         together = answered(generator, draws, size)
-        if different := [name for name, said in alone.items() if together[name] != said]:
+        if different := [name for name, responses in alone.items() if together[name] != responses]:
             name = different[0]
             raise SystemExit(f"{len(different)} answers differ, such as {together[name]!r} and {alone[name]!r}")
-        ours, peer = (partial(answered, generator, draws, one) for one in (size, 1))
+        ours, peer = (partial(answered, generator, draws, count) for count in (size, 1))
         rows.append(compared(f"batches of {size}", ours, peer, len(draws), rounds, unit="answers/s"))
     report(rows, options.json)
 

@@ -78,8 +78,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for row in rows:
         ranges = row.pop("ranges")
         sides = zip((row["ours"], row["peer"]), ranges, strict=True)
-        said = [f"{middle:.1f} ({low:.1f}-{high:.1f})" for middle, (low, high) in sides]
-        table.add_row(row["case"], *said, f"{row['ratio']:.2f}", row["unit"], f"{row['n']:,}")
+        cells = [f"{middle:.1f} ({low:.1f}-{high:.1f})" for middle, (low, high) in sides]
+        table.add_row(row["case"], *cells, f"{row['ratio']:.2f}", row["unit"], f"{row['n']:,}")
     Console().print(table)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
@@ -129,10 +129,10 @@ PROTOCOL = {
 
 def record(number: int, kind: Kind, draw: random.Random) -> Record:
     """One question, one answer of sixty words of thinking and a short answer."""
-    gold, said = kind.sample(draw)
+    gold, write = kind.sample(draw)
     picture = f"{number // 8:032x}"
     media = {"kind": "image", "path": f"media/{picture}.jpg", "sha256": picture, "width": 640, "height": 640}
-    text = f"<think>{' '.join(draw.choices(made.WORDS, k=60))}</think>\n<answer>{said(draw)}</answer>"
+    text = f"<think>{' '.join(draw.choices(made.WORDS, k=60))}</think>\n<answer>{write(draw)}</answer>"
     parts = [{"type": "image"}, {"type": "text", "text": " ".join(draw.choices(made.WORDS, k=20))}]
     return Record(
         key=f"{number:016x}",
@@ -160,12 +160,12 @@ def row_by_row(out: Path, peer: dict[str, tuple[str, peers.PerRow]]) -> dict[str
     tasks: dict[str, list[float]] = defaultdict(list)
     with (out / RECORDS).open() as lines, (out / "scored.jsonl").open("w") as scored:
         for line in lines:
-            one = json.loads(line)
-            name, function = peer[one["task"]]
-            score = function([one["response"]], [one["gold"]])[0]
-            scores[one["key"]] = score
-            tasks[one["task"]].append(score)
-            scored.write(json.dumps({**one, "scores": {name: score}}) + "\n")
+            row = json.loads(line)
+            name, function = peer[row["task"]]
+            score = function([row["response"]], [row["gold"]])[0]
+            scores[row["key"]] = score
+            tasks[row["task"]].append(score)
+            scored.write(json.dumps({**row, "scores": {name: score}}) + "\n")
     for values in tasks.values():
         statistics.fmean(values)
     return scores

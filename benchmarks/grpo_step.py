@@ -69,8 +69,8 @@ def main() -> None:
     table = Table("case", "mmrl (range)", "TRL (range)", "ratio", "unit", "n")
     for row in rows:
         sides = zip((row["ours"], row["peer"]), row["ranges"], strict=True)
-        said = [f"{middle:.3g} ({low:.3g}-{high:.3g})" for middle, (low, high) in sides]
-        table.add_row(row["case"], *said, f"{row['ratio']:.3g}", row["unit"], str(row["n"]))
+        cells = [f"{middle:.3g} ({low:.3g}-{high:.3g})" for middle, (low, high) in sides]
+        table.add_row(row["case"], *cells, f"{row['ratio']:.3g}", row["unit"], str(row["n"]))
     Console().print(table)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1))
@@ -89,14 +89,14 @@ def compared(case: Case, repeats: int) -> list[dict[str, Any]]:
             raise SystemExit(f"{case.name}: losses differ by {losses:.1e}, gradient norms by {norms:.1e}")
     rows = []
     ideal = runs["ours"][0]["ideal"]
-    for what, unit in (
+    for measure, unit in (
         ("seconds", "s/step"),
         ("megabytes", "MB"),
         ("flops", "FLOPs / ideal"),
         *((part, part) for part in PARTS),
     ):
-        scale, unit = (ideal, unit) if what == "flops" else (1, f"s/step {unit}" if what in PARTS else unit)
-        values = [[value / scale for run in done for value in run[what]] for done in runs.values()]
+        scale, unit = (ideal, unit) if measure == "flops" else (1, f"s/step {unit}" if measure in PARTS else unit)
+        values = [[value / scale for run in done for value in run[measure]] for done in runs.values()]
         ours, peer = map(statistics.median, values)
         row = {"case": case.name, "ours": ours, "peer": peer, "ratio": ours / peer if peer else float("nan")}
         ranges = [[min(side), max(side)] for side in values]

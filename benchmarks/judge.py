@@ -107,14 +107,14 @@ async def with_openai(url: str, asks: Sequence[Ask]) -> float:
     places = asyncio.Semaphore(IN_FLIGHT)
     async with openai.AsyncOpenAI(base_url=url, api_key="none") as client:
 
-        async def one(ask: Ask) -> str | None:
+        async def complete(ask: Ask) -> str | None:
             async with places:
                 reply = await client.chat.completions.create(model="m", messages=messages(ask), max_tokens=1024)
             return reply.choices[0].message.content
 
-        await asyncio.gather(*map(one, asks[:IN_FLIGHT]))
+        await asyncio.gather(*map(complete, asks[:IN_FLIGHT]))
         start = time.perf_counter()
-        await asyncio.gather(*map(one, asks))
+        await asyncio.gather(*map(complete, asks))
         return time.perf_counter() - start
 
 
@@ -122,7 +122,7 @@ async def with_streams(url: str, asks: Sequence[Ask]) -> float:
     place, left = urlsplit(url), iter(asks)
     streams = [await asyncio.open_connection(place.hostname, place.port) for _ in range(IN_FLIGHT)]
 
-    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for ask in left:
             body = json.dumps({"model": "m", "messages": messages(ask), "max_tokens": 1024}).encode()
             writer.write(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
@@ -130,7 +130,7 @@ async def with_streams(url: str, asks: Sequence[Ask]) -> float:
         writer.close()
 
     start = time.perf_counter()
-    await asyncio.gather(*(one(*stream) for stream in streams))
+    await asyncio.gather(*(send(*stream) for stream in streams))
     return time.perf_counter() - start
 
 

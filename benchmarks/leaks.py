@@ -68,7 +68,7 @@ def tiles() -> list[Picture]:
         width, height = image.width // TILE, image.height // TILE
         corners = [(x * width, y * height) for y in range(TILE) for x in range(TILE)]
         made += [image.convert("RGB").crop((x, y, x + width, y + height)).resize(SIZE) for x, y in corners]
-    return [one for one in made if np.asarray(one).std() > 8]  # empty sky is the same everywhere
+    return [tile for tile in made if np.asarray(tile).std() > 8]  # empty sky is the same everywhere
 
 
 def cropped(image: Picture) -> Picture:
@@ -99,9 +99,9 @@ def framed(question: str) -> str:
     return f"Look at the image carefully. {question} Think step by step, then give a short answer in <answer></answer>."
 
 
-def same(one: Any) -> Any:
+def same(content: Any) -> Any:
     """As it is."""
-    return one
+    return content
 
 
 PICTURES: dict[str, Kind] = {
@@ -160,7 +160,7 @@ def filmed(picture: Picture, number: int) -> Film:
     return made
 
 
-def shown(frames: Film, kind: FilmKind = UNCHANGED) -> Sample:
+def film_sample(frames: Film, kind: FilmKind = UNCHANGED) -> Sample:
     """A sample of a question about a film."""
     changed = [frame.crop((0, 0, frame.width // 2 * 2, frame.height // 2 * 2)) for frame in kind.frames(frames)]
     content = mp4(np.stack([np.asarray(frame) for frame in changed]), kind.fps, crf=kind.crf)
@@ -172,24 +172,26 @@ def films(quick: bool) -> list[dict[str, Any]]:
     """A row for each kind of film that leaks, and one of those that do not."""
     tiled = tiles()[:: 8 if quick else 2]
     whole = [filmed(picture, number) for number, picture in enumerate(tiled)]
-    exam = [shown(frames) for frames in whole[::2]]
+    exam = [film_sample(frames) for frames in whole[::2]]
     with tempfile.TemporaryDirectory() as folder:
         write_index(exam, "exam", Path(folder) / "exam.parquet")
         index = LeakIndex([Path(folder) / "exam.parquet"])
     rows = [
-        _planted(name, [shown(frames, kind) for frames in whole[::2]], exam, index, "image")
+        _planted(name, [film_sample(frames, kind) for frames in whole[::2]], exam, index, "image")
         for name, kind in FILMS.items()
     ]
-    clean = [shown(frames) for frames in whole[1::2]]
-    false = sum(any(leak.by in ("image", "both") for leak in index.leaks(one, text=1.0)) for one in clean)
+    clean = [film_sample(frames) for frames in whole[1::2]]
+    false = sum(any(leak.by in ("image", "both") for leak in index.leaks(sample, text=1.0)) for sample in clean)
     return [*rows, _false("clean films matched", false, len(clean))]
 
 
 def questions(count: int) -> list[str]:
     """Different sentences of 10 to 40 words that people wrote: those of Python's manual."""
-    text = re.sub(r"[*`]|\s+", lambda found: " " if found[0].isspace() else "", " ".join(topics.values()))
-    found = dict.fromkeys(one for one in re.findall(r"(?<=\. )[A-Z][^.:=]+\.", text) if 10 <= len(one.split()) <= 40)
-    return random.Random(1).sample(list(found), count)
+    text = re.sub(r"[*`]|\s+", lambda match: " " if match[0].isspace() else "", " ".join(topics.values()))
+    sentences = dict.fromkeys(
+        sentence for sentence in re.findall(r"(?<=\. )[A-Z][^.:=]+\.", text) if 10 <= len(sentence.split()) <= 40
+    )
+    return random.Random(1).sample(list(sentences), count)
 
 
 def asked(question: str, picture: Picture, quality: int = 90, **meta: Any) -> Sample:
@@ -229,7 +231,7 @@ def measured(quick: bool) -> list[dict[str, Any]]:
         rows.append(_planted("source id only", named, exam, index, "source_id"))
         clean = [asked(question, picture) for question, picture in zip(other_asks, others, strict=False)]
         for by in ("image", "text", "both"):
-            false = sum(any(leak.by == by for leak in index.leaks(one, text=0.5)) for one in clean)
+            false = sum(any(leak.by == by for leak in index.leaks(sample, text=0.5)) for sample in clean)
             rows.append(_false(f"clean samples matched by {by}", false, len(clean)))
     return rows
 
@@ -277,9 +279,9 @@ def mistaken(name: str, draw: Callable[[int], Picture], count: int) -> list[dict
     """How many of different pictures are taken for an earlier one, and how many are known again at quality 50."""
     index, false, again = MediaIndex(1), 0, 0
     for number in range(count):
-        one = fingerprint(_jpeg(draw(number), 90))
-        false += bool(index.matches(one))
-        place = index.add(one)
+        media = fingerprint(_jpeg(draw(number), 90))
+        false += bool(index.matches(media))
+        place = index.add(media)
         again += place in index.matches(fingerprint(_jpeg(draw(number), 50)))
     row = {"case": f"{name} known again at quality 50", "ours": again / count, "peer": None, "ratio": None}
     return [_false(f"{name} taken for another", false, count), {**row, "precision": None, "unit": "recall", "n": count}]
@@ -297,9 +299,9 @@ def _planted(
     """A match by both is one by image and by text as well."""
     right = matches = 0
     for leak, origin in zip(leaks, exam, strict=False):
-        found = [one for one in index.leaks(leak, text=0.5) if one.by in (by, "both")]
-        right += any(one.id == origin.id for one in found)
-        matches += len(found)
+        hits = [match for match in index.leaks(leak, text=0.5) if match.by in (by, "both")]
+        right += any(match.id == origin.id for match in hits)
+        matches += len(hits)
     row = {"case": name, "ours": right / len(leaks), "peer": None, "ratio": None}
     return {**row, "precision": right / matches if matches else None, "unit": f"recall by {by}", "n": len(leaks)}
 

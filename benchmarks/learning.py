@@ -85,9 +85,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         out = arguments.out or Path(directory)
         for comparison in arguments.comparison:
-            found = compared(comparison, out / comparison, out / "data", range(seeds), steps)
-            Console(width=110).print(table(comparison, found))
-            rows += found
+            scores = compared(comparison, out / comparison, out / "data", range(seeds), steps)
+            Console(width=110).print(table(comparison, scores))
+            rows += scores
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1))
 
@@ -104,7 +104,7 @@ def compared(comparison: str, out: Path, data: Path, seeds: range, steps: int) -
     start = held_out(ARMS[comparison]["grpo"], model, data, out / "start", 0, 0)
     rows = []
     for key in ours[0]:
-        first, second = (np.array([one[key] for one in of]) for of in (ours, peer))
+        first, second = (np.array([pair[key] for pair in of]) for of in (ours, peer))
         low, high = interval(first - second)
         rows.append({
             "case": f"{comparison}: {' '.join(key)}",
@@ -145,8 +145,8 @@ def held_out(
         final = run(config) if steps else model
         rows = []
         for name in ("greedy", "sampled"):
-            said = report(demo.evaluated(config, final, out, name))["rows"]
-            rows += [[name, row["task"], row["reward"], row["mean"]] for row in said]
+            numbers = report(demo.evaluated(config, final, out, name))["rows"]
+            rows += [[name, row["task"], row["reward"], row["mean"]] for row in numbers]
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(json.dumps(rows))
     return {(name, task, reward): mean for name, task, reward, mean in json.loads(place.read_text())}

@@ -105,9 +105,9 @@ def measured(folder: Path, workers: int) -> tuple[float, float, str]:
 
 def _megabytes(process: psutil.Process) -> float:
     total = 0
-    for one in (process, *process.children(recursive=True)):
+    for member in (process, *process.children(recursive=True)):
         try:
-            total += one.memory_info().rss
+            total += member.memory_info().rss
         except psutil.NoSuchProcess:
             continue
     return total / 1e6

@@ -38,14 +38,14 @@ def box_iou(content: str, answer: Any) -> float:
 def box_f1(content: str, answer: Any) -> float:
     from scipy.optimize import linear_sum_assignment
 
-    found = json_of(content)
+    predicted = json_of(content)
     golds, labels = answer["boxes"], answer["labels"]
-    cost = np.zeros((len(found), len(golds)))
-    for i, one in enumerate(found):
+    cost = np.zeros((len(predicted), len(golds)))
+    for i, box in enumerate(predicted):
         for j, (gold, label) in enumerate(zip(golds, labels, strict=True)):
-            cost[i, j] = -iou(one["bbox_2d"], gold) if one["label"].lower() == label.lower() else 0.0
+            cost[i, j] = -iou(box["bbox_2d"], gold) if box["label"].lower() == label.lower() else 0.0
     rows, columns = linear_sum_assignment(cost)
-    return -2 * float(cost[rows, columns].sum()) / (len(found) + len(golds))
+    return -2 * float(cost[rows, columns].sum()) / (len(predicted) + len(golds))
 
 
 @row_by_row
@@ -53,7 +53,7 @@ def detection_map(content: str, answer: Any) -> float:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    found, names = json_of(content), sorted(set(answer["labels"]))
+    predicted, names = json_of(content), sorted(set(answer["labels"]))
     truth: Any = COCO()
     with contextlib.redirect_stdout(io.StringIO()):
         truth.dataset = {
@@ -72,17 +72,17 @@ def detection_map(content: str, answer: Any) -> float:
             ],
         }
         truth.createIndex()
-        said = [
+        detections = [
             {
                 "image_id": 1,
-                "category_id": names.index(one["label"]) + 1,
+                "category_id": names.index(item["label"]) + 1,
                 "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
                 "score": 1.0,
             }
-            for one in found
-            if (box := one["bbox_2d"]) and one["label"] in names
+            for item in predicted
+            if (box := item["bbox_2d"]) and item["label"] in names
         ]
-        evaluation = COCOeval(truth, truth.loadRes(said), "bbox")
+        evaluation = COCOeval(truth, truth.loadRes(detections), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

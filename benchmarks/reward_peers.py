@@ -109,7 +109,7 @@ def expression(content: str, answer: Any) -> float:
 @row_by_row
 def text(content: str, answer: Any) -> float:
     text = answer_of(content).lower().strip().rstrip(".")
-    return 1.0 if text in [one.lower().strip().rstrip(".") for one in answer["text"]] else 0.0
+    return 1.0 if text in [gold.lower().strip().rstrip(".") for gold in answer["text"]] else 0.0
 
 
 @row_by_row
@@ -135,8 +135,8 @@ def levenshtein(a: str, b: str) -> int:
 @row_by_row
 def anls(content: str, answer: Any) -> float:
     text, best = " ".join(answer_of(content).lower().split()), 0.0
-    for one in answer["text"]:
-        gold = " ".join(one.lower().split())
+    for reference in answer["text"]:
+        gold = " ".join(reference.lower().split())
         distance = levenshtein(text, gold) / max(len(text), len(gold))
         best = max(best, 1 - distance if distance < 0.5 else 0.0)
     return best
@@ -181,9 +181,9 @@ def rouge_l(content: str, answer: Any) -> float:
 def chain(content: str, answer: Any) -> float:
     text, scores = answer_of(content).lower(), []
     for keywords in answer["chain"].values():
-        longest_first = "|".join(re.escape(one) for one in sorted(keywords, key=len, reverse=True))
-        found = re.findall(rf"\b(?:{longest_first})\b", text)
-        scores.append(common(keywords, found) / max(len(keywords), len(found)))
+        longest_first = "|".join(re.escape(keyword) for keyword in sorted(keywords, key=len, reverse=True))
+        matches = re.findall(rf"\b(?:{longest_first})\b", text)
+        scores.append(common(keywords, matches) / max(len(keywords), len(matches)))
     return sum(scores) / len(scores)
 
 
@@ -193,16 +193,16 @@ def tool_call(content: str, answer: Any) -> float:
     made, wanted = [json.loads(row) for row in block.strip().split("\n")], answer["tools"]
     if made == wanted:
         return 1.0
-    points, most = jaccard([one["name"] for one in wanted], [one["name"] for one in made]), 1.0
+    points, most = jaccard([call["name"] for call in wanted], [call["name"] for call in made]), 1.0
     used = []
     for gold in wanted:
         most += 1 + len(gold["parameters"])
         best, index = 0.0, None
-        for i, one in enumerate(made):
-            if i in used or one["name"] != gold["name"]:
+        for i, call in enumerate(made):
+            if i in used or call["name"] != gold["name"]:
                 continue
-            value = jaccard(list(gold["parameters"]), list(one["parameters"]))
-            value += sum(1 for key, right in gold["parameters"].items() if one["parameters"].get(key) == right)
+            value = jaccard(list(gold["parameters"]), list(call["parameters"]))
+            value += sum(1 for key, right in gold["parameters"].items() if call["parameters"].get(key) == right)
             if value > best:
                 best, index = value, i
         points += best

@@ -107,13 +107,12 @@ def grounding(draw: random.Random) -> tuple[Any, Callable[[random.Random], str]]
 def detection(draw: random.Random) -> tuple[Any, Callable[[random.Random], str]]:
     golds, labels = [box(draw) for _ in range(6)], draw.choices(NAMES, k=6)
 
-    def said(row: random.Random) -> str:
-        found = [{"bbox_2d": near(row, gold), "label": label} for gold, label in zip(golds, labels, strict=True)]
-        return (
-            f"```json\n{json.dumps([*row.sample(found, 5), {'bbox_2d': box(row), 'label': row.choice(labels)}])}\n```"
-        )
+    def write(row: random.Random) -> str:
+        predicted = [{"bbox_2d": near(row, gold), "label": label} for gold, label in zip(golds, labels, strict=True)]
+        objects = [*row.sample(predicted, 5), {"bbox_2d": box(row), "label": row.choice(labels)}]
+        return f"```json\n{json.dumps(objects)}\n```"
 
-    return {"boxes": golds, "labels": labels}, said
+    return {"boxes": golds, "labels": labels}, write
 
 
 def pointing(draw: random.Random) -> tuple[Any, Callable[[random.Random], str]]:
@@ -145,11 +144,11 @@ def chained(draw: random.Random) -> tuple[Any, Callable[[random.Random], str]]:
 def calls(draw: random.Random) -> tuple[Any, Callable[[random.Random], str]]:
     golds = [{"name": draw.choice(NAMES), "parameters": {"q": draw.choice(WORDS), "k": 5}} for _ in range(3)]
 
-    def said(row: random.Random) -> str:
+    def write(row: random.Random) -> str:
         made = [{**gold, "parameters": {**gold["parameters"], "k": row.choice([5, 6])}} for gold in golds]
         return "<tool_call>\n" + "\n".join(map(json.dumps, row.sample(made, 2))) + "\n</tool_call>"
 
-    return {"tools": golds}, said
+    return {"tools": golds}, write
 
 
 def objects(draw: random.Random) -> tuple[Any, Callable[[random.Random], str]]:
@@ -161,10 +160,10 @@ def rollouts(case: Case, count: int) -> list[Rollout]:
     made: list[Rollout] = []
     for group in range(-(-count // GROUP)):
         draw = random.Random(f"{case.reward} {group}")
-        gold, said = case.sample(draw)
+        gold, write = case.sample(draw)
         for _ in range(GROUP):
             thought = f"<think>{' '.join(draw.choices(WORDS, k=60))}</think>\n"
-            answer = said(draw)
+            answer = write(draw)
             whole = answer if answer.startswith("<tool_call>") else f"<answer>{answer}</answer>"
             made.append(Rollout(thought + whole, gold, group=group))
     return made[:count]

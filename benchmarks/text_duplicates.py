@@ -40,27 +40,27 @@ def texts(count: int) -> tuple[list[str], set[int]]:
 
 
 def ours(made: Sequence[str]) -> set[int]:
-    index, found = TextIndex(0.8), set[int]()
+    index, repeats = TextIndex(0.8), set[int]()
     for place, text in enumerate(made):
-        one = sketch(text)
-        if index.matches(one, 0.8):
-            found.add(place)
+        words = sketch(text)
+        if index.matches(words, 0.8):
+            repeats.add(place)
         else:
-            index.add(one)
-    return found
+            index.add(words)
+    return repeats
 
 
 def datasketch(made: Sequence[str]) -> set[int]:
-    index, found = MinHashLSH(threshold=0.8, num_perm=128, weights=(0.2, 0.8)), set[int]()
+    index, repeats = MinHashLSH(threshold=0.8, num_perm=128, weights=(0.2, 0.8)), set[int]()
     for place, text in enumerate(made):
         tokens = words(text)
         sketch = MinHash(num_perm=128)
         sketch.update_batch([" ".join(tokens[i : i + TRIPLE]).encode() for i in range(len(tokens) - TRIPLE + 1)])
         if index.query(sketch):
-            found.add(place)
+            repeats.add(place)
         else:
             index.insert(place, sketch)
-    return found
+    return repeats
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -72,10 +72,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     count, rounds = (2000, 3) if options.quick else (20_000, 5)
     made, planted = texts(count)
     for find in (ours, datasketch):
-        found = find(made)
-        if len(found & planted) < 0.9 * len(planted) or len(found - planted) > 0.01 * count:
+        repeats = find(made)
+        if len(repeats & planted) < 0.9 * len(planted) or len(repeats - planted) > 0.01 * count:
             raise SystemExit(
-                f"{find.__name__} found {len(found & planted)} of {len(planted)}, and {len(found - planted)} more"
+                f"{find.__name__} found {len(repeats & planted)} of {len(planted)}, and {len(repeats - planted)} more"
             )
     row = compared("near duplicates", lambda: ours(made), lambda: datasketch(made), count, rounds, unit="texts/s")
     report([row], options.json)

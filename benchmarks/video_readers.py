@@ -106,9 +106,9 @@ def from_start(path: Path, indices: Sequence[int]) -> list[Frames]:
     return [kept[i] for i in indices]
 
 
-def difference(one: Frames, other: Frames) -> int:
+def difference(left: Frames, other: Frames) -> int:
     """The largest difference of two frames, of 255; 255 for those of other sizes."""
-    return int(np.abs(one.astype(int) - other).max()) if one.shape == other.shape else 255
+    return int(np.abs(left.astype(int) - other).max()) if left.shape == other.shape else 255
 
 
 def measured(path: Path, readers: Sequence[str], rounds: int) -> dict[str, Any]:

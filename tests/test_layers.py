@@ -83,7 +83,7 @@ def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
-    found: list[list[str]] = []
+    rings: list[list[str]] = []
 
     def visit(module: str) -> None:
         index[module] = low[module] = len(index)
@@ -97,12 +97,12 @@ def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
             ring = stack[stack.index(module) :]
             del stack[stack.index(module) :]
             if len(ring) > 1:
-                found.append(sorted(ring))
+                rings.append(sorted(ring))
 
     for module in sorted(arrows):
         if module not in index:
             visit(module)
-    return found
+    return rings
 
 
 def test_imports_go_down_only() -> None:

@@ -68,8 +68,8 @@ def readers() -> Iterator[dict[str, Reader]]:
         yield {
             "policy": policy,
             "judge": judged,
-            "head": lambda media: [np.asarray(one) for one in pictures_by_media(Rollout("", media=[media]))[0]],
-            "page": lambda media: [np.asarray(one) for one in checked(page("x", shown(media))).images()],
+            "head": lambda media: [np.asarray(picture) for picture in pictures_by_media(Rollout("", media=[media]))[0]],
+            "page": lambda media: [np.asarray(picture) for picture in checked(page("x", exhibited(media))).images()],
             "server": served,
             "data engine": pixel_hash,
             "measures": lambda media: inspected(media).media.width,
@@ -81,7 +81,7 @@ def pictures(body: Any) -> str:
     return " ".join(re.findall(r"data:image/\w+;base64,[^'\"]+", str(body)))
 
 
-def shown(media: Media) -> Any:
+def exhibited(media: Media) -> Any:
     return card(Exhibit("x", "", user_prompt("What is it?", [media.kind]), "", [media]))
 
 
@@ -100,7 +100,9 @@ def test_every_reader_shows_of_an_odd_file_what_it_shows_of_its_plain_twin(
 def test_hashes_of_pictures_agree_as_well(files: dict[str, Path], tmp_path: Path) -> None:
     """They are made of a smaller picture, which JPEG gives faster: alike, not equal."""
     for name, path in files.items():
-        odd, plain = (fingerprint(Media(probe(one).kind, path=str(one))) for one in (path, plain_twin(path, tmp_path)))
+        odd, plain = (
+            fingerprint(Media(probe(file).kind, path=str(file))) for file in (path, plain_twin(path, tmp_path))
+        )
         apart = np.bitwise_count(odd.phash ^ plain.phash)
         assert apart.max() <= (4 if path.suffix == ".jpg" else 0), name
 

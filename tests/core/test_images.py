@@ -63,10 +63,10 @@ def test_a_picture_is_turned_as_its_exif_orientation_says(form: str, orientation
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = encoded(stored, form, exif=exif, **({"lossless": True} if form == "WEBP" else {}))
-    shown = load_image(content)
-    assert shown.size == photo.size
+    picture = load_image(content)
+    assert picture.size == photo.size
     close = 20 if form == "JPEG" else 0
-    assert np.abs(np.asarray(shown).astype(int) - np.asarray(photo)).mean() <= close
+    assert np.abs(np.asarray(picture).astype(int) - np.asarray(photo)).mean() <= close
     for validate in (True, False):
         media = probe(content, validate=validate)
         assert (media.width, media.height) == photo.size

@@ -74,10 +74,10 @@ def test_transparency_shows_white(photo: Image.Image) -> None:
 )
 def test_pixels_beyond_8_bits_are_scaled_by_their_own_range(pixels: np.ndarray, levels: list[int]) -> None:
     content = encoded(Image.fromarray(np.tile(pixels, (300, 1))), "TIFF")
-    shown = np.asarray(load_image(content))
+    decoded = np.asarray(load_image(content))
     assert probe(content).width == 3
-    assert shown.shape == (300, 3, 3)  # more than one strip
-    assert (shown == np.array(levels)[None, :, None]).all()
+    assert decoded.shape == (300, 3, 3)  # more than one strip
+    assert (decoded == np.array(levels)[None, :, None]).all()
 
 
 def test_pixels_that_are_not_numbers_are_refused() -> None:
@@ -92,12 +92,12 @@ def test_pixels_that_are_not_numbers_are_refused() -> None:
 def test_a_profile_other_than_srgb_is_converted() -> None:
     colours = np.array([[[100, 150, 120], [200, 180, 160], [90, 90, 90], [160, 120, 140]]], np.uint8)
     content = encoded(Image.fromarray(colours), "PNG", icc_profile=profile_of("rocket.jpg"))  # Adobe RGB (1998)
-    shown = np.asarray(load_image(content)).astype(float)
-    assert np.abs(shown - srgb_of_adobe(colours.astype(float))).max() <= 1
-    assert np.abs(shown - colours).max() > 10
+    pixels = np.asarray(load_image(content)).astype(float)
+    assert np.abs(pixels - srgb_of_adobe(colours.astype(float))).max() <= 1
+    assert np.abs(pixels - colours).max() > 10
     clear = Image.fromarray(colours)
     clear.putalpha(128)
-    over_white = 255 + (shown - 255) * 128 / 255
+    over_white = 255 + (pixels - 255) * 128 / 255
     content = encoded(clear, "PNG", icc_profile=profile_of("rocket.jpg"))
     assert np.abs(np.asarray(load_image(content)) - over_white).max() <= 1
 
@@ -156,9 +156,9 @@ def test_pixels_that_are_not_square_are_stretched(aspect: Fraction, size: tuple[
     clip = write_clip(tmp_path / "a.mp4", 8, aspect=aspect)
     media, flat = probe(clip), load_frames(probe(write_clip(tmp_path / "flat.mp4", 8)), 3)
     assert (media.width, media.height) == size
-    shown = load_frames(media, 3)
-    assert shown.indices == flat.indices == [0, 4, 7]
-    for frame, stored in zip(shown.frames, flat.frames, strict=True):
+    video = load_frames(media, 3)
+    assert video.indices == flat.indices == [0, 4, 7]
+    for frame, stored in zip(video.frames, flat.frames, strict=True):
         expected = Image.fromarray(stored).resize(size, Image.Resampling.BICUBIC)
         assert np.array_equal(frame, np.asarray(expected))
 

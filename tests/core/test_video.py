@@ -38,7 +38,7 @@ def reason(source: Path | bytes, *, validate: bool = True) -> str:
     return caught.value.reason
 
 
-def shown(path: Path) -> np.ndarray:
+def frames_of(path: Path) -> np.ndarray:
     """Every frame of a file in order, by decoding it from the start."""
     table = frame_table(path)
     return np.stack([rgb(frame, table, path) for frame in decoded(path, table, range(len(table.times)))])
@@ -108,7 +108,7 @@ def test_probing_measures_what_is_shown(clips: dict[str, Path], hard_clips: dict
 @decord_only
 def test_decord_and_pyav_show_the_same_frames(clips: dict[str, Path]) -> None:
     for name, clip in clips.items():
-        media, whole = probe(clip), shown(clip)
+        media, whole = probe(clip), frames_of(clip)
         for budget in (FEW, ALL, VisionBudget(fps=3, min_frames=2)):
             videos = [load_video(media, budget, reader=reader) for reader in ("decord", "pyav")]
             assert [video.backend for video in videos] == ["decord", "pyav"], name
@@ -121,7 +121,7 @@ def test_decord_and_pyav_show_the_same_frames(clips: dict[str, Path]) -> None:
 @decord_only
 def test_pyav_reads_what_decord_would_get_wrong(hard_clips: dict[str, Path]) -> None:
     for name, clip in hard_clips.items():
-        media, whole = probe(clip), shown(clip)
+        media, whole = probe(clip), frames_of(clip)
         video = load_video(media, FEW, reader="decord")
         assert video.backend == "pyav", name
         assert np.array_equal(video.frames, whole[video.indices]), name
@@ -160,7 +160,7 @@ def test_a_turned_video_stands_upright(clips: dict[str, Path]) -> None:
 
 def test_indices_of_a_variable_frame_rate_are_times(clips: dict[str, Path]) -> None:
     for name in ("variable", "variable_matroska"):
-        video, whole = load_video(probe(clips[name]), ALL), shown(clips[name])
+        video, whole = load_video(probe(clips[name]), ALL), frames_of(clips[name])
         for index, frame in zip(video.indices, video.frames, strict=True):
             middle = (index + 0.5) / video.fps * 1000
             on_screen = max(position for position, time in enumerate(JITTER) if time <= middle + 1)
@@ -173,14 +173,14 @@ def test_indices_of_a_variable_frame_rate_are_times(clips: dict[str, Path]) -> N
 @given(data=st.data())
 def test_any_frames_read_alone_are_those_of_the_whole(data: st.DataObject, clips: dict[str, Path]) -> None:
     for name in ("groups", "matroska", "variable"):
-        table, whole = frame_table(clips[name]), shown(clips[name])
+        table, whole = frame_table(clips[name]), frames_of(clips[name])
         wanted = sorted(data.draw(st.sets(st.integers(0, len(whole) - 1), min_size=1, max_size=4)))
         read = [rgb(frame, table, clips[name]) for frame in decoded(clips[name], table, wanted)]
         assert np.array_equal(np.stack(read), whole[wanted])
 
 
 def test_a_cut_counts_as_a_video_of_its_own(clips: dict[str, Path]) -> None:
-    whole = shown(clips["groups"])
+    whole = frames_of(clips["groups"])
     media = replace(probe(clips["groups"]), start=0.8, end=1.6)
     for reader in ("decord", "pyav") if importlib.util.find_spec("decord") else ("pyav",):
         video = load_video(media, VisionBudget(fps=10, min_frames=2), reader=reader)
@@ -215,12 +215,12 @@ def test_metadata_is_what_processors_take(clips: dict[str, Path]) -> None:
 def test_an_avi_shows_its_frames_in_their_true_order(tmp_path: Path) -> None:
     options = {"g": "12", "bf": "3", "x264-params": "b-adapt=0"}
     clip = write_clip(tmp_path / "a.avi", tick=Fraction(1, 25), codec_options=options)
-    whole = shown(write_clip(tmp_path / "a.mp4", codec_options=options))  # MP4 says when each frame is shown
+    whole = frames_of(write_clip(tmp_path / "a.mp4", codec_options=options))  # MP4 says when each frame is shown
     media = probe(clip)
     assert (media.num_frames, media.fps, media.duration) == (50, 25.0, 2.0)
-    assert np.array_equal(shown(clip), whole)
-    for one in (media, replace(media, start=0.8, end=1.6)):
-        video = load_video(one, FEW)
+    assert np.array_equal(frames_of(clip), whole)
+    for clip_media in (media, replace(media, start=0.8, end=1.6)):
+        video = load_video(clip_media, FEW)
         assert video.backend == "pyav"
         assert np.array_equal(video.frames, whole[video.indices])
     table = frame_table(clip)
@@ -262,7 +262,7 @@ def test_a_cut_file_is_refused_whatever_its_header_says(form: str, tmp_path: Pat
 
 def test_damage_in_the_middle_is_found_by_decoding(tmp_path: Path) -> None:
     whole = write_clip(tmp_path / "whole.mp4", 60, codec_options={"g": "12"}, mux_options={"movflags": "faststart"})
-    content, found = whole.read_bytes(), 0
+    content, fails = whole.read_bytes(), 0
     rng, data = random.Random(0), content.index(b"mdat")
     for number in range(8):
         damaged = bytearray(content)
@@ -272,9 +272,9 @@ def test_damage_in_the_middle_is_found_by_decoding(tmp_path: Path) -> None:
         clip.write_bytes(damaged)
         with contextlib.suppress(MediaError):
             probe(clip)
-            found -= 1
-        found += 1
-    assert found >= 5  # H.264 has no checksum: now and then noise decodes
+            fails -= 1
+        fails += 1
+    assert fails >= 5  # H.264 has no checksum: now and then noise decodes
 
 
 def test_files_without_a_video_say_so(tmp_path: Path) -> None:

@@ -225,8 +225,8 @@ def test_the_check_shows_both_grids(processor) -> None:
         check_budget(processor, budget, [(28, 28), (640, 480)])
     apply_budget(processor, budget)
     processor.video_processor.size = {"shortest_edge": 3136, "longest_edge": 50_000}
-    shown = r"video of 4 frames of 640x480.* is \(2, .* predicts \(2, .*longest_edge': 50000.*max_pixels=100352"
-    with pytest.raises(InputError, match=shown):
+    message = r"video of 4 frames of 640x480.* is \(2, .* predicts \(2, .*longest_edge': 50000.*max_pixels=100352"
+    with pytest.raises(InputError, match=message):
         check_budget(processor, budget, [(640, 480), (640, 480, 4)])
 
 

@@ -144,10 +144,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 def test_every_row_ends_as_expected_and_says_why(built: Built) -> None:
     refused = pq.read_table(built.folder / "out" / "quarantine").to_pylist()
-    found = {row["where"]: row["reason"] for row in refused}
-    found |= {str(sample.meta["where"]): KEPT for sample in read_samples(built.folder / "out")}
+    endings = {row["where"]: row["reason"] for row in refused}
+    endings |= {str(sample.meta["where"]): KEPT for sample in read_samples(built.folder / "out")}
     dropped = {where for where, reason in built.expected.items() if reason in DROPPED}
-    assert found == {where: reason for where, reason in built.expected.items() if where not in dropped}
+    assert endings == {where: reason for where, reason in built.expected.items() if where not in dropped}
     for row in refused:
         assert row["where"] in row["why"]
         assert len(row["why"]) > len(row["where"]) + 20
@@ -165,11 +165,11 @@ def test_the_counts_add_up(built: Built) -> None:
 
 
 def test_a_box_follows_the_rotation_of_its_picture(built: Built) -> None:
-    (found,) = (sample for sample in read_samples(built.folder / "out") if sample.source == "turned")
-    path = built.folder / "out" / str(found.media[0].path)
+    (turned,) = (sample for sample in read_samples(built.folder / "out") if sample.source == "turned")
+    path = built.folder / "out" / str(turned.media[0].path)
     rows, columns = np.nonzero(np.asarray(load_image(path))[..., 0])
-    assert found.answer["boxes"] == [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]]
-    assert (found.media[0].width, found.media[0].height) == (60, 100)
+    assert turned.answer["boxes"] == [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]]
+    assert (turned.media[0].width, turned.media[0].height) == (60, 100)
 
 
 def test_a_full_disk_is_one_line_and_leaves_what_was_there(built: Built) -> None:
@@ -180,8 +180,8 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(built: Built) -> None
     command = ("data", "build", built.folder / "recipe.yaml", f"root={built.folder / 'data'}", "--workers", "1")
     ended = mmrl(*command, "--out", built.folder / "out", preexec_fn=little_room)
     assert ended.returncode == 2
-    *progress, said = ended.stderr.splitlines()
-    assert "no room to write" in said
+    *progress, error = ended.stderr.splitlines()
+    assert "no room to write" in error
     assert all(" samples in " in line for line in progress)
     assert digests(built.folder / "out") == before
 

@@ -26,7 +26,7 @@ SECONDS, MEGABYTES = 5.0, 1500.0
 
 def faults(endings: Sequence[Ending]) -> list[Ending]:
     """What must not be: hangs, crashes, exceptions, and files that nobody knows a reason for."""
-    return [one for one in endings if one.seconds > SECONDS or one.verdict not in {"kept", *CHECKS}]
+    return [ending for ending in endings if ending.seconds > SECONDS or ending.verdict not in {"kept", *CHECKS}]
 
 
 def test_broken_files_are_classified_in_bounded_time_and_memory(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_broken_files_are_classified_in_bounded_time_and_memory(tmp_path: Path) 
     assert len(endings) == len(whole) + len(BOMBS) + 130
     assert faults(endings) == []
     assert megabytes < MEGABYTES
-    verdicts = {one.name: one.verdict for one in endings}
+    verdicts = {ending.name: ending.verdict for ending in endings}
     assert {name: verdicts[name] for name in whole if verdicts[name] != "kept"} == {"sound.mp4": "no_stream"}
     kept = {name for name in BOMBS if verdicts[name] == "kept"}
     assert kept == {"limit.png", "limit-alpha.png", "limit-deep.png", "scans-limit.jpg", "canvas-limit.gif"}
@@ -47,9 +47,9 @@ def test_broken_files_are_classified_in_bounded_time_and_memory(tmp_path: Path) 
 @pytest.mark.slow
 def test_two_thousand_broken_files(tmp_path: Path) -> None:
     endings, megabytes = judged(chain(bombs(), broken(originals(tmp_path), 2000, seed=1)), tmp_path)
-    slowest = sorted(endings, key=lambda one: -one.seconds)[:5]
+    slowest = sorted(endings, key=lambda ending: -ending.seconds)[:5]
     print(f"\n{len(endings)} files, at most {megabytes:.0f} MB, slowest {slowest}")
-    print(Counter(one.verdict for one in endings).most_common())
+    print(Counter(ending.verdict for ending in endings).most_common())
     assert len(endings) == 2000 + len(BOMBS)
     assert faults(endings) == []
     assert megabytes < MEGABYTES

@@ -75,10 +75,10 @@ def test_one_and_two_workers_write_the_same_bytes(tmp_path: Path) -> None:
         ],
         mix={"easy_vqa": 5, "digits_video": 0.1, "digits_grounding": 1},
     )
-    one = run(made, out=tmp_path / "one")
+    first = run(made, out=tmp_path / "one")
     two = run(made, out=tmp_path / "two", workers=2)
-    assert one == two
-    assert one.kept == {"easy_vqa": 100, "digits_video": 2, "digits_grounding": 20}
+    assert first == two
+    assert first.kept == {"easy_vqa": 100, "digits_video": 2, "digits_grounding": 20}
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
     assert {sample.task for sample in read_samples(tmp_path / "one")} == {"choice", "yesno", "grounding", "temporal"}
 
@@ -119,9 +119,9 @@ def test_a_process_that_dies_costs_one_sample(tmp_path: Path, workers: int) -> N
 
 def test_after_a_process_died_the_bytes_are_the_same_with_any_number_of_workers(tmp_path: Path) -> None:
     made = counting("is_odd", "deadly", "is_third", n=1500)
-    one, three = (run(made, out=tmp_path / str(workers), workers=workers) for workers in (1, 3))
-    assert one == three
-    assert one.quarantined == {"worker_died": 1}
+    first, three = (run(made, out=tmp_path / str(workers), workers=workers) for workers in (1, 3))
+    assert first == three
+    assert first.quarantined == {"worker_died": 1}
     assert digests(tmp_path / "1") == digests(tmp_path / "3")
 
 
@@ -181,9 +181,9 @@ def test_bad_input_is_quarantined_under_its_name_and_the_rest_is_built(tmp_path:
     counts = run(recipe(sources=[{"fn": "jsonl", "args": {"path": "rows.jsonl"}}], root=tmp_path), out=tmp_path / "out")
     assert counts.kept == {"jsonl": 3}
     refused = quarantined(tmp_path / "out")
-    found = {row["where"]: row for row in refused}
+    by_place = {row["where"]: row for row in refused}
     for number, (_, reason, hint) in enumerate(rows, start=1):
-        row = found.pop(f"rows.jsonl:{number}", None)
+        row = by_place.pop(f"rows.jsonl:{number}", None)
         if reason is None:
             assert row is None
             continue
@@ -192,7 +192,7 @@ def test_bad_input_is_quarantined_under_its_name_and_the_rest_is_built(tmp_path:
         assert row["reason"] == reason or not reason
         assert f"rows.jsonl:{number}" in row["why"]
         assert hint in row["why"]
-    assert not found
+    assert not by_place
 
 
 PLAN_ERRORS = [

@@ -42,8 +42,8 @@ class Hub(BaseHTTPRequestHandler):
             return self._say({"url": f"http://{self.headers['Host']}/datasets/me/numbers"})
         if "/preupload/" in self.path:
             files = [
-                {"path": one["path"], "uploadMode": "regular", "shouldIgnore": False}
-                for one in json.loads(body)["files"]
+                {"path": entry["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for entry in json.loads(body)["files"]
             ]
             return self._say({"files": files})
         if "/commit/" in self.path:
@@ -58,7 +58,7 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if "/tree/" in self.path:
-            return self._say([{"type": "file", "path": one, "size": 1, "oid": "1"} for one in self.files])
+            return self._say([{"type": "file", "path": path, "size": 1, "oid": "1"} for path in self.files])
         return self._say({"id": "me/numbers", "sha": "1", "siblings": [], "private": self.private})
 
     def _say(self, answer: Any) -> None:
@@ -98,7 +98,7 @@ def test_a_dataset_goes_up_private_with_its_card_as_readme(out: Path, hub: str) 
     done = pushed(out, hub)
     assert done.returncode == 0, done.stderr
     assert "me/numbers" in done.stdout
-    assert "private" in (Hub.created.get("visibility"), *(name for name, said in Hub.created.items() if said is True))
+    assert "private" in (Hub.created.get("visibility"), *(name for name, value in Hub.created.items() if value is True))
     assert Hub.created["type"] == "dataset"
     assert set(Hub.files) == {
         "README.md",

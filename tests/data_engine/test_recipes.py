@@ -86,8 +86,8 @@ def test_the_manifest_says_what_was_read_and_with_what_code(built: Path) -> None
     assert len(table["sha256"]) == 64
     assert read["jsonl"]["licence"] == "cc-by-4.0"
     assert [file["path"] for file in read["refcoco"]["inputs"]] == ["instances.json", "refs(unc).p"]
-    assert [one["fn"] for one in origin["operators"]][:3] == ["validate", "measure", "verifiable"]
-    assert all(len(one["version"]) == 12 for one in origin["operators"])
+    assert [operator["fn"] for operator in origin["operators"]][:3] == ["validate", "measure", "verifiable"]
+    assert all(len(operator["version"]) == 12 for operator in origin["operators"])
     for file in ("manifest.json", "card.md", "report.html"):
         assert str(built.parent) not in (built / file).read_text()
 
@@ -99,7 +99,7 @@ def test_the_card_is_one_of_the_hub_and_the_dataset_loads_by_it(built: Path, tmp
     assert card == front_matter(read_manifest(built))
     assert set(card["license"]) == {"bsd-3-clause", "cc-by-4.0", "cc0-1.0", "mit", "unknown"}
     assert card["size_categories"] == ["n<1K"]
-    files = {one["split"]: str(built / one["path"]) for one in card["configs"][0]["data_files"]}
+    files = {entry["split"]: str(built / entry["path"]) for entry in card["configs"][0]["data_files"]}
     loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path))
     assert {split: len(rows) for split, rows in loaded.items()} == read_manifest(built)["splits"]
     assert yaml.safe_load((built / "card.md").read_text().split("---")[1]) == card
@@ -113,7 +113,9 @@ def test_the_report_shows_repeats_side_by_side_and_escapes_what_data_says(built:
     assert "near_duplicates: near_duplicate" in page
     Image.fromarray(load_sample_image("china.jpg")[:60, :60]).save(tmp_path / "a.png")
     row = {"question": "<script>alert(1)</script>?", "image": "a.png", "task": "yesno", "answer": "yes"}
-    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps({**row, "answer": one}) for one in ("yes", "yes", "no")))
+    (tmp_path / "rows.jsonl").write_text(
+        "\n".join(json.dumps({**row, "answer": label}) for label in ("yes", "yes", "no"))
+    )
     sources = [{"fn": "jsonl", "args": {"path": "rows.jsonl"}, "name": "<b>rows"}]
     operators = [{"fn": "validate"}, {"fn": "exact_duplicates"}]
     run(recipe(sources=sources, operators=operators, root=tmp_path), out=tmp_path / "out")

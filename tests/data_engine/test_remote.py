@@ -212,9 +212,9 @@ def test_addresses_that_are_public() -> None:
 def test_rows_are_refused_until_their_hosts_are_allowed(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = f"http://localhost:{server.server_port}"
+    host = f"http://localhost:{server.server_port}"
     row = {"question": "Red?", "task": "yesno", "answer": "yes"}
-    images = [f"{here}/a.png", f"{here}/gone", "https://example.org/a.png", "ftp://localhost/a.png", "data:image/png,"]
+    images = [f"{host}/a.png", f"{host}/gone", "https://example.org/a.png", "ftp://localhost/a.png", "data:image/png,"]
     (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps({**row, "image": image}) for image in images))
 
     def read(form: Rows) -> list[str]:

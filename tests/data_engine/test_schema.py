@@ -24,8 +24,8 @@ VALID = {task: kind.example for task, kind in TASKS.items()}
 
 
 def sample(task: str, answer: Any, media: tuple[Media, ...] | None = None, text: str = "Who?") -> Sample:
-    shown = media if media is not None else (VIDEO if task == "temporal" else IMAGE,)
-    return Sample("id7", "src", task, user_prompt(text, [item.kind for item in shown]), answer, shown)
+    given = media if media is not None else (VIDEO if task == "temporal" else IMAGE,)
+    return Sample("id7", "src", task, user_prompt(text, [item.kind for item in given]), answer, given)
 
 
 def fault(task: str, answer: Any, **options: Any) -> str:
@@ -151,10 +151,10 @@ def test_a_prompt_is_messages_that_ask_and_show(prompt: Any, reason: str) -> Non
 def test_what_cannot_be_stored_is_told() -> None:
     assert fault("text", {"text": ["\ud800"]}) == "not_text"
     odd = replace(sample("yesno", {"yesno": True}), meta={"score": float("nan")})
-    assert (found := form_fault(odd))
-    assert found[0] == "not_text"
-    assert (found := form_fault(replace(odd, meta={"when": object()})))
-    assert found[0] == "not_text"
+    assert (refusal := form_fault(odd))
+    assert refusal[0] == "not_text"
+    assert (refusal := form_fault(replace(odd, meta={"when": object()})))
+    assert refusal[0] == "not_text"
 
 
 def test_media_stand_where_the_text_marks_them() -> None:
@@ -170,14 +170,14 @@ def test_media_stand_where_the_text_marks_them() -> None:
 
 
 def test_an_id_is_made_of_what_is_asked_and_shown() -> None:
-    one = sample("yesno", {"yesno": True})
-    same = replace(one, meta={"where": "elsewhere"}, id="other")
-    assert content_id(one) == content_id(same) == with_id(one).id
-    hashed = replace(one, media=(replace(IMAGE, sha256="ab"),))
-    moved = replace(one, media=(replace(IMAGE, sha256="ab", path="b.jpg"),))
-    assert content_id(hashed) == content_id(moved) != content_id(one)
-    assert content_id(replace(one, answer={"yesno": False})) != content_id(one)
-    assert content_id(replace(one, media=(replace(IMAGE, start=1.0),))) != content_id(one)
+    first = sample("yesno", {"yesno": True})
+    same = replace(first, meta={"where": "elsewhere"}, id="other")
+    assert content_id(first) == content_id(same) == with_id(first).id
+    hashed = replace(first, media=(replace(IMAGE, sha256="ab"),))
+    moved = replace(first, media=(replace(IMAGE, sha256="ab", path="b.jpg"),))
+    assert content_id(hashed) == content_id(moved) != content_id(first)
+    assert content_id(replace(first, answer={"yesno": False})) != content_id(first)
+    assert content_id(replace(first, media=(replace(IMAGE, start=1.0),))) != content_id(first)
 
 
 texts = st.text(st.characters(codec="utf-8"))
@@ -191,9 +191,9 @@ values = st.recursive(
 @settings(deadline=None)
 @given(text=texts, answer=st.dictionaries(texts, values, max_size=3), meta=st.dictionaries(texts, values, max_size=3))
 def test_a_row_gives_the_sample_back(text: str, answer: dict[str, Any], meta: dict[str, Any]) -> None:
-    one = Sample("1", "s", "text", [{"role": "user", "content": text}], answer, (IMAGE, VIDEO), meta)
-    row = to_row(one)
-    assert from_row(row) == one
+    sample = Sample("1", "s", "text", [{"role": "user", "content": text}], answer, (IMAGE, VIDEO), meta)
+    row = to_row(sample)
+    assert from_row(row) == sample
     assert json.loads(row["meta"]) == meta
 
 

@@ -108,12 +108,12 @@ def test_the_same_samples_give_the_same_bytes(samples: list[Sample], raw: Path, 
     broken = Quarantined("bad_row", "row 3 is no object", "raw", "raw.jsonl:3", {"image": b"\xff\xd8"})
     for out, root in (("one", raw), ("two", elsewhere)):
         write_dataset([*samples, broken], tmp_path / out, root=root)
-    one = files_of(tmp_path / "one")
-    assert one == files_of(tmp_path / "two")
-    assert set(one) > {"card.md", "manifest.json", "stats.parquet", "quarantine/part-00000.parquet"}
+    first = files_of(tmp_path / "one")
+    assert first == files_of(tmp_path / "two")
+    assert set(first) > {"card.md", "manifest.json", "stats.parquet", "quarantine/part-00000.parquet"}
     manifest = read_manifest(tmp_path / "one")
     listed = {file["path"]: file["sha256"] for file in manifest["shards"] + manifest["other_files"]}
-    assert listed == {path: digest for path, digest in one.items() if path.endswith(".parquet")}
+    assert listed == {path: digest for path, digest in first.items() if path.endswith(".parquet")}
 
 
 def test_shards_hold_so_many_rows(tmp_path: Path) -> None:

@@ -96,13 +96,13 @@ def test_what_options_name_counts_by_its_content(tmp_path: Path, monkeypatch: py
         version_of.cache_clear()
         return stage_key("data_engine.ops.verify:verifiable", args, tmp_path)
 
-    found = [key(), key()]
+    keys = [key(), key()]
     for file in ("my_rewards.py", "table.json", "clip/weights"):
         with (tmp_path / file).open("a") as opened:
             opened.write(" ")
-        found.append(key())
-    assert found[0] == found[1]
-    assert len(set(found)) == 4
+        keys.append(key())
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 4
 
 
 def test_files_that_lie_beside_the_pictures_end_no_run(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_one_two_and_four_workers_and_ray_write_the_same_bytes(tmp_path: Path, l
     values = yaml.safe_load(KILLED)
     values["operators"].insert(2, {"fn": "tests.support.lab:deadly_number"})
     made = validate(Recipe, values, where="recipe")
-    found = []
+    runs = []
     for name, options in {
         "one": {"workers": 1},
         "two": {"workers": 2},
@@ -269,5 +269,5 @@ def test_one_two_and_four_workers_and_ray_write_the_same_bytes(tmp_path: Path, l
     }.items():
         counts = run(made, out=tmp_path / name, **options)
         assert counts.quarantined == {"worker_died": 1}
-        found.append(digests(tmp_path / name))
-    assert all(one == found[0] for one in found)
+        runs.append(digests(tmp_path / name))
+    assert all(run == runs[0] for run in runs)

@@ -48,8 +48,10 @@ def test_a_threshold_is_tried_on_what_was_kept_and_on_what_the_old_one_dropped(t
 
 
 def test_measures_are_shown_as_bars_and_pictures_by_how_many_samples_show_them(tmp_path: Path) -> None:
-    one, other = (jpeg(picture) for picture in photos(2))
-    samples = [noted(number, one, entropy=float(number)) for number in range(4)] + [noted(9, one, other, entropy=9.0)]
+    first, other = (jpeg(picture) for picture in photos(2))
+    samples = [noted(number, first, entropy=float(number)) for number in range(4)] + [
+        noted(9, first, other, entropy=9.0)
+    ]
     write_dataset(samples, tmp_path / "data")
     uses = uses_of(tmp_path / "data", [shard["path"] for shard in read_manifest(tmp_path / "data")["shards"]])
     assert sorted(uses.values()) == [1, 5]

@@ -22,7 +22,7 @@ def name_of(page: Path) -> str:
 
 def blocks(page: Path, language: str) -> list[str]:
     """The code blocks of a page in a language."""
-    return [code for found, code in BLOCK.findall(page.read_text(encoding="utf-8")) if found == language]
+    return [code for fence, code in BLOCK.findall(page.read_text(encoding="utf-8")) if fence == language]
 
 
 def files_in(page: Path) -> dict[str, str]:

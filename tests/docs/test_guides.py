@@ -45,8 +45,8 @@ def test_your_data_in_ten_minutes(tmp_path: Path) -> None:
     (data / "clips.jsonl").write_text(clips)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     cheap = [line for line in commands(page) if not line.startswith("mmrl train")]  # the next test trains
-    said = {line: run(line, tmp_path) for line in cheap}
-    assert "5 samples" in said["mmrl data build configs/data/questions.yaml root=my_data --workers 2"]
+    outputs = {line: run(line, tmp_path) for line in cheap}
+    assert "5 samples" in outputs["mmrl data build configs/data/questions.yaml root=my_data --workers 2"]
     run("mmrl reward test configs/rewards/mixed.yaml runs/data/questions --out tried.json", tmp_path)
     tried = json.loads((tmp_path / "tried.json").read_text())
     assert {row["means"]["exact"] for row in tried} == {1.0}
@@ -56,11 +56,11 @@ def test_a_task_of_ones_own(tmp_path: Path) -> None:
     page = DOCS / "guide" / "your_own_task.md"
     for name, text in files_in(page).items():
         (tmp_path / name).write_text(text)
-    here, on_a_gpu = blocks(page, "bash")
-    said = [run(line.partition("#")[0], tmp_path) for line in here.splitlines()]
-    assert "squares" in said[0]
-    assert "squares:near" in said[2]
-    assert "smoke test passed" in said[-1]
+    on_a_cpu, on_a_gpu = blocks(page, "bash")
+    outputs = [run(line.partition("#")[0], tmp_path) for line in on_a_cpu.splitlines()]
+    assert "squares" in outputs[0]
+    assert "squares:near" in outputs[2]
+    assert "smoke test passed" in outputs[-1]
     assert "--smoke" not in on_a_gpu
 
 

@@ -150,8 +150,8 @@ def test_two_processes_write_the_records_of_one(dataset: Path, tmp_path: Path, b
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     together = read_records(tmp_path / "two")
-    assert [(one.key, one.response, one.spent) for one in together] == [
-        (one.key, one.response, one.spent) for one in alone
+    assert [(answer.key, answer.response, answer.spent) for answer in together] == [
+        (answer.key, answer.response, answer.spent) for answer in alone
     ]
     assert {record.scores["rank"] for record in together} == {0.0, 1.0}
     assert not list((tmp_path / "two").glob("*.part.jsonl"))

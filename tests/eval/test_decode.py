@@ -54,8 +54,8 @@ class Toy:
         ids = list(prefix)
         while len(ids) < min(2, len(prefix) + length):
             p_BV = FIRST if not ids else SECOND[ids[0]]
-            one = float(p_BV[1] > 0.5) if temperature == 0 else p_BV[1]
-            ids.append(int(self._random.random() < one))
+            right = float(p_BV[1] > 0.5) if temperature == 0 else p_BV[1]
+            ids.append(int(self._random.random() < right))
         return ids[len(prefix) :]
 
     def likeliest(self, prefix: list[int], count: int) -> Steps[list[tuple[int, float]]]:

@@ -87,16 +87,16 @@ def test_a_task_of_lmms_eval_runs_through_our_adapter(
     (tmp_path / "tasks" / "seen.py").write_text(CODE)
     given = {"tasks": ["seen"], "include": str(tmp_path / "tasks")}
     settings = {"vision": budget.model_dump(), "batch_size": 2}
-    found = run_lmms(config(tmp_path, lmms=given, **settings))
+    run = run_lmms(config(tmp_path, lmms=given, **settings))
     (samples,) = (tmp_path / "out").rglob("*_samples_seen.jsonl")
     lines = [json.loads(line) for line in samples.read_text().splitlines()]
     assert len(lines) == 3
     assert any(line["length"] for line in lines)
-    assert found["seen"]["length,none"] == pytest.approx(sum(line["length"] for line in lines) / 3)
+    assert run["seen"]["length,none"] == pytest.approx(sum(line["length"] for line in lines) / 3)
     assert list((tmp_path / "out").rglob("*_results.json"))
 
     monkeypatch.setattr("eval.answer.local.LocalGenerator.__call__", None)  # all answers are on disk: none is asked for
-    assert run_lmms(config(tmp_path, lmms=given, **settings))["seen"]["length,none"] == found["seen"]["length,none"]
+    assert run_lmms(config(tmp_path, lmms=given, **settings))["seen"]["length,none"] == run["seen"]["length,none"]
     with pytest.raises(InputError, match="lmms-eval has no task 'sene'; did you mean seen"):
         run_lmms(config(tmp_path, lmms={**given, "tasks": ["sene"]}, **settings))
     file = tmp_path / "config.yaml"

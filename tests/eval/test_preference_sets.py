@@ -124,7 +124,7 @@ def suite(tmp_path: Path, fn: str, **more: Any) -> str:
     return str(file)
 
 
-def found(tmp_path: Path, layout: str, rows: Any, fn: str, suffix: str = "parquet", **more: Any) -> tuple[Any, Any]:
+def measured(tmp_path: Path, layout: str, rows: Any, fn: str, suffix: str = "parquet", **more: Any) -> tuple[Any, Any]:
     """The published numbers and the rows by dimension."""
     file = write_rows(tmp_path, rows, suffix)
     fn = f"tests.eval.test_preference_sets:{fn}"
@@ -133,7 +133,7 @@ def found(tmp_path: Path, layout: str, rows: Any, fn: str, suffix: str = "parque
 
 
 def test_vl_rewardbench_has_three_groups_and_shows_odd_pairs_the_other_way_round(tmp_path: Path) -> None:
-    numbers, rows = found(tmp_path, "vl_rewardbench", VL, "says_right")
+    numbers, rows = measured(tmp_path, "vl_rewardbench", VL, "says_right")
     assert numbers == {"overall": 1, "macro": 1, "general": 1, "hallucination": 1, "reasoning": 1}
     assert (rows["all"]["n"], rows["general"]["n"]) == (4, 2)
     choices = vl_rewardbench(VL, lambda _: Media("image", "0.png"))
@@ -144,7 +144,7 @@ def test_vl_rewardbench_has_three_groups_and_shows_odd_pairs_the_other_way_round
 
 
 def test_a_constant_reward_is_right_half_the_time_on_pairs(tmp_path: Path) -> None:
-    numbers, rows = found(tmp_path, "vl_rewardbench", VL, "constant")
+    numbers, rows = measured(tmp_path, "vl_rewardbench", VL, "constant")
     assert (numbers["overall"], numbers["macro"], rows["all"]["mean"]) == (0.5, 0.5, 0.5)
     assert rows["all"]["calibration"]["ece"] == 0
     assert rows["all"]["swapped"] == 0
@@ -152,36 +152,36 @@ def test_a_constant_reward_is_right_half_the_time_on_pairs(tmp_path: Path) -> No
 
 def test_macro_is_the_mean_of_groups_of_unequal_size(tmp_path: Path) -> None:
     rows = [{**row, "human_ranking": [1, 0]} if row["id"] == "RLAIF-V-1" else row for row in VL]
-    numbers, _ = found(tmp_path, "vl_rewardbench", rows, "says_right")
+    numbers, _ = measured(tmp_path, "vl_rewardbench", rows, "says_right")
     assert (numbers["overall"], numbers["macro"]) == (0.75, pytest.approx(2 / 3))
 
 
 def test_multimodal_rewardbench_splits_safety_and_reasoning_by_id(tmp_path: Path) -> None:
-    numbers, rows = found(tmp_path, "multimodal_rewardbench", MM, "says_right", "csv")
+    numbers, rows = measured(tmp_path, "multimodal_rewardbench", MM, "says_right", "csv")
     assert numbers["overall"] == 1
     assert set(rows) == {"all", "safety/bias", "safety/toxicity", "reasoning/math", "reasoning/coding", "vqa"}
 
 
 def test_rewardbench_2_shares_out_ties_and_has_a_rule_for_many_right_answers(tmp_path: Path) -> None:
-    numbers, rows = found(tmp_path, "rewardbench_2", RB2, "says_right", "jsonl")
+    numbers, rows = measured(tmp_path, "rewardbench_2", RB2, "says_right", "jsonl")
     assert (numbers["Math"], numbers["Focus"]) == (1, 0.5)
     assert numbers["Ties"] == pytest.approx(0.4994577)
     assert (numbers["Ties.ref"], numbers["Ties.tied"]) == (0.5, 0.5)
     assert numbers["overall"] == pytest.approx((1 + 0.5 + 0.4994577) / 3)
-    numbers, rows = found(tmp_path, "rewardbench_2", RB2, "constant", "jsonl")
+    numbers, rows = measured(tmp_path, "rewardbench_2", RB2, "constant", "jsonl")
     assert (numbers["Math"], rows["Math"]["mean"], numbers["Ties"]) == (0.25, 0.25, 0)
 
 
 def test_vilbench_picks_by_its_steps_and_shares_out_ties(tmp_path: Path) -> None:
-    numbers, _ = found(tmp_path, "vilbench", VIL, "says_right", "jsonl")
+    numbers, _ = measured(tmp_path, "vilbench", VIL, "says_right", "jsonl")
     assert numbers["picked"] == pytest.approx((0.5 + 0.5 + 0) / 3)
     assert (numbers["random"], numbers["oracle"]) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
-    numbers, _ = found(tmp_path, "vilbench", VIL, "says_right", "jsonl", steps="last")
+    numbers, _ = measured(tmp_path, "vilbench", VIL, "says_right", "jsonl", steps="last")
     assert numbers["picked"] == pytest.approx((1 + 0.5 + 0) / 3)
 
 
 def test_editreward_rankings_have_ties_for_two_and_orders_for_more(tmp_path: Path) -> None:
-    numbers, rows = found(tmp_path, "editreward_ranking", ranking_rows(), "redness")
+    numbers, rows = measured(tmp_path, "editreward_ranking", ranking_rows(), "redness")
     assert numbers["K=2.pairwise"] == 1
     assert numbers["K=2.threshold"] == pytest.approx(4 / 255)
     assert (numbers["K=2.strict"], numbers["K=3.pairwise"], numbers["K=3.strict"], numbers["overall_strict"]) == (
@@ -191,7 +191,7 @@ def test_editreward_rankings_have_ties_for_two_and_orders_for_more(tmp_path: Pat
         1,
     )
     assert (rows["K=2"]["n"], rows["K=3"]["n"]) == (2, 1)  # a tie has no best edit
-    numbers, _ = found(tmp_path, "editreward_ranking", ranking_rows(), "constant")
+    numbers, _ = measured(tmp_path, "editreward_ranking", ranking_rows(), "constant")
     assert numbers["K=2.pairwise"] == pytest.approx(1 / 3)  # all are ties, and one is
     assert (numbers["K=3.pairwise"], numbers["K=3.strict"], numbers["overall_strict"]) == (0, 0, pytest.approx(1 / 4))
 
@@ -199,26 +199,26 @@ def test_editreward_rankings_have_ties_for_two_and_orders_for_more(tmp_path: Pat
 def test_editreward_takes_whole_groups_in_one_row(tmp_path: Path) -> None:
     row = {"id": "x", "ranking": "C>A>B", "instruction": "Redder!", "source_image": cell(0), "candidate_1": cell(90),
            "candidate_2": cell(10), "candidate_3": cell(200)}  # fmt: skip
-    numbers, _ = found(tmp_path, "editreward_ranking", [row], "redness")
+    numbers, _ = measured(tmp_path, "editreward_ranking", [row], "redness")
     assert (numbers["K=3.strict"], numbers["K=2.pairwise"]) == (1, None)
     with pytest.raises(InputError, match="does not order A, B, C"):
-        found(tmp_path, "editreward_ranking", [{**row, "ranking": "A>B"}], "redness")
+        measured(tmp_path, "editreward_ranking", [{**row, "ranking": "A>B"}], "redness")
 
 
 def test_a_group_whose_pairs_contradict_each_other_is_named(tmp_path: Path) -> None:
     rows = [{**row, "ranking": "A>C"} if row["ranking"] == "C>A" else row for row in ranking_rows()]
     rows = [{**row, "ranking": "C>B"} if row["ranking"] == "B>C" else row for row in rows]
     with pytest.raises(InputError, match="3pair/g1: the rankings of the group are no order"):
-        found(tmp_path, "editreward_ranking", rows, "redness")
+        measured(tmp_path, "editreward_ranking", rows, "redness")
 
 
 def test_editreward_pairs_want_strictly_more_and_average_over_tasks(tmp_path: Path) -> None:
-    numbers, rows = found(tmp_path, "editreward_pairs", PAIRS, "redness")
+    numbers, rows = measured(tmp_path, "editreward_pairs", PAIRS, "redness")
     assert numbers["prompt_following"] == numbers["overall"] == 0.5  # two of four tasks: a tie is wrong
     assert (numbers["overall.object"], numbers["overall.appearance"], numbers["overall.advanced"]) == (0.5, 0, 1)
     assert numbers["overall.scene"] is None
     assert rows["subject-remove"]["mean"] == 0
-    numbers, _ = found(tmp_path, "editreward_pairs", PAIRS, "constant")
+    numbers, _ = measured(tmp_path, "editreward_pairs", PAIRS, "constant")
     assert numbers["overall"] == 0
 
 
@@ -229,7 +229,7 @@ def test_the_best_threshold_of_ties_is_found() -> None:
 
 
 def test_missing_verdicts_above_the_limit_withhold_all_numbers(tmp_path: Path) -> None:
-    numbers, rows = found(tmp_path, "vl_rewardbench", VL, "silent")
+    numbers, rows = measured(tmp_path, "vl_rewardbench", VL, "silent")
     assert numbers is None
     assert (rows["all"]["mean"], rows["all"]["withheld"], rows["all"]["unjudged"]) == (None, True, 1)
 
@@ -247,14 +247,14 @@ def test_missing_verdicts_above_the_limit_withhold_all_numbers(tmp_path: Path) -
 )
 def test_bad_rows_are_named(tmp_path: Path, layout: str, rows: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        found(tmp_path, layout, rows, "constant")
+        measured(tmp_path, layout, rows, "constant")
 
 
 def test_missing_columns_and_unknown_layouts_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no human_ranking; it has"):
-        found(tmp_path, "vl_rewardbench", [{k: v for k, v in VL[0].items() if k != "human_ranking"}], "constant")
+        measured(tmp_path, "vl_rewardbench", [{k: v for k, v in VL[0].items() if k != "human_ranking"}], "constant")
     with pytest.raises(InputError, match="vl_rewardbench"):
-        found(tmp_path, "vl_rewardbnch", VL, "constant")
+        measured(tmp_path, "vl_rewardbnch", VL, "constant")
 
 
 def judged(tmp_path: Path, url: str, rows: Any, layout: str, **args: Any) -> tuple[Any, Any]:

@@ -187,7 +187,7 @@ def test_a_run_that_was_stopped_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "space", "warned"),
+    ("box", "space", "warned"),
     [
         ("[4, 4, 60, 60]", "pixel", ""),
         ("[100, 100, 900, 900]", "pixel", "100% leave the picture when read as `pixel`"),
@@ -196,8 +196,8 @@ def test_a_run_that_was_stopped_says_so(tmp_path: Path) -> None:
         ("[100, 100, 900, 900]", "per_mille", ""),
     ],
 )
-def test_boxes_in_another_space_are_doubted(tmp_path: Path, said: str, space: str, warned: str) -> None:
-    records = [replace(grounding(f"{at}", f"<answer>{said}</answer>"), meta={"space": space}) for at in range(3)]
+def test_boxes_in_another_space_are_doubted(tmp_path: Path, box: str, space: str, warned: str) -> None:
+    records = [replace(grounding(f"{at}", f"<answer>{box}</answer>"), meta={"space": space}) for at in range(3)]
     out = written(tmp_path / "run", [*records, grounding("mute", "no box")], space=space)
     content = report(out)
     assert content["boxes"]["boxes"] == 3

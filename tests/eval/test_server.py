@@ -48,9 +48,9 @@ def test_a_server_answers_every_kind_of_prompt(dataset: Path, tmp_path: Path) ->
     assert {record.response for record in records} == {"<answer>7</answer>"}
     assert {record.tokens for record in records} == {5}
     assert server.most <= 2
-    shown = sorted(sum(p["type"] == "image_url" for p in body["messages"][0]["content"]) for body in server.bodies)
-    assert shown[:3] == [0, 1, 2]
-    assert shown[-1] > 2  # a video is its frames
+    images = sorted(sum(p["type"] == "image_url" for p in body["messages"][0]["content"]) for body in server.bodies)
+    assert images[:3] == [0, 1, 2]
+    assert images[-1] > 2  # a video is its frames
     assert all(body["temperature"] == 0 and "seed" not in body for body in server.bodies)
 
 

@@ -29,10 +29,10 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     """The last line that a refused `mmrl train ARGUMENTS` says."""
     with pytest.raises(SystemExit) as refused:
         run("mmrl train", VERBS["train"][0], [str(argument) for argument in arguments])
-    said = capsys.readouterr().err
-    assert refused.value.code == 2, said
-    assert "Traceback" not in said
-    line = said.splitlines()[-1]
+    errors = capsys.readouterr().err
+    assert refused.value.code == 2, errors
+    assert "Traceback" not in errors
+    line = errors.splitlines()[-1]
     assert line.startswith("mmrl train: ")
     return line
 

@@ -46,12 +46,12 @@ def test_a_config_opens_with_its_command_and_runs(
 ) -> None:
     assert place.read_text().startswith(f"# mmrl train configs/train/{place.name}")
     data = world / ("pairs" if place.stem == "verifier" else "data")
-    here = [f"model={world / 'model'}", f"data={data}", f"output={tmp_path / 'run'}"]
-    here += [f"evaluation.data.path={data}"] if "evaluation: {data" in place.read_text() else []
-    for option, said in (("--plan", "rewards by task"), ("--smoke", "smoke test passed")):
+    overrides = [f"model={world / 'model'}", f"data={data}", f"output={tmp_path / 'run'}"]
+    overrides += [f"evaluation.data.path={data}"] if "evaluation: {data" in place.read_text() else []
+    for option, expected in (("--plan", "rewards by task"), ("--smoke", "smoke test passed")):
         with pytest.raises(SystemExit) as done:
-            run("mmrl train", VERBS["train"][0], [str(place), *here, option])
-        told = capsys.readouterr()
-        assert done.value.code == 0, told.err
-        assert said in told.out
+            run("mmrl train", VERBS["train"][0], [str(place), *overrides, option])
+        output = capsys.readouterr()
+        assert done.value.code == 0, output.err
+        assert expected in output.out
     assert not (tmp_path / "run").exists()

@@ -51,17 +51,17 @@ def alone(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(config(world, tmp_path_factory.mktemp("alone") / "run.yaml", **blocks(1)))
 
 
-def assert_close_runs(one: Path, two: Path) -> None:
+def assert_close_runs(first: Path, two: Path) -> None:
     for stage in ("sft", "."):
-        for expected, got in zip(metrics(one / stage), metrics(two / stage), strict=True):
+        for expected, got in zip(metrics(first / stage), metrics(two / stage), strict=True):
             compared = ("loss", "kl", "grad_norm") if "kl" in expected else ("loss", "grad_norm")
             assert_close([got[key] for key in compared], [expected[key] for key in compared], atol=1e-5, rtol=1e-4)
-    assert rollouts(one).keys() == rollouts(two).keys()
-    for name, expected in rollouts(one).items():
+    assert rollouts(first).keys() == rollouts(two).keys()
+    for name, expected in rollouts(first).items():
         got = rollouts(two)[name]
         assert_close([row.pop("advantage") for row in got], [row.pop("advantage") for row in expected])
         assert got == expected
-    weights, others = (load_file(out / "final" / "model.safetensors") for out in (one, two))
+    weights, others = (load_file(out / "final" / "model.safetensors") for out in (first, two))
     others.pop("lm_head.weight", None)  # the embeddings under another name, which ZeRO-2 writes as well
     assert_close(others, weights, atol=1e-3, rtol=0)
 

@@ -54,8 +54,8 @@ def answers(world: Path, model: Path, out: Path) -> dict[tuple[str, int], tuple[
     return responses_of(run_evaluation(validate(EvalConfig, values, where="test")))
 
 
-def same_weights(one: Path, other: Path) -> bool:
-    weights, others = (load_file(place / "model.safetensors") for place in (one, other))
+def same_weights(first: Path, other: Path) -> bool:
+    weights, others = (load_file(place / "model.safetensors") for place in (first, other))
     return weights.keys() == others.keys() and all(torch.equal(weights[name], others[name]) for name in weights)
 
 

@@ -24,7 +24,7 @@ def twin(request: pytest.FixtureRequest, budget: VisionBudget) -> Twin:
     """(name, entry, tiny model, processor) of a family."""
     name = request.param
     family = FAMILIES[name]
-    types = [one for one in family.model_types if one in ARCHITECTURES]
+    types = [name for name in family.model_types if name in ARCHITECTURES]
     known = " or ".join(family.model_types)
     assert types, f"{name} has no tiny twin: add {known} to ARCHITECTURES in mmrl/model/tiny_twins.py"
     model, processor = tiny_model(types[0], TEXTS)
@@ -35,8 +35,8 @@ def twin(request: pytest.FixtureRequest, budget: VisionBudget) -> Twin:
 def test_a_checkpoint_is_of_the_family_that_names_its_type(twin: Twin) -> None:
     name, family, model, _ = twin
     assert family_of(model.config) is family, f"add {model.config.model_type} to {name}.model_types"
-    others = [one for one in FAMILIES.values() if one is not family]
-    assert not set(family.model_types) & {one for other in others for one in other.model_types}
+    others = [member for member in FAMILIES.values() if member is not family]
+    assert not set(family.model_types) & {name for other in others for name in other.model_types}
 
 
 def test_sizes_are_predicted_for_its_processor_and_only_if_it_says_so(twin: Twin) -> None:
@@ -67,7 +67,7 @@ def test_rotary_positions_are_as_the_entry_says(twin: Twin) -> None:
 def test_every_parameter_has_a_part(twin: Twin) -> None:
     """What the language model has is `language`, and nothing else is; the twin has all three parts."""
     name, family, model, _ = twin
-    language = {id(one) for part in (model.get_decoder(), model.lm_head) for one in part.parameters()}
+    language = {id(parameter) for part in (model.get_decoder(), model.lm_head) for parameter in part.parameters()}
     for parameter, values in model.named_parameters():
         part = family.part_of(parameter)
         assert (part == "language") == (id(values) in language), (
@@ -83,10 +83,10 @@ def test_tokens_that_stand_for_media_are_not_sampled(
     """A special token of a prompt with media that no text prompt has stands for media."""
     name, family, model, processor = twin
     special = set(processor.tokenizer.all_special_ids)
-    shown = [s for s in mixed_samples if s.media and all(m.kind in family.pixels for m in s.media)]
+    samples = [s for s in mixed_samples if s.media and all(m.kind in family.pixels for m in s.media)]
     text = next(s for s in mixed_samples if not s.media)
     plain = set(encode(processor, text.prompt, (), budget).input_ids)
-    used = {token for s in shown for token in encode(processor, s.prompt, s.media, budget).input_ids}
+    used = {token for s in samples for token in encode(processor, s.prompt, s.media, budget).input_ids}
     missing = (used & special) - plain - set(vision_token_ids(model.config, processor.tokenizer))
     names = processor.tokenizer.convert_ids_to_tokens(sorted(missing))
     assert not missing, f"{names} may be sampled: add their words to {name}.vision_tokens"

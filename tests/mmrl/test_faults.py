@@ -55,7 +55,7 @@ def test_a_step_without_any_verdict_teaches_nothing(
     assert not torch.equal(seen[0], seen[1])
     assert torch.equal(seen[1], seen[2])
     assert not torch.equal(seen[2], weight)
-    assert [one["steps_without_verdict"] for one in run.state.log_history[:3]] == [0, 1, 0]
+    assert [entry["steps_without_verdict"] for entry in run.state.log_history[:3]] == [0, 1, 0]
 
 
 @pytest.mark.parametrize("architecture", ["qwen2_5_vl", "qwen3_vl"])

@@ -67,13 +67,13 @@ def test_rows_are_read_and_checked(tmp_path: Path) -> None:
     blank, lost, misspelt = read(tmp_path, {**ROW, "colour": " "}, {**ROW}, {**ROW, "task": "singal", "colour": "red"})
     assert isinstance(blank, Sample)
     assert isinstance(lost, Sample)
-    for found, reason, message in (
+    for outcome, reason, message in (
         (validate(blank), "bad_answer", "light of task signal must be a text that is not blank, got ' '"),
         (validate(lost), "no_answer", "task signal needs the answer keys boxes, light"),
         (misspelt, "unknown_task", "unknown task 'singal'; did you mean signal?"),
     ):
-        assert isinstance(found, Quarantined)
-        assert (found.reason, message in found.why) == (reason, True), found.why
+        assert isinstance(outcome, Quarantined)
+        assert (outcome.reason, message in outcome.why) == (reason, True), outcome.why
 
 
 def test_columns_that_no_task_has_are_refused() -> None:
@@ -85,7 +85,7 @@ def test_it_is_verified_and_compared(tmp_path: Path) -> None:
     sample = whole(tmp_path)
     assert verifiable(sample) is sample
     again = with_id(Sample("", "other", "signal", sample.prompt, {**sample.answer, "light": "green"}, sample.media))
-    assert [type(found) for found in near_duplicates(iter([sample, again]))] == [Sample, Dropped]
+    assert [type(outcome) for outcome in near_duplicates(iter([sample, again]))] == [Sample, Dropped]
 
 
 def test_its_gold_is_a_target_that_scores(tmp_path: Path) -> None:
@@ -114,6 +114,6 @@ def test_it_is_drawn_and_described(tmp_path: Path) -> None:
 
 def test_its_coordinate_space_is_checked() -> None:
     media = [{"kind": "image", "width": 100, "height": 100}]
-    said = {"answer_text": "[10, 10, 400, 600]", "media": media, "meta": {"space": "pixel"}, "seen_size": [[28, 28]]}
-    records: list[Any] = [SimpleNamespace(task=task, **said) for task in ("signal", "number")]
+    record = {"answer_text": "[10, 10, 400, 600]", "media": media, "meta": {"space": "pixel"}, "seen_size": [[28, 28]]}
+    records: list[Any] = [SimpleNamespace(task=task, **record) for task in ("signal", "number")]
     assert space_check(records) == {"boxes": 1, "outside": 1.0, "fractions": 0.0}

@@ -93,10 +93,10 @@ def test_the_plan_is_printed_and_nothing_is_left(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(config(world, tmp_path / "run.yaml", grpo=GRPO), "--plan")
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for row in ("rollouts a step", "optimizer steps", "Adam's moments", "rewards by task", "temporal (1)"):
-        assert row in said
-    steps = next(line for line in said.splitlines() if "optimizer steps " in line and "generation" not in line)
+        assert row in output
+    steps = next(line for line in output.splitlines() if "optimizer steps " in line and "generation" not in line)
     assert (
         "6" in steps
     )  # 3 epochs of one generation of 4 prompts, 2 rollouts each, 4 a step; the fifth prompt is left out

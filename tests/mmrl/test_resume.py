@@ -24,14 +24,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return material(tmp_path_factory.mktemp("world"), "tivp" * 3 + "t")
 
 
-def assert_same_run(one: Path, other: Path) -> None:
-    assert metrics(one) == metrics(other)
-    assert rollouts(one) == rollouts(other)
-    assert_same_weights(one, other)
+def assert_same_run(first: Path, other: Path) -> None:
+    assert metrics(first) == metrics(other)
+    assert rollouts(first) == rollouts(other)
+    assert_same_weights(first, other)
 
 
-def assert_same_weights(one: Path, other: Path) -> None:
-    weights = load_file(one / "final" / "model.safetensors")
+def assert_same_weights(first: Path, other: Path) -> None:
+    weights = load_file(first / "final" / "model.safetensors")
     others = load_file(other / "final" / "model.safetensors")
     assert weights.keys() == others.keys()
     assert all(torch.equal(weights[name], others[name]) for name in weights)

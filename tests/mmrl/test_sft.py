@@ -140,4 +140,4 @@ def test_it_goes_on_exactly_with_all_weights(mixed_samples: list[Sample], budget
     again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
     assert losses(again) == losses(whole)
     weights = again.model.state_dict()  # pyright: ignore[reportOptionalMemberAccess]
-    assert all(torch.equal(weights[name], one) for name, one in whole.model.state_dict().items())  # pyright: ignore
+    assert all(torch.equal(weights[name], tensor) for name, tensor in whole.model.state_dict().items())  # pyright: ignore

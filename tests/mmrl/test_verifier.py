@@ -56,9 +56,9 @@ def pictures(sample: Any) -> tuple[np.ndarray, np.ndarray]:
 def test_pairs_are_one_photograph_edited_right_and_otherwise() -> None:
     samples = list(preferred_edits(n=12))
     pair_places([str(i) for i in range(24)], [sample.meta for sample in samples])
-    for one, two in zip(samples[::2], samples[1::2], strict=True):
-        assert one.meta["pair"] == two.meta["pair"]
-        (source, edited), (other, otherwise) = pictures(one), pictures(two)
+    for first, two in zip(samples[::2], samples[1::2], strict=True):
+        assert first.meta["pair"] == two.meta["pair"]
+        (source, edited), (other, otherwise) = pictures(first), pictures(two)
         assert (source == other).all()
         assert (edited != otherwise).any()
     assert all(form_fault(sample) is None for sample in [*samples, *checked_edits(n=5)])
@@ -68,8 +68,8 @@ def test_pairs_are_one_photograph_edited_right_and_otherwise() -> None:
 def test_held_out_instructions_are_asked_in_no_training_sample() -> None:
     taught = {s.answer["instruction"] for s in [*checked_edits(n=200), *preferred_edits(n=200)]}
     asked = {s.answer["instruction"] for s in preferred_edits(n=60, split="test")}
-    assert asked == {" ".join(one) for one in HELD_OUT}
-    assert taught == {" ".join(one) for one in INSTRUCTIONS} - asked
+    assert asked == {" ".join(text) for text in HELD_OUT}
+    assert taught == {" ".join(text) for text in INSTRUCTIONS} - asked
 
 
 def record(pair: int, preferred: bool, *scores: float | None, fault: str = "wrong") -> list[Record]:
@@ -87,7 +87,7 @@ def record(pair: int, preferred: bool, *scores: float | None, fault: str = "wron
 
 def written(out: Path, *records: list[Record]) -> Path:
     with RecordWriter(out) as writer:
-        writer.append([one for side in records for one in side])
+        writer.append([text for side in records for text in side])
     return out
 
 

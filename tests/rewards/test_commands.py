@@ -201,9 +201,9 @@ def test_list_and_show_say_what_there_is(reward: Callable[..., Ran]) -> None:
     listed = reward("list")
     assert listed.status == 0, listed.stderr
     assert "choice_match" in listed.stdout
-    shown = reward("show", "box_iou")
-    assert "kind: Literal['iou', 'giou', 'diou', 'ciou'] = 'iou'" in shown.stdout
-    assert "The overlap of the first box" in shown.stdout
+    result = reward("show", "box_iou")
+    assert "kind: Literal['iou', 'giou', 'diou', 'ciou'] = 'iou'" in result.stdout
+    assert "The overlap of the first box" in result.stdout
     assert reward("show", "progressive").stdout.splitlines()[1:3] == [
         "  reward: reward",
         "  schedule: dict[float, reward]",

@@ -110,9 +110,9 @@ def test_harmos_length_penalty() -> None:
     assert penalties == pytest.approx([0, -1 / 6, -0.5, -0.5])
     assert scores("length_penalty", metas[2:], {"group": "g"}, reward=fn()) == [0, 0]
     assert scores("length_penalty", metas, reward=fn()) == [None] * 4
-    total = [right + (one or 0.0) for right, one in zip((1 + 1, 1 + 0, 0 + 1, 0 + 1), penalties, strict=True)]
+    total = [right + (penalty or 0.0) for right, penalty in zip((1 + 1, 1 + 0, 0 + 1, 0 + 1), penalties, strict=True)]
     mean = sum(total) / 4
-    assert [one - mean for one in total] == pytest.approx([1.0416667, -0.125, -0.4583333, -0.4583333])
+    assert [value - mean for value in total] == pytest.approx([1.0416667, -0.125, -0.4583333, -0.4583333])
 
 
 @pytest.mark.parametrize(

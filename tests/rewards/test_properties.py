@@ -42,9 +42,13 @@ RULES = [name for name, options in OPTIONS.items() if not options.keys() & MODEL
 
 def golds() -> dict[str, tuple[Any, str, dict[str, Any]]]:
     """For each rule: a gold answer, a completion that gives it, and the options with which its docstring scores it."""
-    shown = {name: best(name, 0.0 if name in PENALTIES else 1.0) for name in RULES}
-    found = {name: (one.rollout.answer, one.rollout.completion, one.options) for name, one in shown.items() if one}
-    return {**found, "bmas": ({"references": [LONG]}, LONG, {})}  # it needs a file, so its docstring cannot show one
+    examples = {name: best(name, 0.0 if name in PENALTIES else 1.0) for name in RULES}
+    golds = {
+        name: (example.rollout.answer, example.rollout.completion, example.options)
+        for name, example in examples.items()
+        if example
+    }
+    return {**golds, "bmas": ({"references": [LONG]}, LONG, {})}  # it needs a file, so its docstring cannot show one
 
 
 GOLDS = golds()
@@ -166,7 +170,7 @@ def test_the_order_of_a_gold_set_is_nothing(reward_of: Callable[..., Any], name:
     answer = UNORDERED[name]
     order = seed.sample(range(count := max(map(size, answer.values()))), count)
     mixed = {key: [value[i] for i in order] if size(value) == count else value for key, value in answer.items()}
-    before, after = (number(scored(reward_of(name), text, one)) for one in (answer, mixed))
+    before, after = (number(scored(reward_of(name), text, completion)) for completion in (answer, mixed))
     assert after == pytest.approx(before), f"{name} depends on the order of its gold; if it should, put it in ORDERED"
 
 

@@ -28,9 +28,9 @@ Uses = dict[str, tuple[re.Pattern[str], set[str]]]
 
 
 def modules() -> Iterator[tuple[str, ast.Module, dict[str, object]]]:
-    for found in pkgutil.walk_packages(rewards.__path__, "rewards."):
-        module = importlib.import_module(found.name)
-        yield found.name, ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8")), vars(module)
+    for info in pkgutil.walk_packages(rewards.__path__, "rewards."):
+        module = importlib.import_module(info.name)
+        yield info.name, ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8")), vars(module)
 
 
 def uses() -> tuple[Uses, list[str]]:

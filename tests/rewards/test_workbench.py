@@ -184,7 +184,7 @@ def test_the_command_prints_a_table_and_writes_json(
     write_dataset(samples, tmp_path / "data")
     lines = tmp_path / "gold.jsonl"
     lines.write_text(
-        "".join(json.dumps({"completion": "", "answer": one, "task": "text"}) + "\n" for one in GOLDS["text"])
+        "".join(json.dumps({"completion": "", "answer": gold, "task": "text"}) + "\n" for gold in GOLDS["text"])
     )
     out = tmp_path / "found.json"
 
@@ -197,9 +197,9 @@ def test_the_command_prints_a_table_and_writes_json(
     status, table, problem = ran(f"{HERE}:contains", str(tmp_path / "data"), "--out", str(out))
     assert (status, problem) == (0, "")
     assert "lax: junk next to the gold is free" in table
-    found = json.loads(out.read_text())
-    assert [(one["task"], one["n"]) for one in found] == [("text", 3), ("yesno", 2)]
-    assert found[0]["means"] == {
+    reports = json.loads(out.read_text())
+    assert [(report["task"], report["n"]) for report in reports] == [("text", 3), ("yesno", 2)]
+    assert reports[0]["means"] == {
         "exact": 1, "empty": 0, "other": 0, "junk_after": 1, "junk_before": 1, "twice": 1
     }  # fmt: skip
     assert ran(f"{HERE}:contains", str(lines), "--strict")[0] == 1

@@ -64,7 +64,7 @@ async def _opened(page: Path, profile: Path) -> Shown:
             async with client.put(f"http://{port}/json/new?about:blank") as reply:
                 tab = json.loads(await reply.text())
             async with client.ws_connect(tab["webSocketDebuggerUrl"], max_msg_size=0) as socket:
-                return await Tab(socket).shown(page.resolve().as_uri())
+                return await Tab(socket).opened(page.resolve().as_uri())
     finally:
         browser.kill()
         await browser.wait()
@@ -78,14 +78,14 @@ class Tab:
         self.complaints: list[str] = []
         self._loaded = False
 
-    async def shown(self, address: str) -> Shown:
+    async def opened(self, address: str) -> Shown:
         for domain in ("Page", "Runtime", "Log", "Network"):
             await self._call(f"{domain}.enable")
         await self._call("Page.navigate", url=address)
         while not self._loaded:
             await self._message()
-        found = await self._call("Runtime.evaluate", expression=LOOK, awaitPromise=True, returnByValue=True)
-        value = found["result"]["value"]
+        page_state = await self._call("Runtime.evaluate", expression=LOOK, awaitPromise=True, returnByValue=True)
+        value = page_state["result"]["value"]
         pictures = [(width, height) for width, height in value["drawn"]]
         return Shown(self.complaints, pictures, value["text"], value["marks"])
 

@@ -56,17 +56,17 @@ def lines(path: Path, rows: Iterable[Any]) -> None:
 def tables(root: Path) -> None:
     """JSON lines and arrays, parquet, saved datasets, WebDataset, VLMEvalKit, verl."""
     asked = [
-        {"question": f"How many {what}?", "answer": n, "task": "count"} for n, what in enumerate(["roofs", "bees"])
+        {"question": f"How many {noun}?", "answer": n, "task": "count"} for n, noun in enumerate(["roofs", "bees"])
     ]
     lines(root / "rows.jsonl", [*({**row, "image": "images/china.jpg"} for row in asked), {"question": "?"}])
     rows = [{**row, "question": f"{row['question']} Count well.", "image": "images/flower.jpg"} for row in asked]
     (root / "rows.json").write_text(json.dumps(rows, indent=1))
     held = {"bytes": jpeg("flower"), "path": None}
-    shown = [
+    parquet_rows = [
         {"image": held, "question": "Is it red?", "answer": "yes"},
         {"image": held, "question": "Is it a cat?", "answer": "no"},
     ]
-    pq.write_table(pa.Table.from_pylist(shown), root / "rows.parquet")
+    pq.write_table(pa.Table.from_pylist(parquet_rows), root / "rows.parquet")
     table = datasets.Dataset.from_list(
         [{"image": held, "query": "What is it?", "choices": ["a cat", "a flower"], "label": 1}]
     )
@@ -92,9 +92,9 @@ def chats(root: Path) -> None:
     (root / "llava.json").write_text(json.dumps([{"id": "7", "image": "images/china.jpg", "conversations": talk}]))
     answer = f"<answer>{CORNERS}</answer>"
     lines(root / "vlm_r1.jsonl", [{"image": "images/china.jpg", "problem": "Where is the roof?", "solution": answer}])
-    said = [{"role": "user", "content": "<image>Find <ref-object>."}, {"role": "assistant", "content": "<bbox>"}]
+    messages = [{"role": "user", "content": "<image>Find <ref-object>."}, {"role": "assistant", "content": "<bbox>"}]
     objects = {"ref": ["the roof"], "bbox": [CORNERS]}
-    lines(root / "swift.jsonl", [{"messages": said, "images": ["images/china.jpg"], "objects": objects}])
+    lines(root / "swift.jsonl", [{"messages": messages, "images": ["images/china.jpg"], "objects": objects}])
 
 
 def places(root: Path) -> None:
@@ -103,16 +103,16 @@ def places(root: Path) -> None:
     roof = {"id": 3, "image_id": 7, "category_id": 1, "bbox": BOX, "iscrowd": 0}
     known = {"images": [image], "categories": [{"id": 1, "name": "roof"}]}
     (root / "instances.json").write_text(json.dumps({**known, "annotations": [roof]}))
-    said = [
+    captions = [
         {"id": 1, "image_id": 7, "caption": "A temple by a lake."},
         {"id": 2, "image_id": 7, "caption": "A temple."},
     ]
-    (root / "captions.json").write_text(json.dumps({"images": [image], "annotations": said}))
+    (root / "captions.json").write_text(json.dumps({"images": [image], "annotations": captions}))
     sentences = [{"raw": "Left roof.", "sent": "left roof", "sent_id": 0}]
     ref = {"ref_id": 1, "image_id": 7, "ann_id": 3, "split": "train", "sentences": sentences}
     (root / "refs(unc).p").write_bytes(pickle.dumps([ref], protocol=2))
     held = {"bytes": jpeg("china"), "path": None}
-    row = {"question_id": "7", "image": held, "bbox": [float(one) for one in BOX], "answer": ["the roof to the left"]}
+    row = {"question_id": "7", "image": held, "bbox": [float(side) for side in BOX], "answer": ["the roof to the left"]}
     pq.write_table(pa.Table.from_pylist([row]), root / "refcoco.parquet")
     x, y, width, height = BOX
     region = {

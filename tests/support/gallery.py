@@ -55,13 +55,13 @@ def answered(sample: Sample, quality: int) -> str:
         return f"I cannot tell {HOSTILE}"
     if sample.task == "grounding":
         box = from_pixels(sample.answer["boxes"][0], "resized", (192, 192), SEEN) + (0, 4, -20)[quality]
-        said = json.dumps([round(side) for side in box.tolist()])
+        text = json.dumps([round(side) for side in box.tolist()])
     elif sample.task == "temporal":
         start, end = sample.answer["spans"][0]
-        said = json.dumps([start + quality / 2, end + quality / 2])
+        text = json.dumps([start + quality / 2, end + quality / 2])
     else:
-        said = f"{sample.answer['number'] + quality:g}"
-    return f"<think>{'I see it' if quality < 2 else ''}</think><answer>{said}</answer>"
+        text = f"{sample.answer['number'] + quality:g}"
+    return f"<think>{'I see it' if quality < 2 else ''}</think><answer>{text}</answer>"
 
 
 def evaluation(out: Path, samples: list[Sample], qualities: list[int], *, draws: int = 1) -> Path:

@@ -160,20 +160,20 @@ def pictures(body: dict[str, Any]) -> list[str]:
 
 def quotes(body: dict[str, Any]) -> list[str]:
     """The texts that a request quotes, each checked against its mark."""
-    found = [(mark, json.loads(text)) for mark, text in DATA.findall(user_text(body))]
-    assert all(hashlib.sha256(text.encode()).hexdigest()[:16] == mark for mark, text in found)
-    return [text for _, text in found]
+    quoted = [(mark, json.loads(text)) for mark, text in DATA.findall(user_text(body))]
+    assert all(hashlib.sha256(text.encode()).hexdigest()[:16] == mark for mark, text in quoted)
+    return [text for _, text in quoted]
 
 
-def verdict(body: dict[str, Any], **found: Any) -> str:
+def verdict(body: dict[str, Any], **fields: Any) -> str:
     """A verdict that repeats the key of the request."""
     keys = KEY.findall(user_text(body))
-    return json.dumps({"key": keys[-1], **found})
+    return json.dumps({"key": keys[-1], **fields})
 
 
-def replying(**found: Any) -> Callable[[dict[str, Any]], str]:
+def replying(**fields: Any) -> Callable[[dict[str, Any]], str]:
     """A script of verdicts that all hold `found`."""
-    return lambda body: verdict(body, **found)
+    return lambda body: verdict(body, **fields)
 
 
 def score(server: Server, name: str, rollout: Rollout, **options: Any) -> Verdict:

@@ -46,11 +46,11 @@ def questions(kinds: str, directory: Path) -> Iterator[Sample]:
     """A question for every letter: about no picture (t), one (i), two (p) or a video (v); media in `directory`."""
     directory.mkdir(parents=True)
     made = [next(digits_grounding(n=1, seed=seed, side=side)) for seed, side in ((0, 84), (1, 56), (2, 56))]
-    one, *two = (stored(sample.media[0], directory) for sample in made)
+    video, *two = (stored(sample.media[0], directory) for sample in made)
     clip = stored(next(digits_video(n=1, side=56, seconds=2.0)).media[0], directory)
     kinds_of_question: dict[str, tuple[str, dict[str, Any], tuple[Media, ...]]] = {
         "t": ("text", {"text": ["yes"]}, ()),
-        "i": ("count", {"number": 2.0}, (one,)),
+        "i": ("count", {"number": 2.0}, (video,)),
         "p": ("count", {"number": 3.0}, tuple(two)),
         "v": ("temporal", {"spans": [[0.5, 1.0]]}, (clip,)),
     }

@@ -68,7 +68,7 @@ def test_leaks_are_dropped_or_flagged_by_the_evidence_asked_for(tmp_path: Path) 
     paths, samples = [index_file(tmp_path)], planted()
     ends = Counter(
         outcome.reason if isinstance(outcome, Dropped) else "kept"
-        for outcome in (decontaminate(one, against=paths) for one in samples.values())
+        for outcome in (decontaminate(sample, against=paths) for sample in samples.values())
     )
     assert ends == {f"leak_of_held_out_by_{kind}": 1 for kind in ("source_id", "both", "image")} | {"kept": 2}
     assert decontaminate(samples["image"], against=paths, by=("both",)) == samples["image"]
@@ -102,10 +102,10 @@ def test_the_commands_write_an_index_and_report_each_benchmark(tmp_path: Path) -
     command += [str(tmp_path / "exam"), "--json", str(tmp_path / "l.json"), "--html", str(tmp_path / "l.html")]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
-    (told,) = json.loads((tmp_path / "l.json").read_text())
-    assert (told["benchmark"], told["samples"]) == ("exam", 4)
-    assert sum(told["found"].values()) <= 4
-    first = [pair["by"] for pair in told["pairs"] if pair["benchmark_sample"] == benchmark()[0].id]
+    (counts,) = json.loads((tmp_path / "l.json").read_text())
+    assert (counts["benchmark"], counts["samples"]) == ("exam", 4)
+    assert sum(counts["found"].values()) <= 4
+    first = [pair["by"] for pair in counts["pairs"] if pair["benchmark_sample"] == benchmark()[0].id]
     assert sorted(first) == ["both", "image", "source_id", "text"]
     page = (tmp_path / "l.html").read_text()
     assert page.count("data:image/") >= 8
@@ -136,10 +136,10 @@ def test_where_the_report_of_leaks_goes_is_made_or_refused_first(tmp_path: Path)
 def test_leaks_are_counted_once_a_benchmark_sample_and_by_source(tmp_path: Path) -> None:
     samples = planted()
     other = replace(samples["image"], source="web")
-    (found,) = leakage([samples["both"], samples["image"], other], LeakIndex([index_file(tmp_path)]), text=0.5)
-    assert found.found["both"] == 1
-    assert found.sources["web"] == {"image": 1}
-    assert len([pair for pair in found.pairs if pair.leak.id == benchmark()[0].id]) == 3
+    (report,) = leakage([samples["both"], samples["image"], other], LeakIndex([index_file(tmp_path)]), text=0.5)
+    assert report.found["both"] == 1
+    assert report.sources["web"] == {"image": 1}
+    assert len([pair for pair in report.pairs if pair.leak.id == benchmark()[0].id]) == 3
 
 
 def test_pictures_of_one_public_dataset_are_known_by_name(tmp_path: Path) -> None:
@@ -190,7 +190,9 @@ def test_an_index_that_was_written_again_is_read_again(tmp_path: Path) -> None:
 
 
 def test_two_cuts_of_a_film_and_media_without_a_hash_are_apart(tmp_path: Path) -> None:
-    scenes = [np.stack([np.roll(np.asarray(one.resize((128, 96))), t, axis=1) for t in range(16)]) for one in photos(2)]
+    scenes = [
+        np.stack([np.roll(np.asarray(photo.resize((128, 96))), t, axis=1) for t in range(16)]) for photo in photos(2)
+    ]
     film = Media("video", bytes=mp4(np.concatenate(scenes), 8))
     whole = probe(film, "video")
     for media in (whole, replace(film, sha256=None)):
@@ -198,8 +200,8 @@ def test_two_cuts_of_a_film_and_media_without_a_hash_are_apart(tmp_path: Path) -
         exam = [asked(f"{QUESTION} ({n})", cut) for n, cut in enumerate(cuts)]
         write_index(exam, "exam", tmp_path / "exam.parquet")
         index = LeakIndex([tmp_path / "exam.parquet"])
-        found = [index.leaks(asked(OTHER, replace(cut, sha256=whole.sha256)), text=0.5) for cut in cuts]
-        assert [[leak.id for leak in leaks] for leaks in found] == [[one.id] for one in exam]
+        per_cut = [index.leaks(asked(OTHER, replace(cut, sha256=whole.sha256)), text=0.5) for cut in cuts]
+        assert [[leak.id for leak in leaks] for leaks in per_cut] == [[sample.id] for sample in exam]
 
 
 def asked(question: str, film: Media) -> Sample:

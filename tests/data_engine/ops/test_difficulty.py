@@ -70,8 +70,8 @@ def test_the_odds_of_a_band_are_those_of_counting_urns(n: int, low: int, high: i
             ends[right][side] += weight  # pyright: ignore[reportArgumentType]
     for right, sides in ends.items():
         total = sum(sides.values())
-        for name, found in odds(right, n, band, chance)._asdict().items():
-            assert found == pytest.approx(sides[name] / total)
+        for name, probability in odds(right, n, band, chance)._asdict().items():
+            assert probability == pytest.approx(sides[name] / total)
 
 
 def test_bounds_are_whole_numbers_without_the_guesses() -> None:
@@ -120,8 +120,8 @@ def test_graded_scores_go_by_their_variance(tmp_path: Path) -> None:
     samples = numbers(4)
     graded = [(0.1, 0.0), (0.5, 0.04), (0.95, 0.01), (0.5, 0.2)]
     rows = [
-        row(one, 4, graded=True, mean=mean, variance=variance)
-        for one, (mean, variance) in zip(samples, graded, strict=True)
+        row(sample, 4, graded=True, mean=mean, variance=variance)
+        for sample, (mean, variance) in zip(samples, graded, strict=True)
     ]
     spread = Spread(least=0.0025, most=0.1, high=0.9)
     assert ends(samples, rows, tmp_path, spread=spread) == ["too_even", "kept", "too_easy", "too_varied"]
@@ -131,23 +131,23 @@ def test_graded_scores_go_by_their_variance(tmp_path: Path) -> None:
 
 def test_fewer_draws_than_the_band_speaks_of_go_by_what_is_likelier(tmp_path: Path) -> None:
     samples = numbers(3)
-    rows = [row(one, right, n=4) for one, right in zip(samples, (0, 2, 4), strict=True)]
+    rows = [row(sample, right, n=4) for sample, right in zip(samples, (0, 2, 4), strict=True)]
     assert ends(samples, rows, tmp_path, counts=Counts(least=1, most=7, of=8)) == ["too_hard", "kept", "too_easy"]
     assert ends(samples, rows, tmp_path, counts=Counts(least=1, most=15, of=16))[0] == "kept"
 
 
 def test_difficulty_is_known_under_another_source_and_noted(tmp_path: Path) -> None:
-    (one,), (renamed,) = numbers(1), numbers(1, "renamed")
-    write_difficulty([row(one, 2)], tmp_path / "d.parquet")
-    (found,) = difficulty(iter([renamed]), file=Path("d.parquet"), root=tmp_path)
-    assert isinstance(found, Sample)
+    (sample,), (renamed,) = numbers(1), numbers(1, "renamed")
+    write_difficulty([row(sample, 2)], tmp_path / "d.parquet")
+    (outcome,) = difficulty(iter([renamed]), file=Path("d.parquet"), root=tmp_path)
+    assert isinstance(outcome, Sample)
     note = {"n": 8, "right": 2, "model": "m", "reward": "accuracy", "mean": 0.25, "variance": 0.2143}
-    assert noted(found) == note | {"rate": 0.25, "level": "hard"}
+    assert noted(outcome) == note | {"rate": 0.25, "level": "hard"}
 
 
 def test_the_worst_answered_are_kept_and_the_order_goes_from_easy_to_hard(tmp_path: Path) -> None:
     samples = numbers(9)
-    write_difficulty([row(one, right) for right, one in enumerate(samples)], tmp_path / "d.parquet")
+    write_difficulty([row(sample, right) for right, sample in enumerate(samples)], tmp_path / "d.parquet")
     known = list(difficulty(iter(samples), file=tmp_path / "d.parquet"))
     kept = {name: _asked(by_reward(_iter(known), n=3, keep=name)) for name in ("lowest", "middle", "highest")}
     assert kept == {"lowest": [0, 1, 2], "middle": [3, 4, 5], "highest": [6, 7, 8]}
@@ -166,7 +166,9 @@ def test_a_count_of_none_is_no_bound_where_guessing_is_right(tmp_path: Path) -> 
 
 
 def test_what_a_source_calls_difficulty_is_not_ours() -> None:
-    samples = [replace(one, meta={"difficulty": said}) for said in ("hard", {"mean": "high"}) for one in numbers(3)]
+    samples = [
+        replace(sample, meta={"difficulty": note}) for note in ("hard", {"mean": "high"}) for sample in numbers(3)
+    ]
     assert sorted(_asked(curriculum(iter(samples)))) == [0, 0, 1, 1, 2, 2]
     with pytest.raises(InputError, match="put difficulty before it"):
         list(by_reward(iter(samples), n=3))
@@ -204,9 +206,9 @@ def test_draws_go_only_to_samples_that_are_open_and_a_stopped_run_goes_on(tmp_pa
         "rounds": [2, 4, 8],
     }
     config = validate(DifficultyConfig, values, where="test")
-    found = {one.id: one for one in measured(config)}
-    assert [(found[sample.id].n, found[sample.id].right) for sample in samples] == [(8, 8), (2, 1), (8, 1), (8, 0)]
-    assert found[samples[1].id].variance == 0.5
+    by_id = {row.id: row for row in measured(config)}
+    assert [(by_id[sample.id].n, by_id[sample.id].right) for sample in samples] == [(8, 8), (2, 1), (8, 1), (8, 0)]
+    assert by_id[samples[1].id].variance == 0.5
     assert len(read_records(tmp_path / "out")) == 26
     first = (tmp_path / "out" / "difficulty.parquet").read_bytes()
     lines = (tmp_path / "out" / "records.jsonl").read_bytes().splitlines(keepends=True)
@@ -234,16 +236,16 @@ def test_the_records_of_an_evaluation_tell_as_much(tmp_path: Path) -> None:
     command = ["difficulty", str(tmp_path / "run"), "--out", str(tmp_path / "d.parquet")]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
-    rows = {one.id: one for one in read_difficulty(tmp_path / "d.parquet").values()}
+    rows = {row.id: row for row in read_difficulty(tmp_path / "d.parquet").values()}
     assert [rows[sample.id].right for sample in samples] == [2, 1, 0]
-    assert {one.reward for one in rows.values()} == {"exact"}
+    assert {row.reward for row in rows.values()} == {"exact"}
     assert json.loads(rows[samples[0].id].sampling)["temperature"] == 0.7
-    assert {one.graded for one in of_run(tmp_path / "run", "total")} == {True}
+    assert {row.graded for row in of_run(tmp_path / "run", "total")} == {True}
     with pytest.raises(InputError, match="unknown reward 'exakt' to decide on difficulty; did you mean exact"):
         of_run(tmp_path / "run", "exakt")
     again = ["difficulty", str(tmp_path / "run"), "--reward", "form", "right=0.9", "--out", str(tmp_path / "f.parquet")]
     assert CliRunner().invoke(app, again).exit_code == 0
-    assert {(one.reward, one.threshold) for one in read_difficulty(tmp_path / "f.parquet").values()} == {("form", 0.9)}
+    assert {(row.reward, row.threshold) for row in read_difficulty(tmp_path / "f.parquet").values()} == {("form", 0.9)}
     with pytest.raises(InputError, match="unknown key nonsense"):
         CliRunner().invoke(app, [*command, "nonsense=1"], catch_exceptions=False)
     other = [*command[:-1], str(tmp_path / "other.parquet")]
@@ -265,9 +267,9 @@ def test_the_reward_that_decides_is_checked_before_draws_are_made(tmp_path: Path
 
 
 def test_samples_without_a_score_are_shown_apart() -> None:
-    one, other = numbers(2)
-    shown = difficulty_table([row(one, 0), replace(row(other, 0), n=0, mean=None, variance=None)])
-    cells = {str(column.header): list(column.cells) for column in shown.columns}
+    sample, other = numbers(2)
+    table = difficulty_table([row(sample, 0), replace(row(other, 0), n=0, mean=None, variance=None)])
+    cells = {str(column.header): list(column.cells) for column in table.columns}
     assert (cells["none right"], cells["no score"], cells["some"]) == (["50.0%"], ["50.0%"], ["0.0%"])
 
 
@@ -308,13 +310,15 @@ def replaying(folder: Path, samples: list[Sample], answers: list[dict[str, Any]]
 
 
 def test_hard_examples_are_those_of_lowest_bleu_of_one_greedy_answer(tmp_path: Path) -> None:
-    told = "a red bus stands next to the old stone bridge"
-    said = [told, "a bus stands next to the bridge", "a red bus", "two dogs play"]
+    gold = "a red bus stands next to the old stone bridge"
+    texts = [gold, "a bus stands next to the bridge", "a red bus", "two dogs play"]
     samples = [
-        with_id(Sample("", "s", "caption", user_prompt(f"{n}: describe"), {"references": [told]}, meta={"n": n}))
+        with_id(Sample("", "s", "caption", user_prompt(f"{n}: describe"), {"references": [gold]}, meta={"n": n}))
         for n in range(4)
     ]
-    lines = [{"id": one.id, "response": f"<answer>{text}</answer>"} for one, text in zip(samples, said, strict=True)]
+    lines = [
+        {"id": sample.id, "response": f"<answer>{text}</answer>"} for sample, text in zip(samples, texts, strict=True)
+    ]
     settings = {"sampling": {"do_sample": False}, "rounds": [1], "rewards": {"bleu": {"fn": "bleu"}}}
     rows = measured(replaying(tmp_path, samples, lines, **settings))
     assert {row.reward for row in rows} == {"bleu"}
@@ -328,17 +332,17 @@ def test_hard_examples_are_those_of_lowest_bleu_of_one_greedy_answer(tmp_path: P
 def test_a_server_is_asked_for_more_draws_only_where_they_matter(tmp_path: Path) -> None:
     samples = numbers(3)
     write_dataset(samples, tmp_path / "data")
-    said = Counter[str]()
+    draws = Counter[str]()
 
     def answer(body: dict[str, Any]) -> Reply:
         asked = json.dumps(body["messages"])
         number = next(n for n in range(3) if f"say {n}" in asked)
-        said[f"say {number}"] += 1
-        return chat(f"<answer>{number if number != 1 or said['say 1'] % 2 else 9}</answer>")
+        draws[f"say {number}"] += 1
+        return chat(f"<answer>{number if number != 1 or draws['say 1'] % 2 else 9}</answer>")
 
     with serving(answer) as server:
         values = {"model": "served", "engine": "openai", "server": {"base_url": server.url}, "space": "pixel"}
         values |= {"data": {"path": str(tmp_path / "data")}, "out": str(tmp_path / "out")}
         rows = {row.id: row for row in measured(validate(DifficultyConfig, values, where="test"))}
     assert [(rows[sample.id].n, rows[sample.id].right) for sample in samples] == [(8, 8), (4, 2), (8, 8)]
-    assert said == {"say 0": 8, "say 1": 4, "say 2": 8}
+    assert draws == {"say 0": 8, "say 1": 4, "say 2": 8}

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_image
 
-from benchmarks.leaks import FILMS, filmed, shown
+from benchmarks.leaks import FILMS, film_sample, filmed
 from data_engine.operator import Dropped
 from data_engine.ops.duplicates import exact_duplicates, near_duplicates
 from data_engine.schema import Sample, user_prompt, with_id
@@ -91,16 +91,16 @@ def test_copies_of_a_photograph_are_recognised(kind: str) -> None:
     originals, index = photos(60), MediaIndex(1)
     for image in originals:
         index.add(fingerprint(Media("image", bytes=jpeg(image))))
-    found = [index.matches(fingerprint(Media("image", bytes=copy(image)))) for image in originals]
-    assert np.mean([place in places for place, places in enumerate(found)]) >= recall
+    matches = [index.matches(fingerprint(Media("image", bytes=copy(image)))) for image in originals]
+    assert np.mean([place in places for place, places in enumerate(matches)]) >= recall
 
 
 def test_less_than_one_in_a_hundred_charts_is_taken_for_another() -> None:
     index, false, again = MediaIndex(1), 0, 0
     for number in range(500):
-        one = fingerprint(Media("image", bytes=jpeg(chart(number))))
-        false += bool(index.matches(one))
-        place = index.add(one)
+        media = fingerprint(Media("image", bytes=jpeg(chart(number))))
+        false += bool(index.matches(media))
+        place = index.add(media)
         if number < 50:
             again += place in index.matches(fingerprint(Media("image", bytes=jpeg(chart(number), 50))))
     assert false < 5
@@ -109,22 +109,22 @@ def test_less_than_one_in_a_hundred_charts_is_taken_for_another() -> None:
 
 @pytest.mark.parametrize("kind", FILMS)
 def test_a_film_is_recognised_when_it_was_encoded_again_cut_or_covered(kind: str) -> None:
-    films, index, found = [filmed(photo, number) for number, photo in enumerate(photos(8))], MediaIndex(FRAMES), 0
+    films, index, hits = [filmed(photo, number) for number, photo in enumerate(photos(8))], MediaIndex(FRAMES), 0
     for frames in films:
-        index.add(fingerprint(shown(frames).media[0]))
+        index.add(fingerprint(film_sample(frames).media[0]))
     for number, frames in enumerate(films):
-        matches = index.matches(fingerprint(shown(frames, FILMS[kind]).media[0]))
+        matches = index.matches(fingerprint(film_sample(frames, FILMS[kind]).media[0]))
         assert set(matches) <= {number}
-        found += bool(matches)
-    assert found >= 6
+        hits += bool(matches)
+    assert hits >= 6
 
 
 def test_films_of_one_place_in_which_other_things_happen_are_not_one() -> None:
     index, mistaken = MediaIndex(FRAMES), 0
     for sample in digits_video(n=60, side=96):
-        one = fingerprint(sample.media[0])
-        mistaken += bool(index.matches(one))
-        index.add(one)
+        media = fingerprint(sample.media[0])
+        mistaken += bool(index.matches(media))
+        index.add(media)
     assert mistaken <= 1
 
 
@@ -165,9 +165,11 @@ def test_a_sketch_is_the_same_everywhere_and_can_be_written() -> None:
         sketch_from(b"of an older version")
 
 
-def jaccard(one: str, other: str) -> float:
+def jaccard(left: str, other: str) -> float:
     """The exact share of common word triples; texts are padded by two words in front, as for sketches."""
-    a, b = ({*zip(said, said[1:], said[2:], strict=False)} for said in (f"_ _ {text}".split() for text in (one, other)))
+    a, b = (
+        {*zip(words, words[1:], words[2:], strict=False)} for words in (f"_ _ {text}".split() for text in (left, other))
+    )
     return len(a & b) / len(a | b)
 
 
@@ -180,10 +182,10 @@ def test_pairs_that_are_found_are_those_of_the_exact_jaccard_index(least: float)
         index.add(sketch(text))
     right = wanted = wrong = 0
     for place, text in enumerate(texts):
-        said = text.split()
+        words = text.split()
         for _ in range(draw.randint(1, 3)):
-            said[draw.randrange(len(said))] = "exchanged"
-        share, places = jaccard(text, " ".join(said)), index.matches(sketch(" ".join(said)), least)
+            words[draw.randrange(len(words))] = "exchanged"
+        share, places = jaccard(text, " ".join(words)), index.matches(sketch(" ".join(words)), least)
         wanted += share >= least + 0.1
         right += share >= least + 0.1 and place in places
         wrong += len(places) - (place in places) + (share < least - 0.15 and place in places)
@@ -206,14 +208,14 @@ def ask(question: str, *pictures: bytes, answer: bool = True, **more: Any) -> Sa
 
 
 def test_a_near_duplicate_needs_the_picture_the_question_and_the_answer() -> None:
-    one, other = photos(2)
+    first, other = photos(2)
     question = "Is there a large red bus next to the old stone bridge in this picture?"
     samples = [
-        ask(question, jpeg(one)),
-        ask(question.lower(), jpeg(one, 30)),  # the only duplicate
+        ask(question, jpeg(first)),
+        ask(question.lower(), jpeg(first, 30)),  # the only duplicate
         ask(question, jpeg(other)),
-        ask("Is it night?", jpeg(one)),
-        ask(question, jpeg(one, 40), answer=False),
+        ask("Is it night?", jpeg(first)),
+        ask(question, jpeg(first, 40), answer=False),
         ask("What is 12 + 3, is it more than 10?"),
         ask("What is 12 + 3, is it more than 20?"),
         ask("what is 12 + 3: is it more than 10"),  # and this one

@@ -40,8 +40,8 @@ def test_uniform_and_blurred_pictures_are_dropped() -> None:
     photo = photos(1)[0]
     sharp, blurred = ask("?", jpeg(photo)), ask("?", jpeg(photo.filter(ImageFilter.GaussianBlur(12))))
     grey = ask("?", jpeg(Image.new("RGB", (640, 480), "grey")))
-    assert [why(min_sharpness(one)) for one in (sharp, blurred)] == [None, "blurred"]
-    assert [why(min_entropy(one)) for one in (sharp, grey)] == [None, "too_uniform"]
+    assert [why(min_sharpness(picture)) for picture in (sharp, blurred)] == [None, "blurred"]
+    assert [why(min_entropy(picture)) for picture in (sharp, grey)] == [None, "too_uniform"]
 
 
 def test_shapes_lengths_and_options_have_limits() -> None:
@@ -77,11 +77,11 @@ def test_what_a_model_cannot_see_is_dropped_and_another_budget_measures_again() 
 
 
 def test_measures_that_a_source_wrote_and_are_no_numbers_are_taken_again() -> None:
-    for said in ({"words": "many", "sharpness": None}, [1, 2], {"words": True}):
-        found = text_length(about("one two three", meta={"measures": said}))
-        assert isinstance(found, Sample)
-        assert found.meta["measures"] == {"words": 3.0}
-        assert stats_row(found, "train")["words"] == 3.0
+    for measures in ({"words": "many", "sharpness": None}, [1, 2], {"words": True}):
+        outcome = text_length(about("one two three", meta={"measures": measures}))
+        assert isinstance(outcome, Sample)
+        assert outcome.meta["measures"] == {"words": 3.0}
+        assert stats_row(outcome, "train")["words"] == 3.0
 
 
 @pytest.mark.parametrize("code", ["english", "EN"])

@@ -57,29 +57,29 @@ def test_the_same_question_about_the_same_picture_is_kept_once() -> None:
 def splits(samples: Iterable[Sample], **options: Any) -> tuple[dict[str, set[str]], Counter[str]]:
     """(the splits in which each picture is, dropped by reason)."""
     kept, dropped = ends(split(iter(list(samples)), **options))
-    found: dict[str, set[str]] = {}
+    places: dict[str, set[str]] = {}
     for item in kept:
         for media in item.media:
-            found.setdefault(str(media.sha256), set()).add(item.meta["split"])
-    return found, dropped
+            places.setdefault(str(media.sha256), set()).add(item.meta["split"])
+    return places, dropped
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdefghijkl"), min_size=1, max_size=3), max_size=20), st.integers(0, 5))
 @settings(max_examples=100, deadline=None)
 def test_no_picture_is_in_two_splits_and_nothing_is_dropped(rows: list[list[str]], seed: int) -> None:
     samples = [ask(f"{number}?", *pictures) for number, pictures in enumerate(rows)]
-    found, dropped = splits(samples, shares=SHARES, seed=seed)
-    assert all(len(names) == 1 for names in found.values())
+    places, dropped = splits(samples, shares=SHARES, seed=seed)
+    assert all(len(names) == 1 for names in places.values())
     assert not dropped
-    assert splits(reversed(samples), shares=SHARES, seed=seed)[0] == found  # the order of samples does not matter
+    assert splits(reversed(samples), shares=SHARES, seed=seed)[0] == places  # the order of samples does not matter
 
 
 def test_shares_are_kept_on_average_and_a_picture_stays_where_it_was() -> None:
     samples = [ask("?", f"picture {number}") for number in range(2000)]
-    found, _ = splits(samples, shares={"train": 3, "test": 1})
-    assert sum(names == {"train"} for names in found.values()) == pytest.approx(1500, abs=60)
+    places, _ = splits(samples, shares={"train": 3, "test": 1})
+    assert sum(names == {"train"} for names in places.values()) == pytest.approx(1500, abs=60)
     half, _ = splits(samples[:1000], shares={"train": 3, "test": 1})
-    assert half.items() <= found.items()
+    assert half.items() <= places.items()
 
 
 def test_a_given_split_is_kept_and_a_leak_into_it_is_dropped() -> None:
@@ -90,8 +90,8 @@ def test_a_given_split_is_kept_and_a_leak_into_it_is_dropped() -> None:
         ask("4?", "b", meta={"split": "train"}),
         ask("5?", "c", meta={"split": "train"}),
     ]
-    found, dropped = splits(samples, shares={"train": 1, "test": 0})
-    assert found == {"a": {"test"}, "b": {"test"}, "c": {"train"}}
+    places, dropped = splits(samples, shares={"train": 1, "test": 0})
+    assert places == {"a": {"test"}, "b": {"test"}, "c": {"train"}}
     assert dropped == {"media_in_test": 2}
 
 
@@ -110,7 +110,7 @@ def test_text_only_samples_are_split_by_their_question() -> None:
 def test_sample_takes_n_in_order_whatever_else_there_is() -> None:
     samples = [ask(f"{number}?") for number in range(100)]
     kept, dropped = ends(sample(iter(samples), n=10, seed=3))
-    assert kept == [one for one in samples if one in kept]
+    assert kept == [sample for sample in samples if sample in kept]
     assert (len(kept), dropped) == (10, {"not_sampled": 90})
     assert ends(sample(iter(samples), n=10, seed=4))[0] != kept
     again, _ = ends(sample(iter(reversed(samples)), n=10, seed=3))

@@ -56,7 +56,7 @@ def levelled(task: str, level: str, count: int) -> list[Sample]:
     return [about(f"{level} {task} {n}?", task=task, answer=answer, meta=noted) for n in range(count)]
 
 
-def shown(samples: Sequence[Sample]) -> Counter[tuple[str, str]]:
+def level_counts(samples: Sequence[Sample]) -> Counter[tuple[str, str]]:
     """How often training shows samples of each task and level."""
     counts = Counter[tuple[str, str]]()
     for sample in samples:
@@ -78,7 +78,7 @@ def mixed(**options: Any) -> Counter[tuple[str, str]]:
     kept, dropped = ends(quota(iter(POOL), n=36, by="task", shares={"yesno": 1, "count": 1}, then=levels, **options))
     assert len(kept) + dropped.total() == len(POOL)
     assert dropped["not_in_quota"] == 9  # medium has no share
-    return shown(kept)
+    return level_counts(kept)
 
 
 def test_levels_are_divided_within_their_task() -> None:
@@ -94,14 +94,14 @@ def test_levels_are_divided_within_their_task() -> None:
 def test_equal_and_natural_shares_go_by_what_is_there() -> None:
     def of_count(shares: Any) -> Counter[tuple[str, str]]:
         levels = [Division(by="difficulty", shares=shares)]
-        return shown(ends(quota(iter(POOL), n=23, by="task", shares={"count": 1}, then=levels))[0])
+        return level_counts(ends(quota(iter(POOL), n=23, by="task", shares={"count": 1}, then=levels))[0])
 
     assert of_count("natural") == {("count", "hard"): 10, ("count", "easy"): 10, ("count", "medium"): 3}
     assert of_count("equal") == {("count", "hard"): 8, ("count", "easy"): 8, ("count", "medium"): 7}
 
 
 def test_a_repeated_sample_is_one_row_and_is_trained_on_as_often(tmp_path: Path) -> None:
-    pool = [replace(one, meta={"split": "train"}) for one in levelled("yesno", "hard", 4)]
+    pool = [replace(sample, meta={"split": "train"}) for sample in levelled("yesno", "hard", 4)]
     kept, _ = ends(quota(iter(pool), n=10, by="task", shares={"yesno": 1}, repeat=3))
     assert sorted(sample.meta.get("repeat", 1) for sample in kept) == [2, 2, 3, 3]
     assert write_dataset(kept, tmp_path / "data")["counts"]["kept"] == 4
@@ -111,8 +111,10 @@ def test_a_repeated_sample_is_one_row_and_is_trained_on_as_often(tmp_path: Path)
 
 
 def test_the_last_quota_says_how_often_and_what_counts_rows_comes_before() -> None:
-    pool = [replace(one, meta={"repeat": said}) for one, said in zip(POOL, (3, "often", None) * 31, strict=True)]
-    assert [times_shown(one) for one in pool[:3]] == [3, 1, 1]
+    pool = [
+        replace(sample, meta={"repeat": repeat}) for sample, repeat in zip(POOL, (3, "often", None) * 31, strict=True)
+    ]
+    assert [times_shown(sample) for sample in pool[:3]] == [3, 1, 1]
     kept, _ = ends(quota(iter(pool), n=10, by="task", shares={"yesno": 1}))
     assert [times_shown(sample) for sample in kept] == [1] * 10
     twice = {"fn": "quota", "args": {"n": 10, "by": "task", "shares": {"number": 1}, "repeat": 2}}

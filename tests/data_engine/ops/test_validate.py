@@ -186,10 +186,10 @@ def test_control_characters_are_taken_out_of_questions_and_answers(faulty: Calla
 
 
 def test_a_split_is_named_so_that_a_shard_can_have_the_name() -> None:
-    for given, found in (("in-domain", "in_domain"), (None, None), ("test.hard", "test.hard")):
+    for given, expected in (("in-domain", "in_domain"), (None, None), ("test.hard", "test.hard")):
         outcome = validate(sample(meta={"split": given}))
         assert isinstance(outcome, Sample)
-        assert outcome.meta.get("split") == found
+        assert outcome.meta.get("split") == expected
     outcome = validate(sample(meta={"split": 3}))
     assert isinstance(outcome, Quarantined)
     assert outcome.reason == "bad_split"
@@ -243,11 +243,11 @@ def test_long_answers_are_checked_in_no_time(tmp_path: Path) -> None:
     crowded = boxed(tmp_path, *boxes, boxes[7])
     wordy = answered("What is it, " + "a word " * 10_000, *(f"gold {place}" for place in range(2000)), "word a word")
     since = time.perf_counter()
-    fixed, told = validate(crowded), validate(wordy)
+    fixed, quarantined = validate(crowded), validate(wordy)
     assert time.perf_counter() - since < 5
     assert isinstance(fixed, Sample)
     assert fixed.answer["boxes"] == boxes
-    assert isinstance(told, Dropped)
+    assert isinstance(quarantined, Dropped)
 
 
 def test_several_faults_are_mended_one_after_the_other(tmp_path: Path) -> None:
@@ -259,9 +259,9 @@ def test_several_faults_are_mended_one_after_the_other(tmp_path: Path) -> None:
 
 
 def test_ids_that_come_twice_are_told_from_samples_that_come_twice() -> None:
-    one, other = sample(meta={**WHOLE, "id": 7}), sample(question="Is it night?", meta={**WHOLE, "id": 7})
+    first, other = sample(meta={**WHOLE, "id": 7}), sample(question="Is it night?", meta={**WHOLE, "id": 7})
     again, elsewhere = sample(meta={**WHOLE, "id": 7}), replace(other, source="second")
-    outcomes = list(unique_ids(map(with_id, iter([one, other, again, elsewhere, sample(), sample()]))))
+    outcomes = list(unique_ids(map(with_id, iter([first, other, again, elsewhere, sample(), sample()]))))
     reasons = [getattr(outcome, "reason", None) for outcome in outcomes]
     assert reasons == [None, "duplicate_id", "same_sample", None, None, "same_sample"]
 

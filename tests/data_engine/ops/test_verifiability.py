@@ -69,9 +69,9 @@ def test_spans_pass_and_judged_tasks_are_left_alone() -> None:
     ],
 )
 def test_a_gold_that_its_reward_refuses_is_quarantined(task: str, answer: dict[str, Any], reason: str) -> None:
-    found = verifiable(ask(task, answer))
-    assert isinstance(found, Quarantined), found
-    assert found.reason == reason, found.why
+    outcome = verifiable(ask(task, answer))
+    assert isinstance(outcome, Quarantined), outcome
+    assert outcome.reason == reason, outcome.why
 
 
 def test_what_a_trivial_answer_gets_right_is_dropped() -> None:
@@ -112,16 +112,16 @@ def test_shuffled_options_keep_their_gold_and_say_where_they_stood() -> None:
     golds = set()
     for number in range(30):
         sample = choice(f"Which, {number}?", ["cat", "dog", "cow", "A. Dürer"], "B")
-        found = shuffle_options(sample, seed=3)
-        assert isinstance(found, Sample)
-        order, options = found.meta["option_order"], found.answer["options"]
+        outcome = shuffle_options(sample, seed=3)
+        assert isinstance(outcome, Sample)
+        order, options = outcome.meta["option_order"], outcome.answer["options"]
         assert options == [sample.answer["options"][place] for place in order]
-        assert options["ABCD".index(found.answer["choice"])] == "dog"
-        assert found.prompt[0]["content"][1]["text"] == with_options(f"Which, {number}?", options)
-        twice = shuffle_options(found, seed=4)
+        assert options["ABCD".index(outcome.answer["choice"])] == "dog"
+        assert outcome.prompt[0]["content"][1]["text"] == with_options(f"Which, {number}?", options)
+        twice = shuffle_options(outcome, seed=4)
         assert isinstance(twice, Sample)
         assert twice.answer["options"] == [sample.answer["options"][place] for place in twice.meta["option_order"]]
-        golds.add(found.answer["choice"])
+        golds.add(outcome.answer["choice"])
     assert golds == set("ABCD")
 
 
@@ -130,17 +130,17 @@ def test_one_question_about_many_pictures_loses_its_letter_bias() -> None:
     samples = [
         replace(asked, media=(replace(PICTURE, sha256=str(n)),), meta={"option_order": "as is"}) for n in range(99)
     ]
-    found = [sample for sample in map(shuffle_options, samples) if isinstance(sample, Sample)]
-    golds = Counter(sample.answer["choice"] for sample in found)
+    shuffled = [sample for sample in map(shuffle_options, samples) if isinstance(sample, Sample)]
+    golds = Counter(sample.answer["choice"] for sample in shuffled)
     assert min(golds["A"], golds["B"]) > 30
-    assert Counter(sample.meta["option_order"][0] for sample in found) == {0: golds["A"], 1: golds["B"]}
+    assert Counter(sample.meta["option_order"][0] for sample in shuffled) == {0: golds["A"], 1: golds["B"]}
 
 
 def test_options_that_speak_of_their_order_stay_and_unlisted_ones_are_dropped() -> None:
     for options in (["cat", "dog", "None of the above"], ["A", "B", "C"], ["cat", "dog", "Both A and B"]):
-        found = shuffle_options(choice("Which?", options, "A"))
-        assert isinstance(found, Sample)
-        assert (found.answer["options"], found.meta["option_order"]) == (options, [0, 1, 2])
+        outcome = shuffle_options(choice("Which?", options, "A"))
+        assert isinstance(outcome, Sample)
+        assert (outcome.answer["options"], outcome.meta["option_order"]) == (options, [0, 1, 2])
     unlisted = ask("choice", {"choice": "A", "options": ["cat", "dog"]})
     assert shuffle_options(unlisted) == Dropped(unlisted, "options_not_listed")
     listed = ask("choice", {"choice": "A", "options": ["cat", "dog"]}, "Which?\n(A) cat\n(B) dog\nOne letter.")

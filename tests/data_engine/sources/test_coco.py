@@ -101,8 +101,8 @@ def test_coco_boxes_on_stored_pixels_follow_the_exif_rotation(photos: Path, orie
 
     from PIL import ImageOps
 
-    shown = np.asarray(ImageOps.exif_transpose(Image.open(photos / "turned.png")))
-    rows, columns = np.nonzero(shown[..., 0])
+    pixels = np.asarray(ImageOps.exif_transpose(Image.open(photos / "turned.png")))
+    rows, columns = np.nonzero(pixels[..., 0])
     assert sample.answer["boxes"] == [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]]
 
 

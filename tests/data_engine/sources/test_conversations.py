@@ -48,7 +48,7 @@ def test_every_picture_of_a_conversation_is_shown_in_its_turn(root: Path) -> Non
         (["a.png", "a.png"], talk("<image>Red?", "Yes.", "Sure?", "No.")),
         (["a.png"], talk("<image>Red?", "Yes.", "And <image>?", "No.")),
     ]
-    path = write(root, "s.jsonl", [{"images": images, "conversations": said} for images, said in talks])
+    path = write(root, "s.jsonl", [{"images": images, "conversations": turns} for images, turns in talks])
     turns: dict[Literal["first", "last"], list[int]] = {"first": [1, 0], "last": [2, 1]}
     for turn, counts in turns.items():
         items = list(conversations(path=path, root=root, task="text", turn=turn))
@@ -65,12 +65,12 @@ def test_choices_and_detections_are_read_from_texts(root: Path) -> None:
         ("<image>What?\nA. a cat\nthat sleeps\nB. a dog", "B"),
         ("<image>What?", "B"),
     ]
-    rows = [{"image": "a.png", "conversations": talk(*said)} for said in chosen]
+    rows = [{"image": "a.png", "conversations": talk(*turns)} for turns in chosen]
     items = list(conversations(path=write(root, "c.jsonl", rows), root=root, task="choice"))
     assert [sample.answer for sample in sound(items[:3])] == [{"choice": "B", "options": ["a cat", "a dog"]}] * 3
     assert refused(items) == [("bad_answer", "c.jsonl:4"), ("no_answer", "c.jsonl:5"), ("no_answer", "c.jsonl:6")]
-    said = '```json\n[{"bbox_2d": [1, 2, 30, 40], "label": "cat"}, {"bbox_2d": [5, 6, 7, 8], "label": "dog"}]\n```'
-    rows = [{"image": "a.png", "problem": "<image>All?", "solution": text} for text in (said, "[1, 2, 30, 40]")]
+    boxes = '```json\n[{"bbox_2d": [1, 2, 30, 40], "label": "cat"}, {"bbox_2d": [5, 6, 7, 8], "label": "dog"}]\n```'
+    rows = [{"image": "a.png", "problem": "<image>All?", "solution": text} for text in (boxes, "[1, 2, 30, 40]")]
     items = list(vlm_r1(path=write(root, "d.jsonl", rows), root=root, task="detection"))
     assert sound(items[:1])[0].answer == {"boxes": [[1, 2, 30, 40], [5, 6, 7, 8]], "labels": ["cat", "dog"]}
     assert refused(items) == [("bad_answer", "d.jsonl:2")]
@@ -102,12 +102,12 @@ def test_what_stands_beside_a_conversation_counts(root: Path) -> None:
     pair = {"videos": ["a.mp4"], "conversations": talk("<image><image>When?", "Now.")}
     assert refused(conversations(path=write(root, "v.jsonl", [pair]), root=root)) == [("marker_mismatch", "v.jsonl:1")]
     asked = {"images": ["a.png"], "seen_size": [200, 100], "problem": "Where?", "solution": "[20, 10, 60, 80]"}
-    (said,) = sound(
+    (by_vlm_r1,) = sound(
         vlm_r1(path=write(root, "s.jsonl", [asked]), root=root, task="grounding", space=CoordinateSpace.resized)
     )
     pq.write_table(pa.Table.from_pylist([{**asked, "answer": asked["solution"]}]), root / "s.parquet")
-    (told,) = sound(verl(path="s.parquet", root=root, task="grounding", space=CoordinateSpace.resized))
-    assert said.answer == told.answer == {"boxes": [[10, 5, 30, 40]]}
+    (by_verl,) = sound(verl(path="s.parquet", root=root, task="grounding", space=CoordinateSpace.resized))
+    assert by_vlm_r1.answer == by_verl.answer == {"boxes": [[10, 5, 30, 40]]}
 
 
 def test_broken_conversations_say_where(root: Path) -> None:

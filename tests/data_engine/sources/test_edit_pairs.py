@@ -58,7 +58,7 @@ def test_the_right_edit_changes_its_quarter_and_nothing_else(made: list[Sample])
         if place is None:
             continue
         looked_at += 1
-        before, after, wrong = (load_image(one) for one in (*right.media, faulty.media[1]))
+        before, after, wrong = (load_image(media) for media in (*right.media, faulty.media[1]))
         for i in range(len(QUARTERS)):
             box = (i % 2 * 48, i // 2 * 48, i % 2 * 48 + 48, i // 2 * 48 + 48)
             assert (before.crop(box) != after.crop(box)) == (i == place)

@@ -41,8 +41,8 @@ def test_boxes_follow_the_exif_rotation_into_the_upright_picture(orientation: in
     (tmp_path / "regions.json").write_text(
         json.dumps([{"id": "turned", "width": 100, "height": 60, "regions": [region]}])
     )
-    said = {"image": "turned.png", "problem": "Where is it?", "solution": "<answer>[30, 10, 70, 20]</answer>"}
-    (tmp_path / "r1.jsonl").write_text(json.dumps(said))
+    record = {"image": "turned.png", "problem": "Where is it?", "solution": "<answer>[30, 10, 70, 20]</answer>"}
+    (tmp_path / "r1.jsonl").write_text(json.dumps(record))
     messages = [{"role": "user", "content": "<image>Where?"}, {"role": "assistant", "content": "<bbox>"}]
     swift = {"messages": messages, "images": ["turned.png"], "objects": {"bbox": [[30, 10, 70, 20]]}}
     (tmp_path / "swift.jsonl").write_text(json.dumps(swift))
@@ -58,12 +58,12 @@ def test_boxes_follow_the_exif_rotation_into_the_upright_picture(orientation: in
         ms_swift(path="swift.jsonl", root=tmp_path, exif="ignored"),
         visual_genome(regions="regions.json", images=".", root=tmp_path, extension="png", exif="ignored"),
     ):
-        (found,) = read
-        assert isinstance(found, Sample)
-        outcome = validate(found, modes={"orientation": "fix"})
+        (sample,) = read
+        assert isinstance(sample, Sample)
+        outcome = validate(sample, modes={"orientation": "fix"})
         assert isinstance(outcome, Sample), outcome
         assert outcome.meta.get("fixed") == (["orientation"] if orientation > 1 else None)
-        shown = np.asarray(load_image(outcome.media[0]))[..., 0]
-        rows, columns = np.nonzero(shown)
+        pixels = np.asarray(load_image(outcome.media[0]))[..., 0]
+        rows, columns = np.nonzero(pixels)
         assert outcome.answer["boxes"] == [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]]
-        assert (outcome.media[0].width, outcome.media[0].height) == shown.shape[::-1]
+        assert (outcome.media[0].width, outcome.media[0].height) == pixels.shape[::-1]

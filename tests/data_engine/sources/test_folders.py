@@ -34,8 +34,8 @@ def test_a_linked_class_is_read_and_one_from_outside_is_refused(photos: Path) ->
     (photos / "classes" / "flower").symlink_to("plant")
     (photos / "classes" / "plant" / "round").symlink_to("..")
     items = list(image_folder(path="classes", root=photos))
-    found = [item.meta["where"] for item in items if isinstance(item, Sample)]
-    assert found == [f"classes/{file}" for file in ("building/china.jpg", "flower/flower.jpg", "plant/flower.jpg")]
+    places = [item.meta["where"] for item in items if isinstance(item, Sample)]
+    assert places == [f"classes/{file}" for file in ("building/china.jpg", "flower/flower.jpg", "plant/flower.jpg")]
     broken = [(item.reason, item.where) for item in items if isinstance(item, Quarantined)]
     assert broken == [("outside_root", "classes/else")]
 

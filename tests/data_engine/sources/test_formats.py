@@ -61,8 +61,8 @@ def test_verl_checks_columns_first_and_rows_one_by_one(root: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), root / "e.parquet")
     items = list(verl(path="e.parquet", root=root, task="grounding"))
     assert sound(items[:1])[0].answer == {"boxes": [[1, 2, 3, 4]]}
-    found = [("no_answer", "e.parquet:2"), ("no_question", "e.parquet:3"), ("bad_answer", "e.parquet:4")]
-    assert refused(items) == found
+    expected = [("no_answer", "e.parquet:2"), ("no_question", "e.parquet:3"), ("bad_answer", "e.parquet:4")]
+    assert refused(items) == expected
     pq.write_table(pa.Table.from_pylist([{"question": "?"}]), root / "f.parquet")
     with pytest.raises(InputError, match="it has question"):
         verl(path="f.parquet", root=root)
@@ -96,8 +96,8 @@ class Attack:
 def test_refcoco_sentences_find_their_boxes(root: Path) -> None:
     instances = {"images": [{"id": 7, "file_name": "a.png"}], "annotations": [{"id": 3, "bbox": [1, 2, 10, 20]}]}
     (root / "instances.json").write_text(json.dumps(instances))
-    said = [{"raw": "Left dog.", "sent": "left dog", "sent_id": 0}, {"raw": "the dog", "sent_id": 1}, "dog"]
-    ref = {"ref_id": 1, "image_id": 7, "ann_id": 3, "split": "train", "sentences": said}
+    sentences = [{"raw": "Left dog.", "sent": "left dog", "sent_id": 0}, {"raw": "the dog", "sent_id": 1}, "dog"]
+    ref = {"ref_id": 1, "image_id": 7, "ann_id": 3, "split": "train", "sentences": sentences}
     loop: dict[str, Any] = {"image_id": 7}
     loop["sentences"] = loop
     refs = [ref, {**ref, "ann_id": 4}, loop, {**ref, "image_id": 10**5000}]
@@ -108,9 +108,9 @@ def test_refcoco_sentences_find_their_boxes(root: Path) -> None:
     assert samples[0].answer == {"boxes": [[1, 2, 11, 22]]}
     declared = {"box_space": "pixel", "box_format": "xywh"}
     assert samples[0].meta == {"ref_id": 1, "split": "train", "where": "refs(unc).p:1#1", **declared}
-    found = [("no_question", "refs(unc).p:1#3"), ("unknown_image", "refs(unc).p:2"), ("bad_row", "refs(unc).p:3")]
-    found.append(("bad_row", "refs(unc).p:4"))
-    assert refused(items) == found
+    expected = [("no_question", "refs(unc).p:1#3"), ("unknown_image", "refs(unc).p:2"), ("bad_row", "refs(unc).p:3")]
+    expected.append(("bad_row", "refs(unc).p:4"))
+    assert refused(items) == expected
 
 
 def test_a_refs_pickle_runs_no_code(root: Path) -> None:

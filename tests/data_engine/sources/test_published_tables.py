@@ -186,8 +186,8 @@ def test_refcoco_of_the_hub_in_its_two_forms(tmp_path: Path) -> None:
 
     (tmp_path / "train2014").mkdir()
     (tmp_path / "train2014" / "a.png").write_bytes(_picture())
-    said = [{"raw": "Left dog", "sent": "left dog", "sent_id": 0}, {"raw": "a dog", "sent": "a dog", "sent_id": 1}]
-    row = {"sentences": said, "ref_id": 4, "split": "test"}
+    sentences = [{"raw": "Left dog", "sent": "left dog", "sent_id": 0}, {"raw": "a dog", "sent": "a dog", "sent_id": 1}]
+    row = {"sentences": sentences, "ref_id": 4, "split": "test"}
     paths = [
         {**row, "image_path": "train2014/a.png", "bbox": [10.0, 5.0, 30.0, 35.0]},
         {**row, "image_path": "../a.png", "bbox": [10.0, 5.0, 30.0, 35.0]},

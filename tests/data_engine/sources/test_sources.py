@@ -214,8 +214,8 @@ def test_video_questions_carry_spans_and_cuts(tmp_path: Path) -> None:
 def test_a_video_of_a_question_may_be_in_any_media_column(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"probed later")
     asked = {"question": "Which digit?", "task": "number", "answer": 3}
-    shown = [{"clip": "a.mp4"}, {"media": [{"kind": "video", "path": "a.mp4"}]}, {"video": "a.mp4"}, {"media": []}]
-    write_lines(tmp_path / "q.jsonl", [{**asked, **media} for media in [*shown, {"clip": None}]])
+    media_rows = [{"clip": "a.mp4"}, {"media": [{"kind": "video", "path": "a.mp4"}]}, {"video": "a.mp4"}, {"media": []}]
+    write_lines(tmp_path / "q.jsonl", [{**asked, **media} for media in [*media_rows, {"clip": None}]])
     rows = Rows(columns={"video": "clip"})
     items = list(video_questions(questions="q.jsonl", videos=".", root=tmp_path, rows=rows))
     assert reasons(items) == ["number", "number", "no_video", "no_video", "no_video"]

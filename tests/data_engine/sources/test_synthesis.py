@@ -107,9 +107,9 @@ def test_a_span_is_when_its_digit_is_shown(painted: Painted) -> None:
     for sample in digits_video(n=4, side=64, seconds=3.0, fps=8):
         digit = int(prompt_text(sample.prompt).split()[3])
         video = load_video(sample.media[0], ALL)
-        shown = [frame / 8 for frame, picture in enumerate(video.frames) if painted(picture, digit).sum() > 200]
-        assert sample.answer["spans"] == [[shown[0], shown[-1] + 1 / 8]]
-        assert len(shown) == round((shown[-1] - shown[0]) * 8) + 1
+        times = [frame / 8 for frame, picture in enumerate(video.frames) if painted(picture, digit).sum() > 200]
+        assert sample.answer["spans"] == [[times[0], times[-1] + 1 / 8]]
+        assert len(times) == round((times[-1] - times[0]) * 8) + 1
     for sample in digits_video(n=4, side=64, seconds=3.0, fps=8, ask="which"):
         frames = load_video(sample.media[0], ALL).frames
         first = next(digit for picture in frames for digit in range(10) if painted(picture, digit).sum() > 200)

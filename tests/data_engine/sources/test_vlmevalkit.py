@@ -67,9 +67,9 @@ def test_pictures_are_borrowed_from_rows_above_and_may_be_several(tmp_path: Path
     content = "\r\n".join(["index\timage\tquestion\tanswer", *rows])
     (tmp_path / "bench.tsv").write_bytes(b"\xef\xbb\xbf" + content.encode())
     items = list(vlmevalkit(path="bench.tsv", root=tmp_path, task="text"))
-    shown = [[media.bytes for media in item.media] for item in items if isinstance(item, Sample)]
+    pictures = [[media.bytes for media in item.media] for item in items if isinstance(item, Sample)]
     first, second = base64.b64decode(red), base64.b64decode(blue)
-    assert shown == [[first], [second], [first], [second], [first, second]]
+    assert pictures == [[first], [second], [first], [second], [first, second]]
     broken = [(item.reason, item.where) for item in items if isinstance(item, Quarantined)]
     assert broken == [("image_reference", "bench.tsv:8"), ("bad_image", "bench.tsv:9"), ("bad_image", "bench.tsv:10")]
 
@@ -104,5 +104,5 @@ def test_a_field_over_the_limit_is_one_broken_row(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("data_engine.sources.vlmevalkit.MAX_FIELD", 200)
     lines = ["index\timage\tquestion\tanswer", f"0\t{'A' * 300}\tWhat?\tx", "1\t0\tWhat?\tx"]
     (tmp_path / "bench.tsv").write_text("\n".join(lines) + "\n")
-    found = [item.reason for item in vlmevalkit(path="bench.tsv", root=tmp_path) if isinstance(item, Quarantined)]
-    assert found == ["bad_row", "image_reference"]
+    reasons = [item.reason for item in vlmevalkit(path="bench.tsv", root=tmp_path) if isinstance(item, Quarantined)]
+    assert reasons == ["bad_row", "image_reference"]

@@ -228,8 +228,8 @@ def test_a_split_is_not_its_negation_and_other_benchmarks_lie_in_other_folders(t
         for name in ("image-00000-of-00001", "non_image-00000-of-00001"):
             write_rows(tmp_path / folder, POPE, "parquet", name)
     assert {file.stem[:5] for file in files_of(str(tmp_path), None, "x/y", "image")} == {"image"}
-    found = files_of(str(tmp_path), None, "x/y", "image", ("DocVQA",))
-    assert [file.parent.name for file in found] == ["DocVQA"]
+    files = files_of(str(tmp_path), None, "x/y", "image", ("DocVQA",))
+    assert [file.parent.name for file in files] == ["DocVQA"]
     assert len(files_of(str(tmp_path), None, "x/y", "image", ("en",))) == 2
 
 

@@ -18,7 +18,7 @@ from tests.support.benchmarks.description_rows import INSTANCES, ODINW
 from tests.support.benchmarks.fixture import cell, png
 
 
-def coco_stats(golds: list[dict[str, Any]], found: list[dict[str, Any]], images: int, names: list[str]) -> np.ndarray:
+def coco_stats(golds: list[dict[str, Any]], boxes: list[dict[str, Any]], images: int, names: list[str]) -> np.ndarray:
     """COCO's twelve numbers straight from pycocotools."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -27,10 +27,10 @@ def coco_stats(golds: list[dict[str, Any]], found: list[dict[str, Any]], images:
     truth.dataset = {
         "images": [{"id": i} for i in range(images)],
         "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
-        "annotations": [{**one, "id": i} for i, one in enumerate(golds, 1)],
+        "annotations": [{**gold, "id": i} for i, gold in enumerate(golds, 1)],
     }
     truth.createIndex()
-    evaluation = COCOeval(truth, truth.loadRes(found), "bbox")
+    evaluation = COCOeval(truth, truth.loadRes(boxes), "bbox")
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
@@ -44,24 +44,24 @@ def test_detection_agrees_with_pycocotools_on_random_pictures(tmp_path: Path) ->
         x, y = draw.randint(0, size - 60), draw.randint(0, size - 60)
         return [float(x), float(y), float(draw.choice([8, 40, 55]) + x), float(draw.choice([8, 40, 55]) + y)]
 
-    images, golds, found, replies = 6, [], [], {}
+    images, golds, boxes, replies = 6, [], [], {}
     for image in range(images):
-        said = []
+        predicted = []
         for _ in range(4):
             corners, label = box(), draw.randrange(2)
             golds.append({"image_id": image, "category_id": label, "bbox": xywh(corners), "area": area(corners),
                           "iscrowd": int(draw.random() < 0.2)})  # fmt: skip
             if draw.random() < 0.8:
                 near = [value + draw.randint(-3, 3) for value in corners]
-                said.append((near if near[2] > near[0] and near[3] > near[1] else corners, label))
-        said += [(box(), draw.randrange(2)) for _ in range(2)]
-        said = [([min(max(v, 0.0), float(size)) for v in corners], label) for corners, label in said]
-        found += [{"image_id": image, "category_id": label, "bbox": xywh(c), "score": 1.0} for c, label in said]
-        replies[str(image)] = json.dumps([{"bbox_2d": c, "label": names[label].upper()} for c, label in said])
+                predicted.append((near if near[2] > near[0] and near[3] > near[1] else corners, label))
+        predicted += [(box(), draw.randrange(2)) for _ in range(2)]
+        predicted = [([min(max(v, 0.0), float(size)) for v in corners], label) for corners, label in predicted]
+        boxes += [{"image_id": image, "category_id": label, "bbox": xywh(c), "score": 1.0} for c, label in predicted]
+        replies[str(image)] = json.dumps([{"bbox_2d": c, "label": names[label].upper()} for c, label in predicted])
     instances = {
         "images": [{"id": i, "file_name": f"{i}.png"} for i in range(images)],
         "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
-        "annotations": [{**one, "id": i} for i, one in enumerate(golds)],
+        "annotations": [{**gold, "id": i} for i, gold in enumerate(golds)],
     }
     made = benchmark("coco_detection", tmp_path, {"instances_val2017.json": instances})
     for i in range(images):
@@ -69,7 +69,7 @@ def test_detection_agrees_with_pycocotools_on_random_pictures(tmp_path: Path) ->
     samples = made.load()
     records = answered("coco_detection", samples, lambda s: replies[s.meta["item"]])
     ours = coco_numbers(records)
-    assert [ours[name] for name in NUMBERS] == pytest.approx(coco_stats(golds, found, images, names).tolist())
+    assert [ours[name] for name in NUMBERS] == pytest.approx(coco_stats(golds, boxes, images, names).tolist())
     assert 0.05 < (ours["AP"] or 0) < 0.95
 
 
@@ -85,13 +85,13 @@ def test_the_order_of_a_response_decides_ties_and_scores_can_be_said(tmp_path: P
     samples = [s for s in benchmark("coco_detection", tmp_path).load() if s.meta["item"] == "1"]
     right, wrong = ({"bbox_2d": box, "label": " Dog "} for box in ([4, 4, 44, 44], [0, 0, 3, 3]))
 
-    def ap(*said: dict[str, Any]) -> Any:
-        return numbers("coco_detection", samples, lambda _: json.dumps(said))
+    def ap(*predictions: dict[str, Any]) -> Any:
+        return numbers("coco_detection", samples, lambda _: json.dumps(predictions))
 
     assert ap(right, wrong)["AP"] == pytest.approx(1)
     assert ap(wrong, right)["AP"] == pytest.approx(0.5)
-    said = ap({**wrong, "score": 0.1}, {**right, "score": 0.9})
-    assert (said["AP"], said["AP.said"]) == (pytest.approx(0.5), pytest.approx(1))
+    scores = ap({**wrong, "score": 0.1}, {**right, "score": 0.9})
+    assert (scores["AP"], scores["AP.said"]) == (pytest.approx(0.5), pytest.approx(1))
     assert ap(right)["AP_large"] == -1  # no object is that large
     assert ap(right, {"bbox_2d": [0, 0, 9, 9], "label": "unicorn"})["unknown_labels"] == 0.5
     crowd = ap(right, {"bbox_2d": [0, 0, 60, 40], "label": "person"})

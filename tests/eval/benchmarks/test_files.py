@@ -39,14 +39,14 @@ def test_caption_scores_are_those_of_pycocoevalcap() -> None:
     from pycocoevalcap.rouge.rouge import Rouge
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-    said = ["A man, riding a wave!", "Dogs play (in the grass).", "It isn't a dog's hat"]
+    captions = ["A man, riding a wave!", "Dogs play (in the grass).", "It isn't a dog's hat"]
     references = [*REFERENCES, ["A hat.", "It is the dog's hat", "Someone's hat"]]
-    golds = PTBTokenizer().tokenize({i: [{"caption": one} for one in some] for i, some in enumerate(references)})
-    answers = PTBTokenizer().tokenize({i: [{"caption": one}] for i, one in enumerate(said)})
+    golds = PTBTokenizer().tokenize({i: [{"caption": text} for text in some] for i, some in enumerate(references)})
+    answers = PTBTokenizer().tokenize({i: [{"caption": text}] for i, text in enumerate(captions)})
     cider, _ = Cider().compute_score(golds, answers)
     bleu, _ = Bleu(4).compute_score(golds, answers, verbose=0)
     rouge, _ = Rouge().compute_score(golds, answers)
-    scores = corpus_scores(said, references, {"": range(3)})[""]
+    scores = corpus_scores(captions, references, {"": range(3)})[""]
     assert [scores[name] for name in ("cider", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l")] == pytest.approx(
         [float(cider), *bleu, float(rouge)]
     )
@@ -128,9 +128,9 @@ def test_ambers_words(tmp_path: Path) -> None:
     benchmark("amber_generative", tmp_path).load()
     lists = words_of(str(tmp_path / "rows"))
     text = "Clouds over an oak and trees; a gull, a table at the wall, and happiness."
-    found = counted(text, ["sky", "tree"], ["bird", "boat"], lists)
+    counts = counted(text, ["sky", "tree"], ["bird", "boat"], lists)
     # cloud and oak go with the sky and a tree, trees are listed; gull and table are wrong; walls are safe and unlisted
-    assert found == {"named": 5, "wrong": 2, "covered": 2, "imagined": 1, "truth": 2, "hallu": 2}
+    assert counts == {"named": 5, "wrong": 2, "covered": 2, "imagined": 1, "truth": 2, "hallu": 2}
     assert counted("A desk.", ["sky"], [], lists)["wrong"] == 0  # safe, though it counts
 
 

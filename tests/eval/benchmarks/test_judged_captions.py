@@ -74,8 +74,8 @@ def test_captionqa_scores_abstaining_a_bit_above_a_guess(tmp_path: Path) -> None
     replies = iter("AABE")
     with serving(lambda _: next(replies)) as server:
         verdicts = [
-            captionqa_judged([Rollout("caption", {"quiz": [one | {"question": str(i)}]})], judge=server.judge())[0]
-            for i, one in enumerate(quiz)
+            captionqa_judged([Rollout("caption", {"quiz": [question | {"question": str(i)}]})], judge=server.judge())[0]
+            for i, question in enumerate(quiz)
         ]
     assert [verdict.score for verdict in verdicts] == [1, 1, 0, pytest.approx(0.3)]
     assert sum(verdict.score or 0 for verdict in verdicts) / 4 == pytest.approx(0.575)
@@ -90,13 +90,13 @@ def test_captionqa_shuffles_over_the_whole_set_in_its_order(tmp_path: Path) -> N
             orders.append(order)
     asked = []
     for sample in sorted(benchmark("captionqa", tmp_path).load(), key=lambda s: s.meta["item"]):
-        for one in sample.answer["quiz"]:
+        for question in sample.answer["quiz"]:
             known = (
                 ["red", "blue", "green", "grey", "Cannot answer from the caption"]
-                if len(one["options"]) == 5
+                if len(question["options"]) == 5
                 else ["yes", "no"]
             )
-            asked.append([known.index(option) for option in one["options"]])
+            asked.append([known.index(option) for option in question["options"]])
     assert asked == orders
 
 

@@ -248,7 +248,7 @@ def test_an_option_of_mathvision_may_be_an_expression(reply: str, expected: int)
 
 def test_golds_that_are_no_plain_numbers_are_compared_at_two_decimals_too(tmp_path: Path) -> None:
     row = FIXTURES["mathvision"].rows[0]
-    rows = [{**row, "id": str(i), "options": [], "answer": one} for i, one in enumerate(["2", r"\sqrt{2}", "x+1"])]
+    rows = [{**row, "id": str(i), "options": [], "answer": form} for i, form in enumerate(["2", r"\sqrt{2}", "x+1"])]
     samples = benchmark("mathvision", tmp_path, rows).load()
     assert numbers("mathvision", samples, gold)["published_2dp"] == 1
     assert numbers("mathvision", samples, lambda sample: r"\boxed{7}")["published_2dp"] == 0

@@ -280,5 +280,5 @@ def test_another_number_of_items_is_told(tmp_path: Path, caplog: pytest.LogCaptu
 def test_groups_without_items_are_left_out_and_nothing_has_no_mean() -> None:
     assert mean([None, None]) is None
     assert binary([], positive=True)["accuracy"] is None
-    one = binary([(False, False)], positive=True)
-    assert (one["accuracy"], one["recall"], one["f1"]) == (1, None, None)
+    single = binary([(False, False)], positive=True)
+    assert (single["accuracy"], single["recall"], single["f1"]) == (1, None, None)

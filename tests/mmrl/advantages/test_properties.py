@@ -190,7 +190,7 @@ def test_statistics_of_a_step() -> None:
         [[NAN, 0.2], [NAN, NAN]],
     ])  # fmt: skip
     advantages = run("dr_grpo", rewards)  # +-0.5 and +-0.15
-    found = statistics(rewards, advantages, ["right", "near"], ["qa", "qa", "box", "box"])
+    logged = statistics(rewards, advantages, ["right", "near"], ["qa", "qa", "box", "box"])
     expected = {
         "rewards/right/dead_groups": 0.75,
         "rewards/right/abstained": 0.5,
@@ -207,17 +207,17 @@ def test_statistics_of_a_step() -> None:
         "tasks/qa/near/abstained": 0.5,
     }
     for key, value in expected.items():
-        assert found[key] == pytest.approx(value), key
-    assert "tasks/box/right/abstained" not in found
-    assert found["rewards/right/gradient_share"] + found["rewards/near/gradient_share"] == pytest.approx(1)
+        assert logged[key] == pytest.approx(value), key
+    assert "tasks/box/right/abstained" not in logged
+    assert logged["rewards/right/gradient_share"] + logged["rewards/near/gradient_share"] == pytest.approx(1)
 
 
 def test_the_share_of_the_gradient_is_the_weight_of_independent_rewards() -> None:
     rewards = np.array([[[1.0, 1], [1, 0], [0, 1], [0, 0]]])
     advantages = ADVANTAGES["c_gdpo"](rewards, np.array([1.0, 0.5]))
-    found = statistics(rewards, advantages, ["a", "b"])
-    assert found["rewards/a/gradient_share"] == pytest.approx(0.8)
-    assert found["rewards/b/gradient_share"] == pytest.approx(0.2)
+    logged = statistics(rewards, advantages, ["a", "b"])
+    assert logged["rewards/a/gradient_share"] == pytest.approx(0.8)
+    assert logged["rewards/b/gradient_share"] == pytest.approx(0.2)
     nothing = statistics(np.full((2, 3, 2), NAN), np.zeros((2, 3)), ["a", "b"], ["t", "t"])
     assert nothing["tasks/t/gradient_share"] == nothing["rewards/a/gradient_share"] == 0
 
@@ -246,5 +246,5 @@ def test_every_estimator_says_its_equation_and_its_source(name: str) -> None:
 
 def test_a_group_in_which_rewards_of_weight_zero_alone_differ_is_dead() -> None:
     rewards = np.array([[[1.0, 0.0], [1.0, 1.0]], [[0.0, 0.0], [1.0, 1.0]]])
-    said = [statistics(rewards, np.zeros((2, 2)), ["a", "b"], ["t", "t"], weights_K=w) for w in ([1, 0], [1, 1])]
-    assert [one["tasks/t/dead_groups"] for one in said] == [0.5, 0.0]
+    both = [statistics(rewards, np.zeros((2, 2)), ["a", "b"], ["t", "t"], weights_K=w) for w in ([1, 0], [1, 1])]
+    assert [logged["tasks/t/dead_groups"] for logged in both] == [0.5, 0.0]

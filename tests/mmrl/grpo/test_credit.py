@@ -25,11 +25,11 @@ from rewards.base import Span, Verdict
 from tests.conftest import TEXTS
 from tests.mmrl.grpo.test_trainer import Recording, trainer
 
-SPANS = {"found": {"fn": "tests.mmrl.grpo.test_credit:found"}}
+SPANS = {"second_half": {"fn": "tests.mmrl.grpo.test_credit:second_half"}}
 TOKENIZERS = {name: tiny_model(name, TEXTS)[1].tokenizer for name in ("qwen2_5_vl", "idefics3")}
 
 
-def found(rollouts: Any) -> list[Verdict]:
+def second_half(rollouts: Any) -> list[Verdict]:
     """The second half of every completion is worth 1, the first nothing; long completions are worth more."""
     verdicts = []
     for rollout in rollouts:
@@ -106,7 +106,7 @@ def qwen(budget: VisionBudget) -> Any:
 def test_a_rollouts_tokens_get_what_their_spans_earned(
     qwen: Any, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
-    credit = Credit.model_validate({"spans": {"reward": "found"}})
+    credit = Credit.model_validate({"spans": {"reward": "second_half"}})
     run = trainer(
         tmp_path,
         qwen[0],
@@ -168,10 +168,10 @@ def alone(model: Any, row: Any, ids: torch.Tensor) -> tuple[torch.Tensor, torch.
         media["mm_token_type_ids"] = media_token_types(tokens, model.config)
     with torch.no_grad():
         output = model(input_ids=tokens, attention_mask=torch.ones_like(tokens), output_hidden_states=True, **media)
-    here = slice(-len(ids) - 1, -1)
-    hidden = output.hidden_states[-1][0, here]
-    assert_close(model.get_output_embeddings()(hidden), output.logits[0, here])
-    return hidden, output.logits[0, here].log_softmax(dim=-1)
+    predicting = slice(-len(ids) - 1, -1)
+    hidden = output.hidden_states[-1][0, predicting]
+    assert_close(model.get_output_embeddings()(hidden), output.logits[0, predicting])
+    return hidden, output.logits[0, predicting].log_softmax(dim=-1)
 
 
 @pytest.mark.parametrize("temperature", [None, TemperatureSchedule(schedule="cosine", start=1.5, end=1.5)])

@@ -145,9 +145,9 @@ def test_everything_at_once_resumes_exactly(world: Path, tmp_path: Path) -> None
 
 def test_two_processes_inject_the_same_labels(world: Path, tmp_path: Path) -> None:
     grpo = {"num_generations": 4, "max_steps": 2, "max_completion_length": 24}
-    one = trained(config(world, tmp_path / "one.yaml", grpo=grpo | {"per_device_train_batch_size": 8}, **VISURF))
+    first = trained(config(world, tmp_path / "one.yaml", grpo=grpo | {"per_device_train_batch_size": 8}, **VISURF))
     halves = config(world, tmp_path / "two.yaml", grpo=grpo | {"per_device_train_batch_size": 4}, **VISURF)
     two = trained(halves, processes=2)
-    for mine, theirs in zip(rollouts(one).values(), rollouts(two).values(), strict=True):
+    for mine, theirs in zip(rollouts(first).values(), rollouts(two).values(), strict=True):
         assert [row["injected"] for row in mine] == [row["injected"] for row in theirs]
         assert [row["completion"] for row in mine] == [row["completion"] for row in theirs]

@@ -199,19 +199,19 @@ def test_a_prompt_is_read_by_as_few_micro_batches_as_hold_it(
     run = trainer(tmp_path, model, processor, mixed_samples[:4], budget, **grpo)
     run.train()
     prompts = [{id(row) for row in rows} for rows, *_ in run.seen if len(rows) == 2]
-    assert [len(one) for one in prompts] == [1] * 8
+    assert [len(prompt) for prompt in prompts] == [1] * 8
     assert len(set.union(*prompts)) == 4
     assert all(prompts[i] == prompts[i + 1] for i in range(0, 8, 2))
 
 
 def test_rows_dealt_by_prompt_keep_what_is_theirs() -> None:
-    one, two, three = object(), object(), object()
+    first, two, three = object(), object(), object()
     batches = [
-        {"ids": torch.tensor([[1], [2]]), "rows": [one, two], "count": torch.tensor(6), "none": None},
+        {"ids": torch.tensor([[1], [2]]), "rows": [first, two], "count": torch.tensor(6), "none": None},
         {"ids": torch.tensor([[3], [4]]), "rows": [three, two], "count": torch.tensor(6), "none": None},
-        {"ids": torch.tensor([[5], [6]]), "rows": [one, three], "count": torch.tensor(6), "none": None},
+        {"ids": torch.tensor([[5], [6]]), "rows": [first, three], "count": torch.tensor(6), "none": None},
     ]
     dealt = by_prompt(batches)
-    assert [batch["rows"] for batch in dealt] == [[one, one], [two, two], [three, three]]
+    assert [batch["rows"] for batch in dealt] == [[first, first], [two, two], [three, three]]
     assert torch.cat([batch["ids"] for batch in dealt]).flatten().tolist() == [1, 5, 2, 4, 3, 6]
     assert [(int(batch["count"]), batch["none"]) for batch in dealt] == [(6, None)] * 3

@@ -106,18 +106,18 @@ def test_two_processes_do_what_one_does(world: Path, alone: Path, tmp_path: Path
         others = rollouts(both)[name]
         assert [row["completion"] for row in others] == [row["completion"] for row in rows]
         np.testing.assert_allclose([r["advantage"] for r in others], [r["advantage"] for r in rows], atol=1e-6)
-    for one, two in zip(metrics(alone), metrics(both), strict=True):
-        assert two["loss"] == pytest.approx(one["loss"], abs=1e-5, rel=1e-4)
+    for first, two in zip(metrics(alone), metrics(both), strict=True):
+        assert two["loss"] == pytest.approx(first["loss"], abs=1e-5, rel=1e-4)
         assert {k: v for k, v in two.items() if k.startswith("pairs/")} == pytest.approx(
-            {k: v for k, v in one.items() if k.startswith("pairs/")}
+            {k: v for k, v in first.items() if k.startswith("pairs/")}
         )
 
 
 def test_one_pair_may_lie_on_two_processes(world: Path, tmp_path: Path) -> None:
     """Two groups of two a step: each process has one side."""
-    one = trained(config(world, tmp_path / "one.yaml", **settings(1, per_device_train_batch_size=4)))
+    first = trained(config(world, tmp_path / "one.yaml", **settings(1, per_device_train_batch_size=4)))
     two = trained(config(world, tmp_path / "two.yaml", **settings(2, per_device_train_batch_size=2)), processes=2)
-    for name, rows in rollouts(one).items():
+    for name, rows in rollouts(first).items():
         np.testing.assert_allclose(
             [r["advantage"] for r in rollouts(two)[name]], [r["advantage"] for r in rows], atol=1e-6
         )
@@ -131,14 +131,14 @@ def test_a_run_that_was_killed_resumes_exactly(world: Path, alone: Path, tmp_pat
     assert rollouts(tmp_path / "run") == rollouts(alone)
 
 
-def torn(samples: list[Sample], what: str) -> Iterator[Sample]:
+def torn(samples: list[Sample], fault: str) -> Iterator[Sample]:
     rows = [to_row(sample) for sample in samples]
     metas = [json.loads(row["meta"]) for row in rows]
-    if what == "one side":
+    if fault == "one side":
         rows, metas = rows[1:], metas[1:]
-    elif what == "two preferred":
+    elif fault == "two preferred":
         metas[0]["preferred"] = metas[1]["preferred"] = True
-    elif what == "three sides":
+    elif fault == "three sides":
         metas[2]["pair"] = metas[0]["pair"]
     else:
         del metas[0]["pair"]
@@ -147,7 +147,7 @@ def torn(samples: list[Sample], what: str) -> Iterator[Sample]:
 
 
 @pytest.mark.parametrize(
-    ("what", "message"),
+    ("fault", "message"),
     [
         ("one side", "must have two, one of them preferred; is it cut"),
         ("two preferred", "must have two, one of them preferred"),
@@ -155,8 +155,8 @@ def torn(samples: list[Sample], what: str) -> Iterator[Sample]:
         ("no label", "gcpo needs pairs"),
     ],
 )
-def test_samples_that_are_not_pairs_are_refused(what: str, message: str, world: Path, tmp_path: Path) -> None:
-    write_dataset(torn(list(preferred_edits(n=2, side=28)), what), tmp_path / "data")
+def test_samples_that_are_not_pairs_are_refused(fault: str, message: str, world: Path, tmp_path: Path) -> None:
+    write_dataset(torn(list(preferred_edits(n=2, side=28)), fault), tmp_path / "data")
     with pytest.raises(InputError, match=message):
         check(load(TrainConfig, config(world, tmp_path / "run.yaml", **settings()), [f"data={tmp_path / 'data'}"]))
 

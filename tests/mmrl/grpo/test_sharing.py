@@ -39,7 +39,7 @@ class Gradients(TrainerCallback):
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.seen.append({
-            name: one.grad.clone() for name, one in self.model.named_parameters() if one.grad is not None
+            name: weight.grad.clone() for name, weight in self.model.named_parameters() if weight.grad is not None
         })  # fmt: skip
 
 
@@ -88,10 +88,10 @@ def test_losses_and_gradients_are_the_same(
     losses = [[line["loss"] for line in run.state.log_history if "loss" in line] for run in (ours, plain)]
     assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-6)
     assert len(gradients) == len(expected) == 2
-    for one, other in zip(gradients, expected, strict=True):
-        assert one.keys() == other.keys()
+    for actual, other in zip(gradients, expected, strict=True):
+        assert actual.keys() == other.keys()
         size = torch.cat([gradient.flatten() for gradient in other.values()]).norm()
-        gap = torch.cat([(one[name] - other[name]).flatten() for name in one]).norm()
+        gap = torch.cat([(actual[name] - other[name]).flatten() for name in actual]).norm()
         assert size > 1e-4
         assert gap / size < 1e-4
 

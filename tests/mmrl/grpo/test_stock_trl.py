@@ -49,8 +49,8 @@ def lively(budget: VisionBudget) -> tuple[Any, Any]:
     return model, processor
 
 
-def gap(one: Tensor, other: Tensor) -> float:
-    return float((one - other).abs().max())
+def gap(ours: Tensor, other: Tensor) -> float:
+    return float((ours - other).abs().max())
 
 
 def test_stock_trl_scores_a_video_that_it_does_not_see(
@@ -74,7 +74,7 @@ def test_stock_trl_scores_a_video_that_it_does_not_see(
     content = [part | ({"video": frames} if part["type"] == "video" else {}) for part in sample.prompt[0]["content"]]
     stock = Stock(
         lively(budget)[0],
-        reward_funcs=lambda completions, **_: [float(len(one[0]["content"])) for one in completions],
+        reward_funcs=lambda completions, **_: [float(len(completion[0]["content"])) for completion in completions],
         args=GRPOConfig(output_dir=str(tmp_path), **settings),
         train_dataset=Dataset.from_dict({"id": [0]}).with_transform(
             lambda batch: {"prompt": [[{"role": "user", "content": content}] for _ in batch["id"]]}

@@ -149,9 +149,9 @@ def test_a_video_moves_the_log_probs(mixed_samples: list[Sample], budget: Vision
     apply_budget(processor, budget)
     row = encode(processor, mixed_samples[3].prompt, mixed_samples[3].media, budget)
     completion = torch.tensor(processor.tokenizer("[0.5,2.0]")["input_ids"])
-    shown = logps_alone(model, row, completion)
+    logps = logps_alone(model, row, completion)
     row.tensors["pixel_values_videos"].zero_()
-    assert (shown - logps_alone(model, row, completion)).abs().max() > 1e-4
+    assert (logps - logps_alone(model, row, completion)).abs().max() > 1e-4
 
 
 class Comparing:

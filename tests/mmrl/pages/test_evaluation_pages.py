@@ -18,13 +18,13 @@ ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
 def pictured(records: list, directory: Path) -> list:
-    found = []
+    errors = []
     for record in records:
         place = directory / f"{record.item_id}.png"
         Image.new("RGB", (64, 64), "red").save(place)
         entry = {**record.media[0], "path": str(place), "sha256": None, "start": None, "end": None, "num_frames": None}
-        found.append(replace(record, media=[entry]))
-    return found
+        errors.append(replace(record, media=[entry]))
+    return errors
 
 
 def test_a_run_is_a_page_with_scores_pictures_boxes_and_escaped_answers(tmp_path: Path) -> None:
@@ -63,23 +63,23 @@ def test_the_report_the_page_and_the_terminal_show_the_same_cells(tmp_path: Path
 def test_a_browser_shows_the_report_without_a_complaint(tmp_path: Path) -> None:
     records = [yesno("a", RIGHT), yesno("b", ATTACK), grounding("c", "<answer>[0,0,32,16]</answer>")]
     out = written(tmp_path / "run", pictured(records, tmp_path))
-    shown = opened(run_page(out, tmp_path / "report.html"), tmp_path / "profile")
-    assert shown.complaints == []
-    assert len(shown.pictures) == 3
-    assert all(width > 50 and height > 50 for width, height in shown.pictures)
-    assert shown.marks >= 2  # the gold box and the predicted one
-    assert ATTACK in shown.text  # as text: nothing of it has run
-    assert all(word in shown.text for word in ("Scores", "accuracy", "Confusion by task", "Worst items"))
+    tab = opened(run_page(out, tmp_path / "report.html"), tmp_path / "profile")
+    assert tab.complaints == []
+    assert len(tab.pictures) == 3
+    assert all(width > 50 and height > 50 for width, height in tab.pictures)
+    assert tab.marks >= 2  # the gold box and the predicted one
+    assert ATTACK in tab.text  # as text: nothing of it has run
+    assert all(word in tab.text for word in ("Scores", "accuracy", "Confusion by task", "Worst items"))
 
 
 @needs_browser
 def test_a_page_that_is_wrong_is_noticed(tmp_path: Path) -> None:
     page = tmp_path / "wrong.html"
     page.write_text(f"<body>{ATTACK}<img src='data:image/png;base64,AAAA'><p>words")
-    shown = opened(page, tmp_path / "profile")
-    assert "a dialog" in shown.complaints
-    assert (0, 0) in shown.pictures
-    assert "words" in shown.text
+    tab = opened(page, tmp_path / "profile")
+    assert "a dialog" in tab.complaints
+    assert (0, 0) in tab.pictures
+    assert "words" in tab.text
 
 
 def test_a_comparison_shows_what_flipped(tmp_path: Path) -> None:

@@ -105,19 +105,19 @@ def test_spans_stand_on_the_time_axis() -> None:
 
 def test_the_axis_of_a_cut_video_begins_at_the_cut() -> None:
     cut = replace(next(digits_video(n=1, side=64)).media[0], start=1.0, end=3.0)
-    shown = exhibit(answer("from 0.5 to 1 s"), gold={"spans": [[1.0, 2.0]]}, media=[cut])
-    markup = Markup(card(shown))
+    exhibited = exhibit(answer("from 0.5 to 1 s"), gold={"spans": [[1.0, 2.0]]}, media=[cut])
+    markup = Markup(card(exhibited))
     assert [given["x"] for given in markup.named("rect")] == ["50.00%", "25.00%"]
     assert [text for text in markup.texts if text in ("0 s", "2 s", "3 s")] == ["0 s", "2 s"]
 
 
 @pytest.mark.parametrize("space", ["pixel", "unit", "per_mille", "resized"])
 @pytest.mark.parametrize(
-    "said",
+    "answer_text",
     ["[0.1, 0.2, 0.6, 0.5]", "[10, 12, 40, 44]", "[40, 44, 10, 12]", "[[-5, 2], [1e30, 33]]", "[400, 10, 900, 480]"],
 )
-def test_the_box_that_is_drawn_is_the_box_that_was_scored(space: str, said: str) -> None:
-    completion = f"<think>[1, 2, 3, 4]</think><answer>{said} or [0, 0, 5, 5]</answer>"
+def test_the_box_that_is_drawn_is_the_box_that_was_scored(space: str, answer_text: str) -> None:
+    completion = f"<think>[1, 2, 3, 4]</think><answer>{answer_text} or [0, 0, 5, 5]</answer>"
     gold = [20.0, 10.0, 150.0, 140.0]
     media = (Media("image", width=SIZE[0], height=SIZE[1]),)
     rollout = Rollout(completion, {"boxes": [gold]}, media=media, seen_size=[SEEN], meta={"space": space})
@@ -148,7 +148,7 @@ def test_odd_gold_answers_are_shown_without_boxes(gold: Any, photo: Media) -> No
 
 
 @pytest.mark.parametrize(
-    ("media", "said"),
+    ("media", "note"),
     [
         (Media("image", path="https://example.org/x.png"), "is remote"),
         (Media("video", path="https://example.org/x.mp4"), "is remote"),
@@ -158,9 +158,9 @@ def test_odd_gold_answers_are_shown_without_boxes(gold: Any, photo: Media) -> No
         (Media("image"), "neither a path nor bytes"),
     ],
 )
-def test_media_that_cannot_be_shown_leave_a_note(media: Media, said: str) -> None:
+def test_media_that_cannot_be_shown_leave_a_note(media: Media, note: str) -> None:
     markup = checked(page("x", card(exhibit(answer("yes"), media=[media]))))
-    assert said in markup.text
+    assert note in markup.text
     assert not markup.images()
 
 
@@ -179,8 +179,8 @@ def test_verdicts_show_score_kind_and_why() -> None:
         "two": Verdict(None, "another task"),
     }
     text = Markup(card(exhibit(answer("yes", verdicts=verdicts)))).text
-    for shown in ("right 1.00", "mute 0.00 unparsed: no box", "broken – failed: ValueError: x"):
-        assert shown in text
+    for verdict_text in ("right 1.00", "mute 0.00 unparsed: no box", "broken – failed: ValueError: x"):
+        assert verdict_text in text
     assert "abstained: one, two (another task)" in text
 
 
@@ -202,9 +202,9 @@ def test_charts_of_few_or_equal_values_are_drawn(points: list[tuple[float, float
 def test_ticks_are_round_and_inside() -> None:
     assert ticks(-1, 1) == [-1.0, -0.5, 0.0, 0.5, 1.0]
     for low, high in ((0, 0.037), (3, 4), (0, 12_345), (-0.2, 1.2)):
-        found = ticks(low, high)
-        assert 2 <= len(found) <= 6
-        assert low <= found[0] < found[-1] <= high
+        marks = ticks(low, high)
+        assert 2 <= len(marks) <= 6
+        assert low <= marks[0] < marks[-1] <= high
 
 
 def test_a_table_tells_numbers_from_texts() -> None:

@@ -68,8 +68,8 @@ def test_rollouts_are_shown_with_verdicts_advantages_and_boxes(trained: Path, sa
     markup = checked((trained / "view.html").read_text())
     assert len(markup.named("article")) == len(samples)
     assert len(markup.named("section", "answer")) == 4 * len(samples)
-    for shown in ("Step 39 of the 2 steps from 0 to 39", "advantage +0.50", "advantage -1.00", "unparsed: no box"):
-        assert shown in markup.text
+    for text in ("Step 39 of the 2 steps from 0 to 39", "advantage +0.50", "advantage -1.00", "unparsed: no box"):
+        assert text in markup.text
     assert markup.text.count("abstained: number, temporal (a reward of other tasks)") == 4 * 4
     assert len(markup.named("rect", "gold")) == 7  # four pictures, three videos
     assert len(markup.named("rect", "answer")) == 7 * 3  # the fourth answer names no place
@@ -114,10 +114,10 @@ def test_samples_are_shown_with_their_gold(out: Path, samples: list[Sample]) -> 
 
 @pytest.mark.parametrize("kind", ["data", "train", "eval/sampled_before"])
 def test_what_is_left_out_is_said(kind: str, out: Path, trained: Path, runs: dict[str, Path], tmp_path: Path) -> None:
-    said = "10 of 13 prompts are not shown; those shown are evenly spread. --limit shows more."
-    assert said in viewed(out / kind, "--limit", 3, "--out", tmp_path / "page.html")
+    note = "10 of 13 prompts are not shown; those shown are evenly spread. --limit shows more."
+    assert note in viewed(out / kind, "--limit", 3, "--out", tmp_path / "page.html")
     markup = checked((tmp_path / "page.html").read_text())
-    assert said in markup.text
+    assert note in markup.text
     assert len(markup.named("article")) == 3
     assert len({text for text in markup.texts if text in ("grounding", "count", "temporal", "number")}) > 1
 
@@ -157,8 +157,8 @@ def test_damaged_rollouts_are_an_error_that_names_the_file(trained: Path, tmp_pa
 def test_records_of_remote_media_fetch_nothing(runs: dict[str, Path]) -> None:
     record = read_records(runs["greedy_before"])[0]
     remote = replace(record, media=[{**record.media[0], "path": "https://example.org/x.png"}])
-    shown = replace(shown_of(runs["greedy_before"], step=None, task=None, limit=1), exhibits=[record_exhibit([remote])])
-    markup = checked(as_page(shown))
+    page = replace(shown_of(runs["greedy_before"], step=None, task=None, limit=1), exhibits=[record_exhibit([remote])])
+    markup = checked(as_page(page))
     assert "https://example.org/x.png is remote" in markup.text
     assert not markup.images()
 
@@ -202,8 +202,8 @@ def pair(task: str, item: int, gain: float) -> Pair:
 def test_samples_are_spread_over_tasks_and_outcomes() -> None:
     pairs = [pair(task, i, (0.5, 0.0, -0.5)[i % 3]) for task in ("a", "b", "c", "d") for i in range(30)]
     picked = chosen(pairs, 12)
-    assert Counter(one.before.task for one in picked) == dict.fromkeys("abcd", 3)
-    assert Counter(one.outcome for one in picked) == dict.fromkeys(OUTCOMES, 4)
+    assert Counter(rollout.before.task for rollout in picked) == dict.fromkeys("abcd", 3)
+    assert Counter(rollout.outcome for rollout in picked) == dict.fromkeys(OUTCOMES, 4)
     assert chosen(pairs, 12) == picked
     assert picked[0].before.item_id == "000"
 
@@ -212,7 +212,7 @@ def test_what_got_worse_is_never_hidden() -> None:
     pairs = [pair("a", i, 0.5) for i in range(50)] + [pair("b", i, 0.5) for i in range(50)]
     pairs += [pair("b", 99, -0.1)]
     for samples in (1, 2, 12):
-        assert any(one.outcome == "got worse" for one in chosen(pairs, samples))
+        assert any(pair.outcome == "got worse" for pair in chosen(pairs, samples))
     assert len(chosen(pairs, 500)) == 101
     assert len(chosen(pairs[:2], 12)) == 2
 

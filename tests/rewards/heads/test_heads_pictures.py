@@ -88,8 +88,8 @@ def test_goal_baseline_vectors(alpha: float, wanted: float) -> None:
 
 
 def test_a_large_alpha_is_easily_fooled() -> None:
-    found = [goal_baseline(np.array([[0, 0, 1]]), GOAL, BASELINE, alpha)[0] for alpha in (0, 0.5, 1)]
-    assert found == pytest.approx([0, 0.675, 0.9])
+    scores = [goal_baseline(np.array([[0, 0, 1]]), GOAL, BASELINE, alpha)[0] for alpha in (0, 0.5, 1)]
+    assert scores == pytest.approx([0, 0.675, 0.9])
 
 
 def test_the_mean_of_goals_is_not_made_a_unit_vector_again() -> None:
@@ -106,12 +106,12 @@ def direct(clip: str, picture: str, text: str) -> tuple[np.ndarray, np.ndarray]:
     model: Any = CLIPModel.from_pretrained(clip).eval()
     inputs = processor(text=[text], images=[Image.open(picture)], return_tensors="pt")
     with torch.no_grad():
-        found = model(**inputs)
-    return found.image_embeds.numpy(), found.text_embeds.numpy()
+        output = model(**inputs)
+    return output.image_embeds.numpy(), output.text_embeds.numpy()
 
 
 def test_without_a_goal_the_completion_is_compared_with_the_picture(clip: str, pictures: list[str]) -> None:
-    rollouts = [Rollout(said, media=[Media(path=path)]) for said in ("the 7 is here", "yes") for path in pictures]
+    rollouts = [Rollout(text, media=[Media(path=path)]) for text in ("the 7 is here", "yes") for path in pictures]
     verdicts = rewards.get("embedding_similarity", model=clip)(rollouts)
     for rollout, verdict in zip(rollouts, verdicts, strict=True):
         image, text = direct(clip, rollout.media[0].path or "", rollout.completion)
@@ -129,7 +129,7 @@ def test_a_goal_scores_the_last_picture_whatever_the_completion(clip: str, pictu
 
 def test_missing_pictures_have_no_verdict_and_silence_scores_nothing(clip: str, pictures: list[str]) -> None:
     media = [[], [Media(path=None)], [Media(path="gone.png")], [Media(path=pictures[0])]]
-    verdicts = embedding_similarity([Rollout("the 7", media=one) for one in media], model=clip)
+    verdicts = embedding_similarity([Rollout("the 7", media=media_item) for media_item in media], model=clip)
     assert [verdict.kind for verdict in verdicts] == ["abstained"] * 3 + ["scored"]
     assert "gone.png" in verdicts[2].why
     assert embedding_similarity([Rollout("", media=media[3])], model=clip)[0].kind == "unparsed"

@@ -118,8 +118,13 @@ def rrm(scores: list[Any], average: Any = 0.8, final: str = "<score>7</score>") 
 
 
 def test_a_verifier_is_read_by_its_contract_and_its_last_score_counts() -> None:
-    found = parse_rrm(rrm([1] * 8 + [0] * 2), 10)
-    assert (len(found.points), sum(score for _, score in found.points), found.average, found.score) == (10, 8, 0.8, 7.0)
+    parsed = parse_rrm(rrm([1] * 8 + [0] * 2), 10)
+    assert (len(parsed.points), sum(score for _, score in parsed.points), parsed.average, parsed.score) == (
+        10,
+        8,
+        0.8,
+        7.0,
+    )
     assert parse_rrm(rrm([1, 0], final="<score>3</score> no: <score> 7.25 </score>")).score == 7.25
 
 

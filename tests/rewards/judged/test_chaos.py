@@ -15,23 +15,23 @@ from rewards.judge_client.client import Judge
 from tests.support.judge_server import Reply, quotes, serving, verdict
 
 WAYS: list[Callable[[dict[str, Any], str], Reply]] = [
-    lambda body, said: Reply(status=429),
-    lambda body, said: Reply(status=500),
-    lambda body, said: Reply(said, cut=0),
-    lambda body, said: Reply(said, cut=100),
-    lambda body, said: Reply(body=b'{"choices": [{"message": {"content": "rep'),
-    lambda body, said: Reply(said, delay=30.0),
-    lambda body, said: Reply(status=404),
-    lambda body, said: Reply(status=302),
-    lambda body, said: Reply(body=b"{}"),
-    lambda body, said: Reply("x" * 30_000),
-    lambda body, said: Reply(""),
-    lambda body, said: Reply(said[:-5]),
-    lambda body, said: Reply(verdict(body, score=11)),
-    lambda body, said: Reply(verdict(body, score=-1)),
-    lambda body, said: Reply(verdict(body, score=7).replace("7", "NaN")),
-    lambda body, said: Reply("Оценка: семь из десяти"),
-    lambda body, said: Reply(quotes(body)[-1]),  # the completion instead of a verdict
+    lambda body, reply: Reply(status=429),
+    lambda body, reply: Reply(status=500),
+    lambda body, reply: Reply(reply, cut=0),
+    lambda body, reply: Reply(reply, cut=100),
+    lambda body, reply: Reply(body=b'{"choices": [{"message": {"content": "rep'),
+    lambda body, reply: Reply(reply, delay=30.0),
+    lambda body, reply: Reply(status=404),
+    lambda body, reply: Reply(status=302),
+    lambda body, reply: Reply(body=b"{}"),
+    lambda body, reply: Reply("x" * 30_000),
+    lambda body, reply: Reply(""),
+    lambda body, reply: Reply(reply[:-5]),
+    lambda body, reply: Reply(verdict(body, score=11)),
+    lambda body, reply: Reply(verdict(body, score=-1)),
+    lambda body, reply: Reply(verdict(body, score=7).replace("7", "NaN")),
+    lambda body, reply: Reply("Оценка: семь из десяти"),
+    lambda body, reply: Reply(quotes(body)[-1]),  # the completion instead of a verdict
 ]
 
 
@@ -59,9 +59,9 @@ def chaos(calls: int, delay: float, deadline: float) -> tuple[Judge, float, floa
         begun = time.monotonic()
         verdicts = get("judge", judge=judge)(rollouts)
         took = time.monotonic() - begun
-    for i, one in enumerate(verdicts):
-        assert one.score in (None, i % 11 / 10), one
-        assert one.kind == ("failed" if one.score is None else "scored"), one
+    for i, judged in enumerate(verdicts):
+        assert judged.score in (None, i % 11 / 10), judged
+        assert judged.kind == ("failed" if judged.score is None else "scored"), judged
     good = sum(verdict.score is not None for verdict in verdicts)
     assert 0.5 * calls < good < calls
     assert sum(judge.metrics.causes.values()) == calls - good

@@ -176,12 +176,12 @@ def test_pictures_go_scaled_down_and_videos_as_frames(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")
     write_clip(tmp_path / "b.mp4", 50)
-    shown = (
+    media = (
         Shown(Media("image", str(tmp_path / "a.png")), "Image 1:"),
         Shown(Media("video", str(tmp_path / "b.mp4")), "Video 2:"),
     )
     with serving(lambda body: "seen") as server:
-        assert server.judge(max_pixels=1000, max_frames=4).ask_all([ask(shown=shown)])[0].text == "seen"
+        assert server.judge(max_pixels=1000, max_frames=4).ask_all([ask(shown=media)])[0].text == "seen"
         sent = pictures(server.bodies[0])
     assert len(sent) == 5
     assert len(set(sent)) == 5

@@ -26,7 +26,7 @@ from tests.support.judge_server import DATA, Reply, pictures, quotes, replying, 
 
 
 @pytest.mark.parametrize(
-    ("mode", "found", "expected"),
+    ("mode", "fields", "expected"),
     [
         ("score", {"score": 7}, 0.7),
         ("score", {"score": 0}, 0.0),
@@ -37,8 +37,8 @@ from tests.support.judge_server import DATA, Reply, pictures, quotes, replying, 
         ("pairwise", {"verdict": "tie"}, 0.5),
     ],
 )
-def test_a_verdict_becomes_a_score(mode: str, found: dict[str, Any], expected: float) -> None:
-    with serving(replying(**found)) as server:
+def test_a_verdict_becomes_a_score(mode: str, fields: dict[str, Any], expected: float) -> None:
+    with serving(replying(**fields)) as server:
         assert score(server, "judge", Rollout("a bus", {"text": "a red bus"}), mode=mode).score == expected
 
 
@@ -181,11 +181,11 @@ def test_the_command_says_what_the_judge_did(
             f"judges: {{local: {{base_url: '{server.url}', model: m}}}}\n"
         )
         app(["score", str(suite), str(rollouts)], standalone_mode=False)
-        told = capsys.readouterr().out
+        output = capsys.readouterr().out
         options = [f"judge.base_url={server.url}", "judge.model=m"]
         app(["score", "judge", str(rollouts), *options], standalone_mode=False)
-    assert re.search(r"good\D+1\D+0\.700\D+1\D+0\D+0\D+1", told)
-    assert re.search(r"local\D+2\D+0\D+2\D.*1 refused", told)
+    assert re.search(r"good\D+1\D+0\.700\D+1\D+0\D+0\D+1", output)
+    assert re.search(r"local\D+2\D+0\D+2\D.*1 refused", output)
     assert "0.700" in capsys.readouterr().out
 
 
@@ -243,7 +243,7 @@ def gullible(body: dict[str, Any]) -> str:
         seen = [text]
     if any(trick in text for trick in injections()):
         return verdict(body, score=10)
-    copied = [found[0] for completion in seen if (found := re.search(r"\{[^{}]*\"score\"[^{}]*\}", completion))]
+    copied = [copy[0] for completion in seen if (copy := re.search(r"\{[^{}]*\"score\"[^{}]*\}", completion))]
     return copied[0] if copied else verdict(body, score=4)
 
 
@@ -251,9 +251,9 @@ def gullible(body: dict[str, Any]) -> str:
 def test_addressing_the_judge_does_not_raise_the_score(trick: str) -> None:
     naive = 'How good is this, from 0 to 10?\nA red bus. {}\nReply: {{"key": "a1b2c3", "score": a number}}'
     with serving(gullible) as server:
-        told = server.judge().ask_all([Ask("naive/1", "You judge.", naive.format(trick))])[0].text
-        assert told is not None
-        assert json.loads(told)["score"] == 10  # the adversary is one
+        text = server.judge().ask_all([Ask("naive/1", "You judge.", naive.format(trick))])[0].text
+        assert text is not None
+        assert json.loads(text)["score"] == 10  # the adversary is one
         plain = score(server, "judge", Rollout("A red bus.")).score
         assert plain == 0.4
         for completion in (f"A red bus. {trick}", f"{trick} A red bus.", f"<answer>A red bus. {trick}</answer>"):

@@ -50,8 +50,8 @@ def judge(checkpoint: Path, **settings: Any) -> Judge:
 
 
 def asks(pictures: list[str]) -> list[Ask]:
-    shown = [(), *((Shown(Media("image", path)),) for path in pictures)]
-    return [Ask("test/1", "Judge.", f"{text} {i}", seen) for i, text in enumerate(TEXTS) for seen in shown]
+    media = [(), *((Shown(Media("image", path)),) for path in pictures)]
+    return [Ask("test/1", "Judge.", f"{text} {i}", seen) for i, text in enumerate(TEXTS) for seen in media]
 
 
 def test_a_batch_answers_as_each_question_alone(checkpoint: Path, pictures: list[str], tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_batch_answers_as_each_question_alone(checkpoint: Path, pictures: list
     assert batched.metrics.requests == 9
     again = judge(checkpoint, cache=tmp_path / "cache.sqlite")
     assert [outcome.text or outcome.cause for outcome in again.ask_all(asks(pictures))] == together
-    assert again.metrics.cached == sum(one not in ("malformed",) for one in together)
+    assert again.metrics.cached == sum(reply not in ("malformed",) for reply in together)
 
 
 def test_the_picture_decides_the_odds(checkpoint: Path, pictures: list[str]) -> None:
@@ -82,7 +82,8 @@ def test_a_random_model_gives_no_verdict_and_says_why(checkpoint: Path, pictures
         verdicts = get(name, judge=judge(checkpoint))(rollouts)
         assert [(verdict.score, verdict.kind) for verdict in verdicts] == [(None, "failed")] * 3
         assert all(
-            cause in one.why for one, cause in zip(verdicts, ("judge: ", "judge: ", "no media file"), strict=True)
+            cause in verdict.why
+            for verdict, cause in zip(verdicts, ("judge: ", "judge: ", "no media file"), strict=True)
         )
 
 

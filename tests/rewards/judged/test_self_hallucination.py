@@ -123,15 +123,15 @@ def test_the_score_is_the_mean_over_words_with_the_onsets_weighing_more(picture:
 
 
 def test_spans_are_in_characters_of_the_completion(picture: Media) -> None:
-    said = "<think>Is it a cat? No.</think><answer>A dog runs. A cat sleeps.</answer>"
+    completion = "<think>Is it a cat? No.</think><answer>A dog runs. A cat sleeps.</answer>"
     with serving(honest) as server:
-        verdict = score(server, said, picture, onset_weight=1)
-        assert [(said[span.start : span.stop], span.score) for span in verdict.spans] == [
+        verdict = score(server, completion, picture, onset_weight=1)
+        assert [(completion[span.start : span.stop], span.score) for span in verdict.spans] == [
             ("A dog runs.", 1.0),
             ("A cat sleeps.", 0.0),
         ]
-        every = score(server, said, picture, onset_weight=1, part="completion")
-        assert said[every.spans[0].start : every.spans[0].stop] == "Is it a cat?"
+        every = score(server, completion, picture, onset_weight=1, part="completion")
+        assert completion[every.spans[0].start : every.spans[0].stop] == "Is it a cat?"
         cut = score(server, "A dog<think>hm</think> runs.", picture)
         assert (cut.score, cut.spans) == (1.0, ())
 
@@ -174,8 +174,8 @@ def test_one_phase_without_a_verdict_leaves_none(picture: Media) -> None:
         return Reply(status=404) if "cat" in quotes(body)[-1] else verdict(body, verdict="yes")
 
     with serving(script) as server:
-        found = score(server, "A dog runs. A cat sleeps.", picture)
-        assert (found.score, found.kind, found.spans) == (None, "failed", ())
+        failed = score(server, "A dog runs. A cat sleeps.", picture)
+        assert (failed.score, failed.kind, failed.spans) == (None, "failed", ())
 
 
 def test_it_scores_in_a_suite_by_name(picture: Media) -> None:

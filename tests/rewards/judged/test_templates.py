@@ -30,8 +30,8 @@ def score(server: Server, name: str, rollout: Rollout, **options: Any) -> Verdic
 def ranking(body: dict[str, Any], values: list[int], /, **changes: Any) -> str:
     names = list(json.loads(quotes(body)[-1]))
     given = dict(zip(names, values, strict=True))
-    found: dict[str, Any] = {"scores": given, "best-to-worst": sorted(names, key=lambda name: -given[name])}
-    return verdict(body, **found | changes)
+    fields: dict[str, Any] = {"scores": given, "best-to-worst": sorted(names, key=lambda name: -given[name])}
+    return verdict(body, **fields | changes)
 
 
 # what a template must hold
@@ -112,7 +112,7 @@ def test_a_ranking_that_leaves_out_or_contradicts_is_no_verdict(changes: dict[st
 
 
 @pytest.mark.parametrize(
-    ("found", "strict", "expected"),
+    ("kept", "strict", "expected"),
     [
         ([True, True, False], True, 1.0),
         ([True, False, False], True, 2 / 3),
@@ -121,8 +121,8 @@ def test_a_ranking_that_leaves_out_or_contradicts_is_no_verdict(changes: dict[st
         ([False, False, True], False, 0.0),
     ],
 )
-def test_a_rubric_scores_the_rules_that_are_kept(found: list[bool], strict: bool, expected: float) -> None:
-    with serving(replying(found=found)) as server:
+def test_a_rubric_scores_the_rules_that_are_kept(kept: list[bool], strict: bool, expected: float) -> None:
+    with serving(replying(found=kept)) as server:
         result = score(server, "rubric", Rollout("two red buses", ANSWERS["rubric"]), strict=strict)
     assert result.score == pytest.approx(expected)
 

@@ -136,13 +136,13 @@ def test_tool_calls_that_cannot_be_read_or_are_not_wanted() -> None:
     def verdict(completion: str, tools: Any, **options: Any) -> Verdict:
         return get("tool_call", **options)([Rollout(completion, {"tools": tools})])[0]
 
-    one = [{"name": "f", "parameters": {}}]
+    calls = [{"name": "f", "parameters": {}}]
     call = '<tool_call>{"name": "f", "parameters": {}}</tool_call>'
-    assert verdict(call, one).score == 1
-    assert verdict(call + "<tool_call>{</tool_call>", one).kind == "unparsed"
-    assert verdict('<tool_call>{"name": "f"}</tool_call>', one).kind == "unparsed"
-    assert verdict("<think>" + call + "</think>", one).kind == "unparsed"
-    assert verdict(call + call, one, variant="coarse").score == 0
+    assert verdict(call, calls).score == 1
+    assert verdict(call + "<tool_call>{</tool_call>", calls).kind == "unparsed"
+    assert verdict('<tool_call>{"name": "f"}</tool_call>', calls).kind == "unparsed"
+    assert verdict("<think>" + call + "</think>", calls).kind == "unparsed"
+    assert verdict(call + call, calls, variant="coarse").score == 0
     assert (verdict("Hello", []).score, verdict(call, []).score, verdict("", []).kind) == (1, 0, "unparsed")
     assert verdict(call, [{"name": "f"}]).kind == "abstained"
 
@@ -199,8 +199,8 @@ def test_gold_objects_come_from_labels_and_reference_captions() -> None:
 
 
 def test_labels_name_the_objects_where_objects_are_null() -> None:
-    (found,) = get("object_hallucination")([Rollout("a dog", {"objects": None, "labels": ["dog"]})])
-    assert found.score == 1
+    (verdict,) = get("object_hallucination")([Rollout("a dog", {"objects": None, "labels": ["dog"]})])
+    assert verdict.score == 1
 
 
 def test_naming_one_safe_object_does_not_pay_in_f1() -> None:

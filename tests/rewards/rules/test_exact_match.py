@@ -203,9 +203,9 @@ def test_what_a_reward_returns_never_becomes_a_wrong_number() -> None:
         "object": object(),
         "huge": 10**400,
     }
-    for what, value in returned.items():
-        rows = checked(lambda rollouts, value=value: [value] * len(rollouts), name=what)([Rollout("")] * 2)
-        assert [(row.score, row.kind) for row in rows] == [(None, "failed")] * 2, what
+    for case, value in returned.items():
+        rows = checked(lambda rollouts, value=value: [value] * len(rollouts), name=case)([Rollout("")] * 2)
+        assert [(row.score, row.kind) for row in rows] == [(None, "failed")] * 2, case
     kept = checked(lambda _: [True, None, 1.0000001, Verdict(-0.5, "penalty")], name="kept")([Rollout("")] * 4)
     assert [row.score for row in kept] == [1.0, None, 1.0, -0.5]
 

@@ -77,7 +77,7 @@ def test_one_batch_may_mix_spaces_sizes_and_numbers_of_gold_boxes() -> None:
     ]
     reward = get("box_iou")
     assert [verdict.score for verdict in reward(mixed)] == pytest.approx([0, 1, 1, 0.5, 1, None])
-    assert reward(mixed) == [reward([one])[0] for one in mixed]
+    assert reward(mixed) == [reward([rollout])[0] for rollout in mixed]
     assert reward([]) == []
 
 

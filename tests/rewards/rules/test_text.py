@@ -207,5 +207,5 @@ def test_a_box_inside_the_answer_tags_and_a_gold_of_the_other_name_are_read(name
 
 
 def test_one_keyword_of_a_chain_need_not_be_a_list() -> None:
-    (found,) = reward_of("reward_chain")([Rollout("The cost is high.", {"chain": {"money": "cost"}})])
-    assert found.score == 1
+    (verdict,) = reward_of("reward_chain")([Rollout("The cost is high.", {"chain": {"money": "cost"}})])
+    assert verdict.score == 1

@@ -124,7 +124,7 @@ def _best_caption(answer: Any) -> str:
     if "units" in answer:
         return ". ".join(answer["units"])
     if "quiz" in answer and not isinstance(answer["quiz"], str):
-        return " ".join(one["options"][one["right"]] for one in answer["quiz"])
+        return " ".join(question["options"][question["right"]] for question in answer["quiz"])
     if "objects" in answer:
         return f"There is a {', a '.join(answer['objects'])}, near {answer['references'][0]}"
     return answer["references"][0]

@@ -70,8 +70,10 @@ def _objects_named(body: Any, description: str) -> str:
 
 
 def _hallusion(body: Any, question: str, reference: str, response: str) -> str:
-    said = yes_no(response)
-    return verdict(body, verdict="unclear" if said is None else "correct" if said == yes_no(reference) else "incorrect")
+    answer = yes_no(response)
+    return verdict(
+        body, verdict="unclear" if answer is None else "correct" if answer == yes_no(reference) else "incorrect"
+    )
 
 
 def _tempcompass(body: Any, question: str, reference: str, response: str) -> str:
@@ -85,8 +87,8 @@ def _tempcompass_caption(body: Any, caption: str, question: str) -> str:
 
 
 def _mathverse_extract(body: Any, question: str, response: str) -> str:
-    found = answer_text(response)
-    return verdict(body, answer=None if found in ("?", None) else found)
+    text = answer_text(response)
+    return verdict(body, answer=None if text in ("?", None) else text)
 
 
 def _mathverse_score(body: Any, question: str, reference: str, response: str) -> str:
@@ -100,11 +102,11 @@ def _decap_facts(body: Any, caption: str) -> str:
 
 def _decap_match(body: Any, facts: str, oracle: str) -> str:
     known = json.loads(oracle)
-    return verdict(body, matched=[known.index(one) if one in known else None for one in json.loads(facts)])
+    return verdict(body, matched=[known.index(fact) if fact in known else None for fact in json.loads(facts)])
 
 
 def _decap_verify(body: Any, reference: str, facts: str) -> str:
-    return verdict(body, verified=[one in reference for one in json.loads(facts)])
+    return verdict(body, verified=[fact in reference for fact in json.loads(facts)])
 
 
 def _captionqa(body: Any, caption: str, question: str) -> str:
@@ -142,7 +144,7 @@ def _caption_check(body: Any, claims: str) -> str:
 
 
 def _caption_coverage(body: Any, caption: str, units: str) -> str:
-    return verdict(body, covered=[one in caption for one in json.loads(units)])
+    return verdict(body, covered=[unit in caption for unit in json.loads(units)])
 
 
 def _caption_language(body: Any, caption: str) -> str:
@@ -150,4 +152,4 @@ def _caption_language(body: Any, caption: str) -> str:
 
 
 def _sentences(caption: str) -> list[str]:
-    return list(dict.fromkeys(one.strip() for one in caption.split(".") if one.strip()))
+    return list(dict.fromkeys(sentence.strip() for sentence in caption.split(".") if sentence.strip()))
