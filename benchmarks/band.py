@@ -34,8 +34,8 @@ from data_engine.ops.quotas import quota
 from data_engine.schema import Sample
 from eval.difficulty import FILE, DifficultyConfig, measured
 from eval.sample_sets import selected
-from mmrl import demo
 from mmrl.core.config import load
+from mmrl.demo import steps as demo
 
 CONFIG = Path(__file__).parent.parent / "configs" / "difficulty" / "demo.yaml"
 ARMS = ("within the band", "drawn from the pool")
