@@ -13,8 +13,6 @@ greedy and sampled; the interval of a difference is Student's over seeds. Runs t
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import tempfile
 from collections import Counter
@@ -27,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.learning import held_out, interval
+from benchmarks.rounds import parser_of, save
 from data_engine.dataset.shards import read_samples, write_dataset
 from data_engine.operator import Dropped
 from data_engine.ops.difficulty import difficulty
@@ -43,7 +42,7 @@ ARMS = ("within the band", "drawn from the pool")
 
 def main() -> None:
     """Measure difficulty, choose, train, evaluate, compare."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__, "two seeds, three steps: that it runs, not what it shows")
     parser.add_argument("changes", nargs="*", metavar="key=value", help="changes to configs/difficulty/demo.yaml")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40)
@@ -51,8 +50,6 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=60, help="held-out samples of each task")
     parser.add_argument("--batch", type=int, default=128, help="rollouts of a step, eight of each prompt")
     parser.add_argument("--out", type=Path, help="where the runs stay; a temporary directory by default")
-    parser.add_argument("--quick", action="store_true", help="two seeds, three steps: that it runs, not what it shows")
-    parser.add_argument("--json", type=Path, help="write the rows there as well")
     options = parser.parse_args()
     if options.quick:
         options.seeds, options.steps, options.limit, options.test = 2, 3, 20, 5
@@ -61,8 +58,7 @@ def main() -> None:
         config = difficulties(out, options.limit, options.changes)
         rows = compared(config, out, range(options.seeds), options.steps, options.test, options.batch)
     Console(width=110).print(table(rows))
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+    save(rows, options.json)
 
 
 def difficulties(out: Path, limit: int, changes: Sequence[str]) -> DifficultyConfig:

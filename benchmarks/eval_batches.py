@@ -8,14 +8,13 @@ does it. Both sides must give the same answers before anything is timed.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from benchmarks.rounds import compared, report
+from benchmarks.rounds import compared, parser_of, report
 from data_engine.schema import Sample, user_prompt, with_id
 from data_engine.sources.synthesis import digits_count, digits_grounding, digits_video
 from eval.answer.local import LocalGenerator
@@ -53,10 +52,7 @@ def answered(generator: LocalGenerator, draws: Sequence[Draw], size: int) -> dic
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Compare the answers, time both ways in turn, print the table, write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer prompts and rounds")
-    parser.add_argument("--json", type=Path, help="write the rows there as well")
-    options = parser.parse_args(argv)
+    options = parser_of(__doc__, "fewer prompts and rounds").parse_args(argv)
     count, rounds = (32, 2) if options.quick else (128, 3)
     model, processor = load_checkpoint(CHECKPOINT)
     apply_budget(processor, BUDGET)

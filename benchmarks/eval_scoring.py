@@ -12,7 +12,6 @@ expressions go to math-verify's own process. The first has to stay below 60 s fo
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -25,12 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from benchmarks import region_peers
 from benchmarks import reward_peers as peers
 from benchmarks import rewards as made
+from benchmarks.rounds import parser_of
+from benchmarks.rounds import report as report_rows
 from eval.records import RECORDS, Record, RunInfo, read_records, replace_records
 from eval.report import report
 from eval.score import evaluation_suite, rescore, suite_identity
@@ -64,25 +62,14 @@ MATH = Kind("math", "math_match", peers.expression, made.math)
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the records, time both sides in turn, print the table, write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="10,000 records and three rounds")
-    parser.add_argument("--json", type=Path, help="write the rows there as well")
-    options = parser.parse_args(argv)
+    options = parser_of(__doc__, "10,000 records and three rounds").parse_args(argv)
     count, rounds = (10_000, 3) if options.quick else (100_000, 3)
     cases = [
         ("nine tasks by rule", KINDS, time.process_time),
         ("the same with 2 % expressions", (*KINDS, MATH), time.perf_counter),
     ]
     rows = [measured(name, kinds, count, rounds, clock) for name, kinds, clock in cases]
-    table = Table("case", "mmrl (range)", "row by row (range)", "times faster", "unit", "n")
-    for row in rows:
-        ranges = row.pop("ranges")
-        sides = zip((row["ours"], row["peer"]), ranges, strict=True)
-        cells = [f"{middle:.1f} ({low:.1f}-{high:.1f})" for middle, (low, high) in sides]
-        table.add_row(row["case"], *cells, f"{row['ratio']:.2f}", row["unit"], f"{row['n']:,}")
-    Console().print(table)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    report_rows(rows, options.json, peer="row by row", number=".1f")
     seconds = rows[0]["ours"] * 100_000 / count
     if seconds > PROMISE:  # of the second case a busy machine would decide
         raise SystemExit(f"{seconds:.0f} s for 100,000 records; {PROMISE:g} s are promised")

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.rounds import parser_of, report
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,7 @@ PARTS = ("processing", "rollout", "scoring", "backward")
 
 def main() -> None:
     """Run the cases and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the promised cases only")
-    parser.add_argument("--json", type=Path, help="write the rows there as well")
+    parser = parser_of(__doc__, "the promised cases only")
     parser.add_argument("--repeats", type=int, help="runs of each side and case: 3, or 2 with --quick")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -66,14 +64,7 @@ def main() -> None:
         return
     repeats = arguments.repeats or (2 if arguments.quick else 3)
     rows = [row for case in (QUICK if arguments.quick else FULL) for row in compared(case, repeats)]
-    table = Table("case", "mmrl (range)", "TRL (range)", "ratio", "unit", "n")
-    for row in rows:
-        sides = zip((row["ours"], row["peer"]), row["ranges"], strict=True)
-        cells = [f"{middle:.3g} ({low:.3g}-{high:.3g})" for middle, (low, high) in sides]
-        table.add_row(row["case"], *cells, f"{row['ratio']:.3g}", row["unit"], str(row["n"]))
-    Console().print(table)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1))
+    report(rows, arguments.json, peer="TRL", ratio="ratio", number=".3g")
 
 
 def compared(case: Case, repeats: int) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ Ours reads the size, the SHA-256 and both hashes of the fingerprint; imagededup 
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import random
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from benchmarks.rounds import compared, report
+from benchmarks.rounds import compared, parser_of, report
 from data_engine.similar.image_hash import fingerprint
 from mmrl.core.media.probe import probe
 
@@ -48,10 +47,7 @@ def imagededup(paths: Sequence[Path]) -> Callable[[], object]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print the table, write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="100 files and three rounds")
-    parser.add_argument("--json", type=Path, help="write the rows there as well")
-    options = parser.parse_args(argv)
+    options = parser_of(__doc__, "100 files and three rounds").parse_args(argv)
     count, rounds = (100, 3) if options.quick else (500, 5)
     with tempfile.TemporaryDirectory() as folder:
         paths = write_photos(Path(folder), count)

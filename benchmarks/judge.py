@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from benchmarks.rounds import parser_of, save
 from rewards.judge_client.client import Ask, Judge
 from rewards.judge_client.judge_spec import JudgeSpec
 
@@ -32,9 +33,7 @@ TEXTS = ("a red bus", "two dogs", "a table by the window", "a street in the rain
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure in turn, print the table, write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer calls and rounds")
-    parser.add_argument("--json", type=Path, help="where to write the rows")
+    parser = parser_of(__doc__, "fewer calls and rounds")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.serve:
@@ -50,8 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     finally:
         server.terminate()
         server.wait()
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    save(rows, options.json)
 
 
 def measured(url: str, calls: int, rounds: int) -> list[dict[str, Any]]:

@@ -10,9 +10,7 @@ The last rows count false matches. Films are a window that moves over such a til
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import random
 import re
 import tempfile
@@ -28,6 +26,7 @@ from rich.table import Table
 from skimage import data as photographs
 from sklearn.datasets import load_sample_image
 
+from benchmarks.rounds import parser_of, save
 from data_engine.schema import Sample, user_prompt, with_id
 from data_engine.similar.image_hash import MediaIndex, fingerprint
 from data_engine.similar.index import Evidence, LeakIndex, write_index
@@ -313,10 +312,7 @@ def _false(name: str, false: int, n: int) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Plant, look, print the table, write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a quarter of the pictures")
-    parser.add_argument("--json", type=Path, help="write the rows there as well")
-    options = parser.parse_args(argv)
+    options = parser_of(__doc__, "a quarter of the pictures").parse_args(argv)
     rows = measured(options.quick) + films(options.quick)
     for name, draw in (("charts", chart), ("geometry", drawing)):
         rows += mistaken(name, draw, 125 if options.quick else 500)
@@ -325,8 +321,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         precision = "" if row["precision"] is None else f"{row['precision']:.3f}"
         table.add_row(row["case"], row["unit"], f"{row['ours']:.3f}", precision, str(row["n"]))
     Console().print(table)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    save(rows, options.json)
 
 
 if __name__ == "__main__":

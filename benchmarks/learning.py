@@ -10,7 +10,6 @@ out, greedy and sampled; the interval of a difference is Student's over seeds. R
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import tempfile
@@ -22,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+from benchmarks.rounds import parser_of, save
 from mmrl.core.config import load
 from mmrl.demo import steps as demo
 from mmrl.demo import warm
@@ -72,13 +72,11 @@ def brevity(rollouts: Any) -> list[float]:
 
 def main() -> None:
     """Train, evaluate, compare."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__, "two seeds, three steps: that it runs, not what it shows")
     parser.add_argument("comparison", nargs="*", choices=[*ARMS, []], default=list(ARMS), help="all by default")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--out", type=Path, help="where the runs stay; a temporary directory by default")
-    parser.add_argument("--quick", action="store_true", help="two seeds, three steps: that it runs, not what it shows")
-    parser.add_argument("--json", type=Path, help="write the rows there as well")
     arguments = parser.parse_args()
     seeds, steps = (2, 3) if arguments.quick else (arguments.seeds, arguments.steps)
     rows = []
@@ -88,8 +86,7 @@ def main() -> None:
             scores = compared(comparison, out / comparison, out / "data", range(seeds), steps)
             Console(width=110).print(table(comparison, scores))
             rows += scores
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1))
+    save(rows, arguments.json)
 
 
 def compared(comparison: str, out: Path, data: Path, seeds: range, steps: int) -> list[dict[str, Any]]:

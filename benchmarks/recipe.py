@@ -9,7 +9,6 @@ shuffle. The target is under 5 minutes and under 2 GB; memory is the peak of the
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import subprocess
@@ -26,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import load_sample_image
 
+from benchmarks.rounds import parser_of, save
 from data_engine.dataset.shards import read_manifest
 
 SECONDS, MEGABYTES = 300, 2000
@@ -115,9 +115,7 @@ def _megabytes(process: psutil.Process) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print the table, write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="5,000 samples; the promise is scaled down with them")
-    parser.add_argument("--json", type=Path, help="write the rows there as well")
+    parser = parser_of(__doc__, "5,000 samples; the promise is scaled down with them")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args(argv)
     n = 5_000 if options.quick else 100_000
@@ -138,8 +136,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         row["ratio"] = row["peer"] / row["ours"]
         table.add_row(row["case"], f"{row['ours']:,.1f}", f"{row['peer']:,.0f}", row["unit"])
     console.print(table)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    save(rows, options.json)
 
 
 if __name__ == "__main__":

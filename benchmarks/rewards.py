@@ -9,7 +9,6 @@ the completions are well formed, so that the plain functions are right about all
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -21,12 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 import rewards
 from benchmarks import region_peers
 from benchmarks import reward_peers as peers
+from benchmarks.rounds import parser_of, report
 from rewards import Rollout
 
 GROUP = 8
@@ -233,24 +230,12 @@ def seconds(work: Callable[[], Any], clock: Callable[[], float]) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the cases, print the table, write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="2,000 rollouts and three rounds")
-    parser.add_argument("--json", type=Path, help="write the rows there as well")
-    options = parser.parse_args(argv)
+    options = parser_of(__doc__, "2,000 rollouts and three rounds").parse_args(argv)
     count, rounds = (2000, 3) if options.quick else (10_000, 5)
     with tempfile.TemporaryDirectory() as folder:
         peers.write_table(Path(folder), WORDS)
         rows = [compared(case, count, rounds) for case in cases(folder)]
-    table = Table("reward", "mmrl (range)", "row by row (range)", "times faster", "unit", "n")
-    for row in rows:
-        ranges = row.pop("ranges")
-        sides = [
-            f"{row[key]:.3g} ({low:.3g}-{high:.3g})" for key, (low, high) in zip(("ours", "peer"), ranges, strict=True)
-        ]
-        table.add_row(row["case"], *sides, f"{row['ratio']:.2f}", row["unit"], str(row["n"]))
-    Console().print(table)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    report(rows, options.json, peer="row by row", number=".3g")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import time
@@ -26,24 +27,37 @@ def compared(
                 side.append(n / (time.perf_counter() - start))
     middle, other = map(statistics.median, rates)
     ranges = [[min(side), max(side)] for side in rates]
-    return {
-        "case": case,
-        "ours": middle,
-        "peer": other,
-        "ratio": middle / other,
-        "unit": unit,
-        "n": n,
-        "ranges": ranges,
-    }
+    row = {"case": case, "ours": middle, "peer": other, "ratio": middle / other}
+    return {**row, "unit": unit, "n": n, "ranges": ranges}
 
 
-def report(rows: Sequence[dict[str, Any]], path: Path | None) -> None:
+def parser_of(about: str | None, quick: str) -> argparse.ArgumentParser:
+    """A parser of the options that all benchmarks have; `quick` says what --quick shortens."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--json", type=Path, help="write the rows there as well")
+    return parser
+
+
+def report(
+    rows: Sequence[dict[str, Any]],
+    path: Path | None,
+    *,
+    peer: str = "peer",
+    ratio: str = "times faster",
+    number: str = ",.0f",
+) -> None:
     """Print the rows as a table; write them to `path` as JSON."""
-    table = Table("case", "mmrl (range)", "peer (range)", "times faster", "unit", "n")
+    table = Table("case", "mmrl (range)", f"{peer} (range)", ratio, "unit", "n")
     for row in rows:
         sides = zip((row["ours"], row["peer"]), row["ranges"], strict=True)
-        cells = [f"{middle:,.0f} ({low:,.0f}-{high:,.0f})" for middle, (low, high) in sides]
-        table.add_row(row["case"], *cells, f"{row['ratio']:.1f}", row["unit"], f"{row['n']:,}")
+        cells = [f"{middle:{number}} ({low:{number}}-{high:{number}})" for middle, (low, high) in sides]
+        table.add_row(row["case"], *cells, f"{row['ratio']:.3g}", row["unit"], f"{row['n']:,}")
     Console().print(table)
+    save(rows, path)
+
+
+def save(rows: Any, path: Path | None) -> None:
+    """Write the rows to `path` as JSON, if one is given."""
     if path:
         path.write_text(json.dumps(rows, indent=1) + "\n")

@@ -10,7 +10,6 @@ measurement, so that imports do not count.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import resource
@@ -22,6 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.rounds import parser_of
 from data_engine.engine.pipeline import run
 from data_engine.engine.progress import Bars
 from data_engine.recipe import Recipe
@@ -76,10 +76,7 @@ def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print the table, write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="1,000 to 20,000 samples")
-    parser.add_argument("--json", type=Path, help="write the rows there as well")
-    options = parser.parse_args(argv)
+    options = parser_of(__doc__, "1,000 to 20,000 samples").parse_args(argv)
     sizes = [1_000, 5_000, 20_000] if options.quick else [10_000, 100_000, 1_000_000]
     console, table = Console(stderr=True), Table("samples", "processor seconds", "samples/s", "peak memory")
     seconds = []

@@ -9,14 +9,12 @@ with weights (0.2, 0.8), which prefer useless comparisons to missed texts; with 
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections.abc import Sequence
-from pathlib import Path
 
 from datasketch import MinHash, MinHashLSH
 
-from benchmarks.rounds import compared, report
+from benchmarks.rounds import compared, parser_of, report
 from data_engine.similar.minhash import TextIndex, sketch
 from data_engine.words import words
 
@@ -65,10 +63,7 @@ def datasketch(made: Sequence[str]) -> set[int]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Check that both find what was planted, measure, print the table, write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="2,000 texts and three rounds")
-    parser.add_argument("--json", type=Path, help="write the rows there as well")
-    options = parser.parse_args(argv)
+    options = parser_of(__doc__, "2,000 texts and three rounds").parse_args(argv)
     count, rounds = (2000, 3) if options.quick else (20_000, 5)
     made, planted = texts(count)
     for find in (ours, datasketch):

@@ -11,10 +11,8 @@ is bit for bit the one that decoding the whole file from its start gives, as it 
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import importlib.util
-import json
 import multiprocessing
 import os
 import statistics
@@ -31,6 +29,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.rounds import parser_of, save
 from mmrl.core.media.files import MediaError
 from mmrl.core.media.frames import frame_table, rgb
 from mmrl.core.media.item import Media
@@ -192,10 +191,8 @@ def megabytes_of(package: str) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print the tables, write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a shorter clip, five rounds and 20 broken files")
+    parser = parser_of(__doc__, "a shorter clip, five rounds and 20 broken files")
     parser.add_argument("--clips", nargs="*", type=Path, help="measure these instead")
-    parser.add_argument("--json", type=Path, help="write the rows there as well")
     options = parser.parse_args(argv)
     frames, rounds, count = (600, 5, 20) if options.quick else (6000, 15, 200)
     readers = [name for name in READERS if importlib.util.find_spec(PACKAGES[name])]
@@ -223,8 +220,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     table.add_row(f"{count} broken", *(", ".join(f"{n} {end}" for end, n in endings[r].most_common()) for r in readers))
     table.add_row("installed MB", *(f"{sizes[name]:.0f}" for name in readers))
     console.print(table)
-    if options.json:
-        options.json.write_text(json.dumps({"clips": rows, "broken": endings, "installed": sizes}, indent=1) + "\n")
+    save({"clips": rows, "broken": endings, "installed": sizes}, options.json)
 
 
 if __name__ == "__main__":
