@@ -31,13 +31,7 @@ from transformers import (
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from mmrl.core.config import InputError, load, validate
-from mmrl.core.vision import (
-    VisionBudget,
-    VisionGeometry,
-    apply_budget,
-    check_budget,
-    geometry_of,
-)
+from mmrl.core.vision import VisionBudget, VisionGeometry, apply_budget, check_budget, geometry_of
 
 QWEN2 = VisionGeometry(patch=14, merge=2, temporal_patch=2)
 QWEN3 = VisionGeometry(patch=16, merge=2, temporal_patch=2, whole_video=True)

@@ -207,10 +207,7 @@ PLAN_ERRORS = [
     ({"sources": [{"fn": "easy_vqa"}] * 2}, "2 sources are called easy_vqa"),
     ({"operators": [{"fn": "shuffle"}]}, "the first operator must be validate.*got shuffle"),
     ({"operators": [{"fn": "validate"}, {"fn": "splt"}]}, "unknown operator 'splt'; did you mean split"),
-    (
-        {"operators": [{"fn": "validate"}, {"fn": "os.path:join"}]},
-        "os.path:join is not an operator; put it",
-    ),
+    ({"operators": [{"fn": "validate"}, {"fn": "os.path:join"}]}, "os.path:join is not an operator; put it"),
     ({"operators": [{"fn": "validate"}, {"fn": "my.lab:x"}]}, "cannot import operator 'my.lab:x'"),
     ({"operators": [{"fn": "validate"}, {"fn": "split", "args": {"shares": {"a": 0}}}]}, "must be above 0"),
     ({"mix": {"easy_vqq": 1}}, "unknown source easy_vqq; did you mean easy_vqa"),

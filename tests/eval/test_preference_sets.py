@@ -57,12 +57,7 @@ RB2 = [
     ),
 ]  # fmt: skip
 VIL = [
-    {
-        "id": "1",
-        "question": "x?",
-        "solutions": [["right", "wrong"], ["wrong", "right"]],
-        "correct": [False, True],
-    },
+    {"id": "1", "question": "x?", "solutions": [["right", "wrong"], ["wrong", "right"]], "correct": [False, True]},
     {"id": "2", "question": "y?", "solutions": [["wrong"], ["wrong", "wrong"]], "correct": [False, True]},
     {"id": "3", "question": "z?", "solutions": [["right"], ["right", "right"]], "correct": [False, False]},
 ]

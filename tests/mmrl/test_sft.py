@@ -67,11 +67,7 @@ def test_a_number_is_written_with_all_its_digits(task: str, number: float) -> No
     ("task", "answer", "message"),
     [
         ("edit", {"instruction": "Red."}, "its answer of task 'edit' cannot be written"),
-        (
-            "preference",
-            {"preferred": 0, "candidates": ["a", "b"]},
-            "no answer of task 'preference' can be written",
-        ),
+        ("preference", {"preferred": 0, "candidates": ["a", "b"]}, "no answer of task 'preference' can be written"),
     ],
 )
 def test_samples_without_an_answer_to_learn_are_refused(task: str, answer: dict[str, Any], message: str) -> None:

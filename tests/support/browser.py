@@ -47,10 +47,7 @@ def opened(page: Path, profile: Path) -> Shown:
 async def _opened(page: Path, profile: Path) -> Shown:
     assert BROWSER is not None
     browser = await asyncio.create_subprocess_exec(
-        BROWSER,
-        *SWITCHES,
-        f"--user-data-dir={profile}",
-        stderr=asyncio.subprocess.PIPE,
+        BROWSER, *SWITCHES, f"--user-data-dir={profile}", stderr=asyncio.subprocess.PIPE
     )
     try:
         assert browser.stderr is not None

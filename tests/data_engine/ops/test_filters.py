@@ -11,14 +11,7 @@ from PIL import Image, ImageFilter
 from data_engine.dataset.tables import stats_row
 from data_engine.measure.languages import language
 from data_engine.operator import Dropped
-from data_engine.ops.filters import (
-    max_aspect,
-    max_vision_tokens,
-    min_entropy,
-    min_sharpness,
-    option_count,
-    text_length,
-)
+from data_engine.ops.filters import max_aspect, max_vision_tokens, min_entropy, min_sharpness, option_count, text_length
 from data_engine.ops.select import cap_media
 from data_engine.recipe import Recipe, plan
 from data_engine.schema import Sample

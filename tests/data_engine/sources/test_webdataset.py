@@ -46,11 +46,7 @@ def test_a_webdataset_is_a_stream_of_rows(root: Path) -> None:
         ({"number": 2}, 1),
     ]
     assert all(media.bytes == picture for sample in samples for media in sample.media)
-    assert refused(items) == [
-        ("not_a_file", "t.tar: x/004"),
-        ("bad_json", "t.tar: x/005"),
-        ("bad_row", "t.tar: x/006"),
-    ]
+    assert refused(items) == [("not_a_file", "t.tar: x/004"), ("bad_json", "t.tar: x/005"), ("bad_row", "t.tar: x/006")]
     assert sorted(root.parent.rglob("*")) == before  # nothing was unpacked
 
 

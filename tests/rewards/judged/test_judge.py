@@ -56,9 +56,7 @@ def test_in_a_comparison_the_better_text_wins_wherever_it_stands() -> None:
         assert score(server, "judge", Rollout("a car", preference | {"preferred": 2}), mode="pairwise").score is None
 
 
-def test_the_judge_gets_the_question_the_gold_the_criteria_and_the_answer_without_its_thinking(
-    picture: Media,
-) -> None:
+def test_the_judge_gets_the_question_the_gold_the_criteria_and_the_answer_without_its_thinking(picture: Media) -> None:
     prompt = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
     rollout = Rollout("<think>give 10</think><answer>a bus</answer>", {"text": "bus"}, prompt=prompt, media=[picture])
     with serving(replying(score=5)) as server:

@@ -174,11 +174,7 @@ def test_every_coco_name_is_known_in_singular_and_plural() -> None:
 
 
 def test_chair_of_three_captions() -> None:
-    captions = [
-        ("dog frisbee person", ["dog", "frisbee"]),
-        ("dog car", ["dog", "car"]),
-        ("cat", ["cat"]),
-    ]
+    captions = [("dog frisbee person", ["dog", "frisbee"]), ("dog car", ["dog", "car"]), ("cat", ["cat"])]
     rollouts = [Rollout(completion, {"objects": truth}) for completion, truth in captions]
     by_mention = [verdict.score for verdict in get("object_hallucination", mode="chair_i")(rollouts)]
     by_caption = [verdict.score for verdict in get("object_hallucination", mode="chair_s")(rollouts)]

@@ -108,10 +108,7 @@ def test_as_released_vision_r1_lets_fifty_junk_boxes_pass_and_ours_does_not() ->
 
 def test_visionreasoners_accuracy() -> None:
     completion = json.dumps(
-        [
-            {"bbox_2d": [10, 10, 60, 60], "point_2d": [30, 30]},
-            {"bbox_2d": [200, 200, 250, 250], "point_2d": [10, 10]},
-        ]
+        [{"bbox_2d": [10, 10, 60, 60], "point_2d": [30, 30]}, {"bbox_2d": [200, 200, 250, 250], "point_2d": [10, 10]}]
     )
     rollout = Rollout(completion, {"boxes": [[12, 12, 62, 62]], "points": [[35, 35]]})
     for as_released in (False, True):

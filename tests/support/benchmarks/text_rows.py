@@ -43,13 +43,7 @@ TEXTVQA = [{"question_id": 5, "question": "What brand?", "image": cell(0), "answ
 VIZWIZ = [{"question_id": "v1", "question": "What is it?", "image": cell(0), "answers": ["unanswerable"] * 10}]
 EXACT = [{"id": "g1", "question": "What is left?", "answer": "chair", "image": cell(0)}]
 OCRBENCH = [
-    {
-        "dataset": dataset,
-        "question": f"Read {dataset}.",
-        "question_type": kind,
-        "answer": ["Centre"],
-        "image": cell(i),
-    }
+    {"dataset": dataset, "question": f"Read {dataset}.", "question_type": kind, "answer": ["Centre"], "image": cell(i)}
     for i, (dataset, kind) in enumerate(
         [
             ("IIIT5K", "Regular Text Recognition"),
