@@ -66,7 +66,7 @@ class EvalConfig(Config):
 
     def parts(self) -> list[EvalConfig]:
         """A config for each of the benchmarks, with its scorers as `rewards` and a directory of its name as `out`; this
-        one where there are none."""
+        config if there are none."""
         if not self.benchmarks:
             return [self]
         from eval.benchmarks import find_benchmark

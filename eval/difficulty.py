@@ -1,6 +1,6 @@
 """How hard samples are for a model: draws scored by the reward of each task, and more draws only where they matter.
 
-The draws are those of `mmrl eval run`, with its records; the table made of them is what the data engine reads.
+The draws are those of `mmrl eval run`, with its records; the data engine reads the table made of them.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from rewards.tasks.table import OTHER, TASKS
 logger = logging.getLogger(__name__)
 
 FILE = "difficulty.parquet"
+_DECODING = ("decoding", "temperature", "top_p", "seed", "max_new_tokens")
 
 Reward = str | dict[str, str] | None  # the name of the reward that decides, or one for each task
 Right = Annotated[float, Field(gt=0, le=1)]  # the lowest score of a right answer
@@ -156,8 +157,8 @@ def _own_reward(task: str, specs: Mapping[str, Any]) -> str:
     for names in (own, scoring):
         if len(names) == 1:
             return names[0]
-    said = ", ".join(own or scoring) or "no reward"
-    raise InputError(f"task {task} is scored by {said}; name the one that decides, as reward: {{{task}: NAME}}")
+    scorers = ", ".join(own or scoring) or "no reward"
+    raise InputError(f"task {task} is scored by {scorers}; name the one that decides, as reward: {{{task}: NAME}}")
 
 
 def _open(
@@ -184,8 +185,8 @@ def _by_item(records: Iterable[Record]) -> dict[str, list[Record]]:
 
 
 def _scores(draws: Iterable[Record], reward: str) -> list[float]:
-    found = (draw.total if reward == TOTAL else draw.scores.get(reward) for draw in draws)
-    return [score for score in found if score is not None]
+    scores = (draw.total if reward == TOTAL else draw.scores.get(reward) for draw in draws)
+    return [score for score in scores if score is not None]
 
 
 def _graded(records: Sequence[Record], deciding: Mapping[str, str]) -> set[str]:
@@ -196,12 +197,7 @@ def _graded(records: Sequence[Record], deciding: Mapping[str, str]) -> set[str]:
 
 
 def _row(
-    item: str,
-    draws: Sequence[Record],
-    info: RunInfo,
-    deciding: Mapping[str, str],
-    graded: set[str],
-    right: float,
+    item: str, draws: Sequence[Record], info: RunInfo, deciding: Mapping[str, str], graded: set[str], right: float
 ) -> Difficulty:
     first = draws[0]
     scores = _scores(draws, deciding[first.task])
@@ -228,6 +224,3 @@ def _row(
         scorer=info.scorer,
         version=str(info.suite.get("version", "")),
     )
-
-
-_DECODING = ("decoding", "temperature", "top_p", "seed", "max_new_tokens")

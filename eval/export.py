@@ -53,8 +53,8 @@ def lmms_eval(out: Path, info: RunInfo, records: Sequence[Record]) -> dict[str, 
                 f"{row['reward']},none": row["mean"],
                 f"{row['reward']}_stderr,none": row["error"],
             }
-    items = {task: _items(found) for task, found in by_task.items()}
-    counts = {names[task]: {"original": len(found), "effective": len(found)} for task, found in items.items()}
+    items = {task: _items(task_records) for task, task_records in by_task.items()}
+    counts = {names[task]: dict.fromkeys(("original", "effective"), len(items[task])) for task in items}
     whole = {
         "results": results,
         "group_subtasks": {name: [] for name in results},
@@ -62,8 +62,8 @@ def lmms_eval(out: Path, info: RunInfo, records: Sequence[Record]) -> dict[str, 
         "versions": dict.fromkeys(results, info.protocol["version"]),
         "n-shot": dict.fromkeys(results, 0),
         "higher_is_better": {
-            name: {key.partition(",")[0]: True for key in found if "," in key and "_stderr," not in key}
-            for name, found in results.items()
+            name: {key.partition(",")[0]: True for key in scores if "," in key and "_stderr," not in key}
+            for name, scores in results.items()
         },
         "n-samples": counts,
         "config": {"model": info.model, "model_args": "", "gen_kwargs": "", "scorer": info.scorer},
@@ -72,8 +72,8 @@ def lmms_eval(out: Path, info: RunInfo, records: Sequence[Record]) -> dict[str, 
         "date": stamp,
     }
     files = {f"{stamp}_results.json": json.dumps(whole, indent=2, ensure_ascii=False) + "\n"}
-    for task, found in items.items():
-        lines = [json.dumps(_sample(number, draws), ensure_ascii=False) for number, draws in enumerate(found)]
+    for task, task_items in items.items():
+        lines = [json.dumps(_sample(number, draws), ensure_ascii=False) for number, draws in enumerate(task_items)]
         files[f"{stamp}_samples_{names[task]}.jsonl"] = "\n".join(lines) + "\n"
     return files
 
@@ -118,8 +118,8 @@ def _sample(number: int, draws: Sequence[Record]) -> dict[str, Any]:
     answers = [record.answer_text or "" for record in draws]
     scores: dict[str, float | None] = {}
     for name in first.scores:
-        found = [score for record in draws if (score := record.scores.get(name)) is not None]
-        scores[name] = fmean(found) if found else None
+        values = [score for record in draws if (score := record.scores.get(name)) is not None]
+        scores[name] = fmean(values) if values else None
     totals = [record.total for record in draws if record.total is not None]
     return {
         "doc_id": number,

@@ -1,4 +1,4 @@
-"""How samples are asked: the settings of sampling, the draws, what a model answers, and the batches."""
+"""How samples are asked: the settings of sampling, the draws, the answers of a model, and the batches."""
 
 from __future__ import annotations
 
@@ -31,16 +31,10 @@ class Sampling(Config):
 
     def protocol(self) -> dict[str, Any]:
         """The settings that decide a single draw."""
-        shared = {"max_new_tokens": self.max_new_tokens}
         if not self.do_sample:
-            return {"decoding": "greedy", **shared}
-        return {
-            "decoding": "sampled",
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "seed": self.seed,
-            **shared,
-        }
+            return {"decoding": "greedy", "max_new_tokens": self.max_new_tokens}
+        names = ("temperature", "top_p", "seed", "max_new_tokens")
+        return {"decoding": "sampled", **{name: getattr(self, name) for name in names}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +62,9 @@ class Generator(Protocol):
 
     def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
         """One answer per draw, generated as one batch."""
-        ...
 
     def cost(self, sample: Sample) -> int:
         """The approximate length of the prompt, by which batches are sorted."""
-        ...
 
 
 def batches(draws: Sequence[Draw], size: int, cost: Callable[[Sample], int]) -> list[list[Draw]]:

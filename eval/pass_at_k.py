@@ -93,9 +93,9 @@ def draw_rows(records: Sequence[Record], live: Collection[tuple[str, str]]) -> l
         row = {"task": task, "reward": reward, "majority": fmean(voted), "items": len(items), "k": []}
         for k in sorted({2**power for power in range(most.bit_length()) if 2**power <= most} | {most}):
             scores = [[draw.scores[reward] or 0.0 for draw in draws] for draws in items.values() if len(draws) >= k]
-            passed = [pass_at_k(len(one), sum(score >= RIGHT for score in one), k) for one in scores]
-            best = fmean(best_of_k(one, k) for one in scores)
-            row["k"].append({"k": k, "pass": fmean(passed), "best": best, "items": len(scores)})
+            passed = fmean(pass_at_k(len(item), sum(score >= RIGHT for score in item), k) for item in scores)
+            best = fmean(best_of_k(item, k) for item in scores)
+            row["k"].append({"k": k, "pass": passed, "best": best, "items": len(scores)})
         rows.append(row)
     return rows
 

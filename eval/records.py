@@ -20,16 +20,8 @@ from mmrl.core.files import write_atomic
 RECORDS = "records.jsonl"
 RUN = "run.json"
 JUDGE_DECIDES = (
-    "backend",
-    "model",
-    "dtype",
-    "temperature",
-    "max_tokens",
-    "seed",
-    "extra",
-    "max_pixels",
-    "max_frames",
-    "max_chars",
+    *("backend", "model", "dtype", "temperature", "max_tokens", "seed", "extra"),
+    *("max_pixels", "max_frames", "max_chars"),
 )
 TOTAL = "total"  # the name of the weighted sum, next to those of the rewards
 ALL = "all"  # the task that stands for all tasks together

@@ -115,7 +115,7 @@ def table(
 
 
 def summary(cells: Sequence[Cell], max_unjudged: float) -> dict[str, Any]:
-    """The mean score with its interval and the shares of what went wrong.
+    """The mean score with its interval and the shares of failures.
 
     The mean is withheld when more than `max_unjudged` of the cells have no verdict (a total has none when one of the
     rewards that it counts has none), because the rest does not represent the whole.
@@ -145,7 +145,7 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 
 def title(content: Mapping[str, Any]) -> str:
-    """What was evaluated."""
+    """The benchmark and the split that were evaluated."""
     return f"{content['run']['benchmark']} ({content['run']['split']})"
 
 
@@ -159,7 +159,7 @@ def about(content: Mapping[str, Any]) -> str:
 
 
 def decoded(decode: Mapping[str, Any]) -> str:
-    """A sentence on how rewards guided the answers and what follows for the scores."""
+    """A sentence on how rewards guided the answers and how to read the scores."""
     names = ", ".join(decode.get("rewards") or {}) or ("the model itself" if decode["method"] == "psrd" else "")
     guided = f"Decoded by {decode['method']}{f', guided by {names}' if names else ''}."
     if decode.get("gold"):
@@ -177,8 +177,9 @@ def setting(value: Any) -> str:
     """
     if not isinstance(value, Mapping) or "method" not in value:
         return str(value)
-    said = {name: ", ".join(one) if isinstance(one, Mapping) else one for name, one in value.items()}
-    return f"{said.pop('method')} ({', '.join(f'{name} {one}' for name, one in said.items() if one not in (None, ''))})"
+    parts = {name: ", ".join(part) if isinstance(part, Mapping) else part for name, part in value.items()}
+    method = parts.pop("method")
+    return f"{method} ({', '.join(f'{name} {part}' for name, part in parts.items() if part not in (None, ''))})"
 
 
 def _costs(records: Sequence[Record]) -> dict[str, dict[str, float]]:
@@ -204,9 +205,8 @@ def incomplete(content: Mapping[str, Any]) -> str:
 
 def warnings(content: Mapping[str, Any]) -> list[str]:
     """Warnings that concern all numbers of a report."""
-    return [
-        one for one in (incomplete(content), space_warning(content["boxes"], content["run"].get("space", ""))) if one
-    ]
+    texts = incomplete(content), space_warning(content["boxes"], content["run"].get("space", ""))
+    return [text for text in texts if text]
 
 
 def _share(flags: Iterable[bool]) -> float:

@@ -59,7 +59,7 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> ReportTable:
 
 
 def preference_table(rows: Sequence[Mapping[str, Any]]) -> ReportTable:
-    """How often each reward prefers what people prefer (`eval.preferences.pairwise`), by dimension."""
+    """How often each reward agrees with the preferences of people (`eval.preferences.pairwise`), by dimension."""
     columns = "accuracy", "95 % interval", "n", "no verdict", "order decides", "ECE", "length corr."
     cells: list[list[str]] = []
     for row in rows:
@@ -89,9 +89,9 @@ def interval(row: Mapping[str, Any]) -> str:
 def _draw_table(rows: Iterable[Mapping[str, Any]]) -> ReportTable:
     columns = "task", "reward", "k", "pass@k", "best of k", "majority of all"
     cells = [
-        [*_names(row), str(one["k"]), *map(_number, (one["pass"], one["best"], row["majority"]))]
+        [*_names(row), str(at_k["k"]), *map(_number, (at_k["pass"], at_k["best"], row["majority"]))]
         for row in rows
-        for one in row["k"]
+        for at_k in row["k"]
     ]
     return ReportTable("Several answers to a question", columns, cells)
 

@@ -1,4 +1,4 @@
-"""What is evaluated: a named and versioned set of samples, such as the split of a dataset."""
+"""The samples of an evaluation: a named and versioned set of samples, such as the split of a dataset."""
 
 from __future__ import annotations
 

@@ -19,21 +19,21 @@ SUSPECT = 0.2  # with this share of the answers with boxes or more, the space is
 def space_check(records: Sequence[Record]) -> dict[str, Any] | None:
     """The number of answers with boxes, the share with a box outside the image, and the share with all coordinates
     below 1 although the space is not `unit`. None if no answer has a box."""
-    found = [verdict for record in records if (verdict := _fit(record)) is not None]
-    if not found:
+    fits = [verdict for record in records if (verdict := _fit(record)) is not None]
+    if not fits:
         return None
-    outside, fractions = (sum(one[at] for one in found) / len(found) for at in (0, 1))
-    return {"boxes": len(found), "outside": outside, "fractions": fractions}
+    outside, fractions = (sum(fit[at] for fit in fits) / len(fits) for at in (0, 1))
+    return {"boxes": len(fits), "outside": outside, "fractions": fractions}
 
 
 def space_warning(check: Mapping[str, Any] | None, space: str) -> str:
     """A warning about the declared space, or an empty text."""
     if check is None:
         return ""
-    for key, what in (("outside", "leave the picture"), ("fractions", "are fractions of a pixel")):
+    for key, problem in (("outside", "leave the picture"), ("fractions", "are fractions of a pixel")):
         if check[key] >= SUSPECT:
             return (
-                f"Of {check['boxes']} answers with boxes {check[key]:.0%} {what} when read as `{space}`: "
+                f"Of {check['boxes']} answers with boxes {check[key]:.0%} {problem} when read as `{space}`: "
                 "is that the space the model speaks? Run again with another `space`."
             )
     return ""
@@ -44,9 +44,9 @@ def _fit(record: Record) -> tuple[bool, bool] | None:
     pictures = [item for item in record.media if item["kind"] == "image" and item["width"]]
     if TASKS.get(record.task, OTHER).regions != "boxes" or len(pictures) != 1 or not record.answer_text:
         return None
-    said = boxes(record.answer_text)
-    if not said:
+    predicted = boxes(record.answer_text)
+    if not predicted:
         return None
     space, size = record.meta.get("space", "pixel"), (pictures[0]["width"], pictures[0]["height"])
-    corners = to_pixels(said, space, size, record.seen_size[0])[:, 2:]
-    return bool((corners > SLACK * np.asarray(size)).any()), space != "unit" and max(map(max, said)) <= 1
+    corners = to_pixels(predicted, space, size, record.seen_size[0])[:, 2:]
+    return bool((corners > SLACK * np.asarray(size)).any()), space != "unit" and max(map(max, predicted)) <= 1

@@ -1,4 +1,4 @@
-"""Answers on disk, under a hash of everything that decides them: a run does not ask again what another run asked."""
+"""Answers on disk, under a hash of everything that decides them: a run does not repeat the questions of another run."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class CachedGenerator:
     def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
         """One answer per draw, in order."""
         keys = [self._key(draw) for draw in draws]
-        found = {key: _read(text) for key in keys if (text := self._cache.get(key)) is not None}
-        self.hits += sum(key in found for key in keys)
-        missing = {key: draw for key, draw in zip(keys, draws, strict=True) if key not in found}
+        generations = {key: _read(text) for key in keys if (text := self._cache.get(key)) is not None}
+        self.hits += sum(key in generations for key in keys)
+        missing = {key: draw for key, draw in zip(keys, draws, strict=True) if key not in generations}
         if missing:
             answers = dict(zip(missing, self._generator(list(missing.values())), strict=True))
             name, now = str(self._protocol.get("fingerprint")), time.time()
-            self._cache.put([(key, "", name, json.dumps(asdict(one)), now) for key, one in answers.items()])
-            found |= answers
-        return [found[key] for key in keys]
+            self._cache.put([(key, "", name, json.dumps(asdict(answer)), now) for key, answer in answers.items()])
+            generations |= answers
+        return [generations[key] for key in keys]
 
     def cost(self, sample: Sample) -> int:
         """The cost for the generator behind the cache."""

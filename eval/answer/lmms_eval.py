@@ -53,7 +53,7 @@ def run_tasks(
             close = nearest(task, manager.all_tasks).partition(" (known")[0]  # of hundreds
             raise InputError(f"lmms-eval has no task {task!r}; {close}")
     tracker = EvaluationTracker(output_path=str(out))
-    found = simple_evaluate(
+    results = simple_evaluate(
         model=_adapter(answerer, sampling, batch_size),
         tasks=list(chosen.tasks),
         limit=chosen.limit,
@@ -61,13 +61,13 @@ def run_tasks(
         evaluation_tracker=tracker,
         verbosity="ERROR",
     )
-    samples = found.pop("samples")
-    tracker.save_results_aggregated(results=found, samples=samples, datetime_str=found["date"])
-    for task in found["configs"]:
+    samples = results.pop("samples")
+    tracker.save_results_aggregated(results=results, samples=samples, datetime_str=results["date"])
+    for task in results["configs"]:
         tracker.save_results_samples(task_name=task, samples=samples[task])
     if not list(out.rglob("*_results.json")):
         raise InputError(f"lmms-eval could not write its results to {out}; is there room?")  # it only warns
-    return found["results"]
+    return results["results"]
 
 
 def check_installed() -> None:
@@ -99,14 +99,14 @@ def _adapter(answerer: Answerer, sampling: Sampling, batch_size: int) -> Any:
                     batch = places[start : start + batch_size]
                     draws = [self._draw(requests, at) for at in batch]
                     for at, answer in zip(batch, generator(draws), strict=True):
-                        said = until(answer.response, requests[at].args[2].get("until"))
-                        answers[at] = GenerationResult(said, TokenCounts(output_tokens=answer.tokens))
+                        text = until(answer.response, requests[at].args[2].get("until"))
+                        answers[at] = GenerationResult(text, TokenCounts(output_tokens=answer.tokens))
             return [answers[at] for at in range(len(requests))]
 
         def _draw(self, requests: Any, at: int) -> Draw:
             _, messages, _, place, task, split = requests[at].args
-            earlier = sum(one.args[3:] == requests[at].args[3:] for one in requests[:at])  # draws of the same item
-            return Draw(sample_of(messages(self.task_dict[task][split][place]), f"lmms_eval/{task}"), earlier)
+            number = sum(request.args[3:] == requests[at].args[3:] for request in requests[:at])  # of the same item
+            return Draw(sample_of(messages(self.task_dict[task][split][place]), f"lmms_eval/{task}"), number)
 
         def loglikelihood(self, requests: Any) -> list[tuple[float, bool]]:
             raise InputError("engine lmms_eval answers in words; tasks by likelihood are not supported")
@@ -164,15 +164,15 @@ def sample_of(messages: Sequence[Mapping[str, Any]], source: str) -> Sample:
 
 
 def _medium(part: Mapping[str, Any]) -> Media:
-    shown, kind = part["url"], part["type"]
-    if isinstance(shown, Image.Image):
+    source, kind = part["url"], part["type"]
+    if isinstance(source, Image.Image):
         file = io.BytesIO()
-        shown.convert("RGB").save(file, "PNG")
+        source.convert("RGB").save(file, "PNG")
         return probe(Media(kind, bytes=file.getvalue()), kind)
     start, end = part.get("start_time"), part.get("end_time")
-    if isinstance(shown, Mapping):
-        start, end = shown.get("video_start", start), shown.get("video_end", end)
-        shown = shown.get("url") or shown.get("path")
-    if not isinstance(shown, str):
-        raise InputError(f"a {kind} given as {type(shown).__name__}; expected a picture or a path")
-    return probe(Media(kind, path=str(Path(shown).resolve()), start=start, end=end), kind)
+    if isinstance(source, Mapping):
+        start, end = source.get("video_start", start), source.get("video_end", end)
+        source = source.get("url") or source.get("path")
+    if not isinstance(source, str):
+        raise InputError(f"a {kind} given as {type(source).__name__}; expected a picture or a path")
+    return probe(Media(kind, path=str(Path(source).resolve()), start=start, end=end), kind)

@@ -44,7 +44,7 @@ class LocalGenerator:
     def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
         """One answer per draw, generated as one batch."""
         samples = {draw.sample.id: draw.sample for draw in draws}
-        once = {name: self._encode(sample) for name, sample in samples.items()}
+        once = {name: self.encoded(sample) for name, sample in samples.items()}
         encoded = [once[draw.sample.id] for draw in draws]
         batch = self._batch(encoded)
         with evaluating(self.model), torch.no_grad():
@@ -54,9 +54,9 @@ class LocalGenerator:
         completions = output[:, batch["input_ids"].shape[1] :].tolist()
         return [
             self._generation(
-                ids, predicted_sizes(draw.sample, self.budget, self._geometry) if self.blind else one.seen_size
+                ids, predicted_sizes(draw.sample, self.budget, self._geometry) if self.blind else prompt.seen_size
             )
-            for ids, one, draw in zip(completions, encoded, draws, strict=True)
+            for ids, prompt, draw in zip(completions, encoded, draws, strict=True)
         ]
 
     def under(self, sampling: Sampling) -> LocalGenerator:
@@ -75,7 +75,9 @@ class LocalGenerator:
 
     def encoded(self, sample: Sample) -> Encoded:
         """The prompt and media of a sample as the model takes them."""
-        return self._encode(sample)
+        prompt, media = (without_media(sample.prompt), ()) if self.blind else (sample.prompt, sample.media)
+        with naming(sample):
+            return encode(self.processor, prompt, media, self.budget)
 
     def continued(
         self, rows: Sequence[Encoded], length: int, *, temperature: float, keys: Sequence[Sequence[int | str]]
@@ -111,18 +113,13 @@ class LocalGenerator:
         stop = next((at for at, token in enumerate(ids) if token in self._stops), None)
         return ids if stop is None else ids[: stop + 1]
 
-    def _encode(self, sample: Sample) -> Encoded:
-        prompt, media = (without_media(sample.prompt), ()) if self.blind else (sample.prompt, sample.media)
-        with naming(sample):
-            return encode(self.processor, prompt, media, self.budget)
-
     def _batch(self, encoded: Sequence[Encoded]) -> dict[str, Tensor]:
-        width = max(len(one.input_ids) for one in encoded)
+        width = max(len(prompt.input_ids) for prompt in encoded)
         ids = torch.full((len(encoded), width), self._pad)
         mask = torch.zeros_like(ids)
-        for row, one in enumerate(encoded):
-            ids[row, width - len(one.input_ids) :] = torch.tensor(one.input_ids)
-            mask[row, width - len(one.input_ids) :] = 1
+        for row, prompt in enumerate(encoded):
+            ids[row, width - len(prompt.input_ids) :] = torch.tensor(prompt.input_ids)
+            mask[row, width - len(prompt.input_ids) :] = 1
         batch = {"input_ids": ids, "attention_mask": mask, **collate(encoded, family_of(self.model.config))}
         if "mm_token_type_ids" in inspect.signature(self.model.forward).parameters:
             batch["mm_token_type_ids"] = media_token_types(ids, self.model.config)

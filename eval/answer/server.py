@@ -101,15 +101,15 @@ class ServerGenerator:
 
     def _request(self, draw: Draw) -> tuple[dict[str, Any], tuple[Size, ...]]:
         sample, sampling = draw.sample, self.sampling
-        shown = [self._pictures(media) for media in sample.media]
+        views = [self._pictures(media) for media in sample.media]
         prompt = without_media(sample.prompt) if self.blind else sample.prompt
-        body = {"model": self.model, "messages": messages_of(prompt, [pictures for pictures, _ in shown])}
+        body = {"model": self.model, "messages": messages_of(prompt, [pictures for pictures, _ in views])}
         body |= {"max_tokens": sampling.max_new_tokens, "temperature": 0.0}
         if sampling.do_sample:
             key = json.dumps([sampling.seed, sample.id, draw.number]).encode()
             seed = int.from_bytes(hashlib.sha256(key).digest()[:4]) >> 1  # servers want 31 bits
             body |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": seed}
-        return {**body, **self.spec.extra}, tuple(size for _, size in shown)
+        return {**body, **self.spec.extra}, tuple(size for _, size in views)
 
     def _pictures(self, media: Media) -> tuple[list[Image.Image], Size]:
         """The image, or the frames of the video, and their (width, height) as the model sees them."""

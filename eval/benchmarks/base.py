@@ -81,14 +81,14 @@ class Item:
 class Benchmark:
     """A published benchmark.
 
-    `about` says in a sentence what is asked and which number it is known by. `hub` is its dataset on the Hugging Face
+    `about` describes the question and the headline number in a sentence. `hub` is its dataset on the Hugging Face
     hub, whose files have the `columns`. `items` makes the questions of a row, `metrics` the numbers of all records.
     `scorers` holds the default scorer (mostly `accuracy`) and, with weight 0, its variants by name: all of them score
     every answer, which shows the effect of a variant. `judged` holds those that need a judge, under names that begin
     with `judge_`; a benchmark without `scorers` needs a judge. `rows` and `size` are the published numbers of rows and
     of items; other numbers are a warning. `read` is for layouts of several files, an empty `split` for all files of a
     directory. `folders` are those of the hub's dataset that hold this benchmark, where it holds others too. With
-    `edits` the edited images of a model are scored. `needs` says what is missing here.
+    `edits` the edited images of a model are scored. `needs` names a requirement that is missing here.
     """
 
     name: str
@@ -118,22 +118,22 @@ class Benchmark:
 
         `args` are more options of scorers by their names.
         """
-        found = self._scorers_with(judges)
+        scorers = self._scorers_with(judges)
         for name, options in (args or {}).items():
-            if name not in found:
+            if name not in scorers:
                 raise InputError(
-                    f"benchmark {self.name} has no scorer {name!r} to give options; {nearest(name, found)}"
+                    f"benchmark {self.name} has no scorer {name!r} to give options; {nearest(name, scorers)}"
                 )
-            found[name]["args"] = {**found[name]["args"], **options}
-        return found
+            scorers[name]["args"] = {**scorers[name]["args"], **options}
+        return scorers
 
     def _scorers_with(self, judges: Collection[str]) -> dict[str, dict[str, Any]]:
         if not self.judged or (not judges and self.scorers):
             return {name: dict(spec) for name, spec in self.scorers.items()}
         judge = JUDGE if JUDGE in judges else next(iter(judges), None)
         if judge is None or (judge != JUDGE and len(judges) > 1):
-            had = f"none of {', '.join(judges)} is called that" if judges else "there is none"
-            raise InputError(f"benchmark {self.name} asks a judge, and {had}; put one called {JUDGE!r} under `judges:`")
+            had = f"the run has {', '.join(judges)}" if judges else "the run has no judge"
+            raise InputError(f"benchmark {self.name} asks a judge, but {had}; put one called {JUDGE!r} under `judges:`")
         asked = {name: {**spec, "args": {**spec["args"], "judge": judge}} for name, spec in self.judged.items()}
         return {name: dict(spec) for name, spec in {**self.scorers, **asked}.items()}
 

@@ -34,7 +34,7 @@ def corpus_scores(
     if missing:
         logger.warning("no CIDEr, BLEU and ROUGE-L: %s", missing)
         return {part: dict.fromkeys((*NAMES, *ABSENT)) for part in parts}
-    tokens = tokenized([[one, *golds] for one, golds in zip(predicted, references, strict=True)])
+    tokens = tokenized([[caption, *golds] for caption, golds in zip(predicted, references, strict=True)])
     return {part: _scores({i: tokens[i] for i in places}) for part, places in parts.items()}
 
 
@@ -63,13 +63,13 @@ def tokenized(texts: Sequence[Sequence[str]]) -> dict[int, list[str]]:
     """
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-    plain = [" ".join(one.encode("utf-8", "replace").decode().split()) for several in texts for one in several]
-    asked = {0: [{"caption": one} for one in plain if one], 1: [{"caption": LAST}]}
-    found = PTBTokenizer().tokenize(asked)
-    if found.get(1) != [LAST]:
+    plain = [" ".join(text.encode("utf-8", "replace").decode().split()) for several in texts for text in several]
+    asked = {0: [{"caption": text} for text in plain if text], 1: [{"caption": LAST}]}
+    lines = PTBTokenizer().tokenize(asked)
+    if lines.get(1) != [LAST]:
         raise RuntimeError(f"the PTB tokenizer gave back other lines than the {len(plain)} it got")
-    tokens = iter(found.get(0, []))
-    whole = iter([next(tokens) if one else "" for one in plain])
+    tokens = iter(lines.get(0, []))
+    whole = iter([next(tokens) if text else "" for text in plain])
     return {i: [next(whole) for _ in several] for i, several in enumerate(texts)}
 
 

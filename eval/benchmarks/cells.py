@@ -55,7 +55,7 @@ def choice_text(question: str, options: Sequence[str], *, hint: str = "", ask: s
 def choice_answer(options: Sequence[str], right: int) -> dict[str, Any]:
     """The gold answer of a choice, from the index of the right option."""
     if not 0 <= right < len(options):
-        raise InputError(f"the right option {right} is none of the {len(options)} options {list(options)}")
+        raise InputError(f"the right option {right} is not among the {len(options)} options {list(options)}")
     return {"choice": ascii_uppercase[right], "options": list(options)}
 
 
@@ -67,7 +67,7 @@ def letter_index(letter: Any) -> int:
     """
     plain = str(letter).strip().strip("().").upper()
     if len(plain) != 1 or plain not in ascii_uppercase:
-        raise InputError(f"the answer {letter!r} is no option letter")
+        raise InputError(f"the answer {letter!r} is not an option letter")
     return ascii_uppercase.index(plain)
 
 
@@ -90,6 +90,11 @@ def listed(value: Any) -> list[Any]:
     if not isinstance(value, list | tuple):
         raise InputError(f"expected a list, got {value!r:.80}")
     return list(value)
+
+
+def listed_texts(value: Any) -> list[str]:
+    """The list in a cell (see `listed`), its entries as texts."""
+    return [str(entry) for entry in listed(value)]
 
 
 def yes_or_no(value: Any) -> bool:

@@ -48,26 +48,27 @@ def _coco(file: Path) -> dict[str, Any] | None:
 
 
 def _described(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    names = {one["id"]: str(one["name"]) for one in content.get("categories", ())}
+    names = {category["id"]: str(category["name"]) for category in content.get("categories", ())}
     per_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for annotation in content["annotations"]:
         per_image[annotation["image_id"]].append(annotation)
-    instances = bool(names)
     rows = {}
     for image in content["images"]:
-        found = per_image.get(image["id"], [])
+        annotations = per_image.get(image["id"], [])
         row: dict[str, Any] = {"image_id": image["id"], "image": image["file_name"]}
-        if instances:
-            boxes = [[float(value) for value in one["bbox"]] for one in found]
+        if names:
+            boxes = [[float(value) for value in annotation["bbox"]] for annotation in annotations]
+            labels = [names[annotation["category_id"]] for annotation in annotations]
+            sizes = [w * h for _, _, w, h in boxes]
             row |= {
                 "boxes": [[x, y, x + w, y + h] for x, y, w, h in boxes],
-                "labels": [names[one["category_id"]] for one in found],
-                "areas": [float(one.get("area") or w * h) for one, (_, _, w, h) in zip(found, boxes, strict=True)],
-                "crowd": [bool(one.get("iscrowd")) for one in found],
-                "objects": sorted({names[one["category_id"]] for one in found}),
+                "labels": labels,
+                "areas": [float(a.get("area") or size) for a, size in zip(annotations, sizes, strict=True)],
+                "crowd": [bool(annotation.get("iscrowd")) for annotation in annotations],
+                "objects": sorted({*labels}),
                 "categories": list(names.values()),
             }
         else:
-            row["references"] = [str(one["caption"]) for one in found]
+            row["references"] = [str(annotation["caption"]) for annotation in annotations]
         rows[str(image["id"])] = row
     return rows

@@ -20,15 +20,15 @@ def combined(parts: Mapping[str, Mapping[str, float | None] | None]) -> Metrics:
     >>> combined({"amber_generative": {"chair": 0.1}, "amber_discriminative": {"f1": 0.8}})
     {'amber_score': 85.0}
     """
-    found: Metrics = {}
+    numbers: Metrics = {}
     splits = [(parts.get(task.name) or {}).get("accuracy") for task in GROUNDING]
     if all(split is not None for split in splits):
-        found["refcoco_mean"] = fmean(split for split in splits if split is not None)
+        numbers["refcoco_mean"] = fmean(split for split in splits if split is not None)
     chair = (parts.get("amber_generative") or {}).get("chair")
     f1 = (parts.get("amber_discriminative") or {}).get("f1")
     if chair is not None and f1 is not None:
-        found["amber_score"] = (100 - 100 * chair + 100 * f1) / 2
-    return found
+        numbers["amber_score"] = (100 - 100 * chair + 100 * f1) / 2
+    return numbers
 
 
 def write_combined(out: Path, names: Iterable[str]) -> Metrics:
@@ -38,7 +38,7 @@ def write_combined(out: Path, names: Iterable[str]) -> Metrics:
         for name in names
         if (out / name / REPORT).is_file()
     }
-    found = combined(parts)
-    if found:
-        write_atomic(out / COMBINED, json.dumps(found, indent=2) + "\n")
-    return found
+    numbers = combined(parts)
+    if numbers:
+        write_atomic(out / COMBINED, json.dumps(numbers, indent=2) + "\n")
+    return numbers

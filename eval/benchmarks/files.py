@@ -26,12 +26,12 @@ def files_of(path: str | None, revision: str | None, hub: str, split: str, folde
     root = _cached(hub, revision) if path is None else Path(path)
     if root.is_file():
         return [root]
-    found = sorted(file for file in root.rglob("*") if file.suffix in SUFFIXES) if root.is_dir() else []
-    found = [file for file in found if {*file.relative_to(root).parts[:-1]} & {*folders}] or found
-    found = [file for file in found if split and _of_split(file, split)] or found
-    if not found:
-        raise InputError(f"{root} is no file and holds none of {', '.join(SUFFIXES)}; get {hub} there")
-    return found
+    files = sorted(file for file in root.rglob("*") if file.suffix in SUFFIXES) if root.is_dir() else []
+    files = [file for file in files if {*file.relative_to(root).parts[:-1]} & {*folders}] or files
+    files = [file for file in files if split and _of_split(file, split)] or files
+    if not files:
+        raise InputError(f"{root} is not a file or a directory with files ({', '.join(SUFFIXES)}); put {hub} there")
+    return files
 
 
 def fingerprint_of(files: list[Path]) -> str:
@@ -108,7 +108,7 @@ def _json_rows(file: Path) -> Iterator[dict[str, Any]]:
     elif isinstance(values, Mapping):  # MathVista and others: {"1": {...}, "2": {...}}
         values = [{"key": key, **value} if isinstance(value, dict) else value for key, value in values.items()]
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
-        raise InputError(f"{file} holds no list of objects")
+        raise InputError(f"{file} does not hold a list of objects")
     yield from values
 
 

@@ -17,6 +17,7 @@ from data_engine.schema import Sample, content_id, user_prompt
 from eval.benchmarks import find_benchmark
 from eval.benchmarks.base import EDITS, Benchmark, BenchmarkFiles, Item, Medium, Metrics
 from eval.benchmarks.files import files_of, fingerprint_of, rows_of
+from eval.benchmarks.metrics import mean
 from eval.benchmarks.scoring import UNREAD
 from eval.records import Record
 from eval.sample_sets import SampleSet
@@ -69,11 +70,12 @@ def metrics_of(records: Sequence[Record], max_unjudged: float = 0.1) -> Metrics 
     draws: dict[int, list[Record]] = defaultdict(list)
     for record in records:
         draws[record.draw].append(_without(record, withheld) if withheld else record)
-    each = [benchmark.metrics(draw) for draw in draws.values()]
-    found = {
-        key: _mean([one[key] for one in each if key in one]) for key in dict.fromkeys(k for one in each for k in one)
-    }
-    return found | {f"{name}.unjudged": share for name, share in missing.items() if name in benchmark.judged}
+    each: dict[str, list[float | None]] = defaultdict(list)
+    for draw in draws.values():
+        for key, number in benchmark.metrics(draw).items():
+            each[key].append(number)
+    numbers = {key: mean(values) for key, values in each.items()}
+    return numbers | {f"{name}.unjudged": share for name, share in missing.items() if name in benchmark.judged}
 
 
 def _missing(records: Sequence[Record], name: str) -> float:
@@ -82,18 +84,10 @@ def _missing(records: Sequence[Record], name: str) -> float:
 
 
 def _without(record: Record, names: set[str]) -> Record:
-    return replace(
-        record,
-        **{
-            part: {name: value for name, value in getattr(record, part).items() if name not in names}
-            for part in ("scores", "kinds", "why")
-        },
-    )
+    def kept(values: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if name not in names}
 
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    present = [value for value in values if value is not None]
-    return fmean(present) if present else None
+    return replace(record, scores=kept(record.scores), kinds=kept(record.kinds), why=kept(record.why))
 
 
 def _load(
@@ -133,10 +127,10 @@ def _limited(items: Iterable[Item], limit: int | None) -> list[Item]:
 
 
 def _sample(benchmark: Benchmark, item: Item, root: Path, media: Path, seen: dict[Any, Media]) -> Sample:
-    shown = tuple(one for medium in item.media if (one := _shown(medium, root, media, seen)))
-    prompt = user_prompt(item.text, [one.kind for one in shown])
+    readable = tuple(entry for medium in item.media if (entry := _readable(medium, root, media, seen)))
+    prompt = user_prompt(item.text, [entry.kind for entry in readable])
     meta = {**item.meta, NAMED: benchmark.name, ITEM: item.id}
-    sample = Sample("", benchmark.name, item.task, prompt, item.answer, shown, meta)
+    sample = Sample("", benchmark.name, item.task, prompt, item.answer, readable, meta)
     return replace(sample, id=content_id(replace(sample, source=f"{benchmark.name}/{item.id}")))
 
 
@@ -149,7 +143,7 @@ def _below(root: Path, medium: Medium) -> Path:
     return path.resolve()
 
 
-def _shown(medium: Medium, root: Path, media: Path, seen: dict[Any, Media]) -> Media | None:
+def _readable(medium: Medium, root: Path, media: Path, seen: dict[Any, Media]) -> Media | None:
     """The media item; None for an unreadable one that a model made."""
     try:
         return stored_media(medium, root, media, seen)

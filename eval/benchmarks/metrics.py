@@ -29,20 +29,20 @@ def micro(records: Iterable[Record], reward: str = "accuracy") -> float | None:
 
 def groups(records: Iterable[Record], key: str) -> dict[str, list[Record]]:
     """Records by a key of their meta, sorted by name; records without the key are left out."""
-    found: dict[str, list[Record]] = defaultdict(list)
+    grouped: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         value = record.meta.get(key)
         for name in value if isinstance(value, list) else [value] if value is not None else []:
-            found[str(name)].append(record)
-    return dict(sorted(found.items()))
+            grouped[str(name)].append(record)
+    return dict(sorted(grouped.items()))
 
 
 def together(records: Iterable[Record], keys: Sequence[str]) -> list[list[Record]]:
     """Groups of records that agree in all these keys of their meta."""
-    found: dict[Hashable, list[Record]] = defaultdict(list)
+    grouped: dict[Hashable, list[Record]] = defaultdict(list)
     for record in records:
-        found[tuple(str(record.meta.get(key)) for key in keys)].append(record)
-    return list(found.values())
+        grouped[tuple(str(record.meta.get(key)) for key in keys)].append(record)
+    return list(grouped.values())
 
 
 def scored_by(*keys: str, macro: str | None = None) -> Callable[[Sequence[Record]], Metrics]:
@@ -53,12 +53,12 @@ def scored_by(*keys: str, macro: str | None = None) -> Callable[[Sequence[Record
 
     def metrics(records: Sequence[Record]) -> Metrics:
         names = dict.fromkeys(name for record in records for name in record.scores)
-        found: Metrics = {name: micro(records, name) for name in names}
+        numbers: Metrics = {name: micro(records, name) for name in names}
         for key in keys:
-            found |= {f"{key}.{name}": micro(group) for name, group in groups(records, key).items()}
+            numbers |= {f"{key}.{name}": micro(group) for name, group in groups(records, key).items()}
         if macro:
-            found["macro"] = mean(micro(group) for group in groups(records, macro).values())
-        return {**found, "unparsed": unparsed_share(records)}
+            numbers["macro"] = mean(micro(group) for group in groups(records, macro).values())
+        return {**numbers, "unparsed": unparsed_share(records)}
 
     return metrics
 
@@ -68,7 +68,7 @@ def unparsed_share(records: Sequence[Record], reward: str = "accuracy") -> float
     return mean(float(record.kinds.get(reward) == "unparsed") for record in records)
 
 
-def ratio(part: int, whole: int) -> float | None:
+def ratio(part: float, whole: int) -> float | None:
     """`part / whole`, None if the whole is 0."""
     return part / whole if whole else None
 

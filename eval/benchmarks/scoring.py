@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from rewards import Reward, Rollout, Verdict
-from rewards.base import Scored
+from rewards.base import Scored, abstain, gold, unparsed
 from rewards.chat_client.faults import Fault
 from rewards.judge_client.client import Ask, Judge
 from rewards.judge_client.judge_media import Shown
 from rewards.judge_client.judged_reward import judged
 from rewards.judge_client.templates import Template, quoted, template
+from rewards.parse.extract import answer_text
 
 PROMPTS = Path(__file__).parent.parent / "prompts"
 NO_ANSWER = "no answer to judge"
@@ -32,6 +33,16 @@ def by_task(rollouts: Sequence[Rollout], rules: Mapping[str, Reward], otherwise:
 def prompt(name: str) -> Template:
     """A template in `eval/prompts`. The templates give the published protocols in our words."""
     return template(str(PROMPTS / f"{name}.txt"))
+
+
+def text_and_golds(rollout: Rollout) -> tuple[str, list[str]] | Verdict:
+    """The answer and the gold texts, any of which is right; the verdict of a rollout that lacks one of the two."""
+    golds = gold(rollout, "text")
+    golds = [golds] if isinstance(golds, str) else golds
+    if not isinstance(golds, Sequence) or not golds:
+        return abstain(f"gold text {golds!r:.80} is not a text or a list of texts")
+    text = answer_text(rollout.completion)
+    return (text, [str(right) for right in golds]) if text else unparsed("empty answer")
 
 
 def unread(why: str) -> Verdict:

@@ -39,7 +39,7 @@ def softmax(values: Sequence[float]) -> list[float]:
     if top == -math.inf:
         return [1 / len(values)] * len(values)
     exponentials = [math.exp(value - top) for value in values]
-    return [one / sum(exponentials) for one in exponentials]
+    return [value / sum(exponentials) for value in exponentials]
 
 
 def picked(weights: Sequence[float], uniform: float) -> int:

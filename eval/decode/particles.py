@@ -78,8 +78,8 @@ def _log_potentials(policy: Policy, spec: MonteCarlo, prefixes: Sequence[Ids]) -
             mine = rolled[place * spec.lookahead : (place + 1) * spec.lookahead]
             ends[at] = [prefixes[at] + more for more in mine]
     scores = iter((yield from policy.rewards([end for group in ends for end in group])))
-    found = [[next(scores) for _ in group] for group in ends]
-    return [_log_mean([spec.scale * score for score in group if score is not None]) for group in found]
+    rewards = [[next(scores) for _ in group] for group in ends]
+    return [_log_mean([spec.scale * score for score in group if score is not None]) for group in rewards]
 
 
 def _log_mean(values: Sequence[float]) -> float | None:

@@ -22,7 +22,7 @@ from rewards import Rollout
 
 Ids = list[int]
 Scores = list[float | None]
-QUESTION = "Is everything that this says visible in what you were shown? Answer yes or no.\n\n{said}"
+QUESTION = "Is everything that this says visible in what you were shown? Answer yes or no.\n\n{text}"
 
 
 class Policy(Protocol):
@@ -34,27 +34,21 @@ class Policy(Protocol):
 
     def continued(self, prefixes: Sequence[Ids], length: int, temperature: float) -> Steps[list[Ids]]:
         """Up to `length` more tokens for each prefix, a stop token included."""
-        ...
 
     def likeliest(self, prefix: Ids, count: int) -> Steps[list[tuple[int, float]]]:
         """The `count` likeliest next tokens with their log-probabilities, the likeliest first."""
-        ...
 
     def rewards(self, prefixes: Sequence[Ids]) -> Steps[Scores]:
         """The reward of each answer so far, None for no verdict."""
-        ...
 
     def ended(self, ids: Ids) -> bool:
         """Whether an answer has ended."""
-        ...
 
     def text(self, ids: Ids) -> str:
         """The text of the tokens."""
-        ...
 
     def uniform(self, *place: int | str) -> float:
         """A random number in [0, 1) that depends on the draw and on `place` alone."""
-        ...
 
 
 class ModelPolicy:
@@ -74,10 +68,10 @@ class ModelPolicy:
         rows = [replace(self._prompt, input_ids=self._prompt.input_ids + prefix) for prefix in prefixes]
         self._calls += 1
         keys = [(*self._key, self._calls, at) for at in range(len(rows))]
-        found = (yield Request(rows, length, temperature, keys)) if rows else []
-        self.spent["generated"] += sum(map(len, found))
+        completions = (yield Request(rows, length, temperature, keys)) if rows else []
+        self.spent["generated"] += sum(map(len, completions))
         self.spent["prefill"] += sum(len(row.input_ids) for row in rows)
-        return found
+        return completions
 
     def likeliest(self, prefix: Ids, count: int) -> Steps[list[tuple[int, float]]]:
         """The `count` likeliest next tokens with their log-probabilities, the likeliest first."""
@@ -162,7 +156,7 @@ class SelfGuide:
         rows = []
         for text in texts:
             content = [{"type": item.kind} for item in media]
-            content.append({"type": "text", "text": QUESTION.format(said=last_phase(text))})
+            content.append({"type": "text", "text": QUESTION.format(text=last_phase(text))})
             prompt = [{"role": "user", "content": content}]
             rows.append(encode(self._generator.processor, prompt, media, self._generator.budget))
         return rows
@@ -172,14 +166,14 @@ class SelfGuide:
         return [yes_probability(scores_V, self._yes, self._no) for scores_V in log_probs]
 
 
-def last_phase(said: str) -> str:
+def last_phase(text: str) -> str:
     """The last phase with words; the whole text if it has only punctuation.
 
     >>> last_phase("A dog. It runs!"), last_phase("...")
     ('It runs', '...')
     """
-    phases = [phase.strip() for phase in re.split(r"[.!?;\n]", said) if phase.strip()]
-    return phases[-1] if phases else said
+    phases = [phase.strip() for phase in re.split(r"[.!?;\n]", text) if phase.strip()]
+    return phases[-1] if phases else text
 
 
 def yes_probability(scores_V: torch.Tensor, yes: Ids, no: Ids) -> float:
@@ -195,5 +189,5 @@ def _first_tokens(tokenizer: Any, word: str) -> Ids:
     """The first tokens of a word in lower, title and upper case, with and without a blank before it."""
     forms = [blank + form for form in (word, word.capitalize(), word.upper()) for blank in ("", " ")]
     first = {tuple(tokenizer.encode(form, add_special_tokens=False)[:1]) for form in forms}
-    blanks = {tuple(tokenizer.encode(blank, add_special_tokens=False)[:1]) for blank in (" ",)}
+    blanks = {tuple(tokenizer.encode(" ", add_special_tokens=False)[:1])}
     return sorted(ids[0] for ids in first - blanks if ids)

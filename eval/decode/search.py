@@ -42,7 +42,7 @@ def _better_onset(policy: Policy, spec: PhaseWise, ids: Ids, greedy: Ids) -> Ste
     policy.spent["interventions"] += 1
     room = _room(policy, ids, spec.onset)
     drawn = yield from policy.continued([ids] * (spec.candidates - 1), room, spec.temperature)
-    others = [_phase(policy, one) for one in drawn]
+    others = [_phase(policy, onset) for onset in drawn]
     onsets, scores = [greedy, *others], [score, *(yield from _onset_scores(policy, spec, ids, others))]
     return onsets[scores.index(max(scores))]
 
@@ -50,8 +50,8 @@ def _better_onset(policy: Policy, spec: PhaseWise, ids: Ids, greedy: Ids) -> Ste
 def _onset_scores(policy: Policy, spec: PhaseWise, ids: Ids, onsets: Sequence[Ids]) -> Steps[list[float]]:
     """The reward of the answer with each onset. An empty onset, and one without a verdict, gets the threshold."""
     spoken = [onset for onset in onsets if policy.text(onset).strip()]
-    found = iter((yield from policy.rewards([ids + onset for onset in spoken])) if spoken else [])
-    scores = [next(found) if policy.text(onset).strip() else None for onset in onsets]
+    rewards = iter((yield from policy.rewards([ids + onset for onset in spoken])) if spoken else [])
+    scores = [next(rewards) if policy.text(onset).strip() else None for onset in onsets]
     return [spec.threshold if score is None else score for score in scores]
 
 
@@ -101,7 +101,7 @@ def _ahead(policy: Policy, starts: Sequence[Ids], length: int) -> Steps[list[Ids
     ahead = list(starts)
     if open_:
         room = _room(policy, starts[0], length)
-        found = yield from policy.continued([starts[at] for at in open_], room, 0.0)
-        for at, more in zip(open_, found, strict=True):
+        continuations = yield from policy.continued([starts[at] for at in open_], room, 0.0)
+        for at, more in zip(open_, continuations, strict=True):
             ahead[at] = starts[at] + more
     return ahead

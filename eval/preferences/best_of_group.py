@@ -34,8 +34,8 @@ def best_of_group(
         groups[rollout.group].append(i)
     asked = gathered([_group([rollouts[i] for i in at], judge, names, reading) for at in groups.values()])
     verdicts = [failed("not asked")] * len(rollouts)
-    for at, found in zip(groups.values(), asked, strict=True):
-        for i, verdict in zip(at, found, strict=True):
+    for at, judged in zip(groups.values(), asked, strict=True):
+        for i, verdict in zip(at, judged, strict=True):
             verdicts[i] = verdict
     return verdicts
 
@@ -46,16 +46,17 @@ def named_best(reply: str, names: Sequence[str], reading: Reading = "last") -> s
     >>> [named_best("[[B]], no: [[A]] or [[B]]", "AB", how) for how in ("last", "published")]
     ['B', 'A']
     """
-    found = [name for name in re.findall(r"\[\[(\w+)\]\]", reply) if name in names]
-    if not found:
+    named = [name for name in re.findall(r"\[\[(\w+)\]\]", reply) if name in names]
+    if not named:
         raise Unreadable(f"none of {', '.join(f'[[{name}]]' for name in names)}")
-    return found[-1] if reading == "last" else next(name for name in names if name in found)
+    return named[-1] if reading == "last" else next(name for name in names if name in named)
 
 
 async def _group(rollouts: Sequence[Rollout], judge: Judge, names: Names, reading: Reading) -> list[Verdict]:
     called = [chr(ord("A") + i) if names == "letters" else str(i + 1) for i in range(len(rollouts))]
     used, limit = prompt("best_of_group"), judge.spec.max_chars
-    texts = [f"Response {name}:\n{quoted(one.completion, limit)}" for name, one in zip(called, rollouts, strict=True)]
+    completions = [quoted(rollout.completion, limit) for rollout in rollouts]
+    texts = [f"Response {name}:\n{text}" for name, text in zip(called, completions, strict=True)]
     values = {
         "question": quoted(user_text(rollouts[0].prompt), limit),
         "responses": "\n\n".join(texts),
@@ -75,10 +76,10 @@ async def _group(rollouts: Sequence[Rollout], judge: Judge, names: Names, readin
 def _pictures(rollouts: Sequence[Rollout], called: Sequence[str]) -> tuple[Shown, ...]:
     """The media that all candidates share, then those of each candidate, such as its edited image."""
     first = rollouts[0].media
-    shared = sum(all(len(one.media) > i and one.media[i] == first[i] for one in rollouts) for i in range(len(first)))
+    shared = sum(all(len(r.media) > i and r.media[i] == first[i] for r in rollouts) for i in range(len(first)))
     own = [
         Shown(item, f"Response {name}:")
-        for name, one in zip(called, rollouts, strict=True)
-        for item in one.media[shared:]
+        for name, rollout in zip(called, rollouts, strict=True)
+        for item in rollout.media[shared:]
     ]
     return (*(Shown(item, f"{item.kind.capitalize()} {i}:") for i, item in enumerate(first[:shared], 1)), *own)

@@ -44,13 +44,13 @@ class Choice:
 
     def rollouts(self, candidate: int) -> list[Rollout]:
         """The rollouts of a candidate: its text, or each beginning of it that ends with a step."""
-        shown = (*self.media, self.edits[candidate]) if self.edits else self.media
+        media = (*self.media, self.edits[candidate]) if self.edits else self.media
         texts = [self.candidates[candidate]]
         if self.steps:
             parts = self.steps[candidate]
             texts = ["\n".join(parts[: end + 1]) for end in range(len(parts))]
         return [
-            Rollout(text, self.answer, self.task, self.prompt, shown, meta=self.meta, group=self.id) for text in texts
+            Rollout(text, self.answer, self.task, self.prompt, media, meta=self.meta, group=self.id) for text in texts
         ]
 
 
@@ -105,10 +105,10 @@ def _choice(line: bytes, where: str) -> Choice:
         candidates, preferred = tuple(row["candidates"]), row["preferred"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{where}: {wanted} ({type(error).__name__}: {error})") from None
-    if len(candidates) < 2 or not all(isinstance(one, str) for one in candidates):
+    if len(candidates) < 2 or not all(isinstance(candidate, str) for candidate in candidates):
         raise InputError(f"{where}: {wanted}, got candidates {candidates!r:.100}")
     if not isinstance(preferred, int) or not 0 <= preferred < len(candidates):
-        raise InputError(f"{where}: preferred {preferred!r} is no index of {len(candidates)} candidates")
+        raise InputError(f"{where}: preferred {preferred!r} is not an index of {len(candidates)} candidates")
     media = tuple(Media("image", path) for path in row.get("media", ()))
     return Choice(
         str(row.get("id", where)), row.get("prompt"), candidates, ranked(preferred, len(candidates)),

@@ -27,18 +27,18 @@ def by_group(judged: Judged) -> Numbers:
 
 def rewardbench_2_numbers(judged: Judged) -> Numbers:
     """The best-of-4 score of each subset, the ties rule for Ties, and the mean of the subsets."""
-    found: Numbers = {}
+    numbers: Numbers = {}
     for name, group in _grouped(judged).items():
         if name.casefold() != "ties":
-            found[name] = mean(right_share(s, c.ranks) for c, s in group)
+            numbers[name] = mean(right_share(s, c.ranks) for c, s in group)
             continue
         ties = ties_score([(str(c.meta["id"]), s, c.ranks) for c, s in group])
-        found |= (
+        numbers |= (
             {name: None}
             if ties is None
             else {name: ties["score"], f"{name}.ref": ties["ref"], f"{name}.tied": ties["tied"]}
         )
-    return {"overall": mean(value for name, value in found.items() if "." not in name), **found}
+    return {"overall": mean(value for name, value in numbers.items() if "." not in name), **numbers}
 
 
 def best_of_n_numbers(judged: Judged) -> Numbers:
@@ -56,29 +56,29 @@ def editreward_ranking_numbers(judged: Judged) -> Numbers:
     groups = _grouped(judged)
     two = with_ties([pair for c, s in groups.get("K=2", []) for pair in pairs(s, c.ranks)])
     threshold = two[1] if two else None
-    found: Numbers = {"K=2.pairwise": two[0] if two else None, "K=2.threshold": threshold}
+    numbers: Numbers = {"K=2.pairwise": two[0] if two else None, "K=2.threshold": threshold}
     strict: list[float] = []
     for name, group in groups.items():
         right = [_ordered(c, s, threshold) for c, s in group]
         if name != "K=2":
-            found[f"{name}.pairwise"] = without_ties([pair for c, s in group for pair in pairs(s, c.ranks)])
-        found[f"{name}.strict"] = mean(right)
+            numbers[f"{name}.pairwise"] = without_ties([pair for c, s in group for pair in pairs(s, c.ranks)])
+        numbers[f"{name}.strict"] = mean(right)
         strict += right
-    return {"overall_strict": mean(strict), **found}
+    return {"overall_strict": mean(strict), **numbers}
 
 
 def editreward_pairs_numbers(judged: Judged) -> Numbers:
     """Strict accuracy of each dimension: the mean over its tasks, and over the tasks of each group."""
-    found: Numbers = {}
+    numbers: Numbers = {}
     dimensions = dict.fromkeys(str(c.meta["dimension"]) for c, _ in judged)
     for dimension in dimensions:
-        tasks = _grouped([one for one in judged if one[0].meta["dimension"] == dimension])
+        tasks = _grouped([(c, s) for c, s in judged if c.meta["dimension"] == dimension])
         right = {task: mean(float(s[0] > s[1]) for _, s in group) for task, group in tasks.items()}
-        found[dimension] = mean(right.values())
+        numbers[dimension] = mean(right.values())
         for name in (*EDIT_GROUPS, "advanced"):
-            found[f"{dimension}.{name}"] = mean(v for task, v in right.items() if _edit_group(task) == name)
-        found |= {f"{dimension}.{task}": value for task, value in right.items()}
-    return found
+            numbers[f"{dimension}.{name}"] = mean(v for task, v in right.items() if _edit_group(task) == name)
+        numbers |= {f"{dimension}.{task}": value for task, value in right.items()}
+    return numbers
 
 
 def _ordered(choice: Choice, scores: Sequence[float], threshold: float | None) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 
 from eval.benchmarks.files import files_of, fingerprint_of, rows_of
 from eval.benchmarks.load import stored_media
+from eval.benchmarks.metrics import mean
 from eval.benchmarks.scoring import UNREAD
 from eval.metrics import Estimate, mean_estimate
 from eval.preferences.items import ALL, Choice, read_choices, unique
@@ -43,7 +44,8 @@ def judged_preferences(
     for name in rewards.names:
         rows += _rows(name, choices, forward[name], backward[name], chosen, max_unjudged)
         if chosen:
-            judged = [(c, scores) for c, one in zip(choices, forward[name], strict=True) if (scores := _scores(one, c))]
+            pairs = zip(choices, forward[name], strict=True)
+            judged = [(choice, scores) for choice, verdicts in pairs if (scores := _scores(verdicts, choice))]
             kept = len(choices) - len(judged) <= max_unjudged * len(choices)
             numbers[name] = chosen.numbers(judged) if kept else None
     return {
@@ -56,13 +58,9 @@ def calibration(margins: Sequence[float], right: Sequence[float]) -> dict[str, A
     """Accuracy by confidence, (1 + margin) / 2, and the expected calibration error (ECE)."""
     sure, hit = (1 + np.abs(margins)) / 2, np.asarray(right)
     bins = np.minimum(((sure - 0.5) * 2 * BINS).astype(int), BINS - 1)
+    parts = [bins == b for b in sorted(set(bins.tolist()))]
     table = [
-        {
-            "confidence": float(sure[bins == b].mean()),
-            "accuracy": float(hit[bins == b].mean()),
-            "n": int(sum(bins == b)),
-        }
-        for b in sorted(set(bins.tolist()))
+        {"confidence": float(sure[at].mean()), "accuracy": float(hit[at].mean()), "n": int(sum(at))} for at in parts
     ]
     error = sum(row["n"] * abs(row["confidence"] - row["accuracy"]) for row in table) / max(len(sure), 1)
     return {"ece": float(error), "bins": table}
@@ -91,12 +89,12 @@ def _verdicts(suite: Suite, choices: Sequence[Choice], order: int, steps: Aggreg
     places = [(at, i) for at, choice in enumerate(choices) for i in range(len(choice.candidates))[::order]]
     rollouts = [choices[at].rollouts(i) for at, i in places]
     vectors = iter(suite.score([rollout for part in rollouts for rollout in part]))
-    found = {name: [[Verdict(None)] * len(c.candidates) for c in choices] for name in suite.names}
+    verdicts = {name: [[Verdict(None)] * len(c.candidates) for c in choices] for name in suite.names}
     for (at, i), part in zip(places, rollouts, strict=True):
         mine = [next(vectors) for _ in part]
         for name in suite.names:
-            found[name][at][i] = _whole([vector[name] for vector in mine], steps)
-    return found
+            verdicts[name][at][i] = _whole([vector[name] for vector in mine], steps)
+    return verdicts
 
 
 def _whole(verdicts: Sequence[Verdict], steps: Aggregate) -> Verdict:
@@ -150,16 +148,16 @@ def _summary(
     """Accuracy (a tie counts in part), the share of choices that change with the order, calibration, length bias."""
     judged = [
         (choice, scores, turned)
-        for choice, one, two in zip(choices, forward, backward, strict=True)
-        if (scores := _scores(one, choice)) and (turned := _scores(two, choice))
+        for choice, ahead, back in zip(choices, forward, backward, strict=True)
+        if (scores := _scores(ahead, choice)) and (turned := _scores(back, choice))
     ]
-    counted = [(choice, one) for choice, one, _ in judged if choice.counts]
-    right = [_right(one, choice, chosen) for choice, one in counted]
-    changed = [one.index(max(one)) != two.index(max(two)) for _, one, two in judged]
-    two = [(choice, one) for choice, one in counted if len(one) == 2]
-    margins = [one[choice.preferred] - one[1 - choice.preferred] for choice, one in two]
-    longer = [len(c.candidates[c.preferred]) - len(c.candidates[1 - c.preferred]) for c, _ in two]
-    verdicts = [(margin > 0) + 0.5 * (margin == 0) for margin in margins]
+    counted = [(choice, scores) for choice, scores, _ in judged if choice.counts]
+    right = [_right(scores, choice, chosen) for choice, scores in counted]
+    changed = [scores.index(max(scores)) != turned.index(max(turned)) for _, scores, turned in judged]
+    pairs = [(choice, scores) for choice, scores in counted if len(scores) == 2]
+    margins = [scores[choice.preferred] - scores[1 - choice.preferred] for choice, scores in pairs]
+    longer = [len(c.candidates[c.preferred]) - len(c.candidates[1 - c.preferred]) for c, _ in pairs]
+    agrees = [(margin > 0) + 0.5 * (margin == 0) for margin in margins]
     unjudged = 1 - len(judged) / len(choices)
     estimate = mean_estimate(right, [_cluster(choice) for choice, _ in counted])
     if unjudged > max_unjudged:
@@ -168,12 +166,12 @@ def _summary(
         **asdict(estimate),
         "unjudged": unjudged,
         "withheld": unjudged > max_unjudged,
-        "unparsed": _mean([float(all(one.kind == "unparsed" for one in verdicts)) for verdicts in forward]),
-        "swapped": _mean([float(one) for one in changed]),
-        "calibration": calibration(margins, verdicts) if margins else None,
+        "unparsed": mean(float(all(verdict.kind == "unparsed" for verdict in verdicts)) for verdicts in forward),
+        "swapped": mean(float(change) for change in changed),
+        "calibration": calibration(margins, agrees) if margins else None,
         "length_correlation": _correlation(longer, margins),
-        "right_if_longer": _mean([v for v, gap in zip(verdicts, longer, strict=True) if gap > 0]),
-        "right_if_shorter": _mean([v for v, gap in zip(verdicts, longer, strict=True) if gap < 0]),
+        "right_if_longer": mean(v for v, gap in zip(agrees, longer, strict=True) if gap > 0),
+        "right_if_shorter": mean(v for v, gap in zip(agrees, longer, strict=True) if gap < 0),
     }
 
 
@@ -192,7 +190,3 @@ def _correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
     if len(a) < 2 or np.std(a) == 0 or np.std(b) == 0:
         return None
     return float(np.corrcoef(a, b)[0, 1])
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None

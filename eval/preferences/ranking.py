@@ -76,7 +76,7 @@ def with_ties(judged: Sequence[tuple[int, float]]) -> tuple[float, float] | None
     if not judged:
         return None
     thresholds = [-1.0, *sorted({abs(difference) for _, difference in judged})]
-    return max(((fmean(_agrees(h, m, t) for h, m in judged), t) for t in thresholds), key=lambda one: (one[0], -one[1]))
+    return max(((fmean(_agrees(h, m, t) for h, m in judged), t) for t in thresholds), key=lambda fit: (fit[0], -fit[1]))
 
 
 def without_ties(judged: Sequence[tuple[int, float]]) -> float | None:
@@ -100,18 +100,18 @@ def ties_score(items: Sequence[tuple[str, Scores, Ranks]]) -> dict[str, float] |
     >>> {name: round(value, 7) for name, value in ties_score(vector).items()}
     {'score': 0.4994577, 'ref': 0.5, 'tied': 0.5}
     """
-    found: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
+    gaps: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
     for name, scores, ranks in items:
         kind, _, key = name.partition(":")
         good = [score for score, rank in zip(scores, ranks, strict=True) if rank == 0]
         bad = [score for score, rank in zip(scores, ranks, strict=True) if rank]
         if good and bad:
-            found[kind][key] = (max(good) - min(good), min(good) - max(bad))
-    ref, tied = found["ref"], found["tied"]
+            gaps[kind][key] = (max(good) - min(good), min(good) - max(bad))
+    ref, tied = gaps["ref"], gaps["tied"]
     both = [(*tied[key], ref[key][1]) for key in tied if key in ref]
     if not ref or not tied or not both:
         return None
-    accurate = {kind: fmean(gap > 0 for _, gap in found[kind].values()) for kind in ("ref", "tied")}
+    accurate = {kind: fmean(gap > 0 for _, gap in gaps[kind].values()) for kind in ("ref", "tied")}
     score = (
         0.30 * accurate["tied"]
         + 0.30 * accurate["ref"]

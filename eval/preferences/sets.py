@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.benchmarks.base import Medium, Row
-from eval.benchmarks.cells import listed, picture
+from eval.benchmarks.cells import listed, listed_texts, picture
 from eval.preferences.items import Choice, ranked
 from eval.preferences.numbers import (
     Judged,
@@ -56,14 +56,14 @@ def vl_rewardbench(rows: Iterable[Row], show: Show) -> Iterator[Choice]:
     `human_ranking` ranks the responses in the order of the file.
     """
     for row in rows:
-        texts, ranks = [str(one) for one in listed(row["response"])], [int(one) for one in listed(row["human_ranking"])]
+        texts, ranks = listed_texts(row["response"]), [int(rank) for rank in listed(row["human_ranking"])]
         _check(sorted(ranks) == list(range(len(texts))), f"{row['id']}: human_ranking {ranks} ranks {len(texts)} texts")
         turn = -1 if sum(map(len, texts)) % 2 else 1
         name = str(row["id"])
         group = next((g for g, heads in VL_GROUPS.items() if name.lower().startswith(heads)), "general")
         yield Choice(
             _named(name, row["query"], *sorted(texts)), str(row["query"]), tuple(texts[::turn]), tuple(ranks[::turn]),
-            group, media=_shown(row["image"], show),
+            group, media=_media(row["image"], show),
         )  # fmt: skip
 
 
@@ -78,13 +78,13 @@ def multimodal_rewardbench(rows: Iterable[Row], show: Show) -> Iterator[Choice]:
             kind = "reasoning/math" if name.lower().startswith("math") else "reasoning/coding"
         texts = (str(row["Output1"]), str(row["Output2"]))
         ranks = ranked(int(better == "Output2"), 2)
-        yield Choice(name, str(row["Text"]), texts, ranks, kind, media=_shown(row["Image"], show))
+        yield Choice(name, str(row["Text"]), texts, ranks, kind, media=_media(row["Image"], show))
 
 
 def rewardbench_2(rows: Iterable[Row], show: Show) -> Iterator[Choice]:
     """Lists of chosen and rejected texts, the chosen ones first; those of the subset Ties are several."""
     for row in rows:
-        good, bad = ([str(one) for one in listed(row[key])] for key in ("chosen", "rejected"))
+        good, bad = (listed_texts(row[key]) for key in ("chosen", "rejected"))
         _check(bool(good and bad), f"{row['id']}: {len(good)} chosen and {len(bad)} rejected texts; expected both")
         ranks = (*[0] * len(good), *[1] * len(bad))
         kind = str(row["subset"])
@@ -98,16 +98,15 @@ def vilbench(rows: Iterable[Row], show: Show) -> Iterator[Choice]:
     The published candidates were not available, so the columns are ours.
     """
     for row in rows:
-        parts = [
-            tuple(map(str, one)) if isinstance(one, list | tuple) else (str(one),) for one in listed(row["solutions"])
-        ]
-        right = [bool(one) for one in listed(row["correct"])]
+        solutions = [s if isinstance(s, list | tuple) else [s] for s in listed(row["solutions"])]
+        parts = [tuple(map(str, steps)) for steps in solutions]
+        right = [bool(flag) for flag in listed(row["correct"])]
         _check(len(parts) == len(right) and all(parts), f"{row['id']}: {len(parts)} solutions, {len(right)} flags")
-        stepwise = tuple(parts) if any(len(one) > 1 for one in parts) else ()
-        texts = tuple("\n".join(one) for one in parts)
-        ranks = tuple(int(not one) for one in right)
+        stepwise = tuple(parts) if any(len(steps) > 1 for steps in parts) else ()
+        texts = tuple("\n".join(steps) for steps in parts)
+        ranks = tuple(int(not flag) for flag in right)
         kind = str(row.get("source") or "all")
-        media = _shown(row.get("image"), show)
+        media = _media(row.get("image"), show)
         yield Choice(str(row["id"]), str(row["question"]), texts, ranks, kind, media=media, steps=stepwise)
 
 
@@ -123,37 +122,37 @@ def editreward_ranking(rows: Iterable[Row], show: Show) -> Iterator[Choice]:
         alone = not row.get("comparison_type") or size == "2pair"
         groups[_named(size, row["id"] if alone else str(row["id"]).split("_")[0])].append(row)
     for name, group in groups.items():
-        shown: dict[str, Media] = {}
+        edits: dict[str, Media] = {}
         beaten: dict[str, set[str]] = defaultdict(set)
         for row in group:
             letters = _letters(row)
             for place, letter in enumerate(letters, 1):
-                if letter not in shown:
-                    shown[letter] = _one(row[f"candidate_{place}"], show, name)
+                if letter not in edits:
+                    edits[letter] = _single(row[f"candidate_{place}"], show, name)
             for better, worse in _orders(str(row["ranking"]), letters, name):
                 beaten[worse].add(better)
-        letters = sorted(shown)
+        letters = sorted(edits)
         ranks = tuple(len(beaten[letter]) for letter in letters)
         complete = sorted(ranks) == list(range(len(ranks)))
-        _check(complete or (len(ranks) == 2 and ranks == (0, 0)), f"{name}: the rankings of the group are no order")
+        _check(complete or (len(ranks) == 2 and ranks == (0, 0)), f"{name}: the rankings of the group give no order")
         first = group[0]
         yield Choice(
             name, str(first["instruction"]), ("",) * len(letters), ranks, f"K={len(letters)}", "edit",
-            {"instruction": str(first["instruction"])}, (_one(first["source_image"], show, name),),
-            tuple(shown[letter] for letter in letters), counts=complete,
+            {"instruction": str(first["instruction"])}, (_single(first["source_image"], show, name),),
+            tuple(edits[letter] for letter in letters), counts=complete,
         )  # fmt: skip
 
 
 def editreward_pairs(rows: Iterable[Row], show: Show) -> Iterator[Choice]:
     """Pairs of edits, the first preferred, by task and dimension (EditScore/EditReward-Bench)."""
     for row in rows:
-        keys = [str(one) for one in listed(row["key"])]
+        keys = listed_texts(row["key"])
         name = _named(row["dimension"], *keys)
-        edits = tuple(_one(one, show, name) for one in listed(row["output_images"]))
+        edits = tuple(_single(output, show, name) for output in listed(row["output_images"]))
         _check(len(edits) == 2, f"{name}: {len(edits)} output images; expected 2, the first preferred")
         yield Choice(
             name, str(row["instruction"]), ("", ""), (0, 1), str(row["task_type"]), "edit",
-            {"instruction": str(row["instruction"])}, (_one(row["input_image"], show, name),), edits,
+            {"instruction": str(row["instruction"])}, (_single(row["input_image"], show, name),), edits,
             meta={"dimension": str(row["dimension"])},
         )  # fmt: skip
 
@@ -178,14 +177,14 @@ def _orders(ranking: str, letters: str, name: str) -> list[tuple[str, str]]:
     return [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
 
 
-def _shown(cell: Any, show: Show) -> tuple[Media, ...]:
+def _media(cell: Any, show: Show) -> tuple[Media, ...]:
     return tuple(show(medium) for medium in picture(cell))
 
 
-def _one(cell: Any, show: Show, name: str) -> Media:
-    found = _shown(cell, show)
-    _check(len(found) == 1, f"{name}: a picture is missing")
-    return found[0]
+def _single(cell: Any, show: Show, name: str) -> Media:
+    media = _media(cell, show)
+    _check(len(media) == 1, f"{name}: a picture is missing")
+    return media[0]
 
 
 def _named(*parts: Any) -> str:
@@ -199,10 +198,7 @@ def _check(holds: bool, wrong: str) -> None:
 
 SETS: Mapping[str, PreferenceSet] = {
     "vl_rewardbench": PreferenceSet(
-        "MMInstruction/VL-RewardBench",
-        ("id", "query", "response", "image", "human_ranking"),
-        vl_rewardbench,
-        by_group,
+        "MMInstruction/VL-RewardBench", ("id", "query", "response", "image", "human_ranking"), vl_rewardbench, by_group
     ),
     "multimodal_rewardbench": PreferenceSet(
         "facebook/multimodal_rewardbench",
@@ -211,10 +207,7 @@ SETS: Mapping[str, PreferenceSet] = {
         by_group,
     ),
     "rewardbench_2": PreferenceSet(
-        "allenai/reward-bench-2",
-        ("id", "prompt", "chosen", "rejected", "subset"),
-        rewardbench_2,
-        rewardbench_2_numbers,
+        "allenai/reward-bench-2", ("id", "prompt", "chosen", "rejected", "subset"), rewardbench_2, rewardbench_2_numbers
     ),
     "vilbench": PreferenceSet(
         "UCSC-VLAA/ViLBench", ("id", "question", "solutions", "correct"), vilbench, best_of_n_numbers

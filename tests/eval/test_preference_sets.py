@@ -203,7 +203,7 @@ def test_editreward_takes_whole_groups_in_one_row(tmp_path: Path) -> None:
 def test_a_group_whose_pairs_contradict_each_other_is_named(tmp_path: Path) -> None:
     rows = [{**row, "ranking": "A>C"} if row["ranking"] == "C>A" else row for row in ranking_rows()]
     rows = [{**row, "ranking": "C>B"} if row["ranking"] == "B>C" else row for row in rows]
-    with pytest.raises(InputError, match="3pair/g1: the rankings of the group are no order"):
+    with pytest.raises(InputError, match="3pair/g1: the rankings of the group give no order"):
         measured(tmp_path, "editreward_ranking", rows, "redness")
 
 

@@ -56,7 +56,7 @@ def test_calibration_of_a_reward_that_is_sure_and_wrong() -> None:
     [
         ({"prompt": "a", "preferred": 0}, "line 1: expected"),
         ({"candidates": ["a"], "preferred": 0}, "line 1: expected .* got candidates"),
-        ({"candidates": ["a", "b"], "preferred": 2}, "preferred 2 is no index of 2 candidates"),
+        ({"candidates": ["a", "b"], "preferred": 2}, "preferred 2 is not an index of 2 candidates"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: dict[str, Any], message: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default
-from eval.benchmarks.cells import listed, picture, yes_or_no
+from eval.benchmarks.cells import listed_texts, picture, yes_or_no
 from eval.benchmarks.files import rows_of
 from eval.benchmarks.metrics import binary, groups, mean, micro, prefixed, ratio, said_pairs, unparsed_share
 from eval.records import Record
@@ -92,20 +92,20 @@ def discriminative_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 def discriminative_metrics(records: Sequence[Record]) -> Metrics:
     """Accuracy, precision, recall and F1 with no as the positive answer, of all and of each dimension. `official`
     accepts exactly Yes or No and adds 0.001 to denominators."""
-    found = binary(said_pairs(records, yes_no), positive=False)
+    numbers = binary(said_pairs(records, yes_no), positive=False)
     parts = groups(records, "dimension")
     attributes = [record for name in ATTRIBUTES for record in parts.get(name, [])]
     for name, group in {**parts, **({"attribute": attributes} if attributes else {})}.items():
-        found |= prefixed(name, binary(said_pairs(group, yes_no), positive=False))
+        numbers |= prefixed(name, binary(said_pairs(group, yes_no), positive=False))
     exact = binary(said_pairs(records, {"Yes": True, "No": False}.get), positive=False, smooth=0.001)
-    return found | prefixed("official", exact)
+    return numbers | prefixed("official", exact)
 
 
 def generative_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """An image to describe, with words for the objects in it and for those that models often add."""
     answer = {
-        "truth": [str(one) for one in listed(row["truth"])],
-        "hallu": [str(one) for one in listed(row["hallu"])],
+        "truth": listed_texts(row["truth"]),
+        "hallu": listed_texts(row["hallu"]),
         "words_sha256": row["words_sha256"],
     }
     yield Item(
@@ -117,12 +117,12 @@ def generative_metrics(records: Sequence[Record]) -> Metrics:
     """CHAIR, Hal, Cog (lower is better) and Cover, over all words, objects and replies."""
     counts = [json.loads(record.why["accuracy"]) for record in records if record.scores.get("accuracy") is not None]
     total = {
-        key: sum(one[key] for one in counts) for key in ("named", "wrong", "covered", "truth", "imagined", "hallu")
+        key: sum(count[key] for count in counts) for key in ("named", "wrong", "covered", "truth", "imagined", "hallu")
     }
     return {
         "chair": ratio(total["wrong"], total["named"]),
         "cover": ratio(total["covered"], total["truth"]),
-        "hal": mean(float(one["wrong"] > 0) for one in counts),
+        "hal": mean(float(count["wrong"] > 0) for count in counts),
         "cog": ratio(total["imagined"], total["hallu"]),
         "accuracy": micro(records),
         "unparsed": unparsed_share(records),
@@ -207,7 +207,7 @@ def nearest_by(model: str, device: str, dtype: str) -> Similar:
 
 
 def _joined(questions: Path, annotations: Path, columns: tuple[str, ...]) -> Iterator[Row]:
-    known = {one.get("id"): one for one in rows_of([annotations], ("id", "type", "truth"))}
+    known = {annotation.get("id"): annotation for annotation in rows_of([annotations], ("id", "type", "truth"))}
     for row in rows_of([questions], ("id", "image", "query")):
         if row["id"] not in known:
             raise InputError(f"{annotations} has no entry for the question {row['id']}")
@@ -222,10 +222,10 @@ def _named(files: list[Path], name: str) -> Path | None:
 
 
 def _needed(files: list[Path], name: str) -> Path:
-    found = _named(files, name)
-    if found is None:
+    path = _named(files, name)
+    if path is None:
         raise InputError(f"AMBER's {name} is not among {', '.join(sorted(file.name for file in files))}")
-    return found
+    return path
 
 
 BENCHMARKS = [

@@ -75,7 +75,7 @@ def _better(reply: str) -> str:
     """
     predicted = _BETTER.fullmatch(reply.strip())
     if not predicted:
-        raise Unreadable(f"{reply!r:.50} is none of the three verdicts")
+        raise Unreadable(f"{reply!r:.50} is not one of the three verdicts")
     return predicted[1]
 
 

@@ -15,9 +15,9 @@ from string import ascii_uppercase
 from typing import Any
 
 from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default
-from eval.benchmarks.cells import listed, picture
+from eval.benchmarks.cells import listed, listed_texts, picture
 from eval.benchmarks.files import rows_of
-from eval.benchmarks.metrics import groups, mean_words, prefixed, unparsed_share
+from eval.benchmarks.metrics import groups, mean_words, prefixed, ratio, unparsed_share
 from eval.benchmarks.published.decapbench import LONG_CAPTION
 from eval.benchmarks.scoring import by_protocol, prompt, reply_of
 from eval.records import Record
@@ -44,7 +44,7 @@ def quizzed(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:
     for row in rows_of(files, columns):
         quiz = []
         for entry in listed(row["questions"]):
-            choices, answer = [str(one) for one in listed(entry["choices"])], str(entry["answer"]).strip()
+            choices, answer = listed_texts(entry["choices"]), str(entry["answer"]).strip()
             right = next((i for i, choice in enumerate(choices) if choice.strip() == answer), None)
             if len(choices) < 2 or right is None:
                 dropped += 1
@@ -74,8 +74,8 @@ def is_yes_no(question: str, choices: Sequence[str]) -> bool:
     >>> is_yes_no("Is it red or blue?", ["red", "blue"]), is_yes_no("Which?", ["red", "blue"])
     (True, False)
     """
-    predicted = [choice.strip().lower() for choice in choices]
-    both = any("yes" in one for one in predicted) and any("no" in one for one in predicted)
+    plain = [choice.strip().lower() for choice in choices]
+    both = any("yes" in choice for choice in plain) and any("no" in choice for choice in plain)
     return both or question.strip().lower().startswith(tuple(f"{verb} " for verb in AUXILIARIES))
 
 
@@ -91,10 +91,10 @@ def captionqa_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 def captionqa_metrics(records: Sequence[Record]) -> Metrics:
     """Score, accuracy and the rate of "cannot answer", over questions, also by domain; the share of unread replies."""
-    found = _quiz(records)
+    numbers = _quiz(records)
     for name, group in groups(records, "domain").items():
-        found |= prefixed(name, _quiz(group))
-    return {**found, "length": mean_words(records), "unparsed": unparsed_share(records, "judge_captionqa")}
+        numbers |= prefixed(name, _quiz(group))
+    return {**numbers, "length": mean_words(records), "unparsed": unparsed_share(records, "judge_captionqa")}
 
 
 @by_protocol
@@ -110,19 +110,19 @@ async def captionqa_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
         return abstain("gold has no quiz")
     if not caption:
         return unparsed(json.dumps({"n": len(quiz), "right": 0, "cannot": 0, "unread": 0, "score": 0.0}))
-    outcomes = await asyncio.gather(*(_answered(judge, caption, one) for one in quiz))
+    outcomes = await asyncio.gather(*(_answered(judge, caption, entry) for entry in quiz))
     kinds = Counter(kind for kind, _ in outcomes)
     total = sum(score for _, score in outcomes)
     counts = {"n": len(quiz), "right": kinds["right"], "cannot": kinds["cannot"], "unread": kinds["unread"]}
     return Verdict(total / len(quiz), json.dumps({**counts, "score": total, "prompt": prompt("captionqa").name}))
 
 
-async def _answered(judge: Judge, caption: str, one: Mapping[str, Any]) -> tuple[str, float]:
+async def _answered(judge: Judge, caption: str, entry: Mapping[str, Any]) -> tuple[str, float]:
     """The outcome of a question and its score; a Fault if the judge does not reply."""
-    options = [str(option) for option in one["options"]]
+    options = [str(option) for option in entry["options"]]
     letters = ascii_uppercase[: len(options)]
     lines = [f"{letter}. {option}" for letter, option in zip(letters, options, strict=True)]
-    data = {"caption": caption, "question": "\n".join([str(one["question"]), *lines])}
+    data = {"caption": caption, "question": "\n".join([str(entry["question"]), *lines])}
     try:
         letter = await reply_of(judge, prompt("captionqa"), functools.partial(_one_letter, letters=letters), data=data)
     except Fault as fault:
@@ -130,9 +130,9 @@ async def _answered(judge: Judge, caption: str, one: Mapping[str, Any]) -> tuple
             raise
         return "unread", 0.0
     place = letters.index(letter)
-    if place == one["right"]:
+    if place == entry["right"]:
         return "right", 1.0
-    return ("cannot", 1 / (len(options) - 1) + 0.05) if place == one["cannot"] else ("wrong", 0.0)
+    return ("cannot", 1 / (len(options) - 1) + 0.05) if place == entry["cannot"] else ("wrong", 0.0)
 
 
 def _one_letter(reply: str, *, letters: str) -> str:
@@ -144,14 +144,9 @@ def _one_letter(reply: str, *, letters: str) -> str:
 
 def _quiz(records: Iterable[Record]) -> Metrics:
     counts = [json.loads(record.why["judge_captionqa"]) for record in records if _counted(record)]
-    n = sum(one["n"] for one in counts)
-    names = {
-        "judge_captionqa": "score",
-        "judge_accuracy": "right",
-        "judge_cannot_answer": "cannot",
-        "judge_unread": "unread",
-    }
-    return {name: sum(one[key] for one in counts) / n if n else None for name, key in names.items()}
+    n = sum(count["n"] for count in counts)
+    names = ("captionqa", "score"), ("accuracy", "right"), ("cannot_answer", "cannot"), ("unread", "unread")
+    return {f"judge_{name}": ratio(sum(count[key] for count in counts), n) for name, key in names}
 
 
 def _counted(record: Record) -> bool:

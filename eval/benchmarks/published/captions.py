@@ -7,6 +7,7 @@ another judge, numbers differ from those of the papers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default, variant
 from eval.benchmarks.caption_corpus import corpus_scores
@@ -33,7 +34,7 @@ def caption_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     if str(row.get("split", "test")) != "test" and "sentences" in row:
         return
     cells = next(row[name] for name in ("annotations_captions", "answer", "caption", "sentences") if name in row)
-    references = [str(one["raw"] if isinstance(one, Mapping) else one).strip() for one in listed(cells)]
+    references = [str(caption["raw"] if isinstance(caption, Mapping) else caption).strip() for caption in listed(cells)]
     if not any(references):
         raise InputError(f"a row of captions has no reference: {dict(row)!r:.200}")
     image = row.get("image") or "/".join(str(row[name]) for name in ("filepath", "filename") if row.get(name))
@@ -57,9 +58,9 @@ def corpus_metrics(records: Sequence[Record]) -> Metrics:
             places.setdefault(str(record.meta["domain"]), []).append(i)
     predicted, references = [r.answer_text or "" for r in records], [r.gold["references"] for r in records]
     parts = corpus_scores(predicted, references, places)
-    found = {f"{name}.{key}".lstrip("."): value for name, part in parts.items() for key, value in part.items()}
+    numbers = {f"{name}.{key}".lstrip("."): value for name, part in parts.items() for key, value in part.items()}
     return {
-        **found,
+        **numbers,
         "overlap": micro(records, "overlap"),
         **b_cap_metrics(records),
         "unparsed": unparsed_share(records, "overlap"),
@@ -68,12 +69,12 @@ def corpus_metrics(records: Sequence[Record]) -> Metrics:
 
 def b_cap_of(records: Sequence[Record]) -> float | None:
     """b-CapScore from 0 to 100: the mean over captions of the harmonic mean of precision, recall and language."""
-    found = []
+    scores = []
     for record in records:
         parts = [score for name in PARTS if (score := record.scores.get(name)) is not None]
         if len(parts) == len(PARTS):
-            found.append(b_cap_score(*parts))
-    return mean(found)
+            scores.append(b_cap_score(*parts))
+    return mean(scores)
 
 
 def b_cap_metrics(records: Sequence[Record]) -> Metrics:
@@ -83,53 +84,33 @@ def b_cap_metrics(records: Sequence[Record]) -> Metrics:
     return {**(judged if there else {}), "length": mean_words(records)}
 
 
+_captions = partial(Benchmark, items=caption_items, scorers=OVERLAP, metrics=corpus_metrics, needs=_JAVA, judged=B_CAP)
 BENCHMARKS = [
-    Benchmark(
+    _captions(
         name="coco_captions",
         about="One sentence. CIDEr, BLEU and ROUGE-L of the whole set by pycocoevalcap.",
         hub="lmms-lab/COCO-Caption",
         columns=("image", "answer"),
-        items=caption_items,
-        scorers=OVERLAP,
-        metrics=corpus_metrics,
-        split="test",
         rows=5000,
-        needs=_JAVA,
-        judged=B_CAP,
     ),
-    Benchmark(
+    _captions(
         name="coco_karpathy",
         about="As coco_captions, from Karpathy's JSON of splits.",
         hub="Karpathy's dataset_coco.json",
         columns=("filename", "split", "sentences"),
-        items=caption_items,
-        scorers=OVERLAP,
-        metrics=corpus_metrics,
-        needs=_JAVA,
-        judged=B_CAP,
     ),
-    Benchmark(
+    _captions(
         name="nocaps",
         about="One sentence. CIDEr, BLEU and ROUGE-L, also by domain.",
         hub="lmms-lab/NoCaps",
         columns=("image", "annotations_captions"),
-        items=caption_items,
-        scorers=OVERLAP,
-        metrics=corpus_metrics,
         split="validation",
         rows=4500,
-        needs=_JAVA,
-        judged=B_CAP,
     ),
-    Benchmark(
+    _captions(
         name="flickr30k",
         about="One sentence. CIDEr, BLEU and ROUGE-L.",
         hub="lmms-lab/flickr30k",
         columns=("image", "caption"),
-        items=caption_items,
-        scorers=OVERLAP,
-        metrics=corpus_metrics,
-        needs=_JAVA,
-        judged=B_CAP,
     ),
 ]

@@ -11,7 +11,16 @@ from string import ascii_uppercase
 from typing import Any
 
 from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default
-from eval.benchmarks.cells import choice_answer, choice_text, letter_index, listed, picture, picture_name
+from eval.benchmarks.cells import (
+    LETTER_ONLY,
+    choice_answer,
+    choice_text,
+    letter_index,
+    listed,
+    listed_texts,
+    picture,
+    picture_name,
+)
 from eval.benchmarks.metrics import all_right, groups, mean, micro, prefixed, scored_by, together, unparsed_share
 from eval.benchmarks.scoring import by_task
 from eval.records import Record
@@ -26,41 +35,15 @@ TURN = 1_000_000  # rows of one question of a circular file share their index mo
 def rotations(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """The question of a row, once for each rotation of its options (the non-empty columns A to E)."""
     options, right = _filled(row)
-    question = str(int(row["index"]) % TURN)
-    hint = str(row["hint"]) if _there(row.get("hint")) else ""
     for turn in range(len(options)):
         turned = options[turn:] + options[:turn]
-        yield Item(
-            id=f"{row['index']}/{turn}",
-            task="choice",
-            text=choice_text(str(row["question"]), turned, hint=hint),
-            answer=choice_answer(turned, (right - turn) % len(options)),
-            media=picture(row["image"]),
-            meta={
-                "question": question,
-                "turn": turn,
-                "category": row.get("category"),
-                "ability": row.get("L2-category"),
-            },
-            group=question,
-        )
+        yield _rotation(row, f"{row['index']}/{turn}", turn, turned, (right - turn) % len(options))
 
 
 def circular_rows(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A row of a file that holds the rotations; rows of one question share their index modulo TURN."""
-    options, right = _filled(row)
     index = int(row["index"])
-    hint = str(row["hint"]) if _there(row.get("hint")) else ""
-    meta = {"question": str(index % TURN), "turn": index // TURN}
-    yield Item(
-        id=str(index),
-        task="choice",
-        text=choice_text(str(row["question"]), options, hint=hint),
-        answer=choice_answer(options, right),
-        media=picture(row["image"]),
-        meta={**meta, "category": row.get("category"), "ability": row.get("L2-category")},
-        group=str(index % TURN),
-    )
+    yield _rotation(row, str(index), index // TURN, *_filled(row))
 
 
 def circular_metrics(records: Sequence[Record]) -> Metrics:
@@ -68,16 +51,16 @@ def circular_metrics(records: Sequence[Record]) -> Metrics:
     questions = [sorted(group, key=lambda record: record.meta["turn"]) for group in together(records, ["question"])]
     base = [group[0] for group in questions]
     right = {id(group[0]): all_right(group) for group in questions}
-    found: Metrics = {
+    numbers: Metrics = {
         "circular": mean(right.values()),
         "vanilla": micro(base),
         "mean_of_rotations": micro(records),
         "unparsed": unparsed_share(records),
     }
     for key in ("category", "ability"):
-        scores = {name: mean(right[id(one)] for one in group) for name, group in groups(base, key).items()}
-        found |= prefixed(key, scores)
-    return found
+        scores = {name: mean(right[id(record)] for record in group) for name, group in groups(base, key).items()}
+        numbers |= prefixed(key, scores)
+    return numbers
 
 
 def seed_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
@@ -94,27 +77,27 @@ def ai2d_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
     Images with and without masks over their labels are two benchmarks.
     """
-    options = [str(one) for one in listed(row["options"])]
+    options = listed_texts(row["options"])
     yield _asked(row.get("question_id") or None, row["question"], options, int(row["answer"]), [row["image"]])
 
 
 def scienceqa_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A ScienceQA row; rows without an image are skipped."""
     if picture(row["image"]):
-        options = [str(one) for one in listed(row["choices"])]
+        options = listed_texts(row["choices"])
         name, hint = row.get("id") or None, str(row.get("hint") or "")
         yield _asked(name, row["question"], options, int(row["answer"]), [row["image"]], hint=hint)
 
 
 def blink_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A BLINK row: up to four images; the prompt contains the options."""
-    options = [str(one) for one in listed(row["choices"])]
+    options = listed_texts(row["choices"])
     yield Item(
         id=str(row["idx"]),
         task="choice",
-        text=f"{row['prompt']}\nAnswer with the option's letter from the given choices directly.",
+        text=f"{row['prompt']}\n{LETTER_ONLY}",
         answer=choice_answer(options, letter_index(row["answer"])),
-        media=tuple(one for number in range(1, 5) for one in picture(row.get(f"image_{number}"))),
+        media=tuple(medium for number in range(1, 5) for medium in picture(row.get(f"image_{number}"))),
         meta={"subtask": row.get("sub_task") or str(row["idx"]).rsplit("_", 1)[0]},
     )
 
@@ -138,7 +121,7 @@ def mmstar_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     yield Item(
         id=str(row["index"]),
         task="choice",
-        text=f"{row['question']}\nAnswer with the option's letter from the given choices directly.",
+        text=f"{row['question']}\n{LETTER_ONLY}",
         answer=choice_answer(lettered(str(row["question"]), str(row["answer"])), letter_index(row["answer"])),
         media=picture(row["image"]),
         meta={"ability": row["category"]},
@@ -161,22 +144,34 @@ def lettered(question: str, right: str = "A") -> list[str]:
     >>> lettered("What is it? Options: A: cat, B: red dog"), lettered("Which?")[0]
     (['cat', 'red dog'], 'option A')
     """
-    found = re.findall(r"(?:^|[\s(])([A-H])[:.)]\s*(.+?)\s*(?=,?\s+\(?[B-H][:.)]\s|\n|$)", question)
-    inorder = [text for (letter, text), right in zip(found, "ABCDEFGH", strict=False) if letter == right]
-    listed_all = len(found) == len(inorder) > max(1, letter_index(right))
-    return inorder if listed_all else [f"option {one}" for one in "ABCD"]
+    matches = re.findall(r"(?:^|[\s(])([A-H])[:.)]\s*(.+?)\s*(?=,?\s+\(?[B-H][:.)]\s|\n|$)", question)
+    inorder = [text for (letter, text), right in zip(matches, "ABCDEFGH", strict=False) if letter == right]
+    listed_all = len(matches) == len(inorder) > max(1, letter_index(right))
+    return inorder if listed_all else [f"option {letter}" for letter in "ABCD"]
 
 
 def _asked(
     name: Any, question: Any, options: Sequence[str], right: int, images: Sequence[Any], *, hint: str = "", **meta: Any
 ) -> Item:
-    media = tuple(one for image in images for one in picture(image))
+    media = tuple(medium for image in images for medium in picture(image))
+    known = str(name) if name is not None else f"{question}|{'|'.join(options)}|{picture_name(images[0])}"
     text = choice_text(str(question), options, hint=hint)
-    answer = choice_answer(options, right)
-    if name is None:
-        name = f"{question}|{'|'.join(options)}|{picture_name(images[0])}"
-        return Item(name, "choice", text, answer, media, meta, named=True)
-    return Item(str(name), "choice", text, answer, media, meta)
+    return Item(known, "choice", text, choice_answer(options, right), media, meta, named=name is None)
+
+
+def _rotation(row: Row, name: str, turn: int, options: Sequence[str], right: int) -> Item:
+    question = str(int(row["index"]) % TURN)
+    hint = str(row["hint"]) if _there(row.get("hint")) else ""
+    kinds = {"category": row.get("category"), "ability": row.get("L2-category")}
+    return Item(
+        id=name,
+        task="choice",
+        text=choice_text(str(row["question"]), options, hint=hint),
+        answer=choice_answer(options, right),
+        media=picture(row["image"]),
+        meta={"question": question, "turn": turn, **kinds},
+        group=question,
+    )
 
 
 def _filled(row: Row) -> tuple[list[str], int]:
@@ -193,7 +188,7 @@ def _there(value: Any) -> bool:
 
 
 _MMBENCH = ("index", "question", "A", "B", "answer", "image")
-
+_SEED = ("question_id", "question", "choice_a", "choice_b", "choice_c", "choice_d", "answer", "data_type", "image")
 
 BENCHMARKS = [
     *(
@@ -225,17 +220,7 @@ BENCHMARKS = [
         name="seedbench",
         about="A letter, with one image or several frames. Accuracy by kind of data.",
         hub="lmms-lab/SEED-Bench",
-        columns=(
-            "question_id",
-            "question",
-            "choice_a",
-            "choice_b",
-            "choice_c",
-            "choice_d",
-            "answer",
-            "data_type",
-            "image",
-        ),
+        columns=_SEED,
         items=seed_items,
         scorers=LETTER,
         metrics=scored_by("kind"),

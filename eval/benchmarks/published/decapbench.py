@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default
-from eval.benchmarks.cells import listed, picture
+from eval.benchmarks.cells import listed_texts, picture
 from eval.benchmarks.metrics import micro, unparsed_share
 from eval.benchmarks.published.captions import B_CAP, b_cap_metrics
 from eval.benchmarks.scoring import by_protocol, prompt
@@ -44,7 +44,7 @@ class Fact:
 
 def decapbench_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """An image with atomic facts and a caption by people."""
-    facts = [str(one) for one in listed(row["oracle_facts"])]
+    facts = listed_texts(row["oracle_facts"])
     if not facts:
         raise InputError(f"{row['image_name']} has no oracle facts")
     answer = {"references": [str(row["oracle_caption"])], "units": facts}
@@ -83,9 +83,10 @@ async def dcscore(rollout: Rollout, *, judge: Judge, trials: Annotated[int, Fiel
         [Fact(*parts) for parts in zip(relevant, verified, matched, strict=True)]
         for matched, verified in await asyncio.gather(*asks)
     ]
-    scores = [decap(one, len(oracle)) for one in judged]
+    scores = [decap(trial_facts, len(oracle)) for trial_facts in judged]
     used = ", ".join(prompt(name).name for name in ("decap_facts", "decap_match", "decap_verify"))
-    return Verdict(fmean(scores), f"{used}: {len(facts)} facts, {trials} trials {[round(one, 4) for one in scores]}")
+    rounded = [round(score, 4) for score in scores]
+    return Verdict(fmean(scores), f"{used}: {len(facts)} facts, {trials} trials {rounded}")
 
 
 def decap(facts: Sequence[Fact], oracles: int) -> float:
@@ -109,8 +110,8 @@ def precision_recall(part: Sequence[Fact], oracles: int, facts: Sequence[Fact]) 
     same = Counter(fact.oracle for fact in facts)
     verified = [fact for fact in part if fact.verified]
     new = sum(fact.oracle is None for fact in verified)
-    found = sum(1 / same[fact.oracle] for fact in verified if fact.oracle is not None)
-    return len(verified) / len(part), (found + new) / (oracles + new) if oracles + new else 0.0
+    covered = sum(1 / same[fact.oracle] for fact in verified if fact.oracle is not None)
+    return len(verified) / len(part), (covered + new) / (oracles + new) if oracles + new else 0.0
 
 
 async def _trial(
@@ -124,7 +125,7 @@ async def _trial(
         prompt("decap_match"),
         data={"facts": listed, "oracle": json.dumps(oracle, ensure_ascii=False)},
         plain={"count": count, "oracles": str(len(oracle))},
-        parse=lambda found: _matched(found, len(facts), len(oracle)),
+        parse=lambda reply: _matched(reply, len(facts), len(oracle)),
         params=params,
     )
     verified = verdict_of(
@@ -133,21 +134,21 @@ async def _trial(
         data={"facts": listed, "reference": reference},
         plain={"count": count},
         shown=shown(rollout.media),
-        parse=lambda found: replies.flags(found, "verified", len(facts)),
+        parse=lambda reply: replies.flags(reply, "verified", len(facts)),
         params=params,
     )
     return await asyncio.gather(matched, verified)
 
 
-def _facts(found: dict[str, Any]) -> tuple[list[str], list[bool]]:
-    facts = found.get("facts")
-    if not isinstance(facts, list) or len(facts) > MOST_FACTS or not all(isinstance(one, str) for one in facts):
+def _facts(reply: dict[str, Any]) -> tuple[list[str], list[bool]]:
+    facts = reply.get("facts")
+    if not isinstance(facts, list) or len(facts) > MOST_FACTS or not all(isinstance(fact, str) for fact in facts):
         raise Unreadable(f"facts are {facts!r:.50}, not a list of at most {MOST_FACTS} texts")
-    return facts, replies.flags(found, "relevant", len(facts))
+    return facts, replies.flags(reply, "relevant", len(facts))
 
 
-def _matched(found: dict[str, Any], count: int, oracles: int) -> list[int | None]:
-    places = found.get("matched")
+def _matched(reply: dict[str, Any], count: int, oracles: int) -> list[int | None]:
+    places = reply.get("matched")
     if not isinstance(places, list) or len(places) != count:
         raise Unreadable(f"matched is {places!r:.50}, not a list of {count} places")
     for place in places:

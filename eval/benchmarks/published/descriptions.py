@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default, variant
-from eval.benchmarks.cells import listed, picture
+from eval.benchmarks.cells import listed, listed_texts, picture
 from eval.benchmarks.coco import coco_rows
 from eval.benchmarks.files import rows_of
 from eval.benchmarks.metrics import groups, mean, mean_words, micro, prefixed, ratio, unparsed_share
@@ -39,7 +39,7 @@ OBJECTS = {
 
 def described(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """An image with its objects (`objects`, COCO names) and reference captions (`references`)."""
-    answer = {"references": [str(one) for one in listed(row["references"])], "objects": listed(row["objects"])}
+    answer = {"references": listed_texts(row["references"]), "objects": listed(row["objects"])}
     text = "Please describe this image in detail."
     meta = {"dataset": "coco", "image_id": row["image_id"]}
     yield Item(str(row["image_id"]), "caption", text, answer, picture(row["image"]), meta)
@@ -53,7 +53,7 @@ def chair_metrics(records: Sequence[Record]) -> Metrics:
     mentions = wrong = hit = there = bad = 0
     for record in records:
         truth, predicted = _truth(record), objects_named(record.answer_text or "")
-        false = [one for one in predicted if one not in truth]
+        false = [name for name in predicted if name not in truth]
         mentions, wrong, bad = mentions + len(predicted), wrong + len(false), bad + bool(false)
         hit, there = hit + len(truth & set(predicted)), there + len(truth)
     return {
@@ -71,12 +71,12 @@ def halbench_metrics(records: Sequence[Record]) -> Metrics:
 
     By rule, and with the objects that a judge finds in the response. A word with its class counts once in a response.
     """
-    found = _rates(records, lambda record: {*objects_said(record.answer_text or "")})
+    numbers = _rates(records, lambda record: {*objects_said(record.answer_text or "")})
     judged = [record for record in records if record.scores.get("judge_published") is not None]
     readable = [record for record in judged if record.why["judge_published"].startswith("[")]
     if any("judge_published" in record.scores for record in records):
-        found |= prefixed("judge_published", _rates(readable, _by_judge))
-    return {**found, "length": mean_words(records), "accuracy": micro(records), "unparsed": unparsed_share(records)}
+        numbers |= prefixed("judge_published", _rates(readable, _by_judge))
+    return {**numbers, "length": mean_words(records), "accuracy": micro(records), "unparsed": unparsed_share(records)}
 
 
 @by_protocol
@@ -86,13 +86,13 @@ async def objects_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     predicted = answer_text(rollout.completion)
     if not predicted:
         return unparsed("[]")
-    found = await verdict_of(
+    phrases = await verdict_of(
         judge,
         prompt("objects_named"),
         data={"description": predicted},
         parse=lambda reply: replies.texts(reply, "objects", MOST_OBJECTS),
     )
-    pairs = sorted({pair for one in found for pair in objects_said(one)})
+    pairs = sorted({pair for phrase in phrases for pair in objects_said(phrase)})
     there = {
         name for text in [*rollout.answer["objects"], *rollout.answer["references"]] for _, name in objects_said(text)
     }
@@ -108,7 +108,7 @@ def numbered(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:
 
 def mmhal_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A question with the answer of a person and the objects in the image; the eight types alternate in the file."""
-    answer = {"text": [str(row["gt_answer"])], "contents": [str(one) for one in listed(row["image_content"])]}
+    answer = {"text": [str(row["gt_answer"])], "contents": listed_texts(row["image_content"])}
     image = row.get("image") or Path(str(row["image_src"])).name
     meta = {"type": MMHAL_TYPES[row["index"] % len(MMHAL_TYPES)]}
     yield Item(str(row["index"]), "open", str(row["question"]), answer, picture(image), meta)
@@ -133,7 +133,7 @@ async def mmhal_rating(rollout: Rollout, *, judge: Judge) -> Verdict:
     if not predicted:
         return unparsed(NO_ANSWER)
     data = {
-        "contents": ", ".join(str(one) for one in rollout.answer["contents"]),
+        "contents": ", ".join(map(str, rollout.answer["contents"])),
         "question": user_text(rollout.prompt),
         "reference": str(gold(rollout, "text")[0]),
         "response": predicted,
@@ -148,10 +148,10 @@ def one_rating(reply: str) -> int:
     >>> one_rating("It is fine. Rating: 5. So: rating: 5")
     5
     """
-    found = set(_RATING.findall(reply.lower()))
-    if len(found) != 1 or int(next(iter(found))) > 6:
-        raise Unreadable(f"{len(found)} ratings from 0 to 6: {sorted(found)}")
-    return int(found.pop())
+    ratings = set(_RATING.findall(reply.lower()))
+    if len(ratings) != 1 or int(next(iter(ratings))) > 6:
+        raise Unreadable(f"{len(ratings)} ratings from 0 to 6: {sorted(ratings)}")
+    return int(ratings.pop())
 
 
 def _rates(records: Sequence[Record], named: Callable[[Record], set[tuple[str, str]]]) -> Metrics:
@@ -171,7 +171,7 @@ def _by_judge(record: Record) -> set[tuple[str, str]]:
 
 
 def _truth(record: Record) -> set[str]:
-    return {one for text in [*record.gold["objects"], *record.gold["references"]] for one in objects_named(text)}
+    return {name for text in [*record.gold["objects"], *record.gold["references"]] for name in objects_named(text)}
 
 
 def _rating(records: Sequence[Record]) -> float | None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default
-from eval.benchmarks.cells import SPACES, listed, picture, picture_name
+from eval.benchmarks.cells import SPACES, listed, listed_texts, picture, picture_name
 from eval.benchmarks.coco import coco_rows
 from eval.benchmarks.metrics import groups, mean, micro, prefixed, unparsed_share
 from eval.records import Record
@@ -34,15 +34,8 @@ NUMBERS = (
 )
 ODINW = (
     *("AerialMaritimeDrone", "Aquarium", "CottontailRabbits", "EgoHands", "NorthAmericaMushrooms", "Packages"),
-    *(
-        "PascalVOC",
-        "Raccoon",
-        "ShellfishOpenImages",
-        "VehiclesOpenImages",
-        "pistols",
-        "pothole",
-        "thermalDogsAndPeople",
-    ),
+    *("PascalVOC", "Raccoon", "ShellfishOpenImages", "VehiclesOpenImages", "pistols", "pothole"),
+    "thermalDogsAndPeople",
 )
 SCORERS = {"accuracy": default("box_set", threshold=0.5)}
 
@@ -74,9 +67,9 @@ def odinw_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """An image of one of the 13 sets; labels are names or places in `categories`, boxes x1, y1, x2, y2 in pixels."""
     name = str(row["dataset_name"])
     if name not in ODINW:
-        raise InputError(f"dataset_name {name!r} is none of {', '.join(ODINW)}")
-    categories = [str(one) for one in listed(row["categories"])]
-    labels = [one if isinstance(one, str) else categories[int(one)] for one in listed(row["labels"])]
+        raise InputError(f"dataset_name {name!r} is unknown; expected one of {', '.join(ODINW)}")
+    categories = listed_texts(row["categories"])
+    labels = [label if isinstance(label, str) else categories[int(label)] for label in listed(row["labels"])]
     boxes = [[float(value) for value in listed(box)] for box in listed(row["bboxes"])]
     if len(labels) != len(boxes) or any(len(box) != 4 or box[2] <= box[0] or box[3] <= box[1] for box in boxes):
         raise InputError(f"{name}: {len(labels)} labels for the boxes {boxes!r:.100}; expected xyxy pixels for each")
@@ -89,10 +82,10 @@ def odinw_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 def coco_metrics(records: Sequence[Record]) -> Metrics:
     """COCO's twelve numbers, AP under other confidences, and the share of boxes with an unknown label."""
-    found = coco_numbers(records)
+    numbers = coco_numbers(records)
     for confidence in ("order", "said"):
-        found[f"AP.{confidence}"] = coco_numbers(records, confidence)["AP"]
-    return {**found, **_failures(records)}
+        numbers[f"AP.{confidence}"] = coco_numbers(records, confidence)["AP"]
+    return {**numbers, **_failures(records)}
 
 
 def odinw_metrics(records: Sequence[Record]) -> Metrics:
@@ -109,25 +102,23 @@ def coco_numbers(records: Sequence[Record], confidence: Confidence = "const") ->
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    records = sorted(
-        records, key=lambda record: (len(record.meta["item"]), record.meta["item"])
-    )  # ties keep this order
-    names = {label: i + 1 for i, label in enumerate(sorted({one for r in records for one in _asked(r)}))}
-    golds, found = [], []
+    records = sorted(records, key=lambda r: (len(r.meta["item"]), r.meta["item"]))  # ties keep this order
+    names = {label: i + 1 for i, label in enumerate(sorted({name for r in records for name in _asked(r)}))}
+    golds, predictions = [], []
     for image, record in enumerate(records, 1):
         golds += _gold(record, image, names)
         detections = detected(record, confidence)
         for box, label, score in zip(detections.boxes_N4.tolist(), detections.labels, detections.scores, strict=True):
             if label in names:
-                found.append(_annotation(image, names[label], box, score=score))
+                predictions.append(_annotation(image, names[label], box, score=score))
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         truth: Any = COCO()
         predicted: Any = COCO()
-        for coco, annotations in ((truth, golds), (predicted, found)):
+        for coco, annotations in ((truth, golds), (predicted, predictions)):
             coco.dataset = {
                 "images": [{"id": image} for image in range(1, len(records) + 1)],
                 "categories": [{"id": number, "name": name} for name, number in names.items()],
-                "annotations": [{**one, "id": i} for i, one in enumerate(annotations, 1)],
+                "annotations": [{**annotation, "id": i} for i, annotation in enumerate(annotations, 1)],
             }
             coco.createIndex()
         evaluation = COCOeval(truth, predicted, "bbox")
@@ -143,13 +134,13 @@ def detected(record: Record, confidence: Confidence = "const") -> Detections:
     named: list[Object] = objects(record.answer_text) if record.answer_text else []
     if isinstance(frame, Verdict) or not named:
         return Detections(np.zeros((0, 4)), [], [])
-    boxes_N4 = cut_at(ordered(frame.pixels([one.box for one in named])), np.array([frame.size]))
+    boxes_N4 = cut_at(ordered(frame.pixels([detection.box for detection in named])), np.array([frame.size]))
     scores = [1.0] * len(named)
     if confidence == "order":
         scores = [1 / (1 + place) for place in range(len(named))]
     elif confidence == "said":
-        scores = [1.0 if one.score is None else one.score for one in named]
-    return Detections(boxes_N4, [one.label for one in named], scores)
+        scores = [1.0 if detection.score is None else detection.score for detection in named]
+    return Detections(boxes_N4, [detection.label for detection in named], scores)
 
 
 def _item(name: str, categories: Sequence[str], answer: Any, row: Row, space: CoordinateSpace, meta: Any) -> Item:
@@ -162,7 +153,7 @@ def _item(name: str, categories: Sequence[str], answer: Any, row: Row, space: Co
 
 
 def _asked(record: Record) -> list[str]:
-    return [plain_label(one) for one in [*record.meta["categories"], *record.gold["labels"]]]
+    return [plain_label(label) for label in [*record.meta["categories"], *record.gold["labels"]]]
 
 
 def _gold(record: Record, image: int, names: dict[str, int]) -> list[dict[str, Any]]:

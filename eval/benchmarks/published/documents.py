@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default, variant
-from eval.benchmarks.cells import SHORT, listed, picture, picture_name
+from eval.benchmarks.cells import SHORT, listed, listed_texts, picture, picture_name
 from eval.benchmarks.metrics import groups, micro, prefixed, scored_by, unparsed_share
+from eval.benchmarks.scoring import text_and_golds
 from eval.records import Record
 from mmrl.core.vision import CoordinateSpace
-from rewards.base import Rollout, Verdict, abstain, gold, per_rollout, unparsed
-from rewards.parse.extract import answer_text
+from rewards.base import Rollout, Verdict, per_rollout
 
 _ANLS = {"accuracy": default("anls"), "legacy": variant("anls", legacy=True)}
 _RELAXED = {
@@ -24,12 +25,8 @@ CONTAINED = {
 }
 POINTS = {  # the kinds of question in each part of OCRBench
     "recognition": (
-        "Regular Text Recognition",
-        "Irregular Text Recognition",
-        "Artistic Text Recognition",
-        "Handwriting Recognition",
-        "Digit String Recognition",
-        "Non-Semantic Text Recognition",
+        *("Regular Text Recognition", "Irregular Text Recognition", "Artistic Text Recognition"),
+        *("Handwriting Recognition", "Digit String Recognition", "Non-Semantic Text Recognition"),
     ),
     "scene_vqa": ("Scene Text-centric VQA",),
     "document_vqa": ("Doc-oriented VQA",),
@@ -43,7 +40,7 @@ _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000:
 def docvqa_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A row of DocVQA or InfographicVQA; a document's questions share its id."""
     meta = {"document": str(row.get("docId")), "kind": listed(row.get("question_types") or [])}
-    golds = {"text": [str(one) for one in listed(row["answers"])] if row["answers"] is not None else []}
+    golds = {"text": listed_texts(row["answers"]) if row["answers"] is not None else []}
     yield short_item(row["questionId"], "ocr", f"{row['question']}\n{SHORT}", row, golds, meta)
 
 
@@ -57,7 +54,7 @@ def chartqa_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 def ocrbench_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A row of OCRBench: any of the answers, contained in the reply."""
     golds = row["answer"] if not isinstance(row["answer"], str) else [row["answer"]]
-    answer = {"text": [str(one) for one in listed(golds)], "formula": row["dataset"] == "HME100k"}
+    answer = {"text": listed_texts(golds), "formula": row["dataset"] == "HME100k"}
     meta = {"kind": row["question_type"], "dataset": row["dataset"]}
     yield short_item(row.get("id"), "ocr", str(row["question"]), row, answer, meta)
 
@@ -65,7 +62,7 @@ def ocrbench_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 def ocrbench_metrics(records: Sequence[Record]) -> Metrics:
     """The number of right answers in all (of 1,000), in each part and of each kind, and their share."""
     kinds = groups(records, "kind")
-    parts = {name: [one for kind in part for one in kinds.get(kind, [])] for name, part in POINTS.items()}
+    parts = {name: [record for kind in part for record in kinds.get(kind, [])] for name, part in POINTS.items()}
     return {
         "points": _points(records),
         "accuracy": micro(records),
@@ -85,25 +82,22 @@ def contains_match(rollout: Rollout, *, fullwidth: bool = False) -> Verdict:
     >>> [one.score for one in contains_match([Rollout("It says STOP now", "stop"), Rollout("x ^ 2", "y")])]
     [1.0, 0.0]
     """
-    golds: Any = gold(rollout, "text")
-    golds = [golds] if isinstance(golds, str) else golds
-    if not isinstance(golds, Sequence) or not golds:
-        return abstain(f"gold text {golds!r:.80} is no text or list of texts")
-    text = answer_text(rollout.completion)
-    if not text:
-        return unparsed("empty answer")
+    read = text_and_golds(rollout)
+    if isinstance(read, Verdict):
+        return read
+    text, golds = read
     formula = isinstance(rollout.answer, Mapping) and bool(rollout.answer.get("formula"))
-    predicted, rights = (_plain(text, formula, fullwidth), [_plain(str(one), formula, fullwidth) for one in golds])
-    return Verdict(float(any(right in predicted for right in rights if right)), f"said {predicted[:80]}")
+    predicted, rights = (_plain(text, formula, fullwidth), [_plain(right, formula, fullwidth) for right in golds])
+    return Verdict(float(any(right in predicted for right in rights if right)), f"answered {predicted[:80]}")
 
 
 def submission(records: Sequence[Record]) -> list[dict[str, Any]]:
     """The submission to the challenge of DocVQA and InfographicVQA: the answer to each question."""
-    found = []
+    answers = []
     for record in records:
         number = str(record.meta["item"])
-        found.append({"questionId": int(number) if number.isdigit() else number, "answer": record.answer_text or ""})
-    return sorted(found, key=lambda one: str(one["questionId"]))
+        answers.append({"questionId": int(number) if number.isdigit() else number, "answer": record.answer_text or ""})
+    return sorted(answers, key=lambda answer: str(answer["questionId"]))
 
 
 def _points(records: Sequence[Record]) -> float | None:
@@ -125,56 +119,39 @@ def _plain(text: str, formula: bool, fullwidth: bool) -> str:
     return text.translate(_FULL_WIDTH) if fullwidth else text
 
 
-def _documents(
-    *, name: str, about: str, folder: str, split: str, rows: int, by: Sequence[str] = (), needs: str = ""
-) -> Benchmark:
-    """One of the two benchmarks in the folders of the hub dataset DocVQA."""
-    return Benchmark(
-        name=name,
-        about=about,
-        hub="lmms-lab/DocVQA",
-        columns=("questionId", "question", "image", "answers"),
-        items=docvqa_items,
-        scorers=_ANLS,
-        metrics=scored_by(*by),
-        split=split,
-        rows=rows,
-        needs=needs,
-        folders=(folder,),
-    )
-
-
+_documents = partial(
+    Benchmark,
+    hub="lmms-lab/DocVQA",
+    columns=("questionId", "question", "image", "answers"),
+    items=docvqa_items,
+    scorers=_ANLS,
+    metrics=scored_by(),
+)
 BENCHMARKS = [
     _documents(
         name="docvqa",
         about="A phrase from a scanned page. ANLS.",
-        folder="DocVQA",
+        metrics=scored_by("kind"),
         split="validation",
         rows=5349,
-        by=["kind"],
+        folders=("DocVQA",),
     ),
     _documents(
         name="infovqa",
         about="A phrase from an infographic. ANLS.",
-        folder="InfographicVQA",
         split="validation",
         rows=2801,
+        folders=("InfographicVQA",),
     ),
-    _documents(
-        name="docvqa_test",
-        about="DocVQA with hidden answers: no number here, but a file to submit.",
-        folder="DocVQA",
-        split="test",
-        rows=5188,
-        needs=_HIDDEN,
-    ),
-    _documents(
-        name="infovqa_test",
-        about="InfographicVQA with hidden answers: no number here, but a file to submit.",
-        folder="InfographicVQA",
-        split="test",
-        rows=3288,
-        needs=_HIDDEN,
+    *(
+        _documents(
+            name=name,
+            about=f"{folder} with hidden answers: no number here, but a file to submit.",
+            rows=rows,
+            needs=_HIDDEN,
+            folders=(folder,),
+        )
+        for name, folder, rows in (("docvqa_test", "DocVQA", 5188), ("infovqa_test", "InfographicVQA", 3288))
     ),
     Benchmark(
         name="chartqa",

@@ -7,11 +7,11 @@ scores 0. With another judge and with our words for the prompts, numbers differ 
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -39,7 +39,7 @@ def gedit_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     key, kind, language = str(row["key"]), str(row["task_type"]), str(row["instruction_language"])
     source = picture(row.get("input_image") or row.get("input_image_raw"))
     if len(source) != 1:
-        raise InputError(f"{key}: input_image and input_image_raw hold no picture")
+        raise InputError(f"{key}: input_image and input_image_raw are both empty; expected one image")
     meta = {"group": kind, "language": language, "intersection": bool(row.get("Intersection_exist"))}
     made = edited(Path(row[EDITS]), "fullset", kind, language, key)
     yield _item(f"{language}/{key}", str(row["instruction"]), {}, (*source, made), meta)
@@ -47,18 +47,18 @@ def gedit_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 def gedit_metrics(records: Sequence[Record]) -> Metrics:
     """SC, PQ and overall by language, on all and on the intersection: means over groups, and over items (`micro`)."""
-    found: Metrics = {}
+    numbers: Metrics = {}
     for language, spoken in groups(records, "language").items():
         both = [record for record in spoken if record.meta["intersection"]]
         for subset, some in (("full", spoken), ("intersection", both)):
             kinds = groups(some, "group")
             for name in ("SC", "PQ", "overall"):
-                parts = {kind: mean(_part(one, name) for one in group) for kind, group in kinds.items()}
-                found[f"judge_{language}.{subset}.{name}"] = mean(parts.values())
+                parts = {kind: mean(_part(record, name) for record in group) for kind, group in kinds.items()}
+                numbers[f"judge_{language}.{subset}.{name}"] = mean(parts.values())
                 if name == "overall":
-                    found[f"judge_{language}.{subset}.micro"] = mean(_part(one, name) for one in some)
-                    found |= prefixed(f"judge_{language}.{subset}", parts)
-    return {**found, "unparsed": unparsed_share(records, "judge_overall")}
+                    numbers[f"judge_{language}.{subset}.micro"] = mean(_part(record, name) for record in some)
+                    numbers |= prefixed(f"judge_{language}.{subset}", parts)
+    return {**numbers, "unparsed": unparsed_share(records, "judge_overall")}
 
 
 @by_protocol
@@ -69,8 +69,8 @@ async def gedit_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     """
     if len(rollout.media) < 2:
         return unparsed(json.dumps(NO_EDIT["gedit"]))
-    source, edit = (Shown(item, label) for item, label in zip(rollout.media, ("Original:", "Edit:"), strict=False))
-    read = functools.partial(_scores, count=2, low=0, high=10)
+    source, edit = _shown(rollout)
+    read = partial(_scores, count=2, low=0, high=10)
     semantic, quality = await asyncio.gather(
         verdict_of(judge, prompt("gedit_semantics"), data=_instruction(rollout), shown=(source, edit), parse=read),
         verdict_of(judge, prompt("gedit_quality"), data={}, shown=(edit,), parse=read),
@@ -93,11 +93,12 @@ def imgedit_metrics(records: Sequence[Record]) -> Metrics:
     """
     scored = [record for record in records if record.scores.get("judge_imgedit") is not None]
     read = [record for record in scored if record.why["judge_imgedit"].startswith("{")]
-    parts = {kind: _rounded(_score(one, "score") for one in group) for kind, group in groups(scored, "kind").items()}
+    kinds = groups(scored, "kind")
+    parts = {kind: _rounded(_score(record, "score") for record in kinds[kind]) for kind in kinds}
     return {
-        "judge_imgedit": mean(_score(one, "score") for one in scored),
-        "judge_imgedit.as_said": mean(_score(one, "as_said") for one in scored),
-        "judge_imgedit.excluding_unread": mean(_score(one, "score") for one in read),
+        "judge_imgedit": mean(_score(record, "score") for record in scored),
+        "judge_imgedit.as_said": mean(_score(record, "as_said") for record in scored),
+        "judge_imgedit.excluding_unread": mean(_score(record, "score") for record in read),
         "judge_imgedit.unread": float(len(scored) - len(read)),
         **prefixed("judge_imgedit", parts),
         "unparsed": unparsed_share(records, "judge_imgedit"),
@@ -113,15 +114,14 @@ async def imgedit_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     """
     if len(rollout.media) < 2:
         return unparsed(json.dumps(NO_EDIT["imgedit"]))
-    pair = tuple(Shown(item, label) for item, label in zip(rollout.media, ("Original:", "Edit:"), strict=False))
     scores = await verdict_of(
         judge,
         prompt("imgedit"),
         data={**_instruction(rollout), "kind": str(gold(rollout, "kind"))},
-        shown=pair,
-        parse=functools.partial(_scores, count=3, low=1, high=5),
+        shown=_shown(rollout),
+        parse=partial(_scores, count=3, low=1, high=5),
     )
-    score = round(fmean(min(one, scores[0]) for one in scores), 2)
+    score = round(fmean(min(value, scores[0]) for value in scores), 2)
     return Verdict(
         score / 5, json.dumps({"score": score, "as_said": round(fmean(scores), 2), "prompt": prompt("imgedit").name})
     )
@@ -131,7 +131,7 @@ def edited(root: Path, *parts: str) -> Medium:
     """The edited image with this name and any of SUFFIXES below `root`; InputError for a name that leads outside."""
     stem = Path(os.path.normpath(root.joinpath(*parts)))
     if not stem.is_relative_to(root) or stem == root:
-        raise InputError(f"{'/'.join(parts)!r} names no file below {root}")
+        raise InputError(f"{'/'.join(parts)!r} is not the name of a file below {root}")
     files = [stem.with_name(stem.name + suffix) for suffix in SUFFIXES]
     return Medium(str(next((file for file in files if file.is_file()), files[0])), made=True)
 
@@ -155,64 +155,56 @@ def _score(record: Record, name: str) -> float:
 
 
 def _rounded(values: Iterable[float]) -> float | None:
-    found = list(values)
-    return round(fmean(found), 2) if found else None
+    score = mean(values)
+    return None if score is None else round(score, 2)
+
+
+def _shown(rollout: Rollout) -> tuple[Shown, ...]:
+    return tuple(Shown(item, label) for item, label in zip(rollout.media, ("Original:", "Edit:"), strict=False))
 
 
 def _instruction(rollout: Rollout) -> dict[str, str]:
     return {"instruction": str(gold(rollout, "instruction"))}
 
 
-def _scores(found: dict[str, Any], *, count: int, low: float, high: float) -> list[float]:
-    scores = found.get("score")
+def _scores(reply: dict[str, Any], *, count: int, low: float, high: float) -> list[float]:
+    scores = reply.get("score")
     if not isinstance(scores, list) or len(scores) != count:
         raise Unreadable(f"score is {scores!r:.50}, not a list of {count} numbers")
-    return [replies.in_range(one, "score", low, high) for one in scores]
+    return [replies.in_range(score, "score", low, high) for score in scores]
 
 
-_IMGEDIT = {"judge_imgedit": default("eval.benchmarks.published.editing:imgedit_judged")}
-
-
+_edits = partial(Benchmark, scorers={}, edits=True, needs="edited pictures, and a judge that sees pictures")
+_imgedit = partial(
+    _edits,
+    items=imgedit_items,
+    metrics=imgedit_metrics,
+    split="",
+    judged={"judge_imgedit": default("eval.benchmarks.published.editing:imgedit_judged")},
+)
 BENCHMARKS = [
-    Benchmark(
+    _edits(
         name="gedit",
         about="Edited images of a model. The root of semantics times quality, from 0 to 10.",
         hub="stepfun-ai/GEdit-Bench",
         columns=("key", "task_type", "instruction", "instruction_language"),
         items=gedit_items,
-        scorers={},
         metrics=gedit_metrics,
         split="train",
-        edits=True,
-        needs="edited pictures, and a judge that sees pictures",
         judged={"judge_overall": default("eval.benchmarks.published.editing:gedit_judged")},
     ),
-    Benchmark(
+    _imgedit(
         name="imgedit_basic",
         about="Edited images of a model. The mean of three scores from 1 to 5, also by type of edit.",
         hub="sysuyy/ImgEdit, basic_edit.json",
         columns=("key", "id", "prompt", "edit_type"),
-        items=imgedit_items,
-        scorers={},
-        metrics=imgedit_metrics,
-        split="",
         rows=737,
-        edits=True,
-        judged=_IMGEDIT,
-        needs="edited pictures, and a judge that sees pictures",
     ),
-    Benchmark(
+    _imgedit(
         name="imgedit_hard",
         about="As imgedit_basic, on hard instructions.",
         hub="sysuyy/ImgEdit, UGE_edit.json",
         columns=("key", "id", "prompt"),
-        items=imgedit_items,
-        scorers={},
-        metrics=imgedit_metrics,
-        split="",
         rows=47,
-        edits=True,
-        judged=_IMGEDIT,
-        needs="edited pictures, and a judge that sees pictures",
     ),
 ]

@@ -67,8 +67,8 @@ def centre_inside(rollout: Rollout, *, space: CoordinateSpace | None = None) -> 
     read = _boxes(rollout, space)
     if isinstance(read, Verdict):
         return read
-    found_N4, golds_M4 = read
-    x, y = (found_N4[0, :2] + found_N4[0, 2:]) / 2
+    predicted_N4, golds_M4 = read
+    x, y = (predicted_N4[0, :2] + predicted_N4[0, 2:]) / 2
     inside = any(x1 <= x <= x2 and y1 <= y <= y2 for x1, y1, x2, y2 in golds_M4.tolist())
     return Verdict(float(inside), f"centre {x:.1f}, {y:.1f}")
 
@@ -98,17 +98,17 @@ def _boxes(rollout: Rollout, space: CoordinateSpace | None) -> tuple[Floats, Flo
     if isinstance(frame, Verdict):
         return frame
     text = answer_text(rollout.completion)
-    found = boxes(text) if text is not None else []
-    if not found:
+    predicted = boxes(text) if text is not None else []
+    if not predicted:
         return unparsed("no box")
     size = np.array([frame.size])
-    return cut_at(ordered(frame.pixels(found)), size), cut_at(ordered(golds_M4), size)
+    return cut_at(ordered(frame.pixels(predicted)), size), cut_at(ordered(golds_M4), size)
 
 
 BENCHMARKS = [
     Benchmark(
         name=f"{name}_{split}",
-        about="One box for one expression. Acc@0.5, with other thresholds, the mean IoU and the centre beside it.",
+        about="One box for one expression. Acc@0.5; also other thresholds, the mean IoU and the centre.",
         hub=hub,
         columns=COLUMNS,
         items=expressions,

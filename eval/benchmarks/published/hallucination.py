@@ -41,18 +41,18 @@ def pope_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 def pope_metrics(records: Sequence[Record]) -> Metrics:
     """Accuracy, precision, recall, F1 (positive: yes) and yes ratio of all, of each category, and the mean of the
     categories; `official`: the same with the published parser."""
-    found: Metrics = {}
+    numbers: Metrics = {}
     for name, parse in (("", yes_no), ("official.", pope_official)):
         parts = {
             category: binary(said_pairs(group, parse), positive=True)
             for category, group in groups(records, "category").items()
         }
         whole = binary(said_pairs(records, parse), positive=True)
-        found |= {f"{name}{key}": value for key, value in whole.items()}
+        numbers |= {f"{name}{key}": value for key, value in whole.items()}
         for category, part in parts.items():
-            found |= prefixed(f"{name}{category}", part)
-        found |= {f"{name}mean.{key}": mean(part[key] for part in parts.values()) for key in ("accuracy", "f1")}
-    return found
+            numbers |= prefixed(f"{name}{category}", part)
+        numbers |= {f"{name}mean.{key}": mean(part[key] for part in parts.values()) for key in ("accuracy", "f1")}
+    return numbers
 
 
 def pope_official(text: str) -> bool:
@@ -82,10 +82,10 @@ def hallusion_metrics(records: Sequence[Record]) -> Metrics:
 
     fAcc excludes figure 0 of VS, which has no image; `fAcc.all_figures` includes it. The same by a judge.
     """
-    found = {**_hallusion(records, "accuracy"), "unparsed": unparsed_share(records)}
+    numbers = {**_hallusion(records, "accuracy"), "unparsed": unparsed_share(records)}
     if any("judge_published" in record.scores for record in records):
-        found |= prefixed("judge_published", _hallusion(records, "judge_published"))
-    return found
+        numbers |= prefixed("judge_published", _hallusion(records, "judge_published"))
+    return numbers
 
 
 @by_protocol
@@ -95,11 +95,7 @@ async def hallusion_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     predicted = answer_text(rollout.completion)
     if not predicted:
         return unparsed(NO_ANSWER)
-    data = {
-        "question": user_text(rollout.prompt),
-        "reference": str(gold(rollout, "details")),
-        "response": predicted,
-    }
+    data = {"question": user_text(rollout.prompt), "reference": str(gold(rollout, "details")), "response": predicted}
     verdict = await verdict_of(
         judge,
         prompt("hallusion"),
@@ -112,7 +108,7 @@ async def hallusion_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
 
 
 def _hallusion(records: Sequence[Record], reward: str) -> Metrics:
-    shown = [r for r in records if not (r.meta["category"] == "VS" and r.meta["figure_id"] == "0")]
+    with_image = [r for r in records if not (r.meta["category"] == "VS" and r.meta["figure_id"] == "0")]
     within = ["category", "subcategory", "set_id"]
 
     def share(some: Sequence[Record], key: str) -> float | None:
@@ -121,7 +117,7 @@ def _hallusion(records: Sequence[Record], reward: str) -> Metrics:
     return {
         "aAcc": micro(records, reward),
         "qAcc": share(records, "question_id"),
-        "fAcc": share(shown, "figure_id"),
+        "fAcc": share(with_image, "figure_id"),
         "fAcc.all_figures": share(records, "figure_id"),
     }
 

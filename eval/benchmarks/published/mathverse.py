@@ -9,7 +9,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default, variant
-from eval.benchmarks.cells import choice_answer, choice_text, letter_index, listed, picture
+from eval.benchmarks.cells import choice_answer, choice_text, letter_index, listed_texts, picture
 from eval.benchmarks.metrics import groups, mean, micro, scored_by
 from eval.benchmarks.scoring import PLAIN_NUMBER, by_protocol, by_task, prompt
 from eval.records import Record
@@ -54,18 +54,18 @@ def mathverse_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 def mathverse_metrics(records: Sequence[Record]) -> Metrics:
     """The accuracy of each version, and the mean of the five; Text Only is not in that mean."""
     versions = groups(records, "version")
-    found = scored_by("version", "subject")([one for name in VERSIONS for one in versions.get(name, [])])
+    numbers = scored_by("version", "subject")([record for name in VERSIONS for record in versions.get(name, [])])
     for prefix, reward in (("", "accuracy"), ("judge_published.", "judge_published")):
         if any(reward in record.scores for record in records):
             five = [micro(versions[name], reward) for name in VERSIONS if name in versions]
             text_only = micro(versions.get("Text Only", []), reward)
-            found |= {f"{prefix}mean_of_versions": mean(five), f"{prefix}text_only": text_only}
-    return found
+            numbers |= {f"{prefix}mean_of_versions": mean(five), f"{prefix}text_only": text_only}
+    return numbers
 
 
 def mathvision_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A row of MATH-Vision; with options, the letter or the value of the right option counts."""
-    options = [str(one) for one in listed(row["options"])]
+    options = listed_texts(row["options"])
     text, right = re.sub(r"<image\d>", "", str(row["question"])).strip(), str(row["answer"]).strip()
     yield Item(
         id=str(row["id"]),
@@ -100,7 +100,7 @@ def letter_or_value(rollout: Rollout, *, decimals: int | None = None) -> Verdict
     >>> [one.score for one in letter_or_value([Rollout(r"\\\\boxed{0.250}", gold), Rollout("A", gold)])]
     [1.0, 0.0]
     """
-    right, options = gold(rollout, "choice"), [str(one) for one in rollout.answer["options"]]
+    right, options = gold(rollout, "choice"), [str(option) for option in rollout.answer["options"]]
     text = answer_text(rollout.completion)
     if not text:
         return unparsed("no answer")
@@ -109,7 +109,7 @@ def letter_or_value(rollout: Rollout, *, decimals: int | None = None) -> Verdict
     expression = not _WORD.search(_COMMAND.sub(" ", text))
     letter = choice_letter(text, letters) or (same[0] if len(same) == 1 else None)
     if letter := letter or (None if expression else choice_letter(text, letters, options)):
-        return Verdict(float(letter == right), f"said {letter}")
+        return Verdict(float(letter == right), f"answered {letter}")
     predicted, target = plain_value(text), options[letters.index(right)]
     predicted = number(text) if predicted is None and "\\" not in text else predicted
     value = plain_value(target)
@@ -118,7 +118,7 @@ def letter_or_value(rollout: Rollout, *, decimals: int | None = None) -> Verdict
         return verdict if verdict.kind != "abstained" else unparsed("neither a letter nor the value of an option")
     if predicted is None:
         return unparsed("neither a letter nor a value")
-    return Verdict(float(value is not None and same_number(predicted, value, decimals)), f"said {predicted:g}")
+    return Verdict(float(value is not None and same_number(predicted, value, decimals)), f"answered {predicted:g}")
 
 
 @per_rollout
@@ -130,12 +130,12 @@ def rounded_match(rollout: Rollout, *, decimals: int = 2) -> Verdict:
     """
     target = plain_value(str(gold(rollout, "math")))
     if target is None:
-        return abstain("gold math is no number")
+        return abstain("gold math is not a number")
     text = answer_text(rollout.completion)
     value = plain_value(boxed(text)) if text else None
     if value is None:
         return unparsed("no number")
-    return Verdict(float(same_number(value, target, decimals)), f"said {value:g}")
+    return Verdict(float(same_number(value, target, decimals)), f"answered {value:g}")
 
 
 def plain_value(text: str) -> float | None:
@@ -187,17 +187,17 @@ async def extracted_answer(rollout: Rollout, judge: Judge) -> str | None:
     return await verdict_of(judge, prompt("mathverse_extract"), data=data, parse=_answer)
 
 
-def _answer(found: dict[str, Any]) -> str | None:
-    answer = found.get("answer")
+def _answer(reply: dict[str, Any]) -> str | None:
+    answer = reply.get("answer")
     if answer is not None and not isinstance(answer, str):
         raise Unreadable(f"answer is {answer!r:.50}, neither a text nor null")
     return answer if answer and answer.strip() else None
 
 
-def _same(found: dict[str, Any]) -> bool:
-    if not isinstance(found.get("same"), bool):
-        raise Unreadable(f"same is {found.get('same')!r:.50}, neither true nor false")
-    return found["same"]
+def _same(reply: dict[str, Any]) -> bool:
+    if not isinstance(reply.get("same"), bool):
+        raise Unreadable(f"same is {reply.get('same')!r:.50}, neither true nor false")
+    return reply["same"]
 
 
 def _formula(text: str) -> str:
@@ -211,8 +211,8 @@ def _listed_options(question: str) -> list[str]:
     >>> _listed_options("Find x\\nChoices:\\nA:30\\nB:40")
     ['30', '40']
     """
-    found = re.findall(r"^\(?([A-H])[:.)]\s*(.+?)\s*$", question, flags=re.MULTILINE)
-    return [text for _, text in found] if len(found) >= 2 else [f"option {one}" for one in "ABCD"]
+    matches = re.findall(r"^\(?([A-H])[:.)]\s*(.+?)\s*$", question, flags=re.MULTILINE)
+    return [text for _, text in matches] if len(matches) >= 2 else [f"option {letter}" for letter in "ABCD"]
 
 
 _VERSE = ("sample_index", "problem_index", "problem_version", "image", "answer", "question_type", "query_wo")

@@ -12,7 +12,7 @@ from typing import Any
 from rapidfuzz.distance import Levenshtein
 
 from eval.benchmarks.base import Benchmark, Item, Row, default, variant
-from eval.benchmarks.cells import listed, picture
+from eval.benchmarks.cells import listed, listed_texts, picture
 from eval.benchmarks.metrics import scored_by
 from eval.benchmarks.published.mathverse import EXTRACT, extracted_answer
 from eval.benchmarks.scoring import PLAIN_NUMBER, by_protocol
@@ -24,7 +24,7 @@ from rewards.parse.extract import answer_text, choice_letter, finite, number
 
 def mathvista_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A row of MathVista, with the hint for its type of answer."""
-    choices = [str(one) for one in listed(row["choices"] or [])]
+    choices = listed_texts(row["choices"] or [])
     kind, precision = str(row["answer_type"]), int(float(row.get("precision") or 0))
     unit = f" (unit: {row['unit']})" if row.get("unit") else ""
     lines = [f"({letter}) {choice}" for letter, choice in zip("ABCDEFGHIJ", choices, strict=False)]
@@ -65,21 +65,23 @@ def mathvista_match(rollout: Rollout, *, nearest_choice: bool = False) -> Verdic
     if not text:
         return unparsed("empty answer")
     if choices := answer.get("choices"):
-        predicted = _chosen(text, [str(one) for one in choices], nearest_choice)
-        return unparsed("no choice") if predicted is None else Verdict(float(predicted == right), f"said {predicted}")
+        predicted = _chosen(text, [str(choice) for choice in choices], nearest_choice)
+        return (
+            unparsed("no choice") if predicted is None else Verdict(float(predicted == right), f"answered {predicted}")
+        )
     if answer.get("answer_type") == "list":
         values, wanted = _literal(text), _literal(right)
-        return unparsed("no list") if values is None else Verdict(float(values == wanted), f"said {values}")
+        return unparsed("no list") if values is None else Verdict(float(values == wanted), f"answered {values}")
     if answer.get("answer_type") == "text":
-        return Verdict(float(text.strip() == right), f"said {text[:80]}")
+        return Verdict(float(text.strip() == right), f"answered {text[:80]}")
     value = number(text, thousands=True)
     target = finite(right) if PLAIN_NUMBER.fullmatch(right) else None
     if value is None or target is None:
-        return unparsed("no number") if value is None else abstain(f"gold {right!r} is no number")
+        return unparsed("no number") if value is None else abstain(f"gold {right!r} is not a number")
     if answer.get("answer_type") == "integer":
-        return Verdict(float(int(value) == int(target)), f"said {int(value)}")
+        return Verdict(float(int(value) == int(target)), f"answered {int(value)}")
     digits = int(answer.get("precision") or 1)
-    return Verdict(float(str(round(value, digits)) == str(round(target, digits))), f"said {value:g}")
+    return Verdict(float(str(round(value, digits)) == str(round(target, digits))), f"answered {value:g}")
 
 
 @by_protocol
@@ -104,16 +106,16 @@ def _chosen(text: str, choices: Sequence[str], nearest: bool) -> str | None:
     letters = ascii_uppercase[: len(choices)]
     if letter := choice_letter(text, letters, choices):
         return choices[letters.index(letter)].strip()
-    return min(choices, key=lambda one: Levenshtein.distance(text, one)).strip() if nearest else None
+    return min(choices, key=lambda choice: Levenshtein.distance(text, choice)).strip() if nearest else None
 
 
 def _literal(text: str) -> list[Any] | None:
-    found = re.search(r"\[[^\[\]]*\]", text)
-    if not found:
+    match = re.search(r"\[[^\[\]]*\]", text)
+    if not match:
         return None
     try:
-        values = ast.literal_eval(found.group())
-        return [float(one) if isinstance(one, int | float) else one for one in values]
+        values = ast.literal_eval(match.group())
+        return [float(value) if isinstance(value, int | float) else value for value in values]
     except (ValueError, SyntaxError, TypeError, OverflowError):
         return None
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from string import ascii_uppercase
-from typing import Any
 
 from eval.benchmarks.base import Benchmark, Item, Row, default, variant
-from eval.benchmarks.cells import choice_answer, choice_text, letter_index, listed, picture
+from eval.benchmarks.cells import SHORT, choice_answer, choice_text, letter_index, listed_texts, picture
 from eval.benchmarks.metrics import scored_by
-from eval.benchmarks.scoring import PLAIN_NUMBER, by_task
+from eval.benchmarks.scoring import PLAIN_NUMBER, by_task, text_and_golds
 from mmrl.core.vision import CoordinateSpace
 from rewards import Rollout, Verdict, get
-from rewards.base import abstain, gold, per_rollout, unparsed
+from rewards.base import gold, per_rollout, unparsed
 from rewards.parse.extract import answer_text, finite
 
 DISCIPLINES = {
@@ -21,26 +20,17 @@ DISCIPLINES = {
     "business": ("Accounting", "Economics", "Finance", "Manage", "Marketing"),
     "science": ("Biology", "Chemistry", "Geography", "Math", "Physics"),
     "health_medicine": (
-        "Basic_Medical_Science",
-        "Clinical_Medicine",
-        "Diagnostics_and_Laboratory_Medicine",
-        "Pharmacy",
-        "Public_Health",
+        *("Basic_Medical_Science", "Clinical_Medicine", "Diagnostics_and_Laboratory_Medicine"),
+        *("Pharmacy", "Public_Health"),
     ),
     "humanities": ("History", "Literature", "Psychology", "Sociology"),
     "engineering": (
-        "Agriculture",
-        "Architecture_and_Engineering",
-        "Computer_Science",
-        "Electronics",
-        "Energy_and_Power",
-        "Materials",
-        "Mechanical_Engineering",
+        *("Agriculture", "Architecture_and_Engineering", "Computer_Science", "Electronics", "Energy_and_Power"),
+        *("Materials", "Mechanical_Engineering"),
     ),
 }
 _DISCIPLINE_OF = {subject: name for name, subjects in DISCIPLINES.items() for subject in subjects}
 _MARKER = re.compile(r"<image (\d)>")
-OPEN = "Answer the question using a single word or phrase."
 _CUES = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
 _NUMBER = re.compile(r"-?(?:(?<!\d)\.\d+|\b\d{1,3}(?:,\d{3})+(?:\.\d+)?|\b\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?![\d,])")
 _LETTERED = (r"\(([{0}])\)", r"(?<![A-Za-z])([{0}]) ", r"(?<![A-Za-z])([{0}])\.")
@@ -48,21 +38,21 @@ _LETTERED = (r"\(([{0}])\)", r"(?<![A-Za-z])([{0}]) ", r"(?<![A-Za-z])([{0}])\."
 
 def mmmu_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A row of MMMU: options are the text of a list. Images replace their markers; those without one come first."""
-    options = [str(one) for one in listed(row["options"])]
+    options = listed_texts(row["options"])
     chosen = row["question_type"] == "multiple-choice"
     question = str(row["question"])
-    text = choice_text(question, options) if chosen else f"{question}\n{OPEN}"
+    text = choice_text(question, options) if chosen else f"{question}\n{SHORT}"
     order = [int(number) for number in _MARKER.findall(text)]
     left = [n for n in range(1, 8) if n not in order and picture(row.get(f"image_{n}"))]
     text = "<image>" * len(left) * bool(order) + _MARKER.sub("<image>", text)
-    golds = listed(row["answer"]) if str(row["answer"]).startswith("[") else [row["answer"]]
+    golds = listed_texts(row["answer"]) if str(row["answer"]).startswith("[") else [str(row["answer"])]
     subject = re.sub(r"^(?:dev|test|validation)_|_\d+$", "", str(row["id"]))
     yield Item(
         id=str(row["id"]),
         task="choice" if chosen else "text",
         text=text,
-        answer=choice_answer(options, letter_index(row["answer"])) if chosen else {"text": [str(one) for one in golds]},
-        media=tuple(one for n in [*left, *order] for one in picture(row.get(f"image_{n}"))),
+        answer=choice_answer(options, letter_index(row["answer"])) if chosen else {"text": golds},
+        media=tuple(medium for n in [*left, *order] for medium in picture(row.get(f"image_{n}"))),
         meta={"subject": subject, "discipline": _DISCIPLINE_OF.get(subject, "other")},
     )
 
@@ -91,15 +81,13 @@ def mmmu_choice(rollout: Rollout) -> Verdict:
         return unparsed("no answer")
     reply, letters = f" {text.strip(',.!?;:' + chr(39))} ", ascii_uppercase[: len(options)]
     for pattern in _LETTERED:
-        if found := re.findall(pattern.format(letters), reply):
-            return Verdict(float(found[-1] == right), f"said {found[-1]}")
+        if matches := re.findall(pattern.format(letters), reply):
+            return Verdict(float(matches[-1] == right), f"answered {matches[-1]}")
     if len(reply.split()) > 5:
-        places = [
-            (reply.lower().rfind(str(option).lower()), letter) for letter, option in zip(letters, options, strict=True)
-        ]
-        place, letter = max(places)
+        places = [reply.lower().rfind(str(option).lower()) for option in options]
+        place, letter = max(zip(places, letters, strict=True))
         if place >= 0:
-            return Verdict(float(letter == right), f"said {letter}")
+            return Verdict(float(letter == right), f"answered {letter}")
     return unparsed(f"none of {letters}")
 
 
@@ -113,24 +101,21 @@ def mmmu_open(rollout: Rollout) -> Verdict:
     >>> [one.score for one in mmmu_open([Rollout("So the answer is 1,200.", "1200"), Rollout("1/2", "0.5")])]
     [1.0, 0.0]
     """
-    golds: Any = gold(rollout, "text")
-    golds = [golds] if isinstance(golds, str) else golds
-    if not isinstance(golds, Sequence) or not golds:
-        return abstain(f"gold text {golds!r:.80} is no text or list of texts")
-    text = answer_text(rollout.completion)
-    if not text:
-        return unparsed("empty answer")
+    read = text_and_golds(rollout)
+    if isinstance(read, Verdict):
+        return read
+    text, golds = read
     tails = _tails(text.strip().strip(".").lower())
     numbers = {round(value, 2) for tail in tails for value in _numbers(tail)}
-    right = any(_open_right(str(one), tails, numbers) for one in golds)
-    return Verdict(float(right), f"read {tails[:3]}")
+    hit = any(_open_right(right, tails, numbers) for right in golds)
+    return Verdict(float(hit), f"read {tails[:3]}")
 
 
 def _any_math(rollouts: Sequence[Rollout]) -> list[Verdict]:
     match = get("math_match")
     best = []
     for rollout in rollouts:
-        golds = [Rollout(rollout.completion, {"math": one}) for one in rollout.answer["text"]]
+        golds = [Rollout(rollout.completion, {"math": answer}) for answer in rollout.answer["text"]]
         best.append(max(match(golds), key=lambda verdict: -1.0 if verdict.score is None else verdict.score))
     return best
 
@@ -138,18 +123,18 @@ def _any_math(rollouts: Sequence[Rollout]) -> list[Verdict]:
 def _tails(reply: str) -> list[str]:
     """The shortest text after a cue in each line; the whole reply if there is none."""
     lines = [line.strip() for line in reply.split("\n") if line.strip()]
-    found = []
+    endings = []
     for i, line in enumerate(lines):
         cues = (*_CUES, "=") if i == len(lines) - 1 else _CUES
         tails = [line.rsplit(cue, 1)[1].strip() for cue in cues if cue in line]
         shortest = min(tails, key=len, default="")
         if shortest and shortest not in set(":,.!?;'"):
-            found.append(shortest)
-    return found or [reply]
+            endings.append(shortest)
+    return endings or [reply]
 
 
 def _numbers(text: str) -> list[float]:
-    values = [finite(one.replace(",", "")) for one in _NUMBER.findall(text)]
+    values = [finite(match.replace(",", "")) for match in _NUMBER.findall(text)]
     return [value for value in values if value is not None]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -25,22 +26,17 @@ ROUNDING = 1e-9  # decimal seconds are not exact in binary: half of an interval 
 TEMPORAL = {
     "accuracy": default("eval.benchmarks.published.moments:span_hit", threshold=0.5),
     "iou": variant("span_iou"),
-    "R1@0.3": variant("eval.benchmarks.published.moments:span_hit", threshold=0.3),
-    "R1@0.5": variant("eval.benchmarks.published.moments:span_hit", threshold=0.5),
-    "R1@0.7": variant("eval.benchmarks.published.moments:span_hit", threshold=0.7),
-    "F1@0.3": variant("eval.benchmarks.published.moments:span_f1", threshold=0.3),
-    "F1@0.5": variant("eval.benchmarks.published.moments:span_f1", threshold=0.5),
-    "F1@0.7": variant("eval.benchmarks.published.moments:span_f1", threshold=0.7),
+    **{f"R1@{t}": variant("eval.benchmarks.published.moments:span_hit", threshold=t) for t in (0.3, 0.5, 0.7)},
+    **{f"F1@{t}": variant("eval.benchmarks.published.moments:span_f1", threshold=t) for t in (0.3, 0.5, 0.7)},
 }
-_MOMENTS = ("video", "caption", "timestamp")
 
 
 def moment_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A row of Charades-STA or ActivityNet Captions: a caption and its [start, end] in seconds, or several of them."""
     given = listed(row["timestamp"])
-    several = [listed(one) for one in given] if isinstance(given[0], list | tuple) else [given]
-    times = [sorted(float(value) for value in one) for one in several]
-    if any(len(one) != 2 for one in times):
+    several = [listed(span) for span in given] if isinstance(given[0], list | tuple) else [given]
+    times = [sorted(float(value) for value in span) for span in several]
+    if any(len(span) != 2 for span in times):
         raise InputError(f"{row['video']}: timestamp {given!r:.80} is not [start, end] in seconds")
     yield Item(
         id="/".join([str(row["video"]), str(row["caption"]), *(f"{start:g}-{end:g}" for start, end in times)]),
@@ -55,8 +51,8 @@ def moment_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 def temporal_metrics(records: Sequence[Record]) -> Metrics:
     """R1 and F1 (of all spans in the answer) at each overlap, and the mean IoU; failures count 0."""
     names = [name for name in TEMPORAL if name not in ("accuracy", "iou")]
-    found: Metrics = {name: micro(records, name) for name in names}
-    return {**found, "mIoU": micro(records, "iou"), "unparsed": unparsed_share(records)}
+    numbers: Metrics = {name: micro(records, name) for name in names}
+    return {**numbers, "mIoU": micro(records, "iou"), "unparsed": unparsed_share(records)}
 
 
 def span_hit(rollouts: Sequence[Rollout], *, threshold: Annotated[float, Field(gt=0, le=1)] = 0.5) -> list[Verdict]:
@@ -65,7 +61,7 @@ def span_hit(rollouts: Sequence[Rollout], *, threshold: Annotated[float, Field(g
     >>> span_hit([Rollout("[0, 5]", {"spans": [[0, 10]]})])[0].score
     1.0
     """
-    return [_hit(one, threshold) for one in span_iou(rollouts)]
+    return [_hit(verdict, threshold) for verdict in span_iou(rollouts)]
 
 
 @per_rollout
@@ -79,12 +75,12 @@ def span_f1(rollout: Rollout, *, threshold: Annotated[float, Field(gt=0, le=1)] 
     if golds is None or not len(golds):
         return abstain("gold spans are not [start, end] seconds")
     text = answer_text(rollout.completion)
-    found = spans(text) if text else []
-    if not found:
+    predicted = spans(text) if text else []
+    if not predicted:
         return unparsed("no time span")
-    hits_NM = np.array([[overlap(a, b) >= threshold - ROUNDING for b in np.sort(golds).tolist()] for a in found])
+    hits_NM = np.array([[overlap(a, b) >= threshold - ROUNDING for b in np.sort(golds).tolist()] for a in predicted])
     hits = int(hits_NM[linear_sum_assignment(hits_NM, maximize=True)].sum())
-    return Verdict(2 * hits / sum(hits_NM.shape), f"{hits} of {len(golds)} spans, {len(found)} said")
+    return Verdict(2 * hits / sum(hits_NM.shape), f"{hits} of {len(golds)} spans, {len(predicted)} answered")
 
 
 def overlap(a: Sequence[float], b: Sequence[float]) -> float:
@@ -103,26 +99,24 @@ def _hit(verdict: Verdict, threshold: float) -> Verdict:
     return replace(verdict, score=float(verdict.score >= threshold - ROUNDING))
 
 
+_moments = partial(
+    Benchmark,
+    columns=("video", "caption", "timestamp"),
+    items=moment_items,
+    scorers=TEMPORAL,
+    metrics=temporal_metrics,
+    version=2,
+)
 BENCHMARKS = [
-    Benchmark(
+    _moments(
         name="charades_sta",
         about="[start, end] in seconds of a described moment. R1 at overlaps of 0.3, 0.5, 0.7, and mean IoU.",
         hub="lmms-lab/charades_sta",
-        columns=_MOMENTS,
-        items=moment_items,
-        scorers=TEMPORAL,
-        metrics=temporal_metrics,
         rows=3720,
-        version=2,
     ),
-    Benchmark(
+    _moments(
         name="activitynet_captions",
         about="As charades_sta, on ActivityNet; a caption may have several spans.",
         hub="lmms-lab/activitynet",
-        columns=_MOMENTS,
-        items=moment_items,
-        scorers=TEMPORAL,
-        metrics=temporal_metrics,
-        version=2,
     ),
 ]

@@ -36,7 +36,7 @@ def tempcompass_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
         names, options = [name for name, _ in lines], [text for _, text in lines]
         place = next((i for i, name in enumerate(names) if re.match(rf"{name}(?!\w)", right)), None)
         if place is None:
-            raise InputError(f"the answer {right!r} begins with none of {', '.join(names)}")
+            raise InputError(f"the answer {right!r} does not begin with one of {', '.join(names)}")
         answer: dict[str, Any] = choice_answer(options, place)
         answer |= {"names": names} if len(names[0]) > 1 else {}
         task = "choice"
@@ -83,8 +83,8 @@ def tempcompass_match(rollout: Rollout) -> Verdict:
     Gold: `choice` and `options`, with `names` if options are not named A, B ...; or `yesno`.
 
     >>> two = {"choice": "B", "options": ["it runs", "it sits"], "names": ["Option 1", "Option 2"]}
-    >>> said = ("Option 2: it sits", "option 1", "it sits.")
-    >>> [one.score for one in tempcompass_match([Rollout(text, two) for text in said])]
+    >>> texts = ("Option 2: it sits", "option 1", "it sits.")
+    >>> [one.score for one in tempcompass_match([Rollout(text, two) for text in texts])]
     [1.0, 0.0, 1.0]
     """
     text, answer = answer_text(rollout.completion), rollout.answer
@@ -104,7 +104,7 @@ def tempcompass_match(rollout: Rollout) -> Verdict:
     letter = (
         called[0] if len(called) == 1 and len(str(names[0])) > 1 else choice_letter(text, letters, answer["options"])
     )
-    return unparsed("no option") if letter is None else Verdict(float(letter == answer["choice"]), f"said {letter}")
+    return unparsed("no option") if letter is None else Verdict(float(letter == answer["choice"]), f"answered {letter}")
 
 
 @by_protocol
@@ -146,10 +146,10 @@ def one_option(reply: str, letters: str) -> str:
     >>> one_option("B. running", "ABC")
     'B'
     """
-    found = [letter for letter in letters if re.search(rf"(?<![A-Za-z]){letter}\.", reply)]
-    if len(found) != 1:
-        raise Unreadable(f"{len(found)} options of {letters} in {reply!r:.50}")
-    return found[0]
+    chosen = [letter for letter in letters if re.search(rf"(?<![A-Za-z]){letter}\.", reply)]
+    if len(chosen) != 1:
+        raise Unreadable(f"{len(chosen)} options of {letters} in {reply!r:.50}")
+    return chosen[0]
 
 
 def _option(answer: Any) -> str:

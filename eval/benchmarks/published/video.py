@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from eval.benchmarks.base import Benchmark, Item, Medium, Row, default
-from eval.benchmarks.cells import choice_answer, choice_text, clip, letter_index, listed
+from eval.benchmarks.cells import choice_answer, choice_text, clip, letter_index, listed, listed_texts
 from eval.benchmarks.files import rows_of
 from eval.benchmarks.metrics import scored_by
 from mmrl.core.config import InputError
@@ -28,7 +28,7 @@ MVBENCH = (  # the files of its 20 tasks; their rows do not name the task
 
 def videomme_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A row of Video-MME: options begin with their letters; the video is `<videoID>.mp4`."""
-    options = [re.sub(r"^[A-Z]\.\s*", "", str(one)) for one in listed(row["options"])]
+    options = [re.sub(r"^[A-Z]\.\s*", "", str(option)) for option in listed(row["options"])]
     subtitles = f"Subtitles:\n{row['subtitles']}" if row.get("subtitles") else ""
     keys = ("duration", "domain", "sub_category", "task_type")
     yield Item(
@@ -51,9 +51,9 @@ def mvbench_rows(files: list[Path], columns: tuple[str, ...]) -> Iterator[Row]:
 
 def mvbench_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A row of MVBench: the answer is the text of a candidate; `start` and `end` cut the video."""
-    options, right = [str(one) for one in listed(row["candidates"])], str(row["answer"])
+    options, right = listed_texts(row["candidates"]), str(row["answer"])
     if right not in options:
-        raise InputError(f"the answer {right!r} is none of the candidates {options}")
+        raise InputError(f"the answer {right!r} is not one of the candidates {options}")
     kind = str(row["task_type"])
     yield Item(
         id=f"{kind}/{row['video']}/{row.get('start')}/{row['question']}",

@@ -12,6 +12,7 @@ from eval.benchmarks.cells import SHORT, listed
 from eval.benchmarks.files import rows_of
 from eval.benchmarks.metrics import scored_by
 from eval.benchmarks.published.documents import short_item
+from eval.benchmarks.scoring import text_and_golds
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace
 from rewards.base import Rollout, Verdict, abstain, gold, per_rollout, unparsed
@@ -42,16 +43,9 @@ _CONTRACTIONS = {word.replace("'", "").lower(): word for word in _CONTRACTED.spl
 
 def vqa_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """A row with up to ten annotators' answers, as texts or as mappings with the key `answer`."""
-    answers = [str(one["answer"] if isinstance(one, Mapping) else one) for one in listed(row["answers"])]
-    meta = {"kind": row.get("answer_type")}
-    yield short_item(
-        row.get("question_id"),
-        "text",
-        f"{row['question']}\n{SHORT}",
-        row,
-        {"text": answers[:1], "answers": answers},
-        meta,
-    )
+    answers = [str(answer["answer"] if isinstance(answer, Mapping) else answer) for answer in listed(row["answers"])]
+    text, answer = f"{row['question']}\n{SHORT}", {"text": answers[:1], "answers": answers}
+    yield short_item(row.get("question_id"), "text", text, row, answer, {"kind": row.get("answer_type")})
 
 
 def exact_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
@@ -89,20 +83,20 @@ def vqa_accuracy(rollout: Rollout, *, variant: Literal["default", "official", "e
     """
     golds = gold(rollout, "answers")
     if not isinstance(golds, Sequence) or isinstance(golds, str) or not golds:
-        return abstain(f"gold answers {golds!r:.80} are no list of texts")
+        return abstain(f"gold answers {golds!r:.80} are not a list of texts")
     text = answer_text(rollout.completion)
     if not text:
         return unparsed("no answer")
-    predicted, others = text, [str(one) for one in golds]
+    predicted, others = text, [str(right) for right in golds]
     if variant == "evalai":
-        predicted, others = _split_s(predicted), [_split_s(one) for one in others]
+        predicted, others = _split_s(predicted), [_split_s(other) for other in others]
     if variant != "official" or len(set(others)) > 1:
-        predicted, others = vqa_normal(predicted), [vqa_normal(one) for one in others]
+        predicted, others = vqa_normal(predicted), [vqa_normal(other) for other in others]
     agreeing = others.count(predicted)
     if len(others) == 1:
-        return Verdict(float(agreeing), f"said {predicted[:80]}")
+        return Verdict(float(agreeing), f"answered {predicted[:80]}")
     left_out = [min((agreeing - (other == predicted)) / 3, 1.0) for other in others]
-    return Verdict(sum(left_out) / len(left_out), f"{agreeing} of {len(others)} say {predicted[:80]}")
+    return Verdict(sum(left_out) / len(left_out), f"{agreeing} of {len(others)} answered {predicted[:80]}")
 
 
 def vqa_normal(text: str) -> str:
@@ -127,16 +121,12 @@ def exact_match(rollout: Rollout) -> Verdict:
     >>> [one.score for one in exact_match([Rollout(" Red", "red"), Rollout("red.", "red")])]
     [1.0, 0.0]
     """
-    golds: Any = gold(rollout, "text")
-    golds = [golds] if isinstance(golds, str) else golds
-    if not isinstance(golds, Sequence) or not golds:
-        return abstain(f"gold text {golds!r:.80} is no text or list of texts")
-    text = answer_text(rollout.completion)
-    if not text:
-        return unparsed("empty answer")
-    return Verdict(
-        float(text.strip().casefold() in {str(one).strip().casefold() for one in golds}), f"said {text[:80]}"
-    )
+    read = text_and_golds(rollout)
+    if isinstance(read, Verdict):
+        return read
+    text, golds = read
+    same = text.strip().casefold() in {right.strip().casefold() for right in golds}
+    return Verdict(float(same), f"answered {text[:80]}")
 
 
 def _split_s(text: str) -> str:

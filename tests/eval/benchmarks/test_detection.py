@@ -132,7 +132,7 @@ def test_odinw_averages_the_sets_that_have_objects(tmp_path: Path) -> None:
     metrics = numbers("odinw13", samples, lambda s: gold(s) if s.meta["dataset"] == "Raccoon" else "[]")
     assert (metrics["AP.Raccoon"], metrics["AP.pistols"], metrics["AP.pothole"]) == (pytest.approx(1), 0, None)
     assert metrics["mean_AP"] == pytest.approx(0.5)
-    with pytest.raises(InputError, match="dataset_name 'Racoon' is none of"):
+    with pytest.raises(InputError, match="dataset_name 'Racoon' is unknown; expected one of"):
         benchmark("odinw13", tmp_path / "b", [{**ODINW[0], "dataset_name": "Racoon"}]).load()
     with pytest.raises(InputError, match="expected xyxy pixels"):
         benchmark("odinw13", tmp_path / "c", [{**ODINW[0], "bboxes": [[30.0, 1.0, 1.0, 30.0]]}]).load()

@@ -160,16 +160,16 @@ def test_a_damaged_edit_counts_as_missing_and_a_name_cannot_lead_out(tmp_path: P
     samples = {sample.meta["item"]: sample for sample in made.load()}
     assert [len(samples[key].media) for key in "012"] == [1, 2, 2]
     write_rows(tmp_path / "rows", {"../../etc": IMGEDIT["0"]}, "json")
-    with pytest.raises(InputError, match=r"names no file below"):
+    with pytest.raises(InputError, match=r"is not the name of a file below"):
         made.load()
 
 
 def test_a_benchmark_by_a_judge_alone_needs_one() -> None:
     with pytest.raises(
-        InputError, match="benchmark mmhal_bench asks a judge, and there is none; put one called 'judge'"
+        InputError, match="benchmark mmhal_bench asks a judge, but the run has no judge; put one called 'judge'"
     ):
         find_benchmark("mmhal_bench").scorers_with(())
-    with pytest.raises(InputError, match="none of a, b is called that"):
+    with pytest.raises(InputError, match="but the run has a, b; put one"):
         find_benchmark("mmhal_bench").scorers_with(("a", "b"))
     assert find_benchmark("mmhal_bench").scorers_with(("mine",))["judge_rating"]["args"] == {"judge": "mine"}
     assert set(find_benchmark("hallusionbench").scorers_with(())) == {"accuracy"}

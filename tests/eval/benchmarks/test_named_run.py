@@ -118,7 +118,7 @@ def test_edits_go_with_benchmarks_of_edits(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="benchmark pope takes no `edits`"):
         run(config)
     config = validate(EvalConfig, {**base, "benchmarks": {"gedit": {"path": rows, "edits": "x"}}}, where="test")
-    with pytest.raises(InputError, match="benchmark gedit asks a judge, and there is none"):
+    with pytest.raises(InputError, match="benchmark gedit asks a judge, but the run has no judge"):
         config.parts()
 
 
@@ -128,6 +128,6 @@ def test_a_missing_file_of_any_benchmark_is_told_before_the_first_one_runs(tmp_p
     answers = tmp_path / "answers.jsonl"
     answers.write_text("")
     config = {"model": str(answers), "engine": "replay", "benchmarks": benchmarks, "out": str(tmp_path / "out")}
-    with pytest.raises(InputError, match=r"nowhere is no file and holds none of"):
+    with pytest.raises(InputError, match=r"nowhere is not a file or a directory with files"):
         run(validate(EvalConfig, config, where="test"))
     assert not (tmp_path / "out").exists()
