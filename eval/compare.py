@@ -22,8 +22,7 @@ def compare(before: Path, after: Path) -> dict[str, Any]:
     The draws of an item are averaged first. `gained` and `lost` list the items that crossed 0.5, upwards and downwards.
     `protocol` lists the differences between the two protocols.
     """
-    infos = [_scored_run(before), _scored_run(after)]
-    (old, old_records), (new, new_records) = infos
+    (old, old_records), (new, new_records) = _scored_run(before), _scored_run(after)
     if old.scorer != new.scorer:
         raise InputError(
             f"{before} and {after} were scored by different rewards; score one like the other first: "
@@ -31,10 +30,8 @@ def compare(before: Path, after: Path) -> dict[str, Any]:
         )
     live, _ = applicable([*old_records, *new_records])
     cells = table(old_records, live), table(new_records, live)
-    rows = [
-        {"task": pair[0], "reward": pair[1], **_difference(cells[0][pair], cells[1].get(pair, []))} for pair in cells[0]
-    ]
-    rows = [row for row in rows if row["n"]]
+    pairs = {pair: _difference(cells[0][pair], cells[1].get(pair, [])) for pair in cells[0]}
+    rows = [{"task": task, "reward": reward, **row} for (task, reward), row in pairs.items() if row["n"]]
     if not rows:
         raise InputError(f"{before} and {after} have no item in common that both have a score of")
     return {

@@ -88,7 +88,5 @@ class EvalConfig(Config):
         if self.decode and self.engine not in ("local", "lmms_eval"):
             raise ValueError(f"decode {self.decode.method} steers a model in this process; set engine: local")
         if isinstance(self.decode, SAMPLED) and not self.sampling.do_sample:
-            raise ValueError(
-                f"decode {self.decode.method} of greedy answers would choose among equals; do_sample: true"
-            )
+            raise ValueError(f"decode {self.decode.method} would choose among equal greedy answers; do_sample: true")
         return self

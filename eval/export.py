@@ -49,10 +49,8 @@ def lmms_eval(out: Path, info: RunInfo, records: Sequence[Record]) -> dict[str, 
     results: dict[str, dict[str, Any]] = {name: {"alias": name} for name in names.values()}
     for row in content["rows"]:
         if row["task"] != ALL:
-            results[names[row["task"]]] |= {
-                f"{row['reward']},none": row["mean"],
-                f"{row['reward']}_stderr,none": row["error"],
-            }
+            reward = row["reward"]
+            results[names[row["task"]]] |= {f"{reward},none": row["mean"], f"{reward}_stderr,none": row["error"]}
     items = {task: _items(task_records) for task, task_records in by_task.items()}
     counts = {names[task]: dict.fromkeys(("original", "effective"), len(items[task])) for task in items}
     whole = {

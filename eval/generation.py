@@ -62,9 +62,11 @@ class Generator(Protocol):
 
     def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
         """One answer per draw, generated as one batch."""
+        ...
 
     def cost(self, sample: Sample) -> int:
         """The approximate length of the prompt, by which batches are sorted."""
+        ...
 
 
 def batches(draws: Sequence[Draw], size: int, cost: Callable[[Sample], int]) -> list[list[Draw]]:

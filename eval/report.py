@@ -69,8 +69,7 @@ def reported(out: Path, records: Sequence[Record] | None = None) -> dict[str, An
 def check_scorer(out: Path, info: RunInfo, records: Sequence[Record]) -> None:
     """Refuse records that another suite than that of `run.json` scored, as a killed rescoring may leave them."""
     scorer = info.scorer
-    foreign = sum(record.scorer != scorer for record in records)
-    if foreign:
+    if foreign := sum(record.scorer != scorer for record in records):
         raise InputError(
             f"{foreign} of {len(records)} records in {out} were scored by another suite; run mmrl eval score {out}"
         )
@@ -109,9 +108,8 @@ def table(
             cell = Cell(record.item_id, cluster, score, kinds[reward])
             cells[record.task, reward].append(cell)
             cells[ALL, reward].append(cell)
-    return dict(
-        sorted(cells.items(), key=lambda pair: (pair[0][0] != ALL, pair[0][0], pair[0][1] != TOTAL, pair[0][1]))
-    )
+    order = sorted(cells, key=lambda pair: (pair[0] != ALL, pair[0], pair[1] != TOTAL, pair[1]))
+    return {pair: cells[pair] for pair in order}
 
 
 def summary(cells: Sequence[Cell], max_unjudged: float) -> dict[str, Any]:

@@ -20,8 +20,6 @@ from rewards.parse.extract import answer_text
 PROMPTS = Path(__file__).parent.parent / "prompts"
 NO_ANSWER = "no answer to judge"
 UNREAD = "the judge's reply is not of the form: "  # begins `why` if the judge is at fault, not the answer
-
-
 PLAIN_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 

@@ -34,21 +34,27 @@ class Policy(Protocol):
 
     def continued(self, prefixes: Sequence[Ids], length: int, temperature: float) -> Steps[list[Ids]]:
         """Up to `length` more tokens for each prefix, a stop token included."""
+        ...
 
     def likeliest(self, prefix: Ids, count: int) -> Steps[list[tuple[int, float]]]:
         """The `count` likeliest next tokens with their log-probabilities, the likeliest first."""
+        ...
 
     def rewards(self, prefixes: Sequence[Ids]) -> Steps[Scores]:
         """The reward of each answer so far, None for no verdict."""
+        ...
 
     def ended(self, ids: Ids) -> bool:
         """Whether an answer has ended."""
+        ...
 
     def text(self, ids: Ids) -> str:
         """The text of the tokens."""
+        ...
 
     def uniform(self, *place: int | str) -> float:
         """A random number in [0, 1) that depends on the draw and on `place` alone."""
+        ...
 
 
 class ModelPolicy:
@@ -129,10 +135,8 @@ class SuiteGuide:
         sample = draw.sample
         meta, gold = {**sample.meta, "space": self._space}, sample.answer if self._gold else None
         rollouts = [Rollout(text, gold, sample.task, sample.prompt, sample.media, seen_size, meta) for text in texts]
-        scores = [
-            weighted_sum({name: verdict.score for name, verdict in vector.items()}, self._weights)
-            for vector in self._suite.score(rollouts)
-        ]
+        vectors = self._suite.score(rollouts)
+        scores = [weighted_sum({name: v.score for name, v in vector.items()}, self._weights) for vector in vectors]
         if all(score is None for score in scores):
             hint = "" if self._gold else "; rewards that compare with the gold answer need gold: true"
             raise InputError(f"decode: no reward has a verdict on the task {sample.task}{hint}")

@@ -34,9 +34,7 @@ def rewardbench_2_numbers(judged: Judged) -> Numbers:
             continue
         ties = ties_score([(str(c.meta["id"]), s, c.ranks) for c, s in group])
         numbers |= (
-            {name: None}
-            if ties is None
-            else {name: ties["score"], f"{name}.ref": ties["ref"], f"{name}.tied": ties["tied"]}
+            {name: ties["score"], f"{name}.ref": ties["ref"], f"{name}.tied": ties["tied"]} if ties else {name: None}
         )
     return {"overall": mean(value for name, value in numbers.items() if "." not in name), **numbers}
 

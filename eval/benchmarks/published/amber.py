@@ -23,8 +23,6 @@ from rewards.parse.extract import answer_text, yes_no
 from rewards.parse.strings import words
 
 ANNOTATIONS, RELATION, SAFE = "annotations.json", "relation.json", "safe_words.txt"
-
-
 ATTRIBUTES = ("state", "number", "action")
 DIMENSIONS = ("existence", *ATTRIBUTES, "relation")
 SIMILAR = 0.8  # a listed word with a larger similarity stands for the other word
@@ -161,12 +159,11 @@ def counted(
 ) -> dict[str, int]:
     """The number of listed words in a text, of wrong ones among them, and of covered objects of both kinds."""
     named = [lists.listed[word] for word in words(text) if word in lists.listed]
-    there = {other: word for word in truth for other in sorted(lists.near.get(word, ()))} | {
-        word: word for word in truth
-    }
-    made = {other: word for word in hallu for other in sorted(lists.near.get(word, ()))} | {
-        word: word for word in hallu
-    }
+    there, made = (
+        {other: word for word in objects for other in sorted(lists.near.get(word, ()))}
+        | {word: word for word in objects}
+        for objects in (truth, hallu)
+    )
     covered, imagined, wrong = set[str](), set[str](), 0
     for word in named:
         if word in lists.safe:

@@ -79,11 +79,10 @@ async def dcscore(rollout: Rollout, *, judge: Judge, trials: Annotated[int, Fiel
     if not facts:
         return Verdict(0.0, "the caption states no fact")
     asks = (_trial(judge, rollout, facts, list(oracle), str(references[0]), trial, trials) for trial in range(trials))
-    judged = [
-        [Fact(*parts) for parts in zip(relevant, verified, matched, strict=True)]
-        for matched, verified in await asyncio.gather(*asks)
-    ]
-    scores = [decap(trial_facts, len(oracle)) for trial_facts in judged]
+    scores = []
+    for matched, verified in await asyncio.gather(*asks):
+        judged = [Fact(*parts) for parts in zip(relevant, verified, matched, strict=True)]
+        scores.append(decap(judged, len(oracle)))
     used = ", ".join(prompt(name).name for name in ("decap_facts", "decap_match", "decap_verify"))
     rounded = [round(score, 4) for score in scores]
     return Verdict(fmean(scores), f"{used}: {len(facts)} facts, {trials} trials {rounded}")

@@ -93,9 +93,8 @@ async def objects_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
         parse=lambda reply: replies.texts(reply, "objects", MOST_OBJECTS),
     )
     pairs = sorted({pair for phrase in phrases for pair in objects_said(phrase)})
-    there = {
-        name for text in [*rollout.answer["objects"], *rollout.answer["references"]] for _, name in objects_said(text)
-    }
+    texts = [*rollout.answer["objects"], *rollout.answer["references"]]
+    there = {name for text in texts for _, name in objects_said(text)}
     right = sum(name in there for _, name in pairs)
     return Verdict(right / len(pairs) if pairs else 1.0, json.dumps(pairs))
 

@@ -92,18 +92,15 @@ def tempcompass_match(rollout: Rollout) -> Verdict:
         return unparsed("no answer")
     if "yesno" in answer:
         begun = re.match(r"\W*(yes|no)\b", text, re.IGNORECASE)
-        return (
-            Verdict(float((begun[1].lower() == "yes") == answer["yesno"]), begun[1]) if begun else unparsed("neither")
-        )
+        if not begun:
+            return unparsed("neither")
+        return Verdict(float((begun[1].lower() == "yes") == answer["yesno"]), begun[1])
     letters = ascii_uppercase[: len(answer["options"])]
     names = answer.get("names") or letters
     predicted = text.casefold().lstrip("(*\"' ")
-    called = [
-        letter for letter, name in zip(letters, names, strict=True) if re.match(rf"{name.casefold()}(?!\w)", predicted)
-    ]
-    letter = (
-        called[0] if len(called) == 1 and len(str(names[0])) > 1 else choice_letter(text, letters, answer["options"])
-    )
+    begins = [bool(re.match(rf"{name.casefold()}(?!\w)", predicted)) for name in names]
+    named = sum(begins) == 1 and len(str(names[0])) > 1
+    letter = letters[begins.index(True)] if named else choice_letter(text, letters, answer["options"])
     return unparsed("no option") if letter is None else Verdict(float(letter == answer["choice"]), f"answered {letter}")
 
 
