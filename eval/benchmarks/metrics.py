@@ -115,7 +115,7 @@ def binary(pairs: Sequence[tuple[bool, bool | None]], *, positive: bool, smooth:
     }
 
 
-def said_pairs(records: Iterable[Record], parse: Parse) -> list[tuple[bool, bool | None]]:
+def answer_pairs(records: Iterable[Record], parse: Parse) -> list[tuple[bool, bool | None]]:
     """(gold, prediction) of yes/no records, parsed from their answer texts."""
     return [
         (record.gold["yesno"], None if record.answer_text is None else parse(record.answer_text)) for record in records

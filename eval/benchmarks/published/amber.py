@@ -13,7 +13,7 @@ from typing import Any
 from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default
 from eval.benchmarks.cells import listed_texts, picture, yes_or_no
 from eval.benchmarks.files import rows_of
-from eval.benchmarks.metrics import binary, groups, mean, micro, prefixed, ratio, said_pairs, unparsed_share
+from eval.benchmarks.metrics import answer_pairs, binary, groups, mean, micro, prefixed, ratio, unparsed_share
 from eval.records import Record
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace
@@ -90,12 +90,12 @@ def discriminative_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 def discriminative_metrics(records: Sequence[Record]) -> Metrics:
     """Accuracy, precision, recall and F1 with no as the positive answer, of all and of each dimension. `official`
     accepts exactly Yes or No and adds 0.001 to denominators."""
-    numbers = binary(said_pairs(records, yes_no), positive=False)
+    numbers = binary(answer_pairs(records, yes_no), positive=False)
     parts = groups(records, "dimension")
     attributes = [record for name in ATTRIBUTES for record in parts.get(name, [])]
     for name, group in {**parts, **({"attribute": attributes} if attributes else {})}.items():
-        numbers |= prefixed(name, binary(said_pairs(group, yes_no), positive=False))
-    exact = binary(said_pairs(records, {"Yes": True, "No": False}.get), positive=False, smooth=0.001)
+        numbers |= prefixed(name, binary(answer_pairs(group, yes_no), positive=False))
+    exact = binary(answer_pairs(records, {"Yes": True, "No": False}.get), positive=False, smooth=0.001)
     return numbers | prefixed("official", exact)
 
 

@@ -8,12 +8,12 @@ from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default, variant
 from eval.benchmarks.cells import picture, yes_or_no
 from eval.benchmarks.metrics import (
     all_right,
+    answer_pairs,
     binary,
     groups,
     mean,
     micro,
     prefixed,
-    said_pairs,
     together,
     unparsed_share,
 )
@@ -44,10 +44,10 @@ def pope_metrics(records: Sequence[Record]) -> Metrics:
     numbers: Metrics = {}
     for name, parse in (("", yes_no), ("official.", pope_official)):
         parts = {
-            category: binary(said_pairs(group, parse), positive=True)
+            category: binary(answer_pairs(group, parse), positive=True)
             for category, group in groups(records, "category").items()
         }
-        whole = binary(said_pairs(records, parse), positive=True)
+        whole = binary(answer_pairs(records, parse), positive=True)
         numbers |= {f"{name}{key}": value for key, value in whole.items()}
         for category, part in parts.items():
             numbers |= prefixed(f"{name}{category}", part)
