@@ -34,29 +34,29 @@ def version_of(target: str) -> str:
 
 def package_versions() -> dict[str, str]:
     """The versions of the installed packages of PACKAGES."""
-    found = {}
+    versions = {}
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):  # decord has no wheel on some machines
-            found[package] = version(package)
-    return found
+            versions[package] = version(package)
+    return versions
 
 
 def _reached(module: str) -> dict[str, Path]:
     """module -> file for `module` and all that it imports, directly or not, from OURS or its own package."""
     packages = {*OURS, module.partition(".")[0]}
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name.partition(".")[0] in packages and name not in found and (file := _file(name)):
-            found[name] = file
+        if name.partition(".")[0] in packages and name not in files and (file := _file(name)):
+            files[name] = file
             waiting += _imports(name, file)
-    return found
+    return files
 
 
 @functools.cache
 def _file(name: str) -> Path | None:
-    """The file of a module, without importing it; None if there is no such module."""
+    """The file of a module, without importing it; None if it does not exist."""
     top, *rest = name.split(".")
     with contextlib.suppress(ValueError):  # of __main__, which has no spec
         spec = find_spec(top)

@@ -55,8 +55,8 @@ Weights = Annotated[  # name -> weight; they need not sum to 1
 
 
 def _there(path: Path, about: ValidationInfo) -> Path:
-    if not (found := about.data.get("root", Path()) / path).exists():
-        raise ValueError(f"there is nothing at {found}; relative paths start at the recipe's root")
+    if not (place := about.data.get("root", Path()) / path).exists():
+        raise ValueError(f"there is nothing at {place}; relative paths start at the recipe's root")
     return path
 
 
@@ -74,8 +74,7 @@ Task = Annotated[str, AfterValidator(_known_task)]
 @dataclass(frozen=True, slots=True)
 class Dropped:
     """A sound sample that an operator left out. `reason` is the code under which it is counted, `like` the id of the
-    sample that it repeats.
-    """
+    sample that it repeats."""
 
     sample: Sample
     reason: str
@@ -116,7 +115,7 @@ def stream(function: FunctionT) -> FunctionT:
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What a recipe must know of an operator, so that it can refuse an order of operators that makes no sense."""
+    """Properties of an operator by which a recipe refuses an order of operators that makes no sense."""
 
     counts: bool = False  # it counts each sample once: refused after one that repeats samples
     repeats: str = ""  # its option that says how many times a sample may be shown

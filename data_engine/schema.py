@@ -57,8 +57,8 @@ def content_id(sample: Sample) -> str:
 
     Media count by the hash of their bytes where it is known, else by path.
     """
-    shown = [[m.kind, m.sha256 or m.path, m.start, m.end] for m in sample.media]
-    asked = [sample.source, sample.task, sample.prompt, sample.answer, shown]
+    media = [[m.kind, m.sha256 or m.path, m.start, m.end] for m in sample.media]
+    asked = [sample.source, sample.task, sample.prompt, sample.answer, media]
     return hashlib.sha256(dumps(asked).encode()).hexdigest()[:16]
 
 
@@ -69,30 +69,17 @@ def with_id(sample: Sample) -> Sample:
 
 def to_row(sample: Sample) -> dict[str, Any]:
     """The parquet row of a sample; prompt, answer and meta are JSON text, because Arrow would fill absent keys with
-    None.
-    """
-    return {
-        "id": sample.id,
-        "source": sample.source,
-        "task": sample.task,
-        "prompt": dumps(sample.prompt),
-        "answer": dumps(sample.answer),
-        "media": [{name: getattr(media, name) for name in MEDIA_FIELDS} for media in sample.media],
-        "meta": dumps(dict(sample.meta)),
-    }
+    None."""
+    plain = {"id": sample.id, "source": sample.source, "task": sample.task}
+    texts = {"prompt": dumps(sample.prompt), "answer": dumps(sample.answer), "meta": dumps(dict(sample.meta))}
+    return {**plain, **texts, "media": [{name: getattr(item, name) for name in MEDIA_FIELDS} for item in sample.media]}
 
 
 def from_row(row: Mapping[str, Any]) -> Sample:
     """The sample of a parquet row; the inverse of `to_row`."""
-    return Sample(
-        id=row["id"],
-        source=row["source"],
-        task=row["task"],
-        prompt=json.loads(row["prompt"]),
-        answer=json.loads(row["answer"]),
-        media=tuple(Media(**media) for media in row["media"] or ()),
-        meta=json.loads(row["meta"]),
-    )
+    texts = {name: json.loads(row[name]) for name in ("prompt", "answer", "meta")}
+    media = tuple(Media(**item) for item in row["media"] or ())
+    return Sample(id=row["id"], source=row["source"], task=row["task"], media=media, **texts)
 
 
 def _split_markers(text: str) -> list[tuple[str, str]]:

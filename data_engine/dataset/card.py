@@ -12,17 +12,7 @@ from rewards.tasks.table import OTHER, TASKS
 LICENCES = {  # names of the hub for the licences that datasets use most
     *("apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0"),
     *("cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-nd-4.0"),
-    *(
-        "cc-by-nc-sa-3.0",
-        "cc-by-nc-sa-4.0",
-        "cc-by-nd-4.0",
-        "gpl-3.0",
-        "lgpl-3.0",
-        "odbl",
-        "odc-by",
-        "openrail",
-        "pddl",
-    ),
+    *("cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "gpl-3.0", "lgpl-3.0", "odbl", "odc-by", "pddl"),
     *("openrail", "unlicense", "unknown", "other"),
 }
 SIZES = ((10**3, "1K"), (10**4, "10K"), (10**5, "100K"), (10**6, "1M"), (10**7, "10M"), (10**8, "100M"))
@@ -116,19 +106,19 @@ def _sources(sources: Any) -> Iterator[str]:
 
 def _operators(operators: Any) -> Iterator[str]:
     yield from ("| operator | options | version |", "|---|---|---|")
-    for one in operators:
-        options = ", ".join(f"{name}={value}" for name, value in one["args"].items() if value is not None)
-        yield f"| `{_line(one['fn'])}` | {_line(options)} | `{one['version']}` |"
+    for operator in operators:
+        options = ", ".join(f"{name}={value}" for name, value in operator["args"].items() if value is not None)
+        yield f"| `{_line(operator['fn'])}` | {_line(options)} | `{operator['version']}` |"
 
 
-def _mix(mix: Any) -> str:
+def _mix(mixes: Any) -> str:
     tables = [
-        f"| {_line(one['by'])} | requested | achieved |\n|---|---:|---:|\n"
+        f"| {_line(mix['by'])} | requested | achieved |\n|---|---:|---:|\n"
         + "".join(
-            f"| {_line(value)} | {one['requested'].get(value, 0):.2%} | {one['achieved'].get(value, 0):.2%} |\n"
-            for value in sorted({*one["requested"], *one["achieved"]})
+            f"| {_line(value)} | {mix['requested'].get(value, 0):.2%} | {mix['achieved'].get(value, 0):.2%} |\n"
+            for value in sorted({*mix["requested"], *mix["achieved"]})
         )
-        for one in mix
+        for mix in mixes
     ]
     return "".join(f"{table}\n" for table in tables)
 

@@ -12,12 +12,7 @@ from data_engine.dataset.shards import read_manifest
 from mmrl.core.config import InputError
 from mmrl.core.files import sha256_of
 
-OURS = [
-    "shards/*",
-    "media/*",
-    "quarantine/*",
-    "dropped.parquet",
-]  # files of an earlier dataset that the upload replaces
+OURS = ["shards/*", "media/*", "quarantine/*", "dropped.parquet"]  # of an earlier dataset: the upload replaces them
 
 
 def push(directory: Path, repo: str, *, private: bool = True, quarantine: bool = False) -> str:
@@ -78,10 +73,10 @@ def _check_media(directory: Path, manifest: Mapping[str, Any]) -> None:
         {path for shard in manifest["shards"] for path in _named(directory / shard["path"])} - sizes.keys()
     )
     if missing or (len(sizes), sum(sizes.values())) != expected:
-        found = f"{len(sizes):,} files of {sum(sizes.values()):,} bytes, not {expected[0]:,} of {expected[1]:,}"
+        counts = f"{len(sizes):,} files of {sum(sizes.values()):,} bytes, not {expected[0]:,} of {expected[1]:,}"
         lacks = f"; {missing[0]} is missing" if missing else ""
         raise InputError(
-            f"the media of {directory} have changed since they were written ({found}{lacks}); build the dataset again"
+            f"the media of {directory} have changed since they were written ({counts}{lacks}); build the dataset again"
         )
 
 

@@ -45,7 +45,7 @@ class Repeat:
 def report(directory: Path, manifest: Mapping[str, Any], repeats: Sequence[Repeat] = ()) -> bytes:
     """The page of the dataset in `directory`, as UTF-8."""
     counts = manifest["counts"]
-    examples, twins = _examples(directory, manifest, {one.like for one in repeats})
+    examples, twins = _examples(directory, manifest, {repeat.like for repeat in repeats})
     refused = sum(counts["quarantined"].values())
     dropped = sum(counts["dropped"].values())
     line = f"{counts['in']:,} in = {counts['kept']:,} kept + {dropped:,} dropped + {refused:,} quarantined"
@@ -53,12 +53,12 @@ def report(directory: Path, manifest: Mapping[str, Any], repeats: Sequence[Repea
         manifest["name"],
         element("p", line, class_="dim"),
         _gallery(_count_table(name, manifest[f"{name}s"]) for name in ("split", "task", "source", "licence")),
-        _section("Requested and achieved", [_mix(one) for one in manifest.get("mix", ())]),
+        _section("Requested and achieved", [_mix(mix) for mix in manifest.get("mix", ())]),
         _section("Dropped", [_count_table("reason", counts["dropped"])] if counts["dropped"] else []),
         _section("Quarantined", [_count_table("reason", counts["quarantined"])] if counts["quarantined"] else []),
         _section("Measures", [element("div", *_histograms(directory), class_="charts")]),
         *(_section(task, [_gallery(map(_shown, samples))]) for task, samples in sorted(examples.items())),
-        _section("Repeats that were dropped", [_pair(one, twins.get(one.like)) for one in repeats]),
+        _section("Repeats that were dropped", [_pair(repeat, twins.get(repeat.like)) for repeat in repeats]),
     )
     return content.encode(errors="replace")
 
@@ -136,7 +136,7 @@ def _rows(file: pq.ParquetFile, rows: Sequence[int]) -> Iterator[Sample]:
 
 
 def _located(sample: Sample, directory: Path) -> Sample:
-    media = (one if one.path is None else replace(one, path=str(directory / one.path)) for one in sample.media)
+    media = (item if item.path is None else replace(item, path=str(directory / item.path)) for item in sample.media)
     return replace(sample, media=tuple(media))
 
 
@@ -151,7 +151,7 @@ def _pair(repeat: Repeat, twin: Sample | None) -> Html:
     kept = (
         _shown(twin)
         if twin
-        else element("p", f"{repeat.like}, which is no longer there under this id", class_="small dim")
+        else element("p", f"{repeat.like}, which no longer exists under this id", class_="small dim")
     )
     return joined(element("h3", repeat.stage), _gallery([_shown(repeat.sample), kept]))
 
@@ -169,11 +169,16 @@ def _thumbnail(media: Media) -> Html:
 def _mix(mix: Mapping[str, Any]) -> Html:
     asked, got = mix["requested"], mix["achieved"]
     values = sorted({*asked, *got})
-    head, rows = ["requested", "achieved"], [[f"{one.get(value, 0):.2%}" for one in (asked, got)] for value in values]
+    head, rows = (
+        ["requested", "achieved"],
+        [[f"{column.get(value, 0):.2%}" for column in (asked, got)] for value in values],
+    )
     if "requested_samples" in mix:
         counts = mix["requested_samples"], mix["achieved_samples"]
         head = [*head, "samples requested", "samples achieved"]
-        rows = [[*row, *(f"{one.get(value, 0):,}" for one in counts)] for value, row in zip(values, rows, strict=True)]
+        rows = [
+            [*row, *(f"{column.get(value, 0):,}" for column in counts)] for value, row in zip(values, rows, strict=True)
+        ]
     return table([mix["by"], *head], [[value, *row] for value, row in zip(values, rows, strict=True)])
 
 

@@ -101,30 +101,31 @@ def _samples(directory: Path, shards: list[str]) -> Iterator[Sample]:
         except _SchemaError as error:
             raise InputError(str(error)) from None
         except (MediaError, KeyError, TypeError, ValueError, OSError) as error:  # Arrow's errors are among them
-            what = str(error) if isinstance(error, MediaError) else f"not a row of a dataset: {error!r}"
-            raise InputError(f"{directory}: {shard}, row {read}: {what}") from None
+            why = str(error) if isinstance(error, MediaError) else f"not a row of a dataset: {error!r}"
+            raise InputError(f"{directory}: {shard}, row {read}: {why}") from None
 
 
 class _SchemaError(Exception):
     """A parquet file with other columns."""
 
 
-def _check_columns(found: pa.Schema, where: str) -> None:
+def _check_columns(schema: pa.Schema, where: str) -> None:
     """Raise an error if a column of samples is missing or has another type; other columns are ignored."""
+    types = {field.name: field.type for field in schema}
     wrong = [
-        f"{field.name} is {found.field(field.name).type if field.name in found.names else 'missing'}, not {field.type}"
+        f"{field.name} is {types.get(field.name, 'missing')}, not {field.type}"
         for field in SAMPLES
-        if field.name not in found.names or not _alike(found.field(field.name).type, field.type)
+        if field.name not in types or not _alike(types[field.name], field.type)
     ]
     if wrong:
         raise _SchemaError(f"{where} is not a table of samples: {'; '.join(wrong)}. Build the dataset again")
 
 
-def _alike(found: pa.DataType, wanted: pa.DataType) -> bool:
+def _alike(given: pa.DataType, wanted: pa.DataType) -> bool:
     """Whether both are texts, or both lists: other programs write them with 64-bit offsets and other field names."""
     if pa.types.is_string(wanted):
-        return pa.types.is_string(found) or pa.types.is_large_string(found)
-    return pa.types.is_list(found) or pa.types.is_large_list(found)
+        return pa.types.is_string(given) or pa.types.is_large_string(given)
+    return pa.types.is_list(given) or pa.types.is_large_list(given)
 
 
 def _located(sample: Sample, directory: Path) -> Sample:

@@ -20,17 +20,11 @@ GROUP_BYTES = 64 * 2**20  # of media; Arrow holds at most 2 GiB of them in one c
 
 MEDIA = pa.struct(
     [
-        ("kind", pa.string()),
-        ("path", pa.string()),
+        *((name, pa.string()) for name in ("kind", "path")),
         ("bytes", pa.binary()),
         ("sha256", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("num_frames", pa.int32()),
-        ("fps", pa.float64()),
-        ("duration", pa.float64()),
-        ("start", pa.float64()),
-        ("end", pa.float64()),
+        *((name, pa.int32()) for name in ("width", "height", "num_frames")),
+        *((name, pa.float64()) for name in ("fps", "duration", "start", "end")),
     ]
 )
 TEXT = ("id", "source", "task", "prompt", "answer")

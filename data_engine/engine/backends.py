@@ -26,9 +26,9 @@ def check_runs(engine: Engine, name: str, target: str, kind: Kind, function: Cal
     if target.startswith("__main__:"):
         raise InputError(f"operator {name} is defined in __main__, which workers cannot import; put it in a module")
     if kind != "stream" and (inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function)):
-        what = "a generator" if inspect.isgeneratorfunction(function) else "asynchronous"
+        form = "a generator" if inspect.isgeneratorfunction(function) else "asynchronous"
         raise InputError(
-            f"operator {name} is {what}, but @{kind} is for functions that return one outcome; use @stream"
+            f"operator {name} is {form}, but @{kind} is for functions that return one outcome; use @stream"
         )
     if engine not in engines_of(function):
         able = ", ".join(engines_of(function))

@@ -73,9 +73,9 @@ class Chunk:
         if isinstance(outcome, Quarantined):
             self.stopped.append(Stop(stage, outcome.reason, quarantine_row(outcome)))
         else:
-            shown = outcome.sample if outcome.like and len(self.stopped) < SHOWN else None
+            example = outcome.sample if outcome.like and len(self.stopped) < SHOWN else None
             stats = stats_row(outcome.sample, str(outcome.sample.meta.get("split", "")))
-            self.stopped.append(Stop(stage, outcome.reason, None, outcome.like, shown, stats))
+            self.stopped.append(Stop(stage, outcome.reason, None, outcome.like, example, stats))
 
 
 class DamagedError(Exception):

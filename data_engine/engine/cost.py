@@ -26,7 +26,7 @@ COUNTING = 1.0  # seconds for which a source is read on, to count its samples
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a step did to `n` samples: seconds, media files opened and their bytes, samples stopped.
+    """The cost of a step on `n` samples: seconds, media files opened and their bytes, samples stopped.
 
     A step that needs more samples than these was not run; `refused` is its message.
     """

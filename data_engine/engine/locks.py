@@ -10,9 +10,9 @@ from mmrl.core.config import InputError
 
 
 class Lock:
-    """A lock that ends with its process, however that ends. `what` is the place that it protects."""
+    """A lock that ends with its process, however that ends. `place` is what it protects."""
 
-    def __init__(self, path: Path, what: str) -> None:
+    def __init__(self, path: Path, place: str) -> None:
         from filelock import FileLock, Timeout
 
         self._path = path
@@ -25,7 +25,7 @@ class Lock:
             with contextlib.suppress(FileNotFoundError):  # it has just ended
                 holder = path.read_text(errors="replace") or holder
             raise InputError(
-                f"another run (process {holder}) is writing to {what}; wait for it, or write to another place"
+                f"another run (process {holder}) is writing to {place}; wait for it, or write to another place"
             ) from None
         path.write_text(str(os.getpid()))
 

@@ -43,11 +43,7 @@ class Mix:
         shares = {"by": self._name(), "requested": self._shares, "achieved": achieved}
         if self._counts is None:
             return shares
-        return {
-            **shares,
-            "requested_samples": dict(self._counts),
-            "achieved_samples": dict(sorted(self._count.items())),
-        }
+        return shares | {"requested_samples": dict(self._counts), "achieved_samples": dict(sorted(self._count.items()))}
 
     def _name(self) -> str:
         where = ", ".join(f"{name} {value}" for name, value in self._within.items())

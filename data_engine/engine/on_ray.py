@@ -55,9 +55,7 @@ class RayCrew(Crew):
             path = os.pathsep.join(
                 dict.fromkeys([str(Path.cwd()), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
             )
-            environment: Any = {
-                "env_vars": {"PYTHONPATH": path}
-            }  # the user's operators may be importable only from there
+            environment: Any = {"env_vars": {"PYTHONPATH": path}}  # it may be the only way to the user's operators
             ray.init(
                 num_cpus=None if "RAY_ADDRESS" in os.environ else max(self.workers, 1),
                 include_dashboard=False,

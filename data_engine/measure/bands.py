@@ -38,7 +38,7 @@ class Counts(Config):
         """(fewest, most) right answers in the band if a guess is right with probability `chance`.
 
         The band applies to the rate after correction for guessing: of 8 yes-or-no answers a guesser gets 4 right. With
-        `least` 0 there is no lower bound: worse than a guesser is in the band, too.
+        `least` 0 there is no lower bound: rates below that of a guesser are in the band, too.
 
         >>> Counts(least=1, most=7, of=8).bounds(0.5), Counts(least=0, most=7, of=8).bounds(0.5)
         ((5, 7), (0, 7))

@@ -61,14 +61,14 @@ SCHEMA = pa.schema(
 
 def key_of(sample: Sample) -> str:
     """The key under which a sample is looked up."""
-    shown = [{"kind": m.kind, "sha256": m.sha256, "start": m.start, "end": m.end} for m in sample.media]
-    return asked_key(sample.task, sample.prompt, sample.answer, shown)
+    media = [{"kind": m.kind, "sha256": m.sha256, "start": m.start, "end": m.end} for m in sample.media]
+    return asked_key(sample.task, sample.prompt, sample.answer, media)
 
 
 def asked_key(task: str, prompt: Sequence[Any], answer: Mapping[str, Any], media: Sequence[Mapping[str, Any]]) -> str:
     """A hash of task, prompt, answer and media."""
-    shown = [[one["kind"], one["sha256"], one["start"], one["end"]] for one in media]
-    return digest(dumps([task, prompt, answer, shown]))
+    cuts = [[item["kind"], item["sha256"], item["start"], item["end"]] for item in media]
+    return digest(dumps([task, prompt, answer, cuts]))
 
 
 def write_difficulty(rows: Iterable[Difficulty], path: Path) -> int:

@@ -119,12 +119,12 @@ def condition(text: str) -> Condition:
     >>> condition("entropy >= 3").holds(np.array([2.5, 3.0, np.nan])).tolist()
     [False, True, True]
     """
-    found = CONDITION.fullmatch(text)
-    if found is None or found[1] not in get_args(Name):
+    match = CONDITION.fullmatch(text)
+    if match is None or match[1] not in get_args(Name):
         known = ", ".join(get_args(Name))
         raise InputError(f"{text!r} is not a condition on a measure; write one like entropy>=3, of {known}")
-    sign: Any = found[2]
-    return Condition(found[1], sign, float(found[3]))
+    sign: Any = match[2]
+    return Condition(match[1], sign, float(match[3]))
 
 
 def images(sample: Sample) -> list[Media]:

@@ -42,10 +42,10 @@ class MediaStore:
     def add(self, media: Media) -> Media:
         """The media as it is stored: with its hash, and a path relative to the folder or its bytes."""
         if not self._embed and media.sha256 in self._found:
-            found = self._found.pop(media.sha256, None)  # another thread may have been faster
-            if found is not None:
-                self._sizes[media.sha256] = found.stat().st_size
-                self._paths[media.sha256] = found.relative_to(self._folder).as_posix()
+            path = self._found.pop(media.sha256, None)  # another thread may have been faster
+            if path is not None:
+                self._sizes[media.sha256] = path.stat().st_size
+                self._paths[media.sha256] = path.relative_to(self._folder).as_posix()
         if not self._embed and media.sha256 in self._paths:
             return replace(media, path=self._paths[media.sha256], bytes=None)
         place = place_of(media, self._root)

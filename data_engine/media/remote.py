@@ -41,14 +41,14 @@ class Remote(Config):
 def is_public(address: str) -> bool:
     """Whether an address belongs to the public internet: not to this machine, a private network or a cloud's metadata.
 
-    >>> [is_public(one) for one in ("93.184.216.34", "127.0.0.1", "10.0.0.1", "169.254.169.254", "::ffff:10.0.0.1")]
+    >>> list(map(is_public, ("93.184.216.34", "127.0.0.1", "10.0.0.1", "169.254.169.254", "::ffff:10.0.0.1")))
     [True, False, False, False, False]
     """
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address):
-        translated = ipaddress.IPv4Address(found.packed[-4:]) if found in NAT64 else None
-        found = found.ipv4_mapped or found.sixtofour or translated or found
-    return found.is_global and not found.is_multicast
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        translated = ipaddress.IPv4Address(ip.packed[-4:]) if ip in NAT64 else None
+        ip = ip.ipv4_mapped or ip.sixtofour or translated or ip
+    return ip.is_global and not ip.is_multicast
 
 
 def fetched(url: str, limits: Remote, *, allowed: Allowed = is_public) -> Path:
@@ -102,7 +102,7 @@ def _content(url: str, limits: Remote, allowed: Allowed, timer: _Deadline) -> by
         host = (parts.hostname or "").lower()
         if parts.scheme not in ("http", "https") or not host:
             raise ValueError(f"{url:.200} is not an http or https address")
-        if not any(one in ("*", host) or host.endswith(f".{one}") for one in map(str.lower, limits.hosts)):
+        if not any(name in ("*", host) or host.endswith(f".{name}") for name in map(str.lower, limits.hosts)):
             raise ValueError(f"the host {host} is not one of {', '.join(limits.hosts)}")
         connection = _connection(parts, host, allowed, timer)
         try:
@@ -123,7 +123,7 @@ def _content(url: str, limits: Remote, allowed: Allowed, timer: _Deadline) -> by
 def _connection(parts: SplitResult, host: str, allowed: Allowed, timer: _Deadline) -> http.client.HTTPConnection:
     """A connection to an address that was checked, not to a name that could point elsewhere a moment later."""
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    addresses = [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    addresses = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     if refused := [address for address in addresses if not allowed(address)]:
         raise ValueError(f"{host} is at {refused[0]}, which is not on the public internet")
     plain = socket.create_connection((addresses[0], port), timeout=timer.seconds)

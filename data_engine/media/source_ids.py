@@ -1,6 +1,5 @@
 """Ids of the public pictures and videos that a sample shows: benchmarks and training sets made from the same ones share
-them, however the files were changed.
-"""
+them, however the files were changed."""
 
 from __future__ import annotations
 
@@ -30,20 +29,20 @@ def source_ids(sample: Sample) -> frozenset[str]:
     >>> sorted(source_ids(Sample("", "s", "yesno", [], {}, meta={"image": "val2014/COCO_val2014_000000581857.jpg"})))
     ['coco:581857']
     """
-    return frozenset(_found(sample))
+    return frozenset(_ids(sample))
 
 
-def _found(sample: Sample) -> Iterator[str]:
+def _ids(sample: Sample) -> Iterator[str]:
     meta = sample.meta
     noted = meta.get(NOTED)
-    yield from (one for one in noted if isinstance(one, str)) if isinstance(noted, list) else ()
+    yield from (value for value in noted if isinstance(value, str)) if isinstance(noted, list) else ()
     given = meta.get("source_id")
-    yield from (str(one).casefold() for one in (given if isinstance(given, list) else [given]) if one is not None)
+    yield from (str(value).casefold() for value in (given if isinstance(given, list) else [given]) if value is not None)
     if meta.get("dataset") and meta.get("image_id") is not None:
         yield f"{meta['dataset']}:{meta['image_id']}".casefold()
     names = [media.path for media in sample.media if media.path] + [
-        one for one in meta.values() if isinstance(one, str)
+        value for value in meta.values() if isinstance(value, str)
     ]
     for name in names:
         for dataset, pattern in NAMES.items():
-            yield from (f"{dataset}:{next(filter(None, found.groups()))}" for found in pattern.finditer(name))
+            yield from (f"{dataset}:{next(filter(None, match.groups()))}" for match in pattern.finditer(name))

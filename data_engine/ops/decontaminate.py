@@ -33,12 +33,12 @@ def decontaminate(
     same sample of the benchmark. `action: flag` keeps the sample and writes `meta["leaks"]` instead.
     """
     index = _index(tuple(_as_it_is(root / path) for path in against))
-    found = index.leaks(sample, text=text, by=by)
-    if not found:
+    leaks = index.leaks(sample, text=text, by=by)
+    if not leaks:
         return sample
     if action == "drop":
-        return Dropped(sample, f"leak_of_{found[0].benchmark}_by_{found[0].by}")
-    return replace(sample, meta={**sample.meta, "leaks": [asdict(one) for one in found[:SHOWN]]})
+        return Dropped(sample, f"leak_of_{leaks[0].benchmark}_by_{leaks[0].by}")
+    return replace(sample, meta={**sample.meta, "leaks": [asdict(leak) for leak in leaks[:SHOWN]]})
 
 
 def _as_it_is(path: Path) -> tuple[Path, int, int]:

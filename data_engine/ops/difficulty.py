@@ -54,16 +54,16 @@ def difficulty(
     """
     known = read_difficulty(root / file)
     for sample in samples:
-        found = known.get(key_of(sample))
-        if found is None:
+        row = known.get(key_of(sample))
+        if row is None:
             if missing == "fail":
                 raise InputError(f"{file} has no row for sample {sample.id} of {sample.source}; measure it, or drop")
             yield sample if missing == "keep" else Dropped(sample, "no_difficulty")
             continue
-        band = (bands or {}).get(sample.task, spread if found.graded else counts)
-        note = _note(found, levels)
+        band = (bands or {}).get(sample.task, spread if row.graded else counts)
+        note = _note(row, levels)
         noted_sample = with_measure(replace(sample, meta={**sample.meta, NOTED: note}), "rate", note.get("rate"))
-        reason = _reason(found, band, max_truncated, chance_corrected=chance_corrected)
+        reason = _reason(row, band, max_truncated, chance_corrected=chance_corrected)
         yield Dropped(noted_sample, reason) if reason else noted_sample
 
 
@@ -103,8 +103,7 @@ def by_reward(
 def curriculum(
     samples: Iterator[Sample], *, first: Literal["easy", "hard"] = "easy", steps: PositiveInt = 10, seed: int = 0
 ) -> Iterator[Sample]:
-    """Order all samples from easy to hard (or from hard, as `first` says) by mean reward, in `steps` stretches of mixed
-    order.
+    """Order all samples by mean reward, the `first` ones easy or hard, in `steps` stretches of mixed order.
 
     Means of different tasks do not compare, so each task is spread over the whole order by rank. Samples without a note
     are placed at random. Train on the result without shuffling.
@@ -126,51 +125,50 @@ def curriculum(
 
 def noted(sample: Sample) -> Mapping[str, Any]:
     """The note that `difficulty` wrote to a sample; empty if there is none, or if the source used that key for
-    something else.
-    """
-    found = sample.meta.get(NOTED)
-    return found if isinstance(found, Mapping) else {}
+    something else."""
+    note = sample.meta.get(NOTED)
+    return note if isinstance(note, Mapping) else {}
 
 
 def _mean(sample: Sample) -> float | None:
-    found = noted(sample).get("mean")
-    return found if is_number(found) else None
+    mean = noted(sample).get("mean")
+    return mean if is_number(mean) else None
 
 
-def _note(found: Difficulty, levels: tuple[float, float]) -> dict[str, Any]:
-    note: dict[str, Any] = {"n": found.n, "right": found.right, "model": found.model, "reward": found.reward}
-    if found.mean is None or found.variance is None:
+def _note(row: Difficulty, levels: tuple[float, float]) -> dict[str, Any]:
+    note: dict[str, Any] = {"n": row.n, "right": row.right, "model": row.model, "reward": row.reward}
+    if row.mean is None or row.variance is None:
         return note
-    rate = found.mean if found.graded else corrected(found.right / found.n, found.chance)
+    rate = row.mean if row.graded else corrected(row.right / row.n, row.chance)
     level = "hard" if rate < levels[0] else "medium" if rate < levels[1] else "easy"
-    numbers = {"mean": found.mean, "variance": found.variance, "rate": rate}
+    numbers = {"mean": row.mean, "variance": row.variance, "rate": rate}
     return note | {name: round(value, DIGITS) for name, value in numbers.items()} | {"level": level}
 
 
-def _reason(found: Difficulty, band: Band | None, max_truncated: float, *, chance_corrected: bool) -> str | None:
+def _reason(row: Difficulty, band: Band | None, max_truncated: float, *, chance_corrected: bool) -> str | None:
     """Why a sample is not within its band."""
-    if found.mean is None or found.variance is None:
+    if row.mean is None or row.variance is None:
         return "unscored"
-    if found.truncated > max_truncated * found.draws:
+    if row.truncated > max_truncated * row.draws:
         return "truncated"
     if isinstance(band, Spread):
-        return _outside(found.mean, found.variance, band)
+        return _outside(row.mean, row.variance, band)
     if band is None:
         return None
-    side = odds(found.right, found.n, band, found.chance if chance_corrected else 0.0).likeliest
-    if side == "below" and chance_corrected and odds(found.right, found.n, band).likeliest != "below":
+    side = odds(row.right, row.n, band, row.chance if chance_corrected else 0.0).likeliest
+    if side == "below" and chance_corrected and odds(row.right, row.n, band).likeliest != "below":
         return "guessed"
     return SIDES.get(side)
 
 
 def _outside(mean: float, variance: float, band: Spread) -> str | None:
-    found = (
+    bounds = (
         ("too_hard", band.low, mean),
         ("too_easy", mean, band.high),
         ("too_even", band.least, variance),
         ("too_varied", variance, band.most),
     )
-    return next((why for why, low, high in found if low is not None and high is not None and low > high), None)
+    return next((why for why, low, high in bounds if low is not None and high is not None and low > high), None)
 
 
 def _stretch(ordered: list[Any], n: int, keep: str) -> list[Any]:

@@ -35,8 +35,8 @@ def exact_duplicates(samples: Iterator[Sample], *, pixels: bool = False) -> Iter
     first: dict[str, tuple[str, str]] = {}  # question -> (answer, id)
     decoded = functools.lru_cache(maxsize=RECENT)(pixel_hash)
     for sample in samples:
-        shown = [[decoded(media) if pixels else media.sha256, media.start, media.end] for media in sample.media]
-        question, answer = digest(dumps([shown, sample.prompt])), digest(dumps(sample.answer))
+        items = [[decoded(media) if pixels else media.sha256, media.start, media.end] for media in sample.media]
+        question, answer = digest(dumps([items, sample.prompt])), digest(dumps(sample.answer))
         if question not in first:
             first[question] = (answer, sample.id)
             yield sample
@@ -78,6 +78,6 @@ class _LooksAlike:
         if name not in self._known:
             hashes = fingerprint(media)
             index = self._indices.setdefault(media.kind, MediaIndex(len(hashes.phash)))
-            found = index.matches(hashes)
-            self._known[name] = (media.kind, found[0] if found else index.add(hashes))
+            places = index.matches(hashes)
+            self._known[name] = (media.kind, places[0] if places else index.add(hashes))
         return self._known[name]

@@ -1,6 +1,5 @@
 """Filters by a measure. They note the measure in the sample (see `data_engine.measure.measures`), and drop beyond a
-bound.
-"""
+bound."""
 
 from __future__ import annotations
 
@@ -43,8 +42,7 @@ def measure(
 
 
 def drops_by(name: Name) -> Callable[[Reason], Callable[..., Sample | Dropped]]:
-    """Make a filter of a function `(value, **options)` that returns the reason to drop a sample with that measure, or
-    None.
+    """Make a filter of a function `(value, **options)` that returns the reason to drop a sample, or None.
 
     The measure is noted. A sample without it (a question without a picture, for sharpness) is kept.
     """
@@ -77,8 +75,9 @@ def max_aspect(aspect: float, *, ratio: Annotated[float, Field(ge=1)] = 8.0) -> 
 
 @drops_by("words")
 def text_length(words: float, *, min_words: NonNegativeInt = 1, max_words: PositiveInt = 1000) -> str | None:
-    """Drop samples whose prompt has fewer than `min_words` or more than `max_words` words. Each Chinese, Japanese or
-    Korean character counts as a word.
+    """Drop samples whose prompt has fewer than `min_words` or more than `max_words` words.
+
+    Each Chinese, Japanese or Korean character counts as a word.
     """
     if words < min_words:
         return "text_too_short"
@@ -95,9 +94,7 @@ def option_count(options: float, *, least: PositiveInt = 2, most: PositiveInt = 
 
 @drops_by("entropy")
 def min_entropy(entropy: float, *, bits: NonNegativeFloat = 1.0) -> str | None:
-    """Drop samples with an image whose grey levels hold less than `bits` of entropy: one tone has 0, a photograph 6 to
-    8.
-    """
+    """Drop samples with an image whose grey levels hold less than `bits` of entropy; photographs have 6 to 8 bits."""
     return "too_uniform" if entropy < bits else None
 
 
@@ -120,10 +117,10 @@ def max_vision_tokens(
     allowed = budget or VisionBudget()
     geometry = VisionGeometry(patch=factor // 2, merge=2, temporal_patch=2, whole_video=factor == 32)
     try:
-        found = take_measure(sample, "vision_tokens", lambda item: vision_tokens(item, allowed, geometry))
+        measured = take_measure(sample, "vision_tokens", lambda item: vision_tokens(item, allowed, geometry))
     except InputError:
         return Dropped(sample, "no_vision_size")
-    return Dropped(found, "too_many_vision_tokens") if noted(found)["vision_tokens"] > tokens else found
+    return Dropped(measured, "too_many_vision_tokens") if noted(measured)["vision_tokens"] > tokens else measured
 
 
 def _known_language(code: str) -> str:
@@ -140,9 +137,9 @@ def in_language(
     unknown: bool = True,
 ) -> str | None:
     """Drop samples whose prompt is not in one of the `languages`. With `unknown`, texts too short to tell are kept."""
-    found = language_of(sample)
-    kept = unknown if found is None else found in languages
-    return None if kept else f"language_{found or 'unknown'}"
+    code = language_of(sample)
+    kept = unknown if code is None else code in languages
+    return None if kept else f"language_{code or 'unknown'}"
 
 
 @each
@@ -162,8 +159,8 @@ def caption_agreement(
     if sample.task != "caption" or not images(sample):
         return sample
     place = str(root / model) if (root / model).is_dir() else model
-    found = take_measure(sample, "agreement", lambda item: agreement(item, place, device))
-    return Dropped(found, "caption_unlike_image") if noted(found)["agreement"] < least else found
+    measured = take_measure(sample, "agreement", lambda item: agreement(item, place, device))
+    return Dropped(measured, "caption_unlike_image") if noted(measured)["agreement"] < least else measured
 
 
 def vision_tokens(sample: Sample, budget: VisionBudget, geometry: VisionGeometry) -> int:
@@ -174,8 +171,8 @@ def vision_tokens(sample: Sample, budget: VisionBudget, geometry: VisionGeometry
         if media.kind == "image":
             seen = budget.image_size(*size, geometry)
         else:
-            shown = budget.frame_indices(media.num_frames or 1, media.fps or 1.0, media.start, media.end, geometry)
-            frames = len(shown)
+            indices = budget.frame_indices(media.num_frames or 1, media.fps or 1.0, media.start, media.end, geometry)
+            frames = len(indices)
             seen = budget.video_size(*size, frames, geometry)
         time, height, width = geometry.grid(*seen, frames)
         total += time * (height // geometry.merge) * (width // geometry.merge)

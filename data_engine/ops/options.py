@@ -31,8 +31,8 @@ def shuffle_options(sample: Sample, *, seed: int = 0) -> Sample | Dropped:
         return sample
     options, gold = sample.answer["options"], _place(sample)
     places = range(len(options))
-    shown = [(media.sha256, media.start, media.end) for media in sample.media]
-    drawn = digest(prompt_text(sample.prompt), *shown)  # one question about many pictures is drawn for each
+    cuts = [(media.sha256, media.start, media.end) for media in sample.media]
+    drawn = digest(prompt_text(sample.prompt), *cuts)  # one question about many pictures is drawn for each
     order = sorted(places, key=lambda place: digest("options", seed, drawn, place, options[place]))
     if any(FIXED.search(option) or re.fullmatch(r"\W*[A-Z]\W*", option) for option in options):
         order = list(places)
@@ -49,8 +49,7 @@ def shuffle_options(sample: Sample, *, seed: int = 0) -> Sample | Dropped:
 
 def _first_places(noted: Any, count: int) -> list[int]:
     """Where the options were at first, as an earlier shuffle noted it; a source may have used that key for something
-    else.
-    """
+    else."""
     places = list(range(count))
     is_order = isinstance(noted, list) and len(noted) == count and all(place in noted for place in places)
     return noted if is_order else places
@@ -72,7 +71,7 @@ class Guess(NamedTuple):
 
 
 class _Picks(NamedTuple):
-    """What is kept of a choice: its id, the place of its gold, the number of options, and what each strategy picks."""
+    """A choice in short: its id, the place of its gold, the number of options, and the pick of each strategy."""
 
     id: str
     gold: int
@@ -119,7 +118,11 @@ def _guessed_too_often(name: str, choices: Mapping[int, _Picks], deviations: flo
     guess = _guess(name, list(choices.values()))
     if guess.surplus <= deviations * guess.error:
         return []
-    right = [(digest(name, seed, one.id), index) for index, one in choices.items() if one.picks.get(name) == one.gold]
+    right = [
+        (digest(name, seed, choice.id), index)
+        for index, choice in choices.items()
+        if choice.picks.get(name) == choice.gold
+    ]
     share = guess.chance / guess.n  # d are dropped so that of n - d choices this share, right - d, are right
     most = math.ceil(guess.surplus / (1 - share))
     return [index for _, index in sorted(right)[:most]]
@@ -132,9 +135,9 @@ def _picks(sample: Sample) -> _Picks:
 
 def _guess(name: str, choices: Sequence[_Picks]) -> Guess:
     """How often a strategy names the gold, compared with a random option."""
-    picked = [one for one in choices if name in one.picks]
-    odds = [1 / one.options for one in picked]
-    right = sum(one.picks[name] == one.gold for one in picked)
+    picked = [choice for choice in choices if name in choice.picks]
+    odds = [1 / choice.options for choice in picked]
+    right = sum(choice.picks[name] == choice.gold for choice in picked)
     return Guess(name, len(picked), right, sum(odds), math.sqrt(sum(p * (1 - p) for p in odds)))
 
 

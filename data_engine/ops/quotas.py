@@ -95,15 +95,15 @@ def _is_listed(values: Sequence[str], divisions: Sequence[Division]) -> bool:
 
 
 def _unlisted(members: Sequence[_Member], divisions: Sequence[Division]) -> str:
-    """By which properties no sample has a share, and what they have instead."""
+    """The properties by which no sample has a share, and the values that samples have instead."""
     lacks = []
     for place, division in enumerate(divisions):
         there = sorted({member.values[place] for member in members})
         if not isinstance(division.shares, str) and not any(division.shares.get(value) for value in there):
             listed = ", ".join(value for value, share in division.shares.items() if share)
-            found = ", ".join(value for value in there[:FEW] if value != "None")
+            values = ", ".join(value for value in there[:FEW] if value != "None")
             lacks.append(
-                f"no sample has the {division.by} {listed}" + (f"; there are {found}" if found else ", or any")
+                f"no sample has the {division.by} {listed}" + (f"; there are {values}" if values else ", or any")
             )
     return "; ".join(lacks) or "no sample has a share in every division"
 
@@ -124,7 +124,7 @@ class _Allotment:
         self._divisions, self._repeat, self._shortage = divisions, repeat, shortage
 
     def times(self, members: Sequence[_Member], n: int, depth: int = 0, within: str = "") -> dict[int, int]:
-        """place -> how often it is taken, for a part that is to have `n`."""
+        """place -> how often it is taken, for a part that shall have `n` samples."""
         if depth == len(self._divisions):
             ordered = sorted(members, key=lambda member: (member.draw, member.index))
             rounds, over = divmod(n, max(len(ordered), 1))
@@ -132,11 +132,11 @@ class _Allotment:
         parts, shares = self._parts(members, depth)
         room = {value: self._room(parts[value], depth + 1) for value in shares}
         counts = self._counts(n, shares, room, depth, within)
-        found: dict[int, int] = {}
+        taken: dict[int, int] = {}
         for value, count in counts.items():
             name = f"{within}{self._divisions[depth].by} {value}, "
-            found |= self.times(parts[value], count, depth + 1, name)
-        return found
+            taken |= self.times(parts[value], count, depth + 1, name)
+        return taken
 
     def _counts(
         self, n: int, shares: Mapping[str, float], room: Mapping[str, int], depth: int, within: str

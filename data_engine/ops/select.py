@@ -60,9 +60,9 @@ def cap_media(samples: Iterator[Sample], *, n: PositiveInt, seed: int = 0) -> It
     spool, keys = _spooled(samples, lambda item: (digest("cap_media", seed, item.id), [m.sha256 for m in item.media]))
     used, chosen = Counter[str | None](), set[int]()
     for index in _lowest([draw for draw, _ in keys]):
-        shown = set(keys[index][1])
-        if all(used[sha256] < n for sha256 in shown):
-            used.update(shown)
+        hashes = set(keys[index][1])
+        if all(used[sha256] < n for sha256 in hashes):
+            used.update(hashes)
             chosen.add(index)
     for index, item in enumerate(spool):
         yield item if index in chosen else Dropped(item, "media_used_up")

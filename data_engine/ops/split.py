@@ -27,8 +27,7 @@ Shares = Annotated[Weights, AfterValidator(_splits)]  # split -> share
 
 @stream
 def split(samples: Iterator[Sample], *, shares: Shares, seed: int = 0) -> Iterator[Sample | Dropped]:
-    """Write `meta["split"]` by the hash of the media, in `shares` (split -> share), so that no image or video is in two
-    splits.
+    """Write `meta["split"]` by the hash of the media, in `shares` (split -> share): no image or video is in two splits.
 
     Samples that share an image or video go into the same split. A split that the source gave is kept. Where linked
     samples were given different splits, the last of these in `shares` keeps its samples, and the others are dropped.
@@ -56,7 +55,7 @@ def split(samples: Iterator[Sample], *, shares: Shares, seed: int = 0) -> Iterat
 
 
 def _media_keys(sample: Sample) -> list[str]:
-    """What links a sample to others: the hashes of its media, or the question of a sample without media."""
+    """The keys that link a sample to others: the hashes of its media, or its question if it has no media."""
     return [media.sha256 or "" for media in sample.media] or [digest(dumps(sample.prompt))]
 
 

@@ -60,7 +60,7 @@ class _Run:
 
     def meet(self, code: str, fault: Fault) -> None:
         """Handle a fault by its mode; one that cannot be fixed here is quarantined."""
-        mode = self._modes.get(code, CHECKS[code].mode)
+        mode = self._mode(code)
         if mode == "fix" and fault.fixed is not None:
             self.sample = fault.fixed
             self.fixed = [*self.fixed, code]
@@ -99,8 +99,7 @@ class _Run:
 
 @stream
 def unique_ids(samples: Iterator[Sample]) -> Iterator[Sample | Dropped | Quarantined]:
-    """Quarantine samples (`duplicate_id`) whose `meta.id` belongs to another sample of their source with another
-    question.
+    """Quarantine samples (`duplicate_id`) whose `meta.id` belongs to a sample of their source with another question.
 
     A sample that repeats another one is dropped (`same_sample`).
     """

@@ -52,7 +52,7 @@ def verifiable(
         if verdict.score < 1 - ROUNDING:
             why = f"the gold {gold!r:.200} scores {verdict.score:g} against itself, not 1: {verdict.why}"
             return quarantine(sample, "gold_scores_low", why)
-    tried = [one for one in trivial if one != "0" or not kind.choices]
+    tried = [answer for answer in trivial if answer != "0" or not kind.choices]
     if any(_is_right(verdict) for verdict in _scored(reward, sample, tried)):
         return Dropped(sample, "trivial_answer")
     return sample
@@ -67,8 +67,7 @@ def other_golds(
     share: Annotated[float, Field(ge=0, lt=1)] = 0.25,
     seed: int = 0,
 ) -> Iterator[Sample | Dropped]:
-    """Drop samples for which the golds of other samples score 1: more than the share `share` of up to `tries` other
-    golds.
+    """Drop samples for which more than the share `share` of up to `tries` golds of other samples score 1.
 
     A tolerance lets a neighbouring number score; this finds golds that accept anything. `rewards` (task -> `{fn,
     args}`) replaces the rules of the tasks. Choices, yes/no questions and tasks without a reward are kept.

@@ -1,1 +1,1 @@
-"""What looks or reads alike: hashes of images, MinHash of texts, and the index of benchmarks."""
+"""Pictures and texts that are alike: hashes of images, MinHash of texts, and the index of benchmarks."""

@@ -55,15 +55,15 @@ class Fingerprint:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it has too few edges to be told from other pictures."""
+        """Whether it has too few edges to be distinguished from other pictures."""
         return bool(np.bitwise_count(self.edges).sum() <= NONE)
 
 
 def pixel_hash(media: Media) -> str:
     """A hash of the decoded pixels: of an image, or of `FRAMES` frames of a video. The file format does not matter."""
     pictures = [np.asarray(load_image(media))] if media.kind == "image" else _frames(media)
-    shapes = [one.shape for one in pictures]
-    return hashlib.sha256(b"".join([repr(shapes).encode(), *(one.tobytes() for one in pictures)])).hexdigest()
+    shapes = [picture.shape for picture in pictures]
+    return hashlib.sha256(b"".join([repr(shapes).encode(), *(picture.tobytes() for picture in pictures)])).hexdigest()
 
 
 def fingerprint(media: Media) -> Fingerprint:
@@ -75,9 +75,8 @@ def fingerprint(media: Media) -> Fingerprint:
 
 def of_pictures(pictures: Sequence[Image.Image]) -> Fingerprint:
     """The fingerprint of grey pictures."""
-    cells = np.stack(
-        [np.asarray(one.resize((32, 32), Image.Resampling.BOX), np.float32) for one in pictures]
-    )  # [F, 32, 32]
+    small = (picture.resize((32, 32), Image.Resampling.BOX) for picture in pictures)
+    cells = np.stack([np.asarray(picture, np.float32) for picture in small])  # [F, 32, 32]
     basis = _basis()
     waves = (basis @ cells @ basis.T).reshape(len(cells), 64)
     median = np.partition(waves[:, 1:], 31, axis=1)[:, 31:32]  # of 63; np.median takes several times as long
@@ -86,7 +85,7 @@ def of_pictures(pictures: Sequence[Image.Image]) -> Fingerprint:
     steps = np.concatenate(
         [np.diff(grid, axis=2).reshape(len(grid), -1), np.diff(grid, axis=1).reshape(len(grid), -1)], axis=1
     )
-    return Fingerprint(phash, _packed(steps > EDGE), np.array([_common_tone(one) >= FLAT for one in cells]))
+    return Fingerprint(phash, _packed(steps > EDGE), np.array([_common_tone(frame) >= FLAT for frame in cells]))
 
 
 class MediaIndex:
@@ -105,31 +104,31 @@ class MediaIndex:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, one: Fingerprint) -> int:
+    def add(self, hashes: Fingerprint) -> int:
         """Append a fingerprint; returns its place."""
         if self._count == len(self._edges):
             self._phash = np.concatenate([self._phash, np.zeros_like(self._phash)], axis=1)
             self._edges, self._flat = (
                 np.concatenate([array, np.zeros_like(array)]) for array in (self._edges, self._flat)
             )
-        self._phash[:, self._count] = one.phash
-        self._edges[self._count], self._flat[self._count] = one.edges, one.flat
+        self._phash[:, self._count] = hashes.phash
+        self._edges[self._count], self._flat[self._count] = hashes.edges, hashes.flat
         self._count += 1
         return self._count - 1
 
-    def matches(self, one: Fingerprint) -> list[int]:
+    def matches(self, hashes: Fingerprint) -> list[int]:
         """The places of the fingerprints of the same media, nearest first, then in the order they were added."""
-        bits = np.bitwise_count(self._phash[:, : self._count] ^ one.phash[:, None])
+        bits = np.bitwise_count(self._phash[:, : self._count] ^ hashes.phash[:, None])
         near = bits.sum(axis=0, dtype=np.uint16)  # over all frames
         places = np.flatnonzero(near <= ORDINARY[-1].phash * self._frames)
         near = near[places] / self._frames
-        apart = np.bitwise_count(self._edges[places] ^ one.edges).sum(axis=(1, 2))
-        edges = np.bitwise_count(self._edges[places] | one.edges).sum(axis=(1, 2))
+        apart = np.bitwise_count(self._edges[places] ^ hashes.edges).sum(axis=(1, 2))
+        edges = np.bitwise_count(self._edges[places] | hashes.edges).sum(axis=(1, 2))
         share = apart / np.maximum(edges, 1)
         ordinary = np.logical_or.reduce([(near <= most.phash) & (share <= most.edges) for most in self._limits])
         strict = (near <= STRICT.phash) & (share <= STRICT.edges)
         bare = (near <= BARE.phash) & (apart <= BARE.edges)
-        flat = (self._flat[places] & one.flat).all(axis=1)
+        flat = (self._flat[places] & hashes.flat).all(axis=1)
         same = np.where(flat, strict, np.where(edges < FEW, bare, ordinary)) & (edges > NONE)
         distance = dict(zip(places.tolist(), apart.tolist(), strict=True))
         return sorted(places[same].tolist(), key=distance.__getitem__)

@@ -32,35 +32,23 @@ BATCH = 256
 RECENT = 256  # media whose matches are cached: samples about one picture follow each other
 
 Evidence = Literal["source_id", "image", "text", "both"]
-STRONGEST: tuple[Evidence, ...] = (
-    "source_id",
-    "both",
-    "image",
-    "text",
-)  # a leak is named by the first one that applies
+STRONGEST: tuple[Evidence, ...] = ("source_id", "both", "image", "text")  # the first that applies names a leak
 Cut = tuple[str, float | None, float | None]  # SHA-256 of a file, start and end of the shown part in seconds
 
 MEDIA = pa.struct(
     [
-        ("kind", pa.string()),
-        ("sha256", pa.string()),
-        ("start", pa.float64()),
-        ("end", pa.float64()),
+        *((name, pa.string()) for name in ("kind", "sha256")),
+        *((name, pa.float64()) for name in ("start", "end")),
         ("pixels", pa.string()),
-        ("phash", pa.binary()),
-        ("edges", pa.binary()),
-        ("flat", pa.binary()),
+        *((name, pa.binary()) for name in ("phash", "edges", "flat")),
     ]
 )
 SCHEMA = pa.schema(
     [
-        ("benchmark", pa.string()),
-        ("id", pa.string()),
-        ("where", pa.string()),
+        *((name, pa.string()) for name in ("benchmark", "id", "where")),
         ("media", pa.list_(MEDIA)),
         ("source_ids", pa.list_(pa.string())),
-        ("text", pa.binary()),
-        ("shingles", pa.binary()),
+        *((name, pa.binary()) for name in ("text", "shingles")),
     ],
     metadata={"mmrl_fingerprints": VERSION},
 )
@@ -83,15 +71,15 @@ def write_index(samples: Iterable[Sample], benchmark: str, path: Path) -> int:
             rows = [
                 {
                     "benchmark": benchmark,
-                    "id": one.id,
-                    "where": str(one.meta.get("where", "")),
-                    "media": [_media_row(item, seen) for item in one.media],
-                    "source_ids": sorted(source_ids(one)),
+                    "id": sample.id,
+                    "where": str(sample.meta.get("where", "")),
+                    "media": [_media_row(item, seen) for item in sample.media],
+                    "source_ids": sorted(source_ids(sample)),
                     "text": sketch(question).__getstate__(),
                     "shingles": shingles(question).tobytes(),
                 }
-                for one in batch
-                for question in [prompt_text(one.prompt)]
+                for sample in batch
+                for question in [prompt_text(sample.prompt)]
             ]
             file.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
             count += len(rows)
@@ -124,16 +112,13 @@ class LeakIndex:
         question = prompt_text(sample.prompt)
         same = set().union(*(self._named.get(name, ()) for name in (sample.id, *source_ids(sample))))
         seen = set().union(*(self._showing(media) for media in sample.media))
-        asked = {
-            *self._texts.matches(sketch(question), text),
-            *self._shingles.matches(shingles(question), text),
-        }
+        asked = {*self._texts.matches(sketch(question), text), *self._shingles.matches(shingles(question), text)}
         places: dict[Evidence, set[int]] = {"source_id": same, "both": seen & asked, "image": seen, "text": asked}
-        found: dict[int, Evidence] = {}
+        strongest: dict[int, Evidence] = {}
         for evidence in STRONGEST:
             for place in places[evidence] if evidence in by else ():
-                found.setdefault(place, evidence)
-        return [Leak(*self._names[place], found[place]) for place in sorted(found)]
+                strongest.setdefault(place, evidence)
+        return [Leak(*self._names[place], strongest[place]) for place in sorted(strongest)]
 
     def _add(self, row: dict[str, Any]) -> None:
         place = len(self._names)
@@ -144,11 +129,11 @@ class LeakIndex:
         self._texts.add(sketch_from(row["text"]))
         self._shingles.add(np.frombuffer(row["shingles"], np.uint64), row["benchmark"])
         for media in row["media"]:
-            kind, one = media["kind"], _fingerprint(media)
+            kind, hashes = media["kind"], _fingerprint(media)
             cut = _cut(media["sha256"], media["start"], media["end"])
             at = self._cuts.get(cut) if cut else None
             if at is None:
-                at = self._media.setdefault(kind, MediaIndex(len(one.phash))).add(one)
+                at = self._media.setdefault(kind, MediaIndex(len(hashes.phash))).add(hashes)
                 self._owners[kind].append(set())
             if cut:
                 self._cuts[cut] = at
@@ -159,11 +144,11 @@ class LeakIndex:
         """The benchmark samples whose media look like `media`."""
         if media.kind not in self._media:
             return frozenset()
-        one = fingerprint(media)
-        if one.is_plain:
+        hashes = fingerprint(media)
+        if hashes.is_plain:
             return frozenset(self._pixels.get(pixel_hash(media), ()))
-        found = self._media[media.kind].matches(one)
-        return frozenset().union(*(self._owners[media.kind][place] for place in found))
+        places = self._media[media.kind].matches(hashes)
+        return frozenset().union(*(self._owners[media.kind][place] for place in places))
 
 
 def _cut(sha256: str | None, start: float | None, end: float | None) -> Cut | None:
@@ -175,10 +160,10 @@ def _media_row(media: Media, seen: dict[Cut, dict[str, Any]]) -> dict[str, Any]:
     cut = _cut(media.sha256, media.start, media.end)
     if cut in seen:
         return seen[cut]
-    one = fingerprint(media)
+    hashes = fingerprint(media)
     about = {"kind": media.kind, "sha256": media.sha256, "start": media.start, "end": media.end}
     row = {**about, "pixels": pixel_hash(media)}
-    row |= {name: getattr(one, name).tobytes() for name in ("phash", "edges", "flat")}
+    row |= {name: getattr(hashes, name).tobytes() for name in ("phash", "edges", "flat")}
     if cut:
         seen[cut] = row
     return row

@@ -71,15 +71,17 @@ class TextIndex:
         """The sketch of a text that is compared only with those of the same key."""
         return sketch(text, self._salts.setdefault(key, b"%d" % len(self._salts)))
 
-    def add(self, one: Sketch) -> int:
+    def add(self, sketch: Sketch) -> int:
         """Append a sketch; returns its place."""
-        self._bands.insert(len(self._sketches), one)
-        self._sketches.append(one)
+        self._bands.insert(len(self._sketches), sketch)
+        self._sketches.append(sketch)
         return len(self._sketches) - 1
 
-    def matches(self, one: Sketch, threshold: float) -> list[int]:
+    def matches(self, sketch: Sketch, threshold: float) -> list[int]:
         """The places, ascending, of sketches that share at least `threshold` of the triples (estimated Jaccard)."""
-        return sorted(place for place in self._bands.query(one) if one.jaccard(self._sketches[place]) >= threshold)
+        return sorted(
+            place for place in self._bands.query(sketch) if sketch.jaccard(self._sketches[place]) >= threshold
+        )
 
 
 def _rensa() -> Any:

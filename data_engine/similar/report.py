@@ -51,30 +51,33 @@ def leakage(samples: Iterable[Sample], index: LeakIndex, *, text: float) -> list
     for sample in samples:
         for leak in index.leaks(sample, text=text):
             pairs[leak.benchmark].append(Pair(sample, leak))
-    return [_of(name, index.sizes[name], found) for name, found in sorted(pairs.items())]
+    return [_of(name, index.sizes[name], matched) for name, matched in sorted(pairs.items())]
 
 
-def leakage_table(found: Sequence[Leakage]) -> Table:
+def leakage_table(overlaps: Sequence[Leakage]) -> Table:
     """A table with the share of each benchmark that was found, in total and by source."""
     table = Table("benchmark", "from", "samples", *get_args(Evidence), "share")
-    for one in found:
-        for source, counts in [("all sources", one.found), *sorted(one.sources.items())]:
-            share = sum(counts.values()) / max(one.size, 1)
+    for overlap in overlaps:
+        for source, counts in [("all sources", overlap.found), *sorted(overlap.sources.items())]:
+            share = sum(counts.values()) / max(overlap.size, 1)
             numbers = [f"{counts.get(by, 0):,}" for by in get_args(Evidence)]
             table.add_row(
-                *(Text(printable(name)) for name in (one.benchmark, source)), f"{one.size:,}", *numbers, f"{share:.1%}"
+                *(Text(printable(name)) for name in (overlap.benchmark, source)),
+                f"{overlap.size:,}",
+                *numbers,
+                f"{share:.1%}",
             )
         table.add_section()
     return table
 
 
-def pairs_table(found: Sequence[Leakage], n: int) -> Table:
+def pairs_table(overlaps: Sequence[Leakage], n: int) -> Table:
     """A table of the first `n` pairs of each benchmark."""
     table = Table("sample", "benchmark", "its sample", "by", "picture")
-    for one in found:
-        for sample, leak in one.pairs[:n]:
-            shown = " ".join(item.path or "(in the shard)" for item in sample.media)
-            table.add_row(*(Text(printable(text)) for text in (sample.id, one.benchmark, leak.id, leak.by, shown)))
+    for overlap in overlaps:
+        for sample, leak in overlap.pairs[:n]:
+            paths = " ".join(item.path or "(in the shard)" for item in sample.media)
+            table.add_row(*(Text(printable(text)) for text in (sample.id, overlap.benchmark, leak.id, leak.by, paths)))
     return table
 
 

@@ -1,4 +1,4 @@
-"""What all sources share: errors of rows, and the checks of paths."""
+"""Shared by all sources: errors of rows, and the checks of paths."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def quarantined(error: RowError | BadAnswer | MediaError, source: str, where: st
     return Quarantined(error.reason, f"{where}: {error}", source, where, row)
 
 
-def existing(root: Path, path: str, what: str) -> Path:
+def existing(root: Path, path: str, kind: str) -> Path:
     """The file or folder of a source option; a wrong path is found before any work."""
-    found = root / path
-    look_at(found)
-    if not found.exists():
-        raise InputError(f"no {what} at {found}; relative paths start at the recipe's root")
-    return found
+    place = root / path
+    look_at(place)
+    if not place.exists():
+        raise InputError(f"no {kind} at {place}; relative paths start at the recipe's root")
+    return place
 
 
-def existing_file(root: Path, path: str, what: str) -> Path:
+def existing_file(root: Path, path: str, kind: str) -> Path:
     """The file of a source option that does not take folders."""
-    file = existing(root, path, what)
+    file = existing(root, path, kind)
     if file.is_dir():
-        raise InputError(f"{file} is a folder; name the {what} itself")
+        raise InputError(f"{file} is a folder; name the {kind} itself")
     return file
 
 

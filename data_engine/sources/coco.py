@@ -59,11 +59,13 @@ def coco(
             by_image[repr(annotation.get("image_id"))].append(annotation)
         for entry in data["images"]:
             where = f"{annotations}: image {entry.get('id')}"
-            found = by_image.pop(repr(entry.get("id")), [])
+            instances = by_image.pop(repr(entry.get("id")), [])
             try:
                 media = Media("image", path=str(resolve(str(entry.get("file_name")), folder)))
-                objects = [_object(one, names) for one in found if not one.get("iscrowd")]
-                crowds = {names.get(repr(one.get("category_id"))) for one in found if one.get("iscrowd")}
+                objects = [_object(instance, names) for instance in instances if not instance.get("iscrowd")]
+                crowds = {
+                    names.get(repr(instance.get("category_id"))) for instance in instances if instance.get("iscrowd")
+                }
                 boxes = _shown(media, entry, [box for _, box in objects], space, exif)
             except (RowError, MediaError) as error:
                 yield quarantined(error, "coco", where, entry)
@@ -90,15 +92,13 @@ def coco_captions(*, annotations: str, images: str, root: Path, question: str = 
         for annotation in data["annotations"]:
             captions[repr(annotation.get("image_id"))].append(annotation)
         for entry in data["images"]:
-            where, found = f"{annotations}: image {entry.get('id')}", captions.pop(repr(entry.get("id")), [])
+            where, own = f"{annotations}: image {entry.get('id')}", captions.pop(repr(entry.get("id")), [])
             try:
                 width, height = (entry[name] if type(entry.get(name)) is int else None for name in ("width", "height"))
                 path = str(resolve(str(entry.get("file_name")), folder))
-                media = Media(
-                    "image", path=path, width=width, height=height
-                )  # `validate` compares the size with the image
-                answer = {"references": [_caption(one) for one in found]}
-                if not found:
+                media = Media("image", path=path, width=width, height=height)  # `validate` checks the size
+                answer = {"references": [_caption(caption) for caption in own]}
+                if not own:
                     raise RowError("no_answer", "the image has no caption under annotations")
                 yield Sample(
                     "", "coco_captions", "caption", user_prompt(question, ["image"]), answer, (media,), {"where": where}
@@ -129,8 +129,7 @@ def _asked(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The (question, answer) pairs of the samples of one image.
 
-    Crowds, which are not boxes of single objects, and boxes without area are left out. A category with such boxes is
-    not used for grounding.
+    Crowds and boxes without area are left out; a category with such boxes is not used for grounding.
     """
     if task == "detection":
         answer = {"boxes": [box for _, box in labelled], "labels": [label for label, _ in labelled]}
@@ -140,9 +139,9 @@ def _asked(
     boxes: dict[str, list[Box]] = defaultdict(list)
     for label, box in labelled:
         boxes[label].append(box)
-    for label, found in boxes.items():
-        if len(found) == 1 and label not in left_out:
-            yield question.replace("{categories}", label), {"boxes": found}
+    for label, group in boxes.items():
+        if len(group) == 1 and label not in left_out:
+            yield question.replace("{categories}", label), {"boxes": group}
 
 
 def _read(file: Path, keys: Sequence[str] = ("images", "annotations", "categories")) -> dict[str, Any]:
@@ -178,9 +177,9 @@ def _is_flat(box: Box) -> bool:
 
 def _shown(media: Media, entry: dict[str, Any], boxes: list[Box], space: str, exif: str) -> list[Box]:
     """The boxes in pixels of the image as it is shown, after EXIF rotation."""
-    shown, orientation = shown_size(media), orientation_of(media)
-    stored = (shown[1], shown[0]) if orientation >= 5 else shown
-    drawn_on = shown if exif == "applied" else stored
+    size, orientation = shown_size(media), orientation_of(media)
+    stored = (size[1], size[0]) if orientation >= 5 else size
+    drawn_on = size if exif == "applied" else stored
     declared = (entry.get("width", drawn_on[0]), entry.get("height", drawn_on[1]))
     if declared != drawn_on:
         hint = "; its boxes are of the stored pixels, set exif: ignored" if declared == stored else ""

@@ -20,7 +20,7 @@ from rewards.parse.extract import answer_text
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 MEDIA_MARKER = re.compile(r"<(image|video)>")
 PLACEHOLDER = re.compile(r"<(ref-object|bbox)>")
-BESIDE = ("start", "end", "seen_size")  # columns that a row of ours has, too
+OWN = ("start", "end", "seen_size")  # columns that a row of ours has, too
 META = ("id", "split", "source", "data_source", "licence", "license")
 Turn = tuple[str, str]  # role and text
 
@@ -76,11 +76,11 @@ def ms_swift(
 
     def samples() -> Items:
         for row in rows:
-            one = made(row, lambda values: _with_objects(values, task))
+            converted = made(row, lambda values: _with_objects(values, task))
             objects = row.values.get("objects") if isinstance(row.values, Mapping) else None
             unit = isinstance(objects, Mapping) and objects.get("bbox_type") == "norm1"
             space = CoordinateSpace.unit if unit else CoordinateSpace.pixel
-            yield from samples_of([one], Rows(task=task, space=space, exif=exif), folder, "ms_swift")
+            yield from samples_of([converted], Rows(task=task, space=space, exif=exif), folder, "ms_swift")
 
     return samples()
 
@@ -99,8 +99,8 @@ def _samples(
     return samples_of((made(row, asked) for row in rows), form, folder, name)
 
 
-def _table(path: str, root: Path, what: str) -> tuple[Path, Iterator[Row]]:
-    file = existing(root, path, what)
+def _table(path: str, root: Path, kind: str) -> tuple[Path, Iterator[Row]]:
+    file = existing(root, path, kind)
     return file, json_table(file, path)
 
 
@@ -122,13 +122,15 @@ def _turns(row: Mapping[str, Any]) -> list[Turn]:
     if not isinstance(given, list) or not given:
         raise RowError("no_conversation", "the row needs a list of turns under conversations or messages")
     turns: list[Turn] = []
-    for one in given:
+    for message in given:
         role, text = (
-            (one.get("from", one.get("role")), one.get("value", one.get("content"))) if _is_map(one) else (0, 0)
+            (message.get("from", message.get("role")), message.get("value", message.get("content")))
+            if isinstance(message, Mapping)
+            else (0, 0)
         )
         if not isinstance(role, str) or role not in ROLES or not isinstance(text, str):
             right = f"from (or role), one of {', '.join(ROLES)}, and value (or content), a text"
-            raise RowError("bad_turn", f"a turn needs {right}; got {one!r:.120}")
+            raise RowError("bad_turn", f"a turn needs {right}; got {message!r:.120}")
         turns.append((ROLES[role], text))
     system = row.get("system")
     return [("system", system), *turns] if isinstance(system, str) and system.strip() else turns
@@ -152,10 +154,10 @@ def _asked(row: Mapping[str, Any], turns: Sequence[Turn], task: str, turn: str) 
         raise RowError("no_answer", "the conversation needs a question and then an answer (from gpt, role assistant)")
     place = places[0 if turn == "first" else -1]
     prompt, media = shown(row, turns[:place], turns[place:])
-    said = answer_text(turns[place][1])  # inside its tags, if it has some
-    if not said:
+    answer = answer_text(turns[place][1])  # inside its tags, if it has some
+    if not answer:
         raise RowError("no_answer", f"no answer in {turns[place][1]!r:.120}")
-    return {"prompt": prompt, "media": media, **gold(task, said, question_of(turns[:place])), **kept(row)}
+    return {"prompt": prompt, "media": media, **gold(task, answer, question_of(turns[:place])), **kept(row)}
 
 
 def question_of(turns: Sequence[Turn]) -> str:
@@ -172,11 +174,11 @@ def shown(
     as many as its videos stand for the videos, as in LLaVA-Video.
     """
     given = {
-        kind: [_file(kind, one) for name in (kind, f"{kind}s") for one in _listed(row.get(name))]
+        kind: [_file(kind, entry) for name in (kind, f"{kind}s") for entry in _listed(row.get(name))]
         for kind in ("image", "video")
     }
     if not given["image"] and _marked([*turns, *later]) == ["image"] * len(given["video"]):
-        turns, later = ([(r, t.replace("<image>", "<video>")) for r, t in said] for said in (turns, later))
+        turns, later = ([(r, t.replace("<image>", "<video>")) for r, t in pairs] for pairs in (turns, later))
     kinds, others = map(_marked, (turns, later))
     first = next((place for place, (role, _) in enumerate(turns) if role == "user"), 0)
     if not kinds and not others:
@@ -213,7 +215,7 @@ def _with_objects(row: Mapping[str, Any], task: str) -> dict[str, Any]:
     """The columns of our format for an ms-swift row; its placeholders are replaced in order by what `objects` holds."""
     turns = _turns(row)
     objects = row.get("objects") or {}
-    given = {name: objects.get(name, []) for name in ("ref", "bbox")} if _is_map(objects) else {}
+    given = {name: objects.get(name, []) for name in ("ref", "bbox")} if isinstance(objects, Mapping) else {}
     if not given or not all(isinstance(entries, list) for entries in given.values()):
         raise RowError("bad_objects", f"objects hold a list under ref and one under bbox, got {objects!r:.120}")
     if any(objects.get("image_id") or ()):
@@ -221,19 +223,19 @@ def _with_objects(row: Mapping[str, Any], task: str) -> dict[str, Any]:
     left = {"ref-object": list(given["ref"]), "bbox": list(given["bbox"])}
     asked = [(role, PLACEHOLDER.sub(lambda hit: str(_taken(left, hit[1])), text)) for role, text in turns[:-1]]
     role, last = turns[-1]
-    golds = {kind: [_taken(left, kind) for one in PLACEHOLDER.findall(last) if one == kind] for kind in left}
+    golds = {kind: [_taken(left, kind) for name in PLACEHOLDER.findall(last) if name == kind] for kind in left}
     if left["bbox"]:
         raise RowError("bad_objects", f"the text has no <bbox> for {left['bbox'][0]!r:.80} of objects")
     if role != "assistant" or not PLACEHOLDER.search(last):
         return _asked(row, [*asked, turns[-1]], task, "last")
     prompt, media = shown(row, asked)
     columns = {"prompt": prompt, "media": media, **kept(row)}
-    found, labels = golds["bbox"], golds["ref-object"]
-    if found and all(isinstance(one, list) and len(one) == 2 for one in found):
-        return {**columns, "task": "point", "points": found}
-    if len(labels) == len(found):
-        return {**columns, "task": "detection", "boxes": found, "labels": labels}
-    return {**columns, "task": "grounding", "boxes": found}
+    boxes, labels = golds["bbox"], golds["ref-object"]
+    if boxes and all(isinstance(box, list) and len(box) == 2 for box in boxes):
+        return {**columns, "task": "point", "points": boxes}
+    if len(labels) == len(boxes):
+        return {**columns, "task": "detection", "boxes": boxes, "labels": labels}
+    return {**columns, "task": "grounding", "boxes": boxes}
 
 
 def _taken(left: dict[str, list[Any]], kind: str) -> Any:
@@ -244,13 +246,9 @@ def _taken(left: dict[str, list[Any]], kind: str) -> Any:
 
 def kept(row: Mapping[str, Any]) -> dict[str, Any]:
     """The columns that a row has under our names, and the meta of its sample."""
-    beside, meta = ({name: row[name] for name in names if row.get(name) is not None} for names in (BESIDE, META))
-    return {**beside, "meta": meta}
+    own, meta = ({name: row[name] for name in names if row.get(name) is not None} for names in (OWN, META))
+    return {**own, "meta": meta}
 
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def _is_map(value: Any) -> bool:
-    return isinstance(value, Mapping)

@@ -90,16 +90,16 @@ def _distinct(rng: np.random.Generator, photos: Sequence[Image.Image], side: int
         operation = get_args(Operation)[int(rng.integers(len(get_args(Operation))))]
         photo = Image.fromarray(cropped(rng, photos, side, side))
         edits = _cropping(rng, photo, fault) if operation == "crop" else _editing(rng, photo, split, operation, fault)
-        shown = {(one.size, one.tobytes()) for one in (edits.before, edits.right, edits.faulty)}
-        if len(shown) == 3:
+        pictures = {(picture.size, picture.tobytes()) for picture in (edits.before, edits.right, edits.faulty)}
+        if len(pictures) == 3:
             return edits
 
 
 def _editing(rng: np.random.Generator, photo: Image.Image, split: Split, operation: Operation, fault: Fault) -> Edits:
     """An operation on a quarter of the picture."""
     side = photo.width
-    place, other, *_ = (int(one) for one in rng.permutation(len(QUARTERS)))
-    digit, another = (int(one) for one in rng.permutation(10)[:2])
+    place, other, *_ = (int(number) for number in rng.permutation(len(QUARTERS)))
+    digit, another = (int(number) for number in rng.permutation(10)[:2])
     name = QUARTERS[place]
     before = photo
     if operation == "recolour":
@@ -156,19 +156,21 @@ def _quarter(place: int, side: int) -> Box:
 
 def _with_digits(rng: np.random.Generator, photo: Image.Image, split: Split, digits: dict[int, int]) -> Image.Image:
     """The photograph with a handwritten digit on a tile of paper in each of the quarters."""
-    shown, size, margin = photo.copy(), photo.width * 3 // 8, photo.width // 16
+    picture, size, margin = photo.copy(), photo.width * 3 // 8, photo.width // 16
     for place, digit in digits.items():
         x, y, _, _ = _quarter(place, photo.width)
-        shown.paste(Image.fromarray(digit_tile(rng, split, digit, size)), (x + margin, y + margin))
-    return shown
+        picture.paste(Image.fromarray(digit_tile(rng, split, digit, size)), (x + margin, y + margin))
+    return picture
 
 
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} is a file; photos must be a folder of pictures")
-    files = sorted(one for one in folder.iterdir() if one.suffix.lower() in PICTURES)
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES)
     if not files:
-        raise InputError(f"no picture in {folder}; expected files named {', '.join('*' + one for one in PICTURES)}")
+        raise InputError(
+            f"no picture in {folder}; expected files named {', '.join('*' + suffix for suffix in PICTURES)}"
+        )
     return files
 
 

@@ -77,12 +77,12 @@ def _shown(folder: Path) -> list[Path]:
 
 
 def _image(folder: Path, inside: Path) -> Media:
-    found = resolve(inside, folder)
+    path = resolve(inside, folder)
     if len(inside.parts) < 2:
         raise RowError("no_class", "the file is not in a class folder; move it into one")
     if inside.suffix.lower() not in _image_suffixes():
         raise RowError("not_an_image", f"{inside.suffix!r} is not the suffix of an image format; remove the file")
-    return Media("image", path=str(found))
+    return Media("image", path=str(path))
 
 
 @functools.cache

@@ -34,8 +34,7 @@ def json_lines(file: Path, path: str) -> Iterator[Row]:
 def json_entries(file: Path, path: str) -> Iterator[Row]:
     """The entries of a file that is one JSON array, with the line at which each begins.
 
-    An entry that is not JSON is the last one, because the rest cannot be parsed. An entry that contains NaN loses only
-    itself.
+    An entry that is not JSON is the last one, because the rest cannot be parsed; an entry with NaN loses only itself.
     """
     with file.open(encoding="utf-8", errors="surrogateescape") as text:
         yield from _entries(text, path)
@@ -85,13 +84,16 @@ def _entries(text: TextIO, path: str) -> Iterator[Row]:
             lines, held = _behind(held[at + 1 :], text)
             line += lines
             if held:
-                why = "behind the ] of the array there is more, and it is unread; a file is one array, or JSON lines"
+                why = "after the ] of the array there is more, and it is unread; a file is one array, or JSON lines"
                 yield broken(f"{why} in a file called .jsonl")
             return
         numbers.clear()
         try:
             value, end = decoder.raw_decode(held, at) if at < len(held) else (None, at)
-            done, why = end < len(held), "the array is not closed by ]"  # what ends at the end may go on: 12 of 123
+            done, why = (
+                end < len(held),
+                "the array is not closed by ]",
+            )  # an entry that ends here may continue: 12 of 123
         except (ValueError, RecursionError) as error:
             value, end, done, why = None, at, False, str(error)
         if done:
@@ -121,14 +123,13 @@ def _behind(held: str, text: TextIO) -> tuple[int, str]:
 
 def _gap(held: str, at: int) -> str:
     """The blanks and commas that follow."""
-    found = _GAP.match(held, at)
-    return found.group() if found else ""
+    match = _GAP.match(held, at)
+    return match.group() if match else ""
 
 
 def _more(held: str, text: TextIO) -> tuple[str, bool]:
     """The text with as much again from the file, so that a long entry is not read repeatedly; and whether the file
-    ended.
-    """
+    ended."""
     read = text.read(max(CHUNK, len(held)))
     return held + read, not read
 

@@ -47,9 +47,9 @@ def activitynet(
 def _charades(file: Path, path: str, question: str, extension: str) -> Iterator[Row]:
     with file.open(encoding="utf-8", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, start=1):
-            where, found = f"{path}:{number}", CHARADES.fullmatch(line.strip())
-            if found:
-                video, start, end, sentence = found.groups()
+            where, match = f"{path}:{number}", CHARADES.fullmatch(line.strip())
+            if match:
+                video, start, end, sentence = match.groups()
                 yield Row(where, _row(video, [float(start), float(end)], sentence, question, extension))
             elif line.strip():
                 yield Row(where, line[:1000], RowError("bad_row", "a line must be VIDEO START END##SENTENCE"))

@@ -65,18 +65,12 @@ def refcoco_table(
             raise InputError(f"{file} needs the columns {needed}; it has {', '.join(sorted(columns))}")
     folder = existing(root, images, "image folder") if images else place if place.is_dir() else place.parent
     tables = parquet_rows(files, root)
-    rows = (one for row in tables for one in ([row] if row.error else _phrases(row, question)))
+    rows = (phrase for row in tables for phrase in ([row] if row.error else _phrases(row, question)))
     return samples_of(rows, _form(exif, boxes), folder, "refcoco_table")
 
 
 def visual_genome(
-    *,
-    regions: str,
-    images: str,
-    root: Path,
-    question: str = QUESTION,
-    extension: str = "jpg",
-    exif: Exif = "applied",
+    *, regions: str, images: str, root: Path, question: str = QUESTION, extension: str = "jpg", exif: Exif = "applied"
 ) -> Items:
     """The phrases of a Visual Genome file `region_descriptions.json` (`regions`), read as a stream, each with its box.
 
@@ -123,11 +117,11 @@ def _instances(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is not JSON: {error}") from None
     tables = [data.get(name) if isinstance(data, dict) else None for name in ("images", "annotations")]
-    if not all(isinstance(table, list) and all(isinstance(one, dict) for one in table) for table in tables):
+    if not all(isinstance(table, list) and all(isinstance(entry, dict) for entry in table) for table in tables):
         raise InputError(f"{file} is not COCO instances JSON: it needs lists of objects under images and annotations")
     images, annotations = tables
-    pictures = {repr(one.get("id")): {"path": one.get("file_name"), **_size(one)} for one in images or ()}
-    return pictures, {repr(one.get("id")): one.get("bbox") for one in annotations or ()}
+    pictures = {repr(entry.get("id")): {"path": entry.get("file_name"), **_size(entry)} for entry in images or ()}
+    return pictures, {repr(entry.get("id")): entry.get("bbox") for entry in annotations or ()}
 
 
 def _expressions(
@@ -164,35 +158,38 @@ def _phrases(row: Row, question: str) -> Iterator[Row]:
     meta = {name: values[name] for name in ("ref_id", "question_id", "split") if values.get(name) is not None}
     if not phrases:
         yield row._replace(error=RowError("no_question", f"the row has no phrase under {' or '.join(PHRASES)}"))
-    for number, one in enumerate(phrases, start=1):
-        phrase = one.get("sent", one.get("raw")) if isinstance(one, Mapping) else one
+    for number, sentence in enumerate(phrases, start=1):
+        phrase = sentence.get("sent", sentence.get("raw")) if isinstance(sentence, Mapping) else sentence
         yield _phrase(f"{row.where}#{number}", phrase, picture, values["bbox"], meta, question)
 
 
 def _regions(row: Row, question: str, extension: str) -> Iterator[Row]:
-    found = row.values.get("regions") if isinstance(row.values, Mapping) else None
-    if not isinstance(found, list):
+    regions = row.values.get("regions") if isinstance(row.values, Mapping) else None
+    if not isinstance(regions, list):
         yield row._replace(error=RowError("bad_row", "an image needs an id and a list of regions"))
         return
-    for number, one in enumerate(found, start=1):
+    for number, region in enumerate(regions, start=1):
         where = f"{row.where}#{number}"
-        if not isinstance(one, Mapping):
-            yield Row(where, one, RowError("bad_row", f"a region is an object, got {one!r:.80}"))
+        if not isinstance(region, Mapping):
+            yield Row(where, region, RowError("bad_row", f"a region is an object, got {region!r:.80}"))
             continue
-        image, box = row.values.get("id", one.get("image_id")), [one.get(k) for k in ("x", "y", "width", "height")]
-        meta = {"region_id": one["region_id"]} if isinstance(one.get("region_id"), int) else {}
+        image, box = (
+            row.values.get("id", region.get("image_id")),
+            [region.get(k) for k in ("x", "y", "width", "height")],
+        )
+        meta = {"region_id": region["region_id"]} if isinstance(region.get("region_id"), int) else {}
         picture = {"path": f"{image}.{extension}", **_size(row.values)}
-        yield _phrase(where, one.get("phrase"), picture, box, meta, question)
+        yield _phrase(where, region.get("phrase"), picture, box, meta, question)
 
 
 def _size(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What the source declares of the size of a picture."""
+    """The size of a picture, as far as the source declares it."""
     return {name: entry[name] for name in ("width", "height") if name in entry}
 
 
 def _phrase(where: str, phrase: Any, name: Any, box: Any, meta: Mapping[str, Any], question: str) -> Row:
     if not isinstance(phrase, str) or not phrase.strip():
-        what = type(phrase).__name__
-        return Row(where, {"image": name}, RowError("no_question", f"a phrase is a text that is not blank, got {what}"))
+        kind = type(phrase).__name__
+        return Row(where, {"image": name}, RowError("no_question", f"a phrase is a text that is not blank, got {kind}"))
     asked = question.replace("{phrase}", phrase.strip().rstrip("."))
     return Row(where, {"image": name, "question": asked, "boxes": [box], "answer": {"boxes": [box]}, "meta": meta})

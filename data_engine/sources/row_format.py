@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field
 
+from data_engine.measure.measures import is_number
 from data_engine.media.remote import Remote, fetched
 from data_engine.schema import Sample, user_prompt
 from data_engine.seeding import with_options
@@ -266,14 +267,8 @@ def _into_cut(answer: dict[str, Any], media: tuple[Media, ...]) -> None:
 
 
 def _is_size(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and all(
-            isinstance(side, int | float) and not isinstance(side, bool) and 0 < side <= sys.float_info.max
-            for side in value
-        )
-    )
+    pair = isinstance(value, list) and len(value) == 2
+    return pair and all(is_number(side) and 0 < side <= sys.float_info.max for side in value)
 
 
 def _second(value: Any) -> float | None:

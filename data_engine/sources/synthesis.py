@@ -53,15 +53,10 @@ def digits_grounding(*, n: int, seed: int = 0, split: Split = "train", side: int
         rng = rng_of("grounding", split, seed, index)
         picture, placed = _picture(rng, split, side, count=int(rng.integers(1, 4)))
         target = placed[0]
-        yield Sample(
-            id="",
-            source="digits_grounding",
-            task="grounding",
-            prompt=user_prompt(f"Locate the {target.digit}.", ["image"]),
-            answer={"boxes": [list(map(float, target.box))]},
-            media=(Media("image", bytes=png(picture)),),
-            meta={"split": split, "rationale": f"the {target.digit} is here", "licence": "BSD-3-Clause"},
-        )
+        answer = {"boxes": [list(map(float, target.box))]}
+        rationale, media = f"the {target.digit} is here", Media("image", bytes=png(picture))
+        question = f"Locate the {target.digit}."
+        yield _sample("digits_grounding", "grounding", question, answer, media, split, rationale)
 
 
 def digits_count(*, n: int, seed: int = 0, split: Split = "train", side: int = 192) -> Iterator[Sample]:
@@ -70,15 +65,9 @@ def digits_count(*, n: int, seed: int = 0, split: Split = "train", side: int = 1
         rng = rng_of("count", split, seed, index)
         count = int(rng.integers(1, 5))
         picture, _ = _picture(rng, split, side, count=count)
-        yield Sample(
-            id="",
-            source="digits_count",
-            task="count",
-            prompt=user_prompt("How many digits are there?", ["image"]),
-            answer={"number": float(count)},
-            media=(Media("image", bytes=png(picture)),),
-            meta={"split": split, "rationale": f"I see {NUMBER_WORDS[count]}", "licence": "BSD-3-Clause"},
-        )
+        rationale, media = f"I see {NUMBER_WORDS[count]}", Media("image", bytes=png(picture))
+        question, answer = "How many digits are there?", {"number": float(count)}
+        yield _sample("digits_count", "count", question, answer, media, split, rationale)
 
 
 def digits_video(
@@ -107,15 +96,15 @@ def digits_video(
         else:
             task, question = "number", "Which digit comes first?"
             answer, rationale = {"number": float(digits[0])}, "I see two"
-        yield Sample(
-            id="",
-            source=f"digits_video_{ask}",
-            task=task,
-            prompt=user_prompt(question, ["video"]),
-            answer=answer,
-            media=(Media("video", bytes=mp4(frames, fps)),),
-            meta={"split": split, "rationale": rationale, "licence": "BSD-3-Clause"},
-        )
+        media = Media("video", bytes=mp4(frames, fps))
+        yield _sample(f"digits_video_{ask}", task, question, answer, media, split, rationale)
+
+
+def _sample(
+    source: str, task: str, question: str, answer: dict[str, Any], media: Media, split: Split, rationale: str
+) -> Sample:
+    meta = {"split": split, "rationale": rationale, "licence": "BSD-3-Clause"}
+    return Sample("", source, task, user_prompt(question, [media.kind]), answer, (media,), meta)
 
 
 def rng_of(*key: str | int) -> np.random.Generator:
@@ -132,7 +121,7 @@ def _words(part: str | int) -> Iterator[int]:
 
 def _picture(rng: np.random.Generator, split: Split, side: int, *, count: int) -> tuple[np.ndarray, list[Placed]]:
     """A photograph crop of `side` by `side` pixels with `count` different digits that do not overlap."""
-    canvas = _crop(rng, split, side, side)
+    canvas = cropped(rng, photographs(split), side, side)
     sizes = [int(size) for size in rng.integers(side // 4, side * 3 // 8, size=count)]
     boxes = _free_boxes(rng, side, sizes)
     digits = [int(digit) for digit in rng.permutation(10)[:count]]
@@ -145,7 +134,7 @@ def _clip(
     rng: np.random.Generator, split: Split, side: int, spans: list[tuple[float, float]], *, frames: int, fps: int
 ) -> tuple[np.ndarray, list[int]]:
     """(frames [T, side, side, 3], digits): each digit is shown during its span of seconds."""
-    wide = _crop(rng, split, side + frames, side)
+    wide = cropped(rng, photographs(split), side + frames, side)
     digits = [int(digit) for digit in rng.permutation(10)[: len(spans)]]
     size = side * 3 // 8
     tiles = [digit_tile(rng, split, digit, size) for digit in digits]
@@ -186,11 +175,6 @@ def digit_tile(rng: np.random.Generator, split: Split, digit: int, size: int) ->
     shade = 1 - np.asarray(ink, dtype=np.float32)[..., None] / 255
     paper = rng.integers(215, 256, size=3).astype(np.float32)
     return (paper * shade).astype(np.uint8)
-
-
-def _crop(rng: np.random.Generator, split: Split, width: int, height: int) -> np.ndarray:
-    """A random crop of a random photograph of the split, resized to (width, height)."""
-    return cropped(rng, photographs(split), width, height)
 
 
 def cropped(rng: np.random.Generator, photos: Sequence[Image.Image], width: int, height: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from data_engine.sources.row_format import PLAIN_ROWS, Row, Rows, samples_of
 from mmrl.core.config import InputError, nearest
 
 BATCH_ROWS = 64  # rows of a parquet file in memory at once: they may hold whole images
-UNHELD = (pa.ArrowException, ValueError, OverflowError)  # of bytes that are no UTF-8, of the year 100,000
+UNHELD = (pa.ArrowException, ValueError, OverflowError)  # of bytes that are not UTF-8, of the year 100,000
 
 
 def jsonl(*, path: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
@@ -39,8 +39,8 @@ def video_questions(*, questions: str, videos: str, root: Path, rows: Rows = PLA
     if rows.media_root:
         raise InputError(f"rows.media_root {rows.media_root} is ignored by this source; use videos (now {videos})")
     file = existing_file(root, questions, "JSONL file of questions")
-    found = (_with_video(row, rows) for row in json_lines(file, questions))
-    return samples_of(found, rows, existing(root, videos, "folder of videos"), "video_questions")
+    checked = (_with_video(row, rows) for row in json_lines(file, questions))
+    return samples_of(checked, rows, existing(root, videos, "folder of videos"), "video_questions")
 
 
 def parquet(*, path: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
@@ -91,20 +91,14 @@ def hub_dataset(
 
 
 def _loaded(folder: Path) -> Any:
-    """What `save_to_disk` wrote into a folder: a dataset, or a mapping of splits to datasets."""
+    """The dataset that `save_to_disk` wrote into a folder, or its mapping of splits to datasets."""
     import datasets
 
     try:
         return datasets.load_from_disk(str(folder))
     except FileNotFoundError as error:
         raise InputError(f"{folder} was not written by save_to_disk: {error}") from None
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-    ) as error:  # of JSON files that are cut or others
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:  # JSON files that are cut or others
         why = f"{type(error).__name__}: {error}"
         raise InputError(f"the dataset in {folder} is damaged ({why}); download or write it again") from None
 
@@ -124,9 +118,9 @@ def _split_of(data: Any, split: str | None, path: str) -> Any:
 def _with_video(row: Row, form: Rows) -> Row:
     if row.error or not isinstance(row.values, Mapping):
         return row
-    one, several, media = (row.values.get(form.columns.get(name, name)) for name in ("video", "videos", "media"))
+    video, several, media = (row.values.get(form.columns.get(name, name)) for name in ("video", "videos", "media"))
     entries = media if isinstance(media, list) else [media]
-    if one or several or any(isinstance(entry, Mapping) and entry.get("kind") == "video" for entry in entries):
+    if video or several or any(isinstance(entry, Mapping) and entry.get("kind") == "video" for entry in entries):
         return row
     name = form.columns.get("video", "video")
     return row._replace(error=RowError("no_video", f"the row names no video; give the file's name under {name}"))
@@ -174,8 +168,8 @@ def _held(batch: pa.RecordBatch | pa.Table) -> Iterator[tuple[dict[str, Any], Ro
     try:
         rows = batch.to_pylist()
     except UNHELD:
-        for one in (batch.slice(number, 1) for number in range(batch.num_rows)):
-            yield _held_row(one)
+        for row in (batch.slice(number, 1) for number in range(batch.num_rows)):
+            yield _held_row(row)
     else:
         yield from ((row, None) for row in rows)
 

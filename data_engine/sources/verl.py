@@ -62,9 +62,9 @@ def _chat(messages: Any) -> list[Turn]:
     if not isinstance(messages, list) or not messages:
         raise RowError("no_question", f"the prompt must be a list of messages, got {messages!r:.80}")
     turns: list[Turn] = []
-    for one in messages:
-        role, text = (one.get("role"), one.get("content")) if isinstance(one, Mapping) else (None, None)
+    for message in messages:
+        role, text = (message.get("role"), message.get("content")) if isinstance(message, Mapping) else (None, None)
         if not isinstance(role, str) or not isinstance(text, str) or not text.strip():
-            raise RowError("no_question", f"a message needs a role and a text as content, got {one!r:.120}")
+            raise RowError("no_question", f"a message needs a role and a text as content, got {message!r:.120}")
         turns.append((role, text))
     return turns

@@ -93,8 +93,8 @@ def _row(where: str, values: Mapping[Any, Any]) -> Row:
             return Row(where, {**row, "answer": values["answer"]})
         return Row(where, {**row, "answer": _gold(values, options), "options": list(options.values())})
     except RowError as error:
-        shown = {str(name): str(value)[:200] for name, value in values.items()}
-        return Row(where, shown, error)
+        short = {str(name): str(value)[:200] for name, value in values.items()}
+        return Row(where, short, error)
 
 
 def _gold(values: Mapping[str, str], options: Mapping[str, str]) -> int | str:

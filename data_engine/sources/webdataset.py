@@ -44,8 +44,8 @@ def webdataset(*, path: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
         raise InputError(f"no *.tar file in {place}")
     folder = place if place.is_dir() else place.parent
     places = [(file, str(file.relative_to(root) if file.is_relative_to(root) else file)) for file in files]
-    found = (row for file, name in places for row in _rows(file, name))
-    return samples_of(found, rows, folder, "webdataset")
+    all_rows = (row for file, name in places for row in _rows(file, name))
+    return samples_of(all_rows, rows, folder, "webdataset")
 
 
 def _rows(file: Path, name: str) -> Iterator[Row]:
@@ -94,9 +94,9 @@ def _scattered(file: Path) -> set[int]:
 
 
 def _unread(file: Path, at: int) -> RowError | None:
-    """What is wrong with the end of a tar file, from byte `at` on: it should be one or more blocks of zeros.
+    """The fault of the end of a tar file, from byte `at` on: it should be one or more blocks of zeros.
 
-    tarfile takes a damaged header, and the first block of zeros, for the end.
+    tarfile stops at a damaged header, as at the first block of zeros.
     """
     start = at
     with file.open("rb") as content:
@@ -104,7 +104,7 @@ def _unread(file: Path, at: int) -> RowError | None:
         for piece in iter(lambda: content.read(2**20), b""):
             if rest := piece.lstrip(b"\0"):
                 why = f"from byte {at + len(piece) - len(rest)} on the tar file cannot be read: a damaged header, or a"
-                right = "second tar file behind the first; get the file again, or leave the two apart"
+                right = "second tar file after the first; get the file again, or leave the two apart"
                 return RowError("truncated", f"{why} {right}")
             at += len(piece)
     if at - start >= tarfile.BLOCKSIZE and at % tarfile.BLOCKSIZE == 0:
@@ -134,8 +134,8 @@ def _fill(values: dict[str, Any], tar: tarfile.TarFile, parts: Iterable[Part]) -
     if named > held:
         why = f"the JSON names {named} pictures or videos, and the tar file holds {held} under its name"
         raise RowError("missing", f"{why}; the files of one sample have the same name up to the first dot")
-    for column, found in media.items():
-        values[column] = [{"bytes": content} for _, content in sorted(found, key=lambda one: _natural(one[0].suffix))]
+    for column, files in media.items():
+        values[column] = [{"bytes": content} for _, content in sorted(files, key=lambda file: _natural(file[0].suffix))]
 
 
 def _natural(suffix: str) -> tuple[str, str]:

@@ -29,18 +29,18 @@ PLAIN = "the picture is stored as an upright PNG of 8-bit RGB"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A fault to look for. `mode` is what is done about it unless the recipe says otherwise."""
+    """A fault to look for. `mode` says how it is handled unless the recipe overrides it."""
 
     mode: Mode
     about: str
-    fix: str = ""  # how it is mended; empty: it cannot be
+    fix: str = ""  # how it is fixed; empty: it cannot be
     needed: bool = False  # later steps rely on it: it cannot be kept
     find: Callable[[Sample, Limits], Fault | None] | None = None  # None: the file's decoding finds it
 
 
 CHECKS: dict[str, Check] = {  # in the order in which they are made: each may rely on those above that are `needed`
     # files
-    "missing": Check("quarantine", "there is no such file", needed=True),
+    "missing": Check("quarantine", "the file does not exist", needed=True),
     "remote": Check(
         "quarantine", "the file is on another machine, and fetching is not allowed or was refused", needed=True
     ),
@@ -54,7 +54,9 @@ CHECKS: dict[str, Check] = {  # in the order in which they are made: each may re
     # images
     "truncated": Check("quarantine", "the picture is cut off, or a part of it is missing", needed=True),
     "animated": Check("keep", "there are several pictures in the file; the first counts", fix=PLAIN),
-    "image_mode": Check("keep", "the pixels are of 16 bits, CMYK, a palette or black and white", fix=PLAIN),
+    "image_mode": Check(
+        "keep", "the pixels are float, of 16 or 32 bits, CMYK, a palette or black and white", fix=PLAIN
+    ),
     "alpha": Check("keep", "the picture is transparent in places; they are shown white", fix=PLAIN),
     "orientation": Check("keep", "the picture is stored turned or mirrored; it is shown upright", fix=PLAIN),
     "size_mismatch": Check(
@@ -84,7 +86,7 @@ CHECKS: dict[str, Check] = {  # in the order in which they are made: each may re
         "quarantine", "the prompt shows other media than the sample has", needed=True, find=form.marker_mismatch
     ),
     "empty_text": Check("quarantine", "the prompt has no text", find=form.empty_text),
-    "unknown_task": Check("quarantine", "there is no such task", needed=True, find=form.unknown_task),
+    "unknown_task": Check("quarantine", "the task is not in the table of tasks", needed=True, find=form.unknown_task),
     "no_answer": Check("quarantine", "a key of the answer is missing", needed=True, find=form.no_answer),
     # boxes
     "box_not_finite": Check(
@@ -114,10 +116,7 @@ CHECKS: dict[str, Check] = {  # in the order in which they are made: each may re
         find=places.box_outside,
     ),
     "box_over_edge": Check(
-        "fix",
-        "a box reaches over the edge, by at most `over_edge`",
-        fix="it is clipped",
-        find=places.box_over_edge,
+        "fix", "a box reaches over the edge, by at most `over_edge`", fix="it is clipped", find=places.box_over_edge
     ),
     "box_area": Check(
         "quarantine", "a box covers a smaller or larger share of the picture than allowed", find=places.box_area
@@ -186,7 +185,7 @@ def _known(modes: dict[str, Mode]) -> dict[str, Mode]:
     return modes
 
 
-Modes = Annotated[dict[str, Mode], AfterValidator(_known)]  # of codes that are not to go the way CHECKS says
+Modes = Annotated[dict[str, Mode], AfterValidator(_known)]  # of codes whose mode differs from that of CHECKS
 
 
 def settled(broken: Quarantined, modes: Mapping[str, Mode]) -> Quarantined | Dropped:

@@ -11,7 +11,7 @@ from mmrl.core.config import Config
 
 
 class Fault(NamedTuple):
-    """What is wrong with a sample and what would be right; and the fixed sample, if it can be fixed without a guess."""
+    """A message (the fault and the right form), and the fixed sample, if it can be fixed without a guess."""
 
     message: str
     fixed: Sample | None = None
@@ -26,4 +26,4 @@ class Limits(Config):
     over_edge: NonNegativeFloat = 1.0  # pixels by which a box or point may reach over the edge: annotations are rounded
     min_box_share: NonNegativeFloat = 0.0  # of the picture's area
     max_box_share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    over_end: NonNegativeFloat = 0.5  # seconds by which a span may end behind the video
+    over_end: NonNegativeFloat = 0.5  # seconds by which a span may end after the video

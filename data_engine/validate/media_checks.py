@@ -44,10 +44,10 @@ def inspected(media: Media) -> Inspected:
     """The media decoded, hashed and measured; raises a MediaError if that fails. What its source declared is left."""
     if media.bytes is not None or media.path is None:
         return _inspected(media)
-    found = _inspected_file(media.path, media.kind, _written(media.path))
-    if isinstance(found, MediaError):
-        raise found
-    return found._replace(media=replace(found.media, start=media.start, end=media.end))
+    result = _inspected_file(media.path, media.kind, _written(media.path))
+    if isinstance(result, MediaError):
+        raise result
+    return result._replace(media=replace(result.media, start=media.start, end=media.end))
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -90,8 +90,8 @@ def _video_facts(place: Place) -> Iterator[tuple[str, str]]:
         yield "wrong_extension", f"{name} is a file of the format {form}"
 
 
-def _alike(declared: float, found: float) -> bool:
-    return max(declared, found) <= HEADER_FACTOR * (min(declared, found) + CLOSE)
+def _alike(declared: float, measured: float) -> bool:
+    return max(declared, measured) <= HEADER_FACTOR * (min(declared, measured) + CLOSE)
 
 
 def declared_faults(media: Media, measured: Media) -> Iterator[tuple[str, str]]:

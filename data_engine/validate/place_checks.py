@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from data_engine.measure.measures import is_number
 from data_engine.schema import Sample
 from data_engine.validate.fault import Fault, Limits
 from mmrl.core.media.item import Media, shown_seconds
@@ -72,10 +73,8 @@ def box_outside(sample: Sample, limits: Limits) -> Fault | None:
     outside = [box for box in _boxes(sample) if not _lies_in_some(box, sample, limits)]
     if not outside:
         return None
-    picture, message = (
-        _only_picture(sample),
-        f"{outside[0]} of boxes lies outside of {_media(sample)}; give xyxy pixels",
-    )
+    picture = _only_picture(sample)
+    message = f"{outside[0]} of boxes lies outside of {_media(sample)}; give xyxy pixels"
     half = picture and all(_area(_cut(box, picture)) >= _area(box) / 2 for box in outside)
     return Fault(message, _clipped(sample, picture) if picture and half else None)
 
@@ -161,10 +160,10 @@ def point_outside(sample: Sample, limits: Limits) -> Fault | None:
 
 def span_outside(sample: Sample, limits: Limits) -> Fault | None:
     """A span that ends after every video by more than the limit `over_end`."""
-    shown = [shown_seconds(media) for media in sample.media if media.kind == "video"]
+    lengths = [shown_seconds(media) for media in sample.media if media.kind == "video"]
     for span in sample.answer.get("spans", ()):
-        if not any(seconds is None or span[1] <= seconds + limits.over_end for seconds in shown):
-            return Fault(f"{span} of spans ends after videos of {shown} seconds")
+        if not any(seconds is None or span[1] <= seconds + limits.over_end for seconds in lengths):
+            return Fault(f"{span} of spans ends after videos of {lengths} seconds")
     return None
 
 
@@ -194,8 +193,7 @@ def _rows(value: Any, width: int) -> list[list[float]]:
 
 
 def _is_row(row: Any, width: int) -> bool:
-    numbers = isinstance(row, list | tuple) and len(row) == width
-    return numbers and all(isinstance(side, int | float) and not isinstance(side, bool) for side in row)
+    return isinstance(row, list | tuple) and len(row) == width and all(map(is_number, row))
 
 
 def _only_picture(sample: Sample) -> Media | None:

@@ -24,13 +24,13 @@ ALTERNATIVES = re.compile(r"\b(or|oder|ou|o|или)\b|/|或|还是", re.IGNORECA
 
 def control_characters(sample: Sample, _: Limits) -> Fault | None:
     """Invisible characters in the prompt or the answer."""
-    found = CONTROL.search(prompt_text(sample.prompt)) or next(
+    match = CONTROL.search(prompt_text(sample.prompt)) or next(
         filter(None, map(CONTROL.search, _texts(sample.answer))), None
     )
-    if not found:
+    if not match:
         return None
     fixed = replace(sample, prompt=_cleaned(sample.prompt), answer=_cleaned(sample.answer))
-    return Fault(f"a text holds the character U+{ord(found[0]):04X}", fixed)
+    return Fault(f"a text holds the character U+{ord(match[0]):04X}", fixed)
 
 
 def answer_in_question(sample: Sample, _: Limits) -> Fault | None:
@@ -127,7 +127,7 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, str):
         return [value]
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    return [text for one in inner for text in _texts(one)]
+    return [text for item in inner for text in _texts(item)]
 
 
 def _cleaned(value: Any) -> Any:
@@ -135,5 +135,5 @@ def _cleaned(value: Any) -> Any:
     if isinstance(value, str):
         return CONTROL.sub("", value)
     if isinstance(value, Mapping):
-        return {key: _cleaned(one) for key, one in value.items()}
-    return [_cleaned(one) for one in value] if isinstance(value, list | tuple) else value
+        return {key: _cleaned(item) for key, item in value.items()}
+    return [_cleaned(item) for item in value] if isinstance(value, list | tuple) else value

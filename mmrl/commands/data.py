@@ -208,7 +208,7 @@ def leaks(
 
 @app.command()
 def difficulty(
-    what: Annotated[
+    source: Annotated[
         Path, typer.Argument(metavar="WHAT", help="A config, or the `out` directory of an `mmrl eval run`.")
     ],
     overrides: Overrides = None,
@@ -228,12 +228,12 @@ def difficulty(
     from mmrl.commands.terminal import difficulty_table
 
     changes = [*(overrides or ()), *([f"reward={json.dumps(reward)}"] if reward else [])]
-    if what.is_dir():
+    if source.is_dir():
         counting = load(RunOptions, None, changes)
-        rows = of_run(what, counting.reward, counting.right)
-        place = out or what / "difficulty.parquet"
+        rows = of_run(source, counting.reward, counting.right)
+        place = out or source / "difficulty.parquet"
     else:
-        config = load(DifficultyConfig, what, changes)
+        config = load(DifficultyConfig, source, changes)
         rows = measured(config)
         place = out or Path(config.out) / "difficulty.parquet"
     if not Processes().main:
@@ -276,12 +276,12 @@ def lint_boxes(
     gold = gold_boxes(directory)
     if not gold:
         raise InputError(f"{directory} has no gold boxes")
-    found = fits(gold, budget, VisionGeometry(patch=factor // 2, merge=2, temporal_patch=2), over_edge(directory))
+    candidates = fits(gold, budget, VisionGeometry(patch=factor // 2, merge=2, temporal_patch=2), over_edge(directory))
     table = Table("space", "boxes", "inside the image", "large enough", "reach", "possible")
-    for fit in found:
+    for fit in candidates:
         numbers = (f"{fit.boxes:,}", f"{fit.inside:.1%}", f"{fit.plausible:.1%}", f"{fit.reach:.2f}")
         table.add_row(fit.space, *numbers, "yes" if fit.possible else "no")
     console = Console()
     console.print(table)
-    chosen = best(found)
+    chosen = best(candidates)
     console.print(f"fits: {chosen.space}" if chosen else "no space fits: the boxes are wrong or of other images")

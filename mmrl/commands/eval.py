@@ -175,8 +175,8 @@ def _print_report(out: Path, content: Mapping[str, Any]) -> None:
 def _print_numbers(console: Console, title: str, numbers: Mapping[str, float | None] | None) -> None:
     from eval.report_tables import metric_table
 
-    shown = metric_table(numbers or {"withheld: too many verdicts are missing": None})
-    console.print(_table(replace(shown, columns=(title, ""))))
+    metrics = metric_table(numbers or {"withheld: too many verdicts are missing": None})
+    console.print(_table(replace(metrics, columns=(title, ""))))
 
 
 def _console() -> Console:

@@ -22,7 +22,7 @@ from mmrl.core.vision import CoordinateSpace, VisionBudget, VisionGeometry, to_p
 
 LEAST_SIDE = 2.0  # pixels: a box with a shorter side shows nothing
 FITS = 0.99  # the share of boxes that must be possible in a space that fits
-CLOSE = 0.95  # of the furthest reach: spaces closer than that are told apart by their order, pixel first
+CLOSE = 0.95  # of the furthest reach: spaces closer than that are ranked by their order, pixel first
 REFUSED = ("box_outside", "box_space")  # what validation says of boxes in another space
 
 
@@ -36,8 +36,7 @@ class Gold(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Fit:
     """How well boxes fit one space: the shares inside the image and large enough to show something, and how far they
-    reach (1: to the right or lower edge, in the 99th percentile).
-    """
+    reach (1: to the right or lower edge, in the 99th percentile)."""
 
     space: CoordinateSpace
     boxes: int
@@ -53,12 +52,12 @@ class Fit:
 
 def gold_boxes(directory: Path) -> list[Gold]:
     """The gold boxes of a dataset with the size of their image, those that were refused as outside of it included."""
-    found = [(sample.answer, sample.media[0].width, sample.media[0].height) for sample in _pictures(directory)]
+    answers = [(sample.answer, sample.media[0].width, sample.media[0].height) for sample in _pictures(directory)]
     for row in _refused(directory):
-        found += [(row["answer"], picture["width"], picture["height"]) for picture in row["media"][:1]]
+        answers += [(row["answer"], picture["width"], picture["height"]) for picture in row["media"][:1]]
     return [
         Gold(box, (width, height))
-        for answer, width, height in found
+        for answer, width, height in answers
         for box in answer.get("boxes", [])
         if width and height
     ]
@@ -76,14 +75,14 @@ def fits(gold: Sequence[Gold], budget: VisionBudget, geometry: VisionGeometry, o
 
     A box that reaches up to `over` pixels over the edge is inside.
     """
-    boxes, sizes = np.array([one.box for one in gold]), np.array([one.size for one in gold])
-    seen = np.array([budget.image_size(*one.size, geometry) for one in gold])
+    boxes, sizes = np.array([item.box for item in gold]), np.array([item.size for item in gold])
+    seen = np.array([budget.image_size(*item.size, geometry) for item in gold])
     return [_fit(space, to_pixels(boxes, space, sizes, seen), sizes, over) for space in CoordinateSpace]
 
 
-def best(found: Sequence[Fit]) -> Fit | None:
+def best(candidates: Sequence[Fit]) -> Fit | None:
     """The fit to believe: possible, and reaching as far towards the edges as any (boxes in the right space do)."""
-    possible = [fit for fit in found if fit.possible]
+    possible = [fit for fit in candidates if fit.possible]
     furthest = max((fit.reach for fit in possible), default=0.0)
     return next((fit for fit in possible if fit.reach >= CLOSE * furthest), None)
 
@@ -93,7 +92,7 @@ def _pictures(directory: Path) -> Iterator[Sample]:
 
 
 def _refused(directory: Path) -> list[dict[str, Any]]:
-    """The samples in the quarantine whose boxes are no pixels of their image; some have none, and tell nothing."""
+    """The samples in the quarantine whose boxes are not pixels of their image; some have no boxes."""
     return [json.loads(row["row"]) for row in quarantine_rows(directory) if row["reason"] in REFUSED]
 
 

@@ -85,12 +85,12 @@ def try_rewards(
     if not findings:
         raise InputError(f"nothing to try: {dataset} has no sample with a written gold answer that {suite} scores")
     if out:
-        write_atomic(out, json.dumps([asdict(one) for one in findings], indent=2) + "\n")
+        write_atomic(out, json.dumps([asdict(finding) for finding in findings], indent=2) + "\n")
     Console().print(_tried(findings))
-    for one in findings:
-        for flag in one.flags:
-            print(f"{one.reward} on {one.task or 'any task'}: {flag}")
-    if strict and any(one.lax or one.failed for one in findings):
+    for finding in findings:
+        for flag in finding.flags:
+            print(f"{finding.reward} on {finding.task or 'any task'}: {flag}")
+    if strict and any(finding.lax or finding.failed for finding in findings):
         raise typer.Exit(1)
 
 
@@ -122,9 +122,9 @@ def summary(suite: Suite, verdicts: Sequence[Mapping[str, Verdict]]) -> Table:
 def _tried(findings: Sequence[Finding]) -> Table:
     """One row per reward and task: its mean for the gold answer and for each spoilt form of it."""
     table = Table("reward", "task", "n", *(name.replace("_", "\n") for name in PERTURBATIONS), box=SIMPLE)
-    for one in findings:
-        means = [f"{mean:.2f}" if mean is not None else "-" for mean in map(one.means.get, PERTURBATIONS)]
-        table.add_row(one.reward, one.task, str(one.n), *means)
+    for finding in findings:
+        means = [f"{mean:.2f}" if mean is not None else "-" for mean in map(finding.means.get, PERTURBATIONS)]
+        table.add_row(finding.reward, finding.task, str(finding.n), *means)
     return table
 
 
@@ -132,10 +132,10 @@ def judge_summary(suite: Suite) -> Table:
     """One row per judge: calls, how many the cache answered, requests sent, latency, and failures by cause."""
     table = Table("judge", "calls", "cached", "requests", "p50 s", "p99 s", "failed")
     for name, judge in suite.judges.items():
-        found = judge.metrics.summary()
-        times = [f"{found['seconds'][share]:.2f}" if found["seconds"] else "-" for share in ("p50", "p99")]
-        causes = ", ".join(f"{count} {cause}" for cause, count in found["failed"].items())
-        table.add_row(name, *(str(found[key]) for key in ("calls", "cached", "requests")), *times, causes)
+        counts = judge.metrics.summary()
+        times = [f"{counts['seconds'][share]:.2f}" if counts["seconds"] else "-" for share in ("p50", "p99")]
+        causes = ", ".join(f"{count} {cause}" for cause, count in counts["failed"].items())
+        table.add_row(name, *(str(counts[key]) for key in ("calls", "cached", "requests")), *times, causes)
     return table
 
 

@@ -40,7 +40,7 @@ def sample_panel(sample: Sample) -> Panel:
 
 
 def plan_table(planned: Plan, engine: str, output: Path | None) -> Table:
-    """What a recipe will do, step by step, and where."""
+    """The steps of a recipe, and where it reads and writes."""
     table = Table("step", "what", "options", "where")
     pool = "worker processes" if engine == "local" else "Ray"
     for source in planned.sources:
@@ -54,7 +54,7 @@ def plan_table(planned: Plan, engine: str, output: Path | None) -> Table:
 
 
 def cost_table(lengths: Sequence[Length], costs: Sequence[Cost]) -> Table:
-    """What each step costs, and what all samples will; a sample that was stopped costs the steps behind it nothing."""
+    """The cost of each step, measured and for all samples; a stopped sample costs later steps nothing."""
     known = [source.n for source in lengths if source.n is not None]
     total, exact = sum(known), len(known) == len(lengths) and all(source.exact for source in lengths)
     sources = ", ".join(f"{source.source} {_length(source)}" for source in lengths)
@@ -90,7 +90,7 @@ def _options(args: Mapping[str, Any]) -> Text:
 
 
 def quarantine_rows(directory: Path) -> Iterator[dict[str, str]]:
-    """What a dataset's quarantine holds: rows of reason, why, source, where and row (JSON)."""
+    """The quarantine of a dataset: rows of reason, why, source, where and row (JSON)."""
     for file in sorted((directory / "quarantine").glob("*.parquet")):
         for batch in pq.ParquetFile(file).iter_batches():
             yield from batch.to_pylist()
@@ -167,6 +167,6 @@ def count_table(name: str, counts: Mapping[str, int]) -> Table:
 def _ranges(numbers: Mapping[str, Sequence[float]]) -> Table:
     table = Table("media", "n", "smallest", "median", "largest")
     for name, values in sorted(numbers.items()):
-        shown = (f"{value:,.6g}" for value in (min(values), statistics.median(values), max(values)))
-        table.add_row(name, f"{len(values):,}", *shown)
+        cells = (f"{value:,.6g}" for value in (min(values), statistics.median(values), max(values)))
+        table.add_row(name, f"{len(values):,}", *cells)
     return table

@@ -24,8 +24,8 @@ def view(
     from mmrl.core.html import write_page
     from mmrl.pages.rollout_pages import as_page, chosen, left_out
 
-    shown = chosen(out, step=step, task=task, limit=limit)
-    place = write_page(as_page(shown), to or out / "view.html")
-    if note := left_out(shown):
+    selection = chosen(out, step=step, task=task, limit=limit)
+    place = write_page(as_page(selection), to or out / "view.html")
+    if note := left_out(selection):
         typer.echo(note)
-    typer.echo(f"{len(shown.exhibits)} prompts: {place}")
+    typer.echo(f"{len(selection.exhibits)} prompts: {place}")

@@ -1,1 +1,1 @@
-"""What every part stands on: configs, the vision budget, boxes, media, files, and pages. Nothing of ours lies below."""
+"""Used by every part: configs, the vision budget, boxes, media, files, and pages. It imports nothing else of ours."""

@@ -20,8 +20,7 @@ Floats = NDArray[np.float64]
 
 class CoordinateSpace(StrEnum):
     """The unit of coordinates: pixels of the original image, 0..1, 0..1000, or pixels of the image as the
-    model saw it.
-    """
+    model saw it."""
 
     pixel = auto()
     unit = auto()

@@ -17,7 +17,7 @@ Part = Literal["vision", "projector", "language"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """What the models of one family have in common. The defaults fit most families.
+    """The properties that models of one family share. The defaults fit most families.
 
     Sizes are predicted for processors whose arithmetic `mmrl.core.vision` repeats. They are recognised by class:
     relatives (GLM-4V, ERNIE, PaddleOCR-VL) have the same fields and resize by other rules. A family without

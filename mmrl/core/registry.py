@@ -66,7 +66,7 @@ def checked_options(
     """All options of `function` with their values: from `options`, else from `given`, else the default.
 
     Values are checked against the annotations; InputError names the unknown option or the bad value, after `where`.
-    What is in `given` and is not an option of the function is left out.
+    Entries of `given` that are not options of the function are ignored.
     """
     schema = options_of(function, skip=skip, first=given)
     if options and not schema.model_fields:

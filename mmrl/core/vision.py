@@ -46,8 +46,7 @@ TOKEN_SHARE = 0.9  # of its max_video_tokens, Qwen2-VL's video processor spends 
 class VisionGeometry:
     """How a model cuts pictures: `patch` pixels a side, `merge` patches a side to one token, `temporal_patch` frames
     to one token. `whole_video`: its processor bounds a video's pixels over all frames (Qwen3-VL), not for each frame
-    (Qwen2-VL, Qwen2.5-VL).
-    """
+    (Qwen2-VL, Qwen2.5-VL)."""
 
     patch: int
     merge: int
@@ -212,19 +211,19 @@ def check_budget(processor: Any, budget: VisionBudget, sizes: Sequence[Size | tu
     for width, height, *video in sizes:
         if video:
             (frames,) = video
-            what, part = f"video of {frames} frames of {width}x{height}", processor.video_processor
+            name, part = f"video of {frames} frames of {width}x{height}", processor.video_processor
             predicted = geometry.grid(*budget.video_size(width, height, frames, geometry), frames)
             blank = np.zeros((frames, height, width, 3), np.uint8)
             inputs = {"videos": [blank], "do_sample_frames": False}
         else:
-            what, part = f"image of {width}x{height}", processor.image_processor
+            name, part = f"image of {width}x{height}", processor.image_processor
             predicted = geometry.grid(*budget.image_size(width, height, geometry))
             inputs = {"images": [np.zeros((height, width, 3), np.uint8)]}
         features = part(**inputs, input_data_format="channels_last", return_tensors="pt")
         actual = tuple(features["video_grid_thw" if video else "image_grid_thw"][0].tolist())
         if actual != predicted:
             raise InputError(
-                f"{what}: the grid (time, height, width) of {type(part).__name__} is {actual} and the vision budget "
+                f"{name}: the grid (time, height, width) of {type(part).__name__} is {actual} and the vision budget "
                 f"predicts {predicted}. The processor has size {dict(part.size)}, the budget is {budget!r}; "
                 "set the processor with mmrl.core.vision.apply_budget and do not change it afterwards"
             )

@@ -31,7 +31,7 @@ class Pair:
 
     @property
     def outcome(self) -> str:
-        """What became of its total score."""
+        """How its total score changed."""
         gain = (self.after.total or 0.0) - (self.before.total or 0.0)
         return OUTCOMES[1] if abs(gain) < 1e-9 else OUTCOMES[0] if gain > 0 else OUTCOMES[2]
 
@@ -197,9 +197,9 @@ def _how_to_read(runs: Mapping[str, Path]) -> str:
 
 def _how_chosen(pairs: Sequence[Pair], picked: Sequence[Pair]) -> str:
     counted = (Counter(pair.outcome for pair in some) for some in (pairs, picked))
-    total, shown = (", ".join(f"{number[name]} {name}" for name in OUTCOMES) for number in counted)
+    total, chosen = (", ".join(f"{number[name]} {name}" for name in OUTCOMES) for number in counted)
     return (
-        f"Of the {len(pairs)} questions answered greedily, by total score: {total}. Shown here: {shown}. The tasks "
+        f"Of the {len(pairs)} questions answered greedily, by total score: {total}. Shown here: {chosen}. The tasks "
         "take turns, and in each task the three outcomes take turns, as far as there are any. The order is that of the "
         "ids, which are hashes. Nothing was picked by hand, and rare outcomes are shown more often than they occur. "
         "Boxes and spans are drawn as the rewards read them."

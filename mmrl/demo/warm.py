@@ -3,7 +3,7 @@
 It builds 30,000 training samples, trains a tokenizer on their text, and teaches a Qwen2.5-VL of two million parameters,
 from mmrl.core.messages import texts_of
 from mmrl.core.messages import texts_of
-from random weights, to answer them, somewhat: what it can do half the time is what reinforcement learning can teach.
+from random weights, to answer them, somewhat: reinforcement learning can teach a skill that succeeds half the time.
 """
 
 from __future__ import annotations
@@ -28,15 +28,7 @@ from mmrl.train.stages import run
 from mmrl.trainers.targets import rendered
 
 SIZE = TinySize(
-    hidden=160,
-    layers=4,
-    heads=5,
-    mlp=448,
-    vision_hidden=96,
-    vision_layers=3,
-    vision_heads=3,
-    patch=8,
-    vocab=512,
+    hidden=160, layers=4, heads=5, mlp=448, vision_hidden=96, vision_layers=3, vision_heads=3, patch=8, vocab=512
 )
 
 

@@ -70,9 +70,11 @@ def card(exhibit: Exhibit, *, badge: str | None = None) -> Html:
     question = element("p", _prompt_text(exhibit.prompt), class_="question")
     answers = element("div", *(_answer(answer, drawn) for answer in exhibit.answers), class_="answers")
     text = element("div", question, gold, answers)
-    beside = [media.kind for media in exhibit.media] == ["image"]
+    side_by_side = [media.kind for media in exhibit.media] == ["image"]
     header = element("header", *title, element("small", exhibit.about))
-    return element("article", header, element("div", figures, text, class_="side" if beside else None), class_="card")
+    return element(
+        "article", header, element("div", figures, text, class_="side" if side_by_side else None), class_="card"
+    )
 
 
 def answer_boxes(answer: Answer, size: Sequence[int]) -> list[Region]:

@@ -31,9 +31,9 @@ class Mark:
 def picture(image: Image.Image, marks: Iterable[Mark], *, caption: str) -> Html:
     """The picture with the boxes of `marks` as SVG over it, in coordinates of the picture's own pixels."""
     width, height = image.size
-    shown = image.copy()
-    shown.thumbnail((SIDE, SIDE))
-    below = element("image", href=_embedded(shown), width=width, height=height)
+    thumbnail = image.copy()
+    thumbnail.thumbnail((SIDE, SIDE))
+    below = element("image", href=_embedded(thumbnail), width=width, height=height)
     over = [_box(mark, max(width, height) / 18) for mark in marks]
     drawing = element("svg", below, *over, viewBox=f"0 0 {width} {height}", role="img", aria_label=caption)
     return element("figure", drawing, element("figcaption", caption))

@@ -20,14 +20,14 @@ from mmrl.pages.rollout_pages import record_answer, record_exhibit
 SHOWN = 6  # items of each kind
 
 
-def run_page(out: Path, place: Path, *, shown: int = SHOWN) -> Path:
+def run_page(out: Path, place: Path, *, limit: int = SHOWN) -> Path:
     """The report of the run in `out` as a page at `place`."""
     content, records = report(out), read_records(out)
     decode = content["run"].get("decode")
     items = _by_item(records)
     ranked = sorted((item for item in items if _total(item) is not None), key=lambda item: _total(item) or 0.0)
-    worst = in_turn(ranked)[:shown]
-    best = in_turn([item for item in ranked[::-1] if item not in worst])[:shown]
+    worst = in_turn(ranked)[:limit]
+    best = in_turn([item for item in ranked[::-1] if item not in worst])[:limit]
     body = page(
         title(content),
         element("p", about(content)),
@@ -41,7 +41,7 @@ def run_page(out: Path, place: Path, *, shown: int = SHOWN) -> Path:
     return write_page(body, place)
 
 
-def compare_page(before: Path, after: Path, place: Path, *, shown: int = SHOWN) -> Path:
+def compare_page(before: Path, after: Path, place: Path, *, limit: int = SHOWN) -> Path:
     """How the run in `after` differs from the one in `before`, as a page at `place`, with the items that flipped."""
     content = compare(before, after)
     old, new = ({item[0].item_id: item for item in _by_item(read_records(out))} for out in (before, after))
@@ -51,7 +51,7 @@ def compare_page(before: Path, after: Path, place: Path, *, shown: int = SHOWN) 
         for name, change in content["protocol"].items()
     ]
     sections = [
-        _flips(kind, [(old[item], new[item]) for item in whole[key][:shown]], len(whole[key]))
+        _flips(kind, [(old[item], new[item]) for item in whole[key][:limit]], len(whole[key]))
         for kind, key in (("Gained", "gained"), ("Lost", "lost"))
     ]
     body = page(
@@ -74,7 +74,7 @@ def _outcomes(records: Sequence[Record]) -> Html | None:
         gold = record.gold.get("choice", record.gold.get("yesno")) if isinstance(record.gold, Mapping) else None
         if gold is not None:
             right = ("yes" if gold else "no") if isinstance(gold, bool) else str(gold)
-            counts[record.task][right, _said(record)] += 1
+            counts[record.task][right, _word_of(record)] += 1
     if not counts:
         return None
     sections = [element("h2", "Confusion by task")]
@@ -87,8 +87,8 @@ def _outcomes(records: Sequence[Record]) -> Html | None:
     return joined(*sections)
 
 
-def _said(record: Record) -> str:
-    """An answer in a word: its letter or word if it is no more than that."""
+def _word_of(record: Record) -> str:
+    """An answer in a word: its letter, yes, no, other or unparsed."""
     if "unparsed" in record.kinds.values() or record.answer_text is None:
         return "unparsed"
     text = record.answer_text.strip(" .()\"'*").lower()

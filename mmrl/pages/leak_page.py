@@ -21,7 +21,7 @@ MEANING = {
 }
 
 
-def leak_page(leakages: Sequence[Leakage], originals: Mapping[str, Sample], place: Path, *, shown: int = SHOWN) -> Path:
+def leak_page(leakages: Sequence[Leakage], originals: Mapping[str, Sample], place: Path, *, limit: int = SHOWN) -> Path:
     """Write the page; `originals` are the samples of benchmarks by id, as far as they are at hand."""
     head = ["benchmark", "from", "samples", *get_args(Evidence), "share"]
     rows, strong = [], []
@@ -35,19 +35,19 @@ def leak_page(leakages: Sequence[Leakage], originals: Mapping[str, Sample], plac
         "Benchmarks found in a dataset",
         element("p", "Samples of each benchmark that the dataset holds, each counted by its strongest evidence."),
         table(head, rows, texts=2, strong=strong),
-        *(_benchmark(leakage, originals, shown) for leakage in leakages),
+        *(_benchmark(leakage, originals, limit) for leakage in leakages),
     )
     return write_page(body, place)
 
 
-def _benchmark(leakage: Leakage, originals: Mapping[str, Sample], shown: int) -> Html:
+def _benchmark(leakage: Leakage, originals: Mapping[str, Sample], limit: int) -> Html:
     parts = [element("h2", leakage.benchmark)]
     for by in get_args(Evidence):
         pairs = [pair for pair in leakage.pairs if pair.leak.by == by]
         if pairs:
-            about = f"{len(pairs)} pairs{f', {shown} of them here' if len(pairs) > shown else ''}. {MEANING[by]}"
+            about = f"{len(pairs)} pairs{f', {limit} of them here' if len(pairs) > limit else ''}. {MEANING[by]}"
             parts += [element("h3", f"by {by}"), element("p", about, class_="dim")]
-            parts += [_pair(pair, originals.get(pair.leak.id)) for pair in pairs[:shown]]
+            parts += [_pair(pair, originals.get(pair.leak.id)) for pair in pairs[:limit]]
     return joined(*parts) if leakage.pairs else joined(*parts, element("p", "Nothing of it was found."))
 
 

@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What goes on the page: some exhibits of the `total` there are."""
+    """The content of a page: some of the `total` exhibits."""
 
     title: str
     about: str
@@ -36,7 +36,7 @@ class Shown:
 
 
 def chosen(out: Path, *, step: int | None, task: str | None, limit: int) -> Shown:
-    """What is in the directory `out`, whichever kind it is."""
+    """The exhibits of the directory `out`, of any kind."""
     kind = kind_of(out)
     if kind == "training run":
         return rollouts(out, step, task, limit)
@@ -52,22 +52,22 @@ def chosen(out: Path, *, step: int | None, task: str | None, limit: int) -> Show
 
 
 def kind_of(out: Path) -> str | None:
-    """What a directory is the output of."""
+    """The kind of run that wrote a directory."""
     signs = {"training run": "rollouts", "evaluation": RECORDS, "dataset": "manifest.json"}
     return next((kind for kind, sign in signs.items() if (out / sign).exists()), None)
 
 
-def as_page(shown: Shown) -> Html:
+def as_page(selection: Shown) -> Html:
     """The page."""
-    about = [element("p", text, class_="dim") for text in (shown.about, left_out(shown)) if text]
-    return page(shown.title, *about, shown.curves, *map(card, shown.exhibits))
+    about = [element("p", text, class_="dim") for text in (selection.about, left_out(selection)) if text]
+    return page(selection.title, *about, selection.curves, *map(card, selection.exhibits))
 
 
-def left_out(shown: Shown) -> str:
+def left_out(selection: Shown) -> str:
     """A sentence on what is not on the page, or nothing."""
-    rest = shown.total - len(shown.exhibits)
+    rest = selection.total - len(selection.exhibits)
     return (
-        f"{rest:,} of {shown.total:,} prompts are not shown; those shown are evenly spread. --limit shows more."
+        f"{rest:,} of {selection.total:,} prompts are not shown; those shown are evenly spread. --limit shows more."
         if rest
         else ""
     )

@@ -46,7 +46,7 @@ class RolloutSettings(Config):
 
 
 class Evaluation(Config):
-    """What a model is evaluated on during training.
+    """The samples on which a model is evaluated during training.
 
     The defaults are the split `test` of the training's dataset, the training's rewards, and greedy answers of up to
     `max_completion_length` tokens.

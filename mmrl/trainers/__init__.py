@@ -1,1 +1,1 @@
-"""What SFT and GRPO share: the dataset, checkpoints, callbacks, evaluation while training."""
+"""Shared by SFT and GRPO: the dataset, checkpoints, callbacks, evaluation while training."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mmrl.core.canonical_json import dumps
-from mmrl.core.config import Config, InputError
+from mmrl.core.config import Config, RunError
 from mmrl.trainers.callbacks import metrics_file, read_metrics
 
 logger = logging.getLogger(__name__)
@@ -93,10 +93,10 @@ class CollapseWarnings(TrainerCallback):
         if not state.is_world_process_zero or not logs or "train_runtime" in logs:
             return
         self.logged.append(dict(logs))
-        for sign, what in signs(self.logged, self.watch).items():
+        for sign, message in signs(self.logged, self.watch).items():
             if len(self.logged) - self.warned.get(sign, -self.watch.window) >= self.watch.window:
                 self.warned[sign] = len(self.logged)
-                logger.warning("step %d: %s (watch.%s)", state.global_step, what, sign)
+                logger.warning("step %d: %s (watch.%s)", state.global_step, message, sign)
 
 
 class FiniteGradients(TrainerCallback):
@@ -133,14 +133,14 @@ class SilentSteps(TrainerCallback):
                 parameter.grad = None
 
 
-def stop(out: Path, step: int, what: str, batch: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+def stop(out: Path, step: int, name: str, batch: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """Save the batch to `out/nan-step-00010` (tensors, and the rollouts as JSON lines) and stop the training."""
     place = out / f"nan-step-{step:05d}"
     place.mkdir(parents=True, exist_ok=True)
     tensors = {key: value.detach().contiguous() for key, value in batch.items() if isinstance(value, Tensor)}
     save_file(tensors, place / "batch.safetensors")
     (place / "rows.jsonl").write_text("".join(f"{dumps(dict(row))}\n" for row in rows))
-    raise InputError(f"step {step}: {what} is not finite; the batch is in {place}, the checkpoints are unchanged")
+    raise RunError(f"step {step}: {name} is not finite; the batch is in {place}, the checkpoints are unchanged")
 
 
 def _mean(lines: Sequence[Mapping[str, Any]], key: str) -> float:

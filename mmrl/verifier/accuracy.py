@@ -60,7 +60,7 @@ def pair_verdicts(records: Sequence[Record], reward: str) -> dict[Any, float]:
 
 
 def faults_of(records: Sequence[Record]) -> dict[Any, str]:
-    """What is wrong with the side that is not preferred, by pair."""
+    """The fault of the side that is not preferred, by pair."""
     return {record.meta["pair"]: str(record.meta.get("fault", ALL)) for record in records}
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from data_engine.schema import Sample
-from mmrl.core.config import InputError
+from mmrl.core.config import RunError
 from mmrl.core.vision import VisionBudget, apply_budget
 from mmrl.model.tiny_twins import tiny_model
 from mmrl.trainers.monitor import CollapseWarnings, Watch, signs
@@ -91,7 +91,7 @@ def test_a_number_that_is_not_finite_stops_the_run_and_keeps_its_batch(
     else:
         weight.register_hook(lambda grad: grad * float("nan"))
     before = weight.detach().clone()
-    with pytest.raises(InputError, match=rf"step 0: the {where} is not finite; the batch is in .*nan-step-00000"):
+    with pytest.raises(RunError, match=rf"step 0: the {where} is not finite; the batch is in .*nan-step-00000"):
         run.train()
     torch.testing.assert_close(weight.detach(), before)
     batch = load_file(tmp_path / "nan-step-00000" / "batch.safetensors")

@@ -74,22 +74,22 @@ def frame_table(place: Place) -> FrameTable:
     """The frames that the packets of a file announce; MediaError for a file that is cut off, endless or not a video."""
     name = name_of(place)
     with open_video(place) as (container, stream):
-        shown, keys, hidden, end = _packets(container, stream, name)
-        if not shown:
+        frames, keys, hidden, end = _packets(container, stream, name)
+        if not frames:
             raise MediaError("no_frames", f"{name} has a video stream without frames; get the file again")
         if is_short(place):
             raise MediaError("cut", f"{name} holds less than its first bytes declare; get the whole file")
-        _check_whole(container, stream, len(shown) + hidden, end, name)
+        _check_whole(container, stream, len(frames) + hidden, end, name)
         stored = container.format.name != "avi"  # AVI stores none: FFmpeg counts packets, in the order of decoding
-        pts = _distinct([pts for pts, _ in shown]) if stored else None
-        stamps = pts or _distinct([dts for _, dts in shown])
-        if len(shown) > 1 and len(decoding := {dts for _, dts in shown}) == 1 and None not in decoding:
-            raise MediaError("zero_duration", f"{name} shows its {len(shown)} frames all at one time; encode it again")
+        pts = _distinct([pts for pts, _ in frames]) if stored else None
+        stamps = pts or _distinct([dts for _, dts in frames])
+        if len(frames) > 1 and len(decoding := {dts for _, dts in frames}) == 1 and None not in decoding:
+            raise MediaError("zero_duration", f"{name} shows its {len(frames)} frames all at one time; encode it again")
         times = (
             [float((stamp - stamps[0]) * stream.time_base) for stamp in stamps] if stamps and stream.time_base else []
         )
         fps = _mean_rate(times, float(stream.average_rate or 0))
-        times = times or [index / fps for index in range(len(shown))]
+        times = times or [index / fps for index in range(len(frames))]
         if max(times[-1], len(times) / fps) > MAX_SECONDS:
             raise MediaError(
                 "too_long", f"{name} lasts {times[-1]:.0f} seconds, the limit is {MAX_SECONDS:.0f}; cut it"
@@ -203,7 +203,7 @@ def _packets(
     container: InputContainer, stream: VideoStream, name: str
 ) -> tuple[list[Stamps], list[tuple[int | None, bool]], int, float]:
     """(stamps of each frame that is shown, (pts, starts afresh) of each key frame, hidden frames, end in seconds)."""
-    shown: list[Stamps] = []
+    frames: list[Stamps] = []
     keys: list[tuple[int | None, bool]] = []
     hidden, end = 0, 0.0
     wanted = [] if "matroska" in container.format.name else [stream]  # all, to compare with the duration in the header
@@ -214,18 +214,18 @@ def _packets(
             if packet.stream_index != stream.index or not packet.size:
                 continue
             if packet.is_corrupt:
-                raise _cut(name, len(shown) - 1, "a packet ends too early")
+                raise _cut(name, len(frames) - 1, "a packet ends too early")
             if packet.is_keyframe:
                 keys.append((packet.pts, _starts_afresh(stream, bytes(packet))))
             if packet.is_discard:
                 hidden += 1
             else:
-                shown.append((packet.pts, packet.dts))
-            if len(shown) > MAX_FRAMES:
+                frames.append((packet.pts, packet.dts))
+            if len(frames) > MAX_FRAMES:
                 raise MediaError("too_long", f"{name} has more than {MAX_FRAMES} frames; cut it")
     except FFmpegError as error:
-        raise _cut(name, len(shown) - 1, str(error)) from None
-    return shown, keys, hidden, end
+        raise _cut(name, len(frames) - 1, str(error)) from None
+    return frames, keys, hidden, end
 
 
 def _check_whole(container: InputContainer, stream: VideoStream, packets: int, end: float, name: str) -> None:

@@ -47,8 +47,8 @@ def load_grey(source: Source, root: Path | None = None, *, side: int = 64) -> Im
         converted = profile_change(image) is not None
         image.draft("RGB" if converted else "L", (side, side))
         image.load()
-        shown = ImageOps.exif_transpose(image)
-        return shown if shown.mode == "L" and not converted else to_rgb(shown).convert("L")
+        upright = ImageOps.exif_transpose(image)
+        return upright if upright.mode == "L" and not converted else to_rgb(upright).convert("L")
 
 
 def image_facts(source: Source, root: Path | None = None) -> dict[str, str]:

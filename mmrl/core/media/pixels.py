@@ -59,7 +59,7 @@ def white_of(image: Image.Image) -> tuple[float, float] | None:
 
 
 def profile_change(image: Image.Image) -> Change | None:
-    """What the embedded profile of a picture asks for; None where there is nothing to convert."""
+    """The conversion that the embedded profile of a picture asks for; None if there is nothing to convert."""
     change = _change(image.info.get("icc_profile") or b"")
     grey = image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
     fits = {"L": grey, "CMYK": image.mode == "CMYK", "RGB": image.mode not in ("CMYK", "LAB")}

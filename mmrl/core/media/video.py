@@ -39,12 +39,12 @@ class Video:
     def metadata(self) -> dict[str, Any]:
         """The `video_metadata` of Hugging Face processors. A cut counts as a video of its own that starts at 0."""
         first = self.indices[0] if self.cut else 0
-        shown = self.indices[-1] - first + 1 if self.cut else self.num_frames
+        count = self.indices[-1] - first + 1 if self.cut else self.num_frames
         return {
             "fps": self.fps,
-            "total_num_frames": shown,
+            "total_num_frames": count,
             "frames_indices": [index - first for index in self.indices],
-            "duration": shown / self.fps if self.cut else self.duration,
+            "duration": count / self.fps if self.cut else self.duration,
             "height": self.frames.shape[1],
             "width": self.frames.shape[2],
             "video_backend": self.backend,

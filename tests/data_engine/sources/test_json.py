@@ -59,7 +59,7 @@ def test_what_is_lost_of_an_array_is_said(root: Path, chunk: int, monkeypatch: p
     assert [item.meta["where"] for item in items if isinstance(item, Sample)] == ["x.json:1", "x.json:3"]
     assert refused(items) == [("bad_json", "x.json:2"), ("bad_json", "x.json:5")]
     assert isinstance(items[-1], Quarantined)
-    assert "behind the ] of the array there is more, and it is unread" in items[-1].why
+    assert "after the ] of the array there is more, and it is unread" in items[-1].why
     (root / "x.json").write_text(f"[{good}]\n \n")
     assert len(sound(json_array(path="x.json", root=root))) == 1
 
