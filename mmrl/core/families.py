@@ -34,7 +34,7 @@ class Family:
     row_per_prompt: bool = False  # pixels have a row per prompt (zeros: no media), not all media one after another
     mrope: bool = False  # multimodal rotary positions: `get_rope_index`, `rope_deltas`, `mm_token_type_ids`
     vision_modules: frozenset[str] = frozenset({"visual", "vision"})  # words in the names of parameters
-    projector_modules: frozenset[str] = frozenset({"merger", "projector", "connector", "aligner"})
+    projector_modules: frozenset[str] = frozenset({"merger", "projector", "connector", "aligner", "newline"})
     vision_tokens: tuple[str, ...] = ("image", "img", "video", "vision", "<row_")  # in the names of special tokens
 
     def part_of(self, parameter: str) -> Part:

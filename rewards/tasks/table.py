@@ -1,6 +1,6 @@
 """The table of tasks. To add one, write its entry in TASKS: validation, the reading of rows, verification, training
-targets, the workbench, pages and cards take what they need from it. The tests of `tests/rewards/test_tasks.py` run its
-`example` through all of them.
+targets, the workbench, pages and cards take what they need from it. The tests of `tests/rewards/test_tasks.py` hold
+its `example`, rule and gold against each other.
 """
 
 from __future__ import annotations

@@ -54,8 +54,10 @@ def test_pixels_are_where_the_entry_says(twin: Twin, mixed_samples: list[Sample]
         sample = next(s for s in mixed_samples if {m.kind for m in s.media} == {kind})
         tensors = encode(processor, sample.prompt, sample.media, budget).tensors
         assert field in tensors, f"{name}.pixels[{kind!r}] is {field}; its processor gives {sorted(tensors)}"
-        rows = tensors[field].shape[0] == 1 and tensors[field].dim() == 5
-        assert rows == family.row_per_prompt, f"{name}.row_per_prompt: {field} has shape {tuple(tensors[field].shape)}"
+    two = next(s for s in mixed_samples if [m.kind for m in s.media] == ["image", "image"])
+    pixels = encode(processor, two.prompt, two.media, budget).tensors[family.pixels["image"]]
+    rows = len(pixels) == 1
+    assert rows == family.row_per_prompt, f"{name}.row_per_prompt: pixels of two images are {tuple(pixels.shape)}"
 
 
 def test_rotary_positions_are_as_the_entry_says(twin: Twin) -> None:
@@ -102,4 +104,5 @@ PUBLISHED = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mro
 def test_other_families_have_the_default_entry(model_type: str, text_config: Any, mrope: bool) -> None:
     family = family_of(AutoConfig.for_model(model_type, text_config=text_config))
     assert (family.model_types, family.mrope, family.row_per_prompt) == ((model_type,), mrope, False)
-    assert family.part_of("model.multi_modal_projector.linear_1.weight") == "projector"
+    for parameter in ("model.multi_modal_projector.linear_1.weight", "model.image_newline"):
+        assert family.part_of(parameter) == "projector"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
-from rewards import Rollout, get
+from rewards import Rollout, Verdict, get
 from rewards.parse.extract import number
 from rewards.registry import REWARDS
 from rewards.tasks.golds import digits, plain_json
@@ -24,10 +24,14 @@ CLIP = Media("video", path="a.mp4", width=200, height=100, num_frames=50, fps=10
 SCORED = sorted(task for task, kind in TASKS.items() if kind.rule)
 
 
-def score(task: str, answer: dict[str, Any], completion: str) -> float | None:
+def verdict(task: str, answer: dict[str, Any], completion: str) -> Verdict:
     media = (CLIP if task == "temporal" else PICTURE,)
     rollout = Rollout(completion, answer, task, media=media, meta={"space": "pixel"})
-    return get(str(TASKS[task].rule))([rollout])[0].score
+    return get(str(TASKS[task].rule))([rollout])[0]
+
+
+def score(task: str, answer: dict[str, Any], completion: str) -> float | None:
+    return verdict(task, answer, completion).score
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -56,8 +60,9 @@ def test_every_way_to_write_the_gold_scores_1_and_silence_does_not(task: str) ->
     assert kind.golds
     for gold in kind.golds(kind.example, lambda rows: rows):
         for text in (gold, kind.inline.format(gold)):
-            value = score(task, kind.example, f"<think>I look</think><answer>{text}</answer>")
-            assert value == 1, f"{ENTRY}[{task!r}]: {kind.rule} gives {value} to the gold {text!r}; mend `golds`"
+            found = verdict(task, kind.example, f"<think>I look</think><answer>{text}</answer>")
+            mend = "mend `golds`" if found.kind != "abstained" else "name a `rule` that reads its keys, or use its key"
+            assert found.score == 1, f"{ENTRY}[{task!r}]: {kind.rule} gives {found} to the gold {text!r}; {mend}"
     assert score(task, kind.example, "<answer></answer>") == 0
 
 

@@ -69,7 +69,8 @@ def test_always_finite_and_zero_where_nothing_is_said(name: str, whiten: str, re
         ):  # a constant side of a pair can still be right or wrong about the other
             assert (got[dead_groups(rewards).all(axis=-1)] == 0).all()
         if name not in BREAK_ZERO_SUM and whiten == "none":
-            assert_allclose(got.sum(axis=1), 0, atol=1e-6)
+            by_design = f"if the sum over a group need not be 0, name {name} in BREAK_ZERO_SUM in {__file__}"
+            assert_allclose(got.sum(axis=1), 0, atol=1e-6, err_msg=by_design)
 
 
 @pytest.mark.parametrize("name", sorted(ADVANTAGES))
@@ -119,7 +120,8 @@ def test_scaling_and_shifting_all_rewards_alike(name: str, rewards: np.ndarray, 
     moved = np.where(np.isnan(coarse), NAN, np.round(coarse * 10) * (scale / 10) + shift)
     if name in ("tmn", "visurf") and not exact(coarse, moved):
         return
-    assert_allclose(run(name, moved, eps=0.0), run(name, coarse, eps=0.0), atol=1e-6)
+    by_design = f"if {name} should see the scale, name it in SEE_THE_SCALE in {__file__}"
+    assert_allclose(run(name, moved, eps=0.0), run(name, coarse, eps=0.0), atol=1e-6, err_msg=by_design)
 
 
 def exact(first: np.ndarray, second: np.ndarray) -> bool:
@@ -237,8 +239,12 @@ def test_a_reward_of_weight_zero_changes_nothing(name: str, whiten: str) -> None
 def test_every_estimator_says_its_equation_and_its_source(name: str) -> None:
     text = inspect.getdoc(ADVANTAGES[name]) or ""
     where = f"the docstring of {name} (mmrl/advantages), from which docs/reference is made,"
-    assert re.search(r"\b\d{4}\.\d{5}\b", text.split("\n")[0]), f"{where} must name the paper in its first line"
-    assert re.search(r"^    \w.* = ", text, re.M), f"{where} must give the equation, indented by four spaces"
+    assert re.search(r"\b\d{4}\.\d{5}\b", text.split("\n")[0]), (
+        f"{where} must name the paper in its first line, as 2402.03300"
+    )
+    assert re.search(r"^    \w.* = ", text, re.M), (
+        f"{where} must give the equation, indented by four spaces, and below it a line of text that is not indented"
+    )
     own = [option for option in options_of(name) if option not in SHARED]
     missing = [option for option in own if f"`{option}" not in text and f"{option}=" not in text]
     assert not missing, f"{where} must say what {missing} do"
