@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from data_engine.dataset.shards import write_dataset
-from data_engine.schema import Sample, with_id
+from data_engine.schema import Sample
 from eval.answer.answer_cache import CachedGenerator
 from eval.generation import Draw
 from eval.records import read_records, read_run
@@ -26,13 +25,6 @@ from tests.conftest import TEXTS
 from tests.support.judge_server import Reply, serving, verdict
 
 FORM: dict[str, Any] = {"form": {"fn": "tag_format"}}
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory, mixed_samples: list[Sample]) -> Path:
-    out = tmp_path_factory.mktemp("data") / "mixed"
-    write_dataset([with_id(replace(sample, meta={"split": "test"})) for sample in mixed_samples], out)
-    return out
 
 
 def config(dataset: Path, out: Path, **changes: Any) -> EvalConfig:

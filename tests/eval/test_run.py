@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from data_engine.dataset.shards import write_dataset
-from data_engine.schema import Sample, with_id
 from eval.records import RECORDS, RUN, read_records, read_run
 from eval.report import report
 from eval.run import EvalConfig, run
@@ -50,22 +47,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory, mixed_samples: list[Sample]) -> Path:
-    """Three different questions about the media of each of the mixed samples."""
-    out = tmp_path_factory.mktemp("data") / "mixed"
-    asked = [with_id(replace(s, meta={"split": "test"}, source=f"q{i}")) for s in mixed_samples for i in range(3)]
-    write_dataset(asked, out)
-    return out
-
-
 @pytest.fixture
-def config(checkpoint: Path, dataset: Path, budget: VisionBudget, tmp_path: Path) -> EvalConfig:
+def config(checkpoint: Path, tripled: Path, budget: VisionBudget, tmp_path: Path) -> EvalConfig:
     return validate(
         EvalConfig,
         {
             "model": str(checkpoint),
-            "data": {"path": str(dataset)},
+            "data": {"path": str(tripled)},
             "rewards": REWARDS,
             "sampling": {"do_sample": True, "samples": 2, "max_new_tokens": 8},
             "vision": budget.model_dump(),
@@ -80,7 +68,7 @@ def changed(config: EvalConfig, **changes: Any) -> EvalConfig:
     return validate(EvalConfig, {**config.model_dump(mode="json"), **changes}, where="test")
 
 
-def test_every_draw_has_a_record_with_all_that_made_it(config: EvalConfig, dataset: Path) -> None:
+def test_every_draw_has_a_record_with_all_that_made_it(config: EvalConfig, tripled: Path) -> None:
     records = run(config)
     assert len(records) == len({record.key for record in records}) == 5 * 3 * 2
     assert {record.benchmark for record in records} == {"mixed"}

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from data_engine.dataset.shards import write_dataset
-from data_engine.schema import Sample, with_id
+from data_engine.schema import Sample
 from eval.sample_sets import DatasetSplit, selected, split_samples
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory, mixed_samples: list[Sample]) -> Path:
-    """Three different questions about the media of each of the mixed samples."""
-    out = tmp_path_factory.mktemp("data") / "mixed"
-    asked = [with_id(replace(s, meta={"split": "test"}, source=f"q{i}")) for s in mixed_samples for i in range(3)]
-    write_dataset(asked, out)
-    return out
-
-
-def test_the_selection_does_not_depend_on_the_order_of_rows(dataset: Path) -> None:
-    everything = split_samples(DatasetSplit(path=str(dataset))).load()
+def test_the_selection_does_not_depend_on_the_order_of_rows(tripled: Path) -> None:
+    everything = split_samples(DatasetSplit(path=str(tripled))).load()
     few = selected(everything[::-1], 2)
     assert few == selected(everything, 2)
     assert {sample.task: 2 for sample in everything} == {

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from data_engine.dataset.shards import write_dataset
-from data_engine.schema import Sample, user_prompt, with_id
+from data_engine.schema import Sample, user_prompt
 from eval.answer.server import ServerGenerator, ServerSpec
 from eval.generation import Draw, Sampling
 from eval.records import read_records
@@ -25,13 +23,6 @@ from tests.support.judge_server import FAILURES, Reply, in_turn, serving
 EMPTY = [
     reply for reply, _ in FAILURES if reply.text == " " or b"null" in (reply.body or b"")
 ]  # an answer all the same
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory, mixed_samples: list[Sample]) -> Path:
-    out = tmp_path_factory.mktemp("data") / "mixed"
-    write_dataset([with_id(replace(sample, meta={"split": "test"})) for sample in mixed_samples], out)
-    return out
 
 
 def asked(url: str, count: int = 1, **settings: Any) -> list[str]:

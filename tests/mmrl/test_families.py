@@ -9,12 +9,12 @@ from transformers import AutoConfig
 
 from data_engine.schema import Sample
 from mmrl.core.families import FAMILIES, Family, family_of
-from mmrl.core.vision import VisionBudget, apply_budget, geometry_of
+from mmrl.core.vision import VisionBudget, geometry_of
 from mmrl.model.encoding import encode
 from mmrl.model.policy import core, trainable_table
 from mmrl.model.sampling import vision_token_ids
-from mmrl.model.tiny_twins import ARCHITECTURES, tiny_model
-from tests.conftest import TEXTS
+from mmrl.model.tiny_twins import ARCHITECTURES
+from tests.support.training import tiny_policy
 
 Twin = tuple[str, Family, Any, Any]
 
@@ -27,8 +27,7 @@ def twin(request: pytest.FixtureRequest, budget: VisionBudget) -> Twin:
     types = [name for name in family.model_types if name in ARCHITECTURES]
     known = " or ".join(family.model_types)
     assert types, f"{name} has no tiny twin: add {known} to ARCHITECTURES in mmrl/model/tiny_twins.py"
-    model, processor = tiny_model(types[0], TEXTS)
-    apply_budget(processor, budget)
+    model, processor = tiny_policy(budget, types[0])
     return name, family, model, processor
 
 

@@ -15,7 +15,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from data_engine.dataset.shards import read_samples
 from data_engine.schema import Sample
 from mmrl.core.config import InputError, load
-from mmrl.core.vision import VisionBudget, apply_budget
+from mmrl.core.vision import VisionBudget
 from mmrl.grpo.config_checks import check_served, check_settings
 from mmrl.grpo.context_length import check_context, most_tokens
 from mmrl.grpo.temperature import TemperatureSchedule
@@ -28,7 +28,7 @@ from rewards import Rollout
 from tests.conftest import TEXTS
 from tests.mmrl.grpo.test_trainer import trainer
 from tests.mmrl.test_resume import assert_same_run
-from tests.support.training import VISION, brevity, config, ended, letters, material, rollouts, trained
+from tests.support.training import VISION, brevity, config, ended, letters, material, rollouts, tiny_policy, trained
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,7 @@ def silent_in_the_second_step(rollouts: Any) -> list[float | None]:
 def test_a_step_without_any_verdict_teaches_nothing(
     mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
-    model, processor = tiny_model("qwen2_5_vl", TEXTS)
-    apply_budget(processor, budget)
+    model, processor = tiny_policy(budget)
     suite = {"silent": {"fn": "tests.mmrl.test_faults:silent_in_the_second_step"}}
     run = trainer(tmp_path, model, processor, mixed_samples[:2], budget, suite=suite, max_steps=3)
     weight: Any = run.model.get_input_embeddings().weight
@@ -62,8 +61,7 @@ def test_a_step_without_any_verdict_teaches_nothing(
 def test_no_prompt_is_longer_than_predicted(
     architecture: str, mixed_samples: list[Sample], budget: VisionBudget
 ) -> None:
-    _, processor = tiny_model(architecture, TEXTS)
-    apply_budget(processor, budget)
+    _, processor = tiny_policy(budget, architecture)
     for sample in mixed_samples:
         exact = len(encode(processor, sample.prompt, sample.media, budget).input_ids)
         assert exact <= most_tokens(sample, processor, budget) <= exact + 60
@@ -114,8 +112,7 @@ def test_what_vllm_would_do_wrong_is_refused_with_its_reason(
 
 
 def test_a_server_gets_pictures_that_need_no_resizing(mixed_samples: list[Sample], budget: VisionBudget) -> None:
-    _, processor = tiny_model("qwen2_5_vl", TEXTS)
-    apply_budget(processor, budget)
+    _, processor = tiny_policy(budget)
     pictured = [s for s in mixed_samples if s.media and all(m.kind == "image" for m in s.media)]
     for sample in pictured:
         encoded = encode(processor, sample.prompt, sample.media, budget)

@@ -10,18 +10,16 @@ import pytest
 import torch
 
 from data_engine.schema import Sample
-from mmrl.core.vision import VisionBudget, apply_budget
+from mmrl.core.vision import VisionBudget
 from mmrl.grpo.parity import Completions, agree, gap_of, gap_of_completions
-from mmrl.model.tiny_twins import tiny_model
-from tests.conftest import TEXTS
 from tests.mmrl.grpo.test_trainer import trainer
+from tests.support.training import tiny_policy
 
 
 @pytest.mark.parametrize("way", ["weights", "autocast", "plain"])
 def test_a_bfloat16_policy_trains(way: str, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path) -> None:
     """Prompts are shared though rounding makes some of the sampled tokens others: weights in bfloat16, or autocast."""
-    model, processor = tiny_model("qwen2_5_vl", TEXTS)
-    apply_budget(processor, budget)
+    model, processor = tiny_policy(budget)
     dtype = torch.float32 if way == "autocast" else torch.bfloat16
     torch.nn.Module.to(model, dtype)
     before = next(model.parameters()).detach().clone()

@@ -13,11 +13,10 @@ from safetensors.torch import load_file
 
 from data_engine.schema import Sample
 from mmrl.core.config import RunError
-from mmrl.core.vision import VisionBudget, apply_budget
-from mmrl.model.tiny_twins import tiny_model
+from mmrl.core.vision import VisionBudget
 from mmrl.trainers.monitor import CollapseWarnings, Watch, signs
-from tests.conftest import TEXTS
 from tests.mmrl.grpo.test_trainer import trainer
+from tests.support.training import tiny_policy
 
 WELL = {
     "frac_reward_zero_std": 0.2,
@@ -67,8 +66,7 @@ def test_a_reward_that_rises_while_the_held_out_one_falls_is_called_hacking() ->
 def test_a_warning_comes_once_a_window(
     mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model, processor = tiny_model("qwen2_5_vl", TEXTS)
-    apply_budget(processor, budget)
+    model, processor = tiny_policy(budget)
     run = trainer(tmp_path, model, processor, mixed_samples[:1], budget, max_steps=5)
     run.add_callback(CollapseWarnings(Watch(window=2, entropy=100.0, clipped=1, dead_groups=1, length_drift=1e6)))
     with caplog.at_level(logging.WARNING, logger="mmrl.trainers.monitor"):
@@ -81,8 +79,7 @@ def test_a_warning_comes_once_a_window(
 def test_a_number_that_is_not_finite_stops_the_run_and_keeps_its_batch(
     where: str, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
-    model, processor = tiny_model("qwen2_5_vl", TEXTS)
-    apply_budget(processor, budget)
+    model, processor = tiny_policy(budget)
     run = trainer(tmp_path, model, processor, mixed_samples[:2], budget, max_steps=3)
     weight: Any = next(iter(run.model.parameters()))
     if where == "loss":

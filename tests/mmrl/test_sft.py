@@ -12,12 +12,11 @@ from trl.trainer.sft_config import SFTConfig
 
 from data_engine.schema import Sample, user_prompt
 from mmrl.core.config import InputError
-from mmrl.core.vision import CoordinateSpace, VisionBudget, apply_budget
-from mmrl.model.tiny_twins import tiny_model
+from mmrl.core.vision import CoordinateSpace, VisionBudget
 from mmrl.trainers.dataset import as_dataset
 from mmrl.trainers.sft import IGNORED, AnswerCollator, MultimodalSFTTrainer
 from mmrl.trainers.targets import answer_text, check_answers, rendered
-from tests.conftest import TEXTS
+from tests.support.training import tiny_policy
 
 
 @pytest.fixture(autouse=True)
@@ -25,14 +24,8 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def policy(budget: VisionBudget) -> tuple[Any, Any]:
-    model, processor = tiny_model("qwen2_5_vl", TEXTS)
-    apply_budget(processor, budget)
-    return model, processor
-
-
 def trainer(out: Path, samples: list[Sample], budget: VisionBudget, **sft: Any) -> MultimodalSFTTrainer:
-    model, processor = policy(budget)
+    model, processor = tiny_policy(budget)
     settings = {
         "use_cpu": True,
         "bf16": False,
@@ -76,7 +69,7 @@ def test_samples_without_an_answer_to_learn_are_refused(task: str, answer: dict[
 
 
 def test_labels_are_on_the_answer_alone(mixed_samples: list[Sample], budget: VisionBudget) -> None:
-    model, processor = policy(budget)
+    model, processor = tiny_policy(budget)
     rows: list[Any] = list(as_dataset(mixed_samples))
     collator = AnswerCollator(processor, model.config, budget, CoordinateSpace.resized)
     batch = collator(rows)
@@ -93,7 +86,7 @@ def test_the_loss_of_a_mixed_batch_is_the_mean_over_all_answer_tokens(
     mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
     run: Any = trainer(tmp_path, mixed_samples, budget)
-    plain, processor = policy(budget)
+    plain, processor = tiny_policy(budget)
     collator = AnswerCollator(processor, plain.config, budget, CoordinateSpace.resized)
     rows: list[Any] = list(as_dataset(mixed_samples))
     total = tokens = 0.0

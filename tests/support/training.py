@@ -21,6 +21,7 @@ from data_engine.schema import Sample, user_prompt, with_id
 from data_engine.sources.synthesis import digits_grounding, digits_video
 from mmrl.cli import VERBS, run
 from mmrl.core.media.item import Media
+from mmrl.core.vision import VisionBudget, apply_budget
 from tests.conftest import TEXTS, stored
 
 REWARDS = {
@@ -188,3 +189,12 @@ def metrics(out: Path) -> list[dict[str, Any]]:
 def rollouts(out: Path) -> dict[str, list[dict[str, Any]]]:
     """The rows of a run's rollout files, by file."""
     return {place.name: pq.read_table(place).to_pylist() for place in sorted((out / "rollouts").glob("*.parquet"))}
+
+
+def tiny_policy(budget: VisionBudget, architecture: str = "qwen2_5_vl") -> tuple[Any, Any]:
+    """A tiny model and its processor, which sees media within the budget."""
+    from mmrl.model.tiny_twins import tiny_model
+
+    model, processor = tiny_model(architecture, TEXTS)
+    apply_budget(processor, budget)
+    return model, processor

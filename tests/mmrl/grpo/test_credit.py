@@ -16,7 +16,7 @@ from torch.testing import assert_close
 from data_engine.schema import Sample
 from mmrl.advantages.token_credit import residuals, thr_scores, thr_weights
 from mmrl.core.config import InputError
-from mmrl.core.vision import VisionBudget, apply_budget
+from mmrl.core.vision import VisionBudget
 from mmrl.grpo.credit import Credit, check_credit, importance, token_offsets
 from mmrl.grpo.temperature import TemperatureSchedule
 from mmrl.model.sampling import RowSampler
@@ -24,6 +24,7 @@ from mmrl.model.tiny_twins import tiny_model
 from rewards.base import Span, Verdict
 from tests.conftest import TEXTS
 from tests.mmrl.grpo.test_trainer import Recording, trainer
+from tests.support.training import tiny_policy
 
 SPANS = {"second_half": {"fn": "tests.mmrl.grpo.test_credit:second_half"}}
 TOKENIZERS = {name: tiny_model(name, TEXTS)[1].tokenizer for name in ("qwen2_5_vl", "idefics3")}
@@ -98,9 +99,7 @@ def test_the_sampler_knows_under_what_probability_it_drew(options: dict[str, Any
 
 @pytest.fixture
 def qwen(budget: VisionBudget) -> Any:
-    model, processor = tiny_model("qwen2_5_vl", TEXTS)
-    apply_budget(processor, budget)
-    return model, processor
+    return tiny_policy(budget)
 
 
 def test_a_rollouts_tokens_get_what_their_spans_earned(
@@ -133,8 +132,7 @@ def test_a_rollouts_tokens_get_what_their_spans_earned(
 def test_token_weights_are_thr_of_each_row_alone(
     architecture: str, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
-    model, processor = tiny_model(architecture, TEXTS)
-    apply_budget(processor, budget)
+    model, processor = tiny_policy(budget, architecture)
     samples = [s for s in mixed_samples if architecture != "idefics3" or all(m.kind == "image" for m in s.media)][:2]
     credit = Credit.model_validate({"thr": {"reward": "right", "p": 0.1}})
     suite = {"right": {"fn": "tests.mmrl.grpo.test_credit:vowels"}}

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch.testing import assert_close
 from trl.trainer.grpo_config import GRPOConfig
 
 from data_engine.schema import Sample
 from mmrl.core.config import InputError
-from mmrl.core.vision import VisionBudget, apply_budget
+from mmrl.core.vision import VisionBudget
 from mmrl.grpo.config_checks import check_settings
 from mmrl.grpo.dynamic_sampling import dead_group_numbers, fresh, replaced
 from mmrl.grpo.temperature import TemperatureSchedule
@@ -23,9 +22,9 @@ from mmrl.model.tiny_twins import tiny_model
 from mmrl.trainers.callbacks import read_metrics
 from rewards import Verdict
 from tests.conftest import TEXTS
-from tests.mmrl.grpo.test_trainer import logps_alone, trainer
+from tests.mmrl.grpo.test_trainer import assert_own_logps, trainer
 from tests.mmrl.test_resume import assert_same_run
-from tests.support.training import config, material, metrics, rollouts, trained
+from tests.support.training import config, material, metrics, rollouts, tiny_policy, trained
 
 NAN = float("nan")
 
@@ -96,8 +95,7 @@ def test_log_probs_stay_those_of_each_row_alone(
     mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
     """A reward that is 0 for some of the mixed prompts: others, with other media, take their places."""
-    model, processor = tiny_model("qwen2_5_vl", TEXTS)
-    apply_budget(processor, budget)
+    model, processor = tiny_policy(budget)
     run = trainer(
         tmp_path, model, processor, mixed_samples, budget, refills=2, num_generations=2, max_steps=3,
         per_device_train_batch_size=4, learning_rate=1e-8, gradient_accumulation_steps=1,
@@ -114,10 +112,7 @@ def test_log_probs_stay_those_of_each_row_alone(
     suite.score = score
     plain, _ = tiny_model("qwen2_5_vl", TEXTS)
     run.train()
-    for rows, input_ids, mask, keep, logps in run.seen:
-        for row, ids, valid, got in zip(rows, input_ids, mask, logps, strict=True):
-            length = int(valid[-keep:].sum())
-            assert_close(got[:length], logps_alone(plain, row, ids[-keep:][:length]), atol=1e-4, rtol=0)
+    assert_own_logps(run, plain)
     trained_on = {row["id"] for rows in rollouts(tmp_path).values() for row in rows if row["advantage"]}
     assert trained_on
     assert trained_on <= lively

@@ -8,19 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.testing import assert_close
 
 from data_engine.schema import Sample
 from mmrl.advantages.visurf import visurf
 from mmrl.core.config import InputError
-from mmrl.core.vision import VisionBudget, apply_budget
+from mmrl.core.vision import VisionBudget
 from mmrl.grpo.injection import Injection, check_injection, lengths_logged, own_entropy
 from mmrl.model.tiny_twins import tiny_model
 from mmrl.trainers.callbacks import read_metrics
 from tests.conftest import TEXTS
-from tests.mmrl.grpo.test_trainer import logps_alone, trainer
+from tests.mmrl.grpo.test_trainer import assert_own_logps, trainer
 from tests.mmrl.test_resume import assert_same_run
-from tests.support.training import config, material, rollouts, trained
+from tests.support.training import config, material, rollouts, tiny_policy, trained
 
 VISURF = {
     "rewards": {"format": {"fn": "think_format"}, "accuracy": {"fn": "number_match", "tasks": ["count"]}},
@@ -70,8 +69,7 @@ def test_what_cannot_be_injected_is_refused(injection: Injection, estimator: str
 def test_log_probs_of_labels_are_the_policys_own(
     shared_prefix: bool, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
-    model, processor = tiny_model("qwen2_5_vl", TEXTS)
-    apply_budget(processor, budget)
+    model, processor = tiny_policy(budget)
     run = trainer(
         tmp_path, model, processor, mixed_samples, budget, shared_prefix=shared_prefix, inject=Injection(),
         max_completion_length=40, learning_rate=1e-8, gradient_accumulation_steps=2, steps_per_generation=4,
@@ -79,10 +77,7 @@ def test_log_probs_of_labels_are_the_policys_own(
     )  # fmt: skip
     plain, _ = tiny_model("qwen2_5_vl", TEXTS)
     run.train()
-    for rows, input_ids, mask, keep, logps in run.seen:
-        for row, ids, valid, got in zip(rows, input_ids, mask, logps, strict=True):
-            length = int(valid[-keep:].sum())
-            assert_close(got[:length], logps_alone(plain, row, ids[-keep:][:length]), atol=1e-4, rtol=0)
+    assert_own_logps(run, plain)
     rows = [row for file in rollouts(tmp_path).values() for row in file]
     labels = [row for row in rows if row["injected"]]
     assert [row["draw"] for row in labels] == [3] * 5
@@ -96,8 +91,7 @@ def test_log_probs_of_labels_are_the_policys_own(
 def test_a_label_that_does_not_fit_is_left_out(
     mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
-    model, processor = tiny_model("qwen2_5_vl", TEXTS)
-    apply_budget(processor, budget)
+    model, processor = tiny_policy(budget)
     run = trainer(tmp_path, model, processor, mixed_samples, budget, inject=Injection(), max_completion_length=3)
     run.train()
     assert not any(row["injected"] for file in rollouts(tmp_path).values() for row in file)

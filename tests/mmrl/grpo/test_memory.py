@@ -29,7 +29,7 @@ from mmrl.trainers.dataset import as_dataset
 from rewards import Verdict
 from tests.conftest import TEXTS
 from tests.mmrl.grpo.test_trainer import Recording, logps_alone, trainer
-from tests.support.training import material
+from tests.support.training import material, tiny_policy
 
 
 def padding_alone(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **settings: Any) -> Any:
@@ -131,8 +131,7 @@ def test_flash_attention_is_given_no_tree(
 
 def test_prompts_are_read_a_few_at_a_time(mixed_samples: list[Sample], budget: VisionBudget) -> None:
     """The same tokens, however many prompts are on the device at once."""
-    model, processor = tiny_model("qwen2_5_vl", TEXTS)
-    apply_budget(processor, budget)
+    model, processor = tiny_policy(budget)
     prompts = [encode(processor, sample.prompt, sample.media, budget) for sample in mixed_samples]
     rows = [prompt for prompt in prompts for _ in range(2)]
     completions: list[Any] = []
@@ -156,8 +155,7 @@ def test_prompts_are_read_a_few_at_a_time(mixed_samples: list[Sample], budget: V
 def test_shared_prompts_are_read_a_micro_batch_at_a_time(
     mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
-    model, processor = tiny_model("qwen2_5_vl", TEXTS)
-    apply_budget(processor, budget)
+    model, processor = tiny_policy(budget)
     grpo: dict[str, Any] = {"num_generations": 4, "per_device_train_batch_size": 4, "steps_per_generation": 5}
     run = trainer(tmp_path, model, processor, mixed_samples, budget, kind=Watched, **grpo)
     run.sharing.packing = run.sharing.prefix_cache = True  # as after the comparison on the first batch
@@ -192,8 +190,7 @@ def test_a_prompt_is_read_by_as_few_micro_batches_as_hold_it(
     steps: int, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
     """Four prompts of four rollouts in eight micro-batches of two rows, for one optimizer step or two."""
-    model, processor = tiny_model("qwen2_5_vl", TEXTS)
-    apply_budget(processor, budget)
+    model, processor = tiny_policy(budget)
     grpo: dict[str, Any] = {"gradient_accumulation_steps": 8 // steps, "steps_per_generation": 8, "max_steps": steps}
     grpo |= {"num_generations": 4, "per_device_train_batch_size": 2}
     run = trainer(tmp_path, model, processor, mixed_samples[:4], budget, **grpo)

@@ -11,12 +11,10 @@ from torch.testing import assert_close
 from transformers import TrainerCallback
 
 from data_engine.schema import Sample
-from mmrl.core.vision import VisionBudget, apply_budget
+from mmrl.core.vision import VisionBudget
 from mmrl.model.policy import LoraSettings, adapted
-from mmrl.model.tiny_twins import tiny_model
-from tests.conftest import TEXTS
 from tests.mmrl.grpo.test_trainer import trainer
-from tests.support.training import config, material, metrics, rollouts, trained
+from tests.support.training import config, material, metrics, rollouts, tiny_policy, trained
 
 MEDIA = {"images": (1, 2), "video": (3,), "mixed": (0, 1, 2, 3, 4), "text": (0,)}
 CASES = [
@@ -46,8 +44,7 @@ class Gradients(TrainerCallback):
 def steps(
     architecture: str, way: str, samples: list[Sample], budget: VisionBudget, out: Path, *, shared: bool
 ) -> tuple[Any, list[dict[str, torch.Tensor]]]:
-    model, processor = tiny_model(architecture, TEXTS)
-    apply_budget(processor, budget)
+    model, processor = tiny_policy(budget, architecture)
     torch.manual_seed(0)  # the first weights of adapters
     model = adapted(model, lora=LoraSettings(r=4)) if way == "lora" else model
     if way == "lora":  # the second of two adapters starts at zero, and the first then has no gradient

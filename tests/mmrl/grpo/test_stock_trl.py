@@ -18,11 +18,10 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from data_engine.schema import Sample
 from mmrl.core.media.video import load_video
-from mmrl.core.vision import VisionBudget, apply_budget, geometry_of
+from mmrl.core.vision import VisionBudget, geometry_of
 from mmrl.model.encoding import Encoded, encode
-from mmrl.model.tiny_twins import tiny_model
-from tests.conftest import TEXTS
 from tests.mmrl.grpo.test_trainer import logps_alone, trainer
+from tests.support.training import tiny_policy
 
 
 class Stock(GRPOTrainer):
@@ -40,8 +39,7 @@ class Stock(GRPOTrainer):
 
 def lively(budget: VisionBudget) -> tuple[Any, Any]:
     """A tiny model whose random weights are large enough that the media change the answers."""
-    model, processor = tiny_model("qwen2_5_vl", TEXTS)
-    apply_budget(processor, budget)
+    model, processor = tiny_policy(budget)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:

@@ -13,15 +13,15 @@ from torch.testing import assert_close
 
 from data_engine.schema import Sample
 from mmrl.core.config import InputError
-from mmrl.core.vision import VisionBudget, apply_budget
+from mmrl.core.vision import VisionBudget
 from mmrl.grpo.config_checks import check_settings
 from mmrl.grpo.temperature import TemperatureSchedule, annealed, cosine, tempered
 from mmrl.grpo.trainer import MultimodalGRPOTrainer
-from mmrl.model.encoding import media_token_types
 from mmrl.model.sampling import RowSampler
 from mmrl.model.tiny_twins import tiny_model
 from tests.conftest import TEXTS
-from tests.mmrl.grpo.test_trainer import Recording, trainer
+from tests.mmrl.grpo.test_trainer import Recording, logits_alone, trainer
+from tests.support.training import tiny_policy
 
 EAD = TemperatureSchedule(schedule="ead", d0=5, head=2, growth=5)
 
@@ -69,14 +69,8 @@ def test_tokens_are_sampled_under_their_own_temperature() -> None:
 
 
 def tempered_alone(model: Any, row: Any, completion: torch.Tensor, temperatures: torch.Tensor) -> torch.Tensor:
-    """Log-probs of a completion under a temperature per token, from one plain forward of its prompt, unpadded."""
-    ids = torch.tensor([[*row.input_ids, *completion.tolist()]])
-    media = dict(row.tensors)
-    if any(key.endswith("_grid_thw") for key in media):
-        media["mm_token_type_ids"] = media_token_types(ids, model.config)
-    with torch.no_grad():
-        logits = type(model).forward(model, input_ids=ids, attention_mask=torch.ones_like(ids), **media).logits
-    logits = logits[0, :-1][-len(completion) :] / temperatures[: len(completion), None]
+    """Log-probs of a completion under a temperature per token, from one plain forward."""
+    logits = logits_alone(model, row, completion) / temperatures[: len(completion), None]
     return logits.log_softmax(-1).gather(1, completion[:, None])[:, 0]
 
 
@@ -85,8 +79,7 @@ def tempered_alone(model: Any, row: Any, completion: torch.Tensor, temperatures:
 def test_log_probs_are_under_the_temperatures_of_the_sampling(
     architecture: str, shared_prefix: bool, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
-    model, processor = tiny_model(architecture, TEXTS)
-    apply_budget(processor, budget)
+    model, processor = tiny_policy(budget, architecture)
     samples = [s for s in mixed_samples if architecture != "idefics3" or all(m.kind == "image" for m in s.media)]
     grpo = {
         "per_device_train_batch_size": len(samples),
@@ -127,8 +120,7 @@ def test_gradients_flow_through_the_temperature() -> None:
 def test_a_schedule_of_ones_changes_nothing(mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path) -> None:
     losses = []
     for name, schedule in (("none", None), ("ones", TemperatureSchedule(schedule="cosine"))):
-        model, processor = tiny_model("qwen2_5_vl", TEXTS)
-        apply_budget(processor, budget)
+        model, processor = tiny_policy(budget)
         run: MultimodalGRPOTrainer = trainer(
             tmp_path / name, model, processor, mixed_samples, budget, kind=Recording, temperature=schedule, max_steps=2
         )

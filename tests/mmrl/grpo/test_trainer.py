@@ -15,22 +15,20 @@ from trl.trainer.grpo_config import GRPOConfig
 from data_engine.dataset.shards import read_samples, write_dataset
 from data_engine.schema import Sample
 from mmrl.core.families import family_of
-from mmrl.core.vision import VisionBudget, apply_budget
-from mmrl.grpo.credit import Credit
-from mmrl.grpo.injection import Injection
-from mmrl.grpo.temperature import TemperatureSchedule
+from mmrl.core.vision import VisionBudget
 from mmrl.grpo.trainer import MultimodalGRPOTrainer
 from mmrl.model.encoding import encode, media_token_types
 from mmrl.model.tiny_twins import ARCHITECTURES, tiny_model
 from mmrl.trainers.dataset import as_dataset
 from rewards import Suite
 from tests.conftest import TEXTS
-from tests.support.training import config, material, rollouts, trained
+from tests.support.training import config, material, rollouts, tiny_policy, trained
 
 SUITE = {
     "length": {"fn": "tests.mmrl.grpo.test_trainer:brevity"},
     "letters": {"fn": "tests.mmrl.grpo.test_trainer:letters", "weight": 0.5},
 }
+OWN = {"advantages", "shared_prefix", "temperature", "refills", "inject", "importance_cap", "credit"}
 
 
 def brevity(rollouts: Any) -> list[float]:
@@ -63,16 +61,10 @@ def trainer(
     budget: VisionBudget,
     *,
     kind: Any = Recording,
-    advantages: str = "gdpo",
-    shared_prefix: bool = True,
-    temperature: TemperatureSchedule | None = None,
-    refills: int = 0,
-    inject: Injection | None = None,
-    importance_cap: float | None = None,
-    credit: Credit | None = None,
     suite: Any = SUITE,
-    **grpo: Any,
+    **options: Any,
 ) -> Any:
+    """A trainer of `kind`; the options are its own (OWN) or TRL's."""
     settings: dict[str, Any] = {
         "per_device_train_batch_size": len(samples) * 2,
         "num_generations": 2,
@@ -86,32 +78,34 @@ def trainer(
         "save_strategy": "no",
         "gradient_checkpointing": False,
     }
-    return kind(
-        model,
-        processing_class=processor,
-        rewards=Suite(suite),
-        args=GRPOConfig(output_dir=str(out), **(settings | grpo)),
-        train_dataset=as_dataset(samples),
-        budget=budget,
-        shared_prefix=shared_prefix,
-        temperature=temperature,
-        refills=refills,
-        inject=inject,
-        importance_cap=importance_cap,
-        credit=credit,
-        advantages=advantages,
-    )
+    own = {"advantages": "gdpo"} | {name: options.pop(name) for name in OWN & options.keys()}
+    args = GRPOConfig(output_dir=str(out), **(settings | options))
+    data: dict[str, Any] = {"train_dataset": as_dataset(samples), "budget": budget}
+    return kind(model, processing_class=processor, rewards=Suite(suite), args=args, **data, **own)
 
 
-def logps_alone(model: Any, row: Any, completion: Tensor) -> Tensor:
-    """Log-probs of a completion from one plain forward of its prompt, unpadded."""
+def logits_alone(model: Any, row: Any, completion: Tensor) -> Tensor:
+    """Logits of a completion's tokens from one plain forward of its prompt, unpadded."""
     ids = torch.tensor([[*row.input_ids, *completion.tolist()]])
     media = dict(row.tensors)
     if any(key.endswith("_grid_thw") for key in media):
         media["mm_token_type_ids"] = media_token_types(ids, model.config)
     with torch.no_grad():
         logits = type(model).forward(model, input_ids=ids, attention_mask=torch.ones_like(ids), **media).logits
-    return logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[-len(completion) :, 0]
+    return logits[0, :-1][-len(completion) :]
+
+
+def logps_alone(model: Any, row: Any, completion: Tensor) -> Tensor:
+    """Log-probs of a completion from one plain forward of its prompt, unpadded."""
+    return logits_alone(model, row, completion).log_softmax(-1).gather(1, completion[:, None])[:, 0]
+
+
+def assert_own_logps(run: Any, plain: Any) -> None:
+    """What the run scored is what a plain model gives each row alone."""
+    for rows, input_ids, mask, keep, logps in run.seen:
+        for row, ids, valid, got in zip(rows, input_ids, mask, logps, strict=True):
+            length = int(valid[-keep:].sum())
+            assert_close(got[:length], logps_alone(plain, row, ids[-keep:][:length]), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("shared_prefix", [True, False])
@@ -119,8 +113,7 @@ def logps_alone(model: Any, row: Any, completion: Tensor) -> Tensor:
 def test_log_probs_of_a_mixed_batch_are_those_of_each_row_alone(
     architecture: str, shared_prefix: bool, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
-    model, processor = tiny_model(architecture, TEXTS)
-    apply_budget(processor, budget)
+    model, processor = tiny_policy(budget, architecture)
     kinds = family_of(model.config).pixels
     samples = [s for s in mixed_samples if all(m.kind in kinds for m in s.media)]
     grpo = {
@@ -145,8 +138,7 @@ def test_log_probs_of_a_mixed_batch_are_those_of_each_row_alone(
 
 def test_a_video_moves_the_log_probs(mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path) -> None:
     """The comparison above would pass if neither side saw the video; here a black clip must change the numbers."""
-    model, processor = tiny_model("qwen2_5_vl", TEXTS)
-    apply_budget(processor, budget)
+    model, processor = tiny_policy(budget)
     row = encode(processor, mixed_samples[3].prompt, mixed_samples[3].media, budget)
     completion = torch.tensor(processor.tokenizer("[0.5,2.0]")["input_ids"])
     logps = logps_alone(model, row, completion)
@@ -173,8 +165,7 @@ class Comparing:
 def test_advantages_are_those_that_trl_itself_computes(
     estimator: str, aggregation: str, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
-    model, processor = tiny_model("qwen2_5_vl", TEXTS)
-    apply_budget(processor, budget)
+    model, processor = tiny_policy(budget)
     grpo: dict[str, Any] = {"num_generations": 5, "per_device_train_batch_size": 25}
     run = trainer(tmp_path, model, processor, mixed_samples, budget, advantages=estimator, max_steps=2, **grpo)
     run.advantages = Comparing(run)
