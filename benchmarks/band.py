@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def difficulties(out: Path, limit: int, changes: Sequence[str]) -> DifficultyConfig:
-    """What measures the pool, `limit` samples of each task."""
+    """The config that measures the pool, `limit` samples of each task."""
     data = demo.curated(out / "data")
     given = [f"model={demo.CHECKPOINT}", f"data.path={data}", f"data.limit={limit}", *changes]
     return load(DifficultyConfig, CONFIG, given).model_copy(update={"out": str(out / "difficulty")})

@@ -170,7 +170,7 @@ def agreed(out: Path, theirs: dict[str, float]) -> None:
 
 
 def timed(work: Callable[[], Any], clock: Callable[[], float]) -> float:
-    """What the work takes."""
+    """The seconds that the work takes."""
     start = clock()
     work()
     return clock() - start

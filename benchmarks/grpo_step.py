@@ -41,7 +41,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """What the case is called in the table."""
+        """The name of the case in the table."""
         kind = f"{self.vision_tokens} vision tokens" if self.vision_tokens else "text only"
         return f"G={self.group}, {kind}"
 

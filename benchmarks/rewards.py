@@ -47,7 +47,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """What the case is called in the table."""
+        """The name of the case in the table."""
         mode = self.options.get("mode")
         return f"{self.reward} {mode}" if mode else self.reward
 
@@ -222,7 +222,7 @@ def compared(case: Case, count: int, rounds: int) -> dict[str, Any]:
 
 
 def seconds(work: Callable[[], Any], clock: Callable[[], float]) -> float:
-    """What the work takes."""
+    """The seconds that the work takes."""
     start = clock()
     work()
     return clock() - start

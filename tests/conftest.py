@@ -32,7 +32,7 @@ def budget() -> Any:
 
 @pytest.fixture(scope="session")
 def mixed_samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
-    """Text only, one image, two images of different sizes, a video, and an image beside a video; media on disk."""
+    """Text only, one image, two images of different sizes, a video, and an image with a video; media on disk."""
     directory = tmp_path_factory.mktemp("media")
     image, other = (next(digits_grounding(n=1, seed=seed, side=side)) for seed, side in ((0, 112), (1, 84)))
     count, video = next(digits_count(n=1, side=112)), next(digits_video(n=1, side=112))

@@ -1,4 +1,4 @@
-"""What is imported is this project, and the command is there."""
+"""The import is this project, and the command exists."""
 
 import importlib.metadata
 import subprocess

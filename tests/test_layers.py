@@ -74,7 +74,7 @@ def imported(text: str) -> set[str]:
 
 @cache
 def graph() -> dict[str, set[str]]:
-    """Every module and what it imports of the packages."""
+    """Every module, with its imports of the packages."""
     return {module: imported(file.read_text(encoding="utf-8")) - {module} for module, file in modules().items()}
 
 

@@ -1,4 +1,4 @@
-"""What several tests of media start from."""
+"""Fixtures that several tests of media share."""
 
 import pytest
 from PIL import Image

@@ -1,4 +1,4 @@
-"""Configs are strict: what a user typed wrong is named, with the nearest right thing."""
+"""Configs are strict: an error names the wrong value and the nearest right one."""
 
 from pathlib import Path
 

@@ -44,7 +44,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def readers() -> Iterator[dict[str, Reader]]:
-    """What each part of the project makes of a media item."""
+    """How each part of the project reads a media item."""
     _, processor = tiny_model("qwen2_5_vl", ["What is it?"])
     apply_budget(processor, BUDGET)
     with serving(lambda body: chat("seen")) as server:

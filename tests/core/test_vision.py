@@ -1,4 +1,4 @@
-"""The vision budget predicts what the processors of models make of images and videos."""
+"""The vision budget predicts the sizes that models' processors give images and videos."""
 
 import math
 import re
@@ -70,7 +70,7 @@ def processor(geometry: VisionGeometry):
 
 
 def resized_image(processor, width: int, height: int) -> tuple[int, int]:
-    """What the image processor's own `resize` makes of a picture; meta tensors have a shape and no pixels."""
+    """The size that the image processor's own `resize` gives a picture; meta tensors have a shape and no pixels."""
     part = processor.image_processor
     picture = torch.empty(1, 3, height, width, device="meta")
     resized = part.resize(picture, part.size, part.resample, part.patch_size * part.merge_size)

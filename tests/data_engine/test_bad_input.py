@@ -49,7 +49,7 @@ operators: [{fn: validate}, {fn: unique_ids}]
 
 
 class Built(NamedTuple):
-    """A dataset made of bad input, and what was expected of each row: its place -> reason, or `KEPT`."""
+    """A dataset made of bad input, and the expected end of each row: its place -> reason, or `KEPT`."""
 
     folder: Path
     expected: dict[str, str]

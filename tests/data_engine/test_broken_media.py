@@ -1,4 +1,4 @@
-"""Broken files: whatever a file holds, validation ends soon, in little memory, and says what is wrong."""
+"""Broken files: whatever a file holds, validation ends soon, in little memory, and names the fault."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SECONDS, MEGABYTES = 5.0, 1500.0
 
 
 def faults(endings: Sequence[Ending]) -> list[Ending]:
-    """What must not be: hangs, crashes, exceptions, and files that nobody knows a reason for."""
+    """Forbidden endings: hangs, crashes, exceptions, and files that nobody knows a reason for."""
     return [ending for ending in endings if ending.seconds > SECONDS or ending.verdict not in {"kept", *CHECKS}]
 
 
@@ -95,7 +95,7 @@ def test_a_jpeg_of_endless_passes_is_a_bomb(jpeg: bytes) -> None:
     assert reason(jpeg[:-2] + scan * 100 + jpeg[-2:]) == "bomb"
 
 
-def test_what_is_behind_a_picture_is_no_pass_over_it(jpeg: bytes) -> None:
+def test_bytes_after_a_picture_do_not_count_as_scans(jpeg: bytes) -> None:
     """Phones write a film behind the picture, cameras a thumbnail into its head."""
     assert reason(jpeg + b"\xff\xda film" * 200) is None
     assert reason(scanned(100, 10) + b"\xff\xda film" * 200) is None

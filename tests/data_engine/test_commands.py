@@ -1,4 +1,4 @@
-"""`mmrl data`: readable output, one line for what a user typed wrong, and a dataset that survives a kill."""
+"""`mmrl data`: readable output, one line for a wrong input, and a dataset that survives a kill."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ operators:
 
 
 def printed(*arguments: object) -> str:
-    """What a command prints, without the frames of its tables."""
+    """The output of a command, without the frames of its tables."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -61,7 +61,7 @@ def built(recipe: Path) -> Path:
     return out
 
 
-def test_plan_says_what_runs_where(recipe: Path) -> None:
+def test_plan_shows_which_work_runs_where(recipe: Path) -> None:
     text = printed("plan", recipe, "seed=7")
     assert re.search(r"read easy_vqa split=test, seed=7, .*options=4.* main process, at most 60 read digits", text)
     assert re.search(r"operate validate .*worker processes", text)

@@ -216,6 +216,6 @@ PLAN_ERRORS = [
 
 
 @pytest.mark.parametrize(("fields", "message"), PLAN_ERRORS)
-def test_what_is_wrong_with_a_recipe_is_said_before_any_work(fields: dict, message: str) -> None:
+def test_a_wrong_recipe_is_refused_before_any_work(fields: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         plan(recipe(**{"sources": [{"fn": "easy_vqa"}], **fields}))

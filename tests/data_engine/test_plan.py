@@ -1,4 +1,4 @@
-"""`mmrl data plan`: it tries what a build would do, on few samples, and refuses what a build would refuse late."""
+"""`mmrl data plan`: it tries a build on few samples, and refuses early what a build would refuse late."""
 
 from __future__ import annotations
 

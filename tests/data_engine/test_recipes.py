@@ -78,7 +78,7 @@ def test_every_format_is_built_offline(built: Path) -> None:
     assert len(stats) == counts["kept"]
 
 
-def test_the_manifest_says_what_was_read_and_with_what_code(built: Path) -> None:
+def test_the_manifest_names_the_files_read_and_the_code(built: Path) -> None:
     origin = read_manifest(built)["origin"]
     read = {source["name"]: source for source in origin["sources"]}
     (table,) = read["jsonl"]["inputs"]

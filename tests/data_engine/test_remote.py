@@ -38,7 +38,7 @@ PICTURE = _picture()
 
 
 class Pages(BaseHTTPRequestHandler):
-    """What the server says under each path."""
+    """The server's answer under each path."""
 
     def do_GET(self) -> None:
         """Answer one request."""
@@ -75,7 +75,7 @@ class Pages(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def handle(self) -> None:
-        """A client that leaves early is what we test."""
+        """A client that leaves early is part of the test."""
         try:
             super().handle()
         except (BrokenPipeError, ConnectionResetError):
@@ -83,7 +83,7 @@ class Pages(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Remembers what was asked, and who left early."""
+    """Keeps the requests, and which clients left early."""
 
     daemon_threads = True
 

@@ -90,7 +90,7 @@ def test_every_key_of_a_task_is_needed(task: str) -> None:
         ("edit", {"score": "7"}),
     ],
 )
-def test_an_answer_of_another_form_is_told(task: str, change: dict[str, Any]) -> None:
+def test_an_answer_of_another_form_is_reported(task: str, change: dict[str, Any]) -> None:
     assert fault(task, {**VALID[task], **change}) == "bad_answer"
 
 
@@ -148,7 +148,7 @@ def test_a_prompt_is_messages_that_ask_and_show(prompt: Any, reason: str) -> Non
     assert fault[0] == reason
 
 
-def test_what_cannot_be_stored_is_told() -> None:
+def test_a_sample_that_cannot_be_stored_is_reported() -> None:
     assert fault("text", {"text": ["\ud800"]}) == "not_text"
     odd = replace(sample("yesno", {"yesno": True}), meta={"score": float("nan")})
     assert (refusal := form_fault(odd))
@@ -169,7 +169,7 @@ def test_media_stand_where_the_text_marks_them() -> None:
             user_prompt("Is <image> red?", media)
 
 
-def test_an_id_is_made_of_what_is_asked_and_shown() -> None:
+def test_an_id_is_made_of_question_answer_and_media() -> None:
     first = sample("yesno", {"yesno": True})
     same = replace(first, meta={"where": "elsewhere"}, id="other")
     assert content_id(first) == content_id(same) == with_id(first).id
@@ -204,7 +204,7 @@ def test_a_row_gives_the_sample_back(text: str, answer: dict[str, Any], meta: di
     task=st.sampled_from([*TASKS, "nonsense"]),
     media=st.lists(st.sampled_from([IMAGE, VIDEO, Media("image")]), max_size=2),
 )
-def test_validation_tells_and_never_raises(prompt: Any, answer: Any, task: str, media: list[Media]) -> None:
+def test_validation_reports_and_never_raises(prompt: Any, answer: Any, task: str, media: list[Media]) -> None:
     fault = form_fault(Sample("", "s", task, prompt, answer, tuple(media)))
     assert fault is None or fault[0]
     keyed = dict.fromkeys((key.name for key in TASKS.get(task, OTHER).keys), answer)

@@ -213,7 +213,7 @@ def test_an_error_leaves_what_was_there(samples: list[Sample], raw: Path, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
 
 
-def test_a_folder_that_is_no_dataset_is_not_replaced(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_dataset_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").write_text("important")
     with pytest.raises(InputError, match="thesis is not a dataset"):

@@ -1,4 +1,4 @@
-"""Stages on disk: what was done is not done again, after a kill or in another run, and the bytes stay the same."""
+"""Stages on disk: finished work is not repeated, after a kill or in another run, and the bytes stay the same."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 NOTED = {"fn": "tests.support.lab:noted"}
 
 
-def test_what_was_kept_is_not_done_again_and_what_changed_is(tmp_path: Path, log: Path) -> None:
+def test_kept_stages_are_reused_and_changed_ones_rerun(tmp_path: Path, log: Path) -> None:
     def built(*operators: Any, **fields: Any) -> list[str]:
         run(counting(NOTED, *operators, n=600, cache=str(tmp_path / "cache"), **fields), out=tmp_path / "out")
         done = logged(log)

@@ -1,4 +1,4 @@
-"""`mmrl data stats`: what was noted when a dataset was built says what other thresholds would keep."""
+"""`mmrl data stats`: the measures of a build show how many samples other thresholds would keep."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def counts(directory: Path, *conditions: str) -> list[str]:
     return _counts(*measures_of(directory), [condition(text) for text in conditions])
 
 
-def test_a_threshold_is_tried_on_what_was_kept_and_on_what_the_old_one_dropped(tmp_path: Path) -> None:
+def test_a_threshold_is_tried_on_kept_and_dropped_samples(tmp_path: Path) -> None:
     samples = [noted(number, entropy=float(number), words=10.0 * number) for number in range(1, 6)]
     write_dataset([*samples, ask("?")], tmp_path / "data")
     dropped = [
@@ -61,7 +61,7 @@ def test_measures_are_shown_as_bars_and_pictures_by_how_many_samples_show_them(t
     assert "█" in result.output
 
 
-def test_a_build_keeps_the_measures_of_what_it_drops(tmp_path: Path) -> None:
+def test_a_build_keeps_the_measures_of_dropped_samples(tmp_path: Path) -> None:
     operators = [
         {"fn": "validate"},
         {"fn": "text_length", "args": {"max_words": 1}},
@@ -90,7 +90,7 @@ def test_what_an_earlier_filter_dropped_was_not_measured_by_later_ones_and_passe
     assert counts(tmp_path / "data", "entropy>=0.1", "words>=1") == ["1", "1", "0", "7", "0", "6"]
 
 
-def test_a_split_has_what_was_dropped_of_it_and_of_none(tmp_path: Path) -> None:
+def test_a_split_counts_its_dropped_samples_and_those_without_a_split(tmp_path: Path) -> None:
     write_dataset([noted(1, entropy=3.0)], tmp_path / "data")
     splits = ["train", "train", "test", ""]
     dropped = [{"entropy": 0.5, "split": split, "reason": "min_entropy: too_uniform"} for split in splits]

@@ -1,4 +1,4 @@
-"""What the guides tell to do works: their files are written out, and their commands run."""
+"""The guides work: the tests write their files and run their commands."""
 
 from __future__ import annotations
 

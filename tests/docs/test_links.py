@@ -1,4 +1,4 @@
-"""Links lead somewhere, and what the documentation names is there."""
+"""Links lead somewhere, and every name in the documentation exists."""
 
 from __future__ import annotations
 

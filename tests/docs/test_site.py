@@ -1,4 +1,4 @@
-"""The reference describes what there is, and the site can be built of it."""
+"""The reference lists everything that exists, and the site builds from it."""
 
 from __future__ import annotations
 

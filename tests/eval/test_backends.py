@@ -105,7 +105,7 @@ def test_judges_score_in_an_evaluation_and_in_its_rescoring(dataset: Path, tmp_p
     assert under(model="wiser") != info.scorer
 
 
-def test_an_unknown_judge_is_said_at_the_door(dataset: Path, tmp_path: Path) -> None:
+def test_an_unknown_judge_is_refused_before_the_run(dataset: Path, tmp_path: Path) -> None:
     rewards = {"quality": {"fn": "judge", "args": {"judge": "local"}}}
     with pytest.raises(InputError, match="unknown judge 'local'"):
         run(config(dataset, tmp_path / "out", rewards=rewards, **served("http://127.0.0.1:1/v1")))

@@ -32,7 +32,7 @@ PSI = {(0,): 1.0, (1,): 2.0, (0, 0): 1.0, (0, 1): 3.0, (1, 0): 1.0, (1, 1): 8.0}
 
 
 def result(steps: Steps[Any]) -> Any:
-    """What a method of decoding returns that never asks a model."""
+    """The result of a decoding method that never asks a model."""
     with pytest.raises(StopIteration) as stop:
         next(steps)
     return stop.value.value

@@ -1,4 +1,4 @@
-"""Tasks of lmms-eval answered by our adapter, where that harness is installed, and what is said where it is not."""
+"""Tasks of lmms-eval answered by our adapter, where that harness is installed, and the error where it is not."""
 
 from __future__ import annotations
 

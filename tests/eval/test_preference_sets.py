@@ -89,7 +89,7 @@ def ranking_rows() -> list[dict[str, Any]]:
 
 
 def says_right(rollouts: Sequence[Rollout]) -> list[float]:
-    """A reward that likes what it should; a number is a score by itself."""
+    """A reward that prefers the right answer; a number is a score by itself."""
     return [_liking(rollout.completion) for rollout in rollouts]
 
 

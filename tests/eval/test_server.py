@@ -1,4 +1,4 @@
-"""Answers from a server: what is asked, and every way in which a server can fail. A failure is never an answer."""
+"""Answers from a server: the requests, and every way in which a server can fail. A failure is never an answer."""
 
 from __future__ import annotations
 

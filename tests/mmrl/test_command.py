@@ -1,4 +1,4 @@
-"""What a user can get wrong about a training is one clear line and exit status 2, and leaves nothing behind."""
+"""A wrong training config gives one clear line and exit status 2, and leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two processes do what one does: the same rollouts, the same losses, whatever each of them happens to see."""
+"""Two processes give the results of one: the same rollouts, the same losses, whatever each of them happens to see."""
 
 from __future__ import annotations
 

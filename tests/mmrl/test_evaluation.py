@@ -35,7 +35,7 @@ def evaluation(world: Path) -> dict[str, Any]:
 
 
 def evaluations(out: Path) -> dict[int, dict[str, Any]]:
-    """What was measured, by step."""
+    """The measurements, by step."""
     return {line["step"]: line for line in read_metrics(out / "metrics.jsonl") if "eval_reward" in line}
 
 
@@ -49,7 +49,7 @@ def responses_of(records: list[Record]) -> dict[tuple[str, int], tuple[str, Any]
 
 
 def answers(world: Path, model: Path, out: Path) -> dict[tuple[str, int], tuple[str, Any]]:
-    """What `mmrl eval run` records of a checkpoint."""
+    """The records of `mmrl eval run` for a checkpoint."""
     values = {**evaluation(world), "model": str(model), "out": str(out), "vision": VISION}
     return responses_of(run_evaluation(validate(EvalConfig, values, where="test")))
 
@@ -105,7 +105,7 @@ def test_adapters_and_several_processes_are_evaluated_too(world: Path, tmp_path:
         ({"grpo": {"steps_per_generation": 3, "save_steps": 6}}, "eval_steps=2 is not a multiple of 3"),
     ],
 )
-def test_what_cannot_be_evaluated_is_said_before_the_first_step(
+def test_a_wrong_evaluation_is_refused_before_the_first_step(
     world: Path, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     given: dict[str, Any] = {"grpo": EVERY, "evaluation": evaluation(world)}

@@ -66,7 +66,7 @@ def test_rotary_positions_are_as_the_entry_says(twin: Twin) -> None:
 
 
 def test_every_parameter_has_a_part(twin: Twin) -> None:
-    """What the language model has is `language`, and nothing else is; the twin has all three parts."""
+    """The parameters of the language model, and no others, are `language`; the twin has all three parts."""
     name, family, model, _ = twin
     language = {id(parameter) for part in (model.get_decoder(), model.lm_head) for parameter in part.parameters()}
     for parameter, values in model.named_parameters():

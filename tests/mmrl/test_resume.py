@@ -101,7 +101,7 @@ def test_warm_up_and_lora_resume_exactly(world: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "broken" / ".saving").exists()
 
 
-def test_what_a_kill_amid_a_save_leaves_is_no_checkpoint(tmp_path: Path) -> None:
+def test_a_save_that_was_killed_is_not_a_checkpoint(tmp_path: Path) -> None:
     for name in ("checkpoint-8", "checkpoint-12", ".saving/checkpoint-16"):
         (tmp_path / name).mkdir(parents=True)
     assert latest_checkpoint(tmp_path) == str(tmp_path / "checkpoint-12")
@@ -109,7 +109,7 @@ def test_what_a_kill_amid_a_save_leaves_is_no_checkpoint(tmp_path: Path) -> None
     assert latest_checkpoint(tmp_path / "nothing") is None
 
 
-def test_a_line_that_was_being_written_is_no_metric(tmp_path: Path) -> None:
+def test_a_half_written_line_is_not_a_metric(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "lo')
     assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 1, "loss": 0.5}]
 

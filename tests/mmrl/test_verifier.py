@@ -1,4 +1,4 @@
-"""A verifier as the policy: what it says, on what it is taught, and how often it prefers what people prefer."""
+"""A verifier as the policy: its answers, its training data, and how often it agrees with people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mmrl reward` on real files: what it prints, what it writes, and how it refuses."""
+"""`mmrl reward` on real files: its output, its files, and its errors."""
 
 from __future__ import annotations
 

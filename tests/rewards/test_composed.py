@@ -1,4 +1,4 @@
-"""Rewards made of rewards: who is asked, what depends on what, and what is compared with what."""
+"""Rewards made of rewards: which parts run, on which they depend, and how they compare rollouts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HERE = __name__
 
 
 def from_meta(rollouts: Sequence[Rollout], *, key: str = "score") -> list[Verdict | float | None]:
-    """What stands in the meta of a rollout."""
+    """The meta of a rollout."""
     return [rollout.meta.get(key) for rollout in rollouts]
 
 

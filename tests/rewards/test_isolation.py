@@ -1,4 +1,4 @@
-"""What hangs is killed at its deadline, in the process it hangs in, and counted as a failure."""
+"""A reward that hangs is killed at its deadline, in its own process, and counted as a failure."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_an_unreadable_gold_abstains_and_an_unreadable_answer_is_0() -> None:
         assert reward([Rollout(completion, {"math": "3"})])[0].kind == "unparsed"
 
 
-def test_an_expression_beyond_all_time_is_no_verdict() -> None:
+def test_an_expression_beyond_the_deadline_gives_no_verdict() -> None:
     reward = get("math_match", deadline=2)
     bomb = "$" + "9^{" * 5 + "9" + "}" * 5 + "$"
     verdicts = reward([Rollout(bomb, {"math": "3"}), Rollout("3", {"math": "3"})])

@@ -1,4 +1,4 @@
-"""What holds of every rule reward of the registry: range, gold scores most, order is nothing, junk does not help."""
+"""Properties of every rule reward: its range, gold scores most, order does not matter, junk does not help."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def better(rollouts: Sequence[Rollout], *, of: list[Reward], floor: float = 0.0)
 
 
 def unless(rollouts: Sequence[Rollout], *, reward: Reward, other: Reward) -> list[Verdict]:
-    """What a reward says, and where it abstains what the other says."""
+    """The scores of a reward, and those of the other where it abstains."""
     return [a if a.score is not None else b for a, b in zip(reward(rollouts), other(rollouts), strict=True)]
 
 
@@ -98,7 +98,7 @@ def test_a_custom_reward_is_named_by_module_and_function() -> None:
         (f"{HERE}:unless", {"reward": {"fn": "choice"}}, "unknown reward 'choice'; did you mean choice_match"),
     ],
 )
-def test_a_wrong_name_or_option_is_an_error_that_says_what_would_be_right(
+def test_a_wrong_name_or_option_is_an_error_that_names_the_right_one(
     name: str, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):

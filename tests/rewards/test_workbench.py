@@ -1,4 +1,4 @@
-"""`mmrl reward test` tries rewards on spoilt gold answers, and flags what earns and should not."""
+"""`mmrl reward test` tries rewards on spoilt gold answers, and flags those that score and should not."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ DEADLINE = 60.0  # seconds on the clock after which a file counts as a hang and 
 
 
 class Ending(NamedTuple):
-    """What became of a file: `kept`, a reason code, or `hang`, `crash`, `raised NAME`; and after how many seconds of
+    """How a file ended: `kept`, a reason code, or `hang`, `crash`, `raised NAME`; and after how many seconds of
     work: on a busy machine the clock tells more about the others."""
 
     name: str
@@ -86,12 +86,12 @@ def broken(files: dict[str, bytes], count: int, seed: int = 0) -> Iterator[tuple
 
 
 def bombs() -> Iterator[tuple[str, bytes]]:
-    """(name, content) of small files that promise to be endless, or that are no media at all."""
+    """(name, content) of small files that promise to be endless, or that are not media at all."""
     return ((name, made()) for name, made in BOMBS.items())
 
 
 def judged(files: Iterable[tuple[str, bytes]], folder: Path) -> tuple[list[Ending], float]:
-    """(what the operator `validate` made of each file, the most megabytes that a process of it held)."""
+    """(how each file ended in the operator `validate`, the most megabytes that a process of it held)."""
     context = multiprocessing.get_context("spawn")
     endings, worker, most = list[Ending](), None, 0.0
     for name, content in files:

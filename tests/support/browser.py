@@ -1,4 +1,4 @@
-"""A page as a real browser shows it: what it complains about, which pictures it drew, what is written."""
+"""A page as a real browser shows it: its complaints, its pictures, its text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LOOK = """(async () => {
 
 @dataclass(frozen=True)
 class Shown:
-    """What a browser made of a page: its complaints, (width, height) of each picture as drawn ((0, 0): not shown),
+    """A page in a browser: its complaints, (width, height) of each picture as drawn ((0, 0): not shown),
     the text that can be read, and the number of marks drawn on pictures."""
 
     complaints: list[str]

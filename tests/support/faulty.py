@@ -36,7 +36,7 @@ def photo(width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
 
 
 def sample(media: Media | None = None, question: str = "Is it day?", **fields: Any) -> Sample:
-    """A sample of which nothing is wrong but what the arguments make so."""
+    """A sound sample, but for the faults that the arguments add."""
     prompt = user_prompt(question, [media.kind] if media else [])
     whole: dict[str, Any] = {"task": "yesno", "answer": {"yesno": True}, "meta": WHOLE, "prompt": prompt}
     return Sample(**{"id": "", "source": "test", "media": (media,) if media else (), **whole, **fields})

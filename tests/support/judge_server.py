@@ -177,7 +177,7 @@ def replying(**fields: Any) -> Callable[[dict[str, Any]], str]:
 
 
 def score(server: Server, name: str, rollout: Rollout, **options: Any) -> Verdict:
-    """What a judged reward says of one rollout."""
+    """The verdict of a judged reward on one rollout."""
     return get(name, judge=server.judge(), **options)([rollout])[0]
 
 

@@ -1,4 +1,4 @@
-"""Pages as tests read them: parsed, and checked for what no page may hold."""
+"""Pages as tests read them: parsed, and checked for forbidden content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the examples in a reward's docstring show: rollouts, verdicts and options, for tests of all rewards at once."""
+"""The examples in a reward's docstring: rollouts, verdicts and options, for tests of all rewards at once."""
 
 from __future__ import annotations
 

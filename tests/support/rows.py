@@ -1,4 +1,4 @@
-"""Tables of rows for tests of sources, and what becomes of their rows."""
+"""Tables of rows for tests of sources, and how their rows end."""
 
 from __future__ import annotations
 
@@ -57,5 +57,5 @@ def reasons(items: Any) -> list[str]:
 
 
 def read_rows(root: Path, rows: list[Any], **form: Any) -> list[Sample | Quarantined]:
-    """What `jsonl` makes of the rows."""
+    """The samples that `jsonl` makes of the rows."""
     return list(jsonl(path=write_lines(root / "rows.jsonl", rows), root=root, rows=Rows(**form)))

@@ -49,7 +49,7 @@ def row(sample: Sample, right: int, n: int = 8, **changes: Any) -> Difficulty:
 
 
 def ends(samples: list[Sample], rows: list[Difficulty], folder: Path, **options: Any) -> list[str]:
-    """What becomes of each sample: kept, or why it is dropped."""
+    """How each sample ends: kept, or the reason why it is dropped."""
     write_difficulty(rows, folder / "difficulty.parquet")
     outcomes = difficulty(iter(samples), file=folder / "difficulty.parquet", **options)
     return [outcome.reason if isinstance(outcome, Dropped) else "kept" for outcome in outcomes]
@@ -85,7 +85,7 @@ def test_bounds_are_whole_numbers_without_the_guesses() -> None:
         odds(3, 9, band)
 
 
-def test_only_what_more_draws_may_change_is_undecided() -> None:
+def test_samples_are_undecided_only_while_more_draws_may_change_them() -> None:
     band = Counts(least=1, most=7, of=8)
     assert [is_decided(band, [0.0] * (4 - k) + [1.0] * k, k, 0.0, 0.95) for k in range(5)] == [0, 1, 1, 1, 0]
     assert is_decided(band, [0.0] * 8, 0, 0.0, 0.95)
@@ -96,7 +96,7 @@ def test_only_what_more_draws_may_change_is_undecided() -> None:
     assert not is_decided(spread, [0.1, 0.2, 0.15, 0.1], 0, 0.0, 0.95)
 
 
-def test_samples_outside_of_their_band_are_dropped_by_what_is_wrong(tmp_path: Path) -> None:
+def test_samples_outside_of_their_band_are_dropped_with_the_reason(tmp_path: Path) -> None:
     samples = numbers(8)
     rows = [
         row(samples[0], 0),
@@ -129,7 +129,7 @@ def test_graded_scores_go_by_their_variance(tmp_path: Path) -> None:
     assert ends(samples, rows, tmp_path, spread=spread, bands=counted) == ["kept"] * 4
 
 
-def test_fewer_draws_than_the_band_speaks_of_go_by_what_is_likelier(tmp_path: Path) -> None:
+def test_with_fewer_draws_the_likelier_side_of_the_band_counts(tmp_path: Path) -> None:
     samples = numbers(3)
     rows = [row(sample, right, n=4) for sample, right in zip(samples, (0, 2, 4), strict=True)]
     assert ends(samples, rows, tmp_path, counts=Counts(least=1, most=7, of=8)) == ["too_hard", "kept", "too_easy"]
@@ -159,7 +159,7 @@ def test_the_worst_answered_are_kept_and_the_order_goes_from_easy_to_hard(tmp_pa
         list(by_reward(iter(samples), n=3))
 
 
-def test_a_count_of_none_is_no_bound_where_guessing_is_right(tmp_path: Path) -> None:
+def test_a_count_of_zero_does_not_bound_where_guessing_is_right(tmp_path: Path) -> None:
     samples = numbers(2)
     rows = [row(samples[0], 0, chance=0.5), row(samples[1], 8, chance=0.5)]
     assert ends(samples, rows, tmp_path, counts=Counts(least=0, most=7, of=8)) == ["kept", "too_easy"]

@@ -78,7 +78,7 @@ def test_measures_that_a_source_wrote_and_are_no_numbers_are_taken_again() -> No
 
 
 @pytest.mark.parametrize("code", ["english", "EN"])
-def test_a_language_that_is_not_told_apart_is_refused(code: str) -> None:
+def test_an_undetectable_language_is_refused(code: str) -> None:
     operators = [{"fn": "validate"}, {"fn": "in_language", "args": {"languages": ["de", code]}}]
     recipe = {"sources": [{"fn": "tests.support.lab:numbers", "args": {"n": 1}}], "operators": operators}
     with pytest.raises(InputError, match=rf"no language {code}; known: ar, bg, bn, cs"):

@@ -40,7 +40,7 @@ def test_quotas_are_met_and_a_shortage_is_filled_or_left_or_refused() -> None:
 
 @given(st.dictionaries(st.sampled_from("abcde"), st.integers(1, 50), min_size=1), st.integers(1, 100))
 @settings(max_examples=200, deadline=None)
-def test_whole_numbers_sum_to_what_was_asked(shares: dict[str, float], n: int) -> None:
+def test_whole_numbers_sum_to_the_total(shares: dict[str, float], n: int) -> None:
     counts = largest_remainder(n, shares)
     assert sum(counts.values()) == n
     assert all(abs(counts[value] - n * share / sum(shares.values())) < 1 for value, share in shares.items())
@@ -91,7 +91,7 @@ def test_levels_are_divided_within_their_task() -> None:
         mixed(shortage="fail")
 
 
-def test_equal_and_natural_shares_go_by_what_is_there() -> None:
+def test_equal_and_natural_shares_follow_the_pool() -> None:
     def of_count(shares: Any) -> Counter[tuple[str, str]]:
         levels = [Division(by="difficulty", shares=shares)]
         return level_counts(ends(quota(iter(POOL), n=23, by="task", shares={"count": 1}, then=levels))[0])
@@ -110,7 +110,7 @@ def test_a_repeated_sample_is_one_row_and_is_trained_on_as_often(tmp_path: Path)
     assert len(ends(quota(iter(pool), n=10, by="task", shares={"yesno": 1}))[0]) == 4
 
 
-def test_the_last_quota_says_how_often_and_what_counts_rows_comes_before() -> None:
+def test_the_last_quota_sets_repeats_and_row_counters_come_before() -> None:
     pool = [
         replace(sample, meta={"repeat": repeat}) for sample, repeat in zip(POOL, (3, "often", None) * 31, strict=True)
     ]
@@ -176,7 +176,7 @@ def test_names_that_no_sample_can_have_are_refused() -> None:
         list(quota(iter(hard), n=4, by="source", shares={"web": 1}))
 
 
-def test_the_manifest_sets_what_was_asked_for_beside_what_came_about(tmp_path: Path) -> None:
+def test_the_manifest_lists_requested_and_actual_shares(tmp_path: Path) -> None:
     levels = [{"by": "source", "shares": {"a": 3, "b": 1}}]
     args = {"n": 16, "by": "task", "shares": {"number": 1}, "then": levels, "repeat": 2}
     sources = [{"fn": "tests.support.lab:numbers", "args": {"n": n}, "name": name} for name, n in (("a", 4), ("b", 9))]

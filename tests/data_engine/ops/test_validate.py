@@ -1,4 +1,4 @@
-"""Validation: for every check a broken file or row, and for every mode what becomes of it."""
+"""Validation: for every check a broken file or row, and for every mode how it ends."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def test_several_faults_are_mended_one_after_the_other(tmp_path: Path) -> None:
     assert outcome.meta["fixed"] == ["box_order", "box_outside", "box_repeated"]
 
 
-def test_ids_that_come_twice_are_told_from_samples_that_come_twice() -> None:
+def test_repeated_ids_differ_from_repeated_samples() -> None:
     first, other = sample(meta={**WHOLE, "id": 7}), sample(question="Is it night?", meta={**WHOLE, "id": 7})
     again, elsewhere = sample(meta={**WHOLE, "id": 7}), replace(other, source="second")
     outcomes = list(unique_ids(map(with_id, iter([first, other, again, elsewhere, sample(), sample()]))))

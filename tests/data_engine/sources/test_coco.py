@@ -69,7 +69,7 @@ def test_boxes_of_a_declared_format_are_not_guessed_at(photos: Path) -> None:
         assert outcome.reason == "box_order"
 
 
-def test_a_crowd_is_no_single_object(photos: Path) -> None:
+def test_a_crowd_is_not_a_single_object(photos: Path) -> None:
     file = write_coco(photos, [ROOF, {**TREES[0], "category_id": 1, "iscrowd": 1}])
     assert list(coco(annotations=file, images=".", root=photos, task="grounding")) == []
 
@@ -107,7 +107,7 @@ def test_coco_boxes_on_stored_pixels_follow_the_exif_rotation(photos: Path, orie
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000, '{"images": [], "annotations": [3], "categories": []}'])
-def test_a_file_that_is_no_coco_file_is_named(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_coco_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "other.json").write_text(text)
     with pytest.raises(InputError, match=r"other.json is not"):
         list(coco(annotations="other.json", images=".", root=tmp_path))

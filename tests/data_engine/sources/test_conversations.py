@@ -110,7 +110,7 @@ def test_what_stands_beside_a_conversation_counts(root: Path) -> None:
     assert by_vlm_r1.answer == by_verl.answer == {"boxes": [[10, 5, 30, 40]]}
 
 
-def test_broken_conversations_say_where(root: Path) -> None:
+def test_broken_conversations_name_their_place(root: Path) -> None:
     rows = [
         {"conversations": []},
         {"conversations": talk("Hi")},

@@ -1,4 +1,4 @@
-"""JSON arrays are read as streams; what is broken in a file of JSON costs itself."""
+"""JSON arrays are read as streams; a broken part of a JSON file costs only itself."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_an_array_is_read_as_a_stream(root: Path, chunk: int, monkeypatch: pytes
         ("[" * 100_000, "x.json:1"),
     ],
 )
-def test_a_broken_array_says_where(root: Path, text: str, where: str) -> None:
+def test_a_broken_array_names_its_place(root: Path, text: str, where: str) -> None:
     (root / "x.json").write_text(text)
     assert refused(json_array(path="x.json", root=root)) == [("bad_json", where)]
 
@@ -51,7 +51,7 @@ def test_an_entry_that_is_too_deep_is_one_broken_row(root: Path) -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 2**16])
-def test_what_is_lost_of_an_array_is_said(root: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_rows_of_an_array_are_reported(root: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_lines, "CHUNK", chunk)
     good = '{"question": "?", "answer": 1, "task": "count"}'
     (root / "x.json").write_text(f'[{good},\n{{"a": NaN, "b": [-Infinity]}},\n{good}]\n \n [{good}]\n')

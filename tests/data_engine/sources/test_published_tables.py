@@ -148,7 +148,7 @@ def test_datasets_on_disk_arrow_files_and_folders_are_read_as_they_are_stored(sa
             saved_dataset(path="saved", root=tmp_path, rows=YESNO)
 
 
-def test_a_dataset_that_says_its_split_is_read_as_that(saved: Any, tmp_path: Path) -> None:
+def test_a_dataset_with_a_split_is_read_as_that_split(saved: Any, tmp_path: Path) -> None:
     saved.to_parquet(tmp_path / "a.parquet")
     datasets.Dataset.from_parquet(str(tmp_path / "a.parquet"), split="train").save_to_disk(tmp_path / "saved")
     assert len(sound(saved_dataset(path="saved", split="train", root=tmp_path, rows=YESNO))) == 2

@@ -1,4 +1,4 @@
-"""Raw rows become samples, and broken rows become quarantine entries that say what would be right."""
+"""Raw rows become samples, and broken rows become quarantine entries that name the right form."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_boxes_of_every_declared_space_become_pixels(photos: Path, form: dict, b
 
 
 @pytest.mark.parametrize("seen", [448, {"w": 1}, "448", [448], [[1]], [448, 0], [448, True], [448, 10**400], [], None])
-def test_a_size_that_is_none_is_said_to_be_none(photos: Path, seen: Any) -> None:
+def test_an_invalid_size_is_refused(photos: Path, seen: Any) -> None:
     row = {"question": "?", "image": "china.jpg", "boxes": [1, 2, 3, 4], "seen_size": seen}
     (item,) = read_rows(photos, [row], task="grounding", space="resized")
     assert isinstance(item, Quarantined)

@@ -18,7 +18,7 @@ from mmrl.core.config import InputError
 from tests.support.faulty import form_fault
 
 
-def test_rows_become_choices_and_broken_rows_say_where(tmp_path: Path) -> None:
+def test_rows_become_choices_and_broken_rows_name_their_place(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.fromarray(load_sample_image("flower.jpg")).save(buffer, "PNG")  # over the csv module's default limit
     image = base64.b64encode(buffer.getvalue()).decode()
@@ -36,7 +36,7 @@ def test_rows_become_choices_and_broken_rows_say_where(tmp_path: Path) -> None:
 
 
 def rows_of(tmp_path: Path, columns: str, *rows: str) -> list[Sample | Quarantined]:
-    """What becomes of rows `ANSWER<tab>OPTION...` about one small picture."""
+    """The samples of rows `ANSWER<tab>OPTION...` about one small picture."""
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4)).save(buffer, "PNG")
     picture = base64.b64encode(buffer.getvalue()).decode()
@@ -74,7 +74,7 @@ def test_pictures_are_borrowed_from_rows_above_and_may_be_several(tmp_path: Path
     assert broken == [("image_reference", "bench.tsv:8"), ("bad_image", "bench.tsv:9"), ("bad_image", "bench.tsv:10")]
 
 
-def test_a_hint_is_part_of_what_is_asked(tmp_path: Path) -> None:
+def test_a_hint_is_part_of_the_question(tmp_path: Path) -> None:
     items = rows_of(tmp_path, "hint\tA\tB", "A\tBill is tall.\tcat\tdog", "B\t\tcat\tdog", "B\tnan\tcat\tdog")
     asked = [item.prompt[0]["content"][1]["text"] for item in items if isinstance(item, Sample)]
     assert asked == ["Bill is tall.\nWhich?\nA. cat\nB. dog", *["Which?\nA. cat\nB. dog"] * 2]

@@ -51,7 +51,7 @@ def test_a_webdataset_is_a_stream_of_rows(root: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [2048, 2500, 3000])
-def test_a_tar_that_breaks_off_gives_what_is_before(root: Path, size: int) -> None:
+def test_a_tar_that_breaks_off_gives_the_rows_before(root: Path, size: int) -> None:
     asked = json.dumps({"question": "How many?", "answer": 2, "task": "count"}).encode()
     tar_of(root, "t.tar", {"1.json": asked, "2.json": asked, "3.png": bytes(2000)})
     (root / "t.tar").write_bytes((root / "t.tar").read_bytes()[:size])

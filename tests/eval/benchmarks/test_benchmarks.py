@@ -1,4 +1,4 @@
-"""Every registered benchmark on rows in its own layout: what oracles score, and what bad files get."""
+"""Every registered benchmark on rows in its own layout: the scores of oracles, and the errors of bad files."""
 
 import json
 import logging
@@ -130,7 +130,7 @@ def test_nonsense_breaks_nothing_and_scores_stay_in_range(name: str, tmp_path: P
 
 @pytest.mark.parametrize("name", OPEN)
 def test_random_guessing_scores_one_over_the_options(name: str, tmp_path: Path) -> None:
-    """Every letter in turn is what a guess is on average."""
+    """Every letter in turn scores like the average guess."""
     for sample in benchmark(name, tmp_path).load():
         if sample.task != "choice" or "choice" not in sample.answer:
             continue

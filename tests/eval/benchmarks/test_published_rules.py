@@ -254,7 +254,7 @@ def test_golds_that_are_no_plain_numbers_are_compared_at_two_decimals_too(tmp_pa
     assert numbers("mathvision", samples, lambda sample: r"\boxed{7}")["published_2dp"] == 0
 
 
-# what else is written about them
+# other notes about them
 
 
 def test_mmmus_variant_by_mathematics_and_its_tails() -> None:

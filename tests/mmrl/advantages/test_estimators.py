@@ -64,7 +64,7 @@ def test_gdpo_paper_example_of_two_groups() -> None:
 
 
 @pytest.mark.parametrize("estimator", [grpo, gdpo])
-def test_a_constant_group_says_exactly_nothing(estimator: object) -> None:
+def test_a_constant_group_has_zero_advantages(estimator: object) -> None:
     rewards_PGK = torch.stack([torch.full((7, 1), 0.7), torch.arange(7.0).unsqueeze(1) / 7])
     advantages_PG = estimator(rewards_PGK, torch.ones(1))  # pyright: ignore[reportCallIssue]
     assert (advantages_PG[0] == 0).all()
@@ -108,6 +108,6 @@ def test_whitening_by_task_gives_every_task_the_same_scale() -> None:
         gdpo(rewards_PGK, torch.ones(4), whiten="task")
 
 
-def test_dead_groups_are_told_per_reward() -> None:
+def test_dead_groups_are_reported_per_reward() -> None:
     rewards_PGK = torch.tensor([[[1.0, 0.0], [1.0, 1.0]], [[NAN, 0.5], [0.3, 0.5]]])
     assert dead_groups(rewards_PGK).tolist() == [[True, False], [True, True]]

@@ -113,7 +113,7 @@ def test_gcpo_leaves_other_rewards_and_other_prompts_alone() -> None:
     assert_allclose(got, [[0.5, -0.5], [0.25, -0.25], [0.5, -0.5]])
 
 
-def test_gcpo_refuses_what_is_no_pair() -> None:
+def test_gcpo_refuses_groups_that_are_not_pairs() -> None:
     scores = groups([1.0, 0], [0.0, 1])
     with pytest.raises(InputError, match="needs pairs_P"):
         gcpo(scores, ONE)
@@ -158,7 +158,7 @@ def test_visurf_controls_can_be_switched() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(ADVANTAGES))
-def test_seven_float32_copies_of_a_number_say_nothing(name: str) -> None:
+def test_seven_float32_copies_of_a_number_give_zero(name: str) -> None:
     rewards = np.full((2, 7, 1), 0.7, dtype=np.float32)
     data = {
         "tmn": {"tasks_P": ["a", "a"]},

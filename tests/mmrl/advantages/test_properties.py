@@ -1,4 +1,4 @@
-"""What holds for every estimator, whatever the rewards: found by search, not by example."""
+"""Properties of every estimator, whatever the rewards: tested by search, not by example."""
 
 import inspect
 import re
@@ -58,7 +58,7 @@ def run(name: str, rewards: np.ndarray, **options: Any) -> np.ndarray:
 @pytest.mark.parametrize("name", sorted(ADVANTAGES))
 @settings(deadline=None, max_examples=40)
 @given(rewards=batches())
-def test_always_finite_and_zero_where_nothing_is_said(name: str, whiten: str, rewards: np.ndarray) -> None:
+def test_always_finite_and_zero_without_a_signal(name: str, whiten: str, rewards: np.ndarray) -> None:
     for eps in (1e-4, 0.0):
         got = run(name, rewards, whiten=whiten, tasks_P=["a", "b"] * (len(rewards) // 2), eps=eps)
         assert got.shape == rewards.shape[:2]
@@ -236,7 +236,7 @@ def test_a_reward_of_weight_zero_changes_nothing(name: str, whiten: str) -> None
 
 
 @pytest.mark.parametrize("name", sorted(ADVANTAGES))
-def test_every_estimator_says_its_equation_and_its_source(name: str) -> None:
+def test_every_estimator_names_its_equation_and_its_source(name: str) -> None:
     text = inspect.getdoc(ADVANTAGES[name]) or ""
     where = f"the docstring of {name} (mmrl/advantages), from which docs/reference is made,"
     assert re.search(r"\b\d{4}\.\d{5}\b", text.split("\n")[0]), (

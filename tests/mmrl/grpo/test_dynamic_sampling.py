@@ -1,4 +1,4 @@
-"""Dynamic sampling: groups without any signal are replaced, and what is trained on is still what was sampled."""
+"""Dynamic sampling: groups without any signal are replaced, and training still uses the sampled tokens."""
 
 from __future__ import annotations
 

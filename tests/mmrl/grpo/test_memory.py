@@ -201,7 +201,7 @@ def test_a_prompt_is_read_by_as_few_micro_batches_as_hold_it(
     assert all(prompts[i] == prompts[i + 1] for i in range(0, 8, 2))
 
 
-def test_rows_dealt_by_prompt_keep_what_is_theirs() -> None:
+def test_rows_dealt_by_prompt_keep_their_tensors() -> None:
     first, two, three = object(), object(), object()
     batches = [
         {"ids": torch.tensor([[1], [2]]), "rows": [first, two], "count": torch.tensor(6), "none": None},

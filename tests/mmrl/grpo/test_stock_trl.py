@@ -25,7 +25,7 @@ from tests.support.training import tiny_policy
 
 
 class Stock(GRPOTrainer):
-    """Stock TRL that keeps what it gave the model to generate, and the log-probs of its scoring."""
+    """Stock TRL that keeps the inputs of its generation, and the log-probs of its scoring."""
 
     def _generate_single_turn(self, prompt_ids: Any, images: Any, multimodal_fields: Any, *args: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         self.generated_from = multimodal_fields

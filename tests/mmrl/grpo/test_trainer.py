@@ -101,7 +101,7 @@ def logps_alone(model: Any, row: Any, completion: Tensor) -> Tensor:
 
 
 def assert_own_logps(run: Any, plain: Any) -> None:
-    """What the run scored is what a plain model gives each row alone."""
+    """The run's log-probs equal those that a plain model gives each row alone."""
     for rows, input_ids, mask, keep, logps in run.seen:
         for row, ids, valid, got in zip(rows, input_ids, mask, logps, strict=True):
             length = int(valid[-keep:].sum())

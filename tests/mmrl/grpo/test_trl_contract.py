@@ -1,4 +1,4 @@
-"""What mmrl overrides and calls in TRL and transformers has the shape it was written for."""
+"""TRL and transformers still have the functions that mmrl overrides and calls, with the same arguments."""
 
 from __future__ import annotations
 

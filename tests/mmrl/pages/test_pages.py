@@ -164,7 +164,7 @@ def test_media_that_cannot_be_shown_leave_a_note(media: Media, note: str) -> Non
     assert not markup.images()
 
 
-def test_a_long_completion_is_cut_and_says_so() -> None:
+def test_a_long_completion_is_cut_with_a_note() -> None:
     markup = Markup(card(exhibit(answer("x" * 10_000))))
     assert " … 6,000 more characters" in markup.texts
     assert max(map(len, markup.texts)) == 4000
@@ -207,7 +207,7 @@ def test_ticks_are_round_and_inside() -> None:
         assert low <= marks[0] < marks[-1] <= high
 
 
-def test_a_table_tells_numbers_from_texts() -> None:
+def test_a_table_sorts_numbers_and_texts_apart() -> None:
     markup = Markup(table(["a", "b"], [["x", "1"], ["y", Html("<i>2</i>")]], strong=[1]))
     assert [given.get("class") for given in markup.named("td")] == [None, "number"] * 2
     assert [given.get("class") for given in markup.named("tr")] == [None, None, "strong"]

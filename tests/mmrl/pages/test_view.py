@@ -56,7 +56,7 @@ def report(out: Path, runs: dict[str, Path], trained: Path) -> Markup:
 
 
 def viewed(*arguments: object) -> str:
-    """What `mmrl view` prints."""
+    """The output of `mmrl view`."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if result.exception:
         raise result.exception
@@ -113,7 +113,7 @@ def test_samples_are_shown_with_their_gold(out: Path, samples: list[Sample]) -> 
 
 
 @pytest.mark.parametrize("kind", ["data", "train", "eval/sampled_before"])
-def test_what_is_left_out_is_said(kind: str, out: Path, trained: Path, runs: dict[str, Path], tmp_path: Path) -> None:
+def test_omissions_are_reported(kind: str, out: Path, trained: Path, runs: dict[str, Path], tmp_path: Path) -> None:
     note = "10 of 13 prompts are not shown; those shown are evenly spread. --limit shows more."
     assert note in viewed(out / kind, "--limit", 3, "--out", tmp_path / "page.html")
     markup = checked((tmp_path / "page.html").read_text())
@@ -135,7 +135,7 @@ def test_what_is_left_out_is_said(kind: str, out: Path, trained: Path, runs: dic
         ("nowhere", None, None, "give the output of mmrl train"),
     ],
 )
-def test_what_cannot_be_shown_is_an_error_that_says_why(
+def test_a_view_of_nothing_is_an_error_with_its_reason(
     kind: str, step: int | None, task: str | None, message: str, out: Path, trained: Path, runs: dict[str, Path]
 ) -> None:
     with pytest.raises(InputError, match=r"(?s).*" + message.replace("?", r"\?")):

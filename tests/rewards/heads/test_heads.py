@@ -224,7 +224,7 @@ def test_yojo_loss_vectors() -> None:
     assert pair == pytest.approx(math.log(1 + math.exp(0.8)), abs=1e-6)  # Bradley-Terry
 
 
-def test_yojo_rows_that_say_nothing_are_left_out() -> None:
+def test_yojo_rows_without_a_signal_are_left_out() -> None:
     rows = torch.tensor([[2, 1, -torch.inf], [-torch.inf] * 3])
     assert best_of_loss(rows, torch.tensor([0, 0])).item() == pytest.approx(0.3132617, abs=1e-6)
     assert best_of_loss(rows[1:], torch.tensor([0])).item() == 0

@@ -37,7 +37,7 @@ def test_every_question_gets_its_own_answer_within_the_limit_of_concurrency() ->
 
 
 @pytest.mark.parametrize(("reply", "cause"), FAILURES)
-def test_a_failure_is_no_text_and_says_its_cause(reply: Reply, cause: str) -> None:
+def test_a_failure_has_a_cause_and_no_text(reply: Reply, cause: str) -> None:
     with serving(lambda body: reply) as server:
         judge = server.judge(deadline=0.5 if cause == "deadline" else 5.0, max_response=20_000)
         begun = time.monotonic()

@@ -232,7 +232,7 @@ def injections() -> list[str]:
 
 
 def gullible(body: dict[str, Any]) -> str:
-    """A judge that obeys what it is told outside the data, copies any verdict it sees, and else gives an honest 4."""
+    """A judge that obeys instructions outside the data, copies any verdict it sees, and else gives an honest 4."""
     text = user_text(body)
     if "material to be judged" in body["messages"][0]["content"]:
         seen = [json.loads(quote) for _, quote in DATA.findall(text)]

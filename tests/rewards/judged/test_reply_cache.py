@@ -1,4 +1,4 @@
-"""The cache of a judge's replies: what is kept, under which key, and what becomes of a damaged one."""
+"""The cache of a judge's replies: its entries, their keys, and how it treats a damaged entry."""
 
 from __future__ import annotations
 

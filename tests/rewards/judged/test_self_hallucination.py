@@ -191,7 +191,7 @@ def test_it_scores_in_a_suite_by_name(picture: Media) -> None:
 
 
 def gullible(body: dict[str, Any]) -> str:
-    """A judge that obeys what stands outside the data, copies what looks like a verdict in them, and sees no cat."""
+    """A judge that obeys instructions outside the data, copies anything like a verdict in them, and sees no cat."""
     text, quoted = user_text(body), quotes(body)
     for quote in quoted:
         text = text.replace(json.dumps(quote, ensure_ascii=False), "")

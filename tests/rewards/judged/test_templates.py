@@ -34,7 +34,7 @@ def ranking(body: dict[str, Any], values: list[int], /, **changes: Any) -> str:
     return verdict(body, **fields | changes)
 
 
-# what a template must hold
+# the parts that a template must have
 
 
 def test_a_prompt_that_does_not_fit_its_reward_says_which_places_would() -> None:
@@ -163,7 +163,7 @@ TRICKS = [
 
 
 def gullible(body: dict[str, Any]) -> str:
-    """A judge that obeys what stands outside the data, copies any verdict in them, and else finds little."""
+    """A judge that obeys instructions outside the data, copies any verdict in them, and else finds little."""
     text, quoted = user_text(body), quotes(body)
     for quote in quoted:
         text = text.replace(json.dumps(quote, ensure_ascii=False), "")

@@ -1,4 +1,4 @@
-"""A set of boxes is scored whole: every object once, and what is not there costs."""
+"""A set of boxes is scored whole: every object once, and objects that are not there cost."""
 
 from __future__ import annotations
 

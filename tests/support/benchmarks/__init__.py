@@ -1,1 +1,1 @@
-"""Every published benchmark in its own layout, what the best of models would answer, and a judge that is fair."""
+"""Every published benchmark in its own layout, the answers of a perfect model, and a fair judge."""

@@ -31,7 +31,7 @@ FIXTURES: dict[str, Fixture] = {**choice_rows.FIXTURES, **text_rows.FIXTURES, **
 
 
 def write_rows(directory: Path, rows: Any, suffix: str, name: str = "data") -> Path:
-    """The rows as a file of the format, beside the media that rows name by path."""
+    """The rows as a file of the format, next to the media that rows name by path."""
     directory.mkdir(parents=True, exist_ok=True)
     for i in range(2):
         (directory / f"{i}.png").write_bytes(png(i))
@@ -89,7 +89,7 @@ def numbers(
 
 
 def gold(sample: Sample) -> str:
-    """What the best of models says."""
+    """The answer of a perfect model."""
     answer = sample.answer
     if "names" in answer:
         return answer["names"]["ABCDEFGH".index(answer["choice"])]
@@ -131,12 +131,12 @@ def _best_caption(answer: Any) -> str:
 
 
 def text_of(sample: Sample) -> str:
-    """What a sample asks, without its media."""
+    """The question of a sample, without its media."""
     return sample.prompt[0]["content"][-1]["text"]
 
 
 def score(reward: Any, reply: str, answer: Any, **options: Any) -> float | None:
-    """What a reward gives a reply."""
+    """The score that a reward gives a reply."""
     return reward([Rollout(reply, answer)], **options)[0].score
 
 

@@ -1,4 +1,4 @@
-"""What the tests know of a benchmark: rows in its layout, and what its numbers are at best and at worst."""
+"""A benchmark as the tests know it: rows in its layout, and its best and worst numbers."""
 
 from __future__ import annotations
 

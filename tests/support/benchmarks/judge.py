@@ -1,4 +1,4 @@
-"""A judge of benchmarks that goes by plain rules, behind a real server: what the tests' oracles are judged by."""
+"""A judge of benchmarks that goes by plain rules, behind a real server; it judges the tests' oracles."""
 
 from __future__ import annotations
 
