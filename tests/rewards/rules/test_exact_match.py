@@ -143,25 +143,8 @@ def test_tag_format_is_the_share_of_pairs_in_their_place() -> None:
     assert verdict("tag_format", "").score == 0
 
 
-SCRAPS = st.sampled_from(
-    [
-        "<think>",
-        "</think>",
-        "<answer>",
-        "</answer>",
-        "[",
-        "]",
-        "1",
-        "-2.5",
-        ",",
-        "to",
-        "B",
-        "yes",
-        "no",
-        "Paris",
-        "\ud800",
-    ]
-)
+MARKS = ["<think>", "</think>", "<answer>", "</answer>", "[", "]", ","]
+SCRAPS = st.sampled_from([*MARKS, "1", "-2.5", "to", "B", "yes", "no", "Paris", "\ud800"])
 
 
 @settings(max_examples=150, deadline=None)
