@@ -92,7 +92,7 @@ def packed(model: Any, rows: Sequence[Encoded], completion_BC: Tensor, valid_BC:
     media = {key: value.to(device) for key, value in collate(prompts, family_of(model.config)).items()}
     inputs = {
         "input_ids": input_RT,
-        "attention_mask": tree_mask(segment_RT, dtype=model.dtype),
+        "attention_mask": carried(model, segment_RT),
         "position_ids": _positions(model, prompts, media, step_RT),
         **{key: value for key, value in media.items() if key != "second_per_grid_ts"},
     }
@@ -144,3 +144,10 @@ def _positions(model: Any, prompts: Sequence[Encoded], media: dict[str, Tensor],
 def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     length = max(len(row) for row in rows)
     return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows])
+
+
+def carried(model: Any, segment_RT: Tensor) -> Tensor:
+    from mmrl.grpo.shared_attention import carrier, installed
+
+    installed(model.config.get_text_config())
+    return carrier(segment_RT)

@@ -56,7 +56,16 @@ def prefilled(
     read = [_read(model, prompts[part], ids_PL[part], mask_PL[part], media) for part in parts]
     cache = _joined(model, [one for one, _ in read])
     row_B = torch.tensor([number[id(row)] for row in rows], device=device)
-    cache.batch_select_indices(row_B)
+    import os
+
+    from mmrl.grpo.shared_attention import installed
+    from mmrl.grpo.shared_cache import shared as share
+
+    if os.environ.get("SHARE"):
+        installed(model.config.get_text_config())
+        cache = share(cache, mask_PL[:, :-1].bool())
+    else:
+        cache.batch_select_indices(row_B)
     inner = core(model)
     if family_of(model.config).mrope:
         inner.rope_deltas = torch.cat([deltas_P1 for _, deltas_P1 in read])[row_B]

@@ -1,0 +1,221 @@
+"""Attention of packed rows, segment by segment: the completions of one prompt share its keys, and no [T, T] mask exists.
+
+A packed row is a prompt followed by its completions (`mmrl.grpo.packing`). The prompt attends to itself, causally. Every
+completion attends to the whole prompt and to itself, causally. Both parts of a completion's attention are computed by
+flash kernels, each with its log-sum-exp, and merged exactly: with l = log(exp(l1) + exp(l2)) the output is
+o1 exp(l1 - l) + o2 exp(l2 - l). Backward, each kernel is handed the merged output and log-sum-exp, which makes its
+probabilities, and so its gradients, those of the whole softmax (as in Ring Attention, arXiv 2310.01889).
+
+The segments reach the attention function in the place of a 4-D mask, which transformers passes through as it is.
+Shapes: R packed rows, T packed tokens, H heads, D head dimension; in one row: P prompt tokens, G completions,
+S tokens of the longest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers.integrations.sdpa_attention import repeat_kv
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
+
+from mmrl.grpo.shared_cache import prefix_attention, prefix_of
+
+PREFIX = "segments|"  # before the name of the implementation that serves all other attention
+PADDING = -1
+UNSUPPORTED = ("softcap", "s_aux", "position_bias")  # options of some architectures that change the scores
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """Where the tokens of one packed row lie: the first `prompt` are the prompt's, `place_GS` indexes the tokens of each
+    completion, and `valid_GS` is False behind its end. `block_P` numbers the pictures that attend both ways; 0 elsewhere.
+    """
+
+    prompt: int
+    place_GS: Tensor
+    valid_GS: Tensor
+    block_P: Tensor | None
+
+
+def carrier(segment_RT: Tensor, block_RT: Tensor | None = None) -> Tensor:
+    """[R, 1, 2, T]: what `model(attention_mask=...)` takes for packed rows. Segment 0 is the prompt, 1 .. G are its
+    completions, -1 is padding; `block_RT` numbers the pictures of the prompt whose tokens see each other both ways."""
+    blocks = torch.zeros_like(segment_RT) if block_RT is None else block_RT
+    return torch.stack([segment_RT, blocks], dim=1).unsqueeze(1)
+
+
+def segments_of(carried: Tensor) -> list[Segments]:
+    """The layout of every row of a `carrier`; computed once and kept on the tensor, since every layer asks for it."""
+    known = getattr(carried, "segments", None)
+    if known is None:
+        known = [_segments(segment_T, block_T) for segment_T, block_T in carried[:, 0]]
+        carried.segments = known  # pyright: ignore[reportAttributeAccessIssue]
+    return known
+
+
+def _segments(segment_T: Tensor, block_T: Tensor) -> Segments:
+    counts = torch.bincount(segment_T[segment_T >= 0]).tolist()
+    prompt, lengths = counts[0], torch.tensor(counts[1:], device=segment_T.device)
+    step_S = torch.arange(max(counts[1:]), device=segment_T.device)
+    start_G = prompt + lengths.cumsum(0) - lengths
+    valid_GS = step_S < lengths[:, None]
+    place_GS = torch.where(valid_GS, start_G[:, None] + step_S, start_G[:, None])
+    block_P = block_T[:prompt]
+    return Segments(prompt, place_GS, valid_GS, block_P if bool(block_P.any()) else None)
+
+
+def installed(config: Any) -> Any:
+    """`config` of a language model, whose attention takes packed rows from now on; all other rows go to the
+    implementation that it had. It stays so, since gradient checkpointing computes forwards again in the backward pass."""
+    base = config._attn_implementation or "sdpa"
+    if not base.startswith(PREFIX):
+        name = PREFIX + base
+        AttentionInterface.register(name, _attention(base))
+        AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[base])
+        config._attn_implementation = name
+    return config
+
+
+def _attention(base: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    def attention(
+        module: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        dropout: float = 0.0,
+        scaling: float | None = None,
+        **options: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        if (layer := prefix_of(key)) is not None:
+            return prefix_attention(query, key, value, layer, scaling), None
+        if not is_carrier(attention_mask, query.shape[2]):
+            whole = ALL_ATTENTION_FUNCTIONS[base]
+            return whole(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options)
+        strange = [name for name in UNSUPPORTED if options.get(name) is not None]
+        if strange or dropout:
+            raise ValueError(f"packed rows do not support {', '.join(strange) or 'attention dropout'}")
+        return segment_attention(
+            query, key, value, attention_mask, scaling=scaling, window=options.get("sliding_window")
+        ), None
+
+    return attention
+
+
+def is_carrier(mask: Tensor | None, length: int) -> bool:
+    """Whether a mask is the `carrier` of packed rows with `length` tokens."""
+    return mask is not None and mask.dtype == torch.long and mask.shape[1:] == (1, 2, length)
+
+
+def segment_attention(
+    query: Tensor, key: Tensor, value: Tensor, carried: Tensor, *, scaling: float | None = None, window: int | None = None
+) -> Tensor:
+    """[R, T, H, D] attention of packed rows; `query` is [R, H, T, D], `key` and `value` may have fewer heads. With a
+    `window` a token sees as many tokens of its own sequence, itself included. Outputs at padding are 0."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    rows = zip(query, key, value, segments_of(carried), strict=True)
+    return torch.stack([_row(*row, scale, window) for row in rows]).transpose(1, 2).contiguous()
+
+
+def _row(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale: float, window: int | None) -> Tensor:
+    prompt = [part[:, : segments.prompt].unsqueeze(0) for part in (query, key, value)]  # [1, H, P, D]
+    own = [part[:, segments.place_GS].transpose(0, 1).contiguous() for part in (query, key, value)]  # [G, H, S, D]
+    masked = segments.block_P is not None or (window or 0) in range(1, segments.prompt + own[0].shape[2])
+    if masked or not has_kernel(query):
+        prompt_P, own_GS = _by_masks(prompt, own, segments.block_P, scale, window)
+    else:
+        prompt_P, own_GS = _Shared.apply(*prompt, *own, scale)
+    output = torch.zeros_like(query)
+    output[:, : segments.prompt] = prompt_P[0]
+    output[:, segments.place_GS[segments.valid_GS]] = own_GS.transpose(0, 1)[:, segments.valid_GS]
+    return output
+
+
+def _by_masks(
+    prompt: list[Tensor], own: list[Tensor], block_P: Tensor | None, scale: float, window: int | None
+) -> tuple[Tensor, Tensor]:
+    """The same by masks of [P, P] and [S, P + S], for windows, pictures that attend both ways and devices without
+    kernel."""
+    (P, G, S), device = (prompt[0].shape[2], own[0].shape[0], own[0].shape[2]), own[0].device
+    step, seen = torch.arange(P + S, device=device), torch.ones(P + S, P + S, dtype=torch.bool, device=device)
+    seen = (step[:, None] >= step) & (step[:, None] - step < (window or P + S))
+    of_prompt = seen[:P, :P]
+    if block_P is not None:
+        of_prompt = of_prompt | ((block_P[:, None] == block_P) & (block_P > 0))
+    prompt_P = scaled_dot_product_attention(*prompt, attn_mask=of_prompt, scale=scale)
+    key, value = (torch.cat([one.expand(G, -1, -1, -1), two], dim=2) for one, two in zip(prompt[1:], own[1:], strict=True))
+    return prompt_P, scaled_dot_product_attention(own[0], key, value, attn_mask=seen[P:], scale=scale)
+
+
+class _Shared(torch.autograd.Function):
+    """(prompt [1, H, P, D], completions [G, H, S, D]) of queries, keys and values of both."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        """The outputs of the prompt and of the completions."""
+        q_P, k_P, v_P, q_GS, k_GS, v_GS, scale = inputs
+        out_P, lse_P = _attend(q_P, k_P, v_P, True, scale)
+        out_GS, lse_GS = _attend(q_GS, k_GS, v_GS, True, scale)
+        seen, lse = _attend(_joined(q_GS), k_P, v_P, False, scale)
+        seen, lse = _parted(seen, len(q_GS)), _parted(lse, len(q_GS))
+        total = torch.logaddexp(lse_GS, lse)
+        weights = ((part - total).exp().unsqueeze(-1).to(out_GS.dtype) for part in (lse_GS, lse))
+        out_GS = out_GS * next(weights) + seen * next(weights)
+        ctx.save_for_backward(q_P, k_P, v_P, q_GS, k_GS, v_GS, out_P, lse_P, out_GS, total)
+        ctx.scale = scale
+        return out_P, out_GS
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        """The gradients of the six inputs."""
+        q_P, k_P, v_P, q_GS, k_GS, v_GS, out_P, lse_P, out_GS, lse_GS = ctx.saved_tensors
+        grad_P, grad_GS = grads
+        dq_P, dk_P, dv_P = _attend_backward(grad_P, q_P, k_P, v_P, out_P, lse_P, True, ctx.scale)
+        dq_GS, dk_GS, dv_GS = _attend_backward(grad_GS, q_GS, k_GS, v_GS, out_GS, lse_GS, True, ctx.scale)
+        joined = [_joined(part) for part in (grad_GS, q_GS, out_GS, lse_GS)]
+        seen = _attend_backward(joined[0], joined[1], k_P, v_P, joined[2], joined[3], False, ctx.scale)
+        return dq_P, dk_P + seen[1], dv_P + seen[2], dq_GS + _parted(seen[0], len(q_GS)), dk_GS, dv_GS, None
+
+
+def _joined(parts: Tensor) -> Tensor:
+    """[G, H, S, ...] as [1, H, G * S, ...]."""
+    return parts.transpose(0, 1).flatten(1, 2).unsqueeze(0)
+
+
+def _parted(whole: Tensor, count: int) -> Tensor:
+    """[1, H, G * S, ...] as [G, H, S, ...]."""
+    return whole[0].unflatten(1, (count, -1)).transpose(0, 1)
+
+
+def has_kernel(query: Tensor) -> bool:
+    """Whether there is a flash kernel for tensors like `query` that gives its log-sum-exp."""
+    return query.device.type == "cpu" or (query.device.type == "cuda" and query.dtype in (torch.float16, torch.bfloat16))
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+    """(output, log-sum-exp [.., queries])."""
+    if query.device.type == "cpu":
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, 0.0, causal, scale=scale)
+    output = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, False, scale=scale)
+    return output[0], output[1]
+
+
+def _attend_backward(
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, causal: bool, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of query, key and value, given the output and log-sum-exp of the whole softmax."""
+    if query.device.type == "cpu":
+        backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+        return backward(grad, query, key, value, output, lse, 0.0, causal, scale=scale)
+    none = torch.zeros((), dtype=torch.long, device=query.device)  # no dropout, so no random state
+    backward = torch.ops.aten._scaled_dot_product_flash_attention_backward
+    lengths = (None, None, query.shape[2], key.shape[2])
+    return backward(grad, query, key, value, output, lse, *lengths, 0.0, causal, none, none, scale=scale)

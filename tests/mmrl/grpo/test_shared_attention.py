@@ -1,0 +1,75 @@
+"""Attention segment by segment is attention under the tree mask: outputs and gradients, whatever the lengths."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AutoConfig
+from transformers.integrations.sdpa_attention import repeat_kv
+
+from mmrl.grpo import shared_attention
+from mmrl.grpo.shared_attention import carrier, installed, segment_attention, segments_of
+
+SEGMENTS = [[0] * 5 + [1] * 3 + [2] * 6 + [3] + [-1] * 2, [0] * 9 + [1] * 4 + [2] * 4]  # unequal, and equal lengths
+BLOCKS = [[0, 1, 1, 1, 0] + [0] * 12, [0, 0, 1, 1, 1, 0, 2, 2, 0] + [0] * 8]
+
+
+def by_tree_mask(query: Tensor, key: Tensor, value: Tensor, carried: Tensor, window: int | None) -> Tensor:
+    """[R, T, H, D] of one dense mask in float64."""
+    segment_RT, block_RT = carried[:, 0, 0], carried[:, 0, 1]
+    step_RT = torch.zeros_like(segment_RT)
+    for row, step in zip(segment_RT, step_RT, strict=True):
+        prompt = int((row == 0).sum())
+        for segment in range(int(row.max()) + 1):
+            step[row == segment] = torch.arange(int((row == segment).sum())) + (prompt if segment else 0)
+    at, to = segment_RT[:, :, None], segment_RT[:, None]
+    apart = step_RT[:, :, None] - step_RT[:, None]
+    seen = ((to == 0) | (to == at)) & (to >= 0) & (apart >= 0) & (apart < (window or 99))
+    seen |= (block_RT[:, :, None] == block_RT[:, None]) & (block_RT[:, :, None] > 0)
+    seen |= torch.eye(seen.shape[1], dtype=torch.bool)
+    parts = [part.double() for part in (query, repeat_kv(key, 2), repeat_kv(value, 2))]
+    return scaled_dot_product_attention(*parts, attn_mask=seen[:, None], scale=0.3).transpose(1, 2)
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+@pytest.mark.parametrize(("window", "blocks"), [(None, False), (4, False), (99, False), (None, True), (3, True)])
+def test_segments_attend_as_under_a_tree_mask(
+    window: int | None, blocks: bool, kernel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_attention, "has_kernel", lambda query: kernel)
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, heads, 17, 8, requires_grad=True) for heads in (4, 2, 2))
+    carried = carrier(torch.tensor(SEGMENTS), torch.tensor(BLOCKS) if blocks else None)
+    ours = segment_attention(query, key, value, carried, scaling=0.3, window=window)
+    dense = by_tree_mask(query, key, value, carried, window)
+    weight = torch.randn(2, 17, 4, 8) * (carried[:, 0, 0] >= 0)[:, :, None, None]
+    torch.testing.assert_close(ours * weight, (dense * weight).float(), atol=1e-5, rtol=1e-5)
+    gradients = (torch.autograd.grad((out * weight).sum(), (query, key, value)) for out in (ours, dense))
+    torch.testing.assert_close(next(gradients), next(gradients), atol=1e-5, rtol=1e-5)
+
+
+def test_the_layout_is_read_from_the_carrier() -> None:
+    first, second = segments_of(carrier(torch.tensor(SEGMENTS)))
+    assert (first.prompt, first.valid_GS.sum(1).tolist()) == (5, [3, 6, 1])
+    assert second.place_GS.tolist() == [[9, 10, 11, 12], [13, 14, 15, 16]]
+    assert first.block_P is None
+
+
+def test_what_changes_scores_is_refused_and_other_masks_go_to_the_implementation_that_was_there() -> None:
+    config: Any = AutoConfig.for_model("llama")
+    config._attn_implementation = "sdpa"
+    assert installed(installed(config))._attn_implementation == "segments|sdpa"
+    attend = shared_attention.ALL_ATTENTION_FUNCTIONS["segments|sdpa"]
+    module, query = torch.nn.Module(), torch.randn(1, 4, 17, 8)
+    carried = carrier(torch.tensor(SEGMENTS[:1]))
+    with pytest.raises(ValueError, match="do not support softcap"):
+        attend(module, query, query, query, carried, softcap=30.0)
+    with pytest.raises(ValueError, match="dropout"):
+        attend(module, query, query, query, carried, dropout=0.1)
+    seen = torch.ones(17, 17, dtype=torch.bool).tril()[None, None]
+    plain = scaled_dot_product_attention(query, query, query, attn_mask=seen).transpose(1, 2)
+    torch.testing.assert_close(attend(module, query, query, query, seen)[0], plain)
