@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mmrl.grpo.batch import RolloutBatch
 from mmrl.grpo.injection import own_entropy
-from mmrl.grpo.packing import packed, takes_trees
+from mmrl.grpo.packing import packed
 from mmrl.grpo.parity import PrefixSharing, gap_of
 from mmrl.grpo.temperature import before_completion, tempered
 from mmrl.model.encoding import Encoded
@@ -162,9 +162,6 @@ class LogProbs:
 
     def _packs(self, model: Any, chunk: Chunk) -> bool:
         """Whether rows are packed: decided once, by comparing with plain scoring on the first chunk."""
-        if self.sharing.packing is None and not takes_trees(self.trainer.accelerator.unwrap_model(model)):
-            logger.warning("shared-prefix scoring off: FlashAttention takes no tree mask; attention: sdpa does")
-            self.sharing.packing = False
         if self.sharing.packing is None:
             untempered, gap = replace(chunk, temperatures_BC=None), float("inf")
             with torch.no_grad():
@@ -172,7 +169,7 @@ class LogProbs:
                 try:
                     shared, _ = self._packed(model, untempered)
                     gap = gap_of(shared, plain, chunk.completion_mask, half=self.sharing.half)
-                except (IndexError, RuntimeError, TypeError, ValueError) as error:  # a model that takes no tree mask
+                except (IndexError, RuntimeError, TypeError, ValueError) as error:  # a model that takes no packed rows
                     logger.warning("prompts are not shared: %s", error)
             self.sharing.packing = self.sharing.agreed("scoring", gap)
         return self.sharing.packing

@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 
 from mmrl.core.families import family_of
+from mmrl.grpo.shared_attention import carrier, installed
 from mmrl.model.encoding import Encoded, collate, media_token_types
 from mmrl.model.policy import core
 
@@ -68,6 +69,7 @@ class Packed:
 
 def packed(model: Any, rows: Sequence[Encoded], completion_BC: Tensor, valid_BC: Tensor, *, pad: int) -> Packed:
     """The rollouts of `rows` packed for `model`, the bare module; rollouts of one prompt have the same object there."""
+    installed(model.config)
     device = completion_BC.device
     prompts = list({id(row): row for row in rows}.values())
     number = {id(prompt): r for r, prompt in enumerate(prompts)}
@@ -92,35 +94,11 @@ def packed(model: Any, rows: Sequence[Encoded], completion_BC: Tensor, valid_BC:
     media = {key: value.to(device) for key, value in collate(prompts, family_of(model.config)).items()}
     inputs = {
         "input_ids": input_RT,
-        "attention_mask": carried(model, segment_RT),
+        "attention_mask": carrier(segment_RT),
         "position_ids": _positions(model, prompts, media, step_RT),
         **{key: value for key, value in media.items() if key != "second_per_grid_ts"},
     }
     return Packed(inputs, labels_RT, place_BC, valid_BC)
-
-
-def takes_trees(model: Any) -> bool:
-    """Whether `model` may get a tree mask. FlashAttention knows padding only: it ignores the tree, or fails on the
-    device, which ends the process."""
-    return "flash" not in (model.config._attn_implementation or "")
-
-
-def tree_mask(segment_RT: Tensor, *, dtype: torch.dtype) -> Tensor:
-    """[R, 1, T, T] additive mask: a token attends to the prompt (segment 0) and its own segment, up to itself.
-
-    Padding (-1) attends to itself only: a query without any key has no softmax.
-
-    >>> seen_TT = tree_mask(torch.tensor([[0, 0, 1, 1, 1, 2, 2]]), dtype=torch.float32)[0, 0] == 0
-    >>> ["".join("x" if seen else "." for seen in row) for row in seen_TT.tolist()][-3:]
-    ['xxxxx..', 'xx...x.', 'xx...xx']
-    """
-    length = segment_RT.shape[1]
-    query, key = segment_RT.unsqueeze(2), segment_RT.unsqueeze(1)
-    before = torch.ones(length, length, dtype=torch.bool, device=segment_RT.device).tril()
-    seen = ((key == 0) | (key == query)) & (key >= 0) & before
-    seen |= torch.eye(length, dtype=torch.bool, device=segment_RT.device)
-    mask = torch.zeros(seen.shape, dtype=dtype, device=segment_RT.device)
-    return mask.masked_fill(~seen, torch.finfo(dtype).min).unsqueeze(1)
 
 
 def _positions(model: Any, prompts: Sequence[Encoded], media: dict[str, Tensor], step_RT: Tensor) -> Tensor:
@@ -144,10 +122,3 @@ def _positions(model: Any, prompts: Sequence[Encoded], media: dict[str, Tensor],
 def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     length = max(len(row) for row in rows)
     return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows])
-
-
-def carried(model: Any, segment_RT: Tensor) -> Tensor:
-    from mmrl.grpo.shared_attention import carrier, installed
-
-    installed(model.config.get_text_config())
-    return carrier(segment_RT)

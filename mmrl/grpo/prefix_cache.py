@@ -13,6 +13,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from mmrl.core.families import family_of
+from mmrl.grpo.shared_attention import installed
+from mmrl.grpo.shared_cache import shared_cache, shares
 from mmrl.model.encoding import Encoded
 from mmrl.model.policy import core
 
@@ -56,14 +58,11 @@ def prefilled(
     read = [_read(model, prompts[part], ids_PL[part], mask_PL[part], media) for part in parts]
     cache = _joined(model, [one for one, _ in read])
     row_B = torch.tensor([number[id(row)] for row in rows], device=device)
-    import os
-
-    from mmrl.grpo.shared_attention import installed
-    from mmrl.grpo.shared_cache import shared as share
-
-    if os.environ.get("SHARE"):
-        installed(model.config.get_text_config())
-        cache = share(cache, mask_PL[:, :-1].bool())
+    if shares(cache) and row_B.equal(
+        torch.arange(len(prompts), device=device).repeat_interleave(len(rows) // len(prompts))
+    ):
+        installed(model.config)
+        cache = shared_cache(cache, mask_PL[:, :-1].bool())
     else:
         cache.batch_select_indices(row_B)
     inner = core(model)

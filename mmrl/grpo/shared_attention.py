@@ -71,14 +71,15 @@ def _segments(segment_T: Tensor, block_T: Tensor) -> Segments:
 
 
 def installed(config: Any) -> Any:
-    """`config` of a language model, whose attention takes packed rows from now on; all other rows go to the
+    """`config` of a model whose language part takes packed rows and shared caches from now on; all other rows go to the
     implementation that it had. It stays so, since gradient checkpointing computes forwards again in the backward pass."""
-    base = config._attn_implementation or "sdpa"
+    text = config.get_text_config()
+    base = text._attn_implementation or "sdpa"
     if not base.startswith(PREFIX):
         name = PREFIX + base
         AttentionInterface.register(name, _attention(base))
         AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[base])
-        config._attn_implementation = name
+        text._attn_implementation = name
     return config
 
 
@@ -114,7 +115,13 @@ def is_carrier(mask: Tensor | None, length: int) -> bool:
 
 
 def segment_attention(
-    query: Tensor, key: Tensor, value: Tensor, carried: Tensor, *, scaling: float | None = None, window: int | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    carried: Tensor,
+    *,
+    scaling: float | None = None,
+    window: int | None = None,
 ) -> Tensor:
     """[R, T, H, D] attention of packed rows; `query` is [R, H, T, D], `key` and `value` may have fewer heads. With a
     `window` a token sees as many tokens of its own sequence, itself included. Outputs at padding are 0."""
@@ -129,11 +136,11 @@ def _row(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale: f
     prompt = [part[:, : segments.prompt].unsqueeze(0) for part in (query, key, value)]  # [1, H, P, D]
     own = [part[:, segments.place_GS].transpose(0, 1).contiguous() for part in (query, key, value)]  # [G, H, S, D]
     masked = segments.block_P is not None or (window or 0) in range(1, segments.prompt + own[0].shape[2])
-    if masked or not has_kernel(query):
+    if masked or not has_kernel(query, value):
         prompt_P, own_GS = _by_masks(prompt, own, segments.block_P, scale, window)
     else:
         prompt_P, own_GS = _Shared.apply(*prompt, *own, scale)
-    output = torch.zeros_like(query)
+    output = torch.zeros_like(value)
     output[:, : segments.prompt] = prompt_P[0]
     output[:, segments.place_GS[segments.valid_GS]] = own_GS.transpose(0, 1)[:, segments.valid_GS]
     return output
@@ -151,7 +158,9 @@ def _by_masks(
     if block_P is not None:
         of_prompt = of_prompt | ((block_P[:, None] == block_P) & (block_P > 0))
     prompt_P = scaled_dot_product_attention(*prompt, attn_mask=of_prompt, scale=scale)
-    key, value = (torch.cat([one.expand(G, -1, -1, -1), two], dim=2) for one, two in zip(prompt[1:], own[1:], strict=True))
+    key, value = (
+        torch.cat([one.expand(G, -1, -1, -1), two], dim=2) for one, two in zip(prompt[1:], own[1:], strict=True)
+    )
     return prompt_P, scaled_dot_product_attention(own[0], key, value, attn_mask=seen[P:], scale=scale)
 
 
@@ -195,9 +204,10 @@ def _parted(whole: Tensor, count: int) -> Tensor:
     return whole[0].unflatten(1, (count, -1)).transpose(0, 1)
 
 
-def has_kernel(query: Tensor) -> bool:
-    """Whether there is a flash kernel for tensors like `query` that gives its log-sum-exp."""
-    return query.device.type == "cpu" or (query.device.type == "cuda" and query.dtype in (torch.float16, torch.bfloat16))
+def has_kernel(query: Tensor, value: Tensor) -> bool:
+    """Whether there is a flash kernel for such tensors that gives its log-sum-exp."""
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    return query.shape[-1] == value.shape[-1] and (query.device.type == "cpu" or (query.device.type == "cuda" and half))
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor]:

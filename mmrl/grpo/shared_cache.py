@@ -38,7 +38,7 @@ def shares(cache: Cache) -> bool:
     return all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
-def shared(cache: Cache, valid_PL: Tensor) -> Cache:
+def shared_cache(cache: Cache, valid_PL: Tensor) -> Cache:
     """The cache of P prompts as that of their rollouts, however many each has; nothing is copied."""
     layers = [SharedPrefixLayer(cast(Any, layer).keys, cast(Any, layer).values, valid_PL) for layer in cache.layers]
     return Cache(layers=layers)
@@ -49,7 +49,9 @@ def prefix_of(key: Tensor) -> SharedPrefixLayer | None:
     return getattr(key, "prefix", None)
 
 
-def prefix_attention(query: Tensor, key: Tensor, value: Tensor, layer: SharedPrefixLayer, scaling: float | None) -> Tensor:
+def prefix_attention(
+    query: Tensor, key: Tensor, value: Tensor, layer: SharedPrefixLayer, scaling: float | None
+) -> Tensor:
     """[B, 1, K N, D] attention of the newest token of each rollout, `query` [B, K N, 1, D], to its prompt and to the
     tokens after it; softmax in float32."""
     (B, K, _, D), P = key.shape, len(layer.prefix_keys)

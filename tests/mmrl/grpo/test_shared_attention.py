@@ -40,7 +40,7 @@ def by_tree_mask(query: Tensor, key: Tensor, value: Tensor, carried: Tensor, win
 def test_segments_attend_as_under_a_tree_mask(
     window: int | None, blocks: bool, kernel: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_attention, "has_kernel", lambda query: kernel)
+    monkeypatch.setattr(shared_attention, "has_kernel", lambda query, value: kernel)
     torch.manual_seed(0)
     query, key, value = (torch.randn(2, heads, 17, 8, requires_grad=True) for heads in (4, 2, 2))
     carried = carrier(torch.tensor(SEGMENTS), torch.tensor(BLOCKS) if blocks else None)

@@ -1,0 +1,163 @@
+"""Scoring and sampling as completions grow: prompts that are shared against rows and caches of their own.
+
+    python -m benchmarks.long_completions [--quick] [--json FILE]
+
+`score`: log-probs and backward of one prompt's group, packed rows against plain ones. `rollouts`: completions of two
+prompts, one cache per prompt against a copy of it per rollout. Both sides run in turn, each in a process of its own;
+CPU seconds are medians over the rounds, and memory is the peak above what was resident before. The last row says how
+fast the time of either side grows with the length of completions, as an exponent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.grpo_step import Case, ours
+
+SCORED = [Case(8, 256, 1, new) for new in (64, 256, 1024, 2048)] + [Case(16, 1024, 1, 256)]
+QUICK = SCORED[:2]
+ROLLOUTS = Case(16, 1024, 2, 64)
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="completions of 64 and 256 tokens only")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write the rows there as well")
+    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        what, side, case = arguments.worker
+        print(json.dumps(measured(what, side, Case(**json.loads(case)))))
+        return
+    cases = [("score", case) for case in (QUICK if arguments.quick else SCORED)] + [("rollouts", ROLLOUTS)]
+    rows = [row for what, case in cases for row in compared(what, case, arguments.rounds)]
+    rows.append(growth([row for row in rows if row["case"].startswith("score G=8") and row["unit"] == "CPU s"]))
+    table = Table("case", "mmrl (range)", "peer (range)", "ratio", "unit", "n")
+    for row in rows:
+        sides = zip((row["ours"], row["peer"]), row["ranges"], strict=True)
+        cells = [f"{middle:.3g} ({low:.3g}-{high:.3g})" for middle, (low, high) in sides]
+        table.add_row(row["case"], *cells, f"{row['ratio']:.3g}", row["unit"], str(row["n"]))
+    Console().print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def compared(what: str, case: Case, rounds: int) -> list[dict[str, Any]]:
+    """The rows of time and memory of one case."""
+    runs: dict[str, list[dict[str, float]]] = {"ours": [], "peer": []}
+    for _ in range(rounds):
+        for side, done in runs.items():
+            done.append(in_process(what, side, case))
+    name = f"{what} G={case.group}, {case.vision_tokens} vision, {case.new_tokens} new"
+    rows = []
+    for key, unit in (("seconds", "CPU s"), ("megabytes", "MB")):
+        values = [[run[key] for run in done] for done in runs.values()]
+        middle, other = map(statistics.median, values)
+        ranges = [[min(side), max(side)] for side in values]
+        row = {"case": name, "ours": middle, "peer": other, "ratio": middle / other, "unit": unit, "n": rounds}
+        rows.append({**row, "ranges": ranges, "new": case.new_tokens})
+    print(f"{name}: {rows[0]['ratio']:.3f} of the time", file=sys.stderr, flush=True)
+    return rows
+
+
+def growth(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """By which power of the new tokens the CPU seconds grow, between the shortest and the longest case."""
+    first, last = rows[0], rows[-1]
+    span = math.log(last["new"] / first["new"])
+    middle, other = (math.log(last[side] / first[side]) / span for side in ("ours", "peer"))
+    name, ranges = f"growth from {first['new']} to {last['new']} new", [[middle, middle], [other, other]]
+    return {
+        "case": name,
+        "ours": middle,
+        "peer": other,
+        "ratio": middle / other,
+        "unit": "exponent",
+        "n": 1,
+        "ranges": ranges,
+    }
+
+
+def in_process(what: str, side: str, case: Case) -> dict[str, float]:
+    """The measurement of one side, from a fresh process."""
+    command = [sys.executable, "-m", "benchmarks.long_completions", "--worker", what, side, json.dumps(asdict(case))]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise SystemExit(f"{what} of {side} failed on {case.name}:\n{run.stderr[-2000:]}")
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def measured(what: str, side: str, case: Case) -> dict[str, float]:
+    """CPU seconds of the second of two runs, and the peak memory of both."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as directory:
+        trainer = ours(case, Path(directory))
+        rows = [trainer.generation.encode(row) for row in trainer.train_dataset]
+        rows = [row for row in rows for _ in range(case.group)]
+        work = (scoring if what == "score" else sampling)(trainer, rows, case, shared=side == "ours")
+        before, seconds = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0.0
+        for _ in range(2):
+            start = time.process_time()
+            work()
+            seconds = time.process_time() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"seconds": seconds, "megabytes": (peak - before) / 1024}
+
+
+def scoring(trainer: Any, rows: list[Any], case: Case, *, shared: bool) -> Callable[[], None]:
+    """Log-probs of random completions, and their gradient."""
+    from mmrl.grpo.batch import RolloutBatch
+
+    trainer.sharing.packing = shared
+    trainer.batch = RolloutBatch(rows=rows)
+    torch.manual_seed(0)
+    ids = torch.tensor([row.input_ids for row in rows])
+    ids = torch.cat([ids, torch.randint(10, 300, (len(rows), case.new_tokens))], dim=1)
+
+    def work() -> None:
+        logps, _, _ = trainer._get_per_token_logps_and_entropies(
+            trainer.model.train(), ids, torch.ones_like(ids), case.new_tokens
+        )
+        (-logps.mean()).backward()
+        trainer.model.zero_grad()
+
+    return work
+
+
+def sampling(trainer: Any, rows: list[Any], case: Case, *, shared: bool) -> Callable[[], None]:
+    """Completions of all rows, each as long as it may be."""
+    from mmrl.grpo import prefix_cache
+
+    if not shared:
+        prefix_cache.shares = lambda cache: False
+    new = {"max_new_tokens": case.new_tokens, "min_new_tokens": case.new_tokens, "do_sample": True}
+    pad = trainer._tokenizer.pad_token_id
+
+    def work() -> None:
+        with torch.no_grad():
+            prefix_cache.generated(trainer.model.eval(), rows, trainer.media, pad=pad, device="cpu", shared=True, **new)
+
+    return work
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()
