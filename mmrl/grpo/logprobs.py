@@ -20,6 +20,7 @@ from mmrl.grpo.batch import RolloutBatch
 from mmrl.grpo.injection import own_entropy
 from mmrl.grpo.packing import packed
 from mmrl.grpo.parity import PrefixSharing, gap_of
+from mmrl.grpo.shared_attention import takes_packed_rows
 from mmrl.grpo.temperature import before_completion, tempered
 from mmrl.model.encoding import Encoded
 from mmrl.trainers.dummy_media import DummyMedia
@@ -162,6 +163,9 @@ class LogProbs:
 
     def _packs(self, model: Any, chunk: Chunk) -> bool:
         """Whether rows are packed: decided once, by comparing with plain scoring on the first chunk."""
+        if self.sharing.packing is None and not takes_packed_rows(self.trainer.accelerator.unwrap_model(model)):
+            logger.info("shared-prefix scoring off: layers of this architecture carry a state from token to token")
+            self.sharing.packing = False
         if self.sharing.packing is None:
             untempered, gap = replace(chunk, temperatures_BC=None), float("inf")
             with torch.no_grad():

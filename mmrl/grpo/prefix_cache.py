@@ -1,4 +1,4 @@
-"""Shared-prefix generation: each prompt and its media are read once, then its cache is copied for every rollout.
+"""Shared-prefix generation: each prompt and its media are read once, and its rollouts share its cache.
 
 Shapes: B rollouts, P unique prompts, L prompt tokens (left-padded), C completion tokens.
 """
@@ -49,7 +49,8 @@ def generated(
 def prefilled(
     model: Any, rows: Sequence[Encoded], media: Media, *, pad: int, device: Any, at_once: int | None = None
 ) -> dict[str, Any]:
-    """The cache of all prompt tokens but the last, read once per prompt and copied for every row."""
+    """The cache of all prompt tokens but the last, read once per prompt. The rows of a prompt share it; it is copied for
+    them only where layers do not keep all keys, or where groups have unequal sizes."""
     prompts = list({id(row): row for row in rows}.values())
     number = {id(prompt): p for p, prompt in enumerate(prompts)}
     ids_PL, mask_PL = left_padded(prompts, pad, device)
@@ -58,9 +59,8 @@ def prefilled(
     read = [_read(model, prompts[part], ids_PL[part], mask_PL[part], media) for part in parts]
     cache = _joined(model, [one for one, _ in read])
     row_B = torch.tensor([number[id(row)] for row in rows], device=device)
-    if shares(cache) and row_B.equal(
-        torch.arange(len(prompts), device=device).repeat_interleave(len(rows) // len(prompts))
-    ):
+    in_groups_B = torch.arange(len(prompts), device=device).repeat_interleave(len(rows) // len(prompts))
+    if shares(cache) and row_B.equal(in_groups_B):
         installed(model.config)
         cache = shared_cache(cache, mask_PL[:, :-1].bool())
     else:

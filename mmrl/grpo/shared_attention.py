@@ -1,10 +1,10 @@
-"""Attention of packed rows, segment by segment: the completions of one prompt share its keys, and no [T, T] mask exists.
+"""Attention of packed rows, segment by segment: the completions of a prompt share its keys, and no mask is [T, T].
 
-A packed row is a prompt followed by its completions (`mmrl.grpo.packing`). The prompt attends to itself, causally. Every
-completion attends to the whole prompt and to itself, causally. Both parts of a completion's attention are computed by
-flash kernels, each with its log-sum-exp, and merged exactly: with l = log(exp(l1) + exp(l2)) the output is
-o1 exp(l1 - l) + o2 exp(l2 - l). Backward, each kernel is handed the merged output and log-sum-exp, which makes its
-probabilities, and so its gradients, those of the whole softmax (as in Ring Attention, arXiv 2310.01889).
+A packed row is a prompt followed by its completions (`mmrl.grpo.packing`). The prompt attends to itself, causally.
+Every completion attends to the whole prompt and to itself, causally. Flash kernels compute the two parts of a
+completion's attention, each with its log-sum-exp, and the parts are merged exactly: with l = log(exp(l1) + exp(l2)) the
+output is o1 exp(l1 - l) + o2 exp(l2 - l). In the backward pass each kernel gets the merged output and log-sum-exp. Its
+probabilities, and so its gradients, are then those of the whole softmax (as in Ring Attention, arXiv 2310.01889).
 
 The segments reach the attention function in the place of a 4-D mask, which transformers passes through as it is.
 Shapes: R packed rows, T packed tokens, H heads, D head dimension; in one row: P prompt tokens, G completions,
@@ -29,12 +29,15 @@ from mmrl.grpo.shared_cache import prefix_attention, prefix_of
 PREFIX = "segments|"  # before the name of the implementation that serves all other attention
 PADDING = -1
 UNSUPPORTED = ("softcap", "s_aux", "position_bias")  # options of some architectures that change the scores
+LAYERS = {"full_attention", "sliding_attention"}  # all others carry a state from token to token, or attend by chunks
 
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """Where the tokens of one packed row lie: the first `prompt` are the prompt's, `place_GS` indexes the tokens of each
-    completion, and `valid_GS` is False behind its end. `block_P` numbers the pictures that attend both ways; 0 elsewhere.
+    """Where the tokens of one packed row lie.
+
+    The first `prompt` tokens are the prompt's. `place_GS` indexes the tokens of each completion, `valid_GS` is False
+    behind its end. `block_P` numbers the pictures whose tokens attend to each other both ways; 0 elsewhere.
     """
 
     prompt: int
@@ -71,8 +74,11 @@ def _segments(segment_T: Tensor, block_T: Tensor) -> Segments:
 
 
 def installed(config: Any) -> Any:
-    """`config` of a model whose language part takes packed rows and shared caches from now on; all other rows go to the
-    implementation that it had. It stays so, since gradient checkpointing computes forwards again in the backward pass."""
+    """`config` of a model whose language part takes packed rows and shared caches from now on.
+
+    All other rows go to the implementation that it had. It stays so: gradient checkpointing computes forwards again in
+    the backward pass.
+    """
     text = config.get_text_config()
     base = text._attn_implementation or "sdpa"
     if not base.startswith(PREFIX):
@@ -107,6 +113,13 @@ def _attention(base: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
         ), None
 
     return attention
+
+
+def takes_packed_rows(model: Any) -> bool:
+    """Whether every layer of `model` attends; a recurrent or convolutional state would run from one completion into the
+    next."""
+    layers = getattr(model.config.get_text_config(), "layer_types", None) or ()
+    return set(layers) <= LAYERS and not model._is_stateful
 
 
 def is_carrier(mask: Tensor | None, length: int) -> bool:

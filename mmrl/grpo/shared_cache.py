@@ -15,7 +15,8 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 
 class SharedPrefixLayer(DynamicLayer):
-    """One layer: `prefix_keys` and `prefix_values` [P, K, L, D] for all, `keys` and `values` [B, K, C, D] of the rest."""
+    """One layer: `prefix_keys` and `prefix_values` [P, K, L, D] of the prompts, `keys` and `values` [B, K, C, D] behind
+    them."""
 
     def __init__(self, prefix_keys: Tensor, prefix_values: Tensor, valid_PL: Tensor) -> None:
         super().__init__()
