@@ -49,8 +49,11 @@ def generated(
 def prefilled(
     model: Any, rows: Sequence[Encoded], media: Media, *, pad: int, device: Any, at_once: int | None = None
 ) -> dict[str, Any]:
-    """The cache of all prompt tokens but the last, read once per prompt. The rows of a prompt share it; it is copied for
-    them only where layers do not keep all keys, or where groups have unequal sizes."""
+    """The cache of all prompt tokens but the last, read once per prompt.
+
+    The rows of a prompt share it. It is copied for them only where layers do not keep all keys, or where groups have
+    unequal sizes.
+    """
     prompts = list({id(row): row for row in rows}.values())
     number = {id(prompt): p for p, prompt in enumerate(prompts)}
     ids_PL, mask_PL = left_padded(prompts, pad, device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import copy
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,6 @@ from transformers.masking_utils import flash_attention_mask
 from data_engine.schema import Sample
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace, VisionBudget, apply_budget
-from mmrl.grpo.logprobs import Chunk
 from mmrl.grpo.prefix_cache import generated
 from mmrl.grpo.rollout_step import by_prompt
 from mmrl.grpo.rollouts import columns_of
@@ -72,18 +71,33 @@ def count_pictures(processor: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]
     return counted
 
 
-@pytest.mark.parametrize("obstacle", ["padding", "sliding"])
 def test_without_sharing_pictures_are_processed_once_per_prompt(
-    obstacle: str,
-    mixed_samples: list[Sample],
-    budget: VisionBudget,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some attention takes no tree; a sliding window sees another part of a packed row, and cuts the cache."""
     model, processor = tiny_model("qwen2_5_vl", TEXTS)
-    if obstacle == "padding":
+    apply_budget(processor, budget)
+    counted = count_pictures(processor, monkeypatch)
+    samples = pictured(mixed_samples)
+    grpo: dict[str, Any] = {
+        "num_generations": 4,
+        "per_device_train_batch_size": 4,
+        "steps_per_generation": len(samples),
+    }
+    run = trainer(tmp_path, model, processor, samples, budget, kind=Watched, shared_prefix=False, **grpo)
+    counted.clear()
+    run.train()
+    assert not run.sharing.packing
+    assert sum(counted) == sum(len(sample.media) for sample in samples)
+    assert max(run.at_once) <= 4
+
+
+@pytest.mark.parametrize("attention", ["padding", "sliding"])
+def test_prompts_are_shared_whatever_masks_the_attention_takes(
+    attention: str, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
+) -> None:
+    """FlashAttention knows padding only; a window is obeyed within each completion, though not by a shared cache."""
+    model, processor = tiny_model("qwen2_5_vl", TEXTS)
+    if attention == "padding":
         AttentionInterface.register("padding_alone", padding_alone)
         AttentionMaskInterface.register("padding_alone", flash_attention_mask)
         model.set_attn_implementation("padding_alone")
@@ -94,39 +108,14 @@ def test_without_sharing_pictures_are_processed_once_per_prompt(
             layer.attention_type = layer.self_attn.layer_type = "sliding_attention"
             layer.self_attn.sliding_window = 6
         model.model.language_model.has_sliding_layers = True
+    reference = copy.deepcopy(model)
     apply_budget(processor, budget)
-    counted = count_pictures(processor, monkeypatch)
-    samples = pictured(mixed_samples)
-    caplog.set_level(logging.INFO)
-    grpo: dict[str, Any] = {
-        "num_generations": 4,
-        "per_device_train_batch_size": 4,
-        "steps_per_generation": len(samples),
-    }
-    run = trainer(tmp_path, model, processor, samples, budget, kind=Watched, **grpo)
-    counted.clear()
+    run = trainer(tmp_path, model, processor, pictured(mixed_samples), budget, kind=Watched, num_generations=4)
     run.train()
-    assert not run.sharing.packing
-    assert sum(counted) == sum(len(sample.media) for sample in samples)
-    assert max(run.at_once) <= 4
-    assert "shared-prefix scoring off" in caplog.text
-    if obstacle == "padding":
-        assert "prompts are not shared: padding is the only mask" in caplog.text
-        rows, ids, mask, keep, logps = run.seen[0]
-        length = int(mask[0, -keep:].sum())
-        plain, _ = tiny_model("qwen2_5_vl", TEXTS)
-        assert_close(logps[0, :length], logps_alone(plain, rows[0], ids[0, -keep:][:length]), atol=1e-4, rtol=0)
-
-
-def test_flash_attention_is_given_no_tree(
-    mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It is not tried: on a device the wrong mask ends the process."""
-    model, processor = tiny_model("qwen2_5_vl", TEXTS)
-    run = trainer(tmp_path, model, processor, mixed_samples, budget)
-    run.model.config._attn_implementation_internal = "flash_attention_2"
-    assert not run.logprobs._packs(run.model, Chunk((), torch.empty(0), torch.empty(0), 1))
-    assert "FlashAttention takes no tree mask" in caplog.text
+    assert (run.sharing.packing, run.sharing.prefix_cache) == (True, attention == "padding")
+    rows, ids, mask, keep, logps = run.seen[0]
+    length = int(mask[0, -keep:].sum())
+    assert_close(logps[0, :length], logps_alone(reference, rows[0], ids[0, -keep:][:length]), atol=1e-4, rtol=0)
 
 
 def test_prompts_are_read_a_few_at_a_time(mixed_samples: list[Sample], budget: VisionBudget) -> None:
