@@ -190,8 +190,8 @@ def ideal_flops(trainer: Any, case: Case) -> float:
     return 4.0 * case.prompts * (prompt + case.group * completion)
 
 
-def ours(case: Case, out: Path) -> Any:
-    """mmrl's trainer on the case."""
+def ours(case: Case, out: Path, size: Any = None, **changes: Any) -> Any:
+    """mmrl's trainer on the case; `changes` are settings of another run than the benchmark's."""
     from data_engine.schema import Sample, user_prompt
     from mmrl.core.media.item import Media
     from mmrl.core.media.probe import probe
@@ -199,7 +199,7 @@ def ours(case: Case, out: Path) -> Any:
     from mmrl.trainers.dataset import as_dataset
     from rewards import Suite
 
-    model, processor, budget = policy(case)
+    model, processor, budget = policy(case, size)
     samples = []
     for number, question in enumerate(questions(case)):
         media: tuple[Media, ...] = ()
@@ -213,7 +213,7 @@ def ours(case: Case, out: Path) -> Any:
         model,
         processing_class=processor,
         rewards=Suite({"fixed": {"fn": "benchmarks.grpo_step:fixed"}}),
-        args=settings(case, out),
+        args=settings(case, out, **changes),
         train_dataset=as_dataset(samples),
         budget=budget,
         advantages="grpo",
@@ -254,12 +254,12 @@ def peer(case: Case, out: Path) -> Any:
     )
 
 
-def policy(case: Case) -> tuple[Any, Any, Any]:
+def policy(case: Case, size: Any = None) -> tuple[Any, Any, Any]:
     """A small random Qwen2.5-VL, its processor and the vision budget of the case."""
     from mmrl.core.vision import VisionBudget, apply_budget
     from mmrl.model.tiny_twins import TinySize, tiny_model
 
-    size = TinySize(hidden=256, layers=8, heads=8, mlp=768, vision_hidden=128, vision_layers=6, vision_heads=4)
+    size = size or TinySize(hidden=256, layers=8, heads=8, mlp=768, vision_hidden=128, vision_layers=6, vision_heads=4)
     model, processor = tiny_model("qwen2_5_vl", questions(case), size=size)
     pixels = max(case.vision_tokens, 4) * 28 * 28
     budget = VisionBudget(min_pixels=4 * 28 * 28, max_pixels=pixels, total_pixels=64 * pixels)
@@ -267,10 +267,11 @@ def policy(case: Case) -> tuple[Any, Any, Any]:
     return model, processor, budget
 
 
-def settings(case: Case, out: Path) -> Any:
+def settings(case: Case, out: Path, **changes: Any) -> Any:
     """TRL's settings, the same for both sides: one optimizer step a generation."""
     from trl.trainer.grpo_config import GRPOConfig
 
+    usual: dict[str, Any] = {"bf16": False, "use_cpu": True}
     return GRPOConfig(
         output_dir=str(out),
         per_device_train_batch_size=case.prompts * case.group,
@@ -282,10 +283,9 @@ def settings(case: Case, out: Path) -> Any:
         logging_steps=1,
         save_strategy="no",
         report_to="none",
-        bf16=False,
-        use_cpu=True,
         gradient_checkpointing=False,
         disable_tqdm=True,
+        **usual | changes,
     )
 
 

@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from benchmarks.grpo_step import Case, ours
 
@@ -122,7 +123,7 @@ def measured(what: str, side: str, case: Case) -> dict[str, float]:
     return {"seconds": seconds, "megabytes": (peak - before) / 1024}
 
 
-def scoring(trainer: Any, rows: list[Any], case: Case, *, shared: bool) -> Callable[[], None]:
+def scoring(trainer: Any, rows: list[Any], case: Case, *, shared: bool) -> Callable[[], Tensor]:
     """Log-probs of random completions, and their gradient."""
     from mmrl.grpo.batch import RolloutBatch
 
@@ -130,14 +131,15 @@ def scoring(trainer: Any, rows: list[Any], case: Case, *, shared: bool) -> Calla
     trainer.batch = RolloutBatch(rows=rows)
     torch.manual_seed(0)
     ids = torch.tensor([row.input_ids for row in rows])
-    ids = torch.cat([ids, torch.randint(10, 300, (len(rows), case.new_tokens))], dim=1)
+    ids = torch.cat([ids, torch.randint(10, 300, (len(rows), case.new_tokens))], dim=1).to(trainer.accelerator.device)
 
-    def work() -> None:
+    def work() -> Tensor:
         logps, _, _ = trainer._get_per_token_logps_and_entropies(
             trainer.model.train(), ids, torch.ones_like(ids), case.new_tokens
         )
         (-logps.mean()).backward()
         trainer.model.zero_grad()
+        return logps.detach()
 
     return work
 
@@ -153,7 +155,15 @@ def sampling(trainer: Any, rows: list[Any], case: Case, *, shared: bool) -> Call
 
     def work() -> None:
         with torch.no_grad():
-            prefix_cache.generated(trainer.model.eval(), rows, trainer.media, pad=pad, device="cpu", shared=True, **new)
+            prefix_cache.generated(
+                trainer.model.eval(),
+                rows,
+                trainer.media,
+                pad=pad,
+                device=trainer.accelerator.device,
+                shared=True,
+                **new,
+            )
 
     return work
 
