@@ -2,11 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-BENCHMARKS := grpo_step rewards judge images text_duplicates leaks recipe scale eval_scoring eval_batches
+BENCHMARKS := grpo_step long_completions rewards judge images text_duplicates leaks recipe scale eval_scoring eval_batches
 export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-all lint bench docs screenshots clean
+.PHONY: demo test test-all lint bench gpu-check docs screenshots clean
 
 demo: $(STAMP)            ## the whole path on a CPU in minutes: curate, GRPO, evaluate, report
 	$(BIN)/mmrl demo
@@ -30,6 +30,9 @@ bench: $(STAMP)           ## every promise measured, quickly; imagededup is the 
 	$(BIN)/python -m pip install --quiet imagededup
 	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --quick || failed="$$failed $$name"; done; \
 	test -z "$$failed" || { echo "not reached here:$$failed"; exit 1; }
+
+gpu-check: $(STAMP)       ## what runs on this machine's accelerator: one JSON in at most eight minutes
+	$(BIN)/python -m benchmarks.gpu_check
 
 docs: $(STAMP)            ## the documentation as a site: site/index.html
 	$(BIN)/python -m pip install --quiet --editable ".[docs]"

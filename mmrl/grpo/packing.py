@@ -1,4 +1,4 @@
-"""Tree-packed rows: the completions of one prompt are scored in one row, so that the prompt and its media are read once
+"""Packed rows: the completions of one prompt are scored in one row, so that the prompt and its media are read once
 per group instead of once per rollout.
 
 A packed row is the prompt without its last token, then for every completion the prompt's last token again and the
@@ -9,7 +9,8 @@ completion. A prompt `p1 p2 p3` with the completions `a1 a2` and `b1` becomes
     position    0   1 |  2   3   4 |  2   3      as if each completion stood alone behind the prompt
     label       -   - |  -  a1  a2 |  -  b1      only completion tokens are scored
 
-and each token (a row below) attends to the prompt and to its own segment, up to itself: a tree mask.
+and each token (a row below) attends to the prompt and to its own segment, up to itself. `mmrl.grpo.shared_attention`
+computes this without a mask.
 
                p1  p2 | p3  a1  a2 | p3  b1
          p1     x   . |  .   .   . |  .   .
