@@ -26,11 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from benchmarks.grpo_step import Case, ours
+from benchmarks.rounds import parser_of, report
 
 SCORED = [Case(8, 256, 1, new) for new in (64, 256, 1024, 2048)] + [Case(16, 1024, 1, 256)]
 QUICK = SCORED[:2]
@@ -39,10 +38,8 @@ ROLLOUTS = Case(16, 1024, 2, 64)
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="completions of 64 and 256 tokens only")
+    parser = parser_of(__doc__, "completions of 64 and 256 tokens only")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the rows there as well")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -52,14 +49,7 @@ def main() -> None:
     cases = [("score", case) for case in (QUICK if arguments.quick else SCORED)] + [("rollouts", ROLLOUTS)]
     rows = [row for what, case in cases for row in compared(what, case, arguments.rounds)]
     rows.append(growth([row for row in rows if row["case"].startswith("score G=8") and row["unit"] == "CPU s"]))
-    table = Table("case", "mmrl (range)", "peer (range)", "ratio", "unit", "n")
-    for row in rows:
-        sides = zip((row["ours"], row["peer"]), row["ranges"], strict=True)
-        cells = [f"{middle:.3g} ({low:.3g}-{high:.3g})" for middle, (low, high) in sides]
-        table.add_row(row["case"], *cells, f"{row['ratio']:.3g}", row["unit"], str(row["n"]))
-    Console().print(table)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+    report(rows, arguments.json, ratio="ratio", number=".3g")
 
 
 def compared(what: str, case: Case, rounds: int) -> list[dict[str, Any]]:
