@@ -136,7 +136,7 @@ def scoring(trainer: Any, rows: list[Any], case: Case, *, shared: bool) -> Calla
 
 def sampling(trainer: Any, rows: list[Any], case: Case, *, shared: bool) -> Callable[[], None]:
     """Completions of all rows, each as long as it may be."""
-    from mmrl.grpo import prefix_cache
+    from mmrl.grpo.shared_prefix import prefix_cache
 
     if not shared:
         prefix_cache.shares = lambda cache: False

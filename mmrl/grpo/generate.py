@@ -14,8 +14,8 @@ from mmrl.core.vision import CoordinateSpace, VisionBudget
 from mmrl.grpo.batch import RolloutBatch
 from mmrl.grpo.context_length import context_of, refuse_long
 from mmrl.grpo.injection import Injection, gold_answer_ids
-from mmrl.grpo.parity import Completions, PrefixSharing, gap_of_completions
-from mmrl.grpo.prefix_cache import generated
+from mmrl.grpo.shared_prefix.parity import Completions, PrefixSharing, gap_of_completions
+from mmrl.grpo.shared_prefix.prefix_cache import generated
 from mmrl.grpo.temperature import TemperatureSchedule
 from mmrl.model.encoding import Encoded, encode, sized_pictures
 from mmrl.model.sampling import RowSampler, vision_token_ids

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from mmrl.grpo.batch import RolloutBatch
 from mmrl.grpo.injection import own_entropy
-from mmrl.grpo.packing import packed
-from mmrl.grpo.parity import PrefixSharing, gap_of
-from mmrl.grpo.shared_attention import takes_packed_rows
+from mmrl.grpo.shared_prefix.attention import takes_packed_rows
+from mmrl.grpo.shared_prefix.packing import packed
+from mmrl.grpo.shared_prefix.parity import PrefixSharing, gap_of
 from mmrl.grpo.temperature import before_completion, tempered
 from mmrl.model.encoding import Encoded
 from mmrl.trainers.dummy_media import DummyMedia
@@ -147,7 +147,7 @@ class LogProbs:
             return self.stock(seeing, chunk.input_ids, chunk.attention_mask, chunk.keep, **options)
 
     def _packed(self, model: Any, chunk: Chunk) -> tuple[Tensor, Tensor | None]:
-        """Log-probs and entropies from one row per prompt (`mmrl.grpo.packing`)."""
+        """Log-probs and entropies from one row per prompt (`mmrl.grpo.shared_prefix.packing`)."""
         bare, pad = self.trainer.accelerator.unwrap_model(model), self.trainer._tokenizer.pad_token_id
         batch = packed(bare, chunk.rows, chunk.input_ids[:, -chunk.keep :], chunk.completion_mask, pad=pad)
         divisors = None if chunk.temperatures_BC is None else batch.before(chunk.temperatures_BC)

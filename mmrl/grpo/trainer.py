@@ -12,7 +12,7 @@ by objects that the trainer holds, each in a file of its own. In the order in wh
     once, when training begins
       _load_from_checkpoint                  restores every weight                     trainers/checkpoints.py
       _get_train_sampler                     order by seed and epoch; pairs together   pair_sampler.py
-      _load_rng_state                        + where prompts are shared                parity.PrefixSharing
+      _load_rng_state                        + where prompts are shared                shared_prefix/parity.py
       _run_epoch                             stops if the checkpoint is the last step  trainers/checkpoints.py
     for every generation
       _prepare_inputs                        rollouts of a prompt in one micro-batch   rollout_step.by_prompt
@@ -28,7 +28,7 @@ by objects that the trainer holds, each in a file of its own. In the order in wh
       evaluate                               `mmrl eval run` with these weights        trainers/evaluation.py
       _determine_best_metric                 a new best is saved                       trainers/evaluation.py
       _save_checkpoint, _get_output_dir      whole or not at all                       trainers/checkpoints.py
-      _save_rng_state                        + where prompts are shared                parity.PrefixSharing
+      _save_rng_state                        + where prompts are shared                shared_prefix/parity.py
       _load_best_model                       restores every weight                     trainers/checkpoints.py
 
 `tests/mmrl/grpo/test_trl_contract.py` holds the signatures of all of them. One training step, as a loop that nobody
@@ -74,10 +74,10 @@ from mmrl.grpo.generate import RolloutGeneration
 from mmrl.grpo.injection import Injection
 from mmrl.grpo.logprobs import LogProbs
 from mmrl.grpo.pair_sampler import PairSampler, pair_places
-from mmrl.grpo.parity import PrefixSharing
 from mmrl.grpo.rollout_step import RolloutStep, by_prompt
 from mmrl.grpo.rollouts import RolloutFiles
 from mmrl.grpo.scoring import RolloutScoring
+from mmrl.grpo.shared_prefix.parity import PrefixSharing
 from mmrl.grpo.temperature import TemperatureSchedule, check_head
 from mmrl.model.encoding import media_inputs
 from mmrl.model.sampling import vision_token_ids

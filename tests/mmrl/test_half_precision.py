@@ -11,7 +11,7 @@ import torch
 
 from data_engine.schema import Sample
 from mmrl.core.vision import VisionBudget
-from mmrl.grpo.parity import Completions, agree, gap_of, gap_of_completions
+from mmrl.grpo.shared_prefix.parity import Completions, agree, gap_of, gap_of_completions
 from tests.mmrl.grpo.test_trainer import trainer
 from tests.support.training import tiny_policy
 

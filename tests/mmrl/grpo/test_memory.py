@@ -18,9 +18,9 @@ from transformers.masking_utils import flash_attention_mask
 from data_engine.schema import Sample
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace, VisionBudget, apply_budget
-from mmrl.grpo.prefix_cache import generated
 from mmrl.grpo.rollout_step import by_prompt
 from mmrl.grpo.rollouts import columns_of
+from mmrl.grpo.shared_prefix.prefix_cache import generated
 from mmrl.model.encoding import encode, media_inputs
 from mmrl.model.policy import load_policy
 from mmrl.model.tiny_twins import tiny_model

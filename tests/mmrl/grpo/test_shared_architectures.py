@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.testing import assert_close
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
-from mmrl.grpo.shared_attention import carrier, installed, takes_packed_rows
-from mmrl.grpo.shared_cache import shared_cache, shares
+from mmrl.grpo.shared_prefix.attention import carrier, installed, takes_packed_rows
+from mmrl.grpo.shared_prefix.cache import shared_cache, shares
 
 SMALL = {
     "vocab_size": 128, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,

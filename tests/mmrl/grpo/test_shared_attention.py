@@ -11,8 +11,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoConfig
 from transformers.integrations.sdpa_attention import repeat_kv
 
-from mmrl.grpo import shared_attention
-from mmrl.grpo.shared_attention import carrier, installed, segment_attention, segments_of
+from mmrl.grpo.shared_prefix import attention as shared_attention
+from mmrl.grpo.shared_prefix.attention import carrier, installed, segment_attention, segments_of
 
 SEGMENTS = [[0] * 5 + [1] * 3 + [2] * 6 + [3] + [-1] * 2, [0] * 9 + [1] * 4 + [2] * 4]  # unequal, and equal lengths
 BLOCKS = [[0, 1, 1, 1, 0] + [0] * 12, [0, 0, 1, 1, 1, 0, 2, 2, 0] + [0] * 8]

@@ -1,7 +1,7 @@
 """Attention of packed rows, segment by segment: the completions of a prompt share its keys, and no mask is [T, T].
 
-A packed row is a prompt followed by its completions (`mmrl.grpo.packing`). The prompt attends to itself, causally.
-Every completion attends to the whole prompt and to itself, causally. Flash kernels compute the two parts of a
+A packed row is a prompt followed by its completions (`packing.py`). The prompt attends to itself, causally. Every
+completion attends to the whole prompt and to itself, causally. Flash kernels compute the two parts of a
 completion's attention, each with its log-sum-exp, and the parts are merged exactly: with l = log(exp(l1) + exp(l2)) the
 output is o1 exp(l1 - l) + o2 exp(l2 - l). In the backward pass each kernel gets the merged output and log-sum-exp. Its
 probabilities, and so its gradients, are then those of the whole softmax (as in Ring Attention, arXiv 2310.01889).
@@ -24,7 +24,7 @@ from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
-from mmrl.grpo.shared_cache import prefix_attention, prefix_of
+from mmrl.grpo.shared_prefix.cache import prefix_attention, prefix_of
 
 PREFIX = "segments|"  # before the name of the implementation that serves all other attention
 PADDING = -1

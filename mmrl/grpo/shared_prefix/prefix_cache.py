@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from mmrl.core.families import family_of
-from mmrl.grpo.shared_attention import installed
-from mmrl.grpo.shared_cache import shared_cache, shares
+from mmrl.grpo.shared_prefix.attention import installed
+from mmrl.grpo.shared_prefix.cache import shared_cache, shares
 from mmrl.model.encoding import Encoded
 from mmrl.model.policy import core
 

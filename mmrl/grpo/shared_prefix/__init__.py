@@ -1,0 +1,1 @@
+"""Prompts read once per group: packed rows in scoring, one cache in sampling, and the comparison that allows both."""
