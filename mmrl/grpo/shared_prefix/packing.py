@@ -9,8 +9,8 @@ completion. A prompt `p1 p2 p3` with the completions `a1 a2` and `b1` becomes
     position    0   1 |  2   3   4 |  2   3      as if each completion stood alone behind the prompt
     label       -   - |  -  a1  a2 |  -  b1      only completion tokens are scored
 
-and each token (a row below) attends to the prompt and to its own segment, up to itself. `attention.py` next to this file
-computes it without a mask.
+and each token (a row below) attends to the prompt and to its own segment, up to itself; `attention.py` computes this
+without a mask.
 
                p1  p2 | p3  a1  a2 | p3  b1
          p1     x   . |  .   .   . |  .   .
