@@ -12,6 +12,7 @@ runs the same code on a CPU with a tiny model.
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import json
 import math
@@ -184,10 +185,9 @@ def synchronized(kind: str) -> None:
 
 def vllm_rollout() -> dict[str, Any]:
     """Greedy tokens of a small saved Qwen2.5-VL by vLLM and by transformers."""
-    import vllm
-
     from mmrl.model.tiny_twins import tiny_model
 
+    vllm: Any = importlib.import_module("vllm")
     model, processor = tiny_model("qwen2_5_vl", ["some words"], size=TinySize(hidden=256, layers=4, heads=4, mlp=512))
     ids = [processor.tokenizer(text)["input_ids"] for text in ("some words some", "words")]  # pyright: ignore[reportAttributeAccessIssue]
     with tempfile.TemporaryDirectory() as directory:

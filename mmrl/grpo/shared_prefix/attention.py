@@ -102,7 +102,7 @@ def _attention(base: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
     ) -> tuple[Tensor, Tensor | None]:
         if (layer := prefix_of(key)) is not None:
             return prefix_attention(query, key, value, layer, scaling), None
-        if not is_carrier(attention_mask, query.shape[2]):
+        if attention_mask is None or not is_carrier(attention_mask, query.shape[2]):
             whole = ALL_ATTENTION_FUNCTIONS[base]
             return whole(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options)
         strange = [name for name in UNSUPPORTED if options.get(name) is not None]
@@ -122,9 +122,9 @@ def takes_packed_rows(model: Any) -> bool:
     return set(layers) <= LAYERS and not model._is_stateful
 
 
-def is_carrier(mask: Tensor | None, length: int) -> bool:
+def is_carrier(mask: Tensor, length: int) -> bool:
     """Whether a mask is the `carrier` of packed rows with `length` tokens."""
-    return mask is not None and mask.dtype == torch.long and mask.shape[1:] == (1, 2, length)
+    return mask.dtype == torch.long and mask.shape[1:] == (1, 2, length)
 
 
 def segment_attention(

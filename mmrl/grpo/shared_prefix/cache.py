@@ -41,7 +41,9 @@ def shares(cache: Cache) -> bool:
 
 def shared_cache(cache: Cache, valid_PL: Tensor) -> Cache:
     """The cache of P prompts as that of their rollouts, however many each has; nothing is copied."""
-    layers = [SharedPrefixLayer(cast(Any, layer).keys, cast(Any, layer).values, valid_PL) for layer in cache.layers]
+    layers: list[Any] = [
+        SharedPrefixLayer(cast(Any, layer).keys, cast(Any, layer).values, valid_PL) for layer in cache.layers
+    ]
     return Cache(layers=layers)
 
 

@@ -76,7 +76,7 @@ def test_rollouts_of_a_shared_cache_are_those_of_copies(name: str) -> None:
     model, lengths, group = small(name), (20, 13), 3
     ids_PL = torch.tensor([[0] * (20 - length) + PROMPT[:length] for length in lengths])
     mask_PL = (ids_PL > 0).long()
-    read = DynamicCache(config=model.config)
+    read: Any = DynamicCache(config=model.config)
     with torch.no_grad():
         positions = (mask_PL.cumsum(1) - 1).clamp(min=0)
         model(input_ids=ids_PL, attention_mask=mask_PL, position_ids=positions, past_key_values=read, use_cache=True)
