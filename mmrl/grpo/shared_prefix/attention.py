@@ -138,7 +138,9 @@ def segment_attention(
 ) -> Tensor:
     """[R, T, H, D] attention of packed rows; `query` is [R, H, T, D], `key` and `value` may have fewer heads. With a
     `window` a token sees as many tokens of its own sequence, itself included. Outputs at padding are 0."""
-    groups = query.shape[1] // key.shape[1]
+    device, groups = query.device.type, query.shape[1] // key.shape[1]
+    if torch.is_autocast_enabled(device):  # it knows PyTorch's own attention, but not the kernels below
+        query, key, value = (part.to(torch.get_autocast_dtype(device)) for part in (query, key, value))
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     rows = zip(query, key, value, segments_of(carried), strict=True)

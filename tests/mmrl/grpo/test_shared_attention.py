@@ -52,6 +52,20 @@ def test_segments_attend_as_under_a_tree_mask(
     torch.testing.assert_close(next(gradients), next(gradients), atol=1e-5, rtol=1e-5)
 
 
+def test_autocast_casts_all_three() -> None:
+    query, key, value = (
+        torch.randn(2, 4, 17, 8),
+        torch.randn(2, 2, 17, 8),
+        torch.randn(2, 2, 17, 8, dtype=torch.bfloat16),
+    )
+    carried = carrier(torch.tensor(SEGMENTS))
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = segment_attention(query, key, value, carried)
+    assert ours.dtype == torch.bfloat16
+    whole = segment_attention(query, key, value.float(), carried)
+    torch.testing.assert_close(ours.float(), whole, atol=0.05, rtol=0.05)
+
+
 def test_the_layout_is_read_from_the_carrier() -> None:
     first, second = segments_of(carrier(torch.tensor(SEGMENTS)))
     assert (first.prompt, first.valid_GS.sum(1).tolist()) == (5, [3, 6, 1])
