@@ -27,9 +27,11 @@ def sketch(text: str, salt: bytes = b"") -> Sketch:
     """The sketch of the word triples of a text. Sketches of different salts have nothing in common."""
     plain = text.encode().translate(_ASCII) if text.isascii() else " ".join(words(text)).encode()
     padded = [b"", b"", *(plain.split() or [b""])]  # so that the shortest text has a triple
-    columns = (padded, padded[1:], padded[2:])
+    salts = [repeat(salt)] if salt else []
     made = _rensa().RMinHash(PERMUTATIONS, SEED)
-    made.update(map(b" ".join, zip(repeat(salt), *columns) if salt else zip(*columns)))  # noqa: B905 - of three lengths
+    made.update(
+        map(b" ".join, zip(*salts, padded, padded[1:], padded[2:], strict=False))
+    )  # as many as the shortest has
     return made
 
 
