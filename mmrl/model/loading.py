@@ -45,6 +45,9 @@ def load_checkpoint(path: Path, *, dtype: str = "auto") -> tuple[Any, Any]:
     from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
 
+    from mmrl.model.positions import as_pretrained
+
+    as_pretrained()
     architecture = check_architecture(path)
     processor = load_processor(path)
     options: Any = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}

@@ -31,6 +31,8 @@ from transformers import (
     Qwen3VLVideoProcessor,
 )
 
+from mmrl.model.positions import as_pretrained
+
 QWEN_TOKENS = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -83,6 +85,7 @@ def tiny_model(
     """A random model of `architecture` (a key of ARCHITECTURES) and its processor; its tokenizer learns `texts`."""
     if architecture not in ARCHITECTURES:
         raise ValueError(f"no tiny twin of {architecture!r}; known: {', '.join(sorted(ARCHITECTURES))}")
+    as_pretrained()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, processor = ARCHITECTURES[architecture](list(texts), size or TinySize())
