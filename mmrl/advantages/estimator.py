@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,9 +14,12 @@ from mmrl.core.config import InputError
 
 Whiten = Literal["batch", "task", "none"]
 WHITEN = ("batch", "task", "none")
+Property = Literal["zero_sum", "scale_free", "own_group", "neutral_abstention"]
 
 
-def estimator(*, whiten: Whiten = "none", eps: float = 1e-4) -> Callable[[Callable[..., Array]], Callable[..., Any]]:
+def estimator(
+    *, whiten: Whiten = "none", eps: float = 1e-4, without: Collection[Property] = ()
+) -> Callable[[Callable[..., Array]], Callable[..., Any]]:
     """Make an estimator of its equation, a function (rewards_PGK, weights_K, *, own options) -> [P, G].
 
     The equation gets float64 arrays; an abstention is NaN, and so are all scores of a reward of weight 0. It may return
@@ -24,6 +27,10 @@ def estimator(*, whiten: Whiten = "none", eps: float = 1e-4) -> Callable[[Callab
     as their defaults here: an equation that needs `eps`, `dead_std` or `tasks_P` itself names it without a default.
     Then advantages are whitened, set to 0 in dead groups and where they are NaN, and returned as the rewards came:
     torch tensors as tensors (torch is not imported for that), arrays and lists as an array.
+
+    `without` names the properties that the equation lacks by design; the tests hold it to all others. `zero_sum`: a
+    group's advantages add up to 0 before whitening. `scale_free`: scaling and shifting all rewards alike changes
+    nothing. `own_group`: other groups do not matter. `neutral_abstention`: abstaining is worth the mean of the others.
     """
     defaults = {"whiten": whiten, "tasks_P": None, "eps": eps, "dead_std": 1e-6}
 
@@ -44,6 +51,7 @@ def estimator(*, whiten: Whiten = "none", eps: float = 1e-4) -> Callable[[Callab
             inspect.Parameter(name, kind, default=default, annotation=hints[name].annotation)
             for name, default in defaults.items()
         ]
+        advantages.without = frozenset(without)  # pyright: ignore[reportAttributeAccessIssue]
         advantages.__signature__ = inspect.Signature([*first, *last])  # pyright: ignore[reportAttributeAccessIssue]
         return advantages
 

@@ -11,7 +11,7 @@ from mmrl.advantages.arrays import Array, flags, nanmean, rows_of, summed
 from mmrl.advantages.estimator import estimator
 
 
-@estimator()
+@estimator(without=["own_group", "neutral_abstention"])
 def gcpo(
     rewards_PGK: Array,
     weights_K: Array,

@@ -23,7 +23,7 @@ def grpo(
     return centred(scaled_PG if scale else total_PG, dead_std)
 
 
-@estimator()
+@estimator(without=["scale_free"])
 def dr_grpo(rewards_PGK: Array, weights_K: Array, *, dead_std: float) -> Array:
     """Dr. GRPO (2503.20783): GRPO without the division, which favours prompts that are nearly always right or wrong.
 

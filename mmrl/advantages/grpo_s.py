@@ -11,7 +11,7 @@ from mmrl.advantages.estimator import estimator
 from mmrl.core.config import InputError
 
 
-@estimator()
+@estimator(without=["zero_sum", "neutral_abstention"])
 def grpo_s(
     rewards_PGK: Array,
     weights_K: Array,

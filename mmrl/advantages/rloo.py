@@ -8,7 +8,7 @@ from mmrl.advantages.arrays import Array, centred, mixed
 from mmrl.advantages.estimator import estimator
 
 
-@estimator()
+@estimator(without=["scale_free"])
 def rloo(rewards_PGK: Array, weights_K: Array, *, dead_std: float) -> Array:
     """RLOO (2402.14740): what a rollout earns above the mean of the others of its group.
 

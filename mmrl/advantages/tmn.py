@@ -10,7 +10,7 @@ from mmrl.advantages.arrays import Array, centred, in_range, mixed, nanmean, row
 from mmrl.advantages.estimator import estimator
 
 
-@estimator(eps=1e-6)
+@estimator(eps=1e-6, without=["zero_sum", "neutral_abstention"])
 def tmn(
     rewards_PGK: Array,
     weights_K: Array,

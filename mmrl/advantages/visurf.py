@@ -11,7 +11,7 @@ from mmrl.advantages.arrays import Array, flags, in_range, mixed, nanmean, stand
 from mmrl.advantages.estimator import estimator
 
 
-@estimator(eps=1e-6)
+@estimator(eps=1e-6, without=["neutral_abstention"])
 def visurf(
     rewards_PGK: Array,
     weights_K: Array,

@@ -17,11 +17,6 @@ from mmrl.core.config import InputError
 
 NAN = float("nan")
 SHARED = ("whiten", "tasks_P", "eps", "dead_std")  # options of all, in the docstring of `mmrl.advantages`
-# Properties that an estimator does not have by design; a new one has them all unless it is added here.
-BREAK_ZERO_SUM = {"tmn", "grpo_s"}
-SEE_THE_SCALE = {"dr_grpo", "rloo"}
-COMPARE_BEYOND_THE_GROUP = {"gcpo"}
-WEIGH_ABSTENTIONS = {"gcpo", "tmn", "grpo_s", "visurf"}
 scores = st.one_of(st.just(NAN), st.sampled_from([0.0, 0.5, 1.0, 0.7]), st.floats(-1, 1, width=16))
 
 
@@ -49,6 +44,15 @@ def data(name: str, rewards: np.ndarray) -> dict[str, Any]:
     return {option: known[option] for option in batch_data_of(name)}
 
 
+def holds(name: str, trait: str) -> bool:
+    """Whether an estimator has a property: a new one has them all, unless its decorator names some in `without`."""
+    return trait not in getattr(ADVANTAGES[name], "without")  # noqa: B009
+
+
+def having(trait: str) -> list[str]:
+    return sorted(name for name in ADVANTAGES if holds(name, trait))
+
+
 def run(name: str, rewards: np.ndarray, **options: Any) -> np.ndarray:
     weights = np.array([1.0, 0.5, 0.2])[: rewards.shape[2]]
     return ADVANTAGES[name](rewards, weights, **data(name, rewards) | options)
@@ -64,12 +68,10 @@ def test_always_finite_and_zero_without_a_signal(name: str, whiten: str, rewards
         assert got.shape == rewards.shape[:2]
         assert np.isfinite(got).all()
         assert (got[np.isnan(rewards).all(axis=-1)] == 0).all()
-        if (
-            name not in COMPARE_BEYOND_THE_GROUP
-        ):  # a constant side of a pair can still be right or wrong about the other
+        if holds(name, "own_group"):  # a constant side of a pair can still be right or wrong about the other
             assert (got[dead_groups(rewards).all(axis=-1)] == 0).all()
-        if name not in BREAK_ZERO_SUM and whiten == "none":
-            by_design = f"if the sum over a group need not be 0, name {name} in BREAK_ZERO_SUM in {__file__}"
+        if holds(name, "zero_sum") and whiten == "none":
+            by_design = f'if the sum over a group need not be 0, decorate {name} with @estimator(without=["zero_sum"])'
             assert_allclose(got.sum(axis=1), 0, atol=1e-6, err_msg=by_design)
 
 
@@ -105,14 +107,14 @@ def test_a_rollout_without_scores_does_not_move_the_others(name: str, rewards: n
     assert_allclose(run(name, more, **wider)[:, :-1], run(name, rewards), atol=1e-9)
 
 
-@pytest.mark.parametrize("name", sorted(set(ADVANTAGES) - WEIGH_ABSTENTIONS))
+@pytest.mark.parametrize("name", having("neutral_abstention"))
 def test_abstaining_is_worth_the_mean_of_the_others(name: str) -> None:
     rewards = np.array([[[1.0, 0.9], [0.0, 0.1], [0.5, NAN], [0.5, 0.5]]])
     got = run(name, rewards)
     assert got[0, 2] == pytest.approx(got[0, 3], abs=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(set(ADVANTAGES) - SEE_THE_SCALE))
+@pytest.mark.parametrize("name", having("scale_free"))
 @settings(deadline=None, max_examples=40)
 @given(rewards=batches(), scale=st.floats(0.1, 20), shift=st.floats(-3, 3))
 def test_scaling_and_shifting_all_rewards_alike(name: str, rewards: np.ndarray, scale: float, shift: float) -> None:
@@ -120,7 +122,7 @@ def test_scaling_and_shifting_all_rewards_alike(name: str, rewards: np.ndarray, 
     moved = np.where(np.isnan(coarse), NAN, np.round(coarse * 10) * (scale / 10) + shift)
     if name in ("tmn", "visurf") and not exact(coarse, moved):
         return
-    by_design = f"if {name} should see the scale, name it in SEE_THE_SCALE in {__file__}"
+    by_design = f'if {name} should see the scale, decorate it with @estimator(without=["scale_free"])'
     assert_allclose(run(name, moved, eps=0.0), run(name, coarse, eps=0.0), atol=1e-6, err_msg=by_design)
 
 
