@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from mmrl.advantages.arrays import dead_groups
+from mmrl.advantages.flow_grpo import flow_grpo
 from mmrl.advantages.gcpo import gcpo
 from mmrl.advantages.gdpo import c_gdpo, gdpo
 from mmrl.advantages.grpo import dr_grpo, grpo
@@ -39,6 +40,7 @@ ADVANTAGES: dict[str, Callable[..., Any]] = {
     "grpo": grpo,
     "dr_grpo": dr_grpo,
     "rloo": rloo,
+    "flow_grpo": flow_grpo,
     "gdpo": gdpo,
     "c_gdpo": c_gdpo,
     "tmn": tmn,
