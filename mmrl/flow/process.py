@@ -59,7 +59,7 @@ def log_density(latent: Tensor, mean: Tensor, std: float) -> Tensor:
 def step_kl(mean: Tensor, reference: Tensor, std: float) -> Tensor:
     """[N]: the KL divergence between two steps of one standard deviation, averaged over dimensions.
 
-    The released code of Flow-GRPO divides by sigma_t^2 instead of std^2 = sigma_t^2 |dt|; its beta goes with that: it is
+    The released code of Flow-GRPO divides by sigma_t^2 instead of std^2 = sigma_t^2 |dt|; its beta goes with that:
     `step_kl(mean, reference, noise_scale(...))`.
     """
     return ((mean.float() - reference.float()) / std).square().flatten(1).mean(dim=1) / 2
