@@ -19,6 +19,7 @@ from data_engine.seeding import digest
 from data_engine.sources import SOURCES
 from mmrl.core.config import Config, InputError, nearest
 from mmrl.core.registry import checked_options, resolve
+from rewards.prompt_form import PromptForm
 
 FIRST = "validate"  # the operator that probes media and gives samples their ids: all others rely on both
 
@@ -57,6 +58,7 @@ class Recipe(Config):
     cache: Path | None = None  # where stages are kept for other runs; default: next to the output until it is complete
     embed: bool = False  # media inside the shards
     name: str = "dataset"  # title of the dataset's card
+    prompt: PromptForm | None = None  # how training and evaluation ask, where they do not say
 
     def fingerprint(self) -> str:
         """A hash of the options that decide the content; the places read from and written to do not."""

@@ -17,6 +17,7 @@ from mmrl.core.config import Config
 from mmrl.core.vision import CoordinateSpace, VisionBudget
 from rewards import RewardSpec
 from rewards.judge_client.judge_spec import JudgeSpec
+from rewards.prompt_form import PromptForm
 
 
 class EvalConfig(Config):
@@ -26,7 +27,8 @@ class EvalConfig(Config):
     (`model` is the directory of another run, or a JSONL file of responses), `given` (the pictures that an editor called
     `model` made, for benchmarks with `edits`) or `lmms_eval` (a checkpoint that answers the tasks `lmms` of that
     harness, which scores them and writes its own files). `decode` lets rewards guide the answers. `space` is the
-    coordinate space that the model uses. `blind` asks without the media. `cache` keeps answers for other runs. Reports
+    coordinate space that the model uses. `prompt` says how the questions are asked; by default as the recipe of `data`
+    says. `blind` asks without the media. `cache` keeps answers for other runs. Reports
     withhold a mean when more than `max_unjudged` of its verdicts are missing.
     """
 
@@ -43,10 +45,12 @@ class EvalConfig(Config):
     decode: DecodeSpec | None = None
     vision: VisionBudget = VisionBudget()
     space: CoordinateSpace = CoordinateSpace.resized
+    prompt: PromptForm | None = None
     blind: bool = False
     batch_size: PositiveInt = 16
     cache: Path | None = None
     max_unjudged: Annotated[float, Field(ge=0, le=1)] = 0.1
+    form_only: list[str] = Field(default_factory=list)  # for training alone; a suite may say it
 
     @model_validator(mode="after")
     def _one_kind_of_data(self) -> Self:
@@ -55,6 +59,8 @@ class EvalConfig(Config):
         if self.lmms:
             if self.benchmarks or self.rewards or self.data.path or self.blind:
                 raise ValueError("`lmms` tasks bring their own data and scores; leave data, rewards, blind out")
+            if self.prompt and (self.prompt.system or self.prompt.tasks):
+                raise ValueError("`lmms` tasks bring their own prompts; of `prompt` leave chat_template_kwargs alone")
             return self
         if bool(self.benchmarks) == bool(self.data.path):
             raise ValueError("give either `data` with `rewards`, or `benchmarks`, which bring their own scorers")

@@ -21,7 +21,7 @@ from data_engine.schema import Sample
 from eval.distributed import Processes
 from eval.generation import Draw, Sampling
 from eval.records import TOTAL, Record, RunInfo, read_records, read_run, write_run
-from eval.run import EvalConfig, evaluate, generator_of, pending, prepare, run_info
+from eval.run import EvalConfig, asking, evaluate, generator_of, pending, prepare, run_info
 from eval.sample_sets import DatasetSplit, split_samples
 from eval.score import evaluation_suite
 from mmrl.core.config import Config, InputError, nearest
@@ -98,7 +98,7 @@ class RunOptions(Config):
 def measured(config: DifficultyConfig) -> list[Difficulty]:
     """Draw as `config` says and write `difficulty.parquet` next to the records; an interrupted run is resumed."""
     processes, split = Processes(), split_samples(config.data)
-    samples = split.load()
+    config, samples = asking(config, split), split.load()
     suite, out = evaluation_suite(config.rewards, config.judges), Path(config.out)
     suite.check_tasks(sample.task for sample in samples)
     info = run_info(config, split, suite, planned=0)

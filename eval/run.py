@@ -35,6 +35,7 @@ from eval.sample_sets import SampleSet, split_samples
 from eval.score import evaluation_suite, scored, suite_identity
 from mmrl.core.config import InputError
 from rewards import Suite
+from rewards.prompt_form import PLAIN
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +62,10 @@ def sample_set(config: EvalConfig) -> SampleSet:
 def _run(config: EvalConfig, evaluated: SampleSet) -> list[Record]:
     started = time.monotonic()
     processes = Processes()
-    samples = evaluated.load()
-    suite = evaluation_suite(config.rewards, config.judges)
-    suite.check_tasks(sample.task for sample in samples)
+    config, samples = asking(config, evaluated), evaluated.load()
+    suite, tasks = evaluation_suite(config.rewards, config.judges), {sample.task for sample in samples}
+    suite.check_tasks(tasks)
+    (config.prompt or PLAIN).check_tasks(tasks)
     out = Path(config.out)
     draws = [Draw(sample, number) for sample in samples for number in range(config.sampling.samples)]
     info = run_info(config, evaluated, suite, planned=len(draws))
@@ -114,6 +116,11 @@ def evaluate(
     return read_records(out)
 
 
+def asking(config: EvalConfig, evaluated: SampleSet) -> EvalConfig:
+    """`config` with the prompt of its own, or else that of the samples."""
+    return config.model_copy(update={"prompt": evaluated.prompt}) if config.prompt is None else config
+
+
 def pending(draws: Sequence[Draw], info: RunInfo, out: Path) -> set[str]:
     """The keys of the draws that have no record in `out`."""
     done = {record.key for record in read_records(out)} if (out / RECORDS).is_file() else set()
@@ -151,7 +158,8 @@ def prepare(out: Path, info: RunInfo, suite: Suite) -> RunInfo:
 def run_info(
     config: EvalConfig, evaluated: SampleSet, suite: Suite, *, planned: int, fingerprint: str | None = None
 ) -> RunInfo:
-    """The RunInfo of a run. `fingerprint` replaces that of the model that `config` names."""
+    """The RunInfo of a run. `fingerprint` replaces that of the model that `config` names; its prompt is that of
+    `asking`."""
     protocol = {
         "fingerprint": fingerprint or fingerprint_of(config),
         "benchmark": evaluated.name,
@@ -162,6 +170,8 @@ def run_info(
         "space": config.space.value,
         "blind": config.blind,
     }
+    if config.prompt and config.prompt.protocol():
+        protocol["prompt"] = config.prompt.protocol()
     if config.decode:
         protocol["decode"] = config.decode.model_dump(mode="json")
     if config.server:

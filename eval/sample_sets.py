@@ -12,9 +12,10 @@ from pathlib import Path
 
 from pydantic import PositiveInt
 
-from data_engine.dataset.shards import read_manifest, read_samples
+from data_engine.dataset.shards import prompt_of, read_manifest, read_samples
 from data_engine.schema import Sample
 from mmrl.core.config import Config
+from rewards.prompt_form import PLAIN, PromptForm
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +30,14 @@ class DatasetSplit(Config):
 
 @dataclass(frozen=True, slots=True)
 class SampleSet:
-    """The samples of a run. Another prompt, selection rule or revision of the data is another `version`."""
+    """The samples of a run. Another question, selection rule or revision of the data is another `version`. `prompt` is
+    how they are asked where the run does not say."""
 
     name: str
     version: str
     split: str
     load: Callable[[], list[Sample]]
+    prompt: PromptForm = PLAIN
 
 
 def split_samples(data: DatasetSplit) -> SampleSet:
@@ -43,7 +46,7 @@ def split_samples(data: DatasetSplit) -> SampleSet:
     shards = [shard["sha256"] for shard in read_manifest(directory)["shards"] if shard["split"] == data.split]
     version = hashlib.sha256("".join(shards).encode()).hexdigest()[:16]
     load = partial(read_samples, directory, split=data.split)
-    return SampleSet(directory.name, version, data.split, lambda: selected(load(), data.limit))
+    return SampleSet(directory.name, version, data.split, lambda: selected(load(), data.limit), prompt_of(directory))
 
 
 def selected(samples: Iterable[Sample], limit: int | None) -> list[Sample]:

@@ -1,14 +1,17 @@
-"""Checks whether the boxes in answers fit the declared coordinate space. Gold answers are not read."""
+"""Checks whether the declared coordinate space is the model's: by its type, and by the boxes in its answers.
+
+Gold answers are not read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from eval.records import Record
-from mmrl.core.boxes import to_pixels
+from mmrl.core.boxes import CoordinateSpace, to_pixels
+from mmrl.core.families import SPOKEN
 from rewards.parse.regions import boxes
 from rewards.tasks.table import OTHER, TASKS
 
@@ -37,6 +40,18 @@ def space_warning(check: Mapping[str, Any] | None, space: str) -> str:
                 "is that the space the model speaks? Run again with another `space`."
             )
     return ""
+
+
+def doubted_space(model_type: str, space: CoordinateSpace, tasks: Iterable[str]) -> str:
+    """A warning if models of this type are known to speak another space and a task has boxes or points; else empty."""
+    spoken = SPOKEN.get(model_type)
+    placed = sorted(task for task in tasks if TASKS.get(task, OTHER).regions in ("boxes", "points"))
+    if spoken in (None, space) or not placed:
+        return ""
+    return (
+        f"space: {space.value}, but {model_type} models are known to give coordinates as `{spoken.value}` "
+        f"({', '.join(placed)}): set space: {spoken.value}, unless this one was taught otherwise"
+    )
 
 
 def _fit(record: Record) -> tuple[bool, bool] | None:

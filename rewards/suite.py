@@ -30,12 +30,16 @@ class RewardSpec(Call):
 
 
 class SuiteConfig(Config):
-    """A suite file. A reward that fails on more than `max_failed` of `min_calls` or more rollouts stops the run."""
+    """A suite file. A reward that fails on more than `max_failed` of `min_calls` or more rollouts stops the run.
+
+    Training refuses a task that only rewards of form score, unless `form_only` names it.
+    """
 
     rewards: Annotated[dict[str, RewardSpec], Field(min_length=1)]
     judges: dict[str, JudgeSpec] = Field(default_factory=dict)
     max_failed: Annotated[float, Field(ge=0, le=1)] = 0.5
     min_calls: Annotated[int, Field(ge=1)] = 200
+    form_only: list[str] = Field(default_factory=list)
 
 
 class RewardFailure(RunError):  # noqa: N818 - named for what happened, not a mistake in the code
@@ -60,12 +64,14 @@ class Suite:
         judges: Mapping[str, JudgeSpec | Mapping[str, Any]] | None = None,
         max_failed: float = 0.5,
         min_calls: int = 200,
+        form_only: Sequence[str] = (),
     ) -> None:
         values = {
             "rewards": dict(specs),
             "judges": dict(judges or {}),
             "max_failed": max_failed,
             "min_calls": min_calls,
+            "form_only": list(form_only),
         }
         self.config = validate(SuiteConfig, values, where="reward suite")
         self.specs = self.config.rewards
@@ -80,7 +86,8 @@ class Suite:
     def load(cls, path: str | Path, overrides: Sequence[str] | None = None) -> Suite:
         """The suite in a YAML file."""
         config = load(SuiteConfig, path, overrides)
-        return cls(config.rewards, judges=config.judges, max_failed=config.max_failed, min_calls=config.min_calls)
+        options = {name: getattr(config, name) for name in SuiteConfig.model_fields}
+        return cls(options.pop("rewards"), **options)
 
     @property
     def names(self) -> list[str]:

@@ -93,7 +93,8 @@ def size_category(n: int) -> str:
 def _origin(origin: Mapping[str, Any] | None) -> str:
     if origin is None:
         return ""
-    return "".join(f"{line}\n" for line in [*_sources(origin["sources"]), "", *_operators(origin["operators"]), ""])
+    lines = [*_sources(origin["sources"]), "", *_operators(origin["operators"]), "", *_prompt(origin.get("prompt"))]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _sources(sources: Any) -> Iterator[str]:
@@ -109,6 +110,13 @@ def _operators(operators: Any) -> Iterator[str]:
     for operator in operators:
         options = ", ".join(f"{name}={value}" for name, value in operator["args"].items() if value is not None)
         yield f"| `{_line(operator['fn'])}` | {_line(options)} | `{operator['version']}` |"
+
+
+def _prompt(prompt: Any) -> Iterator[str]:
+    """How the questions are to be asked, if the recipe says so."""
+    if prompt:
+        yield from ("Asked with this `prompt:` block, which is not part of the rows:", "", "```yaml")
+        yield from (yaml.safe_dump(prompt, sort_keys=False, allow_unicode=True, width=120).rstrip(), "```", "")
 
 
 def _mix(mixes: Any) -> str:

@@ -28,10 +28,11 @@ from data_engine.dataset.tables import SAMPLES
 from data_engine.dataset.writer import DatasetWriter
 from data_engine.operator import Quarantined
 from data_engine.schema import Sample, from_row
-from mmrl.core.config import InputError, nearest
+from mmrl.core.config import InputError, nearest, validate
 from mmrl.core.media.files import MediaError, resolve
+from rewards.prompt_form import PromptForm
 
-__all__ = ["DatasetWriter", "read_manifest", "read_samples", "shards_of", "write_dataset"]
+__all__ = ["DatasetWriter", "prompt_of", "read_manifest", "read_samples", "shards_of", "write_dataset"]
 
 READ_ROWS = 64  # rows in memory at once: they may hold whole videos
 
@@ -86,6 +87,12 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
         raise ValueError("its shards are not of its splits")
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error!r}); build the dataset again") from None
+
+
+def prompt_of(directory: str | Path) -> PromptForm:
+    """The `prompt:` block of the recipe of a dataset directory: how its questions are asked where nobody says."""
+    given = (read_manifest(directory).get("origin") or {}).get("prompt", {})
+    return validate(PromptForm, given, where=f"{directory}/manifest.json: prompt")
 
 
 def _samples(directory: Path, shards: list[str]) -> Iterator[Sample]:

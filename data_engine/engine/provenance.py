@@ -29,6 +29,7 @@ def origin_of(
             {"fn": stage.name, "args": _plain(stage.args), "version": version_of(stage.target)[:SHORT]}
             for stage in stages
         ],
+        **({"prompt": recipe.prompt.protocol()} if recipe.prompt else {}),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,12 @@ from eval.distributed import Processes, state
 from eval.generation import Draw, Generator, Sampling
 from eval.records import RunInfo
 from mmrl.core.config import InputError
+from rewards.prompt_form import PLAIN
 
 if TYPE_CHECKING:
     from eval.answer.local import LocalGenerator
+
+logger = logging.getLogger(__name__)
 
 
 def fingerprint_of(config: EvalConfig) -> str:
@@ -45,9 +49,7 @@ def generator_of(config: EvalConfig, samples: Sequence[Sample], draws: Sequence[
         return answers
     generator: Generator
     if config.server:
-        generator = ServerGenerator(
-            config.server, config.model, budget=config.vision, sampling=config.sampling, blind=config.blind
-        )
+        generator = ServerGenerator(config.server, config.model, **_asking(config))
     else:
         generator = guided(local_generator(config, samples), config)
     return CachedGenerator(generator, config.cache, info.protocol) if config.cache else generator
@@ -56,14 +58,25 @@ def generator_of(config: EvalConfig, samples: Sequence[Sample], draws: Sequence[
 def local_generator(config: EvalConfig, samples: Sequence[Sample]) -> LocalGenerator:
     """The checkpoint of `config` in this process; the arithmetic of its processor is checked on `samples`."""
     from eval.answer.local import LocalGenerator, probe_sizes
+    from eval.space_check import doubted_space
     from mmrl.core.vision import apply_budget, check_budget
+    from mmrl.model.encoding import check_form
     from mmrl.model.loading import load_checkpoint, local
 
     model, processor = load_checkpoint(local(config.model))
     apply_budget(processor, config.vision)
     check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))
     model = model.to(state().device).eval()
-    return LocalGenerator(model, processor, budget=config.vision, sampling=config.sampling, blind=config.blind)
+    check_form(processor, config.prompt or PLAIN)
+    if doubt := doubted_space(model.config.model_type, config.space, {sample.task for sample in samples}):
+        logger.warning(doubt)
+    return LocalGenerator(model, processor, **_asking(config))
+
+
+def _asking(config: EvalConfig) -> dict[str, Any]:
+    """How the model of `config` is asked, as keywords of a generator."""
+    form = config.prompt or PLAIN
+    return {"budget": config.vision, "sampling": config.sampling, "blind": config.blind, "form": form}
 
 
 def guided(plain: LocalGenerator, config: EvalConfig) -> Generator:
@@ -84,6 +97,8 @@ def run_lmms(config: EvalConfig) -> dict[str, dict[str, Any]]:
     out, fingerprint = Path(config.out), fingerprint_of(config)
     plain = local_generator(config, [])
     fixed = {"fingerprint": fingerprint, "vision": config.vision.model_dump(mode="json")}
+    if config.prompt:
+        fixed["prompt"] = config.prompt.protocol()
     if config.decode:
         fixed["decode"] = config.decode.model_dump(mode="json")
 

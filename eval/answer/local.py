@@ -21,21 +21,31 @@ from mmrl.core.media.item import Media
 from mmrl.core.vision import Size, VisionBudget, VisionGeometry, geometry_of
 from mmrl.model.encoding import Encoded, collate, encode, media_token_types
 from mmrl.model.sampling import RowSampler, banned, vision_token_ids
+from rewards.prompt_form import PLAIN, PromptForm
 
 _NOMINAL_TOKEN = 28 * 28  # pixels of a token, to sort prompts by, if the geometry of the processor is unknown
 
 
 class LocalGenerator:
-    """Answers draws with a model in this process. `blind` asks without the media."""
+    """Answers draws with a model in this process. `blind` asks without the media, `form` says what is asked beside the
+    questions."""
 
     def __init__(
-        self, model: Any, processor: Any, *, budget: VisionBudget, sampling: Sampling, blind: bool = False
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        budget: VisionBudget,
+        sampling: Sampling,
+        blind: bool = False,
+        form: PromptForm = PLAIN,
     ) -> None:
         self.model = model
         self.processor = processor
         self.budget = budget
         self.sampling = sampling
         self.blind = blind
+        self.form = form
         self._geometry = geometry_of(processor)
         self._stops = _stop_tokens(model, processor.tokenizer)
         pad = processor.tokenizer.pad_token_id
@@ -61,7 +71,8 @@ class LocalGenerator:
 
     def under(self, sampling: Sampling) -> LocalGenerator:
         """The same model with other sampling settings."""
-        return LocalGenerator(self.model, self.processor, budget=self.budget, sampling=sampling, blind=self.blind)
+        settings: Any = {"budget": self.budget, "blind": self.blind, "form": self.form}
+        return LocalGenerator(self.model, self.processor, sampling=sampling, **settings)
 
     def cost(self, sample: Sample) -> int:
         """The approximate length of a prompt in tokens, by which batches are sorted."""
@@ -77,7 +88,7 @@ class LocalGenerator:
         """The prompt and media of a sample as the model takes them."""
         prompt, media = (without_media(sample.prompt), ()) if self.blind else (sample.prompt, sample.media)
         with naming(sample):
-            return encode(self.processor, prompt, media, self.budget)
+            return encode(self.processor, prompt, media, self.budget, task=sample.task, form=self.form)
 
     def continued(
         self, rows: Sequence[Encoded], length: int, *, temperature: float, keys: Sequence[Sequence[int | str]]

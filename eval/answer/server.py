@@ -24,6 +24,7 @@ from rewards.chat_client.call_metrics import Metrics
 from rewards.chat_client.event_loop import all_of, wait_for
 from rewards.chat_client.faults import Fault
 from rewards.chat_client.settings import BaseUrl, ServerSettings
+from rewards.prompt_form import PLAIN, PromptForm
 
 if TYPE_CHECKING:
     from rewards.chat_client.session import Session
@@ -59,9 +60,17 @@ class ServerGenerator:
     """Answers draws through chat completions. A draw without an answer stops the run; the same command resumes it."""
 
     def __init__(
-        self, spec: ServerSpec, model: str, *, budget: VisionBudget, sampling: Sampling, blind: bool = False
+        self,
+        spec: ServerSpec,
+        model: str,
+        *,
+        budget: VisionBudget,
+        sampling: Sampling,
+        blind: bool = False,
+        form: PromptForm = PLAIN,
     ) -> None:
         self.spec, self.model, self.budget, self.sampling, self.blind = spec, model, budget, sampling, blind
+        self.form = form
         self._geometry = VisionGeometry(**spec.geometry.model_dump()) if spec.geometry else None
         self._key = spec.api_key(f"model {model}")
 
@@ -102,13 +111,15 @@ class ServerGenerator:
     def _request(self, draw: Draw) -> tuple[dict[str, Any], tuple[Size, ...]]:
         sample, sampling = draw.sample, self.sampling
         views = [self._pictures(media) for media in sample.media]
-        prompt = without_media(sample.prompt) if self.blind else sample.prompt
+        prompt = self.form.asked(without_media(sample.prompt) if self.blind else sample.prompt, sample.task)
         body = {"model": self.model, "messages": messages_of(prompt, [pictures for pictures, _ in views])}
         body |= {"max_tokens": sampling.max_new_tokens, "temperature": 0.0}
         if sampling.do_sample:
             key = json.dumps([sampling.seed, sample.id, draw.number]).encode()
             seed = int.from_bytes(hashlib.sha256(key).digest()[:4]) >> 1  # servers want 31 bits
             body |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": seed}
+        if self.form.chat_template_kwargs:  # vLLM, SGLang and `transformers serve` read it
+            body["chat_template_kwargs"] = self.form.chat_template_kwargs
         return {**body, **self.spec.extra}, tuple(size for _, size in views)
 
     def _pictures(self, media: Media) -> tuple[list[Image.Image], Size]:

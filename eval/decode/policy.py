@@ -19,6 +19,7 @@ from mmrl.core.vision import CoordinateSpace, Size, geometry_of
 from mmrl.model.encoding import Encoded, encode
 from mmrl.model.sampling import row_generator
 from rewards import Rollout
+from rewards.prompt_form import PromptForm
 
 Ids = list[int]
 Scores = list[float | None]
@@ -162,7 +163,8 @@ class SelfGuide:
             content = [{"type": item.kind} for item in media]
             content.append({"type": "text", "text": QUESTION.format(text=last_phase(text))})
             prompt = [{"role": "user", "content": content}]
-            rows.append(encode(self._generator.processor, prompt, media, self._generator.budget))
+            variables = PromptForm(chat_template_kwargs=self._generator.form.chat_template_kwargs)
+            rows.append(encode(self._generator.processor, prompt, media, self._generator.budget, form=variables))
         return rows
 
     def scores(self, log_probs: Sequence[torch.Tensor]) -> Scores:

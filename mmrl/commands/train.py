@@ -45,6 +45,7 @@ def _print_plan(config: TrainConfig) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from mmrl.train.asked import Asked
     from mmrl.train.config import without_device
     from mmrl.train.plan import plan
     from mmrl.train.stages import check
@@ -57,3 +58,8 @@ def _print_plan(config: TrainConfig) -> None:
         for row in rows:
             table.add_row(*row)
         Console().print(table)
+    asked = Asked(config)
+    for task, prompt in asked.prompts().items():
+        typer.echo(f"\nprompt of the task {task}:\n{prompt}")
+    for doubt in asked.doubts():
+        typer.echo(f"\nwarning: {doubt}")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from mmrl.core.boxes import CoordinateSpace
 from mmrl.core.media.item import MediaKind
 
 Part = Literal["vision", "projector", "language"]
@@ -75,6 +76,17 @@ FAMILIES = {
         pixels={"image": "pixel_values"},
         row_per_prompt=True,
     ),
+}
+
+SPOKEN = {  # `model_type` -> the space in which such models were taught to give coordinates, by their authors' word
+    "qwen2_vl": CoordinateSpace.per_mille,
+    "qwen2_5_vl": CoordinateSpace.resized,
+    "qwen3_vl": CoordinateSpace.per_mille,
+    "qwen3_vl_moe": CoordinateSpace.per_mille,
+    "internvl": CoordinateSpace.per_mille,
+    "glm4v": CoordinateSpace.per_mille,
+    "glm4v_moe": CoordinateSpace.per_mille,
+    "llava": CoordinateSpace.unit,
 }
 
 

@@ -23,7 +23,7 @@ WITHOUT_EFFECT = {
     "reward_weights": "use rewards: each has a weight",
     "model_init_kwargs": "use dtype and attention at the top level of the config",
     "trust_remote_code": "remove it: code that comes with a checkpoint is not run",
-    "chat_template_kwargs": "use the checkpoint's chat template",
+    "chat_template_kwargs": "use prompt: {chat_template_kwargs: {...}} at the top level of the config",
     "repetition_penalty": "use rewards: {fn: repetition}; a penalty while sampling is not in the log-probs",
     "generation_kwargs": "use temperature, top_p, top_k and min_p of the grpo block, or rollout.temperature",
     "cast_lm_head_to_fp32": "use dtype: float32; TRL finds the head of pure language models only",

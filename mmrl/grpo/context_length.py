@@ -9,7 +9,8 @@ from data_engine.schema import Sample
 from eval.answer.local import naming, predicted_sizes, seen_frames
 from mmrl.core.config import InputError
 from mmrl.core.vision import VisionBudget, geometry_of
-from mmrl.model.encoding import encode
+from mmrl.model.encoding import chat_text, encode
+from rewards.prompt_form import PLAIN, PromptForm
 
 STAMPS = 12  # at most so many tokens do some processors write as a time stamp next to each pair of frames
 
@@ -20,7 +21,12 @@ def context_of(model: Any) -> int | None:
 
 
 def check_context(
-    samples: Sequence[Sample], processor: Any, budget: VisionBudget, context: int | None, new: int
+    samples: Sequence[Sample],
+    processor: Any,
+    budget: VisionBudget,
+    context: int | None,
+    new: int,
+    form: PromptForm = PLAIN,
 ) -> None:
     """Refuse prompts that leave no room for `new` tokens in the context.
 
@@ -30,16 +36,17 @@ def check_context(
     if context is None or geometry_of(processor) is None:
         return
     for sample in samples:
-        if most_tokens(sample, processor, budget) + new > context:
+        if most_tokens(sample, processor, budget, form) + new > context:
             with naming(sample):
-                refuse_long(len(encode(processor, sample.prompt, sample.media, budget).input_ids), new, context)
+                encoded = encode(processor, sample.prompt, sample.media, budget, task=sample.task, form=form)
+                refuse_long(len(encoded.input_ids), new, context)
 
 
-def most_tokens(sample: Sample, processor: Any, budget: VisionBudget) -> int:
+def most_tokens(sample: Sample, processor: Any, budget: VisionBudget, form: PromptForm = PLAIN) -> int:
     """An upper bound of the number of tokens of a prompt with its media."""
     geometry = geometry_of(processor)
     assert geometry is not None
-    text = processor.apply_chat_template(list(sample.prompt), tokenize=False, add_generation_prompt=True)
+    text = chat_text(processor, sample.prompt, sample.task, form)
     count = len(processor.tokenizer(text, add_special_tokens=False)["input_ids"])
     for media, (width, height) in zip(sample.media, predicted_sizes(sample, budget, geometry), strict=True):
         rounds = -(-seen_frames(media, budget, geometry) // geometry.temporal_patch)

@@ -19,6 +19,7 @@ from mmrl.grpo.shared_prefix.prefix_cache import generated
 from mmrl.grpo.temperature import TemperatureSchedule
 from mmrl.model.encoding import Encoded, encode, sized_pictures
 from mmrl.model.sampling import RowSampler, vision_token_ids
+from rewards.prompt_form import PromptForm
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class RolloutGeneration:
         *,
         budget: VisionBudget,
         space: CoordinateSpace,
+        form: PromptForm,
         schedule: TemperatureSchedule | None,
         inject: Injection | None,
         weighted: bool,
@@ -47,6 +49,7 @@ class RolloutGeneration:
         self.sharing = sharing
         self.budget = budget
         self.space = space
+        self.form = form
         self.schedule = schedule
         self.inject = inject
         self.weighted = weighted  # importance weights need the log-probs under which tokens were drawn
@@ -56,7 +59,8 @@ class RolloutGeneration:
 
     def encode(self, sample: Mapping[str, Any]) -> Encoded:
         """The prompt of a row of the dataset with its media; refused if the context has no room for an answer."""
-        encoded = encode(self.trainer.processing_class, sample["prompt"], sample["media"], self.budget)
+        asked = {"task": sample["task"], "form": self.form}
+        encoded = encode(self.trainer.processing_class, sample["prompt"], sample["media"], self.budget, **asked)
         try:
             refuse_long(len(encoded.input_ids), self.trainer.max_completion_length, self.context)
         except InputError as error:

@@ -85,13 +85,15 @@ from mmrl.trainers.dummy_media import DummyMedia, media_kinds
 from mmrl.trainers.evaluation import RecordedEvaluations
 from mmrl.trainers.monitor import FiniteGradients, SilentSteps, stop
 from rewards import Suite
+from rewards.prompt_form import PLAIN, PromptForm
 
 
 class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
     """GRPO on prompts with images, several images, videos or none, mixed in one batch.
 
     `rewards` is the suite that scores the rollouts; its reward vector goes to the estimator `advantages`, a name of
-    `mmrl.advantages.ADVANTAGES`, with `advantage_options`. `space` is the coordinate space in which the model answers.
+    `mmrl.advantages.ADVANTAGES`, with `advantage_options`. `space` is the coordinate space in which the model answers,
+    `form` what is asked beside the questions.
     """
 
     model: Any  # TRL declares these as possibly None, or as one of many types
@@ -113,6 +115,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         train_dataset: Dataset,
         budget: VisionBudget,
         space: CoordinateSpace = CoordinateSpace.resized,
+        form: PromptForm = PLAIN,
         advantages: str = "gdpo",
         advantage_options: Mapping[str, Any] | None = None,
         shared_prefix: bool = True,
@@ -152,6 +155,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
             self.sharing,
             budget=budget,
             space=space,
+            form=form,
             schedule=temperature,
             inject=inject,
             weighted=importance_cap is not None,

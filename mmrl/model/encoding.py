@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mmrl.core.config import InputError
 from mmrl.core.families import Family, family_of
 from mmrl.core.media.image import load_image
 from mmrl.core.media.item import Media
 from mmrl.core.media.video import load_video
 from mmrl.core.vision import VisionBudget, geometry_of
+from rewards.prompt_form import PLAIN, PromptForm
 
 MEDIA_FIELDS = (  # the media tensors that processors return and models accept
     "pixel_values",
@@ -47,8 +50,11 @@ def encode(
     budget: VisionBudget,
     *,
     root: Path | None = None,
+    task: str = "",
+    form: PromptForm = PLAIN,
 ) -> Encoded:
-    """`prompt` rendered by the chat template, ready to be answered, with its media decoded and processed."""
+    """`prompt`, a question of the `task` asked in this `form`, ready to be answered, with its media decoded and
+    processed."""
     images, videos, metadata = [], [], []
     for item in media:
         if item.kind == "image":
@@ -57,13 +63,34 @@ def encode(
             video = load_video(item, budget, root, geometry=geometry_of(processor))
             videos.append(video.frames)
             metadata.append(video.metadata())
-    text = processor.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
+    text = chat_text(processor, prompt, task, form)
     visual: dict[str, Any] = {"images": images} if images else {}
     if videos:
         visual |= {"videos": videos, "video_metadata": metadata, "do_sample_frames": False}
     features = processor(text=[text], return_tensors="pt", **visual)
     tensors = {key: torch.as_tensor(features[key]) for key in features if key in MEDIA_FIELDS}
     return Encoded(features["input_ids"][0].tolist(), tensors, seen_sizes(processor, media, tensors, images))
+
+
+def chat_text(processor: Any, prompt: Sequence[Mapping[str, Any]], task: str = "", form: PromptForm = PLAIN) -> str:
+    """The whole prompt as the chat template writes it, up to where the answer begins; media are placeholders."""
+    messages, variables = form.asked(prompt, task), form.chat_template_kwargs
+    return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **variables)
+
+
+def check_form(processor: Any, form: PromptForm) -> None:
+    """InputError for variables that the chat template does not read, and for a system message that it leaves out."""
+    template = str(processor.chat_template)
+    for name in form.chat_template_kwargs:
+        if not re.search(rf"\b{re.escape(name)}\b", template):
+            raise InputError(f"prompt.chat_template_kwargs: the chat template of this model does not read {name!r}")
+    if form.system is not None:
+        asked = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
+        if form.system.strip() not in chat_text(processor, asked, form=form):
+            raise InputError(
+                "prompt.system: the chat template of this model leaves the system message out; put the text into the "
+                "suffix or the template of each task"
+            )
 
 
 def sized_pictures(media: Sequence[Media], seen_size: Sequence[tuple[int, int]]) -> list[Image.Image]:

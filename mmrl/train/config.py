@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
+from data_engine.dataset.shards import prompt_of
 from eval.generation import Sampling
 from eval.sample_sets import DatasetSplit
 from mmrl.core.config import Config, InputError, nearest
@@ -19,6 +20,7 @@ from mmrl.model.policy import LoraSettings
 from mmrl.trainers.monitor import Watch
 from rewards import RewardSpec
 from rewards.judge_client.judge_spec import JudgeSpec
+from rewards.prompt_form import PromptForm
 
 
 class Advantages(Config):
@@ -61,7 +63,11 @@ class Evaluation(Config):
 
 
 class TrainConfig(Config):
-    """Everything about a training run. `sft` and `grpo` go to TRL's SFTConfig and GRPOConfig as they are."""
+    """Everything about a training run. `sft` and `grpo` go to TRL's SFTConfig and GRPOConfig as they are.
+
+    `prompt` says what is asked beside the questions; by default what the recipe of `data` says. `form_only` names the
+    tasks that rewards of form alone may score.
+    """
 
     model: str
     data: str
@@ -73,8 +79,10 @@ class TrainConfig(Config):
     attention: str | None = None
     vision: VisionBudget = VisionBudget()
     space: CoordinateSpace = CoordinateSpace.resized
+    prompt: PromptForm | None = None
     rewards: dict[str, RewardSpec] = Field(default_factory=dict)
     judges: dict[str, JudgeSpec] = Field(default_factory=dict)
+    form_only: list[str] = Field(default_factory=list)
     advantages: Advantages = Advantages()
     rollout: RolloutSettings = RolloutSettings()
     watch: Watch = Watch()
@@ -83,6 +91,11 @@ class TrainConfig(Config):
     evaluation: Evaluation | None = None
     sft: dict[str, Any] | None = None
     grpo: dict[str, Any] | None = None
+
+
+def form_of(config: TrainConfig) -> PromptForm:
+    """What `config` asks beside the questions: its own `prompt`, or else that of the recipe of its data."""
+    return prompt_of(config.data) if config.prompt is None else config.prompt
 
 
 def without_device(config: TrainConfig) -> TrainConfig:

@@ -10,7 +10,7 @@ from eval.config import EvalConfig
 from eval.generation import Sampling
 from eval.sample_sets import DatasetSplit
 from mmrl.core.config import InputError, nearest, validate
-from mmrl.train.config import Evaluation, TrainConfig
+from mmrl.train.config import Evaluation, TrainConfig, form_of
 from mmrl.trainers.evaluation import REWARD, StepEvaluation, evaluates
 
 
@@ -30,6 +30,7 @@ def evaluated(config: TrainConfig) -> EvalConfig:
         "sampling": chosen.sampling or Sampling(max_new_tokens=length),
         "vision": config.vision,
         "space": config.space,
+        "prompt": form_of(config),
         "batch_size": chosen.batch_size,
         "max_unjudged": chosen.max_unjudged,
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmrl.core.config import InputError
 from mmrl.core.messages import texts_of
-from mmrl.train.config import TrainConfig
+from mmrl.train.config import TrainConfig, form_of
 
 _LEFT_OUT = ("deepspeed", "fsdp", "fsdp_config", "generation_batch_size", "steps_per_generation", "num_train_epochs")
 _SMALL = {"max_steps": 2, "logging_steps": 1, "save_strategy": "no", "eval_strategy": "no", "report_to": "none"}
@@ -18,11 +18,11 @@ _ON_CPU = {"use_cpu": True, "bf16": False, "fp16": False, "tf32": None}
 def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
     """`config` with a tiny random twin of its model, 16 samples and two steps of each stage, in `directory`.
 
-    Rewards, estimator, vision budget, frozen parts and adapters stay. The twin has the patches of the model, its own
-    tokenizer and chat template.
+    Prompts, rewards, estimator, vision budget, frozen parts and adapters stay. The twin has the patches and the chat
+    template of the model, and its own tokenizer.
     """
     from mmrl.advantages import options_of
-    from mmrl.model.loading import local
+    from mmrl.model.loading import load_processor, local
     from mmrl.model.tiny_twins import ARCHITECTURES, TinySize, tiny_model
     from mmrl.trainers.dataset import training_samples
 
@@ -32,7 +32,10 @@ def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
         raise InputError(f"no tiny twin of a {architecture} ({config.model}) to smoke-test with; known: {known}")
     samples = list(training_samples(config.data, config.split, 16))
     texts = [text for sample in samples for message in sample.prompt for text in texts_of(message["content"])]
-    for part in tiny_model(architecture, texts, size=TinySize(**geometry), seed=config.seed):
+    texts += form_of(config).texts()
+    model, processor = tiny_model(architecture, texts, size=TinySize(**geometry), seed=config.seed)
+    processor.chat_template = load_processor(local(config.model)).chat_template
+    for part in (model, processor):
         part.save_pretrained(directory / "model")
     sft = None if config.sft is None else _small(config.sft, 2)
     blocks = {"sft": sft, "grpo": None if config.grpo is None else _small_grpo(config.grpo, len(samples))}

@@ -9,14 +9,16 @@ from typing import Any
 
 import yaml
 
-from mmrl.core.config import InputError
+from mmrl.core.config import InputError, load
 from mmrl.core.files import put_in_place, write_atomic
 from mmrl.core.vision import check_budget
-from mmrl.train.config import TrainConfig, arguments_of, stages_of
+from mmrl.train.asked import Asked
+from mmrl.train.config import TrainConfig, arguments_of, form_of, stages_of
 from mmrl.train.evaluation import check_evaluation, evaluated
 from mmrl.trainers.evaluation import StepEvaluation, evaluates
 from mmrl.trainers.monitor import CollapseWarnings
 from rewards import Suite
+from rewards.forms import check_substance
 
 logger = logging.getLogger(__name__)
 
@@ -26,24 +28,29 @@ def run(config: TrainConfig) -> Path:
     if not stages_of(config):
         raise InputError("nothing to train: the config has neither an `sft:` nor a `grpo:` block")
     out = Path(config.output)
+    if config.prompt is None and (form := form_of(config)).protocol():
+        config = config.model_copy(update={"prompt": form})  # the run remembers what its data said
     refuse_change(config, out)
     check(config)
+    for doubt in Asked(config).doubts():
+        logger.warning(doubt)
     model = config.model
     if config.sft is not None:
-        model = str(_stage(config, out / "sft", model, _sft_trainer))
+        model = str(_stage(config, out / "sft", model, sft_trainer))
     if config.grpo is not None:
-        model = str(_stage(config, out, model, _grpo_trainer))
+        model = str(_stage(config, out, model, grpo_trainer))
     return Path(model)
 
 
 def check(config: TrainConfig) -> None:
     """Refuse wrong settings and data of every stage before the first stage begins."""
     from mmrl.grpo.config_checks import check_filled, check_method, check_warm_up
-    from mmrl.trainers.dataset import training_samples
+    from mmrl.trainers.dataset import gold_keys, training_samples
     from mmrl.trainers.targets import can_be_written, check_answers
 
     samples = training_samples(config.data, config.split, config.limit)
-    tasks = sorted({sample.task for sample in samples})
+    tasks = gold_keys(samples)
+    form_of(config).check_tasks(tasks)
     check_evaluation(config, [(stage, arguments_of(config, stage)) for stage in stages_of(config)])
     if config.sft is not None:
         check_answers(samples)
@@ -60,6 +67,7 @@ def check(config: TrainConfig) -> None:
         if "pairs_P" in options_of(estimator.name):
             pair_places([sample.id for sample in samples], [sample.meta for sample in samples])
         suite.check_tasks(tasks)
+        check_substance(config.rewards, tasks, config.form_only)
         check_filled(len(samples), arguments.generation_batch_size // arguments.num_generations)
         for task, names in suite.tasks_scored(tasks).items():
             logger.warning("task %s is scored by %s", task, ", ".join(names))
@@ -70,8 +78,8 @@ def refuse_change(config: TrainConfig, out: Path) -> None:
     place = out / "config.yaml"
     if not place.exists():
         return
-    before, now = yaml.safe_load(place.read_text()), config.model_dump(mode="json")
-    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    before, now = load(TrainConfig, place).model_dump(mode="json"), config.model_dump(mode="json")
+    changed = sorted(key for key in now if before[key] != now[key])
     if changed:
         raise InputError(f"{out} holds a run with another config ({', '.join(changed)} differ); choose another output")
 
@@ -87,6 +95,7 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
 
     from eval.answer.local import probe_sizes
     from mmrl.grpo.context_length import check_context, context_of
+    from mmrl.model.encoding import check_form
     from mmrl.model.policy import adapted, load_policy
     from mmrl.trainers.callbacks import MetricsFile, ProgressLine
     from mmrl.trainers.checkpoints import check_processes, latest_checkpoint
@@ -98,10 +107,11 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
     set_seed(config.seed)  # LoRA's first weights are random, and the same whether or not a stage ran before
     samples = training_samples(config.data, config.split, config.limit)
     model, processor = load_policy(model_path, config.vision, dtype=config.dtype, attention=config.attention)
+    check_form(processor, form_of(config))
     check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))
-    if build is _grpo_trainer:
+    if build is grpo_trainer:
         new = arguments_of(config, "grpo", out).max_completion_length
-        check_context(samples, processor, config.vision, context_of(model), new)
+        check_context(samples, processor, config.vision, context_of(model), new, form_of(config))
     model = adapted(model, frozen=config.freeze, lora=config.lora)
     trainer = build(config, out, model, processor, as_dataset(samples))
     if evaluates(trainer.args):
@@ -120,7 +130,8 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
     return final
 
 
-def _sft_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:
+def sft_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:
+    """The trainer of the stage `sft`."""
     from mmrl.trainers.sft import MultimodalSFTTrainer
 
     return MultimodalSFTTrainer(
@@ -131,10 +142,12 @@ def _sft_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dat
         eval_dataset=dataset,  # unread: `RecordedEvaluations` has its own, but transformers wants one
         budget=config.vision,
         space=config.space,
+        form=form_of(config),
     )
 
 
-def _grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:
+def grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:
+    """The trainer of the stage `grpo`."""
     from mmrl.grpo.trainer import MultimodalGRPOTrainer
 
     return MultimodalGRPOTrainer(
@@ -146,6 +159,7 @@ def _grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, da
         eval_dataset=dataset,  # unread, as above
         budget=config.vision,
         space=config.space,
+        form=form_of(config),
         advantages=config.advantages.name,
         advantage_options=config.advantages.options,
         shared_prefix=config.rollout.shared_prefix,

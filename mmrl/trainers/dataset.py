@@ -28,6 +28,15 @@ def training_samples(directory: str | Path, split: str | None = None, limit: int
     return samples
 
 
+def gold_keys(samples: Iterable[Sample]) -> dict[str, set[str]]:
+    """The tasks of the samples, sorted, each with the keys of its golds that hold something."""
+    keys: dict[str, set[str]] = {}
+    for sample in samples:
+        held = {name for name, value in sample.answer.items() if value not in (None, "", [], {})}
+        keys.setdefault(sample.task, set()).update(held)
+    return dict(sorted(keys.items()))
+
+
 def as_dataset(samples: Iterable[Sample]) -> Dataset:
     """Samples as rows `{"id", "prompt", "media", "answer", "task", "meta"}`; media stay on disk until they are encoded.
 

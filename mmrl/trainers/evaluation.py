@@ -22,10 +22,11 @@ from eval.distributed import Processes
 from eval.generation import Draw
 from eval.records import ALL, RUN, TOTAL, read_run
 from eval.report import report, reported
-from eval.run import evaluate, prepare, run_info
+from eval.run import asking, evaluate, prepare, run_info
 from eval.sample_sets import SampleSet, split_samples
 from eval.score import evaluation_suite
 from mmrl.trainers.checkpoints import WholeCheckpoints
+from rewards.prompt_form import PLAIN
 
 REWARD = "reward"  # the metric that is the mean of the weighted sum over all records
 
@@ -34,8 +35,9 @@ class StepEvaluation:
     """The evaluation that `config` describes, made again at every step that asks for one; its samples are read once."""
 
     def __init__(self, config: EvalConfig, out: Path) -> None:
-        self.config, self.out = config, out
-        self.split: SampleSet = split_samples(self.config.data)
+        self.out = out
+        self.split: SampleSet = split_samples(config.data)
+        self.config = asking(config, self.split)
         self.samples: list[Sample] = self.split.load()
         self.suite = evaluation_suite(self.config.rewards, self.config.judges)
         self.suite.check_tasks(sample.task for sample in self.samples)
@@ -63,7 +65,8 @@ class StepEvaluation:
                 shutil.rmtree(out)  # of other weights: the training was started again
             info = prepare(out, info, self.suite)
         processes.wait()
-        generator = LocalGenerator(model, processor, budget=self.config.vision, sampling=sampling)
+        form = self.config.prompt or PLAIN
+        generator = LocalGenerator(model, processor, budget=self.config.vision, sampling=sampling, form=form)
         evaluate(generator, draws, self.split, self.suite, info, out, batch_size=self.config.batch_size)
         content = report(out) if processes.main else reported(out)
         means = {f"{row['task']}/{row['reward']}": row["mean"] for row in content["rows"]}

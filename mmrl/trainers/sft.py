@@ -16,6 +16,7 @@ from mmrl.model.encoding import Encoded, encode, media_inputs
 from mmrl.trainers.dummy_media import DummyMedia
 from mmrl.trainers.evaluation import RecordedEvaluations
 from mmrl.trainers.targets import rendered
+from rewards.prompt_form import PLAIN, PromptForm
 
 IGNORED = -100
 
@@ -32,11 +33,12 @@ class MultimodalSFTTrainer(RecordedEvaluations, SFTTrainer):
         train_dataset: Dataset,
         budget: VisionBudget,
         space: CoordinateSpace = CoordinateSpace.resized,
+        form: PromptForm = PLAIN,
         **kwargs: Any,
     ) -> None:
         args.dataset_kwargs = {"skip_prepare_dataset": True}
         args.remove_unused_columns = False
-        collator = AnswerCollator(processing_class, model.config, budget, space)
+        collator = AnswerCollator(processing_class, model.config, budget, space, form)
         super().__init__(
             model=model,
             args=args,
@@ -58,12 +60,20 @@ class AnswerCollator:
     """
 
     def __init__(
-        self, processor: Any, config: Any, budget: VisionBudget, space: CoordinateSpace, *, keep: int = 4 << 30
+        self,
+        processor: Any,
+        config: Any,
+        budget: VisionBudget,
+        space: CoordinateSpace,
+        form: PromptForm = PLAIN,
+        *,
+        keep: int = 4 << 30,
     ) -> None:
         self.processor = processor
         self.config = config
         self.budget = budget
         self.space = space
+        self.form = form
         self.room = keep
         self.kept: dict[str, Encoded] = {}
         self.dummies: DummyMedia | None = None
@@ -90,7 +100,7 @@ class AnswerCollator:
     def _encoded(self, row: Mapping[str, Any]) -> Encoded:
         if row["id"] in self.kept:
             return self.kept[row["id"]]
-        encoded = encode(self.processor, row["prompt"], row["media"], self.budget)
+        encoded = encode(self.processor, row["prompt"], row["media"], self.budget, task=row["task"], form=self.form)
         size = sum(tensor.nbytes for tensor in encoded.tensors.values())
         if size <= self.room:
             self.room -= size
