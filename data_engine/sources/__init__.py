@@ -10,7 +10,7 @@ it is iterated. Options that many of them share:
 - `space`: how coordinates are written; `exif`: whether boxes were drawn on the picture as shown (`applied`), or as
   stored, before its EXIF rotation (`ignored`, then they are rotated);
 - `media_root`: the folder in which all media must be, by default that of the file; `extension`: the suffix of media;
-- `n`: how many samples to make; `side`: the side of their pictures in pixels.
+- `n`: how many samples to make; `ask`: what is asked; `side`: the side of their pictures in pixels.
 """
 
 SOURCES: dict[str, str] = {  # the name in a recipe -> where the function is; any other "module:function" works too
@@ -38,5 +38,8 @@ SOURCES: dict[str, str] = {  # the name in a recipe -> where the function is; an
     "digits_grounding": "data_engine.sources.synthesis:digits_grounding",
     "digits_count": "data_engine.sources.synthesis:digits_count",
     "digits_video": "data_engine.sources.synthesis:digits_video",
+    "digits_scene": "data_engine.sources.scenes:digits_scene",
+    "bar_charts": "data_engine.sources.scenes:bar_charts",
+    "sums": "data_engine.sources.scenes:sums",
     "edit_pairs": "data_engine.sources.edit_pairs:edit_pairs",
 }

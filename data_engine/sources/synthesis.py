@@ -51,7 +51,7 @@ def digits_grounding(*, n: int, seed: int = 0, split: Split = "train", side: int
     """Photographs with one to three different digits; the task is to locate one of them ("Locate the 7.")."""
     for index in range(n):
         rng = rng_of("grounding", split, seed, index)
-        picture, placed = _picture(rng, split, side, count=int(rng.integers(1, 4)))
+        picture, placed = picture_with_digits(rng, split, side, count=int(rng.integers(1, 4)))
         target = placed[0]
         answer = {"boxes": [list(map(float, target.box))]}
         rationale, media = f"the {target.digit} is here", Media("image", bytes=png(picture))
@@ -64,7 +64,7 @@ def digits_count(*, n: int, seed: int = 0, split: Split = "train", side: int = 1
     for index in range(n):
         rng = rng_of("count", split, seed, index)
         count = int(rng.integers(1, 5))
-        picture, _ = _picture(rng, split, side, count=count)
+        picture, _ = picture_with_digits(rng, split, side, count=count)
         rationale, media = f"I see {NUMBER_WORDS[count]}", Media("image", bytes=png(picture))
         question, answer = "How many digits are there?", {"number": float(count)}
         yield _sample("digits_count", "count", question, answer, media, split, rationale)
@@ -119,7 +119,9 @@ def _words(part: str | int) -> Iterator[int]:
         yield int.from_bytes(letters[at : at + 8], "little")
 
 
-def _picture(rng: np.random.Generator, split: Split, side: int, *, count: int) -> tuple[np.ndarray, list[Placed]]:
+def picture_with_digits(
+    rng: np.random.Generator, split: Split, side: int, *, count: int
+) -> tuple[np.ndarray, list[Placed]]:
     """A photograph crop of `side` by `side` pixels with `count` different digits that do not overlap."""
     canvas = cropped(rng, photographs(split), side, side)
     sizes = [int(size) for size in rng.integers(side // 4, side * 3 // 8, size=count)]

@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from docs.tools.describe import config, configs_below, first_sentence, options, prose, table
+from mmrl.core.config import read_yaml
 
 ROOT = Path(__file__).parents[2]
 MARKER = re.compile(r"^<!-- (table|file): (\S+) -->$", re.MULTILINE)
@@ -107,15 +108,61 @@ def tasks() -> str:
     return table(("task", "an answer", "scored by", "keys that must be there"), rows)
 
 
-def families() -> str:
-    """Every model family: what its configs call it, its media, and whether sizes are predicted."""
-    from mmrl.core.families import FAMILIES
+def prompts() -> str:
+    """Every stock prompt: its text, and the rewards that read what it asks for."""
+    from rewards.stock_prompts import STOCK
 
     rows = [
-        (f"`{name}`", _names(each.model_types), ", ".join(each.pixels), "yes" if each.image_processors else "no")
+        (
+            f"`{name}`",
+            stock.text.replace("<", "&lt;"),
+            ", ".join(f"[`{each}`](rewards.md#{each})" for each in stock.read_by),
+        )
+        for name, stock in STOCK.items()
+    ]
+    return table(("name", "text", "read by"), rows)
+
+
+def papers() -> str:
+    """The recipe of every paper: what it is, the rewards and the estimator that it uses, and the paper's result."""
+    rows = []
+    for place in sorted((ROOT / "configs" / "papers").glob("*/train.yaml")):
+        values, comments = read_yaml(place), place.read_text(encoding="utf-8").splitlines()
+        result = next(line for line in comments if line.startswith("# Paper's result: "))
+        names = sorted({f"[`{fn}`](../reference/rewards.md#{fn})" for fn in _functions(values["rewards"])})
+        estimator = values["advantages"]["name"]
+        method = f"[`{estimator}`](../reference/estimators.md#{estimator})"
+        about = comments[1].removeprefix("# ")
+        rows.append((f"`{place.parent.name}`", about, ", ".join(names), method, result.partition(": ")[2]))
+    return table(("folder", "paper", "rewards", "estimator", "its result"), rows)
+
+
+def _functions(args: Any) -> Iterator[str]:
+    """The names of the rewards in a block, those inside of others as well."""
+    if isinstance(args, Mapping):
+        yield from [args["fn"]] if "fn" in args else []
+        for value in args.values():
+            yield from _functions(value)
+
+
+def families() -> str:
+    """Every model family: what its configs call it, the space it speaks, its media, and whether sizes are predicted."""
+    from mmrl.core.families import FAMILIES, SPOKEN
+
+    def spoken(model_type: str) -> str:
+        return f"`{model_type}`" + (f" ({SPOKEN[model_type].value})" if model_type in SPOKEN else "")
+
+    rows = [
+        (
+            f"`{name}`",
+            ", ".join(map(spoken, each.model_types)),
+            ", ".join(each.pixels),
+            "yes" if each.image_processors else "no",
+        )
         for name, each in FAMILIES.items()
     ]
-    return table(("family", "`model_type` in config.json", "media", "the vision budget predicts sizes"), rows)
+    head = ("family", "`model_type` in config.json (the `space` it speaks, where known)", "media")
+    return table((*head, "the vision budget predicts sizes"), rows)
 
 
 def benchmarks() -> str:
@@ -228,6 +275,6 @@ TABLES: dict[str, Callable[[], str]] = {
     each.__name__: each
     for each in (
         *(rewards, operators, sources, estimators, checks, tasks, benchmarks, preferences),
-        *(families, configs, commands, extras),
+        *(families, configs, commands, extras, prompts, papers),
     )
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 import types
 import typing
@@ -34,7 +35,8 @@ class Config(BaseModel):
 def load(schema: type[ConfigT], path: str | Path | None = None, overrides: Sequence[str] | None = None) -> ConfigT:
     """`schema` filled from the YAML file at `path`, then from `a.b=value` overrides (values are YAML).
 
-    A file may start from another one with `extends: other.yaml` (relative to itself); its own keys win.
+    A file may start from another one with `extends: other.yaml` (relative to itself), or from several, the later ones
+    laid over the earlier; its own keys win.
     """
     values = read_yaml(Path(path)) if path is not None else {}
     for override in overrides or ():
@@ -73,8 +75,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     values = _parse(path.read_text(encoding="utf-8"), where=str(path)) or {}
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected a mapping of keys to values, got {type(values).__name__}")
-    parent = values.pop("extends", None)
-    return merge(read_yaml(path.parent / parent), values) if parent else values
+    parents = values.pop("extends", None) or []
+    listed = parents if isinstance(parents, list) else [parents]
+    if not all(isinstance(parent, str) for parent in listed):
+        raise InputError(f"{path}: extends is the path of a config, or a list of paths, got {parents!r}")
+    return functools.reduce(merge, [*(read_yaml(path.parent / parent) for parent in listed), values])
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:

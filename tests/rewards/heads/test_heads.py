@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch.testing import assert_close
-from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, LlamaModel
+from transformers import LlamaForCausalLM, LlamaForSequenceClassification, LlamaModel
 
 import rewards
 from data_engine.measure.bands import Spread
@@ -27,18 +27,11 @@ from rewards.heads.multi_response_torch import HEAD, SEPARATOR, MultiResponseMod
 from rewards.heads.reward_model import reward_model
 from tests.conftest import TEXTS
 from tests.data_engine.ops.test_difficulty import replaying
+from tests.support.heads import config_of, saved
 
 PROMPT = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which digit comes first?"}]}]
 SAID = ["the 7 is here", "I see two digits and the 3 is visible, which is new", "no", "yes no A B C D"]
 ROLLOUTS = [Rollout(text, prompt=PROMPT, group=1) for text in SAID]
-
-
-def config_of(tokenizer: Any, **more: Any) -> LlamaConfig:
-    return LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=256, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id, initializer_range=0.3, **more,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +39,6 @@ def tokenizer() -> Any:
     made = trained_tokenizer(TEXTS, QWEN_TOKENS, vocab=512, eos="<|im_end|>")
     made.chat_template = QWEN_TEMPLATE
     return made
-
-
-def saved(model: Any, tokenizer: Any, place: Path) -> str:
-    model.save_pretrained(place)
-    tokenizer.save_pretrained(place)
-    return str(place)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,68 @@
+"""Try claims of papers, five seeds each.
+
+    python -m benchmarks.claims [NAME ...] [--seeds 5] [--quick] [--json FILE]
+
+A row says what a paper claims and what came out: the mean difference between its way and the usual one, and Student's
+95 % interval over seeds. `confirmed`: the interval is above zero; `refuted`: below; else `not visible at this size`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+
+from benchmarks.claims.about_estimators import CLAIMS, Claim
+from benchmarks.rounds import parser_of, save
+
+
+def main() -> None:
+    """Try the claims and print the table."""
+    parser = parser_of(__doc__, "two seeds, few rollouts: that it runs, not what it shows")
+    parser.add_argument("name", nargs="*", choices=[*CLAIMS, []], default=list(CLAIMS), help="all by default")
+    parser.add_argument("--seeds", type=int, default=5)
+    options = parser.parse_args()
+    rows = [tried(CLAIMS[name], range(2 if options.quick else options.seeds)) for name in options.name]
+    table = Table("paper", "claim", "verdict", "difference")
+    for row in rows:
+        table.add_row(row["paper"], row["claim"], row["verdict"], _shown(row))
+    Console(width=140).print(table)
+    save(options.json, rows)
+
+
+def tried(claim: Claim, seeds: Sequence[int]) -> dict[str, Any]:
+    """The row of a claim."""
+    differences = claim.differences(seeds)
+    mean, error = float(np.mean(differences)), float(stats.sem(differences))
+    reach = float(stats.t.ppf(0.975, len(differences) - 1)) * error
+    return {
+        "paper": claim.paper,
+        "claim": claim.claim,
+        "setting": claim.setting,
+        "verdict": verdict(mean - reach, mean + reach),
+        "difference": mean,
+        "low": mean - reach,
+        "high": mean + reach,
+        "seeds": len(differences),
+    }
+
+
+def verdict(low: float, high: float) -> str:
+    """What an interval says of a claim.
+
+    >>> verdict(0.1, 0.2), verdict(-0.2, -0.1), verdict(-0.1, 0.1)
+    ('confirmed', 'refuted', 'not visible at this size')
+    """
+    return "confirmed" if low > 0 else "refuted" if high < 0 else "not visible at this size"
+
+
+def _shown(row: dict[str, Any]) -> str:
+    return f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+
+
+if __name__ == "__main__":
+    main()
