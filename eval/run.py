@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import track
@@ -38,6 +39,8 @@ from rewards import Suite
 from rewards.prompt_form import PLAIN
 
 logger = logging.getLogger(__name__)
+
+ConfigT = TypeVar("ConfigT", bound=EvalConfig)
 
 VERSIONED = ("mmrl-stack", "torch", "transformers")
 
@@ -116,7 +119,7 @@ def evaluate(
     return read_records(out)
 
 
-def asking(config: EvalConfig, evaluated: SampleSet) -> EvalConfig:
+def asking(config: ConfigT, evaluated: SampleSet) -> ConfigT:
     """`config` with the prompt of its own, or else that of the samples."""
     return config.model_copy(update={"prompt": evaluated.prompt}) if config.prompt is None else config
 

@@ -23,15 +23,15 @@ from benchmarks.rounds import parser_of, save
 def main() -> None:
     """Try the claims and print the table."""
     parser = parser_of(__doc__, "two seeds, few rollouts: that it runs, not what it shows")
-    parser.add_argument("name", nargs="*", choices=[*CLAIMS, []], default=list(CLAIMS), help="all by default")
+    parser.add_argument("name", nargs="*", choices=[*CLAIMS, []], default=[], help="all by default")
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
-    rows = [tried(CLAIMS[name], range(2 if options.quick else options.seeds)) for name in options.name]
+    rows = [tried(CLAIMS[name], range(2 if options.quick else options.seeds)) for name in options.name or CLAIMS]
     table = Table("paper", "claim", "verdict", "difference")
     for row in rows:
         table.add_row(row["paper"], row["claim"], row["verdict"], _shown(row))
     Console(width=140).print(table)
-    save(options.json, rows)
+    save(rows, options.json)
 
 
 def tried(claim: Claim, seeds: Sequence[int]) -> dict[str, Any]:

@@ -18,8 +18,8 @@ TUNING = range(900, 903)  # seeds that choose the learning rate of each arm, and
 class Claim:
     """What a paper says, and the experiment: `new` against `old` in worlds drawn by the seed.
 
-    `measure` is what the claim is about. Each arm learns at the rate at which `tuned_by` (by default the same) is largest
-    on other seeds.
+    `measure` is what the claim is about. Each arm learns at the rate at which `tuned_by` (by default the same) is
+    largest on other seeds.
     """
 
     paper: str

@@ -20,8 +20,8 @@ Scorer = Callable[[Floats, np.random.Generator], Floats]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """What actions earn: their mean rewards [P, A, K] (NaN: not scored), the noise of each reward, or whether it is drawn
-    as 0 or 1 with that mean.
+    """What actions earn: their mean rewards [P, A, K] (NaN: not scored), the noise of each reward, or whether it is
+    drawn as 0 or 1 with that mean.
 
     `seen` makes of the rewards of a step [B, G, K] what the policy learns from. `start` [P, A] are the first logits.
     """

@@ -129,7 +129,7 @@ def test_a_server_gets_pictures_that_need_no_resizing(mixed_samples: list[Sample
         ({"repetition_penalty": 1.1}, "rewards: {fn: repetition}"),
         ({"generation_kwargs": {"num_beams": 2}}, "temperature, top_p"),
         ({"model_init_kwargs": {"attn_implementation": "eager"}}, "attention at the top level"),
-        ({"chat_template_kwargs": {"enable_thinking": False}}, "chat template"),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, "prompt: {chat_template_kwargs"),
     ],
 )
 def test_settings_of_trl_without_effect_here_are_refused(grpo: dict[str, Any], instead: str, tmp_path: Path) -> None:

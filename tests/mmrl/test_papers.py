@@ -25,7 +25,7 @@ from mmrl.train.stages import run as train
 from rewards import Suite
 from tests.conftest import TEXTS
 from tests.support.heads import tiny_heads
-from tests.support.judge_server import quotes, serving, user_text, verdict
+from tests.support.judge_server import serving, user_text, verdict
 from tests.support.training import rollouts
 
 ROOT = Path(__file__).parents[2]
@@ -36,9 +36,10 @@ VISION = "{min_pixels: 784, max_pixels: 3136}"
 
 
 def answer(body: dict[str, Any]) -> str:
-    """A judge that finds two claims, of which the first is true, likes the language, and sees what is said."""
-    text, counted = user_text(body), len(json.loads(quotes(body)[-1])) if "A JSON list of" in user_text(body) else 2
-    half = [place % 2 == 0 for place in range(counted)]
+    """A judge that finds two claims, lets every second one pass, and has a view of the language and of what is said."""
+    text = user_text(body)
+    listed = re.search(r"a JSON list of (\d+)", text)
+    half = [place % 2 == 0 for place in range(int(listed[1]) if listed else 0)]
     fields: dict[str, Any] = {
         "claims": ["a digit", "a dog"],
         "true": half,
