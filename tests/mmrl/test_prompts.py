@@ -65,7 +65,7 @@ def counting(world: Path) -> Sample:
 def is_whole(text: str) -> bool:
     """Whether a prompt has all that PROMPT lays around the question of a count, in its places."""
     return text.startswith(f"<|im_start|>system\n{SYSTEM}<|im_end|>") and text.endswith(
-        f"digits?\n{SUFFIX}<|im_end|>\n<|im_start|>assistant\n<think></think>"
+        f"?\n{SUFFIX}<|im_end|>\n<|im_start|>assistant\n<think></think>"
     )
 
 
@@ -220,7 +220,7 @@ def test_a_system_message_that_the_template_leaves_out_is_refused(world: Path, t
 def test_a_task_that_only_a_form_scores_is_not_trained_unless_the_suite_says_so(world: Path, tmp_path: Path) -> None:
     rewards = {"right": {"fn": "number_match"}, "form": {"fn": "think_format"}}  # the first abstains on texts
     with pytest.raises(
-        InputError, match=r"task 'text', only right \(number_match\), form \(think_format\): .*text_match"
+        InputError, match=r"task 'text', only form \(think_format\), right \(number_match\): .*text_match"
     ):
         check(loaded(world, tmp_path / "a.yaml", rewards=rewards))
     check(loaded(world, tmp_path / "b.yaml", rewards=rewards, form_only=["text"]))
