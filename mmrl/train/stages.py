@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from mmrl.core.config import InputError, load
+from mmrl.core.config import InputError
 from mmrl.core.files import put_in_place, write_atomic
 from mmrl.core.vision import check_budget
 from mmrl.train.asked import Asked
@@ -78,8 +78,9 @@ def refuse_change(config: TrainConfig, out: Path) -> None:
     place = out / "config.yaml"
     if not place.exists():
         return
-    before, now = load(TrainConfig, place).model_dump(mode="json"), config.model_dump(mode="json")
-    changed = sorted(key for key in now if before[key] != now[key])
+    defaults = TrainConfig(model="", data="", output="").model_dump(mode="json")  # of keys that the run did not know
+    before, now = {**defaults, **yaml.safe_load(place.read_text())}, config.model_dump(mode="json")
+    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if changed:
         raise InputError(f"{out} holds a run with another config ({', '.join(changed)} differ); choose another output")
 
