@@ -89,7 +89,12 @@ def check_settings(
     _check_steps(args, "grpo")
     _check_sampling(args)
     held = args.per_device_train_batch_size * (args.steps_per_generation or 1)
-    for what, wanted in ((f"rollout.refills={refills}", refills), ("advantages.tokens.thr", credit and credit.thr)):
+    whole_groups = (
+        (f"rollout.refills={refills}", refills),
+        ("advantages.tokens.thr", credit and credit.thr),
+        ("advantages.tokens.sibling", credit and credit.sibling),
+    )
+    for what, wanted in whole_groups:
         if wanted and held % (args.num_generations or 1):
             raise InputError(
                 f"{what} needs whole groups on every process: per_device_train_batch_size * steps_per_generation = "

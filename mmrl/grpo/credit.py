@@ -13,6 +13,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from mmrl.advantages.arrays import mixed
+from mmrl.advantages.sibling import sibling_advantages
 from mmrl.advantages.token_credit import Array, residuals, span_credit, thr_scores, thr_weights
 from mmrl.core.config import Config, InputError
 from mmrl.grpo.batch import RolloutBatch
@@ -39,11 +41,21 @@ class HiddenReward(Config):
     beta: Annotated[float, Field(ge=0)] = 1.0
 
 
+class SiblingCredit(Config):
+    """`mmrl.advantages.sibling.sibling_advantages` of the weighted rewards, times `weight`, is added to each token's
+    advantage."""
+
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    whole_branch: bool = False
+
+
 class Credit(Config):
-    """`spans` moves a rollout's advantage between its tokens, `thr` weights the tokens; both may be given."""
+    """`spans` moves a rollout's advantage between its tokens, `thr` weights the tokens, `sibling` adds the advantage of
+    a branch among its siblings. Any of them may be given."""
 
     spans: SpanCredit | None = None
     thr: HiddenReward | None = None
+    sibling: SiblingCredit | None = None
 
 
 def check_credit(credit: Credit, rewards: Sequence[str]) -> None:
@@ -73,6 +85,8 @@ class TokenCredit:
         if settings.spans is not None:
             ids = [row[:count].tolist() for row, (_, count) in zip(ids_BC, batch.completions, strict=True)]
             advantages_BC = by_spans(advantages_BC, settings.spans, batch.verdicts, ids, self.trainer._tokenizer)
+        if settings.sibling is not None:
+            advantages_BC = advantages_BC + self._sibling(settings.sibling, batch, ids_BC, mask_BC).to(advantages_BC)
         if settings.thr is not None:
             weights_BC = self._thr(settings.thr, batch, output)
             advantages_BC = advantages_BC * weights_BC.to(advantages_BC)
@@ -81,6 +95,18 @@ class TokenCredit:
         if "importance" in output:
             advantages_BC = advantages_BC * output["importance"].to(advantages_BC)
         return advantages_BC
+
+    def _sibling(self, settings: SiblingCredit, batch: RolloutBatch, ids_BC: Tensor, mask_BC: Tensor) -> Tensor:
+        weights_K = self.trainer.reward_weights.to(batch.rewards_BK)
+        total_B = mixed(batch.rewards_BK.double().cpu().numpy(), weights_K.double().cpu().numpy())
+        credit_BC, group = torch.zeros(mask_BC.shape, dtype=torch.float64), self.trainer.num_generations
+        for first in range(0, len(mask_BC), group):
+            rows = range(first, first + group)
+            tokens_G = [ids_BC[row][mask_BC[row].bool()].tolist() for row in rows]
+            own_G = sibling_advantages(tokens_G, total_B[first : first + group], whole_branch=settings.whole_branch)
+            for row, own_T in zip(rows, own_G, strict=True):
+                credit_BC[row, : len(own_T)] = torch.from_numpy(own_T)
+        return settings.weight * credit_BC
 
     def _thr(self, settings: HiddenReward, batch: RolloutBatch, output: Mapping[str, Any]) -> Tensor:
         mask_BC, ids_BC = output["completion_mask"], output["completion_ids"]

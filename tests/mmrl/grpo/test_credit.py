@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
 from data_engine.schema import Sample
+from mmrl.advantages.sibling import sibling_advantages
 from mmrl.advantages.token_credit import residuals, thr_scores, thr_weights
 from mmrl.core.config import InputError
 from mmrl.core.vision import VisionBudget
@@ -55,7 +56,8 @@ class Keeping(Recording):
 
         def kept(batch: Any, output: Any, advantages_B: Any) -> Any:
             per_token = spread(batch, output, advantages_B)
-            self.kept = {**output, "completions": batch.completions, "advantages": advantages_B, "per_token": per_token}
+            own = {"completions": batch.completions, "rewards_BK": batch.rewards_BK}
+            self.kept = {**output, **own, "advantages": advantages_B, "per_token": per_token}
             return per_token
 
         self.credit: Any = kept
@@ -126,6 +128,27 @@ def test_a_rollouts_tokens_get_what_their_spans_earned(
         if plain_B[row] and kept["completions"][row][0].strip():
             moved += int(credit_BC[row, 0] < plain_B[row] < credit_BC[row, count - 2])
     assert moved
+
+
+def test_where_rollouts_part_each_branch_is_compared_with_its_siblings(
+    qwen: Any, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
+) -> None:
+    credit = Credit.model_validate({"sibling": {"weight": 0.5, "whole_branch": True}})
+    run = trainer(tmp_path, *qwen, mixed_samples, budget, kind=Keeping, suite=SPANS, credit=credit)
+    run.train()
+    kept, group = run.kept, run.num_generations
+    total_B = (kept["rewards_BK"] * run.reward_weights).sum(dim=1)
+    rows = [
+        ids[mask.bool()].tolist() for ids, mask in zip(kept["completion_ids"], kept["completion_mask"], strict=True)
+    ]
+    added = 0.0
+    for first in range(0, len(rows), group):
+        part = slice(first, first + group)
+        for row, own_T in enumerate(sibling_advantages(rows[part], total_B[part].numpy(), whole_branch=True), first):
+            wanted = kept["advantages"][row] + 0.5 * torch.from_numpy(own_T)
+            assert_close(kept["per_token"][row, : len(own_T)].double(), wanted, atol=1e-5, rtol=1e-5)
+            added += float(np.abs(own_T).sum())
+    assert added > 0
 
 
 @pytest.mark.parametrize("architecture", ["qwen2_5_vl", "idefics3"])
