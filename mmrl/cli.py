@@ -56,21 +56,19 @@ def run(program: str, target: str, arguments: list[str]) -> NoReturn:
 
     Wrong input is one line on stderr and status 2; a run that cannot continue is one line and status 1.
     """
-    from mmrl.core.config import InputError, RunError
+    from mmrl.core.config import InputError
+    from mmrl.core.failures import reported
 
     sys.path.append(os.getcwd())  # so that `my_lab.rewards:brevity` is found next to the config
-    try:
-        resolve_name(target)(arguments, prog_name=program)
-    except (InputError, RunError) as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, InputError) else 1)
-    except ModuleNotFoundError as error:
-        package = (error.name or "mmrl").partition(".")[0]
-        if package in ("mmrl", "rewards", "data_engine", "eval"):
-            raise
-        extra = next((extra for app, _, extra in VERBS.values() if app == target), "train")
-        print(f"{program}: the package {package} is missing; pip install 'mmrl-stack[{extra}]'", file=sys.stderr)
-        sys.exit(2)
+    with reported(program):
+        try:
+            resolve_name(target)(arguments, prog_name=program)
+        except ModuleNotFoundError as error:
+            package = (error.name or "mmrl").partition(".")[0]
+            if package in ("mmrl", "rewards", "data_engine", "eval"):
+                raise
+            extra = next((extra for app, _, extra in VERBS.values() if app == target), "train")
+            raise InputError(f"the package {package} is missing; pip install 'mmrl-stack[{extra}]'") from None
     sys.exit(0)
 
 

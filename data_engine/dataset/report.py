@@ -185,7 +185,7 @@ def _mix(mix: Mapping[str, Any]) -> Html:
 def _count_table(name: str, counts: Mapping[str, int]) -> Html:
     total = sum(counts.values())
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return table([name, "samples", "share"], [[value, f"{n:,}", f"{n / total:.1%}"] for value, n in ordered])
+    return table([name, "samples", "share"], [[value, f"{n:,}", f"{n / max(total, 1):.1%}"] for value, n in ordered])
 
 
 def _gallery(figures: Iterable[Html]) -> Html:

@@ -158,7 +158,7 @@ def count_table(name: str, counts: Mapping[str, int]) -> Table:
     total = sum(counts.values())
     table = Table(name, "samples", "share")
     for value, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        table.add_row(Text(printable(value)), f"{count:,}", f"{count / total:.1%}")
+        table.add_row(Text(printable(value)), f"{count:,}", f"{count / max(total, 1):.1%}")
     table.add_section()
     table.add_row("all", f"{total:,}", "")
     return table

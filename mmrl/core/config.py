@@ -5,36 +5,33 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-import re
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mmrl.core.errors import InputError, RunError
+from mmrl.core.text import shown
+from mmrl.core.yaml_values import parsed
+
+__all__ = ["Config", "InputError", "RunError", "load", "merge", "nearest", "read_yaml", "shown", "validate"]
+
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
-
-
-class InputError(ValueError):
-    """A user's input is wrong; the message names the key, the value and a right one."""
-
-
-class RunError(RuntimeError):
-    """A run cannot continue, though what the user typed is right; the message says why and what to do."""
 
 
 class Config(BaseModel):
     """Base of every config: unknown keys are errors, values cannot change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def load(schema: type[ConfigT], path: str | Path | None = None, overrides: Sequence[str] | None = None) -> ConfigT:
-    """`schema` filled from the YAML file at `path`, then from `a.b=value` overrides (values are YAML).
+    """`schema` filled from the YAML file at `path`, then from `a.b=value` overrides.
 
+    The value of an override is YAML; where the schema wants a text, it is that text, whatever YAML would make of it.
     A file may start from another one with `extends: other.yaml` (relative to itself), or from several, the later ones
     laid over the earlier; its own keys win.
     """
@@ -42,8 +39,9 @@ def load(schema: type[ConfigT], path: str | Path | None = None, overrides: Seque
     for override in overrides or ():
         key, equals, text = override.partition("=")
         if not equals:
-            raise InputError(f"override {override!r} is not of the form key=value")
-        _set(values, key.strip().split("."), _parse(text, where=f"override {override!r}"))
+            raise InputError(f"override {shown(override)} is not of the form key=value")
+        keys = key.strip().split(".")
+        _set(values, keys, _override(schema, keys, text, where=f"override {shown(override)}"))
     return validate(schema, values, where=str(path) if path is not None else schema.__name__)
 
 
@@ -53,7 +51,7 @@ def validate(schema: type[ConfigT], values: Mapping[str, Any], *, where: str) ->
         return schema.model_validate(values)
     except ValidationError as error:
         lines = [_explain(schema, fault) for fault in error.errors()]
-        raise InputError(f"{where}: " + "\n".join(lines)) from None
+        raise InputError(f"{where}: {'; '.join(lines)}") from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -68,18 +66,30 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]}? ({listing})" if close else listing
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, with `extends` resolved. Only plain YAML: tags that build objects are refused."""
+def read_yaml(path: Path, extending: Sequence[Path] = ()) -> dict[str, Any]:
+    """The mapping in a YAML file, with `extends` resolved. Only plain YAML: tags that build objects are refused.
+
+    `extending` are the files that lead here by `extends`.
+    """
     if not path.is_file():
         raise InputError(f"no config file at {path}")
-    values = _parse(path.read_text(encoding="utf-8"), where=str(path)) or {}
+    if path.resolve() in extending:
+        raise InputError(f"{path} extends itself; extends names another file")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not a text in UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from None
+    values = parsed(text, where=str(path)) or {}
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected a mapping of keys to values, got {type(values).__name__}")
     parents = values.pop("extends", None) or []
     listed = parents if isinstance(parents, list) else [parents]
     if not all(isinstance(parent, str) for parent in listed):
-        raise InputError(f"{path}: extends is the path of a config, or a list of paths, got {parents!r}")
-    return functools.reduce(merge, [*(read_yaml(path.parent / parent) for parent in listed), values])
+        raise InputError(f"{path}: extends is the path of a config, or a list of paths, got {shown(parents)}")
+    below = [*extending, path.resolve()]
+    return functools.reduce(merge, [*(read_yaml(path.parent / parent, below) for parent in listed), values])
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,29 +105,22 @@ def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice (YAML would silently keep the last)."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen and key_node.tag != "tag:yaml.org,2002:merge":
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+def _override(schema: type[BaseModel], keys: Sequence[str], text: str, *, where: str) -> Any:
+    """The value of an override: as it stands where the schema wants a text, unless it is quoted or empty."""
+    kinds = _kinds_at(schema, keys)
+    value = parsed(text, where=where)
+    if text.strip() and text.strip()[0] not in "\"'" and kinds and kinds <= {str, Path, type(None)}:
+        return None if value is None and type(None) in kinds else text.strip()
+    if "#" in text and "#" not in str(value):
+        raise InputError(f"{where}: what follows # is a comment in YAML; put the value in quotes of its own")
+    return value
 
 
-_UniqueKeyLoader.add_implicit_resolver(  # YAML 1.1 reads 3e-4 as text
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def _parse(text: str, *, where: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where}: not valid YAML: {error}") from None
+def _kinds_at(schema: type[BaseModel], keys: Sequence[str]) -> set[Any]:
+    """The types that a key may have."""
+    *parents, last = keys
+    at = next((known[last] for known in _models(_at(schema, parents)) if last in known), None)
+    return set(typing.get_args(at)) or {at} if at is not None else set()
 
 
 def _set(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
@@ -125,7 +128,7 @@ def _set(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
     for key in parents:
         below = values.get(key)
         if below is not None and not isinstance(below, dict):
-            raise InputError(f"override {'.'.join(keys)}: {key} is {below!r}, not a mapping")
+            raise InputError(f"override {'.'.join(keys)}: {key} is {shown(below)}, not a mapping")
         values[key] = values = dict(below or {})  # a copy: a YAML alias is the same mapping in another place
     values[last] = value
 
@@ -134,18 +137,23 @@ def _explain(schema: type[BaseModel], fault: Any) -> str:
     loc = [str(part) for part in fault["loc"]]
     key = ".".join(loc)
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # of a model, of a dataclass
-        return f"unknown key {key} (value {fault['input']!r}); {nearest(loc[-1], _fields_at(schema, loc[:-1]))}"
+        return f"unknown key {key} (value {shown(fault['input'])}); {nearest(loc[-1], _fields_at(schema, loc[:-1]))}"
     if fault["type"] == "missing":
         return f"missing key {key}"
-    return f"{key}: {fault['msg']} (got {fault['input']!r})"
+    return f"{key}: {fault['msg']} (got {shown(fault['input'])})"
 
 
 def _fields_at(schema: type[BaseModel], loc: Sequence[str]) -> list[str]:
-    """The keys that `schema` knows at `loc`; steps that are list indices or mapping keys are looked through."""
+    """The keys that `schema` knows at `loc`."""
+    return [name for known in _models(_at(schema, loc)) for name in known]
+
+
+def _at(schema: type[BaseModel], loc: Sequence[str]) -> Any:
+    """The type at `loc`; steps that are list indices or mapping keys are looked through."""
     at: Any = schema
     for step in loc:
         at = next((known[step] for known in _models(at) if step in known), at)
-    return [name for known in _models(at) for name in known]
+    return at
 
 
 def _models(annotation: Any) -> Iterable[dict[str, Any]]:

@@ -1,8 +1,6 @@
 """`python -m mmrl.demo.warm`: rebuild the demo's warm checkpoint from the data.
 
 It builds 30,000 training samples, trains a tokenizer on their text, and teaches a Qwen2.5-VL of two million parameters,
-from mmrl.core.messages import texts_of
-from mmrl.core.messages import texts_of
 from random weights, to answer them, somewhat: reinforcement learning can teach a skill that succeeds half the time.
 """
 
@@ -20,6 +18,7 @@ from data_engine.engine.pipeline import run as build
 from data_engine.recipe import Recipe
 from data_engine.schema import Sample
 from mmrl.core.config import load
+from mmrl.core.failures import reported
 from mmrl.core.messages import texts_of
 from mmrl.demo.steps import HERE
 from mmrl.model.tiny_twins import TinySize, tiny_model
@@ -61,4 +60,5 @@ def words_of(sample: Sample, config: TrainConfig) -> list[str]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with reported("python -m mmrl.demo.warm"):
+        typer.run(main)

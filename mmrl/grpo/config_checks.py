@@ -165,6 +165,8 @@ def _check_effect(args: Any, block: str, without_effect: Mapping[str, str]) -> N
 
 
 def _check_steps(args: Any, block: str) -> None:
+    if args.max_steps < 0 and not args.num_train_epochs:
+        raise InputError(f"{block}.num_train_epochs=0 trains nothing; remove the {block} block")
     if args.max_steps == 0:
         raise InputError(
             f"{block}.max_steps=0 does not stop TRL from training; remove the {block} block to train nothing"

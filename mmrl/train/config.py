@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -12,6 +13,7 @@ from eval.generation import Sampling
 from eval.sample_sets import DatasetSplit
 from mmrl.core.config import Config, InputError, nearest
 from mmrl.core.families import Part
+from mmrl.core.text import shown
 from mmrl.core.vision import CoordinateSpace, VisionBudget
 from mmrl.grpo.credit import Credit
 from mmrl.grpo.injection import Injection
@@ -105,6 +107,12 @@ def without_device(config: TrainConfig) -> TrainConfig:
 
 
 STAGES = ("sft", "grpo")
+AT_LEAST = {  # of settings that TRL and transformers do not check
+    **dict.fromkeys(("num_generations", "num_iterations", "steps_per_generation", "generation_batch_size"), 1),
+    **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps", "save_total_limit"), 1),
+    **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm", "adam_epsilon"), 0),
+    **dict.fromkeys(("warmup_steps", "num_train_epochs"), 0),
+}
 
 
 def stages_of(config: TrainConfig) -> list[str]:
@@ -132,12 +140,25 @@ def _arguments(schema: Any, block: str, given: dict[str, Any], **ours: Any) -> A
         if key in ours:
             raise InputError(f"{block}.{key} is set at the top level of the config, not in the {block} block")
         if key not in known:
-            raise InputError(f"unknown key {block}.{key} (value {value!r}); {nearest(key, known)}")
+            raise InputError(f"unknown key {block}.{key} (value {shown(value)}); {nearest(key, known)}")
         typed[key] = _typed(hints[key], value, f"{block}.{key}")
+        _check_number(f"{block}.{key}", key, typed[key])
     try:
         return schema(**{"report_to": "none", **typed, **ours})
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise InputError(f"{block}: {error}") from None
+
+
+def _check_number(name: str, key: str, value: Any) -> None:
+    """Refuse numbers that TRL takes and with which no step can be made."""
+    if not isinstance(value, int | float):
+        return
+    if not math.isfinite(value):
+        raise InputError(f"{name}={value}; give a finite number")
+    if value < AT_LEAST.get(key, -math.inf):
+        raise InputError(f"{name}={value}; it must be at least {AT_LEAST[key]}")
+    if key in ("adam_beta1", "adam_beta2") and not 0 <= value < 1:
+        raise InputError(f"{name}={value}; it must be at least 0 and below 1")
 
 
 def _typed(hint: Any, value: Any, name: str) -> Any:
@@ -145,5 +166,5 @@ def _typed(hint: Any, value: Any, name: str) -> Any:
     try:
         made = TypeAdapter(hint).validate_python(value)
     except ValidationError as error:
-        raise InputError(f"{name}: {error.errors()[0]['msg']} (got {value!r})") from None
+        raise InputError(f"{name}: {error.errors()[0]['msg']} (got {shown(value)})") from None
     return made if isinstance(value, str) or isinstance(made, int) else value

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from data_engine.dataset.shards import read_samples, write_dataset
 from mmrl.core.config import load
+from mmrl.core.failures import reported
 from mmrl.core.messages import prompt_text
 from mmrl.train.config import TrainConfig
 from mmrl.train.stages import run
@@ -146,4 +147,5 @@ def estimate_text(estimate: dict[str, Any], form: str) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with reported("python -m mmrl.verifier"):
+        typer.run(main)

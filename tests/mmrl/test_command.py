@@ -70,6 +70,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "save_steps=3 is not a multiple of 2",
     ),
     "no steps": ({"grpo": {"max_steps": 0}}, "grpo.max_steps=0 does not stop TRL from training"),
+    "no generations": ({"grpo": {"num_generations": 0}}, "grpo.num_generations=0; it must be at least 1"),
+    "a rate that is no number": ({"grpo": {"learning_rate": "nan"}}, "grpo.learning_rate=nan; give a finite number"),
+    "a rate without an end": ({"grpo": {"learning_rate": float("inf")}}, "grpo.learning_rate=inf; give a finite"),
+    "a rate below 0": ({"sft": {"learning_rate": -1e-3}}, "sft.learning_rate=-0.001; it must be at least 0"),
+    "a momentum of 1": ({"grpo": {"adam_beta1": 1.0}}, "grpo.adam_beta1=1.0; it must be at least 0 and below 1"),
+    "no epochs": ({"grpo": {"max_steps": -1, "num_train_epochs": 0}}, "grpo.num_train_epochs=0 trains nothing"),
     "greedy rollouts": ({"grpo": {"temperature": 0}}, "grpo.temperature=0; must be above 0"),
     "completions without an end": (
         {"grpo": {"max_completion_length": None}},
