@@ -22,7 +22,7 @@ import pyarrow as pa
 from data_engine.dataset.tables import quarantine_row, stats_row
 from data_engine.operator import Dropped, Quarantined
 from data_engine.schema import Sample
-from mmrl.core.files import sha256_of, write_atomic
+from mmrl.core.files import room_for, sha256_of, write_atomic
 from mmrl.core.media.item import Media
 
 ROWS = 256  # samples in a chunk: the work that is lost when a process is killed
@@ -124,7 +124,7 @@ class Chunks:
         with pa.BufferOutputStream() as plain:
             with pa.CompressedOutputStream(plain, "zstd") as packed:
                 packed.write(text)
-            _put(place, plain.getvalue().to_pybytes())
+            self._put(place, plain.getvalue().to_pybytes())
         return _ref(key, head)
 
     def check(self, sample: Sample) -> None:
@@ -133,7 +133,7 @@ class Chunks:
 
     def finish(self, key: str, refs: Sequence[Ref]) -> None:
         """Record that a stage is finished."""
-        _put(self._place("done", key, ".json"), json.dumps([ref.key for ref in refs]).encode())
+        self._put(self._place("done", key, ".json"), json.dumps([ref.key for ref in refs]).encode())
 
     def finished(self, key: str) -> list[Ref] | None:
         """The chunks of a finished stage; None if it is not finished or a chunk is missing."""
@@ -152,7 +152,7 @@ class Chunks:
             return json.loads(place.read_bytes())
         except (FileNotFoundError, ValueError):
             made = make()
-            _put(place, json.dumps(made).encode())
+            self._put(place, json.dumps(made).encode())
             return made
 
     def _lines(self, key: str) -> list[bytes]:
@@ -183,7 +183,7 @@ class Chunks:
             name = media.sha256 or sha256_of(media.bytes)
             place = self._place("media", name)
             if not place.exists():
-                _put(place, media.bytes)
+                self._put(place, media.bytes)
             row["bytes"] = name
         return row
 
@@ -205,9 +205,9 @@ class Chunks:
     def _place(self, kind: str, key: str, suffix: str = "") -> Path:
         return self.folder / kind / key[:2] / f"{key}{suffix}"
 
-
-def _put(place: Path, content: bytes) -> None:
-    write_atomic(place, content, durable=False)  # a file that a power cut tore is noticed when it is read
+    def _put(self, place: Path, content: bytes) -> None:
+        with room_for(self.folder):
+            write_atomic(place, content, durable=False)  # a file that a power cut tore is noticed when it is read
 
 
 def _ref(key: str, head: Mapping[str, Any]) -> Ref:

@@ -16,7 +16,7 @@ from data_engine.operator import Dropped, Outcome, describe
 from data_engine.recipe import Stage
 from data_engine.schema import Sample, with_id
 from data_engine.seeding import digest
-from mmrl.core.config import InputError
+from mmrl.core.config import InputError, RunError
 from mmrl.core.media.item import Media
 
 WORTH = 0.2  # seconds of work after which the result of a stage is written, and not only that of the last stage
@@ -96,8 +96,9 @@ def _outcome(stage: Stage, sample: Sample) -> Outcome:
     """The outcome of one operator on a sample."""
     try:
         result = _function(stage.target)(sample, **stage.args)
-    except InputError as error:
-        raise InputError(f"operator {stage.name}: {describe(sample)}: {error}") from None
+    except (InputError, RunError) as error:
+        kind = InputError if isinstance(error, InputError) else RunError
+        raise kind(f"operator {stage.name}: {describe(sample)}: {error}") from None
     except Exception as error:
         raise RuntimeError(f"operator {stage.name} failed on {describe(sample)}: {error!r}") from error
     if stage.kind == "drops":

@@ -13,6 +13,8 @@ from data_engine.recipe import PlannedSource
 from data_engine.schema import Sample
 from data_engine.validate.checks import Mode, settled
 from mmrl.core.canonical_json import dumps
+from mmrl.core.config import InputError
+from mmrl.core.text import shown
 
 
 def run_source(source: PlannedSource, modes: Mapping[str, Mode], chunks: Chunks) -> Iterator[Ref]:
@@ -36,6 +38,8 @@ def run_source(source: PlannedSource, modes: Mapping[str, Mode], chunks: Chunks)
 
 def as_read(item: Sample | Quarantined, source: PlannedSource, modes: Mapping[str, Mode]) -> Outcome:
     """An item of a source with its label and licence; a faulty row is dropped or quarantined as its mode says."""
+    if not isinstance(item, Sample | Quarantined):
+        raise InputError(f"source {source.label} yields {shown(item)}; a source yields Samples")
     item = replace(item, source=source.label)
     return _licensed(item, source.spec.licence) if isinstance(item, Sample) else settled(item, modes)
 

@@ -90,7 +90,7 @@ def check_difficulty(path: Path) -> None:
     """Raise InputError if the file is not a difficulty file."""
     try:
         metadata = pq.read_schema(path).metadata or {}
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be read as a difficulty file ({error}); {_HINT}") from None
     if metadata.get(b"mmrl_difficulty") != VERSION:
         raise InputError(f"{path} is not a difficulty file of version {VERSION.decode()}; {_HINT}")

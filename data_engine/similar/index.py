@@ -177,7 +177,7 @@ def _fingerprint(row: dict[str, Any]) -> Fingerprint:
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
         file = pq.ParquetFile(path)
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"{path} cannot be read as a fingerprint file ({error}); write it by mmrl data index"
         ) from None

@@ -60,7 +60,7 @@ def saved_dataset(*, path: str, root: Path, split: str | None = None, rows: Rows
     if folder.is_file():
         try:
             data = datasets.Dataset.from_file(str(folder))
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise InputError(f"{folder} is not an Arrow file of a dataset: {error}") from None
         data, folder = _split_of(data, split, path), folder.parent
     else:
@@ -135,7 +135,7 @@ def parquet_files(root: Path, path: str) -> tuple[Path, list[Path]]:
     for file in files:
         try:
             pq.read_schema(file)
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowException, OSError) as error:
             raise InputError(f"{file} is not a parquet file: {error}") from None
     return place, files
 

@@ -97,6 +97,18 @@ def room_for(target: Path | None) -> Iterator[None]:
         ) from None
 
 
+def beside(out: Path, what: str) -> Path:
+    """The hidden place `.NAME.what` next to an output; InputError for the root, next to which there is nothing.
+
+    >>> beside(Path("/runs/a"), "lock").as_posix()
+    '/runs/.a.lock'
+    """
+    out = out.resolve()
+    if not out.name:
+        raise InputError(f"{out} cannot be written to; name a folder in it")
+    return out.with_name(f".{out.name}.{what}")
+
+
 def check_writable(path: Path) -> None:
     """InputError where no file can be written at `path`: better before the long work that it is for. Makes its folder.
 

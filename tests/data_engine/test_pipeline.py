@@ -18,7 +18,7 @@ from data_engine.dataset.shards import read_samples
 from data_engine.engine.pipeline import AccountingError, run
 from data_engine.recipe import Recipe, plan
 from data_engine.sources.synthesis import digits_video
-from mmrl.core.config import InputError, validate
+from mmrl.core.config import InputError, RunError, validate
 
 LAB = "tests.support.lab"
 MIXED = ["small.jpg", "large.webp", "small.jpg", "large.webp"]
@@ -115,6 +115,12 @@ def test_a_process_that_dies_costs_one_sample(tmp_path: Path, workers: int) -> N
     assert counts.quarantined == {"worker_died": 1}
     assert counts.kept == {"numbers": 99}
     assert "(exit code 1)" in quarantined(tmp_path / "out")[0]["why"]
+
+
+def test_a_process_that_the_system_ends_for_lack_of_memory_costs_no_sample(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"SIGKILL.* memory is short.* fewer workers"):
+        run(counting("ended"), out=tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
 
 
 def test_after_a_process_died_the_bytes_are_the_same_with_any_number_of_workers(tmp_path: Path) -> None:

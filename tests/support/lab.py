@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -59,6 +60,14 @@ def deadly(sample: Sample) -> Sample:
     """Kill the process on the sample 40, as a decoder might."""
     if asked(sample) == "40":
         os._exit(1)
+    return sample
+
+
+@each
+def ended(sample: Sample) -> Sample:
+    """End the process on the sample 40 as the system does when memory is short."""
+    if asked(sample) == "40":
+        os.kill(os.getpid(), signal.SIGKILL)
     return sample
 
 

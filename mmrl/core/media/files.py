@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import os
@@ -9,13 +10,17 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmrl.core.config import InputError
+from mmrl.core.config import InputError, RunError
 from mmrl.core.files import sha256_of
 from mmrl.core.media.item import Media
 
 Source = Media | str | Path | bytes  # a media item, the path of a file, or the content of one
 Place = Path | bytes  # a file that exists, or its content
 Stamp = tuple[int, int]
+
+MACHINE = {errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT}  # faults of the machine
+MAX_PIXELS = 89_478_485  # of a picture: where Pillow itself begins to warn
+LARGEST = 12 * MAX_PIXELS  # bytes that decoding such a picture takes: as it is stored, turned, and in RGB
 
 REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:")
 
@@ -48,6 +53,33 @@ class MediaError(InputError):
         return self.args[1]
 
 
+def check_machine(error: BaseException, name: str) -> None:
+    """RunError if `error` is no fault of the file `name`: memory or open files are short, or a disk fails."""
+    check_memory(error, name)
+    if isinstance(error, OSError) and error.errno in MACHINE:
+        raise _of_machine(name, os.strerror(error.errno)) from None
+
+
+def check_memory(error: BaseException, name: str) -> None:
+    """As `check_machine`, for memory alone: FFmpeg also calls damage in a file an error of input and output.
+
+    A decoder that wants absurd amounts of memory for a damaged file raises a MemoryError, too. So it counts only where
+    there is not even room for the largest picture that is allowed.
+    """
+    if isinstance(error, MemoryError):
+        try:
+            bytearray(LARGEST)
+        except MemoryError:
+            raise _of_machine(name, "memory is short") from None
+
+
+def _of_machine(name: str, what: str) -> RunError:
+    return RunError(
+        f"{name} could not be read, which is no fault of the file ({what}); close other programs or take fewer "
+        "workers, and run it again: it resumes where it stopped"
+    )
+
+
 def resolve(path: str | Path, root: Path | None = None) -> Path:
     """The absolute path of an existing file; with a `root`, a file inside it after links are followed."""
     text = os.fspath(path)
@@ -66,6 +98,7 @@ def resolve(path: str | Path, root: Path | None = None) -> Path:
         if file.is_file():
             return file
     except OSError as error:
+        check_machine(error, str(file))
         raise MediaError("unreadable", f"{file}: {error.strerror}") from None
     raise MediaError("missing", f"no media file at {file}")
 
@@ -95,6 +128,7 @@ def open_place(place: Place) -> io.BytesIO | io.BufferedReader:
     try:
         file = io.BytesIO(place) if isinstance(place, bytes) else place.open("rb")
     except OSError as error:
+        check_machine(error, name_of(place))
         raise MediaError("unreadable", f"{name_of(place)}: {error.strerror}") from None
     size = file.seek(0, os.SEEK_END)
     if not size:
@@ -109,6 +143,12 @@ def content_hash(media: Media) -> str:
     """The SHA-256 of the present content of a media item; an unchanged file is read once per process."""
     place = place_of(media)
     return _hash(place, stamp(place))
+
+
+def check_recorded(media: Media) -> None:
+    """MediaError for a file that is not the one whose hash was recorded: it was replaced, or nobody ever hashed it."""
+    if media.path is not None and (media.sha256 is None or content_hash(media) != media.sha256):
+        raise MediaError("changed", f"{media.path} is not what was recorded: it has no hash, or another one")
 
 
 def stamp(place: Place) -> Stamp:

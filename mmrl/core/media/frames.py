@@ -16,7 +16,7 @@ from PIL import Image
 
 from mmrl.core.config import InputError
 from mmrl.core.media.container_headers import is_short, lacks_index
-from mmrl.core.media.files import MediaError, Place, name_of, open_place
+from mmrl.core.media.files import MediaError, Place, check_memory, name_of, open_place
 
 try:
     import av
@@ -132,6 +132,7 @@ def decoded(place: Place, table: FrameTable, positions: Iterable[int]) -> Iterat
         except StopIteration:
             raise _cut(name, at, f"the last of {len(table.times)} frames is missing") from None
         except FFmpegError as error:
+            check_memory(error, name)
             raise _cut(name, at, str(error)) from None
 
 
@@ -144,6 +145,7 @@ def rgb(frame: VideoFrame, table: FrameTable, place: Place) -> np.ndarray:
     try:
         pixels = frame.to_ndarray(format="rgb24")
     except FFmpegError as error:
+        check_memory(error, name_of(place))
         raise MediaError("unreadable", f"{name_of(place)}: no colours from {frame.format.name}: {error}") from None
     stored, size = (frame.width, frame.height), _square_size(frame.width, frame.height, table.aspect)
     if size != stored:
@@ -165,6 +167,7 @@ def open_video(place: Place) -> Iterator[tuple[InputContainer, VideoStream]]:
             metadata_errors="replace",
         )
     except (FFmpegError, ValueError) as error:
+        check_memory(error, name)
         if lacks_index(place):
             why = "it was not written to its end"
             raise MediaError("no_index", f"{name} has no index (moov box), {why}; get the whole file") from None
@@ -224,6 +227,7 @@ def _packets(
             if len(frames) > MAX_FRAMES:
                 raise MediaError("too_long", f"{name} has more than {MAX_FRAMES} frames; cut it")
     except FFmpegError as error:
+        check_memory(error, name)
         raise _cut(name, len(frames) - 1, str(error)) from None
     return frames, keys, hidden, end
 

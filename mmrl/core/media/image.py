@@ -12,13 +12,12 @@ from typing import BinaryIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mmrl.core.config import InputError
+from mmrl.core.config import InputError, RunError
 from mmrl.core.media.damage import FAULTS, MAX_SCANS, has_many_scans
-from mmrl.core.media.files import MediaError, Place, Source, name_of, open_place, place_of
+from mmrl.core.media.files import MAX_PIXELS, MediaError, Place, Source, check_machine, name_of, open_place, place_of
 from mmrl.core.media.pixels import profile_change, to_rgb, white_of
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")  # EPS would start a program
-MAX_PIXELS = 89_478_485  # where Pillow itself begins to warn
 ORIENTATION = 0x0112  # the EXIF tag; from 5 on it swaps width and height
 PLAIN_MODES = ("RGB", "RGBA", "L", "LA")
 
@@ -140,7 +139,7 @@ def _pillow_errors(place: Place) -> Iterator[None]:
     try:
         with warnings.catch_warnings(action="ignore"):  # of odd metadata, many for one file
             yield
-    except InputError:
+    except (InputError, RunError):
         raise
     except Image.DecompressionBombError as error:
         raise MediaError("bomb", f"{name}: {error}") from None
@@ -148,6 +147,7 @@ def _pillow_errors(place: Place) -> Iterator[None]:
         known = ", ".join(_formats())
         raise MediaError("unreadable", f"{name} is not an image of a known format ({known})") from None
     except Exception as error:  # on damaged bytes its decoders raise nearly anything
+        check_machine(error, name)
         if any(word in str(error).lower() for word in ("truncated", "broken data stream", "unexpected end")):
             raise MediaError("truncated", f"{name} is cut off ({error}); get the whole file") from None
         raise MediaError("unreadable", f"{name} does not decode: {type(error).__name__}: {error}") from None

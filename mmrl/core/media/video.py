@@ -10,13 +10,15 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from mmrl.core.config import InputError
-from mmrl.core.media.files import Place, Source, place_of
+from mmrl.core.media.damage import zeros_fault
+from mmrl.core.media.files import MediaError, Place, Source, name_of, open_place, place_of
 from mmrl.core.media.frames import FrameTable, decoded, frame_table, rgb
 from mmrl.core.media.item import Media
 from mmrl.core.vision import VisionBudget, VisionGeometry
 
 Reader = Literal["pyav", "decord"]
 
+CONCEALING = {"mpeg4", "msmpeg4v3", "mpeg2video", "mjpeg"}  # codecs whose decoders paint over what is missing
 READER = "MMRL_VIDEO_READER"  # the environment variable that names the reader
 
 
@@ -97,6 +99,10 @@ def probe_video(place: Place, *, validate: bool = True) -> dict[str, Any]:
     height, width, _ = rgb(next(frames), table, place).shape
     for _ in frames:
         pass  # a frame that does not decode raises
+    if validate and table.codec in CONCEALING:
+        with open_place(place) as file:
+            if fault := zeros_fault(file):
+                raise MediaError("cut", f"{name_of(place)} is damaged ({fault[1]}); get the whole file")
     num_frames = len(table.times) if validate else None
     return {"width": width, "height": height, "num_frames": num_frames, "fps": table.fps, "duration": table.duration}
 
