@@ -95,10 +95,11 @@ class Plan:
     stages: list[Stage]
 
 
-def plan(recipe: Recipe, *, engine: Engine = "local") -> Plan:
+def plan(recipe: Recipe, *, engine: Engine = "local", run: bool = True) -> Plan:
     """The recipe with all names resolved and all options checked; of the inputs only their existence is checked.
 
-    An operator that the engine cannot run is an InputError.
+    An operator that the engine cannot run is an InputError. A source checks its inputs when it is called; with `run`
+    false one that is not ours is imported and not called, so that a recipe of somebody else can be looked at.
     """
     check_engine(engine)
     for label, count in Counter(spec.label for spec in recipe.sources).items():
@@ -110,7 +111,13 @@ def plan(recipe: Recipe, *, engine: Engine = "local") -> Plan:
         raise InputError(f"the first operator must be {FIRST}, which measures media and gives ids; got {specs[0].fn}")
     stages = [_stage(spec, given, engine) for spec in specs]
     _check_repeats(stages)
-    return Plan([_source(spec, given) for spec in recipe.sources], stages)
+    return Plan([_source(spec, given, run) for spec in recipe.sources], stages)
+
+
+def foreign(recipe: Recipe) -> list[str]:
+    """The functions of a recipe that are not ours, as it names them."""
+    named = {spec.fn: SOURCES for spec in recipe.sources} | {spec.fn: OPERATORS for spec in recipe.operators}
+    return [name for name, registry in named.items() if name not in registry]
 
 
 def _check_repeats(stages: Sequence[Stage]) -> None:
@@ -152,12 +159,13 @@ def _mixing(recipe: Recipe) -> list[OperatorSpec]:
     return [OperatorSpec(fn="mix", args={"weights": recipe.mix})]
 
 
-def _source(spec: SourceSpec, given: Mapping[str, Any]) -> PlannedSource:
+def _source(spec: SourceSpec, given: Mapping[str, Any], run: bool) -> PlannedSource:
     function = resolve(spec.fn, SOURCES, "source")
     args = checked_options(function, spec.args, f"source {spec.label}", skip=0, given=given)
     try:
         with watching() as inputs:
-            function(**args)
+            if run or spec.fn in SOURCES:
+                function(**args)
     except InputError as error:
         raise InputError(f"source {spec.label}: {error}") from None
     target = SOURCES.get(spec.fn, spec.fn)

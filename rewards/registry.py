@@ -135,6 +135,7 @@ _MADE: dict[str, Reward] = {}
 
 def score(question: tuple[tuple[str, Mapping[str, Any]], Sequence[Rollout]]) -> list[Verdict]:
     """The verdicts of a reward of some name and options, in the process of `deadlined`, where it is made once."""
+    logging.getLogger("mmrl.core.foreign").setLevel(logging.ERROR)  # the main process has told whose code this is
     (name, options), rollouts = question
     key = f"{name} {options!r}"
     if key not in _MADE:

@@ -23,12 +23,17 @@ from pebble import ProcessExpired, ProcessPool
 from data_engine.engine.chunks import Chunk, Chunks, Ref
 from data_engine.engine.map_stage import Step, chunk_keys, outcome_of, run_steps
 from data_engine.media import deadline
-from data_engine.operator import Outcome, quarantine
+from data_engine.operator import Outcome, describe, quarantine
 from data_engine.schema import Sample
+from mmrl.core.config import RunError
 
 logger = logging.getLogger(__name__)
 
 TOO_SLOW = "too_slow"
+SAFE_PATH = (
+    "PYTHONSAFEPATH",
+    "mmrl",
+)  # for processes as they start: no module of the current folder in place of Python's
 
 
 class Crew:
@@ -64,6 +69,7 @@ class Crew:
         if self._careful is not None:
             self._careful.stop()
             self._careful.join()
+        _leave_safe_path()
 
     def _begun(self, steps: Sequence[Step], ref: Ref) -> Ref | Future[Ref]:
         """The result if an earlier run made it, else its future."""
@@ -105,6 +111,11 @@ class Crew:
         try:
             return self._single().schedule(outcome_of, args=(steps, sample)).result()
         except ProcessExpired as ended:
+            if ended.exitcode == -signal.SIGKILL:  # no decoder does that
+                raise RunError(
+                    f"{describe(sample)}: the system ended the process that looked at it (SIGKILL), as it does when "
+                    "memory is short; close other programs or take fewer workers, and run it again: it resumes"
+                ) from None
             reason, why = _cause(ended.exitcode or 0)
             if reason == TOO_SLOW and len(sample.media) == len(paths) == 1:
                 self._slow[paths[0]] = why
@@ -116,6 +127,7 @@ class Crew:
         Pebble names the exit code and starts another process; the pool of `concurrent.futures` does neither.
         """
         if self._careful is None:
+            os.environ.setdefault(*SAFE_PATH)
             spawn: Any = multiprocessing.get_context("spawn")  # pebble asks for a type that no context has
             self._careful = ProcessPool(1, initializer=_start, context=spawn)
             try:
@@ -135,10 +147,17 @@ def _cause(code: int) -> tuple[str, str]:
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     # spawn, not fork: a process that has started threads (torch, decoders) must not be forked
+    os.environ.setdefault(*SAFE_PATH)
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start)
 
 
+def _leave_safe_path() -> None:
+    if os.environ.get(SAFE_PATH[0]) == SAFE_PATH[1]:  # and not the user's own setting
+        del os.environ[SAFE_PATH[0]]
+
+
 def _start() -> None:
+    _leave_safe_path()
     deadline.spare_process()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -64,24 +64,33 @@ def plan(
     overrides: Overrides = None,
     engine: EngineName = "local",
     measure: Annotated[
-        int, typer.Option(min=0, help="Samples of each source that are tried to estimate the cost.")
-    ] = 32,
+        int | None,
+        typer.Option(
+            min=0, help="Samples of each source that are tried to estimate the cost; default: 32, 0 for code not ours."
+        ),
+    ] = None,
 ) -> None:
     """Print what RECIPE will do, what it decodes and what that costs; nothing is written.
 
-    Every unknown name and option, and what the engine cannot run, is reported before any work starts.
+    Every unknown name and option, and what the engine cannot run, is reported before any work starts. Code that the
+    recipe names and that is not ours is imported, but it runs only with --measure.
     """
     from data_engine.engine.cost import measure_costs
-    from data_engine.recipe import Recipe
+    from data_engine.recipe import Recipe, foreign
     from data_engine.recipe import plan as planned
     from mmrl.commands.terminal import cost_table, plan_table
 
     written = load(Recipe, recipe, overrides)
-    steps = planned(written, engine=engine)
+    named = foreign(written)
+    tried = measure if measure is not None else 0 if named else 32
+    steps = planned(written, engine=engine, run=tried > 0)
     console = Console()
     console.print(plan_table(steps, engine, written.output))
-    if measure:
-        console.print(cost_table(*measure_costs(steps, measure)))
+    if tried:
+        console.print(cost_table(*measure_costs(steps, tried)))
+    elif named:
+        note = f"not measured, as that would run {', '.join(named)}; --measure 32 does"
+        console.print(note, markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, create_model
 
 from mmrl.core.config import Config, InputError, nearest, validate
+from mmrl.core.foreign import check_foreign
 
 
 class _Options(Config):
@@ -31,6 +32,8 @@ def resolve(name: str, registry: Mapping[str, str], kind: str) -> Callable[..., 
         raise InputError(f"cannot import {kind} {name!r}: {error}") from error
     if not callable(function):
         raise InputError(f"{kind} {name!r} is a {type(function).__name__}, not a function")
+    if target not in registry.values():
+        check_foreign(name, function, kind)
     return function
 
 
