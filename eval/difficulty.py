@@ -25,6 +25,7 @@ from eval.run import EvalConfig, asking, evaluate, generator_of, pending, prepar
 from eval.sample_sets import DatasetSplit, split_samples
 from eval.score import evaluation_suite
 from mmrl.core.config import Config, InputError, nearest
+from mmrl.core.locks import alone
 from rewards import RewardSpec
 from rewards.tasks.table import OTHER, TASKS
 
@@ -97,7 +98,13 @@ class RunOptions(Config):
 
 def measured(config: DifficultyConfig) -> list[Difficulty]:
     """Draw as `config` says and write `difficulty.parquet` next to the records; an interrupted run is resumed."""
-    processes, split = Processes(), split_samples(config.data)
+    processes = Processes()
+    with alone(Path(config.out), needed=processes.main):
+        return _measured(config, processes)
+
+
+def _measured(config: DifficultyConfig, processes: Processes) -> list[Difficulty]:
+    split = split_samples(config.data)
     config, samples = asking(config, split), split.load()
     suite, out = evaluation_suite(config.rewards, config.judges), Path(config.out)
     suite.check_tasks(sample.task for sample in samples)

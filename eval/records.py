@@ -6,6 +6,7 @@ Everything after generation (scoring, reports, comparisons) reads these two file
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -16,6 +17,8 @@ from typing import Any
 from mmrl.core.canonical_json import digest
 from mmrl.core.config import InputError
 from mmrl.core.files import write_atomic
+
+logger = logging.getLogger(__name__)
 
 RECORDS = "records.jsonl"
 RUN = "run.json"
@@ -135,7 +138,24 @@ def read_records(out: Path, name: str = RECORDS) -> list[Record]:
     if not path.is_file():
         raise InputError(f"no {RECORDS} in {out}; expected the `out` directory of `mmrl eval run`")
     lines = path.read_bytes().split(b"\n")[:-1]
-    return [_record(line, f"{path} line {number}") for number, line in enumerate(lines, 1)]
+    records = [_record(line, f"{path} line {number}") for number, line in enumerate(lines, 1)]
+    first: dict[str, Record] = {}
+    for record in records:
+        first.setdefault(record.key, record)
+    if repeated := len(records) - len(first):
+        logger.warning("%s: %d records have the key of an earlier one; only the first one counts", path, repeated)
+    return list(first.values())
+
+
+def unrepeated(out: Path) -> list[Record]:
+    """The records in `out`, none if there is no file; lines that repeat a key are removed from it."""
+    path = out / RECORDS
+    if not path.is_file():
+        return []
+    records = read_records(out)
+    if len(records) < path.read_bytes().count(b"\n"):
+        write_atomic(path, b"".join(map(_line, records)))
+    return records
 
 
 def replace_records(out: Path, records: Sequence[Record], info: RunInfo) -> None:

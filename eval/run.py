@@ -30,11 +30,13 @@ from eval.records import (
     read_records,
     read_run,
     replace_records,
+    unrepeated,
     write_run,
 )
 from eval.sample_sets import SampleSet, split_samples
 from eval.score import evaluation_suite, scored, suite_identity
 from mmrl.core.config import InputError
+from mmrl.core.locks import alone
 from rewards import Suite
 from rewards.prompt_form import PLAIN
 
@@ -51,7 +53,12 @@ def run(config: EvalConfig) -> list[Record]:
     Under `accelerate launch` every process answers its share of the batches, and the first one merges the records.
     """
     sets = [(part, sample_set(part)) for part in config.parts()]  # missing files are found before the first run
-    return [record for part, samples in sets for record in _run(part, samples)]
+    main = Processes().main
+    records: list[Record] = []
+    for part, samples in sets:
+        with alone(Path(part.out), needed=main):
+            records += _run(part, samples)
+    return records
 
 
 def sample_set(config: EvalConfig) -> SampleSet:
@@ -149,7 +156,7 @@ def prepare(out: Path, info: RunInfo, suite: Suite) -> RunInfo:
             )
         info = replace(info, seconds=stored.seconds)
         _gather(out, info, suite, {})
-        records = read_records(out) if (out / RECORDS).is_file() else []
+        records = unrepeated(out)
         scorer = info.scorer
         if any(record.scorer != scorer for record in records):
             logger.warning("the rewards or their version changed: %d records in %s are scored again", len(records), out)

@@ -10,6 +10,7 @@ from typing import Any
 
 from eval.records import RUN, TOTAL, Record, read_records, read_run, replace_records
 from mmrl.core.config import InputError
+from mmrl.core.locks import alone
 from mmrl.core.media.item import Media
 from rewards import RewardSpec, Rollout, Suite
 from rewards.judge_client.judge_spec import JudgeSpec
@@ -36,6 +37,11 @@ def suite_identity(suite: Suite) -> dict[str, Any]:
 def rescore(out: Path, source: Path | None = None) -> list[Record]:
     """Score the records in `out` again: by the suite in the YAML file `source`, by that of the run in the directory
     `source`, else by their own."""
+    with alone(out):
+        return _rescored(out, source)
+
+
+def _rescored(out: Path, source: Path | None) -> list[Record]:
     info, records = read_run(out), read_records(out)
     if source is None or (source / RUN).is_file():
         stored = read_run(source or out).suite

@@ -18,12 +18,12 @@ from data_engine.code_version import package_versions
 from data_engine.dataset.card import card
 from data_engine.dataset.report import Repeat, report
 from data_engine.dataset.tables import DROPPED, QUARANTINE, SAMPLES, STATS, RowWriter, quarantine_row, stats_row
-from data_engine.engine.locks import Lock
 from data_engine.media.media_store import MediaStore
 from data_engine.operator import Quarantined, describe, quarantine
 from data_engine.schema import SPLIT_NAME, Sample, to_row, with_id
 from mmrl.core.config import InputError
-from mmrl.core.files import put_in_place, restore, sha256_of
+from mmrl.core.files import beside, put_in_place, restore, sha256_of
+from mmrl.core.locks import Lock
 from mmrl.core.media.files import MediaError
 
 DEFAULT_SPLIT = "train"  # of samples without a split
@@ -52,12 +52,12 @@ class DatasetWriter:
         if rows_per_shard < 1:
             raise InputError(f"rows_per_shard is {rows_per_shard}; give 1 or more")
         self.out = Path(out).resolve()
-        self._lock = Lock(self.out.with_name(f".{self.out.name}.lock"), str(self.out))
+        self._lock = Lock(self.out)
         restore(self.out)
         if self.out.exists() and not (self.out / "manifest.json").is_file() and not _is_empty(self.out):
             self._lock.release()
             raise InputError(f"{self.out} is not a dataset and would be replaced; choose another place or remove it")
-        self._partial = self.out.with_name(f".{self.out.name}.partial")
+        self._partial = beside(self.out, "partial")
         _clear(self._partial)
         self._about: dict[str, Any] = {"name": name, "recipe": recipe}
         self._rows_per_shard = rows_per_shard

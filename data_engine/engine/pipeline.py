@@ -7,6 +7,7 @@ that was killed is resumed where it stopped, and only a few chunks are in memory
 from __future__ import annotations
 
 import itertools
+import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +26,9 @@ from data_engine.engine.workers import Crew
 from data_engine.recipe import Engine, Plan, PlannedSource, Recipe, plan
 from data_engine.validate.checks import Mode
 from mmrl.core.config import InputError
-from mmrl.core.files import room_for
+from mmrl.core.files import beside, room_for
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["AccountingError", "SampleCounts", "run"]
 
@@ -63,7 +66,7 @@ def run(
     if out is None:
         raise InputError("the recipe names no output; set output: DIR or give --out DIR")
     planned = plan(recipe, engine=engine)
-    folder = recipe.cache or out.resolve().with_name(f".{out.resolve().name}.stages")
+    folder = recipe.cache or beside(out, "stages")
     try:
         with room_for(out):
             counts = _run(recipe, planned, out, Chunks(folder), workers, engine, progress or Silent())
@@ -160,6 +163,8 @@ class _Flow:
                     stopping.append(ref)
                     advance(count)
                     yield ref
+            if not self.counts.read[source.label]:
+                logger.warning("the source %s has no rows", source.label)
 
     def _counted(self, name: str, refs: Iterable[Ref], total: int | None) -> Iterator[Ref]:
         stopping = self._new()

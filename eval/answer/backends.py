@@ -11,13 +11,14 @@ from data_engine.schema import Sample
 from eval.answer import replay
 from eval.answer.answer_cache import CachedGenerator
 from eval.answer.given_edits import GivenEdits
-from eval.answer.lmms_eval import run_tasks
+from eval.answer.lmms_eval import LmmsTasks, run_tasks
 from eval.answer.server import ServerGenerator
 from eval.config import EvalConfig
 from eval.distributed import Processes, state
 from eval.generation import Draw, Generator, Sampling
 from eval.records import RunInfo
 from mmrl.core.config import InputError
+from mmrl.core.locks import alone
 from rewards.prompt_form import PLAIN
 
 if TYPE_CHECKING:
@@ -94,7 +95,12 @@ def run_lmms(config: EvalConfig) -> dict[str, dict[str, Any]]:
     assert config.lmms
     if Processes().count > 1:
         raise InputError("engine lmms_eval runs in one process; start it without accelerate or torchrun")
-    out, fingerprint = Path(config.out), fingerprint_of(config)
+    with alone(Path(config.out)):
+        return _run_lmms(config, config.lmms, Path(config.out))
+
+
+def _run_lmms(config: EvalConfig, tasks: LmmsTasks, out: Path) -> dict[str, dict[str, Any]]:
+    fingerprint = fingerprint_of(config)
     plain = local_generator(config, [])
     fixed = {"fingerprint": fingerprint, "vision": config.vision.model_dump(mode="json")}
     if config.prompt:
@@ -106,4 +112,4 @@ def run_lmms(config: EvalConfig) -> dict[str, dict[str, Any]]:
         generator = guided(plain.under(sampling), config)
         return CachedGenerator(generator, config.cache or out / "answers.sqlite", {**fixed, **sampling.protocol()})
 
-    return run_tasks(config.lmms, answerer, sampling=config.sampling, batch_size=config.batch_size, out=out)
+    return run_tasks(tasks, answerer, sampling=config.sampling, batch_size=config.batch_size, out=out)

@@ -24,6 +24,7 @@ from eval.run import EvalConfig, run
 from eval.score import rescore
 from mmrl.commands.eval import app
 from mmrl.core.config import InputError, load, validate
+from mmrl.core.locks import alone
 from mmrl.core.vision import VisionBudget
 from mmrl.model.loading import fingerprint
 from mmrl.model.tiny_twins import tiny_model
@@ -87,6 +88,27 @@ def test_a_rerun_asks_nothing_again(config: EvalConfig) -> None:
     before = (Path(config.out) / RECORDS).read_bytes()
     run(config)
     assert (Path(config.out) / RECORDS).read_bytes() == before
+
+
+def test_a_second_run_into_a_folder_is_refused(config: EvalConfig) -> None:
+    out = Path(config.out)
+    with alone(out), pytest.raises(InputError, match=rf"another run \(process {os.getpid()}\) is writing to {out}"):
+        run(config)
+    run(config)
+    with alone(out), pytest.raises(InputError, match="another run"):
+        rescore(out)
+
+
+def test_lines_that_repeat_a_record_count_once_and_are_removed(config: EvalConfig) -> None:
+    config = changed(config, sampling={"max_new_tokens": 4})
+    records = run(config)
+    file = Path(config.out) / RECORDS
+    whole, before = file.read_bytes(), report(Path(config.out))
+    file.write_bytes(whole + b"".join(whole.splitlines(keepends=True)[:5]))
+    assert read_records(Path(config.out)) == records
+    assert report(Path(config.out))["rows"] == before["rows"]
+    run(config)
+    assert file.read_bytes() == whole
 
 
 def test_rescoring_equals_the_scores_of_the_run(config: EvalConfig) -> None:
