@@ -20,7 +20,7 @@ from mmrl.core.families import family_of
 from mmrl.core.media.item import Media
 from mmrl.core.vision import Size, VisionBudget, VisionGeometry, geometry_of
 from mmrl.model.encoding import Encoded, collate, encode, media_token_types
-from mmrl.model.sampling import RowSampler, banned, vision_token_ids
+from mmrl.model.sampling import RowSampler, banned, check_finite, vision_token_ids
 from rewards.prompt_form import PLAIN, PromptForm
 
 _NOMINAL_TOKEN = 28 * 28  # pixels of a token, to sort prompts by, if the geometry of the processor is unknown
@@ -110,7 +110,9 @@ class LocalGenerator:
         config.max_new_tokens, config.output_logits, config.return_dict_in_generate = 1, True, True
         with evaluating(self.model), torch.no_grad():
             output = self.model.generate(**self._batch(rows), generation_config=config)
-        return list(banned(output.logits[0].float(), config.suppress_tokens or ()).log_softmax(dim=-1))
+        scores_BV = banned(output.logits[0].float(), config.suppress_tokens or ())
+        check_finite(scores_BV)
+        return list(scores_BV.log_softmax(dim=-1))
 
     def answer(self, ids: Sequence[int], seen_size: tuple[Size, ...], spent: Mapping[str, float]) -> Generation:
         """The Generation of an answer given as tokens."""
@@ -152,11 +154,10 @@ class LocalGenerator:
     def _samplers(self, draws: Sequence[Draw]) -> LogitsProcessorList:
         """Samplers whose random numbers depend on the draw alone: two models are compared under the same ones."""
         sampling = self.sampling
-        if not sampling.do_sample:
-            return LogitsProcessorList()
         keys = [(sampling.seed, draw.sample.id, draw.number) for draw in draws]
+        temperature = sampling.temperature if sampling.do_sample else 0.0
         sampler = RowSampler(
-            keys, max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature, top_p=sampling.top_p
+            keys, max_new_tokens=sampling.max_new_tokens, temperature=temperature, top_p=sampling.top_p
         )
         return LogitsProcessorList([sampler])
 

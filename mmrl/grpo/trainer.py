@@ -22,7 +22,7 @@ by objects that the trainer holds, each in a file of its own. In the order in wh
         _get_per_token_logps_and_entropies   old and reference log-probs               logprobs.LogProbs
         _calculate_rewards                   verdicts of the suite                     scoring.RolloutScoring
     for every micro-batch
-      _compute_loss                          stops on NaN                              trainers/monitor.py
+      _compute_loss                          stops on NaN                              trainers/finite.py
         _get_per_token_logps_and_entropies   log-probs that are learned from           logprobs.LogProbs
     when it is time to
       evaluate                               `mmrl eval run` with these weights        trainers/evaluation.py
@@ -83,7 +83,8 @@ from mmrl.model.encoding import media_inputs
 from mmrl.model.sampling import vision_token_ids
 from mmrl.trainers.dummy_media import DummyMedia, media_kinds
 from mmrl.trainers.evaluation import RecordedEvaluations
-from mmrl.trainers.monitor import FiniteGradients, SilentSteps, stop
+from mmrl.trainers.finite import FiniteNumbers, stop
+from mmrl.trainers.monitor import SilentSteps
 from rewards import Suite
 from rewards.prompt_form import PLAIN, PromptForm
 
@@ -168,7 +169,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         self.advantages = BatchAdvantages(self, rewards, advantages, options, inject)
         self.credit = TokenCredit(self, credit, rewards.names, self.logprobs.states)
         self.rollout_files = RolloutFiles(self, space)
-        self.add_callback(FiniteGradients(self))
+        self.add_callback(FiniteNumbers(self))
         self.add_callback(SilentSteps(self))
 
     # The order of the data

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from mmrl.core.config import RunError
 from mmrl.core.families import family_of
 
 
@@ -47,6 +48,7 @@ class RowSampler(LogitsProcessor):
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """[B, V] scores with the sampled token at 0 and all others at -inf."""
+        check_finite(scores)
         position, self.position = self.position, self.position + 1
         if self.greedy:
             return scores
@@ -61,6 +63,15 @@ class RowSampler(LogitsProcessor):
     def log_probs(self) -> Tensor:
         """[B, T]: log-probs of the tokens drawn so far, after temperature, top-k, top-p and min-p; 0 if greedy."""
         return torch.cat(self._drawn, dim=1) if self._drawn else torch.zeros(len(self.uniforms_BT), self.position)
+
+
+def check_finite(scores_BV: Tensor) -> None:
+    """RunError for [B, V] scores from which no token can be chosen: argmax would take any, drawing one outside of V."""
+    if not scores_BV.amax(dim=-1).isfinite().all():
+        raise RunError(
+            "the model's scores of the next token are not finite: its weights or what it computes from them overflow; "
+            "use dtype bfloat16 or float32, or in training a lower learning_rate"
+        )
 
 
 def row_generator(*key: int | str) -> np.random.Generator:

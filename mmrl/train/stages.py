@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mmrl.core.config import InputError
+from eval.distributed import Processes
+from mmrl.core.config import InputError, read_yaml
 from mmrl.core.files import put_in_place, write_atomic
+from mmrl.core.locks import alone
 from mmrl.core.vision import check_budget
 from mmrl.train.asked import Asked
 from mmrl.train.config import TrainConfig, arguments_of, form_of, stages_of
@@ -30,15 +33,16 @@ def run(config: TrainConfig) -> Path:
     out = Path(config.output)
     if config.prompt is None and (form := form_of(config)).protocol():
         config = config.model_copy(update={"prompt": form})  # the run remembers what its data said
-    refuse_change(config, out)
-    check(config)
-    for doubt in Asked(config).doubts():
-        logger.warning(doubt)
-    model = config.model
-    if config.sft is not None:
-        model = str(_stage(config, out / "sft", model, sft_trainer))
-    if config.grpo is not None:
-        model = str(_stage(config, out, model, grpo_trainer))
+    with alone(out, needed=Processes().main):
+        refuse_change(config, out)
+        check(config)
+        for doubt in Asked(config).doubts():
+            logger.warning(doubt)
+        model = config.model
+        if config.sft is not None:
+            model = str(_stage(config, out / "sft", model, sft_trainer))
+        if config.grpo is not None:
+            model = str(_stage(config, out, model, grpo_trainer))
     return Path(model)
 
 
@@ -79,7 +83,7 @@ def refuse_change(config: TrainConfig, out: Path) -> None:
     if not place.exists():
         return
     defaults = TrainConfig(model="", data="", output="").model_dump(mode="json")  # of keys that the run did not know
-    before, now = {**defaults, **yaml.safe_load(place.read_text())}, config.model_dump(mode="json")
+    before, now = {**defaults, **read_yaml(place)}, config.model_dump(mode="json")
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if changed:
         raise InputError(f"{out} holds a run with another config ({', '.join(changed)} differ); choose another output")
@@ -99,7 +103,7 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
     from mmrl.model.encoding import check_form
     from mmrl.model.policy import adapted, load_policy
     from mmrl.trainers.callbacks import MetricsFile, ProgressLine
-    from mmrl.trainers.checkpoints import check_processes, latest_checkpoint
+    from mmrl.trainers.checkpoints import check_resumable, latest_checkpoint
     from mmrl.trainers.dataset import as_dataset, training_samples
 
     final = out / "final"
@@ -123,12 +127,21 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
         trainer.add_callback(callback)
     remember(config, Path(config.output))
     checkpoint = latest_checkpoint(out)
-    check_processes(checkpoint, trainer.accelerator.num_processes)
+    if checkpoint:
+        check_resumable(Path(checkpoint), trainer.accelerator.num_processes)
     # TRL 1.16 asks for it by a name that transformers calls old, at every step
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
     trainer.train(resume_from_checkpoint=checkpoint)
+    warn_of_silence(trainer.state.log_history, out)
     save_final(trainer, processor, final)
     return final
+
+
+def warn_of_silence(history: Sequence[Mapping[str, Any]], out: Path) -> None:
+    """Warn after a training in which no reward ever had a verdict: its weights are those that it began with."""
+    shares = [line["steps_without_verdict"] for line in history if "steps_without_verdict" in line]
+    if shares and min(shares) == 1:
+        logger.warning("nothing was learned: in no step had a reward a verdict; mmrl view %s shows the reasons", out)
 
 
 def sft_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:
@@ -183,15 +196,18 @@ def method_of(config: TrainConfig) -> dict[str, Any]:
 def save_final(trainer: Any, processor: Any, final: Path) -> None:
     """Write the model (adapters merged) and the processor to `final`, whole or not at all."""
     from mmrl.trainers.checkpoints import in_one_piece
+    from mmrl.trainers.finite import check_saved
 
     staging = final.with_name(".final.writing")
     model = trainer.accelerator.unwrap_model(trainer.model)
     if hasattr(model, "merge_and_unload"):
         with in_one_piece(model):
             merged = model.merge_and_unload()
+            check_saved(merged)
             if trainer.accelerator.is_main_process:
                 merged.save_pretrained(staging)
     else:
+        check_saved(model)
         trainer.save_model(str(staging))
     trainer.accelerator.wait_for_everyone()
     if trainer.accelerator.is_main_process:

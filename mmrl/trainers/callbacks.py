@@ -29,7 +29,8 @@ class MetricsFile(TrainerCallback):
         if not state.is_world_process_zero:
             return
         place = metrics_file(args)
-        kept = [json.dumps(line) for line in read_metrics(place) if line["step"] <= state.global_step]
+        steps = [line for line in read_metrics(place) if "train_runtime" not in line]  # which closes a run
+        kept = [json.dumps(line) for line in steps if line["step"] <= state.global_step]
         write_atomic(place, "".join(f"{line}\n" for line in kept))
 
     def on_log(

@@ -13,6 +13,7 @@ from data_engine.dataset.shards import read_samples
 from data_engine.ops.quotas import times_shown
 from data_engine.schema import Sample, from_row, to_row
 from mmrl.core.config import InputError
+from mmrl.core.media.files import check_recorded
 
 
 def training_samples(directory: str | Path, split: str | None = None, limit: int | None = None) -> list[Sample]:
@@ -46,7 +47,12 @@ def as_dataset(samples: Iterable[Sample]) -> Dataset:
 
 
 def _decoded(batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """Rows as the trainers take them; InputError for media that were replaced since the dataset was built."""
     samples = [from_row(dict(zip(batch, values, strict=True))) for values in zip(*batch.values(), strict=True)]
+    for sample in samples:
+        for media in sample.media:
+            if media.sha256 is not None:
+                check_recorded(media)
     return {
         "id": [sample.id for sample in samples],
         "prompt": [sample.prompt for sample in samples],

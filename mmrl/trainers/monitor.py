@@ -5,18 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
 
-import torch
 from pydantic import Field
-from safetensors.torch import save_file
-from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from mmrl.core.canonical_json import dumps
-from mmrl.core.config import Config, RunError
+from mmrl.core.config import Config
 from mmrl.trainers.callbacks import metrics_file, read_metrics
 
 logger = logging.getLogger(__name__)
@@ -99,21 +94,6 @@ class CollapseWarnings(TrainerCallback):
                 logger.warning("step %d: %s (watch.%s)", state.global_step, message, sign)
 
 
-class FiniteGradients(TrainerCallback):
-    """Stops before the optimizer uses a gradient that is not finite. ZeRO does not show its gradients."""
-
-    def __init__(self, trainer: Any) -> None:
-        self.trainer = trainer
-
-    def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Check the norm of all gradients, after clipping."""
-        gradients = [weight.grad for weight in self.trainer.model.parameters() if weight.grad is not None]
-        if gradients and not torch.nn.utils.get_total_norm(gradients).isfinite():
-            self.trainer.stop_on_nan("the gradient")
-
-
 class SilentSteps(TrainerCallback):
     """Skips the optimizer if no reward had a verdict: otherwise momentum would move the weights.
 
@@ -131,16 +111,6 @@ class SilentSteps(TrainerCallback):
             logger.warning("step %d: no reward had a verdict on any rollout; the step is skipped", state.global_step)
             for parameter in self.trainer.model.parameters():
                 parameter.grad = None
-
-
-def stop(out: Path, step: int, name: str, batch: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Save the batch to `out/nan-step-00010` (tensors, and the rollouts as JSON lines) and stop the training."""
-    place = out / f"nan-step-{step:05d}"
-    place.mkdir(parents=True, exist_ok=True)
-    tensors = {key: value.detach().contiguous() for key, value in batch.items() if isinstance(value, Tensor)}
-    save_file(tensors, place / "batch.safetensors")
-    (place / "rows.jsonl").write_text("".join(f"{dumps(dict(row))}\n" for row in rows))
-    raise RunError(f"step {step}: {name} is not finite; the batch is in {place}, the checkpoints are unchanged")
 
 
 def _mean(lines: Sequence[Mapping[str, Any]], key: str) -> float:

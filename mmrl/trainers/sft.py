@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from mmrl.core.vision import CoordinateSpace, VisionBudget
 from mmrl.model.encoding import Encoded, encode, media_inputs
 from mmrl.trainers.dummy_media import DummyMedia
 from mmrl.trainers.evaluation import RecordedEvaluations
+from mmrl.trainers.finite import FiniteNumbers, stop
 from mmrl.trainers.targets import rendered
 from rewards.prompt_form import PLAIN, PromptForm
 
@@ -51,6 +53,28 @@ class MultimodalSFTTrainer(RecordedEvaluations, SFTTrainer):
         # The loss divides by the answer tokens of all accumulated batches and processes. Qwen's models declare that
         # their own loss cannot. It is not used, but transformers would believe it and average unequal batches.
         self.model_accepts_loss_kwargs = True
+        self.add_callback(FiniteNumbers(self))
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """TRL's, which goes on with a loss that is NaN."""
+        self._loss_inputs = dict(inputs)
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        if self.model.training and not loss.isfinite():
+            self.stop_on_nan("the loss")
+        return loss
+
+    def stop_on_nan(self, what: str) -> None:
+        """Save the micro-batch of the loss and stop."""
+        tokenizer = self.processing_class.tokenizer
+        texts = [self._loss_inputs[name].tolist() for name in ("input_ids", "attention_mask", "labels")]
+        rows = [
+            {
+                "prompt": tokenizer.decode([i for i, seen, label in row if seen and label == IGNORED]),
+                "completion": tokenizer.decode([label for _, _, label in row if label != IGNORED]),
+            }
+            for row in (list(zip(*columns, strict=True)) for columns in zip(*texts, strict=True))
+        ]
+        stop(Path(str(self.args.output_dir)), self.state.global_step, what, self._loss_inputs, rows)
 
 
 class AnswerCollator:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mmrl.core.config import InputError, load
+from mmrl.core.locks import alone
+from mmrl.train.config import TrainConfig
+from mmrl.train.stages import run as train
 from mmrl.trainers.callbacks import read_metrics
-from mmrl.trainers.checkpoints import latest_checkpoint
+from mmrl.trainers.checkpoints import check_resumable, latest_checkpoint
 from tests.support.training import config, killed, material, metrics, rollouts, trained
 
 
@@ -24,8 +30,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return material(tmp_path_factory.mktemp("world"), "tivp" * 3 + "t")
 
 
+def closing(out: Path) -> list[float]:
+    """The mean loss in the lines that close a run: there is one."""
+    return [line["train_loss"] for line in read_metrics(out / "metrics.jsonl") if "train_runtime" in line]
+
+
 def assert_same_run(first: Path, other: Path) -> None:
     assert metrics(first) == metrics(other)
+    assert closing(first) == closing(other)
+    assert len(closing(first)) == 1
     assert rollouts(first) == rollouts(other)
     assert_same_weights(first, other)
 
@@ -67,9 +80,11 @@ def test_a_run_killed_before_its_last_write_only_writes(world: Path, tmp_path: P
     before = metrics(once)
     (tmp_path / "kept").mkdir()
     (once / "final").rename(tmp_path / "kept" / "final")
+    mean = closing(once)
     trained(tmp_path / "once.yaml")
     assert_same_weights(tmp_path / "kept", once)
     assert metrics(once) == before
+    assert closing(once) == mean
 
 
 def test_two_processes_resume_exactly(world: Path, tmp_path: Path) -> None:
@@ -107,6 +122,41 @@ def test_a_save_that_was_killed_is_not_a_checkpoint(tmp_path: Path) -> None:
     assert latest_checkpoint(tmp_path) == str(tmp_path / "checkpoint-12")
     assert not (tmp_path / ".saving").exists()
     assert latest_checkpoint(tmp_path / "nothing") is None
+
+
+def test_a_checkpoint_that_lacks_a_file_or_a_part_of_one_is_refused(world: Path, tmp_path: Path) -> None:
+    grpo = {"max_steps": 2, "per_device_train_batch_size": 4, "save_steps": 1, "save_total_limit": 2}
+    out = trained(config(world, tmp_path / "run.yaml", grpo=grpo))
+    shutil.rmtree(out / "final")
+    whole = out / "checkpoint-2"
+    names = [file.relative_to(whole).as_posix() for file in whole.rglob("*") if file.is_file()]
+    assert {"optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "model.safetensors"} < set(names)
+    check_resumable(whole, 1)
+    for name in names:
+        shutil.copytree(whole, tmp_path / "copy")
+        (tmp_path / "copy" / name).unlink()
+        with pytest.raises(InputError, match=rf"copy is not whole: it lacks {re.escape(name)}[;,].*copy it again, or"):
+            check_resumable(tmp_path / "copy", 1)
+        shutil.rmtree(tmp_path / "copy")
+    (whole / "optimizer.pt").write_bytes((whole / "optimizer.pt").read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"checkpoint-2 is not whole: it has [\d,]+ of [\d,]+ bytes of optimizer.pt"):
+        train(load(TrainConfig, tmp_path / "run.yaml"))
+    shutil.rmtree(whole)
+    assert_same_weights(trained(tmp_path / "run.yaml"), trained(config(world, tmp_path / "whole.yaml", grpo=grpo)))
+
+
+def test_a_checkpoint_of_weights_alone_is_refused(world: Path, tmp_path: Path) -> None:
+    grpo = {"max_steps": 1, "per_device_train_batch_size": 4, "save_steps": 1, "save_only_model": True}
+    out = trained(config(world, tmp_path / "run.yaml", grpo=grpo))
+    with pytest.raises(InputError, match="holds weights alone"):
+        check_resumable(out / "checkpoint-1", 1)
+
+
+def test_a_second_training_into_an_output_is_refused(world: Path, tmp_path: Path) -> None:
+    place = config(world, tmp_path / "run.yaml", grpo={"max_steps": 1})
+    with alone(tmp_path / "run"), pytest.raises(InputError, match=r"another run .* is writing to .*run; wait for it"):
+        train(load(TrainConfig, place))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_half_written_line_is_not_a_metric(tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from data_engine.schema import Sample
 from eval.records import Record, read_records
 from mmrl.commands.view import app
 from mmrl.core.config import InputError
+from mmrl.core.files import sha256_of
 from mmrl.demo.report import OUTCOMES, Pair, chosen, paired, write_report
 from mmrl.grpo.rollouts import write_rollouts
 from mmrl.pages.curves import charts, logged
@@ -161,6 +163,36 @@ def test_records_of_remote_media_fetch_nothing(runs: dict[str, Path]) -> None:
     markup = checked(as_page(page))
     assert "https://example.org/x.png is remote" in markup.text
     assert not markup.images()
+
+
+def test_pictures_that_the_run_did_not_record_are_not_shown(trained: Path, tmp_path: Path) -> None:
+    """A run of somebody else may name any picture of this machine, and pages are made to be mailed."""
+    private = tmp_path / "private.png"
+    Image.new("RGB", (9, 9)).save(private)
+    run = tmp_path / "run"
+    rows = [row for row in pq.read_table(trained / "rollouts" / "step-00039.parquet").to_pylist() if row["media"]][:4]
+    for change, shown in (
+        ({}, True),
+        ({"path": str(private)}, False),
+        ({"path": str(private), "sha256": None}, False),
+        ({"path": str(private), "sha256": sha256_of(private)}, True),
+    ):
+        write_rollouts([{**row, "media": [{**row["media"][0], **change}]} for row in rows], run, step=0, group=4)
+        page = checked(as_page(shown_of(run, step=None, task=None, limit=9)))
+        assert bool(page.images()) is shown
+        assert ("not what was recorded" in page.text) is not shown
+    shutil.copy(private, run / "own.png")
+    write_rollouts(
+        [{**row, "media": [{"kind": "image", "path": str(run / "own.png")}]} for row in rows], run, step=0, group=4
+    )
+    assert checked(as_page(shown_of(run, step=None, task=None, limit=9))).images()
+
+
+def test_a_verdict_without_a_kind_is_an_error_that_names_the_sample(trained: Path, tmp_path: Path) -> None:
+    rows = pq.read_table(trained / "rollouts" / "step-00039.parquet").to_pylist()
+    write_rollouts([row | {"kind/format": None, "score/format": None} for row in rows], tmp_path, step=0, group=4)
+    with pytest.raises(InputError, match=rf"the rollouts of sample {rows[0]['id']} are damaged"):
+        shown_of(tmp_path, step=None, task=None, limit=9)
 
 
 def test_metrics_without_a_number_and_a_torn_line_are_no_points(trained: Path, tmp_path: Path) -> None:

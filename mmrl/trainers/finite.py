@@ -1,0 +1,89 @@
+"""A training whose numbers are no longer finite stops before such numbers are used or saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from mmrl.core.canonical_json import dumps
+from mmrl.core.config import InputError, RunError
+
+
+class FiniteNumbers(TrainerCallback):
+    """Looks at the weights before the first step, at every gradient before it is used, and at the weights after it.
+
+    transformers leaves a loss that is NaN out of the one that it logs, so a run could end well and save nothing but
+    NaN. ZeRO does not show its gradients. A gradient that overflowed under a loss scaler is left to the scaler.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Refuse weights with which no step can be made: of another run that went wrong, or of a damaged file."""
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        if broken := not_finite(model.named_parameters()):
+            raise InputError(f"the weights to start from are not finite: {_listed(broken)}; train from others")
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Check all gradients, after clipping."""
+        gradients = [weight.grad for weight in self.trainer.model.parameters() if weight.grad is not None]
+        if self.trainer.accelerator.scaler is None and not _all_finite(gradients):
+            self.trainer.stop_on_nan("the gradient")
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Check the weights that the step has changed."""
+        trained = [weight for weight in self.trainer.model.parameters() if weight.requires_grad]
+        if not _all_finite(map(_own_part, trained)):
+            self.trainer.stop_on_nan(f"a weight after the step, at learning_rate={args.learning_rate:g},")
+
+
+def check_saved(model: nn.Module) -> None:
+    """RunError if a weight of `model` is not finite; called before it is written."""
+    if broken := not_finite(model.named_parameters()):
+        raise RunError(f"the trained weights are not finite: {_listed(broken)}; nothing was saved")
+
+
+def not_finite(weights: Iterable[tuple[str, Tensor]]) -> list[str]:
+    """The names of the weights in which a number is not finite."""
+    named = list(weights)
+    if _all_finite(_own_part(weight) for _, weight in named):
+        return []
+    return [name for name, weight in named if not _all_finite([_own_part(weight)])]
+
+
+def stop(out: Path, step: int, name: str, batch: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Save the batch to `out/nan-step-00010` (tensors, and its texts as JSON lines) and stop the training."""
+    place = out / f"nan-step-{step:05d}"
+    place.mkdir(parents=True, exist_ok=True)
+    tensors = {key: value.detach().contiguous() for key, value in batch.items() if isinstance(value, Tensor)}
+    save_file(tensors, place / "batch.safetensors")
+    (place / "rows.jsonl").write_text("".join(f"{dumps(dict(row))}\n" for row in rows))
+    raise RunError(f"step {step}: {name} is not finite; the batch is in {place}, the checkpoints are unchanged")
+
+
+def _all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether every number is finite; the largest of them says it, and it cannot overflow as a sum of squares can."""
+    filled = [tensor.detach() for tensor in tensors if tensor.numel() and tensor.is_floating_point()]
+    return not filled or bool(torch.nn.utils.get_total_norm(filled, float("inf")).isfinite())
+
+
+def _own_part(weight: Tensor) -> Tensor:
+    """The part of a weight that this process holds: ZeRO-3 shards them."""
+    return getattr(weight, "ds_tensor", weight)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:3])}{' ...' if len(names) > 3 else ''} ({len(names)} tensors)"
