@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.records import ALL
+from mmrl.core.text import in_markdown
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def preference_table(rows: Sequence[Mapping[str, Any]]) -> ReportTable:
 
 def markdown_table(table: ReportTable) -> list[str]:
     """The lines of a table in markdown."""
-    lines = [table.columns, ["---"] * len(table.columns), *table.rows]
+    lines = [table.columns, ["---"] * len(table.columns), *(map(in_markdown, row) for row in table.rows)]
     return [f"| {' | '.join(line)} |" for line in lines]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from mmrl.core.text import in_markdown
 from rewards.tasks.table import OTHER, TASKS
 
 LICENCES = {  # names of the hub for the licences that datasets use most
@@ -26,7 +27,7 @@ def card(manifest: Mapping[str, Any]) -> str:
     return f"""---
 {head}---
 
-# {_line(manifest["name"])}
+# {in_markdown(manifest["name"])}
 
 {counts["kept"]:,} samples of images, videos and text with questions and gold answers.
 
@@ -58,7 +59,7 @@ def front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
     splits = sorted(manifest["splits"])
     files = [{"split": split, "path": f"shards/{split}-*.parquet"} for split in splits]
     return {
-        "pretty_name": _line(manifest["name"]),
+        "pretty_name": in_markdown(manifest["name"]),
         "license": licences[0] if len(licences) == 1 else licences,
         "task_categories": sorted({TASKS.get(task, OTHER).category for task in manifest["tasks"]}),
         "size_categories": [size_category(manifest["counts"]["kept"])],
@@ -100,16 +101,17 @@ def _origin(origin: Mapping[str, Any] | None) -> str:
 def _sources(sources: Any) -> Iterator[str]:
     yield from ("| source | read by | licence | file | bytes | SHA-256 |", "|---|---|---|---|---:|---|")
     for source in sources:
-        about = f"| {_line(source['name'])} | `{_line(source['fn'])}` | {_line(source['licence'] or 'of its rows')}"
+        name, fn, licence = map(in_markdown, (source["name"], source["fn"], source["licence"] or "of its rows"))
+        about = f"| {name} | `{fn}` | {licence}"
         for file in source["inputs"] or [{"path": "none", "bytes": 0, "sha256": ""}]:
-            yield f"{about} | {_line(file['path'])} | {file['bytes']:,} | `{file['sha256'][:16]}` |"
+            yield f"{about} | {in_markdown(file['path'])} | {file['bytes']:,} | `{file['sha256'][:16]}` |"
 
 
 def _operators(operators: Any) -> Iterator[str]:
     yield from ("| operator | options | version |", "|---|---|---|")
     for operator in operators:
         options = ", ".join(f"{name}={value}" for name, value in operator["args"].items() if value is not None)
-        yield f"| `{_line(operator['fn'])}` | {_line(options)} | `{operator['version']}` |"
+        yield f"| `{in_markdown(operator['fn'])}` | {in_markdown(options)} | `{operator['version']}` |"
 
 
 def _prompt(prompt: Any) -> Iterator[str]:
@@ -121,9 +123,9 @@ def _prompt(prompt: Any) -> Iterator[str]:
 
 def _mix(mixes: Any) -> str:
     tables = [
-        f"| {_line(mix['by'])} | requested | achieved |\n|---|---:|---:|\n"
+        f"| {in_markdown(mix['by'])} | requested | achieved |\n|---|---:|---:|\n"
         + "".join(
-            f"| {_line(value)} | {mix['requested'].get(value, 0):.2%} | {mix['achieved'].get(value, 0):.2%} |\n"
+            f"| {in_markdown(value)} | {mix['requested'].get(value, 0):.2%} | {mix['achieved'].get(value, 0):.2%} |\n"
             for value in sorted({*mix["requested"], *mix["achieved"]})
         )
         for mix in mixes
@@ -132,10 +134,8 @@ def _mix(mixes: Any) -> str:
 
 
 def _counts(name: str, counts: Mapping[str, int]) -> str:
-    rows = "".join(f"| {_line(value)} | {count:,} |\n" for value, count in sorted(counts.items())) or "| none | 0 |\n"
+    rows = (
+        "".join(f"| {in_markdown(value)} | {count:,} |\n" for value, count in sorted(counts.items()))
+        or "| none | 0 |\n"
+    )
     return f"| {name} | samples |\n|---|---:|\n{rows}"
-
-
-def _line(text: str) -> str:
-    """The text in one line, safe for a cell of a Markdown table."""
-    return " ".join(text.replace("|", "/").replace("<", "&lt;").encode("utf-8", "replace").decode().split())

@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 PIECE = 2**16
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # an IPv4 address stands in the last four bytes
+GIVEN_OUT = ipaddress.IPv6Network("2000::/3")  # all addresses of IPv6 that the registries give out
+EXAMPLES = ipaddress.IPv6Network("3fff::/20")  # of documentation; Python before 3.13 does not know it
+PROTOCOLS = ipaddress.IPv4Network("192.0.0.0/24")  # of which Python before 3.13 knows a part only
 MOVED = (301, 302, 303, 307, 308)
 Allowed = Callable[[str], bool]
 
@@ -47,8 +50,11 @@ def is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         translated = ipaddress.IPv4Address(ip.packed[-4:]) if ip in NAT64 else None
-        ip = ip.ipv4_mapped or ip.sixtofour or translated or ip
-    return ip.is_global and not ip.is_multicast
+        inner = ip.ipv4_mapped or ip.sixtofour or translated
+        if inner is None and (ip not in GIVEN_OUT or ip in EXAMPLES):
+            return False
+        ip = inner or ip
+    return ip.is_global and not ip.is_multicast and ip not in PROTOCOLS
 
 
 def fetched(url: str, limits: Remote, *, allowed: Allowed = is_public) -> Path:

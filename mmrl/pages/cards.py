@@ -11,12 +11,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmrl.core.config import InputError
 from mmrl.core.html import Child, Html, element, joined
+from mmrl.core.media.files import check_recorded, resolve
 from mmrl.core.media.image import load_image
 from mmrl.core.media.item import Media, shown_seconds
 from mmrl.core.media.video import load_frames
@@ -51,7 +53,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Exhibit:
-    """A prompt as it is shown; `about` is a note for its title line."""
+    """A prompt as it is shown; `about` is a note for its title line.
+
+    `run` is the folder of the run that names the media, if one does. Of other folders a page then shows only what has
+    the hash that the run recorded: a run of somebody else could name any picture of this machine.
+    """
 
     title: str
     about: str
@@ -59,6 +65,7 @@ class Exhibit:
     gold: Any
     media: Sequence[Media]
     answers: Sequence[Answer] = ()
+    run: Path | None = None
 
 
 def card(exhibit: Exhibit, *, badge: str | None = None) -> Html:
@@ -113,9 +120,16 @@ def _figures(exhibit: Exhibit) -> Iterable[Html]:
     for place, media in enumerate(exhibit.media):
         caption = f"{media.kind} {place + 1}" if len(exhibit.media) > 1 else ""
         try:
+            _check_recorded(media, exhibit.run)
             yield _picture(exhibit, media, caption, place) if media.kind == "image" else _film(exhibit, media, caption)
         except InputError as error:
             yield element("p", f"not shown: {error}", class_="missing")
+
+
+def _check_recorded(media: Media, run: Path | None) -> None:
+    """MediaError for a file that is not the one that the run had before it."""
+    if run is not None and media.path is not None and not resolve(media.path).is_relative_to(run.resolve()):
+        check_recorded(media)
 
 
 def _picture(exhibit: Exhibit, media: Media, caption: str, place: int) -> Html:

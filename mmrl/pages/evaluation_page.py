@@ -35,8 +35,8 @@ def run_page(out: Path, place: Path, *, limit: int = SHOWN) -> Path:
         element("p", decoded(decode)) if decode else None,
         *map(_table, report_tables(content)),
         _outcomes(records),
-        _gallery("Worst items", worst),
-        _gallery("Best items", best),
+        _gallery("Worst items", worst, out),
+        _gallery("Best items", best, out),
     )
     return write_page(body, place)
 
@@ -51,7 +51,7 @@ def compare_page(before: Path, after: Path, place: Path, *, limit: int = SHOWN) 
         for name, change in content["protocol"].items()
     ]
     sections = [
-        _flips(kind, [(old[item], new[item]) for item in whole[key][:limit]], len(whole[key]))
+        _flips(kind, [(old[item], new[item]) for item in whole[key][:limit]], len(whole[key]), before)
         for kind, key in (("Gained", "gained"), ("Lost", "lost"))
     ]
     body = page(
@@ -97,18 +97,18 @@ def _word_of(record: Record) -> str:
     return text.upper() if len(text) == 1 and text.isalpha() else "other"
 
 
-def _gallery(title: str, items: Sequence[Sequence[Record]]) -> Html | None:
+def _gallery(title: str, items: Sequence[Sequence[Record]], run: Path) -> Html | None:
     if not items:
         return None
-    return joined(element("h2", title), *(card(record_exhibit(item)) for item in items))
+    return joined(element("h2", title), *(card(record_exhibit(item, run)) for item in items))
 
 
-def _flips(title: str, items: Sequence[tuple[Sequence[Record], Sequence[Record]]], total: int) -> Html:
+def _flips(title: str, items: Sequence[tuple[Sequence[Record], Sequence[Record]]], total: int, run: Path) -> Html:
     cards = []
     for old, new in items:
         answers = [record_answer(record, kind="before", label="A") for record in old[:1]]
         answers += [record_answer(record, kind="after", label="B") for record in new[:1]]
-        cards.append(card(replace(record_exhibit(old), answers=answers)))
+        cards.append(card(replace(record_exhibit(old, run), answers=answers)))
     return joined(element("h2", title), element("p", f"{total} items, {len(items)} shown."), *cards)
 
 

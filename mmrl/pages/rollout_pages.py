@@ -87,7 +87,7 @@ def rollouts(out: Path, step: int | None, task: str | None, limit: int) -> Shown
     groups = _grouped(_read(files[step]), lambda row: row["id"])
     kept = _of_task(groups, task, lambda group: group[0]["task"])
     about = f"Step {step} of the {len(files)} steps from {min(files)} to {max(files)}; --step shows another."
-    exhibits = [_rollout_exhibit(group) for group in spread(kept, len(kept), limit)]
+    exhibits = [_rollout_exhibit(group, out) for group in spread(kept, len(kept), limit)]
     return Shown(f"Rollouts of {out}", about, exhibits, len(kept), charts(out))
 
 
@@ -99,7 +99,7 @@ def records(out: Path, task: str | None, limit: int) -> Shown:
     protocol = info.protocol
     blind = ", asked without the media" if protocol["blind"] else ""
     about = f"{protocol['benchmark']} ({protocol['split']}), model {info.model}, {decoding(protocol)}{blind}."
-    exhibits = [record_exhibit(group) for group in spread(kept, len(kept), limit)]
+    exhibits = [record_exhibit(group, out) for group in spread(kept, len(kept), limit)]
     return Shown(f"Records of {out}", about, exhibits, len(kept))
 
 
@@ -115,13 +115,13 @@ def samples(out: Path, task: str | None, limit: int) -> Shown:
     return Shown(f"Samples of {out}", f"{about}.", exhibits, total)
 
 
-def record_exhibit(draws: Sequence[Record]) -> Exhibit:
-    """The records of one item as an exhibit."""
+def record_exhibit(draws: Sequence[Record], run: Path | None = None) -> Exhibit:
+    """The records of one item, in the folder `run`, as an exhibit."""
     first = draws[0]
     answers = [record_answer(record, kind="answer", label=str(record.draw)) for record in draws]
     media = [Media.from_row(entry) for entry in first.media]
     about = f"{first.source} · {first.item_id}"
-    return Exhibit(first.task, about, first.prompt, first.gold, media, answers)
+    return Exhibit(first.task, about, first.prompt, first.gold, media, answers, run)
 
 
 def record_answer(record: Record, *, kind: str, label: str) -> Answer:
@@ -145,7 +145,7 @@ def spread(items: Iterable[Item], total: int, limit: int) -> list[Item]:
     return [item for place, item in enumerate(items) if place in places]
 
 
-def _rollout_exhibit(group: Sequence[Mapping[str, Any]]) -> Exhibit:
+def _rollout_exhibit(group: Sequence[Mapping[str, Any]], run: Path) -> Exhibit:
     first = group[0]
     answers = [
         Answer(
@@ -164,12 +164,16 @@ def _rollout_exhibit(group: Sequence[Mapping[str, Any]]) -> Exhibit:
         for row in group
     ]
     media = [Media.from_row(entry) for entry in first["media"]]
-    return Exhibit(first["task"], first["id"], json.loads(first["prompt"]), json.loads(first["answer"]), media, answers)
+    asked = json.loads(first["prompt"]), json.loads(first["answer"])
+    return Exhibit(first["task"], first["id"], *asked, media, answers, run)
 
 
 def _verdicts(row: Mapping[str, Any]) -> dict[str, Verdict]:
     names = [column.removeprefix("score/") for column in row if column.startswith("score/")]
-    return {name: Verdict(row[f"score/{name}"], row[f"why/{name}"], row[f"kind/{name}"]) for name in names}
+    try:
+        return {name: Verdict(row[f"score/{name}"], row[f"why/{name}"], row[f"kind/{name}"]) for name in names}
+    except (KeyError, ValueError) as error:
+        raise InputError(f"the rollouts of sample {row['id']} are damaged: {error}") from None
 
 
 def _sample_exhibit(sample: Sample) -> Exhibit:
