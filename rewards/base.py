@@ -84,6 +84,10 @@ def unparsed(why: str) -> Verdict:
     return Verdict(0.0, why, "unparsed")
 
 
+BRIEF = "No."  # a completion that no model finds too long
+TOO_LONG = unparsed("longer than the model that scores it reads")
+
+
 def abstain(why: str) -> Verdict:
     """No verdict, through no fault of the completion."""
     return Verdict(None, why, "abstained")

@@ -19,12 +19,17 @@ Cause = Literal[
 
 
 class Fault(Exception):  # noqa: N818 - a reply that did not come
-    """No verdict, and why; `again` says whether asking once more may help, not before `after` seconds."""
+    """No verdict, and why; `again` says whether asking once more may help, not before `after` seconds.
 
-    def __init__(self, cause: Cause, detail: str, *, again: bool = False, after: float = 0.0) -> None:
+    `too_long`: the question was refused because it is longer than the model reads.
+    """
+
+    def __init__(
+        self, cause: Cause, detail: str, *, again: bool = False, after: float = 0.0, too_long: bool = False
+    ) -> None:
         super().__init__(cause, detail)
         self.cause: Cause = cause
-        self.detail, self.again, self.after = detail, again, after
+        self.detail, self.again, self.after, self.too_long = detail, again, after, too_long
 
     def __str__(self) -> str:
         return f"{self.cause}: {self.detail}"

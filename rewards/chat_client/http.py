@@ -13,6 +13,11 @@ import aiohttp
 
 from rewards.chat_client.faults import Fault
 
+_TOO_LONG = re.compile(  # in the words of OpenAI, vLLM, SGLang, llama.cpp and TGI
+    rb"context.{0,20}(length|size|window)|(input|prompt)\W.{0,80}too long|`max_new_tokens` must be",
+    re.IGNORECASE | re.DOTALL,
+)
+
 
 class Connection:
     """A connection that is opened when needed, and kept as long as the server keeps it.
@@ -109,7 +114,7 @@ def _refusal(status: int, retry_after: str, content: bytes) -> Fault:
     detail = f"status {status}: {content[:200]!r}"
     if status == 429 or status >= 500:
         return Fault("throttled" if status == 429 else "server", detail, again=True, after=seconds_of(retry_after))
-    return Fault("refused", detail)
+    return Fault("refused", detail, too_long=bool(_TOO_LONG.search(content[:2000])))
 
 
 def seconds_of(retry_after: str) -> float:

@@ -73,6 +73,9 @@ class Session:
             try:
                 reply = read(request, await connection.reply(request))
                 ok = True
+            except Fault as fault:
+                ok = fault.too_long  # the server is well
+                raise
             finally:  # a deadline arrives as a cancellation, and is a failure of the server too
                 self._breaker.report(ok, now())
             return reply

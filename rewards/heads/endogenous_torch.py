@@ -47,7 +47,9 @@ def response_logprobs(
     judge = loaded("language", model, device, dtype)
     rows = [_ids(one, judge, blind) for one in rollouts]
     found: list[torch.Tensor | Verdict] = [
-        failed(f"{len(head) + len(response)} tokens are more than the {judge.room} that {model} takes")
+        (failed if len(head) >= judge.room else unparsed)(  # a completion must not escape a verdict by its length
+            f"{len(head) + len(response)} tokens are more than the {judge.room} that {model} takes"
+        )
         for head, response in rows
     ]
     for i, (_, response) in enumerate(rows):

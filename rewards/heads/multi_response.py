@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from pydantic import Field
 
 from mmrl.core.config import InputError
-from rewards.base import Rollout, Verdict, abstain, failed, unparsed
+from rewards.base import BRIEF, TOO_LONG, Rollout, Verdict, abstain, failed, unparsed
 from rewards.heads.model_option import ModelName
 from rewards.heads.reward_model import Finite, Scale, squashed
 
@@ -45,20 +46,32 @@ def multi_response(
             groups.setdefault(rollout.group, []).append(i)
     for group, members in groups.items():
         if any(rollouts[i].prompt != rollouts[members[0]].prompt for i in members):
-            found: list[float] | Verdict = failed(f"group {group!r} holds answers to different prompts")
+            found: Sequence[float | Verdict] = [failed(f"group {group!r} holds answers to different prompts")] * len(
+                members
+            )
         elif len(members) < 2:
-            found = abstain(f"group {group!r} has one answer that says something")
+            found = [abstain(f"group {group!r} has one answer that says something")]
         else:
             messages = chat(rollouts[members[0]], scorer.tokenizer)
-            try:
-                found = multi_response_torch.averaged_scores(
-                    scorer, messages, [rollouts[i].completion for i in members], orders, at_once
-                )
-            except InputError as error:
-                found = failed(str(error))
-        for place, i in enumerate(members):
-            if isinstance(found, Verdict):
-                verdicts[i] = found
-            else:
-                verdicts[i] = Verdict(squashed(found[place], center, scale), f"raw {found[place]:.4f}")
+            score = functools.partial(
+                multi_response_torch.averaged_scores, scorer, messages, orders=orders, at_once=at_once
+            )
+            found = _scored([rollouts[i].completion for i in members], score)
+        for i, raw in zip(members, found, strict=True):
+            verdicts[i] = raw if isinstance(raw, Verdict) else Verdict(squashed(raw, center, scale), f"raw {raw:.4f}")
     return verdicts
+
+
+def _scored(texts: list[str], score: Callable[[list[str]], list[float]]) -> list[float | Verdict]:
+    """The raw scores of the answers of a group; the longest scores 0 where the model cannot read all of them."""
+    try:
+        return [*score(texts)]
+    except InputError as error:
+        place = max(range(len(texts)), key=lambda i: len(texts[i]))
+        if texts[place] == BRIEF:
+            return [failed(str(error))] * len(texts)
+    rest = [*texts[:place], *texts[place + 1 :]]
+    found = _scored([*rest, BRIEF] if len(rest) < 2 else rest, score)
+    failures = [one for one in found if isinstance(one, Verdict) and one.kind == "failed"]
+    own = failures[0] if len(failures) == len(found) else TOO_LONG
+    return [*found[:place], own, *found[place : len(rest)]]

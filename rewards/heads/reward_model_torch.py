@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from mmrl.core.config import InputError
 from mmrl.core.media.files import MediaError
-from rewards.base import Rollout, Verdict, abstain, failed, unparsed
+from rewards.base import BRIEF, Rollout, Verdict, abstain, failed, unparsed
 from rewards.heads.checkpoint_torch import Checkpoint, chat, loaded, pictures_by_media, plain
 
 Row = dict[str, Any]
@@ -44,7 +45,9 @@ def _row_or_verdict(rollout: Rollout, head: Checkpoint) -> Row | Verdict:
     except MediaError as error:
         return abstain(str(error))
     if len(row["input_ids"]) > head.room:  # cutting would remove a part that is judged
-        return failed(f"{len(row['input_ids'])} tokens are more than the {head.room} that {head.name} takes")
+        why = f"{len(row['input_ids'])} tokens are more than the {head.room} that {head.name} takes"
+        fits = len(_row(replace(rollout, completion=BRIEF), head)["input_ids"]) <= head.room
+        return unparsed(why) if fits else failed(why)  # the completion must not escape a verdict by its length
     return row
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mmrl.core.media.files import MediaError
-from rewards.base import Rollout, Scored, Verdict, as_verdict, failed
+from rewards.base import BRIEF, TOO_LONG, Rollout, Scored, Verdict, as_verdict, failed
 from rewards.chat_client.event_loop import gathered
 from rewards.chat_client.faults import Fault
 from rewards.judge_client.client import Ask, Judge
@@ -22,7 +23,10 @@ FIRST_TOKEN = {"logprobs": True, "top_logprobs": 20, "max_tokens": 1}  # the mos
 
 
 def judged(function: Callable[..., Awaitable[Scored]]) -> Callable[..., list[Verdict]]:
-    """A reward over a batch from an async function of one rollout; a fault or exception fails that rollout alone."""
+    """A reward over a batch from an async function of one rollout; a fault or exception fails that rollout alone.
+
+    A completion that the judge cannot read for its length, while it reads a brief one, scores 0.
+    """
 
     @functools.wraps(function)
     def reward(rollouts: Sequence[Rollout], **options: Any) -> list[Verdict]:
@@ -65,6 +69,10 @@ async def _guarded(function: Callable[..., Awaitable[Scored]], rollout: Rollout,
     try:
         return as_verdict(await function(rollout, **options))
     except Fault as fault:
+        if fault.too_long and rollout.completion != BRIEF:
+            brief = await _guarded(function, replace(rollout, completion=BRIEF), options)
+            if brief.kind != "failed":  # the completion is at fault, and must not escape a verdict by that
+                return TOO_LONG
         return failed(f"{options['judge'].name}: {fault}")
     except MediaError as fault:
         return failed(f"media: {fault}")

@@ -112,7 +112,7 @@ class LocalModel:
         length, room = inputs["input_ids"].shape[1], self._room()
         if length + bodies[0]["max_tokens"] > room:
             why = f"{length} tokens and max_tokens={bodies[0]['max_tokens']} are more than the {room} the model takes"
-            return [Fault("refused", why)] * len(bodies) if len(bodies) == 1 else self._apart(bodies, seconds)
+            return [Fault("refused", why, too_long=True)] if len(bodies) == 1 else self._apart(bodies, seconds)
         if bodies[0].get("logprobs"):
             return self._first_tokens(inputs)
         begun = time.monotonic()

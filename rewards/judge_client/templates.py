@@ -120,5 +120,5 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def verdict_key(*texts: str) -> str:
-    """The word that a reply must repeat: a hash of the judged texts, so none of them can contain it."""
-    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    """The word that a reply must repeat: 64 bits of a hash of the judged texts, so none of them can contain it."""
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -47,6 +47,8 @@ async def caption_precision(rollout: Rollout, *, judge: Judge, pointable: bool =
     claims = await _units(judge, caption)
     if not claims:
         return Verdict(0.0, "the caption claims nothing")
+    if len(claims) > MOST_CLAIMS:
+        return unparsed(f"the caption makes more than {MOST_CLAIMS} claims")
     good = await verdict_of(
         judge,
         template("caption_check"),
@@ -166,7 +168,8 @@ def b_cap_score(precision: float, recall: float, language: float) -> float:
 
 async def _units(judge: Judge, caption: str) -> list[str]:
     """The atomic claims of a caption."""
-    parse = functools.partial(replies.texts, name="claims", most=MOST_CLAIMS)
+    most = max(MOST_CLAIMS, len(caption))  # a judge that says more has lost itself
+    parse = functools.partial(replies.texts, name="claims", most=most)
     return await verdict_of(judge, template("caption_claims"), data={"caption": caption}, parse=parse)
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from mmrl.core.media.files import MediaError
 from mmrl.core.messages import user_text
-from rewards.base import Rollout, Verdict, abstain, failed, unparsed
+from rewards.base import BRIEF, TOO_LONG, Rollout, Verdict, abstain, failed, unparsed
 from rewards.chat_client.event_loop import gathered
 from rewards.chat_client.faults import Fault, Unreadable
 from rewards.judge_client import replies
@@ -122,10 +122,22 @@ async def _ranked(judge: Judge, principle: str, rollout: Rollout, texts: Sequenc
             parse=functools.partial(scores_by_name, names=names),
         )
     except Fault as fault:
+        if fault.too_long and texts != [BRIEF]:
+            return await _without_longest(judge, principle, rollout, texts)
         return [failed(f"{judge.name}: {fault}")] * len(texts)
     except MediaError as fault:
         return [failed(f"media: {fault}")] * len(texts)
     return [Verdict((score - 1) / (TOP - 1), f"{score} of {TOP} among {len(texts)}") for score in scores]
+
+
+async def _without_longest(judge: Judge, principle: str, rollout: Rollout, texts: Sequence[str]) -> list[Verdict]:
+    """The verdicts where the judge cannot read all responses: the longest scores 0, the others are asked again."""
+    longest = max(texts, key=len)
+    rest = [text for text in texts if text is not longest]
+    verdicts = await _ranked(judge, principle, rollout, rest or [BRIEF])
+    own = TOO_LONG if any(verdict.kind != "failed" for verdict in verdicts) else verdicts[0]
+    of_rest = iter(verdicts)
+    return [own if text is longest else next(of_rest) for text in texts]
 
 
 def scores_by_name(found: Mapping[str, Any], names: Sequence[str]) -> list[int]:

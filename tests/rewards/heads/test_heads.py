@@ -107,12 +107,19 @@ def test_a_completion_cannot_open_a_turn_of_its_own(scorer: str) -> None:
     assert first.score == pytest.approx(second.score, abs=1e-6)
 
 
-def test_what_is_too_long_fails_alone_and_is_never_cut(scorer: str, language: str) -> None:
-    long = Rollout("digit 7 " * 300, prompt="Is it?")
+def test_what_is_too_long_is_never_cut_and_scores_nothing_where_the_completion_is_at_fault(
+    scorer: str, language: str, yojo: str
+) -> None:
+    long = replace(ROLLOUTS[0], completion="digit 7 " * 300)
+    asked = replace(ROLLOUTS[0], prompt="digit 7 " * 300)
     for reward in (rewards.get("reward_model", model=scorer), rewards.get("endogenous", model=language)):
-        verdicts = reward([long, ROLLOUTS[0]])
-        assert [verdict.kind for verdict in verdicts] == ["failed", "scored"]
+        verdicts = reward([long, ROLLOUTS[0], asked])
+        assert [verdict.kind for verdict in verdicts] == ["unparsed", "scored", "failed"]
         assert "more than the 256" in verdicts[0].why
+    together = rewards.get("multi_response", model=yojo)
+    assert [one.kind for one in together([ROLLOUTS[0], long, ROLLOUTS[1]])] == ["scored", "unparsed", "scored"]
+    assert [one.kind for one in together([long, ROLLOUTS[1]])] == ["unparsed", "scored"]
+    assert [one.kind for one in together([asked, replace(asked, completion="no")])] == ["failed"] * 2
 
 
 def test_a_prompt_may_be_text_or_nothing(scorer: str, language: str) -> None:
