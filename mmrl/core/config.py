@@ -120,7 +120,8 @@ def _kinds_at(schema: type[BaseModel], keys: Sequence[str]) -> set[Any]:
     """The types that a key may have."""
     *parents, last = keys
     at = next((known[last] for known in _models(_at(schema, parents)) if last in known), None)
-    return set(typing.get_args(at)) or {at} if at is not None else set()
+    union = typing.get_origin(at) in (typing.Union, types.UnionType)
+    return set(typing.get_args(at)) if union else {at}
 
 
 def _set(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mmrl.cli import run
-from mmrl.core.config import InputError, RunError, load
+from mmrl.core.config import Config, InputError, RunError, load
 from tests.core.test_config import Outer
 
 RAISED: dict[str, tuple[Exception, int, str]] = {
@@ -110,6 +110,16 @@ def test_values_that_repeat_themselves_are_neither_unfolded_nor_printed(tmp_path
 )
 def test_a_text_stays_as_it_was_typed(override: str, name: str) -> None:
     assert load(Outer, None, [override]).name == name
+
+
+def test_a_list_of_texts_is_a_list() -> None:
+    class Listed(Config):
+        names: list[str]
+        place: Path | None = None
+
+    listed = load(Listed, None, ["names=[a, no]", "place=2026"])
+    assert (listed.names, listed.place) == (["a", "no"], Path("2026"))
+    assert load(Listed, None, ["names=[]", "place=null"]).place is None
 
 
 def test_a_comment_in_an_override_is_refused_where_it_would_be_cut() -> None:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from eval.report import report
 from eval.report_tables import report_tables
 from mmrl.commands.eval import app
+from mmrl.core.files import sha256_of
 from mmrl.pages.evaluation_page import compare_page, run_page
 from tests.eval.test_records import RIGHT, WRONG, grounding, written, yesno
 from tests.support.browser import needs_browser, opened
@@ -22,7 +23,14 @@ def pictured(records: list, directory: Path) -> list:
     for record in records:
         place = directory / f"{record.item_id}.png"
         Image.new("RGB", (64, 64), "red").save(place)
-        entry = {**record.media[0], "path": str(place), "sha256": None, "start": None, "end": None, "num_frames": None}
+        entry = {
+            **record.media[0],
+            "path": str(place),
+            "sha256": sha256_of(place),
+            "start": None,
+            "end": None,
+            "num_frames": None,
+        }
         errors.append(replace(record, media=[entry]))
     return errors
 
