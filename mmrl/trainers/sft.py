@@ -26,6 +26,9 @@ IGNORED = -100
 class MultimodalSFTTrainer(RecordedEvaluations, SFTTrainer):
     """TRL's SFTTrainer on prompts with images, several images, videos or none; only the answer is learned."""
 
+    model: Any  # TRL declares these as possibly None, or as one of many types
+    processing_class: Any
+
     def __init__(
         self,
         model: Any,
