@@ -63,7 +63,8 @@ def test_an_error_is_one_short_line(name: str, capsys: pytest.CaptureFixture[str
     [
         ({"a.yaml": b"extends: a.yaml"}, "extends itself"),
         ({"a.yaml": b"extends: b.yaml", "b.yaml": b"extends: ./a.yaml"}, "extends itself"),
-        ({"a.yaml": b"extends: [b.yaml]"}, "extends is ['b.yaml']; it is the name of one file"),
+        ({"a.yaml": b"extends: {b.yaml: 1}"}, "or a list of paths, got {'b.yaml': 1}"),
+        ({"a.yaml": b"extends: [b.yaml]", "b.yaml": b"extends: [a.yaml]"}, "extends itself"),
         ({"a.yaml": "name: Käse".encode("latin-1")}, "is not a text in UTF-8"),
         ({"a.yaml": b"name: &a [*a]"}, "an alias is within itself"),
         ({"a.yaml": b"name: " + b"[" * 5000}, "nested too deeply"),
