@@ -50,6 +50,7 @@ GOLDS: dict[str, tuple[str, ...]] = {  # the keys of the gold that a reward read
     "rouge_l": _TEXTS,
     "rubric": ("rubric",),
     "span_iou": ("spans",),
+    "sql_match": ("sql",),
     "text_match": ("text",),
     "tool_call": ("tools",),
     "yesno_match": ("yesno",),

@@ -65,6 +65,7 @@ REWARDS = {
     "self_hallucination": "rewards.judged.self_hallucination:self_hallucination",
     "shape": "rewards.composed.shaping:shape",
     "span_iou": "rewards.rules.grounding:span_iou",
+    "sql_match": "rewards.rules.sql:sql_match",
     "tag_format": "rewards.rules.format:tag_format",
     "text_match": "rewards.rules.exact_match:text_match",
     "think_format": "rewards.rules.format:think_format",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from mmrl.advantages.arrays import Array, in_range
 
 
 def sibling_advantages(
-    tokens_G: Sequence[Sequence[int]], reward_G: Array, *, eps: float = 1e-4, whole_branch: bool = False
+    tokens_G: Sequence[Sequence[Hashable]], reward_G: Array, *, eps: float = 1e-4, whole_branch: bool = False
 ) -> list[Array]:
     """The advantage of every token of a group's completions, each [T] (equations 15 to 18, released code).
 
@@ -34,7 +34,7 @@ def sibling_advantages(
     ]  # depth, the completions with this prefix, their branch's advantage
     while open_nodes:
         depth, members, inherited = open_nodes.pop()
-        branches: dict[int, list[int]] = {}
+        branches: dict[Hashable, list[int]] = {}
         for member in members:
             if depth < len(tokens_G[member]):
                 branches.setdefault(tokens_G[member][depth], []).append(member)

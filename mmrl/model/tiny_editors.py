@@ -16,37 +16,43 @@ TEXT_TOKENS = 32  # of an instruction; published pipelines take 77 and 512
 def tiny_kontext(texts: Iterable[str], *, width: int = 32, heads: int = 2, layers: int = 2, seed: int = 0) -> Any:
     """A `FluxKontextPipeline` that edits pictures whose sides are multiples of 4 pixels. Its tokenizers are trained on
     `texts`, its VAE halves the sides."""
-    from diffusers import (
-        AutoencoderKL,
-        FlowMatchEulerDiscreteScheduler,
-        FluxKontextPipeline,
-        FluxTransformer2DModel,
-    )
+    import diffusers
 
+    library: Any = diffusers  # its classes are loaded by name
     texts = sorted(set(texts))
     clip, t5 = _clip_tokenizer(texts), _t5_tokenizer(texts)
     axis = 8  # rotary dimensions of each of the three axes
-    size = {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": width, "intermediate_size": 2 * width}
+    size: dict[str, Any] = {
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+    }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        ends = {"bos_token_id": clip.bos_token_id, "eos_token_id": clip.eos_token_id, "pad_token_id": clip.pad_token_id}
+        ends: dict[str, Any] = {
+            "bos_token_id": clip.bos_token_id,
+            "eos_token_id": clip.eos_token_id,
+            "pad_token_id": clip.pad_token_id,
+        }
+        t5_ends: dict[str, Any] = {"pad_token_id": t5.pad_token_id, "eos_token_id": t5.eos_token_id}
         clip_config = CLIPTextConfig(vocab_size=len(clip), max_position_embeddings=TEXT_TOKENS, **size, **ends)
         t5_config = T5Config(
             vocab_size=len(t5), d_model=width, d_kv=width // 2, d_ff=2 * width, num_layers=1, num_heads=2,
-            pad_token_id=t5.pad_token_id, eos_token_id=t5.eos_token_id,
+            **t5_ends,
         )  # fmt: skip
-        transformer = FluxTransformer2DModel(
+        transformer = library.FluxTransformer2DModel(
             in_channels=16, num_layers=layers, num_single_layers=1, attention_head_dim=3 * axis,
             num_attention_heads=heads, joint_attention_dim=width, pooled_projection_dim=width,
             axes_dims_rope=(axis, axis, axis), guidance_embeds=False,
         )  # fmt: skip
-        vae = AutoencoderKL(
+        vae = library.AutoencoderKL(
             block_out_channels=(16, 16), down_block_types=("DownEncoderBlock2D",) * 2,
             up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4, sample_size=16,
             scaling_factor=1.0, shift_factor=0.0, use_quant_conv=False, use_post_quant_conv=False,
         )  # fmt: skip
-        pipeline = FluxKontextPipeline(
-            scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
+        pipeline = library.FluxKontextPipeline(
+            scheduler=library.FlowMatchEulerDiscreteScheduler(shift=1.0),
             vae=vae,
             text_encoder=CLIPTextModel(clip_config),
             tokenizer=clip,
@@ -66,7 +72,7 @@ def _clip_tokenizer(texts: list[str]) -> CLIPTokenizer:
     special = ["<|startoftext|>", "<|endoftext|>"]
     trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, end_of_word_suffix="</w>")
     model = _trained(tokenizer, texts, trainer)
-    merges = [tuple(pair) for pair in model["merges"]]
+    merges: Any = [tuple(pair) for pair in model["merges"]]
     return CLIPTokenizer(vocab=model["vocab"], merges=merges, model_max_length=TEXT_TOKENS)
 
 

@@ -184,6 +184,8 @@ YESNO = AnswerKey(name="yesno", right="true or false", is_right=lambda value, _:
 NUMBER = AnswerKey(name="number", right="a finite number", is_right=is_number, shaped=_number)
 UNIT = AnswerKey(name="unit", column=True)
 MATH = AnswerKey(name="math", right="a text that is not blank", is_right=is_text, shaped=_text)
+SQL = AnswerKey(name="sql", right="a query", is_right=is_text)
+DATABASE = AnswerKey(name="database", right="the statements that make a database", is_right=is_text, column=True)
 TEXT = AnswerKey(
     name="text",
     right="a list of texts, none blank",

@@ -122,6 +122,16 @@ TASKS: dict[str, TaskType] = {
         needs=_not_empty(key.SPANS),
         category="video-text-to-text",
     ),
+    "sql": TaskType(
+        example={
+            "sql": "select count(*) from pets",
+            "database": "create table pets (name); insert into pets values ('Rex')",
+        },
+        keys=(key.SQL, key.DATABASE),
+        rule="sql_match",
+        golds=gold.texts("sql"),
+        category="table-question-answering",
+    ),
     "caption": TaskType(
         example={"references": ["a cat"]},
         keys=(key.REFERENCES,),

@@ -134,7 +134,7 @@ def test_where_rollouts_part_each_branch_is_compared_with_its_siblings(
     qwen: Any, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
     credit = Credit.model_validate({"sibling": {"weight": 0.5, "whole_branch": True}})
-    run = trainer(tmp_path, *qwen, mixed_samples, budget, kind=Keeping, suite=SPANS, credit=credit)
+    run = trainer(tmp_path, qwen[0], qwen[1], mixed_samples, budget, kind=Keeping, suite=SPANS, credit=credit)
     run.train()
     kept, group = run.kept, run.num_generations
     total_B = (kept["rewards_BK"] * run.reward_weights).sum(dim=1)
