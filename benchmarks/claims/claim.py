@@ -1,0 +1,46 @@
+"""A claim of a paper and its experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.claims.table_policy import Arm, Floats, World, trained
+
+RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+TUNING = range(900, 903)  # seeds that choose the learning rate of each arm, and are not reported
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a paper says, and the experiment: `new` against `old` in worlds drawn by the seed.
+
+    `measure` is what the claim is about. Each arm learns at the rate at which `tuned_by` (by default the same) is
+    largest on other seeds.
+    """
+
+    paper: str
+    claim: str
+    setting: str
+    world: Callable[[np.random.Generator], World]
+    new: Arm
+    old: Arm
+    measure: Callable[[World, Floats], float]
+    tuned_by: Callable[[World, Floats], float] | None = None
+    rollouts: int = 20_000
+
+    def differences(self, seeds: Sequence[int]) -> list[float]:
+        """New minus old, seed by seed; both see the same world."""
+        scores = {name: self._scores(arm, seeds) for name, arm in (("new", self.new), ("old", self.old))}
+        return [new - old for new, old in zip(scores["new"], scores["old"], strict=True)]
+
+    def _scores(self, arm: Arm, seeds: Sequence[int]) -> list[float]:
+        tuned = self.tuned_by or self.measure
+        rate = max(RATES, key=lambda lr: float(np.mean([self._run(arm, seed, lr, tuned) for seed in TUNING])))
+        return [self._run(arm, seed, rate, self.measure) for seed in seeds]
+
+    def _run(self, arm: Arm, seed: int, lr: float, measure: Callable[[World, Floats], float]) -> float:
+        world = self.world(np.random.default_rng(seed))
+        return measure(arm.world(world), trained(world, arm, seed=seed, lr=lr, rollouts=self.rollouts))

@@ -1,0 +1,40 @@
+"""Claims of papers are tried on policies that learn, and their rows say what an interval allows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.claims.about_estimators import ESTIMATORS
+from benchmarks.claims.table_policy import Arm, World, earned, trained
+
+
+def test_a_table_of_logits_learns_the_best_action_of_each_prompt() -> None:
+    right_PA = np.random.default_rng(0).permuted(np.tile([1.0, 0, 0, 0], (8, 1)), axis=1)
+    world = World(means_PAK=right_PA[..., None], noise_K=[0], drawn_K=[True], tasks_P=["a"] * 8)
+    before = earned(world, trained(world, Arm(estimator="grpo"), seed=0, lr=1.0, rollouts=0)).mean()
+    after = earned(world, trained(world, Arm(estimator="grpo"), seed=0, lr=1.0, rollouts=6_400)).mean()
+    assert before == 0.25
+    assert after > 0.9
+
+
+def test_a_label_is_learned_that_is_never_sampled() -> None:
+    differences = ESTIMATORS["visurf"].differences(range(2))
+    assert min(differences) > 0.5
+
+
+def test_claims_are_tried_from_the_command_line(tmp_path: Path) -> None:
+    out = tmp_path / "rows.json"
+    words = [sys.executable, "-m", "benchmarks.claims", "gdpo", "od_length", "--quick", "--json", str(out)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(out.read_text())
+    assert [row["paper"] for row in rows] == ["GDPO (2601.05242)", "VLM-R1 (2504.07615)"]
+    for row in rows:
+        assert {"paper", "claim", "verdict", "difference", "low", "high", "seeds"} <= row.keys()
+        assert row["low"] <= row["difference"] <= row["high"]
+        assert row["seeds"] == 2
