@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,12 @@ from benchmarks.claims.table_policy import Arm, Floats, World, trained
 
 RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 TUNING = range(900, 903)  # seeds that choose the learning rate of each arm, and are not reported
+
+
+@functools.lru_cache(maxsize=32)
+def _drawn(world: Callable[[np.random.Generator], World], seed: int) -> World:
+    """The world of a seed, which all runs of it share."""
+    return world(np.random.default_rng(seed))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,5 +49,5 @@ class Claim:
         return [self._run(arm, seed, rate, self.measure) for seed in seeds]
 
     def _run(self, arm: Arm, seed: int, lr: float, measure: Callable[[World, Floats], float]) -> float:
-        world = self.world(np.random.default_rng(seed))
+        world = _drawn(self.world, seed)
         return measure(arm.world(world), trained(world, arm, seed=seed, lr=lr, rollouts=self.rollouts))
