@@ -14,7 +14,13 @@ from mmrl.model.encoding import Encoded
 from rewards import Verdict
 
 UNSET = torch.empty(0)
-OF_THE_STEP = ("samples", "completions", "verdicts", "rewards_BK")  # not needed any more when the loss is computed
+OF_THE_STEP = (
+    "samples",
+    "drawn_at",
+    "completions",
+    "verdicts",
+    "rewards_BK",
+)  # not needed any more when the loss is computed
 
 
 @dataclass(slots=True)
@@ -23,13 +29,14 @@ class RolloutBatch:
 
     TRL calls its hooks one after the other and passes token ids only. `MultimodalGRPOTrainer` sets `trainer.batch`
     at the two places where such a chain of calls begins (a generation, a loss); the hooks read it from there. A
-    generation fills the fields from `injected_B` on in the order in which they stand here.
+    generation fills the fields from `drawn_at` on in the order in which they stand here.
     """
 
     rows: Sequence[Encoded]  # the encoded prompt of each rollout; one object for all rollouts of a prompt
     temperatures_BC: Tensor | None = None  # sampling temperature of each completion token, if there is a schedule
     samples: Sequence[Mapping[str, Any]] = ()  # the row of the dataset of each rollout
     copies: Sequence[int] = ()  # how many groups of the same prompt come before that of a rollout
+    drawn_at: Sequence[int] = ()  # the optimizer step whose weights drew each completion
     injected_B: Tensor = UNSET  # which completions are the gold answer instead of the policy's own
     completions: Sequence[tuple[str, int]] = ()  # (text, number of tokens)
     verdicts: Sequence[Mapping[str, Verdict]] = ()  # by the name of the reward

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trl.trainer.grpo_config import GRPOConfig
@@ -10,6 +10,7 @@ from trl.trainer.sft_config import SFTConfig
 
 from mmrl.advantages import batch_data_of, check_options, options_of
 from mmrl.core.config import InputError
+from mmrl.engine.settings import VllmSettings
 from mmrl.grpo.credit import Credit, check_credit
 from mmrl.grpo.estimator_data import PROVIDED
 from mmrl.grpo.injection import Injection, check_injection
@@ -28,6 +29,7 @@ WITHOUT_EFFECT = {
     "generation_kwargs": "use temperature, top_p, top_k and min_p of the grpo block, or rollout.temperature",
     "cast_lm_head_to_fp32": "use dtype: float32; TRL finds the head of pure language models only",
     "cache_implementation": "remove it: the cache of a prompt is shared by its rollouts",
+    "use_vllm": "use rollout: {engine: vllm}, which shows vLLM all media and needs no NCCL for new weights",
     "use_transformers_continuous_batching": "remove it: TRL has it for prompts without media only",
     "use_transformers_paged": "remove it: TRL has it for prompts without media only",
     "remove_unused_columns": "remove it: the rewards need all columns",
@@ -49,7 +51,6 @@ WITHOUT_EFFECT_ON_SFT = {
 }
 # Values that describe what is done anyway.
 HARMLESS = (("max_length", None), ("completion_only_loss", True), ("eval_packing", False))
-SERVED = {"repetition_penalty", "generation_kwargs"}  # have an effect with a vLLM server
 
 
 def check_method(
@@ -83,6 +84,8 @@ def check_settings(
     refills: int = 0,
     credit: Credit | None = None,
     importance_cap: float | None = None,
+    engine: VllmSettings | None = None,
+    ahead: int = 0,
 ) -> None:
     """Refuse what the GRPO trainer cannot do, and what would make a resumed run differ from an undisturbed one."""
     _check_effect(args, "grpo", WITHOUT_EFFECT)
@@ -115,8 +118,15 @@ def check_settings(
         )
     if "pairs_P" in options_of(advantages):
         check_pairs(args, refills)
-    if args.use_vllm:
-        _check_vllm(args, temperature, importance_cap)
+    if engine is not None and temperature is not None and temperature.schedule == "ead":
+        raise InputError(
+            "rollout.temperature: {schedule: ead} gives every token a temperature of its own, vLLM has one for a "
+            "completion; use engine: local, or the schedule cosine"
+        )
+    if ahead and importance_cap is None:
+        raise InputError(
+            f"rollout.ahead={ahead} learns from completions of older weights: set rollout.importance_cap, such as 2.0"
+        )
     if args.sync_ref_model:
         raise InputError("sync_ref_model=true is not supported: the updated reference model is not in the checkpoints")
     assert args.steps_per_generation is not None  # GRPOConfig fills it in
@@ -157,10 +167,10 @@ def check_filled(samples: int, prompts: int) -> None:
 def _check_effect(args: Any, block: str, without_effect: Mapping[str, str]) -> None:
     """Refuse settings that would be ignored silently; TRL's defaults are taken as not set by the user."""
     fields = type(args).__dataclass_fields__
-    served = SERVED if getattr(args, "use_vllm", False) else ()
-    for name, instead in without_effect.items():
+    given = {name: "use the block rollout.vllm" for name in fields if name.startswith("vllm_")}
+    for name, instead in {**without_effect, **given}.items():
         value: Any = getattr(args, name)
-        if value != fields[name].default and name not in served and (name, value) not in HARMLESS:
+        if value != fields[name].default and (name, value) not in HARMLESS:
             raise InputError(f"{block}.{name}={value!r} has no effect in this trainer; {instead}")
 
 
@@ -189,26 +199,3 @@ def _check_sampling(args: GRPOConfig) -> None:
     ):
         if not fits:
             raise InputError(f"grpo.{name}={getattr(args, name)!r}; must be {wanted}")
-
-
-def check_served(kinds: Collection[str]) -> None:
-    """Refuse media that TRL's vLLM client cannot send."""
-    if "video" in kinds:
-        raise InputError(
-            "grpo.use_vllm=true: TRL 1.16 sends pictures to vLLM but no videos; the model would not see them"
-        )
-
-
-def _check_vllm(args: GRPOConfig, temperature: TemperatureSchedule | None, importance_cap: float | None) -> None:
-    if args.vllm_mode != "server":
-        raise InputError(
-            f"grpo.vllm_mode={args.vllm_mode!r} corrupts prompts with pictures: TRL 1.16 hands vLLM ids with expanded "
-            "image tokens together with the pictures, and vLLM expands them again; use vllm_mode: server"
-        )
-    if temperature is not None:
-        raise InputError("rollout.temperature needs sampling in the trainer; with grpo.use_vllm set grpo.temperature")
-    if importance_cap is not None and args.vllm_importance_sampling_correction:
-        raise InputError(
-            f"rollout.importance_cap={importance_cap:g} and grpo.vllm_importance_sampling_correction=true both weight "
-            "the tokens; set one of them"
-        )

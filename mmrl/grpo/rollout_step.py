@@ -54,7 +54,7 @@ class RolloutStep:
 
     def _round(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         """One completion for each of `samples`, as TRL's tensors and lists of B rows."""
-        batch = self._begun(samples)
+        batch = self.begun(samples)
         output = self.stock(batch)
         if batch.temperatures_BC is not None:
             output["temperatures"] = batch.temperatures_BC  # a later step scores under them
@@ -64,7 +64,7 @@ class RolloutStep:
         output["injected"] = batch.injected_B
         return output | {name: getattr(batch, name) for name in OF_THE_STEP}
 
-    def _begun(self, samples: list[dict[str, Any]]) -> RolloutBatch:
+    def begun(self, samples: list[dict[str, Any]]) -> RolloutBatch:
         """The batch before anything is sampled; each prompt is encoded once."""
         trainer = self.trainer
         distinct = {sample["id"]: sample for sample in samples}

@@ -61,6 +61,7 @@ class RolloutFiles:
             batch.verdicts,
             advantages_B.tolist(),
             batch.injected_B.tolist(),
+            batch.drawn_at,
             strict=True,
         )
         rows = gather_object([columns_of(*rollout, space=self.space) for rollout in rollouts])
@@ -76,6 +77,7 @@ def columns_of(
     verdicts: Mapping[str, Verdict],
     advantage: float,
     injected: bool,
+    drawn_at: int,
     *,
     space: CoordinateSpace,
 ) -> dict[str, Any]:
@@ -83,8 +85,8 @@ def columns_of(
 
     The sample's id, task, prompt and gold answer; its media as references to files, so that no bytes travel between
     processes; the size at which the model saw each of them; `completion` as text and number of tokens; the advantage;
-    whether the completion is the injected gold answer; a score, a kind and a reason for every reward; the coordinate
-    space of the model.
+    whether the completion is the injected gold answer; the optimizer step whose weights drew it; a score, a kind and a
+    reason for every reward; the coordinate space of the model.
     """
     columns = {
         "id": row["id"],
@@ -97,6 +99,7 @@ def columns_of(
         "tokens": completion[1],
         "advantage": advantage,
         "injected": injected,
+        "drawn_at": drawn_at,
     }
     for name, verdict in verdicts.items():
         columns[f"score/{name}"] = verdict.score

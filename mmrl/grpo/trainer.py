@@ -10,15 +10,16 @@ by objects that the trainer holds, each in a file of its own. In the order in wh
     called by TRL / transformers             our method does                           with
     ---------------------------------------  ----------------------------------------  -------------------------------
     once, when training begins
+      train                                  ends the engine at the end                engines/
       _load_from_checkpoint                  restores every weight                     trainers/checkpoints.py
-      _get_train_sampler                     order by seed and epoch; pairs together   pair_sampler.py
-      _load_rng_state                        + where prompts are shared                shared_prefix/parity.py
+      _get_train_sampler                     order by seed and epoch; pairs together   epoch_sampler, pair_sampler
+      _load_rng_state                        + where prompts are shared, drawn ahead   shared_prefix/parity.py, engines/
       _run_epoch                             stops if the checkpoint is the last step  trainers/checkpoints.py
     for every generation
       _prepare_inputs                        rollouts of a prompt in one micro-batch   rollout_step.by_prompt
       _generate_and_score_completions        rounds, advantages, rollout files         rollout_step.RolloutStep
         _tokenize_prompts                    ids of the prompts, encoded already       batch.RolloutBatch
-        _generate_single_turn                completions                               generate.RolloutGeneration
+        _generate_single_turn                completions, by the policy or by vLLM     generate, engines/
         _get_per_token_logps_and_entropies   old and reference log-probs               logprobs.LogProbs
         _calculate_rewards                   verdicts of the suite                     scoring.RolloutScoring
     for every micro-batch
@@ -28,7 +29,7 @@ by objects that the trainer holds, each in a file of its own. In the order in wh
       evaluate                               `mmrl eval run` with these weights        trainers/evaluation.py
       _determine_best_metric                 a new best is saved                       trainers/evaluation.py
       _save_checkpoint, _get_output_dir      whole or not at all                       trainers/checkpoints.py
-      _save_rng_state                        + where prompts are shared                shared_prefix/parity.py
+      _save_rng_state                        + where prompts are shared, drawn ahead   shared_prefix/parity.py, engines/
       _load_best_model                       restores every weight                     trainers/checkpoints.py
 
 `tests/mmrl/grpo/test_trl_contract.py` holds the signatures of all of them. One training step, as a loop that nobody
@@ -53,9 +54,9 @@ has to write:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from datasets import Dataset
 from torch import Tensor
@@ -66,10 +67,13 @@ from trl.trainer.utils import RepeatSampler
 
 from mmrl.advantages import options_of
 from mmrl.core.vision import CoordinateSpace, VisionBudget
+from mmrl.engine.settings import VllmSettings
 from mmrl.grpo.batch import RolloutBatch
 from mmrl.grpo.batch_advantages import BatchAdvantages
-from mmrl.grpo.config_checks import check_method, check_served
+from mmrl.grpo.config_checks import check_method
 from mmrl.grpo.credit import Credit, TokenCredit
+from mmrl.grpo.engines.choice import rollout_engine
+from mmrl.grpo.epoch_sampler import EpochSampler
 from mmrl.grpo.generate import RolloutGeneration
 from mmrl.grpo.injection import Injection
 from mmrl.grpo.logprobs import LogProbs
@@ -80,8 +84,7 @@ from mmrl.grpo.scoring import RolloutScoring
 from mmrl.grpo.shared_prefix.parity import PrefixSharing
 from mmrl.grpo.temperature import TemperatureSchedule, check_head
 from mmrl.model.encoding import media_inputs
-from mmrl.model.sampling import vision_token_ids
-from mmrl.trainers.dummy_media import DummyMedia, media_kinds
+from mmrl.trainers.dummy_media import DummyMedia
 from mmrl.trainers.evaluation import RecordedEvaluations
 from mmrl.trainers.finite import FiniteNumbers, stop
 from mmrl.trainers.monitor import SilentSteps
@@ -95,6 +98,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
     `rewards` is the suite that scores the rollouts; its reward vector goes to the estimator `advantages`, a name of
     `mmrl.advantages.ADVANTAGES`, with `advantage_options`. `space` is the coordinate space in which the model answers,
     `form` what is asked beside the questions.
+    `engine`: vLLM draws the completions, with `ahead` 1 those of the next generation meanwhile.
     """
 
     model: Any  # TRL declares these as possibly None, or as one of many types
@@ -125,14 +129,12 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         inject: Injection | None = None,
         importance_cap: float | None = None,
         credit: Credit | None = None,
+        engine: VllmSettings | None = None,
+        ahead: int = 0,
         **kwargs: Any,
     ) -> None:
         method = {"temperature": temperature, "refills": refills, "importance_cap": importance_cap, "credit": credit}
         options = check_method(args, rewards.names, advantages, advantage_options or {}, inject=inject, **method)
-        if args.use_vllm:
-            check_served(media_kinds(train_dataset))
-            banned = dict.fromkeys(map(str, vision_token_ids(model.config, processing_class.tokenizer)), -100)
-            args.generation_kwargs = {"logit_bias": banned, **cast(dict[str, Any], args.generation_kwargs or {})}
         args.reward_weights = list(rewards.weights)
         processing_class.tokenizer.padding_side = "left"  # on the right TRL misplaces what belongs to the prompt
         self._pairs: list[tuple[int, int]] = []  # positions in the training set, if the estimator compares pairs
@@ -152,8 +154,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         self.sharing = PrefixSharing(self, allowed=shared_prefix)
         self.generation = RolloutGeneration(
             self,
-            super()._generate_single_turn,
-            self.sharing,
+            rollout_engine(self, self.sharing, engine, ahead=ahead),
             budget=budget,
             space=space,
             form=form,
@@ -172,6 +173,13 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         self.add_callback(FiniteNumbers(self))
         self.add_callback(SilentSteps(self))
 
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, and end the engine that draws, however the training ends."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self.generation.engine.close()
+
     # The order of the data
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -179,7 +187,8 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         sampler = super()._get_train_sampler(dataset)
         assert isinstance(sampler, RepeatSampler)
         sampler = PairSampler(sampler, self._pairs) if self._pairs else sampler
-        return _EpochSampler(sampler, self.args.seed, epoch=lambda: int(self.state.epoch or 0))
+        self.order = EpochSampler(sampler, self.args.seed, epoch=lambda: int(self.state.epoch or 0))
+        return self.order
 
     # A generation
 
@@ -283,10 +292,11 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         ]
         stop(Path(str(self.args.output_dir)), self.state.global_step, what, self._loss_inputs, rows)
 
-    # Checkpoints: those of `RecordedEvaluations`, with one file more
+    # Checkpoints: those of `RecordedEvaluations`, with where prompts are shared and what is drawn ahead
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
+        self.generation.engine.save(Path(output_dir))
         if self.args.should_save:
             self.sharing.save(Path(output_dir))
 
@@ -294,26 +304,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         super()._load_rng_state(checkpoint)
         if checkpoint is not None:
             self.sharing.restore(Path(checkpoint))
-
-
-class _EpochSampler(Sampler[int]):
-    """TRL's RepeatSampler whose order depends on the seed and the epoch alone, so that a resumed run repeats it.
-
-    The epoch is asked for: `set_epoch` does not reach the sampler of a resumed run with several processes.
-    """
-
-    def __init__(self, repeat: RepeatSampler, seed: int, *, epoch: Callable[[], int]) -> None:
-        self.repeat = repeat
-        self.seed = seed
-        self.epoch = epoch
-
-    def __iter__(self) -> Any:
-        if self.repeat.shuffle:
-            self.repeat.generator.manual_seed(self.seed + self.epoch())
-        return iter(self.repeat)
-
-    def __len__(self) -> int:
-        return len(self.repeat)
+            self.generation.engine.restore(Path(checkpoint))
 
 
 def _named(name: str) -> Any:

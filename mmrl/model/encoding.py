@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from mmrl.core.config import InputError
@@ -91,12 +90,6 @@ def check_form(processor: Any, form: PromptForm) -> None:
                 "prompt.system: the chat template of this model leaves the system message out; put the text into the "
                 "suffix or the template of each task"
             )
-
-
-def sized_pictures(media: Sequence[Media], seen_size: Sequence[tuple[int, int]]) -> list[Image.Image]:
-    """The images of a prompt in the size in which the model sees them: another processor has nothing left to resize."""
-    pairs = zip(media, seen_size, strict=True)
-    return [load_image(item).resize(size, Image.Resampling.BICUBIC) for item, size in pairs if item.kind == "image"]
 
 
 def collate(encoded: Sequence[Encoded], family: Family) -> dict[str, Tensor]:

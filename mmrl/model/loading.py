@@ -67,6 +67,18 @@ def load_checkpoint(path: Path, *, dtype: str = "auto") -> tuple[Any, Any]:
     return model, processor
 
 
+def skeleton(path: Path) -> Any:
+    """The model in `path` without its weights, but with what its checkpoint says about how answers end."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
+
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(path, trust_remote_code=False))
+    if (path / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(path)
+    return model
+
+
 def check_architecture(path: Path) -> str:
     """The model type of the checkpoint in `path`; an InputError if it does not map pictures and text to text."""
     from transformers import AutoConfig

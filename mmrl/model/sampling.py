@@ -92,3 +92,9 @@ def vision_token_ids(config: Any, tokenizer: Any) -> list[int]:
 def banned(scores: Tensor, ids: Sequence[int]) -> Tensor:
     """`scores` [B, V] with -inf at the tokens `ids`."""
     return scores.index_fill(1, torch.tensor(list(ids), device=scores.device, dtype=torch.long), -torch.inf)
+
+
+def until_end(ids: list[int], ends: Sequence[int]) -> list[int]:
+    """`ids` up to and including the first end token."""
+    stop = next((i for i, token in enumerate(ids) if token in ends), len(ids) - 1)
+    return ids[: stop + 1]

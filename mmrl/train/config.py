@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_type_hints
 
-from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
+from pydantic import Field, PositiveInt, TypeAdapter, ValidationError, model_validator
 
 from data_engine.dataset.shards import prompt_of
 from eval.generation import Sampling
@@ -15,6 +15,7 @@ from mmrl.core.config import Config, InputError, nearest
 from mmrl.core.families import Part
 from mmrl.core.text import shown
 from mmrl.core.vision import CoordinateSpace, VisionBudget
+from mmrl.engine.settings import VllmSettings
 from mmrl.grpo.credit import Credit
 from mmrl.grpo.injection import Injection
 from mmrl.grpo.temperature import TemperatureSchedule
@@ -39,7 +40,8 @@ class RolloutSettings(Config):
 
     `shared_prefix`: one prefill per prompt. `temperature`: a schedule. `refills`: how many rounds of new prompts may
     replace groups whose rewards are all constant. `inject`: the gold answer as a rollout. `importance_cap`: the largest
-    importance weight.
+    importance weight (2 where `ahead` is 1). `engine`: who draws, the policy in this process or vLLM, reached as the
+    block `vllm` says. `ahead`: the engine draws so many generations before they are learned from.
     """
 
     shared_prefix: bool = True
@@ -47,6 +49,19 @@ class RolloutSettings(Config):
     refills: Annotated[int, Field(ge=0)] = 0
     inject: Injection | None = None
     importance_cap: Annotated[float, Field(gt=0)] | None = None
+    engine: Literal["local", "vllm"] = "local"
+    vllm: VllmSettings | None = None
+    ahead: Literal[0, 1] = 0
+
+    @model_validator(mode="after")
+    def _engine_fits(self) -> Self:
+        if self.vllm is not None and self.engine != "vllm":
+            raise ValueError(f"the block vllm goes with engine: vllm, not with engine: {self.engine}")
+        if self.ahead and self.engine != "vllm":
+            raise ValueError("ahead: 1 lets the engine draw while the trainer learns; it needs engine: vllm")
+        if self.ahead and self.temperature is not None:
+            raise ValueError("ahead: 1 draws before the step whose temperature is known; leave out one of the two")
+        return self
 
 
 class Evaluation(Config):

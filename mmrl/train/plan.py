@@ -137,15 +137,10 @@ def _zero(deepspeed: Any) -> int:
 
 
 def _skeleton(config: TrainConfig) -> Any:
-    """The model of `config` without its weights."""
-    import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    from mmrl.model.loading import check_architecture, local
+    """The policy of `config` without its weights."""
+    from mmrl.model.loading import check_architecture, local, skeleton
     from mmrl.model.policy import adapted
 
     path = local(config.model)
     check_architecture(path)
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(path, trust_remote_code=False))
-    return adapted(model, frozen=config.freeze, lora=config.lora)
+    return adapted(skeleton(path), frozen=config.freeze, lora=config.lora)

@@ -44,6 +44,7 @@ def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
     )  # a limit could separate the sides of a pair
     changed = {"model": str(directory / "model"), "output": str(directory / "run"), "limit": limit, "dtype": "float32"}
     changed |= {"attention": None, "evaluation": None}
+    changed |= {"rollout": config.rollout.model_copy(update={"engine": "local", "vllm": None, "ahead": 0})}
     return config.model_copy(update=changed | blocks)
 
 
@@ -70,4 +71,4 @@ def _small_grpo(block: dict[str, Any], samples: int) -> dict[str, Any]:
     small = _small(block, min(samples, 2) * group)
     if samples < 4:
         small["gradient_accumulation_steps"] = 1
-    return small | {"num_generations": group, "max_completion_length": length, "use_vllm": False}
+    return small | {"num_generations": group, "max_completion_length": length}

@@ -11,10 +11,11 @@ from typing import Any
 import yaml
 
 from eval.distributed import Processes
-from mmrl.core.config import InputError, read_yaml
+from mmrl.core.config import InputError, merge, read_yaml
 from mmrl.core.files import put_in_place, write_atomic
 from mmrl.core.locks import alone
 from mmrl.core.vision import check_budget
+from mmrl.engine.settings import VllmSettings
 from mmrl.train.asked import Asked
 from mmrl.train.config import TrainConfig, arguments_of, form_of, stages_of
 from mmrl.train.evaluation import check_evaluation, evaluated
@@ -24,6 +25,8 @@ from rewards import Suite
 from rewards.forms import check_substance
 
 logger = logging.getLogger(__name__)
+
+AHEAD_CAP = 2.0  # the largest importance weight of rollouts that were drawn ahead
 
 
 def run(config: TrainConfig) -> Path:
@@ -83,7 +86,9 @@ def refuse_change(config: TrainConfig, out: Path) -> None:
     if not place.exists():
         return
     defaults = TrainConfig(model="", data="", output="").model_dump(mode="json")  # of keys that the run did not know
-    before, now = {**defaults, **read_yaml(place)}, config.model_dump(mode="json")
+    before, now = merge(defaults, read_yaml(place)), config.model_dump(mode="json")
+    for values in (before, now):
+        values["rollout"].pop("vllm")  # where the engine is does not decide what is learned
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if changed:
         raise InputError(f"{out} holds a run with another config ({', '.join(changed)} differ); choose another output")
@@ -184,12 +189,15 @@ def grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dat
 def method_of(config: TrainConfig) -> dict[str, Any]:
     """How rollouts are drawn and weighed, as the trainer's keywords."""
     rollout = config.rollout
+    cap = AHEAD_CAP if rollout.ahead and rollout.importance_cap is None else rollout.importance_cap
     return {
         "temperature": rollout.temperature,
         "refills": rollout.refills,
         "inject": rollout.inject,
-        "importance_cap": rollout.importance_cap,
+        "importance_cap": cap,
         "credit": config.advantages.tokens,
+        "engine": (rollout.vllm or VllmSettings()) if rollout.engine == "vllm" else None,
+        "ahead": rollout.ahead,
     }
 
 

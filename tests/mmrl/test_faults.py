@@ -16,10 +16,9 @@ from data_engine.dataset.shards import read_samples
 from data_engine.schema import Sample
 from mmrl.core.config import InputError, load
 from mmrl.core.vision import VisionBudget
-from mmrl.grpo.config_checks import check_served, check_settings
+from mmrl.grpo.config_checks import check_settings
 from mmrl.grpo.context_length import check_context, most_tokens
-from mmrl.grpo.temperature import TemperatureSchedule
-from mmrl.model.encoding import encode, sized_pictures
+from mmrl.model.encoding import encode
 from mmrl.model.policy import load_policy
 from mmrl.model.tiny_twins import tiny_model
 from mmrl.train.config import TrainConfig
@@ -93,34 +92,6 @@ def test_tiles_without_room_are_refused_as_they_are_encoded(
 
 
 @pytest.mark.parametrize(
-    ("grpo", "rollout", "message"),
-    [
-        ({"vllm_mode": "colocate"}, {}, "vllm_mode='colocate' corrupts prompts with pictures"),
-        ({"vllm_mode": "server"}, {"temperature": TemperatureSchedule(schedule="ead")}, "set grpo.temperature"),
-        ({"vllm_mode": "server"}, {"importance_cap": 2.0}, "importance_cap=2 and .*correction=true both"),
-    ],
-)
-def test_what_vllm_would_do_wrong_is_refused_with_its_reason(
-    grpo: dict[str, Any], rollout: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    args = GRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, use_vllm=True, **grpo)
-    with pytest.raises(InputError, match=message):
-        check_settings(args, "gdpo", **rollout)
-    check_served({"image"})
-    with pytest.raises(InputError, match="no videos"):
-        check_served({"image", "video"})
-
-
-def test_a_server_gets_pictures_that_need_no_resizing(mixed_samples: list[Sample], budget: VisionBudget) -> None:
-    _, processor = tiny_policy(budget)
-    pictured = [s for s in mixed_samples if s.media and all(m.kind == "image" for m in s.media)]
-    for sample in pictured:
-        encoded = encode(processor, sample.prompt, sample.media, budget)
-        grids = processor.image_processor(sized_pictures(sample.media, encoded.seen_size))["image_grid_thw"]
-        assert torch.equal(torch.as_tensor(grids), encoded.tensors["image_grid_thw"])
-
-
-@pytest.mark.parametrize(
     ("grpo", "instead"),
     [
         ({"scale_rewards": "none"}, "the estimator scales"),
@@ -129,6 +100,8 @@ def test_a_server_gets_pictures_that_need_no_resizing(mixed_samples: list[Sample
         ({"repetition_penalty": 1.1}, "rewards: {fn: repetition}"),
         ({"generation_kwargs": {"num_beams": 2}}, "temperature, top_p"),
         ({"model_init_kwargs": {"attn_implementation": "eager"}}, "attention at the top level"),
+        ({"use_vllm": True}, "rollout: {engine: vllm}"),
+        ({"vllm_server_port": 9}, "the block rollout.vllm"),
         ({"chat_template_kwargs": {"enable_thinking": False}}, "prompt: {chat_template_kwargs"),
     ],
 )

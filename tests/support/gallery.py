@@ -122,6 +122,7 @@ def training(out: Path, samples: list[Sample], *, steps: int = 40, group: int = 
                 verdicts,
                 0.5 - place % group / 2,
                 False,
+                step,
                 space=CoordinateSpace.resized,
             )
             for place, (rollout, verdicts) in enumerate(zip(rollouts, suite.score(rollouts), strict=True))

@@ -29,7 +29,7 @@ REWARDS = {
     "brevity": {"fn": "tests.support.training:brevity", "weight": 0.5},
 }
 VISION = {"min_pixels": 784, "max_pixels": 3136, "min_frames": 2, "max_frames": 4, "total_pixels": 12544}
-OF_THE_PROCESS = {"step_time", "num_tokens"}  # depend on the clock, or count since the process started
+OF_THE_PROCESS = ("step_time", "num_tokens", "engine/")  # depend on the clock, or count since the process started
 
 
 def letters(rollouts: Any) -> list[float]:
@@ -183,7 +183,7 @@ def metrics(out: Path) -> list[dict[str, Any]]:
     from mmrl.trainers.callbacks import read_metrics
 
     lines = [line for line in read_metrics(out / "metrics.jsonl") if "loss" in line]
-    return [{key: value for key, value in line.items() if key not in OF_THE_PROCESS} for line in lines]
+    return [{key: value for key, value in line.items() if not key.startswith(OF_THE_PROCESS)} for line in lines]
 
 
 def rollouts(out: Path) -> dict[str, list[dict[str, Any]]]:

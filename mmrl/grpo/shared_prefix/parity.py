@@ -13,24 +13,18 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmrl.grpo.batch import gathered
+from mmrl.grpo.engines.base import Completions
 
 logger = logging.getLogger(__name__)
 
 EXACT, HALF = 1e-3, 0.05
 DECIDED = "shared_prefix.json"  # in a checkpoint: a resumed run that decided again could differ in the last digits
-
-
-class Completions(NamedTuple):
-    """Token ids, and the log-probs under which each token was drawn (NaN if the policy did not draw it)."""
-
-    ids: list[list[int]]
-    logprobs: list[list[float]]
 
 
 class PrefixSharing:

@@ -162,7 +162,7 @@ def test_what_travels_between_processes_has_no_pictures(mixed_samples: list[Samp
     row = as_dataset([replace(mixed_samples[1], media=(embedded,))])[0]
     assert len(pickle.dumps(row)) > len(embedded.bytes or b"")
     encoded = encode(processor, row["prompt"], row["media"], budget)
-    sent = columns_of(row, encoded, ("7", 2), {"a": Verdict(1.0)}, 0.5, False, space=CoordinateSpace.resized)
+    sent = columns_of(row, encoded, ("7", 2), {"a": Verdict(1.0)}, 0.5, False, 0, space=CoordinateSpace.resized)
     assert len(pickle.dumps(sent)) < 1500 < len(embedded.bytes or b"")
 
 

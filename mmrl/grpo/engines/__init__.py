@@ -1,0 +1,1 @@
+"""Who draws the completions: the policy in this process, or vLLM with the policy's weights."""
