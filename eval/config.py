@@ -15,6 +15,7 @@ from eval.generation import Sampling
 from eval.sample_sets import DatasetSplit
 from mmrl.core.config import Config
 from mmrl.core.vision import CoordinateSpace, VisionBudget
+from mmrl.engine.settings import VllmSettings
 from rewards import RewardSpec
 from rewards.judge_client.judge_spec import JudgeSpec
 from rewards.prompt_form import PromptForm
@@ -23,7 +24,8 @@ from rewards.prompt_form import PromptForm
 class EvalConfig(Config):
     """`mmrl eval run`: a model, the samples it answers, the rewards that score it, and where the records go.
 
-    `engine`: `local` (a checkpoint in this process), `openai` (a server, with `model` the name it serves), `replay`
+    `engine`: `local` (a checkpoint in this process), `vllm` (a checkpoint answered by vLLM, which the block `vllm` says
+    how to reach, as `local` to rounding), `openai` (a server, with `model` the name it serves), `replay`
     (`model` is the directory of another run, or a JSONL file of responses), `given` (the pictures that an editor called
     `model` made, for benchmarks with `edits`) or `lmms_eval` (a checkpoint that answers the tasks `lmms` of that
     harness, which scores them and writes its own files). `decode` lets rewards guide the answers. `space` is the
@@ -38,9 +40,10 @@ class EvalConfig(Config):
     benchmarks: dict[str, BenchmarkFiles] = Field(default_factory=dict)
     judges: dict[str, JudgeSpec] = Field(default_factory=dict)
     out: str
-    engine: Literal["local", "openai", "replay", "given", "lmms_eval"] = "local"
+    engine: Literal["local", "vllm", "openai", "replay", "given", "lmms_eval"] = "local"
     lmms: LmmsTasks | None = None
     server: ServerSpec | None = None
+    vllm: VllmSettings | None = None
     sampling: Sampling = Sampling()
     decode: DecodeSpec | None = None
     vision: VisionBudget = VisionBudget()
@@ -89,6 +92,8 @@ class EvalConfig(Config):
     def _engine_fits(self) -> Self:
         if (self.engine == "openai") != (self.server is not None):
             raise ValueError(f"engine {self.engine} with server {self.server!r}; `server` goes with engine: openai")
+        if self.vllm and self.engine != "vllm":
+            raise ValueError(f"engine {self.engine} with a block vllm, which goes with engine: vllm")
         if self.server and self.space == "resized" and not self.server.geometry:
             raise ValueError("space resized needs server.geometry (patch, merge), or the seen size is not known")
         if self.decode and self.engine not in ("local", "lmms_eval"):

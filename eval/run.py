@@ -184,6 +184,10 @@ def run_info(
         protocol["prompt"] = config.prompt.protocol()
     if config.decode:
         protocol["decode"] = config.decode.model_dump(mode="json")
+    if config.engine == "vllm":
+        protocol["engine"] = (
+            config.engine
+        )  # equal to local to rounding only, and sampled draws have other random numbers
     if config.server:
         protocol["server"] = config.server.protocol()
     versions = {name: version(name) for name in VERSIONED}

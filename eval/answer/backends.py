@@ -12,13 +12,14 @@ from eval.answer import replay
 from eval.answer.answer_cache import CachedGenerator
 from eval.answer.given_edits import GivenEdits
 from eval.answer.lmms_eval import LmmsTasks, run_tasks
-from eval.answer.server import ServerGenerator
+from eval.answer.server import ServerGenerator, check_videos
 from eval.config import EvalConfig
 from eval.distributed import Processes, state
 from eval.generation import Draw, Generator, Sampling
 from eval.records import RunInfo
 from mmrl.core.config import InputError
 from mmrl.core.locks import alone
+from mmrl.engine.settings import VllmSettings
 from rewards.prompt_form import PLAIN
 
 if TYPE_CHECKING:
@@ -49,7 +50,10 @@ def generator_of(config: EvalConfig, samples: Sequence[Sample], draws: Sequence[
         answers.check(draws)
         return answers
     generator: Generator
-    if config.server:
+    if config.engine == "vllm":
+        generator = vllm_generator(config, samples)
+    elif config.server:
+        check_videos(samples, config.server, blind=config.blind)
         generator = ServerGenerator(config.server, config.model, **_asking(config))
     else:
         generator = guided(local_generator(config, samples), config)
@@ -58,20 +62,40 @@ def generator_of(config: EvalConfig, samples: Sequence[Sample], draws: Sequence[
 
 def local_generator(config: EvalConfig, samples: Sequence[Sample]) -> LocalGenerator:
     """The checkpoint of `config` in this process; the arithmetic of its processor is checked on `samples`."""
-    from eval.answer.local import LocalGenerator, probe_sizes
-    from eval.space_check import doubted_space
-    from mmrl.core.vision import apply_budget, check_budget
-    from mmrl.model.encoding import check_form
+    from eval.answer.local import LocalGenerator
     from mmrl.model.loading import load_checkpoint, local
 
     model, processor = load_checkpoint(local(config.model))
+    _check_processor(config, samples, processor, model.config.model_type)
+    return LocalGenerator(model.to(state().device).eval(), processor, **_asking(config))
+
+
+def vllm_generator(config: EvalConfig, samples: Sequence[Sample]) -> Generator:
+    """The checkpoint of `config` answered by vLLM; the arithmetic of its processor is checked on `samples`."""
+    from eval.answer.engine import VllmGenerator, engine_for, plain_generator
+    from mmrl.model.loading import local
+
+    if Processes().count > 1:
+        raise InputError("engine vllm answers one process; start it without accelerate or torchrun")
+    checkpoint = local(config.model)
+    plain = plain_generator(checkpoint, **_asking(config))
+    _check_processor(config, samples, plain.processor, plain.model.config.model_type)
+    engine = engine_for(plain, checkpoint, config.vllm or VllmSettings(), Path(config.out) / "engine.log")
+    return VllmGenerator(plain, engine)
+
+
+def _check_processor(config: EvalConfig, samples: Sequence[Sample], processor: Any, model_type: str) -> None:
+    """Put the vision budget into the processor, and refuse what it would do otherwise than `config` says."""
+    from eval.answer.local import probe_sizes
+    from eval.space_check import doubted_space
+    from mmrl.core.vision import apply_budget, check_budget
+    from mmrl.model.encoding import check_form
+
     apply_budget(processor, config.vision)
     check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))
-    model = model.to(state().device).eval()
     check_form(processor, config.prompt or PLAIN)
-    if doubt := doubted_space(model.config.model_type, config.space, {sample.task for sample in samples}):
+    if doubt := doubted_space(model_type, config.space, {sample.task for sample in samples}):
         logger.warning(doubt)
-    return LocalGenerator(model, processor, **_asking(config))
 
 
 def _asking(config: EvalConfig) -> dict[str, Any]:

@@ -47,9 +47,9 @@ class LocalGenerator:
         self.blind = blind
         self.form = form
         self._geometry = geometry_of(processor)
-        self._stops = _stop_tokens(model, processor.tokenizer)
+        self.stops = _stop_tokens(model, processor.tokenizer)
         pad = processor.tokenizer.pad_token_id
-        self._pad: int = self._stops[0] if pad is None else pad
+        self._pad: int = self.stops[0] if pad is None else pad
 
     def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
         """One answer per draw, generated as one batch."""
@@ -63,9 +63,7 @@ class LocalGenerator:
             )
         completions = output[:, batch["input_ids"].shape[1] :].tolist()
         return [
-            self._generation(
-                ids, predicted_sizes(draw.sample, self.budget, self._geometry) if self.blind else prompt.seen_size
-            )
+            self._generation(ids, self.seen_size(draw.sample, prompt))
             for ids, prompt, draw in zip(completions, encoded, draws, strict=True)
         ]
 
@@ -89,6 +87,10 @@ class LocalGenerator:
         prompt, media = (without_media(sample.prompt), ()) if self.blind else (sample.prompt, sample.media)
         with naming(sample):
             return encode(self.processor, prompt, media, self.budget, task=sample.task, form=self.form)
+
+    def seen_size(self, sample: Sample, prompt: Encoded) -> tuple[Size, ...]:
+        """The (width, height) of each media item as the model sees it, or, asked blindly, would see it."""
+        return predicted_sizes(sample, self.budget, self._geometry) if self.blind else prompt.seen_size
 
     def continued(
         self, rows: Sequence[Encoded], length: int, *, temperature: float, keys: Sequence[Sequence[int | str]]
@@ -120,10 +122,10 @@ class LocalGenerator:
 
     def stopped(self, ids: Sequence[int]) -> bool:
         """Whether an answer has ended."""
-        return bool(ids) and ids[-1] in self._stops
+        return bool(ids) and ids[-1] in self.stops
 
     def _until_stop(self, ids: list[int]) -> list[int]:
-        stop = next((at for at, token in enumerate(ids) if token in self._stops), None)
+        stop = next((at for at, token in enumerate(ids) if token in self.stops), None)
         return ids if stop is None else ids[: stop + 1]
 
     def _batch(self, encoded: Sequence[Encoded]) -> dict[str, Tensor]:
@@ -147,7 +149,7 @@ class LocalGenerator:
             no_repeat_ngram_size=0,
             max_new_tokens=self.sampling.max_new_tokens,
             suppress_tokens=vision_token_ids(self.model.config, self.processor.tokenizer) or None,
-            eos_token_id=self._stops,
+            eos_token_id=self.stops,
             pad_token_id=self._pad,
         )
 
@@ -162,7 +164,7 @@ class LocalGenerator:
         return LogitsProcessorList([sampler])
 
     def _generation(self, ids: list[int], seen_size: tuple[Size, ...]) -> Generation:
-        stop = next((at for at, token in enumerate(ids) if token in self._stops), None)
+        stop = next((at for at, token in enumerate(ids) if token in self.stops), None)
         text = self.processor.tokenizer.decode(ids[:stop], skip_special_tokens=True)
         return Generation(text, len(ids) if stop is None else stop + 1, stop is None, seen_size)
 

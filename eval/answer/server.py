@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from PIL import Image
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -43,6 +43,7 @@ class ServerSpec(ServerSettings):
     """The server that answers in an evaluation.
 
     With a `geometry`, images are sent in the size in which the model sees them. Without one they are sent as they are.
+    `videos: frames` shows a video as separate pictures, which is another prompt than a video is.
     """
 
     base_url: BaseUrl
@@ -50,10 +51,12 @@ class ServerSpec(ServerSettings):
     retries: Annotated[int, Field(ge=0)] = 4
     breaker: PositiveInt = 64  # a missing answer stops the run, so first all calls of a batch may retry
     geometry: Geometry | None = None
+    videos: Literal["refused", "frames"] = "refused"
 
     def protocol(self) -> dict[str, Any]:
         """The settings that decide an answer: the address and the limits do not."""
-        return {"geometry": self.geometry.model_dump() if self.geometry else None, "extra": self.extra}
+        frames = {"videos": "frames"} if self.videos == "frames" else {}
+        return {"geometry": self.geometry.model_dump() if self.geometry else None, "extra": self.extra, **frames}
 
 
 class ServerGenerator:
@@ -134,6 +137,17 @@ class ServerGenerator:
         if self._geometry:
             size = self.budget.video_size(*size, len(frames), self._geometry)
         return [frame.resize(size, Image.Resampling.BICUBIC) for frame in frames], size
+
+
+def check_videos(samples: Sequence[Sample], spec: ServerSpec, *, blind: bool) -> None:
+    """Refuse videos, unless they are to be shown as pictures: chat completions have none, and a model that was trained
+    on videos answers worse without a word."""
+    found = next((s for s in samples if any(media.kind == "video" for media in s.media)), None)
+    if found is not None and not blind and spec.videos == "refused":
+        raise InputError(
+            f"sample {found.id} of {found.source} shows a video; engine openai can only send its frames as separate "
+            "pictures, which is another prompt: use engine vllm or local, or server.videos: frames to ask that way"
+        )
 
 
 def messages_of(prompt: Sequence[Mapping[str, Any]], pictures: Sequence[Sequence[Image.Image]]) -> list[dict[str, Any]]:

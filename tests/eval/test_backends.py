@@ -38,7 +38,11 @@ def chat(text: str, finish: str = "stop") -> Reply:
 
 
 def served(url: str, **settings: Any) -> dict[str, Any]:
-    return {"engine": "openai", "model": "served", "server": {"base_url": url, "backoff": 0.01, **settings}}
+    return {
+        "engine": "openai",
+        "model": "served",
+        "server": {"base_url": url, "backoff": 0.01, "videos": "frames", **settings},
+    }
 
 
 def test_a_replay_gives_the_same_answers_and_names_what_is_missing(dataset: Path, tmp_path: Path) -> None:
