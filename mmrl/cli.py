@@ -11,6 +11,7 @@ VERBS = {  # verb: its app, what it does, the extra of the package that it needs
     "data": ("mmrl.commands.data:app", "Build, look at and check datasets.", "data"),
     "train": ("mmrl.commands.train:app", "Train a model: SFT warm-up, GRPO, or both.", "train"),
     "eval": ("mmrl.commands.eval:app", "Evaluate a model and compare evaluations.", "train"),
+    "serve": ("mmrl.commands.serve:app", "Serve a model with vLLM, for rollouts and evaluations.", "train"),
     "reward": ("mmrl.commands.reward:app", "Try any reward offline.", "rewards"),
     "view": ("mmrl.commands.view:app", "Look at the rollouts of a run or at a dataset.", "data"),
     "demo": ("mmrl.commands.demo:app", "The whole path on a CPU in minutes, on real data.", "demo"),
