@@ -11,7 +11,8 @@ import torch
 
 from data_engine.schema import Sample
 from mmrl.core.vision import VisionBudget
-from mmrl.grpo.shared_prefix.parity import Completions, agree, gap_of, gap_of_completions
+from mmrl.grpo.engines.base import Completions
+from mmrl.grpo.shared_prefix.parity import agree, gap_of, gap_of_completions
 from tests.mmrl.grpo.test_trainer import trainer
 from tests.support.training import tiny_policy
 

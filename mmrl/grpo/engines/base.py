@@ -17,7 +17,7 @@ class Completions(NamedTuple):
 
     ids: list[list[int]]
     logprobs: list[list[float]]
-    step: int
+    step: int = 0
 
 
 class RolloutEngine(Protocol):
