@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mmrl.core.media.item import Media
-from rewards.parse.extract import answer_text
+from rewards.parse.extract import answer_text, reply
 
 logger = logging.getLogger(__name__)
 
@@ -113,13 +113,21 @@ def per_answer(function: Callable[..., Scored]) -> Callable[..., list[Verdict]]:
 
     The rollouts of a group share their gold, and many of them give the same answer.
     """
+    return _once(function, answer_text)
 
+
+def per_reply(function: Callable[..., Scored]) -> Callable[..., list[Verdict]]:
+    """As `per_answer`, for a function that looks at the words around a box too."""
+    return _once(function, reply)
+
+
+def _once(function: Callable[..., Scored], reads: Callable[[str], str | None]) -> Callable[..., list[Verdict]]:
     @functools.wraps(function)
     def reward(rollouts: Sequence[Rollout], **options: Any) -> list[Verdict]:
         known: dict[tuple[str | None, int], Verdict] = {}
         verdicts = []
         for rollout in rollouts:
-            key = (answer_text(rollout.completion), id(rollout.answer))
+            key = (reads(rollout.completion), id(rollout.answer))
             verdict = known.get(key)
             if verdict is None:
                 verdict = known[key] = _guarded(function, rollout, options)

@@ -12,7 +12,8 @@ from typing import Any
 
 from rewards.base import Rollout, Verdict
 from rewards.parse.objects import points
-from rewards.parse.regions import boxes, spans
+from rewards.parse.regions import boxes
+from rewards.parse.spans import spans
 from rewards.suite import Suite
 from rewards.tasks.table import OTHER, TASKS, TaskType
 

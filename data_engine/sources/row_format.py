@@ -93,7 +93,7 @@ def xyxy(boxes: Any, form: Coordinates = "xyxy") -> list[list[float]]:
     >>> xyxy([10, 20, 5, 5], "xywh")
     [[10.0, 20.0, 15.0, 25.0]]
     """
-    boxes = nested(boxes, 4, "a box is four numbers")
+    boxes = nested(boxes, 4, "a box is four numbers, the corners x1, y1, x2, y2")
     return boxes if form == "xyxy" else [[x, y, x + width, y + height] for x, y, width, height in boxes]
 
 

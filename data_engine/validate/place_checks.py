@@ -29,7 +29,8 @@ def box_xywh(sample: Sample, limits: Limits) -> Fault | None:
     """
     boxes, picture = _boxes(sample), _only_picture(sample)
     turned = any(x1 > x2 or y1 > y2 for x1, y1, x2, y2 in boxes)
-    if picture is None or not turned or sample.meta.get("box_format"):
+    shares = all(0 <= side <= 1 for box in boxes for side in box)  # then it may be a centre, width and height too
+    if picture is None or not turned or shares or sample.meta.get("box_format"):
         return None
     corners = [[x, y, x + width, y + height] for x, y, width, height in boxes]
     if any(_is_reversed(box) or _over(box, picture) > limits.over_edge for box in corners):
@@ -46,7 +47,7 @@ def box_order(sample: Sample, _: Limits) -> Fault | None:
         return None
     ordered = [[min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)] for x1, y1, x2, y2 in boxes]
     flat = any(x1 == x2 or y1 == y2 for x1, y1, x2, y2 in boxes)
-    message = f"{broken[0]} of boxes must have x1 < x2 and y1 < y2"
+    message = f"{broken[0]} of boxes must be corners x1, y1, x2, y2 with x1 < x2 and y1 < y2"
     return Fault(message, None if flat else _with_boxes(sample, ordered))
 
 

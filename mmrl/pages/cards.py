@@ -27,7 +27,8 @@ from mmrl.core.vision import to_pixels
 from mmrl.pages.drawings import Mark, film, picture, swatch
 from rewards import Verdict
 from rewards.parse.extract import answer_text
-from rewards.parse.regions import boxes, spans
+from rewards.parse.regions import boxes
+from rewards.parse.spans import spans
 from rewards.tasks.keys import BOXES, SPANS, AnswerKey
 
 FRAMES = 8  # of a strip

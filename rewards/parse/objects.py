@@ -14,24 +14,35 @@ from rewards.parse.extract import ascii_forms
 from rewards.parse.regions import (
     BOX_KEYS,
     MAX_REGIONS,
+    Y_FIRST,
     Box,
     as_box,
     first_key,
     inner_values,
     json_regions,
     written_boxes,
+    x_first,
 )
 
 Point = tuple[float, float]
 
 LABEL_KEYS = ("label", "category", "category_name", "class", "name")
-POINT_KEYS = ("point_2d", "point", "points")
+POINT_KEYS = ("point_2d", "point", "points", "coordinate", "coordinates")
 SCORE_KEYS = ("score", "confidence")
 NOTHING = {"none", "null", "[]", "{}", "no object", "no objects", "nothing", "there are none"}
 
 _NUMBER = r"([-+]?+(?:\d++(?:\.\d*+)?+|\.\d++)(?:[eE][-+]?\d++)?+)"
+_PLAIN_NUMBER = re.compile(_NUMBER)
 _BRACKETED_POINT = re.compile(rf"[\[(]\s*+{_NUMBER}(?:\s*+,\s*+|\s++){_NUMBER}\s*+[\])]")
-_POINT_TAG = re.compile(rf'<point\s++x="{_NUMBER}"\s++y="{_NUMBER}"')
+_POINT_TAG = re.compile(rf"<point\s++x\s?=\s?[\"']?{_NUMBER}[\"']?\s++y\s?=\s?[\"']?{_NUMBER}[\"']?")
+_POINTS_TAG = re.compile(r"<points\s[^<>]{0,20000}")
+_NUMBERED = re.compile(rf"\bx(\d*+)\s?=\s?[\"']?{_NUMBER}[\"']?\s*+y\1\s?=\s?[\"']?{_NUMBER}[\"']?")
+_FILLED_TAG = re.compile(rf"<(?:point|\|point_start\||click)>\s*+[\[(]?\s*+{_NUMBER}(?:\s*+,\s*+|\s++){_NUMBER}")
+_NAMED = re.compile(rf"\bx\s?[=:]\s?{_NUMBER}[\s,;]*+(?:and\s)?y\s?[=:]\s?{_NUMBER}", re.IGNORECASE)
+_CALLED = re.compile(
+    rf"\b(?:click|tap|point|moveto|left_click|double_click|move_to)\s?\(\s*+(?:start_box=)?['\"]?[\[(]?\s*+{_NUMBER}\s*+,\s*+{_NUMBER}",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +66,28 @@ def objects(text: str) -> list[Object]:
 
 
 def points(text: str) -> list[Point]:
-    """The points of an answer text: JSON (pairs, or objects with x and y or one of POINT_KEYS), tags, bracketed pairs.
+    """The points of an answer text. The first notation that occurs counts: JSON (pairs, or objects with x and y or one
+    of POINT_KEYS), tags (`<point x= y=>`, `<points x1= y1= ...>`, `<point>x y</point>`), x= y=, calls, bracketed pairs.
 
     >>> points("Click (12, 3.5)."), points('{"point_2d": [1, 2]}'), points("[1, 2, 3]")
     ([(12.0, 3.5)], [(1.0, 2.0)], [])
+    >>> points('<points x1="1" y1="2" x2="3" y2="4">two</points>'), points("click(x=300, y=200)")
+    ([(1.0, 2.0), (3.0, 4.0)], [(300.0, 200.0)])
     """
     text = ascii_forms(text)
     if found := json_regions(text, _points_of):
         return found
-    for pattern in (_POINT_TAG, _BRACKETED_POINT):
+    if tagged := _POINTS_TAG.search(text):
+        return [_pair(match[2], match[3]) for match in islice(_NUMBERED.finditer(tagged[0]), MAX_REGIONS)]
+    for pattern in (_POINT_TAG, _FILLED_TAG, _NAMED, _CALLED, _BRACKETED_POINT):
         matches = islice(pattern.finditer(text), MAX_REGIONS)
         if found := [point for match in matches if (point := _as_point([float(match[1]), float(match[2])]))]:
             return found
     return []
+
+
+def _pair(x: str, y: str) -> Point:
+    return (float(x), float(y))
 
 
 def says_none(text: str) -> bool:
@@ -97,10 +117,11 @@ def _objects_of(value: Any) -> Iterator[Object]:
         if box := as_box(node):
             yield Object(box, label, point, score)
         elif isinstance(node, dict) and (key := first_key(node, BOX_KEYS)):
+            placed = x_first(node[key]) if key in Y_FIRST else node[key]
             label = plain_label(node.get(first_key(node, LABEL_KEYS)))
             point = _as_point(node.get(first_key(node, POINT_KEYS)))
             score = _finite(node.get(first_key(node, SCORE_KEYS)))
-            nodes.append((node[key], label, point, score))
+            nodes.append((placed, label, point, score))
         else:
             nodes.extend((inner, label, point, score) for inner in inner_values(node))
 
@@ -111,11 +132,18 @@ def _points_of(value: Any) -> Iterator[Point]:
         node = nodes.pop()
         if isinstance(node, dict):
             key = first_key(node, POINT_KEYS)
-            node = [node["x"], node["y"]] if "x" in node and "y" in node else node[key] if key else node
+            node = (
+                [_number(node["x"]), _number(node["y"])] if "x" in node and "y" in node else node[key] if key else node
+            )
         if point := _as_point(node):
             yield point
         else:
             nodes.extend(inner_values(node))
+
+
+def _number(value: Any) -> Any:
+    """A number that JSON has as a text."""
+    return float(value) if isinstance(value, str) and _PLAIN_NUMBER.fullmatch(value.strip()) else value
 
 
 def _finite(node: Any) -> float | None:

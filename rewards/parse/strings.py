@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from rewards.base import Rollout, Verdict, abstain, unparsed
-from rewards.parse.extract import SIGNS, answer_text, boxed
+from rewards.parse.extract import SIGNS, answer_text, boxed, composed, undressed
 
 Unit = Literal["words", "characters"]
+
+NO_GOLD = abstain("no gold text")
+UNCLOSED = unparsed("no answer: the thinking is not closed")
+EMPTY = unparsed("empty answer")
 
 _WORD = re.compile(r"\w++")
 _SIGN_OR_WORD = re.compile(rf"[{SIGNS}]|(?:(?![{SIGNS}])\w)++")
@@ -27,15 +32,26 @@ def gold_texts(rollout: Rollout) -> list[str]:
 
 
 def texts_of(rollout: Rollout) -> tuple[str, list[str]] | Verdict:
-    """The answer of the completion and the gold texts, or the verdict where one of them is missing."""
+    """The answer of the completion and the gold texts, without dress, or the verdict where one of them is missing."""
     golds = gold_texts(rollout)
     if not golds:
-        return abstain("no gold text")
-    text = answer_text(rollout.completion)
+        return NO_GOLD
+    text = answer_or_verdict(answer_text(rollout.completion))
+    return text if isinstance(text, Verdict) else (text, [*map(bare, golds)])
+
+
+def answer_or_verdict(text: str | None) -> str | Verdict:
+    """An answer text out of its box and dress, or the verdict where there is none."""
     if text is None:
-        return unparsed("no answer: the thinking is not closed")
-    text = boxed(text).strip()  # a box inside the answer tags
-    return (text, golds) if text else unparsed("empty answer")
+        return UNCLOSED
+    text = undressed(composed(boxed(text))).strip()  # a box inside the answer tags
+    return text or EMPTY
+
+
+@functools.lru_cache(maxsize=4096)  # the rollouts of a group share their gold texts
+def bare(text: str) -> str:
+    """A gold text out of its dress."""
+    return undressed(composed(text)) or text
 
 
 def words(text: str) -> list[str]:

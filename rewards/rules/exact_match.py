@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import functools
 import math
-import unicodedata
 from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from rewards.base import Rollout, Verdict, abstain, gold, per_answer, unparsed
+from rewards.base import Rollout, Verdict, abstain, gold, per_answer, per_reply, unparsed
 from rewards.parse import extract
+from rewards.parse.choices import choice_letter
+from rewards.parse.numbers import is_scale, number
 
 Tolerance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
+CLOSE_TO_0 = 1e-9
 NO_ANSWER = unparsed("no answer: the thinking is not closed")
 
 
-@per_answer
+@per_reply
 def choice_match(rollout: Rollout) -> Verdict:
     """1 if the completion chooses the gold letter, else 0.
 
@@ -35,10 +37,10 @@ def choice_match(rollout: Rollout) -> Verdict:
     right = gold(rollout, "choice")
     if not isinstance(right, str) or len(right) != 1 or right not in letters:
         return abstain(f"gold choice {right!r} is not one of the letters {letters}")
-    text = extract.answer_text(rollout.completion)
+    text = extract.reply(rollout.completion)
     if text is None:
         return NO_ANSWER
-    letter = extract.choice_letter(text, letters, options)
+    letter = choice_letter(text, letters, options)
     return _compared(letter, right, letter == right) if letter else unparsed(f"no single letter of {letters}")
 
 
@@ -66,11 +68,11 @@ def yesno_match(rollout: Rollout) -> Verdict:
 
 
 @per_answer
-def number_match(rollout: Rollout, *, rel_tol: Tolerance = 0.0, abs_tol: Tolerance = 1e-9) -> Verdict:
+def number_match(rollout: Rollout, *, rel_tol: Tolerance = 1e-9, abs_tol: Tolerance = 0.0) -> Verdict:
     """1 if the last number of the answer is within `max(rel_tol * |gold|, abs_tol)` of the gold, else 0.
 
-    Gold: `number`, and perhaps `unit`. 1,200 reads as 1200. A percent sign is accepted where the gold has one, or where
-    its `unit` is "%"; other units are not compared.
+    Gold: `number`, and perhaps `unit`. 1,200 reads as 1200, 1.2M as 1200000, "five" as 5. A percent sign is accepted
+    where the gold has one, or where its `unit` is "%"; other units are not compared. A gold of 0 is met to 1e-9.
 
     >>> number_match([Rollout("<answer>3.6 cm</answer>", {"number": 3.5, "unit": "cm"})], rel_tol=0.05)[0].score
     1.0
@@ -78,25 +80,26 @@ def number_match(rollout: Rollout, *, rel_tol: Tolerance = 0.0, abs_tol: Toleran
     [1.0, 0.0]
     """
     written = gold(rollout, "number")
-    percent = isinstance(rollout.answer, Mapping) and rollout.answer.get("unit") == "%"
-    percent = percent or (isinstance(written, str) and written.rstrip().endswith("%"))
+    unit = rollout.answer.get("unit") if isinstance(rollout.answer, Mapping) else None
+    percent = unit == "%" or (isinstance(written, str) and written.rstrip().endswith("%"))
     right = _gold_number(written)
     if right is None:
         return abstain(f"gold number {written!r} is not a finite number")
     text = extract.answer_text(rollout.completion)
     if text is None:
         return NO_ANSWER
-    value = extract.number(text, thousands=True, percent=percent)
+    value = number(text, thousands=True, percent=percent, scales=not is_scale(unit))
     if value is None:
         return unparsed("no number at the end of the answer")
-    return _compared(f"{value:g}", f"{right:g}", abs(value - right) <= max(rel_tol * abs(right), abs_tol))
+    limit = max(rel_tol * abs(right), abs_tol) if right else max(abs_tol, CLOSE_TO_0)
+    return _compared(f"{value:g}", f"{right:g}", abs(value - right) <= limit)
 
 
 @per_answer
 def text_match(rollout: Rollout) -> Verdict:
     """1 if the answer is one of the gold texts, else 0 (as in GQA and OCR-VQA).
 
-    Gold: `text`, one text or several. Case, blanks and one final period do not matter.
+    Gold: `text`, one text or several. Case, blanks, one final period and the dress of LaTeX and Markdown do not matter.
 
     >>> text_match([Rollout("<answer>PARIS.</answer>", {"text": ["Paris", "Paris, France"]})])[0].score
     1.0
@@ -126,7 +129,7 @@ def _yes(value: bool) -> str:
 
 def _gold_number(value: Any) -> float | None:
     if isinstance(value, str):
-        return extract.number(value, thousands=True, percent=True)
+        return number(value, thousands=True, percent=True)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -137,4 +140,4 @@ def _gold_number(value: Any) -> float | None:
 
 @functools.lru_cache(maxsize=4096)  # gold texts come again with every rollout of their group
 def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split()).removesuffix(".")
+    return " ".join(extract.undressed(extract.composed(text)).casefold().split()).removesuffix(".")

@@ -16,7 +16,8 @@ from pydantic import Field
 from mmrl.core.vision import CoordinateSpace, box_iou_paired, to_pixels
 from rewards.base import Rollout, Verdict, abstain, failed, gold, per_answer, unparsed
 from rewards.parse.extract import answer_text
-from rewards.parse.regions import Box, Span, boxes, spans
+from rewards.parse.regions import Box, boxes
+from rewards.parse.spans import Span, spans
 
 Kind = Literal["iou", "giou", "diou", "ciou"]
 Floats = NDArray[np.float64]

@@ -7,6 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -14,7 +15,8 @@ from rapidfuzz.distance import LCSseq, Levenshtein
 
 from rewards.base import Rollout, Verdict, abstain, gold, per_answer, unparsed
 from rewards.parse.extract import answer_text, ascii_forms, finite
-from rewards.parse.strings import by_first_word, mentions, texts_of, words
+from rewards.parse.numbers import POWER_OF_TEN, as_exponent
+from rewards.parse.strings import NO_GOLD, answer_or_verdict, bare, by_first_word, gold_texts, mentions, texts_of, words
 
 Variant = Literal["default", "raw", "strict_year", "lenient_number"]
 
@@ -24,10 +26,9 @@ _MARK = re.compile(r"[!-/:-@\[-`{-~]")
 _LONGEST_NUMBER = 400  # characters; a longer one is compared as text
 
 
-@per_answer
 def relaxed_match(
-    rollout: Rollout, *, variant: Variant = "default", tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.05
-) -> Verdict:
+    rollouts: Sequence[Rollout], *, variant: Variant = "default", tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.05
+) -> list[Verdict]:
     """1 if the answer is a gold text, or a number within `tolerance` (5 %) of a gold number other than 0 (ChartQA).
 
     Gold: `text`, one text or several. A final % divides by 100, on both sides; numbers are written plainly, so 1,500
@@ -39,13 +40,21 @@ def relaxed_match(
     >>> [verdict.score for verdict in relaxed_match([Rollout("0.41", golds), Rollout("40", golds)])]
     [1.0, 0.0]
     """
-    texts = texts_of(rollout)
-    if isinstance(texts, Verdict):
-        return texts
-    answer, golds = texts
-    forms = [answer] if variant == "raw" or not answer.endswith(".") else [answer, answer[:-1].strip()]
-    same = any(_relaxed(form, right, variant, tolerance) for form in forms for right in golds)
-    return Verdict(float(same), f"said {answer[:80]}" if same else f"said {answer[:80]}, gold {golds[0][:80]}")
+    golds: dict[int, list[_Gold]] = {}  # the rollouts of a group share their answer, and many say the same
+    known: dict[tuple[int, str], Verdict] = {}
+    verdicts = []
+    for rollout in rollouts:
+        text, group = answer_text(rollout.completion), id(rollout.answer)
+        verdict = known.get((group, text)) if text else None
+        if verdict is None:
+            rights = golds.get(group)
+            if rights is None:
+                rights = golds[group] = [_as_gold(bare(right), variant, tolerance) for right in gold_texts(rollout)]
+            verdict = _relaxed(text, rights, variant) if rights else NO_GOLD
+            if text:
+                known[group, text] = verdict
+        verdicts.append(verdict)
+    return verdicts
 
 
 @per_answer
@@ -174,16 +183,51 @@ def _chrf(word_order: int, beta: int) -> Any:
     return CHRF(word_order=word_order, beta=beta)
 
 
-def _relaxed(answer: str, right: str, variant: Variant, tolerance: float) -> bool:
-    if variant == "strict_year" and _YEAR.fullmatch(right.strip()):
-        return answer == right.strip()
-    lenient = variant == "lenient_number"
-    value, target = _chart_number(answer, lenient), _chart_number(right, lenient)
-    if value is None or target is None or target == 0:
-        return answer.casefold() == (right if variant == "raw" else right.strip()).casefold()
-    if lenient and ("%" in answer) != ("%" in right):
-        value, target = (value * 100, target) if "%" in answer else (value, target * 100)
-    return abs(value - target) <= tolerance * abs(target) * (1 + 1e-9)  # 5 % is still right, and floats are not exact
+@dataclass(frozen=True, slots=True)
+class _Gold:
+    """A gold text: as it is compared, its number if it has one that is not 0, and how far an answer may be from it."""
+
+    text: str
+    folded: str
+    number: float | None
+    reach: float
+
+
+def _as_gold(text: str, variant: Variant, tolerance: float) -> _Gold:
+    number = _chart_number(text, variant == "lenient_number")
+    if variant == "strict_year" and _YEAR.fullmatch(text.strip()):
+        return _Gold(text, text.strip(), None, 0.0)
+    folded = (text if variant == "raw" else text.strip()).casefold()
+    return _Gold(text, folded, number or None, tolerance * abs(number or 0.0) * (1 + 1e-9))  # floats are not exact
+
+
+def _relaxed(text: str | None, golds: Sequence[_Gold], variant: Variant) -> Verdict:
+    """The verdict on an answer; a plain number, the usual answer, is compared at once."""
+    if text and "0" <= text[0] <= "9" and "0" <= text[-1] <= "9" and _NUMBER.fullmatch(text):
+        value = finite(text)
+    else:
+        read = answer_or_verdict(text)
+        if isinstance(read, Verdict):
+            return read
+        text, value = read, _chart_number(read, variant == "lenient_number")
+        if value is None and text.endswith(".") and variant != "raw":
+            value = _chart_number(text[:-1], variant == "lenient_number")
+    for gold_text in golds:
+        if gold_text.number is not None and value is not None:
+            right, said = gold_text.number, value
+            if variant == "lenient_number" and ("%" in text) != ("%" in gold_text.text):
+                said, right = (said * 100, right) if "%" in text else (said, right * 100)
+                same = abs(said - right) <= gold_text.reach * (right / gold_text.number)
+            else:
+                same = abs(said - right) <= gold_text.reach
+        else:
+            plain = text.casefold()
+            same = plain == gold_text.folded or (
+                variant != "raw" and plain.endswith(".") and plain[:-1].strip() == gold_text.folded
+            )
+        if same:
+            return Verdict(1.0, f"said {text[:80]}")
+    return Verdict(0.0, f"said {text[:80]}, gold {golds[0].text[:80]}")
 
 
 def _chart_number(text: str, lenient: bool) -> float | None:
@@ -193,6 +237,8 @@ def _chart_number(text: str, lenient: bool) -> float | None:
 @functools.lru_cache(maxsize=4096)  # gold numbers come again with every rollout of their group
 def _short_number(text: str, lenient: bool) -> float | None:
     plain = ascii_forms(text).strip()
+    if "10" in plain:
+        plain = POWER_OF_TEN.sub(as_exponent, plain)
     if lenient:
         plain = re.sub(r"(?<=\d),(?=\d{3})", "", plain)
         found = re.fullmatch(rf"[$€£¥\s]*+({_NUMBER.pattern})\s*+(%?+)[^\W\d_]*+", plain)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rewards.parse.extract import choice_letter
+from rewards.parse.choices import choice_letter
 from rewards.parse.objects import objects
 from rewards.tasks.keys import Answer, BadAnswer
 

@@ -196,7 +196,7 @@ BOXES = AnswerKey(
     name="boxes",
     right="a list of [x1, y1, x2, y2] with x1 < x2 and y1 < y2",
     is_right=_are_boxes,
-    shaped=lambda value, _: nested(value, 4, "a box is four numbers"),
+    shaped=lambda value, _: nested(value, 4, "a box is four numbers, the corners x1, y1, x2, y2"),
     column=True,
     numbers=4,
 )

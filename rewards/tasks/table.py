@@ -11,7 +11,8 @@ from typing import Any
 
 from mmrl.core.config import InputError, nearest
 from rewards.parse.objects import points
-from rewards.parse.regions import boxes, spans
+from rewards.parse.regions import boxes
+from rewards.parse.spans import spans
 from rewards.tasks import golds as gold
 from rewards.tasks import keys as key
 from rewards.tasks.keys import Answer, AnswerKey

@@ -13,13 +13,16 @@ from pathlib import Path
 import pytest
 
 import rewards
-from rewards.parse.extract import _alone, _choice_patterns
+from rewards.parse.choices import _alone, _patterns
 from tests.rewards.rules.test_extract import BAITS
 
-CHOICE = {"whole": "fullmatch", "tie": "sub", "stated": "findall", "begun": "match", "bracketed": "findall"}
+CHOICE = {
+    **{"whole": "fullmatch", "tie": "sub", "denied": "sub", "stated": "finditer", "affirmed": "finditer"},
+    **{"begun": "match", "listed": "search", "bracketed": "findall", "boxed": "match"},
+}
 MADE = {  # functions that make patterns from their arguments -> patterns as they make them, and how they are called
-    "rewards.parse.extract._choice_patterns": [(_choice_patterns("ABCD")[name], how) for name, how in CHOICE.items()],
-    "rewards.parse.extract._alone": [(_alone("A"), "search"), (_alone("B"), "search")],
+    "rewards.parse.choices._patterns": [(_patterns("ABCD")[name], how) for name, how in CHOICE.items()],
+    "rewards.parse.choices._alone": [(_alone("A"), "search"), (_alone("B"), "search")],
     "rewards.heads.checkpoint_torch.plain": [(re.compile(r"<\|im_start\|>|<\|im_end\|>|<pad>"), "sub")],
 }
 METHODS = ("search", "match", "fullmatch", "findall", "finditer", "sub", "split")

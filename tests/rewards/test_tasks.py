@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
 from rewards import Rollout, Verdict, get
-from rewards.parse.extract import number
+from rewards.parse.numbers import number
 from rewards.registry import REWARDS
 from rewards.tasks.golds import digits, plain_json
 from rewards.tasks.keys import KEYS

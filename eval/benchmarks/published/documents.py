@@ -13,6 +13,7 @@ from eval.benchmarks.scoring import text_and_golds
 from eval.records import Record
 from mmrl.core.vision import CoordinateSpace
 from rewards.base import Rollout, Verdict, per_rollout
+from rewards.parse.extract import composed, undressed
 
 _ANLS = {"accuracy": default("anls"), "legacy": variant("anls", legacy=True)}
 _RELAXED = {
@@ -76,8 +77,8 @@ def ocrbench_metrics(records: Sequence[Record]) -> Metrics:
 def contains_match(rollout: Rollout, *, fullwidth: bool = False) -> Verdict:
     """1 if a gold text is contained in the answer (OCRBench; gold: `text`, any of, and `formula`, whether it is one).
 
-    Texts are compared in lower case with newlines as blanks. A formula keeps its case and loses all blanks.
-    `fullwidth` converts full-width ASCII, but not in formulas.
+    Texts are compared in lower case, without dress, with newlines as blanks. A formula keeps its case and loses all
+    blanks. `fullwidth` converts full-width ASCII, but not in formulas.
 
     >>> [one.score for one in contains_match([Rollout("It says STOP now", "stop"), Rollout("x ^ 2", "y")])]
     [1.0, 0.0]
@@ -115,7 +116,7 @@ def short_item(
 def _plain(text: str, formula: bool, fullwidth: bool) -> str:
     if formula:
         return "".join(text.split())
-    text = text.lower().strip().replace("\n", " ")
+    text = undressed(composed(text)).lower().strip().replace("\n", " ")
     return text.translate(_FULL_WIDTH) if fullwidth else text
 
 

@@ -20,7 +20,9 @@ from rewards.base import abstain, gold, per_rollout, unparsed
 from rewards.chat_client.faults import Unreadable
 from rewards.judge_client.client import Judge
 from rewards.judge_client.judged_reward import verdict_of
-from rewards.parse.extract import answer_text, boxed, choice_letter, finite, number
+from rewards.parse.choices import choice_letter
+from rewards.parse.extract import answer_text, boxed, finite
+from rewards.parse.numbers import number
 from rewards.rules.math_match import math_match
 
 VERSIONS = ("Text Dominant", "Text Lite", "Vision Intensive", "Vision Dominant", "Vision Only")

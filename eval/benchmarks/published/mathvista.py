@@ -19,7 +19,9 @@ from eval.benchmarks.scoring import PLAIN_NUMBER, by_protocol
 from mmrl.core.vision import CoordinateSpace
 from rewards.base import Rollout, Verdict, abstain, per_rollout, unparsed
 from rewards.judge_client.client import Judge
-from rewards.parse.extract import answer_text, choice_letter, finite, number
+from rewards.parse.choices import choice_letter
+from rewards.parse.extract import answer_text, finite
+from rewards.parse.numbers import number
 
 
 def mathvista_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:

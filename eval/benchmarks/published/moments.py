@@ -19,7 +19,7 @@ from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace
 from rewards.base import Rollout, Verdict, abstain, gold, per_rollout, unparsed
 from rewards.parse.extract import answer_text
-from rewards.parse.regions import spans
+from rewards.parse.spans import spans
 from rewards.rules.grounding import gold_rows, span_iou
 
 ROUNDING = 1e-9  # decimal seconds are not exact in binary: half of an interval is still half

@@ -21,7 +21,8 @@ from rewards.chat_client.faults import Unreadable
 from rewards.judge_client import replies
 from rewards.judge_client.client import Judge
 from rewards.judge_client.judged_reward import verdict_of
-from rewards.parse.extract import answer_text, choice_letter
+from rewards.parse.choices import choice_letter
+from rewards.parse.extract import answer_text
 
 _NAMED_OPTION = re.compile(
     r"^((?:Caption|Option|Sentence|Description) (?:[A-H]|\d)|[A-H])[.:]\s*(.+?)\s*$", flags=re.MULTILINE

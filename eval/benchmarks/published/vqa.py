@@ -16,7 +16,7 @@ from eval.benchmarks.scoring import text_and_golds
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace
 from rewards.base import Rollout, Verdict, abstain, gold, per_rollout, unparsed
-from rewards.parse.extract import answer_text
+from rewards.parse.extract import answer_text, composed, undressed
 
 VQA = {
     "accuracy": default("eval.benchmarks.published.vqa:vqa_accuracy"),
@@ -116,17 +116,21 @@ def vqa_normal(text: str) -> str:
 
 @per_rollout
 def exact_match(rollout: Rollout) -> Verdict:
-    """1 if the answer is a gold text after trimming and case folding, and nothing else (gold: `text`, any of).
+    """1 if the answer is a gold text but for case, dress and a final period (gold: `text`, any of).
 
-    >>> [one.score for one in exact_match([Rollout(" Red", "red"), Rollout("red.", "red")])]
+    >>> [one.score for one in exact_match([Rollout(" Red.", "red"), Rollout("dark red", "red")])]
     [1.0, 0.0]
     """
     read = text_and_golds(rollout)
     if isinstance(read, Verdict):
         return read
     text, golds = read
-    same = text.strip().casefold() in {right.strip().casefold() for right in golds}
+    same = _bare(text) in {_bare(right) for right in golds}
     return Verdict(float(same), f"answered {text[:80]}")
+
+
+def _bare(text: str) -> str:
+    return undressed(composed(text)).strip().casefold().removesuffix(".")
 
 
 def _split_s(text: str) -> str:

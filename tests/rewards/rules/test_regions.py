@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.parse.regions import Box, Span, boxes, spans
+from rewards.parse.regions import Box, boxes
+from rewards.parse.spans import Span, spans
 
 BOX = (1.0, 2.5, 30.0, 40.0)
 
@@ -29,7 +30,10 @@ BOX = (1.0, 2.5, 30.0, 40.0)
         "<|box_start|>(1,2.5),(30,40)<|box_end|>",
         '{"bbox_2d": [1, 2.5, 30, 40], "label": "cat"}',
         '[{"bbox": [[1, 2.5], [30, 40]]}]',
-        '{"objects": [{"label": [9], "box_2d": [1, 2.5, 30, 40]}]}',
+        '{"objects": [{"label": [9], "bbox": [1, 2.5, 30, 40]}]}',
+        '{"box_2d": [2.5, 1, 40, 30]}',
+        "[[1, 2.5], [30, 2.5], [30, 40], [1, 40]]",
+        "(1, 2.5), (30, 2.5), (30, 40), (1, 40)",
         '```json\n{"coordinates": [1, 2.5, 30, 40]}\n```',
         "```\n[1, 2.5, 30, 40]",
         'The cat [see above] is at {"box": [1, 2.5, 30, 40]}, I think.',
