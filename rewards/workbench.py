@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rewards.base import Rollout, Verdict
@@ -16,6 +16,7 @@ from rewards.parse.regions import boxes
 from rewards.parse.spans import spans
 from rewards.suite import Suite
 from rewards.tasks.table import OTHER, TASKS, TaskType
+from rewards.tricks import GAIN, TRICKS
 
 PERTURBATIONS = ("exact", "empty", "other", "junk_after", "junk_before", "twice")
 JUNK = 4  # wrong parts that are added to the gold
@@ -29,7 +30,8 @@ CLOSE = 0.01  # scores nearer than this are equal
 class Finding:
     """The mean score of one reward for one task under each perturbation, over n samples, and its flags.
 
-    `failed` counts the samples on which it failed with the gold answer itself.
+    `failed` counts the samples on which it failed with the gold answer itself. `tricks` are the mean scores of answers
+    that need no look at the picture.
     """
 
     reward: str
@@ -38,6 +40,7 @@ class Finding:
     means: Mapping[str, float | None]
     flags: tuple[str, ...]
     failed: int = 0
+    tricks: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def lax(self) -> bool:
@@ -60,14 +63,20 @@ def try_suite(suite: Suite, rollouts: Iterable[Rollout]) -> list[Finding]:
         scores = {
             kind: suite.score([_answered(samples, i, kind) for i in range(len(samples))]) for kind in PERTURBATIONS
         }
+        tricks = {trick: suite.score(answered) for trick in TRICKS if (answered := _tricked(samples, trick))}
         for name in suite.names:
             means = {kind: _mean([row[name] for row in rows]) for kind, rows in scores.items()}
             exact = [row[name] for row in scores["exact"]]
             causes = [verdict.why for verdict in exact if verdict.kind == "failed"]
             if means["exact"] is not None or causes:
                 n = sum(verdict.score is not None for verdict in exact)
-                flags = [*flags_of(means), *(f"fails: {cause}" for cause in causes[:1])]
-                findings.append(Finding(name, task, n, means, tuple(flags), len(causes)))
+                earned = {trick: _mean([row[name] for row in rows]) for trick, rows in tricks.items()}
+                flags = [
+                    *flags_of(means),
+                    *tricks_that_pay(means, earned),
+                    *(f"fails: {cause}" for cause in causes[:1]),
+                ]
+                findings.append(Finding(name, task, n, means, tuple(flags), len(causes), earned))
     return findings
 
 
@@ -97,6 +106,35 @@ def flags_of(means: Mapping[str, float | None]) -> list[str]:
     return flags
 
 
+def tricks_that_pay(means: Mapping[str, float | None], tricks: Mapping[str, float | None]) -> list[str]:
+    """A flag for each trick that earns more than another sample's gold does.
+
+    >>> tricks_that_pay({"exact": 1.0, "other": 0.1}, {"the middle": 0.3, "a wrong word": 0.1})
+    ['lax: the middle earns 0.30, a guess 0.10']
+    """
+    guess, exact = means.get("other"), means.get("exact")
+    if guess is None or exact is None or guess >= exact - CLOSE:  # blind to the gold: a flag of its own
+        return []
+    return [
+        f"lax: {trick} earns {mean:.2f}, a guess {guess:.2f}"
+        for trick, mean in tricks.items()
+        if mean is not None and mean > guess + GAIN
+    ]
+
+
+def _tricked(samples: Sequence[Rollout], trick: str) -> list[Rollout]:
+    """The samples answered by a trick; none if it is not for their task, or if all golds are the same."""
+    golds = [gold_parts(sample) for sample in samples]
+    if all(parts == golds[0] for parts in golds):
+        return []
+    answers = [TRICKS[trick](sample, parts, golds) for sample, parts in zip(samples, golds, strict=True)]
+    return [
+        replace(sample, completion=f"<think>I look.</think><answer>{_written(answer)}</answer>")
+        for sample, answer in zip(samples, answers, strict=True)
+        if answer
+    ]
+
+
 def gold_parts(rollout: Rollout) -> Parts:
     """The gold answer of a rollout in parts, as a completion would write them; empty if it has no written form.
 
@@ -107,6 +145,8 @@ def gold_parts(rollout: Rollout) -> Parts:
     if not isinstance(answer, Mapping):
         return [] if answer is None else [str(answer)]
     kind = _kind(rollout)
+    if kind is OTHER:
+        return [written(answer[key]) for key, written in _NAMED.items() if answer.get(key)][:1]
     if kind.regions:
         return _REGIONS[kind.regions](answer)
     return [kind.inline.format(gold) for gold in kind.golds(answer, lambda rows: rows)[:1]] if kind.golds else []
@@ -173,6 +213,16 @@ def _rows(value: Any, parse: Callable[[str], Sequence[Sequence[float]]]) -> Part
     return [list(row) for row in listed]
 
 
+def _keywords(value: Any) -> str:
+    """The keywords of the first chain, in its order."""
+    chain = value if isinstance(value, Mapping) else value[0]
+    return " ".join(word for words in chain.values() for word in ([words] if isinstance(words, str) else words))
+
+
+_NAMED: dict[str, Callable[[Any], str]] = {  # golds of rewards that belong to no task
+    "objects": lambda names: ", ".join(map(str, names)),
+    "chain": _keywords,
+}
 _REGIONS: dict[str, Callable[[Mapping[str, Any]], Parts]] = {
     "boxes": _boxes,
     "points": lambda answer: [{"point_2d": point} for point in _rows(answer["points"], points)],

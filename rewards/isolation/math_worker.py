@@ -17,7 +17,7 @@ from typing import Any
 
 import math_verify.grader as grader
 import sympy
-from latex2sympy2_extended.latex2sympy2 import latex2sympy
+from latex2sympy2_extended.latex2sympy2 import convert_to_pct, latex2sympy
 from latex2sympy2_extended.math_normalization import NormalizationConfig
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
@@ -40,13 +40,15 @@ _PROSE = re.compile(
     r"(?<![\\a-zA-Z])(?!x\b)[a-zA-Z\u00c0-\u024f]{3}|[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]"
 )
 _NO_WORDS = re.compile(r"\\text\{[^{}]*\}|_\s?\{[^{}]*\}|\\[a-zA-Z]+|\b[A-Z]{3,5}\b")
-_DELIMITERS = re.compile(r"(?<!\\)\$|\\[()\[\]](?!\d)")
+_DELIMITERS = re.compile(r"(?<!\\)(?:\$|\\[()\[\]])")
 _DELIMITED = re.compile(r"(?<!\\)\$\$?([^$]+)(?<!\\)\$?\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _STATED = re.compile(
     r"(?=(?:answer|result|solution|value|antwort|ergebnis|lösung|réponse|résultat|respuesta|resultado|答案|结果|結果|答え|答)"
     r"[^.\n=:是为為は]{0,40}?(?:\bis\b|\bare\b|\bist\b|\best\b|\bes\b|=|:|是|为|為|は)+[\s*:]*(?P<rest>[^\n]{1,200}))",
     re.IGNORECASE,
 )
+_WORDS = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2}")
+_HAS_WORDS = re.compile(r"[^\W\d_]{2}")
 _WORD = re.compile(r"[^\W\d_]{3,40}")
 _LIST = re.compile(r"(?<![\d./])-?\d[\d./]*+(?:\s*+,\s++-?\d[\d./]*+)++")
 _INDEXED = re.compile(r"\\(?:sum|prod|bigcup|bigcap)|_\s?\{?i|(?<![a-zA-Z\\])i\s?(?:=|\\in)")  # where i is a number
@@ -94,13 +96,16 @@ def readings(text: str, *, gold: bool = False, glued: bool = False) -> tuple[Rea
     if _EULER.search(said):
         forms.append(_EULER.sub(r"\1\\mathrm{e}\2", said))
     found = [reading for form in forms if (reading := _expression(form, glued))]
-    if not found and boxed is None and (reading := _out_of_words(said, gold, glued)):
+    worded = _NO_WORDS.sub("", said)
+    if not found and boxed is None and _HAS_WORDS.search(worded) and (reading := _out_of_words(said, gold, glued)):
         found = [reading]
     return tuple(found)
 
 
 def _expression(text: str, glued: bool) -> Reading | None:
     """The reading of a text that is an expression as a whole."""
+    if _WORDS.search(tex.joined(_DELIMITED.sub(" ", text))) and _DELIMITED.search(text):
+        return None
     if len(_DOLLARS.findall(text)) % 2 == 0:
         text = _DELIMITERS.sub(" ", text)
     elif "\\" not in text:
@@ -129,6 +134,8 @@ def _out_of_words(text: str, gold: bool, glued: bool) -> Reading | None:
         reading = _expression(tex.statement(found["rest"]), glued)
         if reading and not isinstance(reading.whole, sympy.Symbol):
             return reading
+    if gold and not _DELIMITED.search(text):
+        return None  # "at least 5" is not 5
     delimited = _DELIMITED.sub(lambda found: f"${tex.restored(tex.plain(next(filter(None, found.groups()))))}$", text)
     plain = delimited if delimited != text else tex.restored(tex.plain(text))
     lists = _LIST.findall(plain) if delimited == text else []
@@ -137,8 +144,6 @@ def _out_of_words(text: str, gold: bool, glued: bool) -> Reading | None:
     picked = parse(plain, _TARGETS, parsing_timeout=0, raise_on_error=False)
     if not picked or isinstance(picked[0], str):
         return None
-    if gold and delimited == text and len(re.findall(r"\d+(?:[.,]\d+)*", text)) > 1:
-        return None  # which of its numbers is the answer?
     return Reading((tex.Part(picked[-1] if isinstance(picked[-1], str) else ""),), picked[0], text)
 
 
@@ -150,6 +155,9 @@ def parsed(text: str) -> Any:
     try:
         return latex2sympy(text, is_real=True, convert_degrees=False, normalization_config=_CLEAN)
     except Exception:
+        if text.rstrip().endswith(r"\%"):  # the grammar takes it behind plain numbers only
+            number = parsed(text.rstrip()[:-2])
+            return None if number is None else convert_to_pct(number)
         *before, last = re.split(r"(?<![\\<>!])=", text)
         return parsed(last) if len(before) > 1 and not re.search("[,;]", text) else None  # a chain of equations
 
@@ -164,7 +172,19 @@ def _equal(gold: Reading, said: Reading) -> bool:
 
 
 def _verified(gold: Any, said: Any) -> bool:
-    return verify([gold], [said], timeout_seconds=0, allow_set_relation_comp=True)
+    return verify([gold], [said], timeout_seconds=0, allow_set_relation_comp=True) or _same_range(gold, said)
+
+
+def _same_range(gold: Any, said: Any) -> bool:
+    """Whether two conditions on one variable hold for the same numbers: |x| < 2 and -2 < x < 2."""
+    if not grader.is_relation(gold) or not grader.is_relation(said) or sympy.Eq in (type(gold), type(said)):
+        return False
+    if len(gold.free_symbols) != 1 or gold.free_symbols != said.free_symbols:
+        return False
+    try:
+        return bool(gold.as_set() == said.as_set())
+    except Exception:  # sympy cannot solve it
+        return False
 
 
 def _matched(gold: tuple[tex.Part, ...], said: tuple[tex.Part, ...]) -> bool:
@@ -198,7 +218,7 @@ def _same_part(gold: tex.Part, right: Any, said: tex.Part, value: Any, *, words:
     scale = _scale(gold, said)
     if scale is None:
         return False
-    if bool(gold.unit) != bool(said.unit) and _lettered(said.body if gold.unit else gold.body):
+    if bool(gold.unit) != bool(said.unit) and _lettered((said if gold.unit else gold).body.rpartition("=")[2]):
         right, value = parsed(gold.letters or gold.body), parsed(said.letters or said.body)  # 5m and 5 m
         return _verified(right, value)
     if scale == 1:

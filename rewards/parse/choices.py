@@ -84,29 +84,50 @@ def choice_letter(text: str, letters: str = ascii_uppercase, options: Sequence[s
     text = text[-LOOKED_AT:]
     if "box" in text and (box := last_boxes(text)):
         content, end = box
-        letter, later = _boxed_letter(content, letters, options), _stated(BOXED.sub(" ", text[end:]), letters, options)
+        letter, after = _boxed_letter(content, letters, options), BOXED.sub(" ", text[end:])
         if letter:
-            return letter if later in (None, letter) else None
-        return later or _stated(BOXED.sub(" ", text), letters, options)
+            return letter if _stated(after, letters, options) in (None, letter) else None
+        return _follows(after, letters, options) or _stated(BOXED.sub(" ", text), letters, options)
     patterns = _patterns(letters)
     plain = ascii_forms(text).replace("*", "")  # markdown
     if whole := patterns["whole"].fullmatch(plain):
         return whole[1].upper()
-    if letter := _option(plain, letters, options):
+    if letter := _option(plain, letters, options) or _line(plain, letters):
         return letter
     untied = _weighed(plain, letters)
     if letter := _last_stated(untied, letters, options):
         return letter
     if _refuses(text, options):
         return None
-    if affirmed := [found for found in patterns["affirmed"].finditer(untied) if _letter(found)]:
-        return _letter(affirmed[-1])
+    if letter := _affirmed(untied, letters):
+        return letter
     begun = patterns["begun"].match(untied)
     if begun and not patterns["listed"].search(untied, begun.end()):
         return begun[1]
     if bracketed := patterns["bracketed"].findall(untied):
         return bracketed[-1]
     return _only(untied, letters, options)
+
+
+def _line(plain: str, letters: str) -> str | None:
+    """The letter that is a line of its own, if only one is."""
+    whole = _patterns(letters)["whole"]
+    alone = {found[1].upper() for line in plain.split("\n") if len(line) < 40 and (found := whole.fullmatch(line))}
+    return alone.pop() if len(alone) == 1 else None
+
+
+def _affirmed(untied: str, letters: str) -> str | None:
+    found = list(_patterns(letters)["affirmed"].finditer(untied))
+    return (_letter(found[-1]) or "").upper() or None if found else None
+
+
+def _follows(text: str, letters: str, options: Sequence[str]) -> str | None:
+    """The letter that a text behind mathematics names; one that merely stands there may be a variable."""
+    untied = _weighed(ascii_forms(text).replace("*", ""), letters)
+    if letter := _last_stated(untied, letters, options) or _affirmed(untied, letters):
+        return letter
+    named = set(_patterns(letters)["named"].findall(untied)) or set(_patterns(letters)["bracketed"].findall(untied))
+    return named.pop() if len(named) == 1 else None
 
 
 def _letter(found: re.Match[str]) -> str | None:
@@ -176,7 +197,10 @@ def _patterns(letters: str) -> dict[str, re.Pattern[str]]:
     )
     patterns = {
         "whole": rf"(?:(?:{_NOUN})[\s:]*+)?{_OPEN}([{either}]){_CLOSE}",
-        "tie": rf"{first}(?:{more}{{0,25}}+{joined}(?!\1){letter}|{more}{{1,25}}+[\s.]*+\Z)",
+        "tie": (
+            rf"{first}(?:{more}{{0,25}}+{joined}(?!\1){letter}(?:{joined}{letter}){{0,25}}+"
+            rf"|{more}{{1,25}}+[\s.]*+\Z)"
+        ),
         "denied": f"{denials}|{denied}",
         "stated": (
             rf"{_NOUN}{_ABOUT}{_IS}{_FILLERS}{_OPEN}(?:([{letters}]){_ENDS_WORD}"
@@ -189,6 +213,8 @@ def _patterns(letters: str) -> dict[str, re.Pattern[str]]:
             rf"|\b(?i:option|choice|letter|opción)\s([{letters.lower()}])(?={_CLOSE}(?:\n|\Z))"
         ),
         "begun": rf"""[_\s"'“]*+([{letters}])_*+(?:\.(?=[\s_])|[):])_*+\s*+\S""",
+        "named": rf"(?:\b(?i:option|choice|letter|opción|réponse|antwort)\s|选项?"
+        rf"|選択肢){_OPEN}([{letters}]){_ENDS_WORD}",
         "boxed": rf"""[("\s]*+([{letters}])(?:([.):][)\]]?)\s|([):])|\s(?=\w))\s*+""",
         "listed": rf"(?:\n|[;,.]\s?|\s)[(\[]?[{letters}](?:\.\s|\)\s|:\s)",
         "bracketed": rf"[(\[{{]\s*+([{letters}])\s*+[)\]}}]",

@@ -16,6 +16,7 @@ from rewards.parse.regions import MAX_REGIONS, inner_values, json_regions
 
 Span = tuple[float, float]
 
+LOOKED_AT = 20_000  # characters at the end of a text; answers stand there
 SPAN_KEYS = (
     *(("start", "end"), ("start_time", "end_time"), ("start_timestamp", "end_timestamp"), ("start_sec", "end_sec")),
     *(("start_second", "end_second"), ("start_seconds", "end_seconds"), ("starttime", "endtime"), ("begin", "end")),
@@ -72,7 +73,7 @@ def spans(text: str) -> list[Span]:
     >>> spans("between 4.5 and 2 seconds"), spans("at 3 s"), spans("frames 72 to 90")
     ([(2.0, 4.5)], [], [])
     """
-    text = ascii_forms(text).lower()
+    text = ascii_forms(text[-LOOKED_AT:]).lower()
     if "{" in text and (found := json_regions(text, _spans_of)):
         return _ordered(found)
     text = _ANGLED.sub(r"\1", text) if "<" in text else text

@@ -12,6 +12,8 @@ from rewards.parse.extract import SIGNS, answer_text, boxed, composed, undressed
 
 Unit = Literal["words", "characters"]
 
+LONGEST_WORD = 30  # characters; what is longer is no word of a language with blanks
+
 NO_GOLD = abstain("no gold text")
 UNCLOSED = unparsed("no answer: the thinking is not closed")
 EMPTY = unparsed("empty answer")
@@ -92,5 +94,25 @@ def mentions(text_words: Sequence[str], by_first: Mapping[str, Sequence[tuple[st
 
 
 def length(text: str, unit: Unit) -> int:
-    """How long a text is, in blank-separated words or in characters."""
-    return len(text) if unit == "characters" else len(text.split())
+    """How long a text is, in blank-separated words or in characters; what has no blanks is counted sign by sign.
+
+    >>> length("It's red, 3.5 cm", "words"), length("一只红猫", "words"), length("red," * 10, "words")
+    (4, 4, 10)
+    """
+    if unit == "characters":
+        return len(text)
+    pieces = text.split()
+    if text.isascii() and len(max(pieces, key=len, default="")) <= LONGEST_WORD:
+        return len(pieces)
+    return sum(1 if len(piece) <= LONGEST_WORD and piece.isascii() else _within(piece) for piece in pieces)
+
+
+def _within(piece: str) -> int:
+    """How many words a text without blanks is: its words, and a long one by its length."""
+    found = words(piece)
+    return sum(-(-len(word) // LONGEST_WORD) if len(word) > LONGEST_WORD else 1 for word in found) or 1
+
+
+def pieces(text: str) -> list[str]:
+    """The words of a text, of very long ones the characters."""
+    return [piece for word in words(text) for piece in (word if len(word) > LONGEST_WORD else (word,))]

@@ -82,6 +82,7 @@ _WRAPPED = re.compile(
 _SET_UPRIGHT = re.compile(
     r"\\(?:text|textrm|textnormal|textsf|mathrm|mathup|mbox|hbox|rm|operatorname|unit|si|SI)\*?\s?\{([^{}]*)\}|\{\\rm\s+([^{}]*)\}"
 )
+_NUMBER_SET = re.compile(rf"(?:\A|(?<=\\in)|(?<=\\in\s)){UPRIGHT}([RZNQ]){END}")
 _CONSTANT = re.compile(rf"{UPRIGHT}\s?([eid])\s?{END}")
 _NO_WORD = re.compile(rf"{UPRIGHT}([^a-zA-Z{UPRIGHT}{END}\u00c0-\u024f\u3040-\uffff°℃Ωµμ/]*){END}")
 _FUNCTION = re.compile(
@@ -153,7 +154,7 @@ _MIXED = re.compile(r"(?<![\d.^_/}\w])(\d+) (\d+)\s?/\s?(\d+)(?![\d./])|(?<![\d.
 _RADIANS = re.compile(
     r"(\\?(?:sin|cos|tan|cot|sec|csc)\s?(?:\^\s?\{?\d\}?)?\s?[({]?\s?)(\d+(?:\.\d+)?)\s?(?:\^\s?\{?\s?\\circ\s?\}?|°)"
 )
-_BEFORE = re.compile(r"(?:\s|=|:|\\approx(?![a-zA-Z]))++")
+_BEFORE = re.compile(r"(?:\s|=|:|∴|\\(?:approx|therefore|Rightarrow|implies)(?![a-zA-Z]))++")
 _AFTER = ("です", "である", "입니다", "이다", "。")
 _REPEATED = re.compile(
     r"(?<!\d)(\d*+)\.(\d*+)(?:\\overline\s?\{(\d+)\}|\\dot\s?\{?(\d)\}?(?:(\d*)\\dot\s?\{?(\d)\}?)?)"
@@ -183,14 +184,17 @@ def plain(text: str) -> str:
     >>> plain(r"x=7\text{ and }y=\dfrac{3}{2}"), plain(r"2\,\mathrm{i}"), plain("1.6e-19"), plain("1 1/2")
     ('x=7, y=\\dfrac{3}{2}', '2i', '1.6\\times 10^{-19}', '1\\frac{1}{2}')
     """
-    text = ascii_forms(text).translate(_TRANSLATED).translate(_LOWERED)
+    text = ascii_forms(text).translate(_TRANSLATED)
+    text = re.sub("[₀-₉]+", lambda found: "_{" + found[0].translate(_LOWERED) + "}", text)
     text = re.sub(r"[⁰¹²³⁴-⁹⁻⁺ⁿ]+", lambda found: "^{" + found[0].translate(_RAISED) + "}", text)
     if r"\\" in text and r"\begin" not in text:
         text = re.sub(r"\\\\(?=[a-zA-Z])", r"\\", text)  # escaped twice
+        text = text.replace(r"\\", ", ")  # a new row
     for _ in range(3):
         text = _WRAPPED.sub(r"\1", text)
     text = _GROUPED.sub("", _SPACED_OUT.sub(" , ", text) if "," not in text else text)
     text = _SET_UPRIGHT.sub(lambda found: f"{UPRIGHT}{found[1] if found[1] is not None else found[2]}{END}", text)
+    text = _NUMBER_SET.sub(r" \\mathbb{\1}", text)
     text = _CONSTANT.sub(r"\1", _NO_WORD.sub(r" \1 ", text))
     text = _FUNCTION.sub(r"\\\1 ", text)
     text = _MARKDOWN.sub("", _DISPLAY.sub(" ", text))
@@ -199,7 +203,7 @@ def plain(text: str) -> str:
         text = _CASES.sub(lambda found: found[1].replace(r"\\", ", ").replace("&", " "), text)
     else:
         text = _AMPERSAND.sub(", ", text)
-    text = _COMMAS.sub(", ", _JOINED.sub(", ", text))
+    text = _COMMAS.sub(", ", joined(text))
     text = _BLANK_GROUPS.sub(lambda found: found[1].replace(" ", ""), text)
     text = _EXPONENT.sub(r"\1\\times 10^{\2}", text)
     text = _MIXED.sub(_mixed, text)
@@ -212,6 +216,11 @@ def plain(text: str) -> str:
     text = re.sub(r"\\sqrt\[(\d+)\](\w)", r"\\sqrt[\1]{\2}", _NESTED_ROWS.sub(_matrix, text))
     text = _POWER.sub(r"^{\1}", _bracketed(text.replace("**", "^"), "^"))
     return re.sub(r"\s+", " ", _STARRED.sub(r" \\cdot ", text)).strip()
+
+
+def joined(text: str) -> str:
+    """The text with commas for words that join values."""
+    return _JOINED.sub(", ", text)
 
 
 def _matrix(found: re.Match[str]) -> str:

@@ -194,7 +194,7 @@ def split_unit(text: str, *, glued: bool = False) -> tuple[str, Unit | None]:
 
 def _told_apart(value: str, tail: str, unit: Unit, glued: bool) -> bool:
     """Whether the tail is a unit by its dress, not a product of variables."""
-    name = tail.strip()
+    name, value = tail.strip(), value.rpartition("=")[2].strip()
     if UPRIGHT in tail or not name[:1].isascii() or not name[:1].isalpha():
         return not unit.words or UPRIGHT not in tail or bool(_PLAIN_NUMBER.fullmatch(value))
     plain, spaced = _PLAIN_NUMBER.fullmatch(value), tail[:1].isspace() or tail[:1] == "~"

@@ -17,7 +17,10 @@ from rewards.parse.regions import BOX_KEYS
 
 WELL_FORMED = Verdict(1.0)
 
-_VISIBLE = re.compile(r"[^\s\xad\u200b-\u200f\u2060-\u2064\ufeff]")  # content: characters without width do not count
+_VISIBLE = re.compile(  # content: characters that show nothing do not count, nor do fillers and control characters
+    r"[^\s\x00-\x1f\x7f-\x9f\xad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
+    r"\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
 
 
 @per_rollout

@@ -1,4 +1,4 @@
-"""Rewards for length and repetition. A length is in blank-separated words, or in characters."""
+"""Rewards for length and repetition. A length is in words, or in characters; signs without blanks are words each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import Field
 from rewards.base import Reward, Rollout, Verdict, abstain, failed, per_rollout, unparsed
 from rewards.parse.extract import answer_text
 from rewards.parse.regions import boxes
-from rewards.parse.strings import Unit, gold_texts, length, words
+from rewards.parse.strings import Unit, gold_texts, length, pieces
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -20,18 +20,29 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 @per_rollout
 def repetition(rollout: Rollout, *, n: Positive = 6) -> Verdict:
-    """A penalty: minus the share of repeated boxes, or of repeated word `n`-grams if the answer has no box (VLM-R1).
+    """A penalty: minus the share of repeated boxes in the answer, or of repeated word `n`-grams, whichever is larger.
 
-    -(1 - distinct / all) (2504.07615). The whole completion counts, with its thinking.
+    -(1 - distinct / all) (VLM-R1, 2504.07615). The n-grams are those of the whole completion with its thinking, but for
+    an answer that has boxes; of what has no blanks they are n-grams of characters.
 
     >>> [verdict.score for verdict in repetition([Rollout("one two one two one two"), Rollout("one two three")], n=2)]
     [-0.6, 0.0]
     """
-    named = boxes(answer_text(rollout.completion) or "")
-    all_words = words(rollout.completion)
-    items = named or list(zip(*(all_words[i:] for i in range(n)), strict=False))
-    share = 1 - len(set(items)) / len(items) if items else 0.0
-    return Verdict(-share if share else 0.0, f"{len(items)} {'boxes' if named else f'{n}-grams'}")
+    answer = answer_text(rollout.completion) or ""
+    named = boxes(answer)
+    around = "".join(rollout.completion.rpartition(answer)[::2]) if named else rollout.completion
+    all_words = pieces(around)
+    grams = list(zip(*(all_words[i:] for i in range(n)), strict=False))
+    share, items, kind = max((_repeated(named), named, "boxes"), (_repeated(grams), grams, f"{n}-grams"), key=_share)
+    return Verdict(-share if share else 0.0, f"{len(items)} {kind}")
+
+
+def _repeated(items: Sequence[object]) -> float:
+    return 1 - len(set(items)) / len(items) if items else 0.0
+
+
+def _share(found: tuple[float, Sequence[object], str]) -> tuple[float, bool]:
+    return found[0], found[2] == "boxes" and bool(found[1])
 
 
 @per_rollout

@@ -20,8 +20,9 @@ def math_match(rollout: Rollout, *, deadline: Annotated[float, Field(gt=0, allow
 
     Gold: `math`, in LaTeX or plain. Several answers are a set, so "1 or 2" is not 2, and so are boxes next to each
     other. A unit may be left out, but not be wrong. Decimals count to 6 places, and to 4 digits below 0.01; other
-    numbers exactly. The comparison runs in a process of its own, which is killed after `deadline` seconds: the completion
-    scores 0, or, if the gold itself takes so long, there is no verdict. A gold of which a part cannot be read abstains.
+    numbers exactly. The comparison runs in a process of its own, which is killed after `deadline` seconds: then the
+    completion scores 0, or, if the gold itself takes so long, there is no verdict. A gold of which a part cannot be
+    read abstains.
 
     >>> right = {"math": r"\frac{1}{2}"}
     >>> [verdict.score for verdict in math_match([Rollout(r"So \boxed{0.5}", right), Rollout("$2$", right)])]

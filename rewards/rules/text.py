@@ -22,6 +22,7 @@ Variant = Literal["default", "raw", "strict_year", "lenient_number"]
 
 _NUMBER = re.compile(r"[-+]?+(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][-+]?[0-9]++)?+")
 _YEAR = re.compile(r"(?:19\d\d|20\d\d|2100)", re.ASCII)
+_WORDLIKE = re.compile(r"[^\W_]")
 _MARK = re.compile(r"[!-/:-@\[-`{-~]")
 _LONGEST_NUMBER = 400  # characters; a longer one is compared as text
 
@@ -83,7 +84,8 @@ def bleu(rollout: Rollout, *, guidance: bool = False) -> Verdict:
 
     Source: 2505.11080. BP * exp(mean_n log((matches_n + 1) / (possible_n + 1))) on 13a tokens. Gold: `text` or
     `references`. A very short answer has full precisions, so a short gold text invites one; `guidance=True` takes the
-    brevity of the gold text nearest in length, and gives 0 to fewer than 4 tokens.
+    brevity of the gold text nearest in length, and gives 0 to fewer than 4 tokens, if the gold texts have so many. An
+    answer without a word of a gold text scores 0: smoothing alone would give a single wrong word 0.84.
 
     >>> golds = {"references": ["the cat is on the mat"]}
     >>> [round(v.score, 6) for v in bleu([Rollout(f"the cat {verb} on the mat", golds) for verb in ("sat", "is")])]
@@ -93,8 +95,10 @@ def bleu(rollout: Rollout, *, guidance: bool = False) -> Verdict:
     if isinstance(texts, Verdict):
         return texts
     tokens, (sizes, most) = _tokens_13a(texts[0]), _gold_ngrams(tuple(texts[1]))
-    if not tokens or (guidance and len(tokens) < 4):
+    if not tokens or (guidance and len(tokens) < min(4, *sizes)):
         return unparsed(f"{len(tokens)} tokens are too few")
+    if not any((token,) in most and _WORDLIKE.search(token) for token in tokens) and _has_words(tuple(texts[1])):
+        return Verdict(0.0, "no word in common")
     precisions = [_smoothed_precision(tokens, most, n) for n in range(1, 5)]
     wanted = min(sizes, key=lambda size: (abs(size - len(tokens)), size)) if guidance else min(sizes)
     brevity = min(1.0, math.exp(1 - wanted / len(tokens)))
@@ -279,6 +283,11 @@ def _tokens_13a(text: str) -> list[str]:
     text = re.sub(r"([^0-9])([.,])", r"\1 \2 ", text)
     text = re.sub(r"([.,])([^0-9])", r" \1 \2", text)
     return re.sub(r"([0-9])(-)", r"\1 \2 ", text).split()
+
+
+@functools.lru_cache(maxsize=64)
+def _has_words(texts: tuple[str, ...]) -> bool:
+    return any(map(_WORDLIKE.search, texts))
 
 
 @functools.lru_cache(maxsize=64)  # the rollouts of a group share their gold texts

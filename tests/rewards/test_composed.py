@@ -125,6 +125,25 @@ def test_vlm_r1s_cosine_and_where_it_should_not_rise_again(length: int, ours: fl
     assert scores("cosine_length", metas, **options, as_released=True) == [pytest.approx(released)] * 2
 
 
+def test_repetition_in_the_thinking_counts_beside_a_box_and_without_blanks() -> None:
+    line = "The box is on the left of the picture here. "
+    for thought in (line * 50, (line * 50).replace(" ", ""), "很好" * 100):
+        verdict = get("repetition")([Rollout(f"<think>{thought}</think><answer>[1, 2, 3, 4]</answer>")])[0]
+        assert (verdict.score or 0) < -0.9, thought[:40]
+    boxes = (
+        '[{"bbox_2d": [1, 2, 3, 4], "label": "a cat on a mat"}, {"bbox_2d": [5, 6, 7, 8], "label": "a cat on a mat"}]'
+    )
+    assert get("repetition")([Rollout(f"<think>Two cats.</think><answer>{boxes}</answer>")])[0].score == 0
+
+
+@pytest.mark.parametrize("text", ["word," * 500, "很" * 500, "ねこ" * 250, "a" * 15_000])
+def test_a_text_without_blanks_is_as_long_as_it_is(text: str) -> None:
+    long = Rollout(f"<answer>{text}</answer>", {"text": "a cat"})
+    assert get("overlong", limit=300, buffer=100)([long])[0].score == -1
+    assert get("length_window", high=300)([long])[0].score == 0
+    assert get("length_mask", reward={"fn": "chrf"})([long])[0].why.startswith("500 words")
+
+
 def test_repetition_counts_boxes_or_word_ngrams() -> None:
     reward = get("repetition")
     assert reward([Rollout("[[1, 2, 3, 4], [1, 2, 3, 4], [5, 6, 7, 8], [1, 2, 3, 4]]")])[0].score == -0.5

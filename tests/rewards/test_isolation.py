@@ -137,10 +137,12 @@ def test_an_unreadable_gold_abstains_and_an_unreadable_answer_is_0() -> None:
         assert reward([Rollout(completion, {"math": "3"})])[0].kind == "unparsed"
 
 
-def test_an_expression_beyond_the_deadline_gives_no_verdict() -> None:
+def test_an_expression_beyond_the_deadline_is_the_fault_of_who_wrote_it() -> None:
     reward = get("math_match", deadline=2)
-    bomb = "$" + "9^{" * 5 + "9" + "}" * 5 + "$"
-    verdicts = reward([Rollout(bomb, {"math": "3"}), Rollout("3", {"math": "3"})])
-    assert verdicts[1].score == 1
-    assert verdicts[0].kind in ("failed", "unparsed")
-    assert verdicts[0].score != 1
+    bomb = "9^{" * 5 + "9" + "}" * 5
+    said, asked, fine = reward(
+        [Rollout(f"${bomb}$", {"math": "3"}), Rollout("3", {"math": bomb}), Rollout("3", {"math": "3"})]
+    )
+    assert (said.score, said.kind) == (0, "unparsed")
+    assert asked.score is None
+    assert fine.score == 1

@@ -18,7 +18,7 @@ from tests.rewards.rules.test_extract import BAITS
 
 CHOICE = {
     **{"whole": "fullmatch", "tie": "sub", "denied": "sub", "stated": "finditer", "affirmed": "finditer"},
-    **{"begun": "match", "listed": "search", "bracketed": "findall", "boxed": "match"},
+    **{"begun": "match", "listed": "search", "bracketed": "findall", "boxed": "match", "named": "findall"},
 }
 MADE = {  # functions that make patterns from their arguments -> patterns as they make them, and how they are called
     "rewards.parse.choices._patterns": [(_patterns("ABCD")[name], how) for name, how in CHOICE.items()],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from data_engine.dataset.shards import write_dataset
 from data_engine.schema import Sample, user_prompt, with_id
 from mmrl.cli import VERBS, run
 from rewards import Rollout, Suite
+from rewards.tricks import GAIN
 from rewards.workbench import Finding, flags_of, gold_parts, try_suite
 
 HERE = __name__
@@ -117,6 +119,42 @@ def test_a_reward_that_reads_one_of_several_answers_is_named_but_not_lax() -> No
     assert not finding.lax
     (finding,) = tried("span_iou", "temporal")
     assert finding.flags == ("junk after the gold is free",)
+
+
+def drawn(count: int, make: Any) -> list[Rollout]:
+    draw = random.Random(7)
+    return [Rollout("", make(draw)) for _ in range(count)]
+
+
+NAMES = ["person", "dog", "cat", "bus", "car", "bird", "horse", "boat"]
+
+
+@pytest.mark.parametrize(
+    ("fn", "args", "make", "trick"),
+    [
+        ("box_set", {"mode": "weighted"}, None, "a grid of boxes"),
+        ("box_set", {"mode": "vision_r1"}, None, "a grid of boxes"),
+        ("span_iou", {}, lambda draw: {"spans": [[start := draw.uniform(0, 60), start + 30]]}, "the middle"),
+        ("box_iou", {}, lambda draw: {"boxes": [[x := draw.uniform(0, 300), 50, x + 200, 200]]}, "the middle"),
+        ("chrf", {}, lambda draw: {"text": " ".join(draw.sample(NAMES, 5))}, "the vocabulary"),
+        ("reward_chain", {}, lambda draw: {"chain": {"a": draw.sample(NAMES[:6], 3)}}, "the vocabulary"),
+        ("object_hallucination", {}, lambda draw: {"objects": draw.sample(NAMES, 3)}, "the vocabulary"),
+        ("object_hallucination", {"mode": "chair_s"}, lambda draw: {"objects": draw.sample(NAMES, 3)}, "a safe name"),
+    ],
+)
+def test_a_trick_that_pays_more_than_a_guess_is_named(fn: str, args: dict[str, Any], make: Any, trick: str) -> None:
+    samples = drawn(20, make) if make else rollouts("detection")
+    (finding,) = try_suite(Suite({"r": {"fn": fn, "args": args}}), samples)
+    assert any(flag.startswith(f"lax: {trick} earns ") for flag in finding.flags), finding
+    assert (finding.tricks[trick] or 0) > (finding.means["other"] or 0) + GAIN
+
+
+@pytest.mark.parametrize("fn", ["bleu", "rouge_l", "text_match", "anls"])
+def test_no_trick_pays_where_none_is_known(fn: str) -> None:
+    samples = drawn(20, lambda draw: {"text": " ".join(draw.sample(NAMES, 2))})
+    (finding,) = try_suite(Suite({"r": {"fn": fn, "args": {}}}), samples)
+    assert finding.tricks["a wrong word"] == finding.tricks["four full stops"] == 0
+    assert not any("full stops" in flag or "word" in flag for flag in finding.flags)
 
 
 def test_form_alone_is_blind_to_the_gold_and_a_harsh_reward_shows() -> None:

@@ -64,7 +64,9 @@ def test_spans_pass_and_judged_tasks_are_left_alone() -> None:
     [
         ("text", {"text": ["Paris", "</think>Rome"]}, "gold_scores_low"),
         ("text", {"text": ["<think> of it"]}, "gold_unread"),
-        ("math", {"math": r"\frac{1}{"}, "gold_scores_low"),
+        ("math", {"math": r"\frac{1}{"}, "gold_unread"),
+        ("math", {"math": "x^2+"}, "gold_unread"),
+        ("math", {"math": "between 3 and 5 metres, about 4"}, "gold_unread"),
         ("point", {"points": [[5, 5]], "boxes": [[10, 10, 20, 20]]}, "gold_scores_low"),
     ],
 )

@@ -126,6 +126,9 @@ def test_text_matches_up_to_case_blanks_and_a_final_period(completion: str) -> N
         ("<think>a</think><answer> </answer>", 0),
         ("<think>\u200b</think><answer>b</answer>", 0),
         ("<think>a</think><answer>\ufeff\u2060</answer>", 0),
+        ("<think>\u3164\u115f</think><answer>b</answer>", 0),
+        ("<think>a</think><answer>\u2800\u2800</answer>", 0),
+        ("<think>\x01</think><answer>b</answer>", 0),
         ("", 0),
     ],
 )

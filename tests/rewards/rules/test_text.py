@@ -85,6 +85,12 @@ def test_bleuberis_precisions_are_add_one_smoothed_at_every_order() -> None:
     assert why == "brevity 1.000, precisions 0.857 0.667 0.400 0.250"
 
 
+def test_smoothing_pays_no_answer_without_a_word_of_the_gold() -> None:
+    assert verdict("bleu", "zebra", ["Paris"]).score == 0
+    assert verdict("bleu", "Paris", ["Paris"]).score == verdict("bleu", "Paris", ["Paris"], guidance=True).score == 1
+    assert verdict("bleu", ". . . .", ["a cat."], guidance=True).score == 0
+
+
 def test_guidance_closes_bleus_exploits() -> None:
     golds = ["the cat is on the mat", "a cat"]
     assert verdict("bleu", "the cat", golds, guidance=True).kind == "unparsed"
