@@ -56,6 +56,8 @@ _SPELT = re.compile(
     rf"(?<![\d.:])(?:(\d{{1,2}})\s?{_HOURS}\s?)?(\d{{1,3}})\s?{_MINUTES}\s?(?:and\s|und\s|et\s|y\s)?(\d{{1,2}}(?:\.\d{{1,6}})?)"
     r"\s?(?:s|secs?|seconds?|sekunden?|secondes?|segundos?|秒|초)(?![a-z])"
 )
+_MAY_BE_BETWEEN = re.compile(r"between|zwischen|entre")
+_MAY_BE_FRAMES = re.compile(r"frame|image|bild|第|帧|フレーム")
 _FRAMES = re.compile(r"\b(?:frames?|images?|bilder?)\s*#?\s*(?=\d)|(?:第|帧|フレーム)\s*(?=\d)")
 _COMMA = re.compile(rf"(?<![\d.,\[(])(\d{{1,5}}),(\d{{1,3}})({_UNIT}\s?{_TO}\s?)(\d{{1,5}}),(\d{{1,3}})(?![\d,])")
 _ANGLED = re.compile(r"<\s*(\d[\d.:]*\s?s?)\s*>")
@@ -76,15 +78,17 @@ def spans(text: str) -> list[Span]:
     text = ascii_forms(text[-LOOKED_AT:]).lower()
     if "{" in text and (found := json_regions(text, _spans_of)):
         return _ordered(found)
+    if found := _pattern_spans(_BRACKETED_SPAN, text):
+        return _ordered(found)
     text = _ANGLED.sub(r"\1", text) if "<" in text else text
-    text = _SPELT.sub(_as_clock, text)
+    if found := _clock_spans(_SPELT.sub(_as_clock, text)):
+        return _ordered(found)
+    text = _plain(text)
     found = (
-        _pattern_spans(_BRACKETED_SPAN, text)
-        or _clock_spans(text)
-        or _pattern_spans(_BETWEEN, _plain(text))
-        or _pattern_spans(_SURE, _plain(text))
-        or _pattern_spans(_RANGE, _plain(text))
-        or _start_end_spans(_plain(text))
+        (_pattern_spans(_BETWEEN, text) if _MAY_BE_BETWEEN.search(text) else [])
+        or _pattern_spans(_SURE, text)
+        or _pattern_spans(_RANGE, text)
+        or _start_end_spans(text)
     )
     return _ordered(found)
 
@@ -97,7 +101,7 @@ def _plain(text: str) -> str:
     """The text without numbers of frames, and with decimal points for commas that both bounds have."""
     if "," in text:
         text = _COMMA.sub(r"\1.\2\3\4.\5", text)
-    return _FRAMES.sub("frame_", text)
+    return _FRAMES.sub("frame_", text) if _MAY_BE_FRAMES.search(text) else text
 
 
 def _as_clock(found: re.Match[str]) -> str:
@@ -129,6 +133,8 @@ def _seconds(value: Any) -> float | None:
 
 
 def _clock_spans(text: str) -> list[Span]:
+    if ":" not in text:
+        return []
     clocks = list(islice(_CLOCK.finditer(text), 2 * MAX_REGIONS))
     if len(clocks) == 1:  # the other bound may be in seconds: "45 s to 1:12"
         return _pattern_spans(_RANGE, _CLOCK.sub(lambda clock: str(_clock_seconds(clock[0])), text))

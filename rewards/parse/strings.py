@@ -12,6 +12,7 @@ from rewards.parse.extract import SIGNS, answer_text, boxed, composed, undressed
 
 Unit = Literal["words", "characters"]
 
+USUAL_WORD = 10  # characters of a word with its blank, on average: a text of such words hides no long ones
 LONGEST_WORD = 30  # characters; what is longer is no word of a language with blanks
 
 NO_GOLD = abstain("no gold text")
@@ -101,10 +102,10 @@ def length(text: str, unit: Unit) -> int:
     """
     if unit == "characters":
         return len(text)
-    pieces = text.split()
-    if text.isascii() and len(max(pieces, key=len, default="")) <= LONGEST_WORD:
-        return len(pieces)
-    return sum(1 if len(piece) <= LONGEST_WORD and piece.isascii() else _within(piece) for piece in pieces)
+    found = text.split()
+    if len(text) <= USUAL_WORD * len(found):
+        return len(found)
+    return sum(1 if len(piece) <= LONGEST_WORD and piece.isascii() else _within(piece) for piece in found)
 
 
 def _within(piece: str) -> int:
@@ -115,4 +116,7 @@ def _within(piece: str) -> int:
 
 def pieces(text: str) -> list[str]:
     """The words of a text, of very long ones the characters."""
-    return [piece for word in words(text) for piece in (word if len(word) > LONGEST_WORD else (word,))]
+    found = words(text)
+    if len(text) <= USUAL_WORD * len(found):
+        return found
+    return [piece for word in found for piece in (word if len(word) > LONGEST_WORD else (word,))]

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from rewards.base import Rollout, Verdict, abstain, failed, gold, per_reply, unparsed
-from rewards.isolation.worker import Worker, WorkerDied
+from rewards.isolation.worker import Worker
 from rewards.parse.extract import reply
 
 _WORKER = Worker("rewards.isolation.math_worker:same")
@@ -37,7 +37,7 @@ def math_match(rollout: Rollout, *, deadline: Annotated[float, Field(gt=0, allow
         return unparsed("no answer")
     try:
         same = _WORKER.ask((right, text), seconds=deadline)
-    except (TimeoutError, WorkerDied) as error:
+    except (TimeoutError, RuntimeError) as error:  # WorkerDied is one, and what sympy raises comes as one
         cause = str(error) or f"timed out after {deadline:g} s"
         return unparsed(f"an expression that {cause}") if _compares_with_itself(right, deadline) else failed(cause)
     if same == "gold":
@@ -52,5 +52,5 @@ def _compares_with_itself(right: str, deadline: float) -> bool:
     """Whether the gold answer alone is no trouble, so that it was the completion that was."""
     try:
         return _WORKER.ask((right, right), seconds=deadline) is True
-    except (TimeoutError, WorkerDied):
+    except (TimeoutError, RuntimeError):
         return False

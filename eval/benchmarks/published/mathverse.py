@@ -21,7 +21,7 @@ from rewards.chat_client.faults import Unreadable
 from rewards.judge_client.client import Judge
 from rewards.judge_client.judged_reward import verdict_of
 from rewards.parse.choices import choice_letter
-from rewards.parse.extract import answer_text, boxed, finite
+from rewards.parse.extract import answer_text, boxed, finite, reply
 from rewards.parse.numbers import number
 from rewards.rules.math_match import math_match
 
@@ -109,7 +109,7 @@ def letter_or_value(rollout: Rollout, *, decimals: int | None = None) -> Verdict
     letters = ascii_uppercase[: len(options)]
     same = [letter for letter, option in zip(letters, options, strict=True) if _formula(option) == _formula(text)]
     expression = not _WORD.search(_COMMAND.sub(" ", text))
-    letter = choice_letter(text, letters) or (same[0] if len(same) == 1 else None)
+    letter = choice_letter(reply(rollout.completion) or "", letters) or (same[0] if len(same) == 1 else None)
     if letter := letter or (None if expression else choice_letter(text, letters, options)):
         return Verdict(float(letter == right), f"answered {letter}")
     predicted, target = plain_value(text), options[letters.index(right)]

@@ -20,7 +20,7 @@ from mmrl.core.vision import CoordinateSpace
 from rewards.base import Rollout, Verdict, abstain, per_rollout, unparsed
 from rewards.judge_client.client import Judge
 from rewards.parse.choices import choice_letter
-from rewards.parse.extract import answer_text, finite
+from rewards.parse.extract import answer_text, finite, reply
 from rewards.parse.numbers import number
 
 
@@ -67,7 +67,8 @@ def mathvista_match(rollout: Rollout, *, nearest_choice: bool = False) -> Verdic
     if not text:
         return unparsed("empty answer")
     if choices := answer.get("choices"):
-        predicted = _chosen(text, [str(choice) for choice in choices], nearest_choice)
+        said = reply(rollout.completion) or text
+        predicted = _chosen(said, text, [str(choice) for choice in choices], nearest_choice)
         return (
             unparsed("no choice") if predicted is None else Verdict(float(predicted == right), f"answered {predicted}")
         )
@@ -104,9 +105,9 @@ def _hint(kind: str, precision: int) -> str:
     return "Answer with a Python list." if kind == "list" else "Answer with a word or phrase."
 
 
-def _chosen(text: str, choices: Sequence[str], nearest: bool) -> str | None:
+def _chosen(said: str, text: str, choices: Sequence[str], nearest: bool) -> str | None:
     letters = ascii_uppercase[: len(choices)]
-    if letter := choice_letter(text, letters, choices):
+    if letter := choice_letter(said, letters, choices):
         return choices[letters.index(letter)].strip()
     return min(choices, key=lambda choice: Levenshtein.distance(text, choice)).strip() if nearest else None
 

@@ -79,12 +79,12 @@ def captioning_metrics(records: Sequence[Record]) -> Metrics:
 
 @per_rollout
 def tempcompass_match(rollout: Rollout) -> Verdict:
-    """TempCompass by rule: an exact option line, or its name, letter or text; yes or no as the first word.
+    """TempCompass by rule: an option's line, name, number, letter or text; yes or no as the first word.
 
     Gold: `choice` and `options`, with `names` if options are not named A, B ...; or `yesno`.
 
     >>> two = {"choice": "B", "options": ["it runs", "it sits"], "names": ["Option 1", "Option 2"]}
-    >>> texts = ("Option 2: it sits", "option 1", "it sits.")
+    >>> texts = ("Option 2: it sits", "1", "it sits.")
     >>> [one.score for one in tempcompass_match([Rollout(text, two) for text in texts])]
     [1.0, 0.0, 1.0]
     """
@@ -100,6 +100,9 @@ def tempcompass_match(rollout: Rollout) -> Verdict:
     names = answer.get("names") or letters
     predicted = text.casefold().lstrip("(*\"' ")
     begins = [bool(re.match(rf"{name.casefold()}(?!\w)", predicted)) for name in names]
+    number = re.fullmatch(r"(\d+)[\s).:]*", predicted)
+    if number:  # of "Option 1", the published rule takes the number alone
+        begins = [name.endswith(f" {number[1]}") for name in names]
     named = sum(begins) == 1 and len(str(names[0])) > 1
     letter = letters[begins.index(True)] if named else choice_letter(text, letters, answer["options"])
     return unparsed("no option") if letter is None else Verdict(float(letter == answer["choice"]), f"answered {letter}")
