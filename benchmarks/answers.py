@@ -4,8 +4,8 @@
 
 Right is what earns 1. Precision is the share of the answers that earn 1 that are right, recall the share of the right
 ones that earn 1. `withheld` counts golds of which a part cannot be read, and of how many there is rightly no verdict.
-With `--wrong` each case that is judged wrongly is printed. Run it on another checkout with PYTHONPATH set to it:
-`PYTHONPATH=OTHER python benchmarks/answers.py`.
+With `--wrong` each case that is judged wrongly is printed. `PYTHONPATH=OTHER python -P benchmarks/answers.py` runs the
+table on another checkout.
 """
 
 from __future__ import annotations

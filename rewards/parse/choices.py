@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from string import ascii_uppercase
 
-from rewards.parse.extract import SIGNS, ascii_forms, undressed
+from rewards.parse.extract import SIGNS, ascii_forms, composed, undressed
 from rewards.parse.tex import BOXED, last_boxes
 
 LOOKED_AT = 8_000  # characters at the end of a text; answers stand there
@@ -319,7 +319,7 @@ def _named(text: str, letters: str, options: Sequence[str]) -> str | None:
 
 def folded(text: str) -> str:
     """A text in one case with single blanks, without underscores."""
-    return " ".join(text.casefold().replace("_", " ").split())
+    return " ".join(composed(text).casefold().replace("_", " ").split())
 
 
 def _without(text: str, phrase: str) -> str:

@@ -131,7 +131,7 @@ def undressed(text: str) -> str:
         text = "".join(filter(None, found.groups()))
     if found := _QUOTED.fullmatch(text):
         text = "".join(filter(None, found.groups()))
-    if "\\" in text or "{,}" in text:
+    if "\\" in text or "{,}" in text or "~" in text:
         before = ""
         while before != text:  # from the inside out; each round makes the text shorter
             before, text = text, _DRESS.sub(r"\1", text)
@@ -173,7 +173,7 @@ def yes_no(text: str) -> bool | None:
     >>> yes_no("**Yes**, it is."), yes_no("No."), yes_no("yes and no"), yes_no("not at all"), yes_no("Oui.")
     (True, False, None, None, True)
     """
-    plain = ascii_forms(text).lower()
+    plain = ascii_forms(composed(text)).lower()
     words = set(re.findall(r"[^\W_]+", plain))
     said, denied = "yes" in words, "no" in words
     if not said and (found := _SIGNED.match(plain)):

@@ -35,6 +35,7 @@ _HAN = re.compile(r"[零〇一二两兩三四五六七八九十百千万萬]{1,1
 _HAN_WORDS = re.compile(
     r"一共|一起|一样|一些|一下|一直|一定|一般|第[一二三四五六七八九十]|统一|唯一|万一|三角|四边|一致"
 )
+_MINUS = re.compile(r"\b(?:minus|negative|moins|menos)\s+[^\W\d]|负|負|マイナス")
 _LONGEST = 400  # characters; longer texts are read for digits only
 
 
@@ -53,7 +54,8 @@ def in_words(text: str) -> float | None:
     found = _word_runs(words, plain)
     runs = [_han(run) for run in _HAN.findall(_HAN_WORDS.sub(" ", plain))]
     found += [value for value in runs if value != 1] or runs[:1]
-    return float(found[0]) if len(set(found)) == 1 else None
+    sign = -1.0 if _MINUS.search(plain) else 1.0
+    return sign * found[0] if len(set(found)) == 1 else None
 
 
 def _word_runs(words: list[str], plain: str) -> list[int]:

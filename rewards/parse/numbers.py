@@ -16,7 +16,8 @@ _PLAIN = re.compile(r"\s*+([-+]?+\d{1,300}(?:\.\d{1,300})?+)\.?\s*+", re.ASCII)
 POWER_OF_TEN = re.compile(r"\s?(?:×|\*|x|\\times|\\cdot|·)\s?10\s?(?:\^\s?\{?([-+]?\d++)\}?|([⁻⁺]?[⁰¹²³⁴-⁹]+))")
 _GOES_ON = r"(?:(?<=\^)\{\s?[-+]?\d|\s?(?:\\[dtc]?frac\s?\{?\d|\\(?:sqrt|pi)(?![a-zA-Z])|[√π])|[⁰¹²³⁴-⁹¼-¾⅐-⅞])"
 _NUMERIC = re.compile(
-    r"[-+.\d](?<![\w.,/^{].)(?:(?<=\d)|\.?\d)[\d.,:/^]*+(?:[eE][-+]?\d++)?+(?:\s?\\?%)?+" + rf"{_GOES_ON}?+"
+    r"[-+.\d](?<![a-zA-Z\d_.,/^{\u00c0-\u024f].)(?:(?<=\d)|\.?\d)[\d.,:/^]*+(?:[eE][-+]?\d++)?+(?:\s?\\?%)?+"
+    + rf"{_GOES_ON}?+"
 )
 _DECIMAL = re.compile(r"[-+]?+(?:\d++(?:\.\d++)?+|\.\d++)(?:[eE][-+]?\d++)?+")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})++(?:\.\d++)?+")
@@ -41,7 +42,7 @@ _SCALE_WORDS = "|".join(
     sorted((re.escape(word) for word in _SCALES if len(word) > 2 or not word.isascii()), key=len, reverse=True)
 )
 _SCALED = re.compile(
-    rf"(?<![\w.])([-+]?\d{{1,15}}(?:,\d{{3}})*+(?:\.\d{{1,15}})?+)(?:(k|K|M|mn|B|bn)(?![\w²³/])"
+    rf"(?<![\w.])([-+]?\d{{1,15}}(?:,\d{{3}})*+(?:[.,]\d{{1,15}})?+)(?:(k|K|M|mn|B|bn)(?![\w²³/])"
     rf"|[ -]?(?i:({_SCALE_WORDS}))\.?(?![a-zà-ÿ克米瓦卡焦帕]))"
 )
 _CONFIDENCE = re.compile(
@@ -62,8 +63,14 @@ _EQUAL_TO_SUM = re.compile(
     r"((?<![\d.,])[-+]?\d[\d.,]*+)\s?=\s?[-+(]*\d[\d.,]*+(?:\s?[-+*/×·÷]\s?[(]*\d[\d.,]*+[)]*){1,20}[\s.$)]*\Z"
 )
 _SUM = re.compile(r"\d[)\s]{0,3}(?:[+*×·÷]|\s[-/]|\s?\\(?:times|div|cdot))\s?\(?\d[\d.,]*+[\s.$)%]*\Z")
+_RANGE = re.compile(  # at the end
+    r"(?<![\d.,-])\d[\d.,]{0,20}+%?\s?(?:[-–~〜]|to|or|bis|oder|ou|à|a|o|或|到|至|から|between)\s?\d[\d.,]{0,20}+[^\d=]{0,30}\Z"
+    r"|(?:between|zwischen|entre)\s[-\d.,]{1,20}\s(?:and|und|et|y)\s[-\d.,]{1,20}[^\d=]{0,30}\Z",
+    re.IGNORECASE,
+)
 _UNUSUAL = re.compile(
-    rf"=|[+*×·÷]|[-/]\s|\d[ ’']\d|\d(?:k|K|M|mn|B|bn)\b|not\b|n['’]t\b|nicht|\bpas\b|rather|instead|statt"
+    rf"=|[+*×·÷~〜–或到至]|[-/]\s|\d-\d|\d\s?(?:to|or|bis|oder|ou|à|a|o)\s?\d|between|zwischen|entre|から"
+    rf"|\d[ ’']\d|\d(?:k|K|M|mn|B|bn)\b|not\b|n['’]t\b|nicht|\bpas\b|rather|instead|statt"
     rf"|plutôt|不是|minus|negative|moins|menos|meno"
     rf"|负|負|マイナス|마이너스|\b(?:confid|confia|certain|prob|sicher|sure)|置信|信心|確信|把握|\\(?:times|div|cdot)|(?:{_SCALE_WORDS})",
     re.IGNORECASE,
@@ -74,7 +81,7 @@ def number(text: str, *, thousands: bool = False, percent: bool = False, scales:
     r"""The last number of a text (of its last box, if it has one); None if that is not a plain decimal number.
 
     `thousands` allows 1,200, 1 200 and 1'200 for 1200, and 3,5 for 3.5; `percent` allows 12% for 12; without them these
-    are no numbers. Nor are 1/2, 10^3, 2\sqrt{3}, 12:30, 3 + 4, and what no float can hold. `scales`: "1.2M",
+    are no numbers. Nor are 1/2, 10^3, 2\sqrt{3}, 12:30, 3 + 4, "3 to 4" and what no float can hold. `scales`: "1.2M",
     "5 million" and 3万 are taken times their scale. A number that is denied ("not 13") and a confidence do not count,
     and of "293 = 256+37" the sum does not. A text without digits may have one number in words.
 
@@ -89,8 +96,8 @@ def number(text: str, *, thousands: bool = False, percent: bool = False, scales:
     text = POWER_OF_TEN.sub(as_exponent, with_commas(ascii_forms(text[-LOOKED_AT:])))
     if _UNUSUAL.search(text):
         text = _settled(text, thousands, scales)
-        if _SUM.search(text) and "=" not in text:
-            return None  # it is not worked out
+        if (_SUM.search(text) and "=" not in text) or _RANGE.search(text):
+            return None  # it is not worked out, or not decided
     tokens = _NUMERIC.findall(text)
     if not tokens:
         return None if any(sign.isdigit() for sign in text) else in_words(text)
@@ -137,4 +144,5 @@ def _settled(text: str, thousands: bool, scales: bool) -> str:
 
 def _times_scale(found: re.Match[str]) -> str:
     scale = _SCALES[(found[2] or found[3]).lower()]
-    return repr(float(found[1].replace(",", "")) * scale)
+    digits = found[1].replace(",", ".") if _COMMA.fullmatch(found[1]) else found[1].replace(",", "")
+    return repr(float(digits) * scale)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from rewards.parse.extract import ascii_forms
+from rewards.parse.extract import ascii_forms, composed
 from rewards.parse.regions import (
     BOX_KEYS,
     MAX_REGIONS,
@@ -107,7 +107,7 @@ def plain_label(label: Any) -> str:
 
 @functools.lru_cache(maxsize=1024)  # labels are few
 def _folded(label: str) -> str:
-    return " ".join(label.casefold().split())
+    return " ".join(composed(label).casefold().split())
 
 
 def _objects_of(value: Any) -> Iterator[Object]:
@@ -132,6 +132,9 @@ def _points_of(value: Any) -> Iterator[Point]:
         node = nodes.pop()
         if isinstance(node, dict):
             key = first_key(node, POINT_KEYS)
+            if key and isinstance(node[key], dict):
+                nodes.append(node[key])
+                continue
             node = (
                 [_number(node["x"]), _number(node["y"])] if "x" in node and "y" in node else node[key] if key else node
             )

@@ -15,6 +15,12 @@ Box = tuple[float, float, float, float]
 Region = TypeVar("Region")
 
 BOX_KEYS = ("bbox_2d", "bbox", "box_2d", "box", "coordinates")
+CORNERS = (  # names of the sides of a box
+    ("x1", "y1", "x2", "y2"),
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("x_min", "y_min", "x_max", "y_max"),
+    ("left", "top", "right", "bottom"),
+)
 Y_FIRST = ("box_2d",)  # [y1, x1, y2, x2], as Gemini writes it
 MAX_REGIONS = 1000  # an answer names a few; more, or much broken JSON, would only cost time
 MAX_BROKEN = 3
@@ -143,6 +149,9 @@ def are_corners(node: Any) -> bool:
 
 def as_box(node: Any) -> Box | None:
     """[x1, y1, x2, y2], [[x1, y1], [x2, y2]], or four or more corners; the JSON decoder makes every number a float."""
+    if isinstance(node, dict):
+        names = next((names for names in CORNERS if all(name in node for name in names)), None)
+        node = [node[name] for name in names] if names else None
     if not isinstance(node, list):
         return None
     if len(node) > 3 and isinstance(node[0], list) and are_corners(node):

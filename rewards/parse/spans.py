@@ -47,7 +47,10 @@ _SURE = re.compile(  # the bounds have a unit, or a word for time before them
     rf"|(?:from|von|vom|de|desde|du|从|從|at|during)\s?(?:seconds?\s)?{_FIRST_TIME}{_UNIT}\s?{_TO}\s?{_TIME}{_SECONDS}"
 )
 _BETWEEN = re.compile(rf"(?:between|zwischen|entre)\s{_TIME}{_UNIT}\s(?:and|und|et|y)\s{_TIME}{_SECONDS}{_THEN}")
-_AT = rf"[a-zé_]{{0,6}}(?:\stime)?\W{{0,3}}(?:(?:at|is|about|around|bei|nach|à|en|a|se|los)\s)*+{_TIME}{_SECONDS}"
+_AT = (
+    rf"(?!_?frame)[a-zé_]{{0,6}}(?:\stime)?\W{{0,3}}(?:(?:at|is|about|around|bei|nach|à|en|a|se"
+    rf"|los)\s)*+{_TIME}{_SECONDS}"
+)
 _START = re.compile(rf"(?:start|begin|commence|début|empieza|comienza|inicia){_AT}")
 _END = re.compile(rf"(?:end|finish|stop|se termine|finit|fin|termina|acaba){_AT}")
 _HOURS = r"(?:h|hrs?|hours?|std|stunden?|heures?|horas?|小时|時間|시간)"

@@ -63,7 +63,7 @@ def words(text: str) -> list[str]:
     >>> words("The cat's hat, 3.5!"), words("一只 cat")
     (['the', 'cat', 's', 'hat', '3', '5'], ['一', '只', 'cat'])
     """
-    return (_WORD if text.isascii() else _SIGN_OR_WORD).findall(text.casefold())
+    return (_WORD if text.isascii() else _SIGN_OR_WORD).findall(composed(text).casefold())
 
 
 def by_first_word(keywords: Iterable[tuple[str, ...]]) -> dict[str, list[tuple[str, ...]]]:

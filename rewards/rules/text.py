@@ -84,7 +84,7 @@ def bleu(rollout: Rollout, *, guidance: bool = False) -> Verdict:
 
     Source: 2505.11080. BP * exp(mean_n log((matches_n + 1) / (possible_n + 1))) on 13a tokens. Gold: `text` or
     `references`. A very short answer has full precisions, so a short gold text invites one; `guidance=True` takes the
-    brevity of the gold text nearest in length, and gives 0 to fewer than 4 tokens, if the gold texts have so many. An
+    brevity of the gold text nearest in length, and gives 0 to fewer than 4 tokens, if a gold text has so many. An
     answer without a word of a gold text scores 0: smoothing alone would give a single wrong word 0.84.
 
     >>> golds = {"references": ["the cat is on the mat"]}
@@ -95,7 +95,7 @@ def bleu(rollout: Rollout, *, guidance: bool = False) -> Verdict:
     if isinstance(texts, Verdict):
         return texts
     tokens, (sizes, most) = _tokens_13a(texts[0]), _gold_ngrams(tuple(texts[1]))
-    if not tokens or (guidance and len(tokens) < min(4, *sizes)):
+    if not tokens or (guidance and len(tokens) < min(4, max(sizes))):
         return unparsed(f"{len(tokens)} tokens are too few")
     if not any((token,) in most and _WORDLIKE.search(token) for token in tokens) and _has_words(tuple(texts[1])):
         return Verdict(0.0, "no word in common")
