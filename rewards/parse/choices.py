@@ -92,14 +92,14 @@ def choice_letter(text: str, letters: str = ascii_uppercase, options: Sequence[s
     plain = ascii_forms(text).replace("*", "")  # markdown
     if whole := patterns["whole"].fullmatch(plain):
         return whole[1].upper()
-    if letter := _option(plain, letters, options) or _line(plain, letters):
+    if letter := _option(plain, letters, options):
         return letter
     untied = _weighed(plain, letters)
     if letter := _last_stated(untied, letters, options):
         return letter
     if _refuses(text, options):
         return None
-    if letter := _affirmed(untied, letters):
+    if letter := _line(plain, letters) or _affirmed(untied, letters):
         return letter
     begun = patterns["begun"].match(untied)
     if begun and not patterns["listed"].search(untied, begun.end()):

@@ -17,6 +17,7 @@ from rewards.parse.regions import (
     Y_FIRST,
     Box,
     as_box,
+    by_sides,
     first_key,
     inner_values,
     json_regions,
@@ -123,7 +124,8 @@ def _objects_of(value: Any) -> Iterator[Object]:
             score = _finite(node.get(first_key(node, SCORE_KEYS)))
             nodes.append((placed, label, point, score))
         else:
-            nodes.extend((inner, label, point, score) for inner in inner_values(node))
+            label = label or (plain_label(node.get(first_key(node, LABEL_KEYS))) if isinstance(node, dict) else "")
+            nodes.extend((inner, label, point, score) for inner in inner_values(node) or by_sides(node))
 
 
 def _points_of(value: Any) -> Iterator[Point]:

@@ -97,7 +97,7 @@ def _boxes_of(value: Any) -> Iterator[Box]:
         elif isinstance(node, dict) and (key := first_key(node, BOX_KEYS)):
             nodes.append(x_first(node[key]) if key in Y_FIRST else node[key])
         else:
-            nodes.extend(inner_values(node))
+            nodes.extend(inner_values(node) or by_sides(node))
 
 
 def inner_values(node: Any) -> list[Any]:
@@ -126,6 +126,13 @@ def x_first(node: Any) -> Any:
     return [node[1], node[0], node[3], node[2]] if len(node) == 4 else node[::-1] if len(node) == 2 else node
 
 
+def by_sides(node: Any) -> list[Any]:
+    """The box of an object that names its sides, in a list."""
+    if not isinstance(node, dict):
+        return []
+    return [[node[name] for name in names] for names in CORNERS if all(name in node for name in names)][:1]
+
+
 def hull(corners: Sequence[Sequence[float]]) -> Box:
     """The box around points."""
     xs, ys = [corner[0] for corner in corners], [corner[1] for corner in corners]
@@ -149,9 +156,6 @@ def are_corners(node: Any) -> bool:
 
 def as_box(node: Any) -> Box | None:
     """[x1, y1, x2, y2], [[x1, y1], [x2, y2]], or four or more corners; the JSON decoder makes every number a float."""
-    if isinstance(node, dict):
-        names = next((names for names in CORNERS if all(name in node for name in names)), None)
-        node = [node[name] for name in names] if names else None
     if not isinstance(node, list):
         return None
     if len(node) > 3 and isinstance(node[0], list) and are_corners(node):

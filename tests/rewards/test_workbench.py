@@ -105,9 +105,10 @@ def test_a_lax_reward_shows() -> None:
 
 def test_the_junk_box_bug_of_released_code_shows_and_ours_is_clean() -> None:
     (released,) = tried("box_set", "detection", mode="vision_r1", as_released=True)
-    assert released.flags == ("lax: junk next to the gold is free",)
+    assert released.flags[0] == "lax: junk next to the gold is free"
+    assert [flag[:26] for flag in released.flags[1:]] == ["lax: a grid of boxes earns"]
     (trailing,) = tried("box_set", "detection", mode="map", as_released=True)
-    assert trailing.flags == ("junk after the gold is free",)
+    assert trailing.flags[0] == "junk after the gold is free"
     for mode in ("f1", "recall", "precision", "map", "od_length", "vision_r1", "visionreasoner", "weighted"):
         (finding,) = tried("box_set", "detection", mode=mode)
         assert not any("junk" in flag for flag in finding.flags), mode
