@@ -20,6 +20,7 @@ UNCLOSED = unparsed("no answer: the thinking is not closed")
 EMPTY = unparsed("empty answer")
 
 _WORD = re.compile(r"\w++")
+_SIGN = re.compile(f"[{SIGNS}]")
 _SIGN_OR_WORD = re.compile(rf"[{SIGNS}]|(?:(?![{SIGNS}])\w)++")
 
 
@@ -103,7 +104,7 @@ def length(text: str, unit: Unit) -> int:
     if unit == "characters":
         return len(text)
     found = text.split()
-    if len(text) <= USUAL_WORD * len(found):
+    if len(text) <= USUAL_WORD * len(found) and (text.isascii() or not _SIGN.search(text)):
         return len(found)
     return sum(1 if len(piece) <= LONGEST_WORD and piece.isascii() else _within(piece) for piece in found)
 

@@ -182,7 +182,7 @@ def plain(text: str) -> str:
     r"""A text with its mathematics in plain LaTeX: joining words are commas, upright e, i and d are letters.
 
     >>> plain(r"x=7\text{ and }y=\dfrac{3}{2}"), plain(r"2\,\mathrm{i}"), plain("1.6e-19"), plain("1 1/2")
-    ('x=7, y=\\dfrac{3}{2}', '2i', '1.6\\times 10^{-19}', '1\\frac{1}{2}')
+    ('x=7, y=\\dfrac{3}{2}', '2 i', '1.6\\times 10^{-19}', '1\\frac{1}{2}')
     """
     text = ascii_forms(text).translate(_TRANSLATED)
     text = re.sub("[₀-₉]+", lambda found: "_{" + found[0].translate(_LOWERED) + "}", text)
