@@ -240,7 +240,7 @@ def _scale(gold: tex.Part, said: tex.Part) -> float | None:
     if not agree(gold.unit, said.unit):
         return None
     mine, theirs = gold.unit or _radians(gold.body, said.unit), said.unit or _radians(said.body, gold.unit)
-    if not mine or not theirs or mine.words or theirs.words:
+    if not mine or not theirs or mine.dimension != theirs.dimension:
         return 1
     return 1 if mine.size == theirs.size else theirs.size / mine.size
 
@@ -262,7 +262,7 @@ def _numbers_equal(gold: Any, said: Any, *_: Any) -> bool:
     mine, theirs = grader.get_pct_val(gold), grader.get_pct_val(said)
     if mine is not None and theirs is None and _close(mine, said):
         return True
-    if theirs is not None and mine is None and abs(_valued(gold)) >= 1 and _close(gold, theirs):
+    if theirs is not None and mine is None and abs(_valued(gold)) > 1 and _close(gold, theirs):
         return True
     return _close(gold, said)
 

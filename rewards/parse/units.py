@@ -26,8 +26,10 @@ class Unit:
 
 
 def agree(a: Unit | None, b: Unit | None) -> bool:
-    """Whether two units measure the same; words and missing units agree with all."""
-    return not a or not b or bool(a.words or b.words) or a.dimension == b.dimension
+    """Whether two units measure the same; words and missing units agree with all, and 25 C may be 25 °C."""
+    if not a or not b or a.words or b.words or a.dimension == b.dimension:
+        return True
+    return {a.dimension, b.dimension} in _ONE_LETTER
 
 
 _PREFIXES = {
@@ -44,16 +46,30 @@ _PREFIXED: dict[str, tuple[float, dict[str, int]]] = {  # units that take a pref
     **{"H": (1, {"kg": 1, "m": 2, "s": -2, "A": -2}), "Wb": (1, {"kg": 1, "m": 2, "s": -2, "A": -1})},
     **{"eV": (1.602176634e-19, {"kg": 1, "m": 2, "s": -2}), "bar": (1e5, {"kg": 1, "m": -1, "s": -2})},
     **{"Wh": (3600, {"kg": 1, "m": 2, "s": -2}), "cal": (4.184, {"kg": 1, "m": 2, "s": -2})},
-    **{"rad": (1, {"angle": 1}), "B": (1, {"byte": 1}), "t": (1e3, {"kg": 1})},
+    **{"Ah": (3600, {"A": 1, "s": 1}), "rad": (1, {"angle": 1}), "B": (1, {"byte": 1}), "t": (1e3, {"kg": 1})},
 }
 _ALONE: dict[str, tuple[float, dict[str, int]]] = {
     **{"min": (60, {"s": 1}), "h": (3600, {"s": 1}), "hr": (3600, {"s": 1}), "d": (86400, {"s": 1})},
     **{"ft": (0.3048, {"m": 1}), "in": (0.0254, {"m": 1}), "yd": (0.9144, {"m": 1}), "mi": (1609.344, {"m": 1})},
     **{"mph": (0.44704, {"m": 1, "s": -1}), "lb": (0.45359237, {"kg": 1}), "oz": (0.028349523125, {"kg": 1})},
     **{"°": (math.pi / 180, {"angle": 1}), "℃": (1, {"degC": 1}), "°C": (1, {"degC": 1}), "°F": (1, {"degF": 1})},
-    **{"$": (1, {"USD": 1}), "¢": (0.01, {"USD": 1}), "€": (1, {"EUR": 1}), "£": (1, {"GBP": 1}), "¥": (1, {"CNY": 1})},
+    **{
+        "$": (1, {"USD": 1}),
+        "¢": (0.01, {"USD": 1}),
+        "€": (1, {"EUR": 1}),
+        "£": (1, {"GBP": 1}),
+        "円": (1, {"JPY": 1}),
+        "원": (1, {"KRW": 1}),
+        "¥": (1, {"CNY": 1}),
+    },
+    **{"Nm": (1, {"kg": 1, "m": 2, "s": -2}), "rpm": (1 / 60, {"s": -1})},
+    **{"atm": (101325, {"kg": 1, "m": -1, "s": -2}), "mmHg": (133.322387415, {"kg": 1, "m": -1, "s": -2})},
     **{"ha": (1e4, {"m": 2}), "kph": (1 / 3.6, {"m": 1, "s": -1}), "ms": (1e-3, {"s": 1})},
 }
+_ONE_LETTER = [  # C is the coulomb, and often stands for °C; so F
+    {(("A", 1), ("s", 1)), (("degC", 1),)},
+    {(("A", 2), ("kg", -1), ("m", -2), ("s", 4)), (("degF", 1),)},
+]
 _NAMES = {  # other names, in their singular
     **dict.fromkeys(("meter", "metre", "米", "mètre", "metro", "メートル"), "m"),
     **dict.fromkeys(("kilometer", "kilometre", "千米", "公里", "kilomètre", "kilómetro", "キロメートル"), "km"),
@@ -129,7 +145,7 @@ _COUNTED = (
 _NOT_WORDS = {  # of letters, and yet mathematics
     *("pi", "sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "exp", "inf", "infty", "infinity", "oo"),
     *("mod", "gcd", "lcm", "max", "min", "and", "or", "alpha", "beta", "gamma", "theta", "lambda", "phi", "omega"),
-    *("abs", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "times", "over", "factorial", "choose", "is"),
+    *("abs", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "over", "factorial", "choose", "is"),
 }
 _AMBIGUOUS = {
     "mg",
@@ -155,6 +171,7 @@ _AMBIGUOUS = {
 _TOKEN = r"[A-Za-zµμΩ°℃$€£¥¢\u00e0-\u00ff\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]+"
 _POWER = r"(?:\s*\^\s*\{?\s*(?P<power>[-−]?\d)\s*\}?|(?P<raised>⁻?[¹²³⁴]))?"
 _STEP = re.compile(rf"\s*+(?P<by>/|per\b|pro\b|par\b|por\b|每|[·⋅*.]|)\s*+(?P<name>{_TOKEN}){_POWER}")
+_OVER = re.compile(r"\\[dt]?frac\s?\{([^{}]*)\}\s?\{([^{}]*)\}")
 _OVER_SEVERAL = re.compile(r"([^/]+)/\s?\((.+)\)")
 _SQUARES = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3, "quadrat": 2, "kubik": 3}
 _RAISED = str.maketrans("⁻¹²³⁴", "-1234")
@@ -195,6 +212,8 @@ def split_unit(text: str, *, glued: bool = False) -> tuple[str, Unit | None]:
 def _told_apart(value: str, tail: str, unit: Unit, glued: bool) -> bool:
     """Whether the tail is a unit by its dress, not a product of variables."""
     name, value = tail.strip(), value.rpartition("=")[2].strip()
+    if name.startswith("\\frac") and UPRIGHT not in tail:
+        return bool(_PLAIN_NUMBER.fullmatch(value)) and tail[:1].isspace()
     if UPRIGHT in tail or not name[:1].isascii() or not name[:1].isalpha():
         return not unit.words or UPRIGHT not in tail or bool(_PLAIN_NUMBER.fullmatch(value))
     plain, spaced = _PLAIN_NUMBER.fullmatch(value), tail[:1].isspace() or tail[:1] == "~"
@@ -205,9 +224,10 @@ def _told_apart(value: str, tail: str, unit: Unit, glued: bool) -> bool:
 
 
 def _flat(tail: str) -> str:
+    tail = _OVER.sub(r"\1/\2", tail)
     for tex, plain in _FLAT:
         tail = tail.replace(tex, plain)
-    tail = tail.replace("^°", "°").replace("{°}", "°")
+    tail = tail.replace("µ" + UPRIGHT, "µ").replace("^°", "°").replace("{°}", "°")
     return re.sub(r"[\x01\x02~]|\\[,;:! ]|\\(?:text|mathrm)", " ", tail).strip()
 
 
@@ -254,7 +274,8 @@ def _product(over: Unit, under: Unit) -> Unit:
 
 def _known(name: str) -> tuple[float, dict[str, int]] | None:
     """Size and powers of one named unit."""
-    for found in (name, _NAMES.get(name.lower()), _NAMES.get(name.lower().removesuffix("s"))):
+    plain = name.lower().removesuffix("s")
+    for found in (name, _NAMES.get(name.lower()), _NAMES.get(plain), name.removesuffix("s") if len(name) > 2 else None):
         if found is None:
             continue
         if found.endswith(("^2", "^3")):
