@@ -21,7 +21,7 @@ from latex2sympy2_extended.latex2sympy2 import convert_to_pct, latex2sympy
 from latex2sympy2_extended.math_normalization import NormalizationConfig
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
-from rewards.parse import tex
+from rewards.parse import boxed, tex
 from rewards.parse.units import Unit, agree
 
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it warns at each call that the deadline is ours
@@ -51,6 +51,7 @@ _WORDS = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2}")
 _HAS_WORDS = re.compile(r"[^\W\d_]{2}")
 _WORD = re.compile(r"[^\W\d_]{3,40}")
 _LIST = re.compile(r"(?<![\d./])-?\d[\d./]*+(?:\s*+,\s++-?\d[\d./]*+)++")
+_OR = re.compile(r"(?<![a-zA-Z])(?:or|oder|ou|o)(?![a-zA-Z])|或|または|또는|\\lor|∨")
 _INDEXED = re.compile(r"\\(?:sum|prod|bigcup|bigcap)|_\s?\{?i|(?<![a-zA-Z\\])i\s?(?:=|\\in)")  # where i is a number
 _IMAGINARY = re.compile(r"(?<![a-zA-Z\\_])(?<!_\{)i(?![a-zA-Z])")
 _DECIMAL_COMMA = re.compile(
@@ -67,6 +68,7 @@ class Reading:
     parts: tuple[tex.Part, ...]
     whole: Any
     text: str
+    said: str = ""
 
 
 def same(question: tuple[str, str]) -> bool | str:
@@ -88,8 +90,8 @@ def _gold(text: str) -> tuple[Reading, ...]:
 
 def readings(text: str, *, gold: bool = False, glued: bool = False) -> tuple[Reading, ...]:
     """What a text may say; nothing if it is no expression. A gold is not picked out of words with numbers."""
-    boxed = tex.boxes(text, gold=gold)
-    said = (text if boxed is None else boxed)[-tex.LOOKED_AT :]
+    box = boxed.boxes(text, gold=gold)
+    said = (text if box is None else box)[-tex.LOOKED_AT :]
     forms = [said]
     if _DECIMAL_COMMA.fullmatch(said) and (glued or not _ONE_PLACE.search(said)):
         forms.append(said.replace(",", "."))
@@ -97,7 +99,7 @@ def readings(text: str, *, gold: bool = False, glued: bool = False) -> tuple[Rea
         forms.append(_EULER.sub(r"\1\\mathrm{e}\2", said))
     found = [reading for form in forms if (reading := _expression(form, glued))]
     worded = _NO_WORDS.sub("", said)
-    if not found and boxed is None and _HAS_WORDS.search(worded) and (reading := _out_of_words(said, gold, glued)):
+    if not found and box is None and _HAS_WORDS.search(worded) and (reading := _out_of_words(said, gold, glued)):
         found = [reading]
     return tuple(found)
 
@@ -122,7 +124,7 @@ def _expression(text: str, glued: bool) -> Reading | None:
             return None
         bodies = [rf"\text{{{bare}}}"]
     whole = parsed(tex.restored(body) if ";" in body else ", ".join(bodies))
-    return Reading(parts, whole, body) if whole is not None else None
+    return Reading(parts, whole, body, text) if whole is not None else None
 
 
 _DOLLARS = re.compile(r"(?<!\\)\$")
@@ -131,7 +133,7 @@ _DOLLARS = re.compile(r"(?<!\\)\$")
 def _out_of_words(text: str, gold: bool, glued: bool) -> Reading | None:
     """The expression in a text of words: behind "the answer is", else where math-verify finds one."""
     for found in reversed(list(_STATED.finditer(text))):
-        reading = _expression(tex.statement(found["rest"]), glued)
+        reading = _expression(boxed.statement(found["rest"]), glued)
         if reading and not isinstance(reading.whole, sympy.Symbol):
             return reading
     if gold and not _DELIMITED.search(text):
@@ -168,7 +170,21 @@ def _equal(gold: Reading, said: Reading) -> bool:
         return _matched(gold.parts, said.parts) or (not told_apart and _verified(gold.whole, said.whole))
     if len(gold.parts) == len(said.parts) == 1:
         return _same_part(gold.parts[0], gold.whole, said.parts[0], said.whole)
-    return _verified(gold.whole, said.whole)
+    return _verified(_range_of(gold), _range_of(said))
+
+
+def _range_of(reading: Reading) -> Any:
+    """The numbers for which several conditions on one variable hold, one of them or all; else the whole expression."""
+    values = [parsed(tex.restored(part.body)) for part in reading.parts]
+    if len(values) < 2 or not all(grader.is_relation(value) and not grader.is_equation(value) for value in values):
+        return reading.whole
+    if len(set.union(*(value.free_symbols for value in values))) != 1:
+        return reading.whole
+    try:
+        sets = [value.as_set() for value in values]
+        return sympy.Union(*sets) if _OR.search(reading.said) else sympy.Intersection(*sets)
+    except Exception:  # sympy cannot solve one
+        return reading.whole
 
 
 def _verified(gold: Any, said: Any) -> bool:

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 from string import ascii_uppercase
 
-from rewards.parse.extract import SIGNS, ascii_forms, composed, undressed
-from rewards.parse.tex import BOXED, last_boxes
+from rewards.parse.boxed import last_boxes
+from rewards.parse.extract import BOXED, SIGNS, ascii_forms, composed, undressed
 
 LOOKED_AT = 8_000  # characters at the end of a text; answers stand there
 MAX_NAMING = 20_000  # characters of an answer in which option texts are looked for; in longer ones it takes too long

@@ -1,4 +1,4 @@
-r"""Mathematics in a text as plain LaTeX: the boxes that count, several values as a list, upright letters, numbers.
+r"""Mathematics in a text as plain LaTeX: several values as a list, upright letters, numbers, and each value's unit.
 
 What math-verify's own clean-up would cut off (`\mathrm{e}` as a unit) or break (`\sqrt(2)`) is settled before it.
 """
@@ -8,66 +8,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from rewards.parse.extract import BOXED, ascii_forms
+from rewards.parse.boxed import UPRIGHT_JOINING
+from rewards.parse.extract import ascii_forms
 from rewards.parse.units import END, UPRIGHT, Unit, split_unit
 
 LOOKED_AT = 2000  # characters at the end of a text; answers stand there
 
-LONGEST_GAP = 70  # characters between boxes that belong together
-
-_JOINING = r"and|or|und|oder|et|ou|または|および|と|和|或者|或|与|以及|及|、|또는|와|과"
-_STATED = re.compile(
-    r"(?:final answer|the answer|答案|antwort|réponse|respuesta)\b[^.\n$]{0,40}?(?:\b(?:is|ist|est|es)\b"
-    r"|[:是为])[\s*:]*(?P<rest>\$?-?[\d\\(\[{][^\n]*+)",
-    re.IGNORECASE,
-)
-_UPRIGHT_JOINING = rf"(?:{_JOINING}|y|o|e|или|и)"
-_CUT_BOX = re.compile(r"\\boxed\s?\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\Z")  # of a gold that a pattern cut out
-_GAP = re.compile(  # between boxes that say one thing together
-    rf"(?:[^\w\\]{{0,10}}+(?:\\[()\[\],;:! ]|\\q?quad(?![a-z])|\\(?:text"
-    rf"|mathrm)\s?\{{[^{{}}]{{0,40}}\b{_UPRIGHT_JOINING}\b[\s,]*\}}"
-    rf"|(?:[a-z]{{3,20}}\s)?(?<![a-zA-Z])(?:{_JOINING})(?![a-zA-Z])|[a-zA-Z](?:_\{{?\w\}}?)?\s?=))*+[^\w\\]{{0,10}}"
-)
-
-
-def boxes(text: str, *, gold: bool = False) -> str | None:
-    r"""What the last box says, with the boxes next to it: neighbours with other contents are one list.
-
-    >>> boxes(r"first \boxed{7}, hence \boxed{1} and $\boxed{2}$"), boxes("none")
-    ('1, 2', None)
-    """
-    found = list(BOXED.finditer(text)) if "\\boxed" in text or "\\fbox" in text else []
-    if not found:
-        cut = _CUT_BOX.search(text) if gold else None
-        return cut[1] if cut else None
-    if stated := _STATED.search(text, found[-1].end()):
-        return statement(stated["rest"])
-    return _joined(text, found)
-
-
-def last_boxes(text: str) -> tuple[str, int] | None:
-    """What the last box and its neighbours say, and where it ends."""
-    found = list(BOXED.finditer(text))
-    return (_joined(text, found), found[-1].end()) if found else None
-
-
-def _joined(text: str, found: list[re.Match[str]]) -> str:
-    said = [found[-1][1].strip()]
-    for before, after in zip(found[-2::-1], found[:0:-1], strict=True):
-        gap = text[before.end() : min(after.start(), before.end() + LONGEST_GAP)]
-        if len(gap) == LONGEST_GAP or not _GAP.fullmatch(gap.rstrip("\\")):
-            break
-        if before[1].strip() not in said:
-            said.insert(0, before[1].strip())
-    return ", ".join(said)
-
-
-def statement(rest: str) -> str:
-    """What a sentence says that began before `rest`, up to its end."""
-    return _SENTENCE_END.split(rest, maxsplit=1)[0].strip().strip("*")
-
-
-_SENTENCE_END = re.compile(r"(?<=\D)\.\s|\.\s+(?=[A-Z])|\.\s*\Z|。")
 _GROUPED = re.compile(r"(?<=\d)(?:,?\s?\\!\s?|\\[,;: ]\s?|\{, ?\}\s?|[\xa0\u2009\u202f])(?=\d{3}(?!\d))")
 _BLANK_GROUPS = re.compile(r"(?<![\w.,^_}\\])(\d{1,3}(?: \d{3})+)(?![\d^_/]| \d)")
 _DISPLAY = re.compile(
@@ -94,7 +40,7 @@ _PERCENT = re.compile(
     re.IGNORECASE,
 )
 _JOINED = re.compile(
-    rf"\s?,?\s?(?:{UPRIGHT}[\s,]*{_UPRIGHT_JOINING}[\s,]*{END}|(?<![a-zA-Z\\])(?:and|or|und|oder|et|ou)(?![a-zA-Z])"
+    rf"\s?,?\s?(?:{UPRIGHT}[\s,]*{UPRIGHT_JOINING}[\s,]*{END}|(?<![a-zA-Z\\])(?:and|or|und|oder|et|ou)(?![a-zA-Z])"
     rf"|(?<=\d)\s(?:y|o|e)\s(?=-?\d)|(?<=\d)(?:and|or)(?=[A-Z])|或者|以及|または|および|또는|[或和与及、と](?=[\s$\d\\(x-z−+-])|\\(?:lor|land|vee|wedge)(?![a-zA-Z])|[∨∧])\s?,?\s?"
 )
 _CASES = re.compile(
@@ -142,7 +88,16 @@ _SYMBOLS = {
         "−": "-",
         "–": "-",
     },
-    **{"ℝ": r"\mathbb{R}", "∛": r"\sqrt[3]", "￥": "¥", "⟨": "(", "⟩": ")", "…": "..."},
+    **{
+        "ℝ": r"\mathbb{R}",
+        "∛": r"\sqrt[3]",
+        "￥": "¥",
+        "⟨": "(",
+        "⟩": ")",
+        "…": "...",
+        "∠": r"\angle ",
+        "△": r"\triangle ",
+    },
 }
 _SAME = {r"\langle": "(", r"\rangle": ")", r"\varnothing": r"\emptyset", r"\{\}": r"\emptyset"}
 _NESTED_ROWS = re.compile(r"\[\s*\[[^\[\]]*\](?:\s*,\s*\[[^\[\]]*\])+\s*\]")
@@ -321,11 +276,12 @@ def _part(text: str, glued: bool) -> Part:
     money = _MONEY.search(text)
     if money and not money.start():
         return Part(text[money.end() :].strip(), split_unit("1" + money[0].strip(" \\"))[1])
-    text = _OF_ANYTHING.sub(r"\1=", text)
+    text = _FUNCTION_OF_X.sub("y=", _OF_ANYTHING.sub(r"\1=", text))
     body, unit = split_unit(text, glued=glued)
     return Part(body, unit, text.replace(UPRIGHT, "").replace(END, ""))
 
 
+_FUNCTION_OF_X = re.compile(r"\Af\s?\(x\)\s?=")
 _OF_ANYTHING = re.compile(r"\A([a-zA-Z])\s?\([a-z]\)\s?=(?=[^a-zA-Z]*\Z)")  # f(x) = 3 is f(n) = 3
 _BASES = dict(
     zip(
