@@ -26,7 +26,10 @@ _NOUN = (
     r"(?:\b(?i:answers?|option|choice|antwort|lösung|réponse|respuesta|opción|risposta|resposta)\b|ответ|Ответ"
     r"|答案|正解|答え|回答|选项|选择|選択肢|정답|답)"
 )
-_ABOUT = r"(?:\s(?:to|for|of|in|that|which|here|zu|auf|à|de|a)\s[^.:;\n]{0,40}?)?+"
+_ABOUT = (  # what may stand between "answer" and "is": a few words; not those of "answer choices:", before a list
+    r"(?:\s(?:to|for|of|in|that|which|here|zu|auf|à|de|a)\s[^.:;\n]{0,40}?"
+    r"|(?:\s(?!options\b|choices\b)[a-zà-ÿ]{3,12}){1,2}|应该?|應該?|可能|就)?"
+)
 _IS = r"(?:\s?(?:\b(?i:is|ist|est|es|é|è|would be|should be|must be|has to be)\b|[:=是为為はが은는→]|->))"
 _FILLERS = (
     r"(?:(?i:the|option|choice|letter|answer|indeed|clearly|therefore|probably|simply|la|le|l['’]option|die|der|das|el|los|buchstabe"
@@ -57,7 +60,7 @@ _WRONG = (
     r"(?:not|wrong|incorrect|false|out|eliminated|excluded|impossible|ruled|nicht|falsch|faux|fausse"
     r"|incorrect[oa]|fals[oa]|pas)\b"
 )
-_BE = r"(?:is|are|was|ist|sind|est|sont|es|son|seems|looks|fits|makes|must be|should be|would be)"
+_BE = r"(?:is|are|was|can be|ist|sind|est|sont|es|son|seems|looks|fits|makes|must be|should be|would be)"
 _REFUSALS = (
     *("sorry", "don't know", "do not know", "无法确定", "无法判断", "不知道", "weiß nicht", "ne sais pas", "no sé"),
     *(
@@ -185,10 +188,11 @@ def _patterns(letters: str) -> dict[str, re.Pattern[str]]:
     )
     one = rf"[(\[]?{letter}[)\]]?"  # of several that are joined, nothing is left
     denials = (
-        rf"(?i:\bnot|n't|n’t|不是|\bnicht|\bpas|\bneither|\bnor|\bno es|rules? out|ruled out|eliminat\w+"
+        rf"(?i:\bnot(?: be)?|n't(?: be)?|n’t(?: be)?|\bcannot be|不是|\bnicht|\bpas|\bneither|\bnor|\bno es"
+        rf"|rules? out|ruled out|eliminat\w+"
         rf"|exclud\w+|reject\w*"
         rf"|rather than|instead of|\bthan|\bunlike|statt|plutôt que|au lieu d[e']|en lugar de|排除|而不是)"
-        rf"\s?(?:(?i:option|choice|letter)s?\s)?{one}"
+        rf"\s?(?:(?i:the|la|le|el|die|der)\s)?(?:(?i:option|choice|letter|opción)s?\s)?{one}"
     )
     denied = (
         rf"{one}\s?(?:{_BE}\s(?:[a-z]+\s)?{_WRONG}|(?:isn't|isn’t|aren't|doesn't|doesn’t|can't|cannot|does not"
@@ -198,13 +202,13 @@ def _patterns(letters: str) -> dict[str, re.Pattern[str]]:
     patterns = {
         "whole": rf"(?:(?:{_NOUN})[\s:]*+)?{_OPEN}([{either}]){_CLOSE}",
         "tie": (
-            rf"{first}(?:{more}{{0,25}}+{joined}(?!\1){letter}(?:{joined}{letter}){{0,25}}+"
+            rf"{first}(?:{more}{{0,25}}+{joined}(?!\1){letter}(?!ではな|は違|不|错)(?:{joined}{letter}){{0,25}}+"
             rf"|{more}{{1,25}}+[\s.]*+\Z)"
         ),
         "denied": f"{denials}|{denied}",
         "stated": (
             rf"{_NOUN}{_ABOUT}{_IS}{_FILLERS}{_OPEN}(?:([{letters}]){_ENDS_WORD}"
-            rf"|([{letters.lower()}])(?={_CLOSE}(?:\n|\Z)))"
+            rf"|([{letters.lower()}])(?={_CLOSE}(?:\n|\Z)|,?\s(?:because|since|weil|car|porque)\b))"
         ),
         "affirmed": (
             rf"([{letters}]){_ENDS_WORD}{_STARTS_WORD}[)\]]?\s?(?:{_BE}\s(?:[a-z]+\s){{0,3}}?{_RIGHT}|[是为]?(?:正确|对的|最佳)|が正し|が正解)"

@@ -15,7 +15,7 @@ from rewards import Rollout, Verdict, get
 from rewards.parse.numbers import number
 from rewards.registry import REWARDS
 from rewards.tasks.golds import digits, plain_json
-from rewards.tasks.keys import KEYS
+from rewards.tasks.keys import KEYS, BadAnswer
 from rewards.tasks.table import OTHER, TASKS, task_type
 
 ENTRY = "rewards/tasks/table.py, TASKS"
@@ -119,6 +119,16 @@ def test_all_points_are_part_of_the_gold_to_learn() -> None:
     assert gold == "[[10,20],[80,60]]"
     assert score("point", answer, f"<answer>{gold}</answer>") == 1
     assert score("point", answer, "<answer>[10,20]</answer>") == pytest.approx(2 / 3)
+
+
+def test_polygons_and_boxes_with_y_first_become_boxes_and_a_column_of_corners_is_refused() -> None:
+    read, polygon = TASKS["grounding"].read, [[100, 50], [300, 50], [300, 200], [100, 200]]
+    assert read
+    for text in (json.dumps(polygon), '{"box_2d": [50, 100, 200, 300]}'):
+        assert read(text, "Where?") == {"answer": [[100, 50, 300, 200]]}
+    with pytest.raises(BadAnswer, match="corners x1, y1, x2, y2"):
+        KEYS["boxes"].shaped(polygon, {})
+    assert KEYS["points"].shaped(polygon, {}) == polygon
 
 
 def test_an_unknown_task_names_the_nearest_one() -> None:

@@ -212,6 +212,14 @@ def test_what_would_be_a_guess_is_not_mended(tmp_path: Path) -> None:
         assert outcome.reason == code
 
 
+def test_a_centre_with_its_size_in_shares_is_not_advised_as_xywh(tmp_path: Path) -> None:
+    outcome = checked(boxed(tmp_path, [0.5, 0.5, 0.2, 0.3]), "box_order", None)
+    assert isinstance(outcome, Quarantined)
+    assert outcome.reason == "box_order"
+    assert "must be corners x1, y1, x2, y2" in outcome.why
+    assert "xywh" not in outcome.why
+
+
 @pytest.mark.parametrize(
     "whole",
     [
