@@ -11,6 +11,7 @@ import math
 import re
 import unicodedata
 
+CACHED = 4096  # completions whose answers are kept
 SIGNS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"  # kana and han: written without blanks, so each is a word of its own
 _FORMS = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x3000: " ", 0x2212: "-", 0x066B: ".", 0x066C: ","}
 
@@ -26,7 +27,7 @@ def _braced(depth: int) -> str:
 BOXED = re.compile(rf"\\(?:boxed|fbox)\s*+\{{({_braced(5)})\}}")
 
 
-@functools.lru_cache(maxsize=4096)  # every reward of a suite asks for it, one after the other
+@functools.lru_cache(maxsize=CACHED)  # every reward of a suite asks for it, one after the other
 def answer_text(completion: str) -> str | None:
     """The text that is scored: after the thinking, inside the last answer pair, else the last box, else all of it.
 
@@ -39,7 +40,7 @@ def answer_text(completion: str) -> str | None:
     return text if text is None or tagged else boxed(text).strip()
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=CACHED)
 def reply(completion: str) -> str | None:
     r"""As `answer_text`, with the words around a box, for readers that weigh them.
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from rapidfuzz.distance import LCSseq, Levenshtein
 
 from rewards.base import Rollout, Verdict, abstain, gold, per_answer, unparsed
-from rewards.parse.extract import answer_text, ascii_forms, finite
+from rewards.parse.extract import CACHED, answer_text, ascii_forms, finite
 from rewards.parse.numbers import POWER_OF_TEN, as_exponent
 from rewards.parse.strings import NO_GOLD, answer_or_verdict, bare, by_first_word, gold_texts, mentions, texts_of, words
 
@@ -44,8 +44,9 @@ def relaxed_match(
     golds: dict[int, list[_Gold]] = {}  # the rollouts of a group share their answer, and many say the same
     known: dict[tuple[int, str], Verdict] = {}
     verdicts = []
+    reads = answer_text if len(rollouts) <= CACHED else answer_text.__wrapped__  # of more, none is found again
     for rollout in rollouts:
-        text, group = answer_text(rollout.completion), id(rollout.answer)
+        text, group = reads(rollout.completion), id(rollout.answer)
         verdict = known.get((group, text)) if text else None
         if verdict is None:
             rights = golds.get(group)
@@ -187,6 +188,14 @@ def _chrf(word_order: int, beta: int) -> Any:
     return CHRF(word_order=word_order, beta=beta)
 
 
+def _digits(text: str) -> float | None:
+    """The number that a text of digits writes; None if it is something else."""
+    try:
+        return float(text) if text.isascii() and "_" not in text and len(text) <= _LONGEST_NUMBER else None
+    except ValueError:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class _Gold:
     """A gold text: as it is compared, its number if it has one that is not 0, and how far an answer may be from it."""
@@ -207,9 +216,8 @@ def _as_gold(text: str, variant: Variant, tolerance: float) -> _Gold:
 
 def _relaxed(text: str | None, golds: Sequence[_Gold], variant: Variant) -> Verdict:
     """The verdict on an answer; a plain number, the usual answer, is compared at once."""
-    if text and "0" <= text[0] <= "9" and "0" <= text[-1] <= "9" and _NUMBER.fullmatch(text):
-        value = finite(text)
-    else:
+    value = _digits(text) if text and "0" <= text[0] <= "9" and "0" <= text[-1] <= "9" else None
+    if value is None or not text:
         read = answer_or_verdict(text)
         if isinstance(read, Verdict):
             return read
