@@ -44,7 +44,7 @@ _DELIMITERS = re.compile(r"(?<!\\)(?:\$|\\[()\[\]])")
 _DELIMITED = re.compile(r"(?<!\\)\$\$?([^$]+)(?<!\\)\$?\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _STATED = re.compile(
     r"(?=(?:answer|result|solution|value|antwort|ergebnis|lösung|réponse|résultat|respuesta|resultado|答案|结果|結果|答え|答)"
-    r"[^.\n=:是为為は]{0,40}?(?:\bis\b|\bare\b|\bist\b|\best\b|\bes\b|=|:|是|为|為|は)+[\s*:]*(?P<rest>[^\n]{1,200}))",
+    r"[^.\n=:是为為は]{0,25}?(?:\bis\b|\bare\b|\bist\b|\best\b|\bes\b|=|:|是|为|為|は)+[\s*:]*(?P<rest>[^\n]{1,200}))",
     re.IGNORECASE,
 )
 _WORDS = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2}")
