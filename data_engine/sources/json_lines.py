@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -46,9 +46,10 @@ def json_table(file: Path, path: str) -> Iterator[Row]:
 
 
 def plain_json(text: str | bytes) -> Any:
-    """The value of a JSON text without NaN and without deep nesting; a ValueError names the fault."""
+    """The value of a JSON text without NaN, without a key that stands twice and without deep nesting; a ValueError
+    names the fault."""
     try:
-        value = json.loads(text, parse_constant=_no_number)
+        value = json.loads(text, parse_constant=_no_number, object_pairs_hook=_once)
         return _flat(value)
     except RecursionError:
         raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels") from None
@@ -62,8 +63,10 @@ def _line(where: str, line: bytes) -> Row:
 
 
 def _entries(text: TextIO, path: str) -> Iterator[Row]:
-    numbers: list[str] = []  # NaN and its like, in the entry that was read last
-    decoder = json.JSONDecoder(parse_constant=numbers.append)
+    faults: list[ValueError] = []  # of the entry that was read last: NaN and its like, keys that stand twice
+    decoder = json.JSONDecoder(
+        parse_constant=_noting(_no_number, faults), object_pairs_hook=_noting(_once, faults, otherwise=dict)
+    )
     held, line, ended = "", 1, False
 
     def broken(why: str, at: int = 0) -> Row:
@@ -87,7 +90,7 @@ def _entries(text: TextIO, path: str) -> Iterator[Row]:
                 why = "after the ] of the array there is more, and it is unread; a file is one array, or JSON lines"
                 yield broken(f"{why} in a file called .jsonl")
             return
-        numbers.clear()
+        faults.clear()
         try:
             value, end = decoder.raw_decode(held, at) if at < len(held) else (None, at)
             done, why = (
@@ -98,8 +101,8 @@ def _entries(text: TextIO, path: str) -> Iterator[Row]:
             value, end, done, why = None, at, False, str(error)
         if done:
             try:
-                if numbers:
-                    _no_number(numbers[0])
+                if faults:
+                    raise faults[0]
                 yield Row(f"{path}:{line}", _flat(value))
             except ValueError as error:
                 yield broken(str(error), at)
@@ -143,6 +146,28 @@ def _flat(value: Any) -> Any:
 def _is_deeper(value: Any, levels: int) -> bool:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return levels == 0 or any(_is_deeper(part, levels - 1) for part in inner)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these keys; json would silently keep the last of two that are the same."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r:.80} stands there twice")
+    return made
+
+
+def _noting(read: Callable[[Any], Any], faults: list[ValueError], otherwise: Callable[[Any], Any] = str) -> Any:
+    """`read`, whose error is noted: raised, it would end the parsing of all that follows."""
+
+    def noting(given: Any) -> Any:
+        try:
+            return read(given)
+        except ValueError as error:
+            faults.append(error)
+            return otherwise(given)
+
+    return noting
 
 
 def _no_number(name: str) -> NoReturn:

@@ -78,3 +78,16 @@ def test_a_line_that_is_too_long_is_one_broken_row(root: Path, monkeypatch: pyte
     assert [item.meta["where"] for item in items if isinstance(item, Sample)] == ["x.jsonl:1", "x.jsonl:3", "x.jsonl:6"]
     broken = [("bad_json", f"x.jsonl:{number}") for number in (2, 4, 5, 7)]
     assert refused(items) == broken
+
+
+def test_a_key_that_stands_twice_breaks_its_row_alone(root: Path) -> None:
+    """json would keep the last one without a word."""
+    good = '{"question": "?", "answer": 1, "task": "count"}'
+    twice = '{"question": "?", "answer": 1, "answer": 2, "task": "count"}'
+    inside = '{"question": "!", "answer": {"number": 1, "number": 2}, "task": "count"}'
+    (root / "x.jsonl").write_text("\n".join([good, twice, inside]))
+    (root / "x.json").write_text(f"[{good},\n{twice},\n{inside}]")
+    for items in (list(jsonl(path="x.jsonl", root=root)), list(json_array(path="x.json", root=root))):
+        assert len(sound(items[:1])) == 1
+        assert [reason for reason, _ in refused(items)] == ["bad_json"] * 2
+        assert "the key 'answer' stands there twice" in items[1].why  # pyright: ignore[reportAttributeAccessIssue]
