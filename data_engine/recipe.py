@@ -18,7 +18,7 @@ from data_engine.schema import Sample
 from data_engine.seeding import digest
 from data_engine.sources import SOURCES
 from mmrl.core.config import Config, InputError, nearest
-from mmrl.core.registry import checked_options, resolve
+from mmrl.core.registry import checked_options, resolve, target_of
 from rewards.prompt_form import PromptForm
 
 FIRST = "validate"  # the operator that probes media and gives samples their ids: all others rely on both
@@ -168,12 +168,12 @@ def _source(spec: SourceSpec, given: Mapping[str, Any], run: bool) -> PlannedSou
                 function(**args)
     except InputError as error:
         raise InputError(f"source {spec.label}: {error}") from None
-    target = SOURCES.get(spec.fn, spec.fn)
+    target = target_of(spec.fn, SOURCES, "source")
     return PlannedSource(spec.label, target, spec, args, sorted(inputs), lambda: function(**args))
 
 
 def _stage(spec: OperatorSpec, given: Mapping[str, Any], engine: Engine) -> Stage:
-    function, target = resolve(spec.fn, OPERATORS, "operator"), OPERATORS.get(spec.fn, spec.fn)
+    function, target = resolve(spec.fn, OPERATORS, "operator"), target_of(spec.fn, OPERATORS, "operator")
     kind = kind_of(function)
     if kind is None:
         raise InputError(f"{spec.fn} is not an operator; put it under @drops, @each or @stream of data_engine.operator")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pkgutil import resolve_name
 from typing import NoReturn
@@ -59,8 +58,9 @@ def run(program: str, target: str, arguments: list[str]) -> NoReturn:
     """
     from mmrl.core.config import InputError
     from mmrl.core.failures import reported
+    from mmrl.core.own_code import leave_working_folder
 
-    sys.path.append(os.getcwd())  # so that `my_lab.rewards:brevity` is found next to the config
+    leave_working_folder()
     with reported(program):
         try:
             resolve_name(target)(arguments, prog_name=program)

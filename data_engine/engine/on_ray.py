@@ -16,6 +16,7 @@ from data_engine.engine.chunks import Chunks, Ref
 from data_engine.engine.map_stage import Step, chunk_keys, run_steps
 from data_engine.engine.workers import Crew
 from data_engine.media import deadline
+from data_engine.ops import OPERATORS
 
 
 class RayCrew(Crew):
@@ -52,9 +53,8 @@ class RayCrew(Crew):
         import ray.data
 
         if not ray.is_initialized():
-            path = os.pathsep.join(
-                dict.fromkeys([str(Path.cwd()), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-            )
+            own = [str(Path.cwd())] if any(step.stage.target not in OPERATORS.values() for step in steps) else []
+            path = os.pathsep.join(dict.fromkeys([*own, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]))
             environment: Any = {"env_vars": {"PYTHONPATH": path}}  # it may be the only way to the user's operators
             ray.init(
                 num_cpus=None if "RAY_ADDRESS" in os.environ else max(self.workers, 1),

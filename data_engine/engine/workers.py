@@ -26,6 +26,7 @@ from data_engine.media import deadline
 from data_engine.operator import Outcome, describe, quarantine
 from data_engine.schema import Sample
 from mmrl.core.config import RunError
+from mmrl.core.own_code import Here, find_here
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class Crew:
         if self._careful is None:
             os.environ.setdefault(*SAFE_PATH)
             spawn: Any = multiprocessing.get_context("spawn")  # pebble asks for a type that no context has
-            self._careful = ProcessPool(1, initializer=_start, context=spawn)
+            self._careful = ProcessPool(1, initializer=_start, initargs=(Here.named,), context=spawn)
             try:
                 self._careful.schedule(os.getpid).result()
             except ProcessExpired:  # no sample is to blame: let it surface
@@ -148,7 +149,7 @@ def _cause(code: int) -> tuple[str, str]:
 def _pool(workers: int) -> ProcessPoolExecutor:
     # spawn, not fork: a process that has started threads (torch, decoders) must not be forked
     os.environ.setdefault(*SAFE_PATH)
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start)
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (Here.named,))
 
 
 def _leave_safe_path() -> None:
@@ -156,7 +157,8 @@ def _leave_safe_path() -> None:
         del os.environ[SAFE_PATH[0]]
 
 
-def _start() -> None:
+def _start(own: set[str]) -> None:
+    find_here(own)
     _leave_safe_path()
     deadline.spare_process()
     threading.Thread(target=_end_with_parent, daemon=True).start()

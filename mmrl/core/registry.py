@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from mmrl.core.config import Config, InputError, nearest, validate
 from mmrl.core.foreign import check_foreign
+from mmrl.core.own_code import cause_of, located
 
 
 class _Options(Config):
@@ -23,18 +24,24 @@ def resolve(name: str, registry: Mapping[str, str], kind: str) -> Callable[..., 
     >>> resolve("join", {"join": "os.path:join"}, "operator")("a", "b")
     'a/b'
     """
-    target = registry.get(name, name)
-    if ":" not in target:
-        raise InputError(f"unknown {kind} {name!r}; {nearest(name, registry)}; yours is written module:function")
+    target = target_of(name, registry, kind)
     try:
         function = resolve_name(target)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"cannot import {kind} {name!r}: {error}") from error
+        raise InputError(f"cannot import {kind} {name!r}: {cause_of(error)}") from error
     if not callable(function):
         raise InputError(f"{kind} {name!r} is a {type(function).__name__}, not a function")
     if target not in registry.values():
         check_foreign(name, function, kind)
     return function
+
+
+def target_of(name: str, registry: Mapping[str, str], kind: str) -> str:
+    """The "module:function" behind a registered name, or behind one that names code of the user's own."""
+    target = registry.get(name, name)
+    if ":" not in target:
+        raise InputError(f"unknown {kind} {name!r}; {nearest(name, registry)}; yours is written module:function")
+    return target if target in registry.values() else located(target)
 
 
 def options_of(function: Callable[..., Any], *, skip: int = 1, first: Mapping[str, Any] | None = None) -> type[Config]:

@@ -22,7 +22,8 @@ from typing import Any
 
 STARTUP = 120.0  # seconds for the imports of the child; they do not count against the deadline
 GRACE = 5.0  # seconds after its deadline at which a child ends itself, were its parent gone
-_SERVE = "import sys; from rewards.isolation.worker import serve; serve(sys.argv[1], int(sys.argv[2]))"
+# `mmrl` comes first, so that `rewards` is ours (`mmrl.core.beside`)
+_SERVE = "import sys, mmrl; from rewards.isolation.worker import serve; serve(sys.argv[1], int(sys.argv[2]))"
 
 
 class WorkerDied(RuntimeError):  # noqa: N818 - named for what happened, not a mistake in the code
@@ -64,7 +65,7 @@ class Worker:
         self._stop()
         self._pipe, theirs = Pipe()
         process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE, self.target, str(theirs.fileno())],
+            [sys.executable, "-P", "-c", _SERVE, self.target, str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
