@@ -1,12 +1,13 @@
 # Every target installs what it needs into .venv on first use.
 PYTHON ?= python3
+NEWEST ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 BENCHMARKS := grpo_step long_completions rewards judge images text_duplicates leaks recipe scale eval_scoring eval_batches
 export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-all lint bench gpu-check docs screenshots clean
+.PHONY: demo test test-all test-newest lint bench gpu-check docs screenshots clean
 
 demo: $(STAMP)            ## the whole path on a CPU in minutes: curate, GRPO, evaluate, report
 	$(BIN)/mmrl demo
@@ -21,6 +22,11 @@ test-all: $(STAMP)        ## all tests, the slow ones too; a small real language
 	$(BIN)/python -m pip install --quiet --no-deps lmms-eval==0.7.3
 	$(MAKE) .venv-vllm/.installed || echo "vLLM could not be installed: its tests are skipped"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu"
+
+test-newest:              ## a few tests with the newest packages that NEWEST (python3.13) takes, in a venv of their own
+	$(NEWEST) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager ".[demo]" pytest hypothesis
+	OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -p no:cacheprovider tests/core tests/mmrl/test_smoke.py
 
 lint: $(STAMP)            ## formatting, lint, types
 	$(BIN)/ruff format --check .
@@ -57,4 +63,4 @@ $(STAMP): pyproject.toml
 	touch .venv-vllm/.installed
 
 clean:
-	rm -rf .venv .venv-vllm demo_out runs site
+	rm -rf .venv .venv-vllm .venv-newest demo_out runs site

@@ -26,7 +26,7 @@ from eval.sample_sets import DatasetSplit, split_samples
 from eval.score import evaluation_suite
 from mmrl.core.config import Config, InputError, nearest
 from mmrl.core.locks import alone
-from rewards import RewardSpec
+from rewards import RewardSpec, Suite
 from rewards.tasks.table import OTHER, TASKS
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,22 @@ def by_rule() -> dict[str, RewardSpec]:
     return {task: RewardSpec(fn=kind.rule, tasks=[task]) for task, kind in TASKS.items() if kind.rule}
 
 
+def with_rules(given: Mapping[str, RewardSpec]) -> dict[str, RewardSpec]:
+    """`given`, and the rule of every task that none of them is for. One with the name of a task and no tasks is for it.
+
+    >>> sorted(with_rules({"open": RewardSpec(fn="rouge_l")}).keys() - {"open"}) == sorted(by_rule())
+    True
+    """
+    named = {
+        name: spec.model_copy(update={"tasks": [name]}) if spec.tasks is None and name in TASKS else spec
+        for name, spec in given.items()
+    }
+    taken = {task for spec in named.values() for task in spec.tasks or ()}
+    general = {spec.fn for spec in named.values() if spec.tasks is None}
+    usual = {task: spec for task, spec in by_rule().items() if task not in taken and spec.fn not in general}
+    return {**usual, **named}
+
+
 class DifficultyConfig(EvalConfig):
     """`mmrl data difficulty`: an evaluation of `data` whose draws come in rounds.
 
@@ -51,11 +67,13 @@ class DifficultyConfig(EvalConfig):
     `spread` where scores are graded, or as `bands` (task -> counts or spread) sets it. `chance_corrected` removes the
     expected share of right guesses from choices and yes/no. `reward` names the reward that decides (for all tasks, or
     task -> name). By default it is the reward whose function is the rule of the task, or the only reward of the task.
+    `rewards` join the rules of all other tasks. `tasks` are those that are drawn; default: all.
     An answer is right if its score is at least `right`.
     """
 
     data: DatasetSplit = DatasetSplit(path="", split="train")
-    rewards: dict[str, RewardSpec] = Field(default_factory=by_rule)
+    rewards: dict[str, RewardSpec] = Field(default_factory=dict, validate_default=True)
+    tasks: list[str] | None = None
     sampling: Sampling = Sampling(do_sample=True)
     reward: Reward = None
     right: Right = 0.5
@@ -65,6 +83,11 @@ class DifficultyConfig(EvalConfig):
     bands: dict[str, Band] = Field(default_factory=dict)
     chance_corrected: bool = True
     confidence: Annotated[float, Field(gt=0.5, le=1)] = 0.95
+
+    @field_validator("rewards")
+    @classmethod
+    def _with_the_usual(cls, given: dict[str, RewardSpec]) -> dict[str, RewardSpec]:
+        return with_rules(given)
 
     @field_validator("data", mode="before")
     @classmethod
@@ -105,9 +128,9 @@ def measured(config: DifficultyConfig) -> list[Difficulty]:
 
 def _measured(config: DifficultyConfig, processes: Processes) -> list[Difficulty]:
     split = split_samples(config.data)
-    config, samples = asking(config, split), split.load()
+    config, samples = asking(config, split), _of_tasks(split.load(), config.tasks)
     suite, out = evaluation_suite(config.rewards, config.judges), Path(config.out)
-    suite.check_tasks(sample.task for sample in samples)
+    check_scored({sample.task for sample in samples}, suite)
     info = run_info(config, split, suite, planned=0)
     deciding = deciding_rewards({sample.task for sample in samples}, info, config.reward)
     if processes.main:
@@ -127,6 +150,25 @@ def _measured(config: DifficultyConfig, processes: Processes) -> list[Difficulty
         write_run(out, replace(info, planned=len(records)))
         write_difficulty(rows, out / FILE)
     return rows
+
+
+def _of_tasks(samples: list[Sample], tasks: Sequence[str] | None) -> list[Sample]:
+    known = {sample.task for sample in samples}
+    for task in tasks or ():
+        if task not in known:
+            raise InputError(f"tasks names {task!r}, which the data do not have; {nearest(task, known)}")
+    return samples if tasks is None else [sample for sample in samples if sample.task in tasks]
+
+
+def check_scored(tasks: set[str], suite: Suite) -> None:
+    """InputError if no reward scores a task; it says how to give one, and how to leave the task out."""
+    silent = [task for task, names in suite.tasks_scored(tasks).items() if not names]
+    if silent:
+        rest = ", ".join(sorted(tasks.difference(silent)))
+        raise InputError(
+            f"no reward scores the task {', '.join(silent)}: give one (rewards.{silent[0]}.fn=rouge_l), or draw the "
+            f"others (tasks='[{rest}]')"
+        )
 
 
 def of_run(directory: Path, reward: Reward = None, right: float = 0.5) -> list[Difficulty]:
@@ -230,4 +272,5 @@ def _row(
         protocol=info.protocol_id,
         scorer=info.scorer,
         version=str(info.suite.get("version", "")),
+        split=first.split or "",
     )

@@ -16,6 +16,9 @@ from statistics import fmean
 from string import ascii_uppercase
 from typing import Any
 
+from eval.benchmarks import BENCHMARKS
+from eval.benchmarks.load import ITEM
+from eval.benchmarks.published.choice import TURN
 from eval.benchmarks.published.documents import submission
 from eval.records import ALL, RECORDS, TOTAL, Record, RunInfo, read_records, read_run
 from eval.report import check_scorer, report
@@ -45,12 +48,18 @@ def lmms_eval(out: Path, info: RunInfo, records: Sequence[Record]) -> dict[str, 
     by_task: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         by_task[record.task].append(record)
-    names = {task: _plain(f"{info.protocol['benchmark']}_{task}") for task in by_task}
+    benchmark = info.protocol["benchmark"]
+    several = len(by_task) > 1 or benchmark not in BENCHMARKS
+    names = {task: _plain(f"{benchmark}_{task}" if several else benchmark) for task in by_task}
     results: dict[str, dict[str, Any]] = {name: {"alias": name} for name in names.values()}
     for row in content["rows"]:
         if row["task"] != ALL:
             reward = row["reward"]
             results[names[row["task"]]] |= {f"{reward},none": row["mean"], f"{reward}_stderr,none": row["error"]}
+    if not several:  # the numbers that the benchmark reports
+        [name] = results
+        numbers = {f"{key},none": value for key, value in (content["metrics"] or {}).items() if value is not None}
+        results[name] = {**numbers, **results[name]}
     items = {task: _items(task_records) for task, task_records in by_task.items()}
     counts = {names[task]: dict.fromkeys(("original", "effective"), len(items[task])) for task in items}
     whole = {
@@ -98,6 +107,8 @@ def docvqa(out: Path, info: RunInfo, records: Sequence[Record]) -> dict[str, str
     return {"submission.json": json.dumps(submission(records), indent=2, ensure_ascii=False) + "\n"}
 
 
+# A key of an item's meta: the column of VLMEvalKit's files.
+GROUPED = {"category": "category", "ability": "l2-category", "subject": "subject", "kind": "type", "subtask": "subtask"}
 LAYOUTS = {"lmms_eval": lmms_eval, "vlmevalkit": vlmevalkit, "docvqa": docvqa}
 
 
@@ -142,8 +153,26 @@ def _table_row(record: Record) -> dict[str, Any]:
         answer = "Yes" if gold["yesno"] else "No"
     if gold.get("text"):
         answer = gold["text"][0] if isinstance(gold["text"], list) else gold["text"]
-    known = {"index": record.item_id, "question": question_of(record), **options}
+    known = {"index": _index(record), "question": question_of(record), **options, **_groups(record)}
     return {**known, "answer": dumps(gold) if answer is None else answer, "prediction": record.response}
+
+
+def _index(record: Record) -> Any:
+    """The index of an item in its published file; a rotation of options adds a million for each turn."""
+    item = str(record.meta.get(ITEM, record.item_id))
+    number, slash, turn = item.partition("/")
+    if number.isdecimal() and turn.isdecimal():
+        return int(number) + TURN * int(turn)
+    return int(item) if item.isdecimal() and not slash else item
+
+
+def _groups(record: Record) -> dict[str, Any]:
+    """The columns by which the benchmark groups its items, under their published names."""
+    return {
+        GROUPED[name]: value
+        for name in GROUPED
+        if (value := record.meta.get(name)) is not None and isinstance(value, str | int | float)
+    }
 
 
 def question_of(record: Record) -> str:

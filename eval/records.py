@@ -192,6 +192,22 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
     return {name: {"before": before.get(name), "after": after.get(name)} for name in names}
 
 
+def flat_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings that differ, with dots into blocks.
+
+    >>> flat_differences({"decode": {"n": 2, "method": "best_of_n"}}, {"decode": {"n": 4, "method": "best_of_n"}})
+    {'decode.n': {'before': 2, 'after': 4}}
+    """
+    changed: dict[str, dict[str, Any]] = {}
+    for name, change in differences(before, after).items():
+        pair = change["before"], change["after"]
+        if all(isinstance(side, Mapping) for side in pair):
+            changed |= {f"{name}.{key}": inner for key, inner in flat_differences(*pair).items()}
+        else:
+            changed[name] = change
+    return changed
+
+
 def _line(record: Record) -> bytes:
     content = {f.name: getattr(record, f.name) for f in fields(record)}
     return json.dumps(content, ensure_ascii=False, allow_nan=False).encode() + b"\n"

@@ -28,7 +28,9 @@ def report_tables(content: Mapping[str, Any]) -> list[ReportTable]:
 
 
 def score_table(rows: Sequence[Mapping[str, Any]]) -> ReportTable:
-    """The mean of every reward on every task, and the shares of answers without one."""
+    """The mean of every reward on every task, and the shares of answers without one; of a single task, once."""
+    if len({row["task"] for row in rows}) == 2:  # the task, and all tasks together
+        rows = [row for row in rows if row["task"] != ALL]
     columns = "task", "reward", "mean", "95 % interval", "n", "unparsed", "abstained", "failed"
     cells = [
         [*_names(row), shown_mean(row), interval(row), str(row["n"]), *(f"{row[kind]:.1%}" for kind in columns[5:])]
@@ -39,7 +41,7 @@ def score_table(rows: Sequence[Mapping[str, Any]]) -> ReportTable:
 
 def metric_table(metrics: Mapping[str, float | None]) -> ReportTable:
     """The numbers of a benchmark as its authors report them."""
-    cells = [[name, _number(value)] for name, value in metrics.items()]
+    cells = [[name, shown_number(value)] for name, value in metrics.items()]
     return ReportTable("As the benchmark reports it", ("metric", "value"), cells, texts=1)
 
 
@@ -67,7 +69,7 @@ def preference_table(rows: Sequence[Mapping[str, Any]]) -> ReportTable:
         error = row["calibration"]["ece"] if row["calibration"] else None
         numbers = row["unjudged"], row["swapped"], error, row["length_correlation"]
         names = row["reward"], row["dimension"]
-        cells.append([*names, shown_mean(row), interval(row), str(row["n"]), *map(_number, numbers)])
+        cells.append([*names, shown_mean(row), interval(row), str(row["n"]), *map(shown_number, numbers)])
     return ReportTable("Preferences", ("reward", "task", *columns), cells)
 
 
@@ -79,7 +81,7 @@ def markdown_table(table: ReportTable) -> list[str]:
 
 def shown_mean(row: Mapping[str, Any]) -> str:
     """The mean of a report row as text."""
-    return "withheld" if row["withheld"] else _number(row["mean"])
+    return "withheld" if row["withheld"] else shown_number(row["mean"])
 
 
 def interval(row: Mapping[str, Any]) -> str:
@@ -90,7 +92,7 @@ def interval(row: Mapping[str, Any]) -> str:
 def _draw_table(rows: Iterable[Mapping[str, Any]]) -> ReportTable:
     columns = "task", "reward", "k", "pass@k", "best of k", "majority of all"
     cells = [
-        [*_names(row), str(at_k["k"]), *map(_number, (at_k["pass"], at_k["best"], row["majority"]))]
+        [*_names(row), str(at_k["k"]), *map(shown_number, (at_k["pass"], at_k["best"], row["majority"]))]
         for row in rows
         for at_k in row["k"]
     ]
@@ -106,7 +108,8 @@ def _names(row: Mapping[str, Any]) -> tuple[str, str]:
     return row["task"], row["reward"]
 
 
-def _number(value: float | None) -> str:
+def shown_number(value: float | None) -> str:
+    """A number as text; none is a dash."""
     return "-" if value is None else f"{value:.3f}"
 
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import track
 
-from eval.answer.backends import fingerprint_of, generator_of
+from eval.answer.backends import Loaded, check_guides, fingerprint_of, generator_of
 from eval.benchmarks.load import benchmark_samples
 from eval.config import EvalConfig
 from eval.distributed import Processes, parts_of
@@ -25,8 +25,8 @@ from eval.records import (
     Record,
     RecordWriter,
     RunInfo,
-    differences,
     digest,
+    flat_differences,
     read_records,
     read_run,
     replace_records,
@@ -35,7 +35,7 @@ from eval.records import (
 )
 from eval.sample_sets import SampleSet, split_samples
 from eval.score import evaluation_suite, scored, suite_identity
-from mmrl.core.config import InputError
+from mmrl.core.config import InputError, shown
 from mmrl.core.locks import alone
 from rewards import Suite
 from rewards.prompt_form import PLAIN
@@ -53,11 +53,11 @@ def run(config: EvalConfig) -> list[Record]:
     Under `accelerate launch` every process answers its share of the batches, and the first one merges the records.
     """
     sets = [(part, sample_set(part)) for part in config.parts()]  # missing files are found before the first run
-    main = Processes().main
+    main, loaded = Processes().main, Loaded()  # the model of one part answers the next
     records: list[Record] = []
     for part, samples in sets:
         with alone(Path(part.out), needed=main):
-            records += _run(part, samples)
+            records += _run(part, samples, loaded)
     return records
 
 
@@ -69,7 +69,7 @@ def sample_set(config: EvalConfig) -> SampleSet:
     return benchmark_samples(name, files, space=config.space, media=Path(config.out).parent / "media")
 
 
-def _run(config: EvalConfig, evaluated: SampleSet) -> list[Record]:
+def _run(config: EvalConfig, evaluated: SampleSet, loaded: Loaded) -> list[Record]:
     started = time.monotonic()
     processes = Processes()
     config, samples = asking(config, evaluated), evaluated.load()
@@ -78,14 +78,15 @@ def _run(config: EvalConfig, evaluated: SampleSet) -> list[Record]:
     (config.prompt or PLAIN).check_tasks(tasks)
     out = Path(config.out)
     draws = [Draw(sample, number) for sample in samples for number in range(config.sampling.samples)]
-    info = run_info(config, evaluated, suite, planned=len(draws))
+    info = run_info(config, evaluated, suite, planned=len(draws), fingerprint=loaded.fingerprint(config))
     if processes.main:
         info = prepare(out, info, suite)
     processes.wait()
     if not pending(draws, info, out):
         logger.info("%s holds all %d records already", out, len(draws))
         return read_records(out)
-    generator = generator_of(config, samples, draws, info)
+    check_guides(config, samples)
+    generator = generator_of(config, samples, draws, info, loaded)
     records = evaluate(generator, draws, evaluated, suite, info, out, batch_size=config.batch_size, processes=processes)
     if processes.main:
         write_run(out, replace(info, seconds=info.seconds + time.monotonic() - started))
@@ -147,10 +148,10 @@ def prepare(out: Path, info: RunInfo, suite: Suite) -> RunInfo:
     if (out / RUN).is_file():
         stored = read_run(out)
         changed = [
-            f"{name}: {change['before']} there, {change['after']} now"
-            for name, change in differences(stored.protocol, info.protocol).items()
+            f"{name}: {shown(change['before'])} there, {shown(change['after'])} now"
+            for name, change in flat_differences(stored.protocol, info.protocol).items()
         ]
-        if changed:
+        if changed and _has_records(out):  # a run without any binds nothing
             raise InputError(
                 f"{out} holds records of another protocol ({'; '.join(changed)}); choose another out or remove it"
             )
@@ -163,6 +164,11 @@ def prepare(out: Path, info: RunInfo, suite: Suite) -> RunInfo:
             replace_records(out, scored(records, suite, scorer), info)
     write_run(out, info)
     return info
+
+
+def _has_records(out: Path) -> bool:
+    place = out / RECORDS
+    return bool(parts_of(out)[1]) or (place.is_file() and place.stat().st_size > 0)
 
 
 def run_info(

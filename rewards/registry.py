@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from mmrl.core.config import Config, validate
 from mmrl.core.registry import checked_options, options_of, resolve
 from rewards.base import Reward, Rollout, Verdict, checked
+from rewards.functions import of_rollouts
 from rewards.isolation.deadline import deadlined
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def get(name: str, /, **options: Any) -> Reward:
 
 
 def _reward(name: str, options: Mapping[str, Any], judges: Mapping[str, Judge]) -> Reward:
-    function = function_of(name)
+    function = of_rollouts(function_of(name))
     schema = options_of(function)
     built = {key: _built(value, judges) for key, value in options.items()}
     if "judge" in options and "judge" in schema.model_fields:

@@ -1,4 +1,4 @@
-"""Rollouts and scores as JSON lines."""
+"""Rollouts as JSON lines, or as a training or an evaluation wrote them; scores as JSON lines."""
 
 from __future__ import annotations
 
@@ -48,15 +48,61 @@ class RolloutRow(Config):
 
 
 def read_rollouts(path: Path) -> Iterator[tuple[str | int, Rollout]]:
-    """The id and rollout of every line of `path`; a row without an id has its line number for one."""
+    """The id and rollout of every row of `path`; a row without an id has its number for one.
+
+    `path` is a file of JSON lines, or what a job wrote: a training (its directory, or one file of its `rollouts`) or an
+    evaluation (its directory, or its `records.jsonl`).
+    """
+    for number, (where, values) in enumerate(_rows(path), 1):
+        row = validate(RolloutRow, values, where=where)
+        yield number if row.id is None else row.id, row.rollout()
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, row) of a file or of the output of a job."""
+    steps, records = sorted((path / "rollouts").glob("*.parquet")), path / "records.jsonl"
+    if path.suffix == ".parquet" or steps:
+        for file in steps or [path]:
+            yield from _trained(file)
+        return
+    path = records if records.is_file() else path
     if not path.is_file():
         raise InputError(f"no rollouts file at {path}")
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            row = validate(RolloutRow, _object(line, where=f"{path}:{number}"), where=f"{path}:{number}")
-            yield number if row.id is None else row.id, row.rollout()
+            if line.strip():
+                where = f"{path}:{number}"
+                yield where, _recorded(_object(line, where=where))
+
+
+def _trained(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rollouts of a step of a training."""
+    from pyarrow import ArrowException
+    from pyarrow.parquet import read_table
+
+    try:
+        rows = read_table(file).to_pylist()
+    except (ArrowException, OSError) as error:
+        raise InputError(f"{file} cannot be read: {error}") from None
+    for place, row in enumerate(rows):
+        where = f"{file}: row {place}"
+        if missing := {"id", "draw", "completion", "answer"} - row.keys():
+            raise InputError(f"{where} is no rollout of a training: it lacks {', '.join(sorted(missing))}")
+        kept = {name: row[name] for name in ("task", "completion", "media", "seen_size")}
+        texts = {name: json.loads(row[name]) for name in ("prompt", "answer")}
+        yield (
+            where,
+            {**kept, **texts, "id": f"{row['id']}/{row['draw']}", "group": row["id"], "meta": {"space": row["space"]}},
+        )
+
+
+def _recorded(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as it is, or a record of an evaluation as one."""
+    if not {"response", "gold", "item_id"} <= row.keys():
+        return row
+    kept = {name: row[name] for name in ("task", "prompt", "media", "seen_size", "meta")}
+    own = {"completion": row["response"], "answer": row["gold"], "group": row["item_id"]}
+    return {**kept, **own, "id": f"{row['item_id']}/{row['draw']}"}
 
 
 def read_gold(path: Path) -> Iterator[Rollout]:

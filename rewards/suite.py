@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from mmrl.core.config import Config, InputError, RunError, load, nearest, validate
-from rewards.base import Kind, Reward, Rollout, Verdict, abstain
+from rewards.base import Kind, Reward, Rollout, Verdict, abstain, checked
+from rewards.functions import of_rollouts
 from rewards.judge_client.judge_spec import JudgeSpec
 from rewards.registry import Call, made
 
@@ -65,6 +66,7 @@ class Suite:
         max_failed: float = 0.5,
         min_calls: int = 200,
         form_only: Sequence[str] = (),
+        functions: Mapping[str, Callable[..., Any]] | None = None,
     ) -> None:
         values = {
             "rewards": dict(specs),
@@ -77,7 +79,8 @@ class Suite:
         self.specs = self.config.rewards
         self.counts: dict[str, Counter[Kind]] = {name: Counter() for name in self.specs}
         self.judges = _judges(self.config.judges)
-        self._rewards = {name: _named(name, spec, self.judges) for name, spec in self.specs.items()}
+        given = {name: checked(of_rollouts(function), name=name) for name, function in (functions or {}).items()}
+        self._rewards = {name: given.get(name) or _named(name, spec, self.judges) for name, spec in self.specs.items()}
         self._recent: dict[str, tuple[int, int]] = dict.fromkeys(
             self.specs, (0, 0)
         )  # calls, failures since last judged
@@ -88,6 +91,30 @@ class Suite:
         config = load(SuiteConfig, path, overrides)
         options = {name: getattr(config, name) for name in SuiteConfig.model_fields}
         return cls(options.pop("rewards"), **options)
+
+    @classmethod
+    def of(cls, given: Any, *, weights: Sequence[float] | None = None) -> Suite:
+        """A suite of rewards as one gives them in Python: a suite, the name of a reward, a function, a list of names
+        and functions, or a mapping of names to any of these and to settings.
+
+        A function takes rollouts, or what TRL gives its reward functions (`rewards.functions`).
+
+        >>> Suite.of(["think_format", len], weights=[0.2, 1]).weights
+        [0.2, 1.0]
+        """
+        if isinstance(given, Suite):
+            return given
+        several = given if isinstance(given, list | tuple) else [given]
+        named = given if isinstance(given, Mapping) else {_name_of(each): each for each in several}
+        if not named or len(named) < len(several):
+            raise InputError(f"rewards need names that differ; got {', '.join(map(_name_of, several)) or 'none'}")
+        if weights is not None and len(weights) != len(named):
+            raise InputError(f"{len(weights)} weights for the rewards {', '.join(named)}")
+        functions = {name: each for name, each in named.items() if callable(each)}
+        specs = {name: each if isinstance(each, Mapping | RewardSpec) else _call(each) for name, each in named.items()}
+        if weights is not None:
+            specs = {name: {**dict(specs[name]), "weight": weight} for name, weight in zip(specs, weights, strict=True)}
+        return cls(specs, functions=functions)
 
     @property
     def names(self) -> list[str]:
@@ -118,6 +145,19 @@ class Suite:
             if not names:
                 raise InputError(f"no reward scores the task {task!r}; {nearest(task, known)}")
 
+    def unreached_judges(self) -> dict[str, str]:
+        """The judges that do not answer, and why."""
+        from rewards.judge_client.probe import judges_in, unreached
+
+        inside = [found for name, spec in self.specs.items() for found in judges_in(spec.args, f"of the reward {name}")]
+        return unreached({**self.config.judges, **dict(inside)})
+
+    def check_judges(self) -> None:
+        """RunError if a judge does not answer: its rewards would have no verdict on anything."""
+        if causes := self.unreached_judges():
+            told = "; ".join(f"judge {name} does not answer ({cause:.200})" for name, cause in causes.items())
+            raise RunError(f"{told}; start the server, or correct its base_url and model")
+
     def _column(self, name: str, rollouts: Sequence[Rollout]) -> list[Verdict]:
         tasks = self.specs[name].tasks
         mine = [i for i, rollout in enumerate(rollouts) if tasks is None or rollout.task in tasks]
@@ -145,6 +185,21 @@ class Suite:
                 f"reward {name} failed on {failures} of its last {calls} rollouts, more than max_failed="
                 f"{self.config.max_failed:g}; the last cause: {causes[-1] if causes else 'see the log'}"
             )
+
+
+def _name_of(given: Any) -> str:
+    """The name of a reward that is given without one."""
+    if isinstance(given, str):
+        return given
+    if not callable(given):
+        raise InputError(f"a reward is a name, a function, or a mapping of names to them; got {given!r:.80}")
+    return getattr(given, "__name__", type(given).__name__)
+
+
+def _call(given: Any) -> dict[str, str]:
+    """The settings of a reward without options; those of a function say where it was written."""
+    name = _name_of(given)
+    return {"fn": name if isinstance(given, str) else f"{getattr(given, '__module__', None)}:{name}"}
 
 
 def _judges(specs: Mapping[str, JudgeSpec]) -> dict[str, Judge]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ COUNTING = 1.0  # seconds for which a source is read on, to count its samples
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The cost of a step on `n` samples: seconds, media files opened and their bytes, samples stopped.
+    """The cost of a step on `n` samples: seconds, media files opened and their bytes, samples stopped by reason.
 
     A step that needs more samples than these was not run; `refused` is its message.
     """
@@ -36,7 +37,7 @@ class Cost:
     seconds: float
     files: int
     bytes: int
-    stopped: int
+    stopped: Mapping[str, int]
     refused: str = ""
 
 
@@ -74,21 +75,22 @@ def _read(
     items = itertools.islice(_items(source, scratch), source.spec.limit)
     samples: list[Sample] = []
 
-    def read() -> list[bool]:
-        """For each item whether it is a sample, until the time is up."""
-        until, read = time.monotonic() + COUNTING, list[bool]()
+    def read() -> list[str]:
+        """For each item why it is no sample, or nothing, until the time is up."""
+        until, read = time.monotonic() + COUNTING, list[str]()
         for item in items:
             outcome = as_read(item, source, modes)
-            read.append(isinstance(outcome, Sample))
+            read.append("" if isinstance(outcome, Sample) else outcome.reason)
             if isinstance(outcome, Sample) and len(samples) < n:
                 samples.append(outcome)
             if len(read) >= n and time.monotonic() > until:
                 break
         return read
 
-    read_well, seconds, media = _timed(read)
-    cost = Cost(f"read {source.label}", len(read_well), seconds, media.files, media.bytes, read_well.count(False))
-    return Length(source.label, len(read_well), exact=next(items, None) is None), cost, samples
+    reasons, seconds, media = _timed(read)
+    stopped = Counter(reason for reason in reasons if reason)
+    cost = Cost(f"read {source.label}", len(reasons), seconds, media.files, media.bytes, stopped)
+    return Length(source.label, len(reasons), exact=next(items, None) is None), cost, samples
 
 
 def _items(source: PlannedSource, scratch: Path) -> Iterator[Any]:
@@ -109,9 +111,10 @@ def _run(step: Step, samples: Sequence[Sample]) -> tuple[Cost, list[Sample]]:
     except InputError as error:
         if not is_stream:
             raise
-        return Cost(step.name, 0, 0.0, 0, 0, 0, refused=str(error)), list(samples)
+        return Cost(step.name, 0, 0.0, 0, 0, {}, refused=str(error)), list(samples)
     kept = [outcome for outcome in results if isinstance(outcome, Sample)]
-    return Cost(step.name, len(samples), seconds, media.files, media.bytes, len(samples) - len(kept)), kept
+    stopped = Counter(outcome.reason for outcome in results if not isinstance(outcome, Sample))
+    return Cost(step.name, len(samples), seconds, media.files, media.bytes, stopped), kept
 
 
 def _results(step: Step, samples: Iterable[Sample]) -> Iterator[Outcome]:

@@ -35,6 +35,11 @@ __all__ = ["AccountingError", "SampleCounts", "run"]
 Mapper = Callable[[Sequence[Step], Iterable[Ref]], Iterator[Ref]]
 
 
+def stages_folder(recipe: Recipe, out: Path) -> Path:
+    """Where the results of stages are kept, for a build that resumes and for the next one."""
+    return recipe.cache or beside(out, "stages")
+
+
 @dataclass
 class SampleCounts:
     """How many samples were read, kept, dropped and quarantined; `read = kept + dropped + quarantined`."""
@@ -66,7 +71,7 @@ def run(
     if out is None:
         raise InputError("the recipe names no output; set output: DIR or give --out DIR")
     planned = plan(recipe, engine=engine)
-    folder = recipe.cache or beside(out, "stages")
+    folder = stages_folder(recipe, out)
     try:
         with room_for(out):
             counts = _run(recipe, planned, out, Chunks(folder), workers, engine, progress or Silent())

@@ -29,7 +29,7 @@ class Difficulty:
     `key` identifies the question, whatever its source is called. Of the `draws`, `n` have a score, of which `right`
     are at or above `threshold`; `variance` is the unbiased one. `graded`: scores of the task are more than 0 and 1.
     `truncated` draws ran into the token limit. `chance` is how often a guess is right. `sampling` is JSON, `scorer` the
-    hash of the rewards and `version` that of the code behind them.
+    hash of the rewards and `version` that of the code behind them. `split` is the one that the sample was in.
     """
 
     key: str
@@ -51,6 +51,7 @@ class Difficulty:
     protocol: str
     scorer: str
     version: str
+    split: str = ""
 
 
 ARROW = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "float | None": pa.float64()}

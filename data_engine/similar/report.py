@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, NamedTuple, get_args
 
 from rich.table import Table
@@ -55,8 +56,9 @@ def leakage(samples: Iterable[Sample], index: LeakIndex, *, text: float) -> list
 
 
 def leakage_table(overlaps: Sequence[Leakage]) -> Table:
-    """A table with the share of each benchmark that was found, in total and by source."""
-    table = Table("benchmark", "from", "samples", *get_args(Evidence), "share")
+    """A table with the share of each benchmark that was found, in total and by source; `yours` are the samples of the
+    dataset that match."""
+    table = Table("benchmark", "from", "samples", *get_args(Evidence), "share", "yours")
     for overlap in overlaps:
         for source, counts in [("all sources", overlap.found), *sorted(overlap.sources.items())]:
             share = sum(counts.values()) / max(overlap.size, 1)
@@ -66,18 +68,27 @@ def leakage_table(overlaps: Sequence[Leakage]) -> Table:
                 f"{overlap.size:,}",
                 *numbers,
                 f"{share:.1%}",
+                f"{len({pair.sample.id for pair in overlap.pairs if source in ('all sources', pair.sample.source)}):,}",
             )
         table.add_section()
+    table.caption = Text("source_id: the same picture of a public dataset, or the same sample")
     return table
 
 
 def pairs_table(overlaps: Sequence[Leakage], n: int) -> Table:
-    """A table of the first `n` pairs of each benchmark."""
+    """A table of `n` samples of the dataset for each benchmark, each with its strongest match."""
     table = Table("sample", "benchmark", "its sample", "by", "picture")
+    more = []
     for overlap in overlaps:
-        for sample, leak in overlap.pairs[:n]:
-            paths = " ".join(item.path or "(in the shard)" for item in sample.media)
-            table.add_row(*(Text(printable(text)) for text in (sample.id, overlap.benchmark, leak.id, leak.by, paths)))
+        strongest: dict[str, Pair] = {}
+        for pair in sorted(overlap.pairs, key=lambda pair: STRONGEST.index(pair.leak.by)):
+            strongest.setdefault(pair.sample.id, pair)
+        for sample, leak in list(strongest.values())[:n]:
+            names = " ".join(PurePath(item.path).name if item.path else "(in the shard)" for item in sample.media)
+            table.add_row(*(Text(printable(text)) for text in (sample.id, overlap.benchmark, leak.id, leak.by, names)))
+        if len(strongest) > n:
+            more.append(f"and {len(strongest) - n:,} more samples that match {overlap.benchmark}: --n shows more")
+    table.caption = Text("\n".join(more)) if more else None
     return table
 
 

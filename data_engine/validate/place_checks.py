@@ -75,8 +75,13 @@ def box_outside(sample: Sample, limits: Limits) -> Fault | None:
     if not outside:
         return None
     picture = _only_picture(sample)
-    message = f"{outside[0]} of boxes lies outside of {_media(sample)}; give xyxy pixels"
     half = picture and all(_area(_cut(box, picture)) >= _area(box) / 2 for box in outside)
+    advice = (
+        "modes: {box_outside: fix} of validate clips it, limits: {over_edge: PIXELS} allows it"
+        if half
+        else "boxes are pixels here: if the source writes them otherwise, declare it (`mmrl data lint-boxes` tells)"
+    )
+    message = f"{outside[0]} of boxes lies outside of {_media(sample)}; {advice}"
     return Fault(message, _clipped(sample, picture) if picture and half else None)
 
 

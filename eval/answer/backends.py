@@ -17,6 +17,7 @@ from eval.config import EvalConfig
 from eval.distributed import Processes, state
 from eval.generation import Draw, Generator, Sampling
 from eval.records import RunInfo
+from eval.score import evaluation_suite
 from mmrl.core.config import InputError
 from mmrl.core.locks import alone
 from mmrl.engine.settings import VllmSettings
@@ -41,7 +42,42 @@ def fingerprint_of(config: EvalConfig) -> str:
     return fingerprint(model)
 
 
-def generator_of(config: EvalConfig, samples: Sequence[Sample], draws: Sequence[Draw], info: RunInfo) -> Generator:
+class Loaded:
+    """The checkpoint of a run, read and hashed when the first of its parts needs it."""
+
+    def __init__(self) -> None:
+        self._hashes: dict[str, str] = {}
+        self._models: dict[str, tuple[Any, Any]] = {}
+
+    def fingerprint(self, config: EvalConfig) -> str:
+        """`fingerprint_of` the config's model."""
+        if config.model not in self._hashes:
+            self._hashes[config.model] = fingerprint_of(config)
+        return self._hashes[config.model]
+
+    def model(self, config: EvalConfig) -> tuple[Any, Any]:
+        """(model, processor) on the device of this process."""
+        from mmrl.model.loading import load_checkpoint, local
+
+        if config.model not in self._models:
+            model, processor = load_checkpoint(local(config.model))
+            self._models[config.model] = model.to(state().device).eval(), processor
+        return self._models[config.model]
+
+
+def check_guides(config: EvalConfig, samples: Sequence[Sample]) -> None:
+    """Refuse a `decode:` block whose rewards do not score every task, before a model is loaded."""
+    spec: Any = config.decode
+    if getattr(spec, "rewards", None):
+        try:
+            evaluation_suite(spec.rewards, spec.judges).check_tasks(sample.task for sample in samples)
+        except InputError as error:
+            raise InputError(f"decode.rewards: {error}") from None
+
+
+def generator_of(
+    config: EvalConfig, samples: Sequence[Sample], draws: Sequence[Draw], info: RunInfo, loaded: Loaded | None = None
+) -> Generator:
     """The generator of `config`."""
     if config.engine == "given":
         return GivenEdits()
@@ -56,18 +92,17 @@ def generator_of(config: EvalConfig, samples: Sequence[Sample], draws: Sequence[
         check_videos(samples, config.server, blind=config.blind)
         generator = ServerGenerator(config.server, config.model, **_asking(config))
     else:
-        generator = guided(local_generator(config, samples), config)
+        generator = guided(local_generator(config, samples, loaded), config)
     return CachedGenerator(generator, config.cache, info.protocol) if config.cache else generator
 
 
-def local_generator(config: EvalConfig, samples: Sequence[Sample]) -> LocalGenerator:
+def local_generator(config: EvalConfig, samples: Sequence[Sample], loaded: Loaded | None = None) -> LocalGenerator:
     """The checkpoint of `config` in this process; the arithmetic of its processor is checked on `samples`."""
     from eval.answer.local import LocalGenerator
-    from mmrl.model.loading import load_checkpoint, local
 
-    model, processor = load_checkpoint(local(config.model))
+    model, processor = (loaded or Loaded()).model(config)
     _check_processor(config, samples, processor, model.config.model_type)
-    return LocalGenerator(model.to(state().device).eval(), processor, **_asking(config))
+    return LocalGenerator(model, processor, **_asking(config))
 
 
 def vllm_generator(config: EvalConfig, samples: Sequence[Sample]) -> Generator:

@@ -88,7 +88,8 @@ class Benchmark:
     with `judge_`; a benchmark without `scorers` needs a judge. `rows` and `size` are the published numbers of rows and
     of items; other numbers are a warning. `read` is for layouts of several files, an empty `split` for all files of a
     directory. `folders` are those of the hub's dataset that hold this benchmark, where it holds others too. With
-    `edits` the edited images of a model are scored. `needs` names a requirement that is missing here.
+    `edits` the edited images of a model are scored. `needs` names a requirement that is missing here. `known_by` is the
+    metric that papers give for the benchmark.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Benchmark:
     read: Callable[[list[Path], tuple[str, ...]], Iterable[Row]] | None = None
     edits: bool = False
     folders: tuple[str, ...] = ()
+    known_by: str = "accuracy"
 
     @property
     def headline(self) -> str:

@@ -115,11 +115,17 @@ def binary(pairs: Sequence[tuple[bool, bool | None]], *, positive: bool, smooth:
     }
 
 
-def answer_pairs(records: Iterable[Record], parse: Parse) -> list[tuple[bool, bool | None]]:
-    """(gold, prediction) of yes/no records, parsed from their answer texts."""
-    return [
-        (record.gold["yesno"], None if record.answer_text is None else parse(record.answer_text)) for record in records
-    ]
+def answer_pairs(records: Iterable[Record], parse: Parse, *, all_read: bool = False) -> list[tuple[bool, bool | None]]:
+    """(gold, prediction) of yes/no records, parsed from their answer texts.
+
+    A record without an answer text has no prediction; with `all_read` its whole response is parsed, as scripts do that
+    know of no such thing.
+    """
+    pairs = []
+    for record in records:
+        text = record.response if all_read and record.answer_text is None else record.answer_text
+        pairs.append((record.gold["yesno"], None if text is None else parse(text)))
+    return pairs
 
 
 def prefixed(prefix: str, metrics: Mapping[str, float | None]) -> Metrics:

@@ -9,4 +9,5 @@ def new_app(actions: str | None = None) -> typer.Typer:
     Errors are printed by `mmrl.cli.run`, in one line.
     """
     several = {} if actions is None else {"help": actions, "no_args_is_help": True}
-    return typer.Typer(pretty_exceptions_enable=False, add_completion=False, **several)
+    names = {"help_option_names": ["-h", "--help"]}
+    return typer.Typer(pretty_exceptions_enable=False, add_completion=False, context_settings=names, **several)

@@ -40,19 +40,26 @@ def build(
 
     A build that was stopped, in whatever way, resumes where it stopped when the command is run again.
     """
-    from data_engine.engine.pipeline import run
+    from data_engine.engine.pipeline import run, stages_folder
     from data_engine.engine.progress import Bars
     from data_engine.recipe import Recipe
-    from mmrl.commands.terminal import count_table
+    from mmrl.commands.terminal import count_table, mix_note
 
     written = load(Recipe, recipe, overrides)
-    with Bars(Console(stderr=True)) as bars:
-        counts = run(written, out=out, workers=workers, engine=engine, progress=bars)
+    try:
+        with Bars(Console(stderr=True)) as bars:
+            counts = run(written, out=out, workers=workers, engine=engine, progress=bars)
+    except KeyboardInterrupt:
+        if place := out or written.output:
+            typer.echo(f"what is done is kept in {stages_folder(written, place)}", err=True)
+        raise
     console = Console()
     for name, counter in counts.as_dict().items():
         if counter:
             console.print(count_table(name, counter))
     place = out or written.output
+    if note := mix_note(written.mix, counts.kept, counts.dropped):
+        console.print(note, markup=False, soft_wrap=True)
     if counts.quarantined:
         console.print(f"broken samples: mmrl data show {place} --quarantine", markup=False, soft_wrap=True)
     console.print(f"{place}: {counts.kept.total():,} samples, see {place}/report.html", markup=False, soft_wrap=True)
@@ -78,7 +85,7 @@ def plan(
     from data_engine.engine.cost import measure_costs
     from data_engine.recipe import Recipe, foreign
     from data_engine.recipe import plan as planned
-    from mmrl.commands.terminal import cost_table, plan_table
+    from mmrl.commands.terminal import cost_table, fitted, plan_table
 
     written = load(Recipe, recipe, overrides)
     named = foreign(written)
@@ -87,15 +94,23 @@ def plan(
     console = Console()
     console.print(plan_table(steps, engine, written.output))
     if tried:
-        console.print(cost_table(*measure_costs(steps, tried)))
+        console.print(fitted(console, cost_table(*measure_costs(steps, tried)), "MB", "media opened"))
     elif named:
         note = f"not measured, as that would run {', '.join(named)}; --measure 32 does"
         console.print(note, markup=False, soft_wrap=True)
 
 
+@app.command("list")
+def list_names() -> None:
+    """List the sources and operators of recipes, and the checks of the operator `validate`."""
+    from mmrl.commands.names import list_data
+
+    list_data()
+
+
 @app.command()
 def show(
-    directory: Directory,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset directory, or a name from `list`.")],
     n: Annotated[int, typer.Option(min=1, help="How many samples.")] = 5,
     split: Split = None,
     task: Annotated[str | None, typer.Option(help="Only samples of this task.")] = None,
@@ -103,10 +118,14 @@ def show(
         bool, typer.Option("--quarantine", help="Show the broken rows instead, with the reasons.")
     ] = False,
 ) -> None:
-    """Show samples of a dataset, or what its quarantine holds."""
+    """Show samples of a dataset, or what its quarantine holds; or a source, operator or check in full."""
     from data_engine.dataset.shards import read_manifest, read_samples
+    from mmrl.commands.names import data_names, show_data
     from mmrl.commands.terminal import quarantine_panel, quarantine_rows, sample_panel
 
+    if not directory.exists() and str(directory) in data_names():
+        print(show_data(str(directory)))
+        return
     read_manifest(directory)
     if quarantine and (split or task):
         raise InputError("--quarantine cannot be combined with --task or --split: broken rows have neither")
@@ -132,7 +151,7 @@ def stats(
     """
     from data_engine.dataset.shards import read_samples, shards_of
     from data_engine.measure.measures import condition
-    from mmrl.commands.terminal import stats_tables
+    from mmrl.commands.terminal import fitted, stats_tables
     from mmrl.commands.thresholds import keep_table, measure_table, measures_of, reuse_table
 
     conditions = [condition(text) for text in keep or ()]
@@ -145,7 +164,9 @@ def stats(
     for table in stats_tables(read_samples(directory, split=split)):
         console.print(table)
     console.print(reuse_table(directory, shards))
-    console.print(measure_table(kept, dropped))
+    measures = measure_table(kept, dropped)
+    if measures.row_count:
+        console.print(fitted(console, measures, "from smallest to largest", "5 %", "95 %", "of"))
 
 
 @app.command()
@@ -234,7 +255,7 @@ def difficulty(
     from data_engine.measure.difficulty_table import write_difficulty
     from eval.difficulty import DifficultyConfig, RunOptions, measured, of_run
     from eval.distributed import Processes
-    from mmrl.commands.terminal import difficulty_table
+    from mmrl.commands.terminal import difficulty_table, fitted
 
     changes = [*(overrides or ()), *([f"reward={json.dumps(reward)}"] if reward else [])]
     if source.is_dir():
@@ -249,7 +270,7 @@ def difficulty(
         return  # of several processes one writes the file
     write_difficulty(rows, place)
     console = Console()
-    console.print(difficulty_table(rows))
+    console.print(fitted(console, difficulty_table(rows), "truncated", "no score", "draws", "mean"))
     console.print(f"{place}: {len(rows):,} samples", markup=False, soft_wrap=True)
 
 
@@ -276,7 +297,7 @@ def lint_boxes(
     factor: Annotated[int, typer.Option(min=2, help="Pixels a side of a vision token, as 28 or 32.")] = 28,
 ) -> None:
     """Find the coordinate space in which the gold boxes of a dataset are really written."""
-    from mmrl.commands.lint_boxes import best, fits, gold_boxes, over_edge
+    from mmrl.commands.lint_boxes import fits, gold_boxes, over_edge, verdict
     from mmrl.core.config import validate
     from mmrl.core.vision import VisionBudget, VisionGeometry
 
@@ -292,5 +313,4 @@ def lint_boxes(
         table.add_row(fit.space, *numbers, "yes" if fit.possible else "no")
     console = Console()
     console.print(table)
-    chosen = best(candidates)
-    console.print(f"fits: {chosen.space}" if chosen else "no space fits: the boxes are wrong or of other images")
+    console.print(verdict(candidates, gold), markup=False, soft_wrap=True)

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mmrl.commands import new_app
-from mmrl.core.config import load
+from mmrl.core.config import InputError, load
 from mmrl.core.files import check_writable, write_atomic
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="The `out` directory of
 @app.command()
 def run(config: ConfigFile, overrides: Overrides = None) -> None:
     """Answer, score and record the samples of CONFIG, then report; a run that was stopped resumes."""
-    from eval.benchmarks.combined import write_combined
     from eval.distributed import Processes
-    from eval.report import report as write_report
     from eval.run import EvalConfig
     from eval.run import run as run_evaluation
 
@@ -46,10 +44,24 @@ def run(config: ConfigFile, overrides: Overrides = None) -> None:
         return
     run_evaluation(chosen)
     if Processes().main:
-        for part in chosen.parts():
-            _print_report(Path(part.out), write_report(Path(part.out)))
-        if numbers := write_combined(Path(chosen.out), chosen.benchmarks):
-            _print_numbers(_console(), "together", numbers)
+        for part in [Path(chosen.out)] if len(chosen.benchmarks) > 1 else [Path(each.out) for each in chosen.parts()]:
+            _report(part)
+
+
+@app.command("list")
+def list_names() -> None:
+    """List the benchmarks, and the published sets of preferences."""
+    from mmrl.commands.names import list_eval
+
+    list_eval()
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(metavar="BENCHMARK", help="A name from `list`.")]) -> None:
+    """Show what a benchmark asks, where its data are, what scores it, and a config that runs it."""
+    from mmrl.commands.names import show_eval
+
+    print(show_eval(name))
 
 
 @app.command()
@@ -69,13 +81,14 @@ def score(
 
 @app.command()
 def report(directory: Run) -> None:
-    """Write report.md, report.json and report.html of RUN and print the table."""
-    from eval.report import report as write_report
+    """Write report.md, report.json and report.html of RUN and print the table; of several benchmarks, one over all."""
+    from eval.whole_run import parts_in
     from mmrl.pages.evaluation_page import run_page
 
-    _print_report(directory, write_report(directory))
-    place = run_page(directory, directory / "report.html")
-    _console().print(f"page with pictures in {place}", markup=False, soft_wrap=True)
+    _report(directory)
+    for place in parts_in(directory).values():
+        page = run_page(place, place / "report.html")
+        _console().print(f"page with pictures in {page}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -85,14 +98,21 @@ def compare(
     to: Numbers = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page with the flipped items.")] = None,
 ) -> None:
-    """Print how B differs from A, item by item: paired differences with 95 % intervals, and the items that flipped."""
+    """Print how B differs from A, item by item: paired differences with 95 % intervals, and the items that flipped.
+
+    Of runs of several benchmarks, a line for each benchmark that both hold.
+    """
     from eval.compare import compare as compare_runs
     from eval.report import setting
     from eval.report_tables import comparison_table
+    from eval.whole_run import is_whole
     from mmrl.pages.evaluation_page import compare_page
 
     for file in filter(None, (to, html)):
         check_writable(file)
+    if is_whole(before) or is_whole(after):
+        _compare_whole(before, after, to, html)
+        return
     content = compare_runs(before, after)
     if to:
         write_atomic(to, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
@@ -112,11 +132,13 @@ def export(
     layout: Annotated[str, typer.Argument(metavar="LAYOUT", help="lmms_eval, vlmevalkit or docvqa.")],
     to: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go.")],
 ) -> None:
-    """Write RUN in the files of another harness."""
+    """Write RUN in the files of another harness; of several benchmarks, each in a folder of its name."""
     from eval.export import export as export_run
+    from eval.whole_run import is_whole, parts_in
 
-    for file in export_run(directory, layout, to):
-        print(file)
+    for name, place in parts_in(directory).items():
+        for file in export_run(place, layout, to / name if is_whole(directory) else to):
+            print(file)
 
 
 @app.command()
@@ -159,6 +181,39 @@ def _print_lmms(chosen: EvalConfig) -> None:
     console = _console()
     console.print(_table(ReportTable("lmms-eval", ("task", "metric", "value", "stderr"), rows, texts=1)))
     console.print(f"lmms-eval's own files in {chosen.out}", markup=False, soft_wrap=True)
+
+
+def _report(out: Path) -> None:
+    """Write and print the report on a run; on one of several benchmarks, the table over them."""
+    from eval.report import report as write_report
+    from eval.whole_run import headline, is_whole, summary_table, write_summary
+
+    if not is_whole(out):
+        content = write_report(out)
+        _print_report(out, content)
+        if content["metrics"] is not None:
+            _console().print(_table(summary_table([headline(content)])))
+        return
+    rows = write_summary(out)
+    console = _console()
+    console.print(_table(summary_table(rows)))
+    for row in rows:
+        if row["incomplete"]:
+            console.print(f"{row['benchmark']}: {row['incomplete']}", style="bold red", markup=False)
+    console.print(f"{len(rows)} benchmarks, reports in {out / 'report.md'}", markup=False, soft_wrap=True)
+
+
+def _compare_whole(before: Path, after: Path, to: Path | None, html: Path | None) -> None:
+    from eval.whole_run import compared, compared_table
+
+    contents = compared(before, after)
+    if not contents:
+        raise InputError(f"{before} and {after} have no benchmark in common")
+    if html:
+        raise InputError(f"--html is of one benchmark: give {before / contents[0][0]} and {after / contents[0][0]}")
+    if to:
+        write_atomic(to, json.dumps(dict(contents), indent=2, ensure_ascii=False) + "\n")
+    _console().print(_table(compared_table(contents)))
 
 
 def _print_report(out: Path, content: Mapping[str, Any]) -> None:

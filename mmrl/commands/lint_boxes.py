@@ -7,7 +7,7 @@ smaller than a pixel, boxes in 0..1000 leave small images and never reach the fa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,28 +21,32 @@ from mmrl.commands.terminal import quarantine_rows
 from mmrl.core.vision import CoordinateSpace, VisionBudget, VisionGeometry, to_pixels
 
 LEAST_SIDE = 2.0  # pixels: a box with a shorter side shows nothing
+NEARLY = 0.8  # the share of boxes in the space that fits best, where some boxes are wrong
+NAMED = 3  # boxes in a message
 FITS = 0.99  # the share of boxes that must be possible in a space that fits
 CLOSE = 0.95  # of the furthest reach: spaces closer than that are ranked by their order, pixel first
 REFUSED = ("box_outside", "box_space")  # what validation says of boxes in another space
 
 
 class Gold(NamedTuple):
-    """A gold box as it is written, and the (width, height) of its image in pixels."""
+    """A gold box as it is written, the (width, height) of its image in pixels, and the sample that has it."""
 
     box: list[float]
     size: tuple[int, int]
+    of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How well boxes fit one space: the shares inside the image and large enough to show something, and how far they
-    reach (1: to the right or lower edge, in the 99th percentile)."""
+    """How well boxes fit one space: the shares inside the image and large enough to show something, how far they reach
+    (1: to the right or lower edge, in the 99th percentile), and the places of those that do not fit."""
 
     space: CoordinateSpace
     boxes: int
     inside: float
     plausible: float
     reach: float
+    misfits: tuple[int, ...] = ()
 
     @property
     def possible(self) -> bool:
@@ -52,15 +56,23 @@ class Fit:
 
 def gold_boxes(directory: Path) -> list[Gold]:
     """The gold boxes of a dataset with the size of their image, those that were refused as outside of it included."""
-    answers = [(sample.answer, sample.media[0].width, sample.media[0].height) for sample in _pictures(directory)]
+    answers = [
+        (sample.answer, sample.media[0].width, sample.media[0].height, _name(sample.id, sample.meta))
+        for sample in _pictures(directory)
+    ]
     for row in _refused(directory):
-        answers += [(row["answer"], picture["width"], picture["height"]) for picture in row["media"][:1]]
+        name = _name(row.get("id") or "in the quarantine", row.get("meta") or {})
+        answers += [(row["answer"], picture["width"], picture["height"], name) for picture in row["media"][:1]]
     return [
-        Gold(box, (width, height))
-        for answer, width, height in answers
+        Gold(box, (width, height), name)
+        for answer, width, height, name in answers
         for box in answer.get("boxes", [])
         if width and height
     ]
+
+
+def _name(identity: str, meta: Mapping[str, Any]) -> str:
+    return f"{identity} ({meta['where']})" if meta.get("where") else identity
 
 
 def over_edge(directory: Path) -> float:
@@ -78,6 +90,24 @@ def fits(gold: Sequence[Gold], budget: VisionBudget, geometry: VisionGeometry, o
     boxes, sizes = np.array([item.box for item in gold]), np.array([item.size for item in gold])
     seen = np.array([budget.image_size(*item.size, geometry) for item in gold])
     return [_fit(space, to_pixels(boxes, space, sizes, seen), sizes, over) for space in CoordinateSpace]
+
+
+def verdict(candidates: Sequence[Fit], gold: Sequence[Gold]) -> str:
+    """The space to believe in a sentence, with the boxes that do not fit it."""
+    if chosen := best(candidates):
+        return f"fits: {chosen.space}{_exceptions(chosen, gold)}"
+    nearly = sorted(candidates, key=lambda fit: len(fit.misfits))
+    if len(nearly[0].misfits) > (1 - NEARLY) * len(gold) or len(nearly[0].misfits) == len(nearly[1].misfits):
+        return "no space fits: the boxes are wrong or of other images"
+    return f"fits best: {nearly[0].space}{_exceptions(nearly[0], gold)}"
+
+
+def _exceptions(fit: Fit, gold: Sequence[Gold]) -> str:
+    if not fit.misfits:
+        return ""
+    named = "; ".join(f"{gold[place].box} of {gold[place].of}" for place in fit.misfits[:NAMED])
+    rest = f" and {len(fit.misfits) - NAMED} more" if len(fit.misfits) > NAMED else ""
+    return f", but for {len(fit.misfits)} of {len(gold)} boxes, which leave the image or are too small: {named}{rest}"
 
 
 def best(candidates: Sequence[Fit]) -> Fit | None:
@@ -101,4 +131,5 @@ def _fit(space: CoordinateSpace, boxes: np.ndarray, sizes: np.ndarray, over: flo
     inside = (lower >= -over).all(axis=1) & (upper <= sizes + over).all(axis=1)
     plausible = (upper - lower >= LEAST_SIDE).all(axis=1)
     reach = np.quantile((upper / sizes).max(axis=1), 0.99)
-    return Fit(space, len(boxes), float(inside.mean()), float(plausible.mean()), float(reach))
+    misfits = tuple(np.flatnonzero(~(inside & plausible)).tolist())
+    return Fit(space, len(boxes), float(inside.mean()), float(plausible.mean()), float(reach), misfits)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from pydantic import ConfigDict
@@ -18,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from mmrl.commands import new_app
+from mmrl.commands.catalogue import entry, first_lines, print_list
 from mmrl.core.config import Config, InputError, load
 from mmrl.core.files import check_writable, write_atomic
-from mmrl.core.registry import options_of
-from rewards.base import Reward, Verdict
+from rewards.base import Verdict
 from rewards.registry import REWARDS, function_of
 from rewards.rollout_files import read_gold, read_rollouts, write_scores
 from rewards.suite import Suite
@@ -33,23 +31,21 @@ app = new_app("Try any reward offline.")
 @app.command("list")
 def list_rewards() -> None:
     """List the registered rewards."""
-    table = Table("reward", "scores", box=None)
-    for name in sorted(REWARDS):
-        table.add_row(name, _doc(name).split("\n")[0])
-    Console().print(table)
+    print_list("reward", first_lines({name: function_of(name) for name in REWARDS}))
 
 
 @app.command()
 def show(name: Annotated[str, typer.Argument(help='A registered name, or "module:function".')]) -> None:
     """Show what NAME scores and its options."""
-    options = [f"  {option}: {kind}{default}" for option, kind, default in _options(function_of(name))]
-    print("\n".join([name, *options, "", _doc(name)]))
+    print(entry(name, function_of(name)))
 
 
 @app.command()
 def score(
     suite: Annotated[str, typer.Argument(help="A YAML file, or the name of a reward.")],
-    rollouts: Annotated[Path, typer.Argument(help="JSON lines with `completion`, `answer` and more.")],
+    rollouts: Annotated[
+        Path, typer.Argument(help="JSON lines with `completion` and `answer`; or OUT of a training or an evaluation.")
+    ],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="key=value")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the scores, as JSON lines.")] = None,
 ) -> None:
@@ -137,19 +133,3 @@ def judge_summary(suite: Suite) -> Table:
         causes = ", ".join(f"{count} {cause}" for cause, count in counts["failed"].items())
         table.add_row(name, *(str(counts[key]) for key in ("calls", "cached", "requests")), *times, causes)
     return table
-
-
-_MODULE = re.compile(r"\b(?:typing|rewards|mmrl)\.(?:\w+\.)*")
-_LIMITS = re.compile(r"typing\.Annotated\[([\w.]+), FieldInfo\(.*?\]\)\]")
-
-
-def _options(function: Any) -> Iterator[tuple[str, str, str]]:
-    """The name, type and default of every option."""
-    for name, field in options_of(function).model_fields.items():
-        default = "" if field.is_required() else f" = {field.default!r}"
-        kind = inspect.formatannotation(field.annotation).replace(inspect.formatannotation(Reward), "reward")
-        yield name, _MODULE.sub("", _LIMITS.sub(r"\1", kind)), default
-
-
-def _doc(name: str) -> str:
-    return inspect.getdoc(function_of(name)) or "(no description)"

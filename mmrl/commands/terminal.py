@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from rich.console import Group
+from pydantic import BaseModel
+from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -72,11 +74,22 @@ def cost_table(lengths: Sequence[Length], costs: Sequence[Cost]) -> Table:
         each = cost.seconds / cost.n
         seconds = f"{'' if exact else 'over '}{each * n:,.1f} s"
         opened = f"{cost.files:,}", f"{cost.bytes / 1e6:,.2f}", f"{1000 * each:,.2f}"
-        table.add_row(Text(cost.step), f"{cost.n:,}", f"{cost.stopped:,}", *opened, seconds)
-        share *= 1.0 if length else 1 - cost.stopped / cost.n
-    refused = [printable(f"{cost.step}: {cost.refused}") for cost in costs if cost.refused]
-    table.caption = Text("\n".join(["could not be tried on these samples alone:", *refused])) if refused else None
+        stopped = sum(cost.stopped.values())
+        table.add_row(Text(cost.step), f"{cost.n:,}", f"{stopped:,}", *opened, seconds)
+        share *= 1.0 if length else 1 - stopped / cost.n
+    table.caption = Text("\n".join(_remarks(costs)))
     return table
+
+
+def _remarks(costs: Sequence[Cost]) -> list[str]:
+    """Why samples were stopped, and what could not be tried."""
+    lines = [
+        printable(f"{cost.step} stopped {count:,}: {reason}")
+        for cost in costs
+        for reason, count in sorted(cost.stopped.items())
+    ]
+    refused = [printable(f"{cost.step}: {cost.refused}") for cost in costs if cost.refused]
+    return [*lines, *(["could not be tried on these samples alone:"] if refused else []), *refused]
 
 
 def _length(length: Length) -> str:
@@ -86,7 +99,21 @@ def _length(length: Length) -> str:
 
 
 def _options(args: Mapping[str, Any]) -> Text:
-    return Text(", ".join(f"{name}={value}" for name, value in args.items() if name != "root"))
+    return Text(", ".join(f"{name}={_written(value)}" for name, value in args.items() if name != "root"))
+
+
+def _written(value: Any) -> str:
+    """An option as a recipe writes it."""
+    plain = value.model_dump(mode="json", exclude_defaults=True) if isinstance(value, BaseModel) else value
+    return plain if isinstance(plain, str) else json.dumps(plain, default=str, ensure_ascii=False)
+
+
+def fitted(console: Console, table: Table, *droppable: str) -> Table:
+    """`table` without the droppable columns, in their order, that the width of the console has no room for."""
+    for name in droppable:
+        if console.measure(table).maximum > console.width:
+            table.columns = [column for column in table.columns if column.header != name]
+    return table
 
 
 def quarantine_rows(directory: Path) -> Iterator[dict[str, str]]:
@@ -98,7 +125,8 @@ def quarantine_rows(directory: Path) -> Iterator[dict[str, str]]:
 
 def quarantine_panel(row: Mapping[str, str]) -> Panel:
     """One broken input: what is wrong with it, and how it was written."""
-    lines = [Text(printable(row["why"])), Text(printable(row["row"][:ROW_CHARS]), style="dim")]
+    rest = f" ... {len(row['row']) - ROW_CHARS:,} more characters" if len(row["row"]) > ROW_CHARS else ""
+    lines = [Text(printable(row["why"])), Text(printable(row["row"][:ROW_CHARS]) + rest, style="dim")]
     title = Text(printable(f"{row['reason']} · {row['source']} · {row['where']}"))
     return Panel(Group(*lines), title=title, title_align="left")
 
@@ -151,6 +179,25 @@ def difficulty_table(rows: Iterable[Difficulty]) -> Table:
             task, Text(printable(reward)), f"{len(rows_of_task):,}", f"{draws:,}", mean, *shares, f"{cut:.1%}"
         )
     return table
+
+
+def mix_note(mix: Mapping[str, float] | None, kept: Mapping[str, int], dropped: Mapping[str, int]) -> str:
+    """How many samples the mix of a recipe leaves out, and which source is too small for more; or nothing.
+
+    >>> mix_note({"a": 1, "b": 1}, {"a": 5, "b": 5}, {"mix: over_share_of_a": 20})
+    'mix leaves out 20 of 30 samples: there are only 5 of b. Give it less weight, or repeat it by a quota'
+    """
+    over = {name: dropped.get(f"mix: over_share_of_{name}", 0) for name, weight in (mix or {}).items() if weight > 0}
+    short = [f"{kept.get(name, 0):,} of {name}" for name, left_out in over.items() if not left_out]
+    total = sum(over.values())
+    if not total or not short:
+        return ""
+    names = "it" if len(short) == 1 else "them"
+    whole = total + sum(kept.values())
+    return (
+        f"mix leaves out {total:,} of {whole:,} samples: there are only {' and '.join(short)}. "
+        f"Give {names} less weight, or repeat {names} by a quota"
+    )
 
 
 def count_table(name: str, counts: Mapping[str, int]) -> Table:

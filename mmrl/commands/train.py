@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmrl.commands import new_app
-from mmrl.core.config import load
+from mmrl.core.config import InputError, load
 
 if TYPE_CHECKING:
     from mmrl.train.config import TrainConfig
@@ -20,14 +20,22 @@ app = new_app()
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file of a TrainConfig")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="key=value")] = None,
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of a TrainConfig, or `list` or `show`")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="print what the run would do and need, and stop")] = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="two steps on a CPU, with a tiny random twin")] = False,
 ) -> None:
-    """Train a model: SFT warm-up (`sft:` block), then GRPO (`grpo:` block)."""
+    """Train a model: SFT warm-up (`sft:` block), then GRPO (`grpo:` block).
+
+    `mmrl train list` lists the estimators of advantages and the keys of a config. `mmrl train show NAME` shows an
+    estimator, the keys of a block (grpo), or one of them (grpo.beta).
+    """
+    if str(config) in ("list", "show") and not config.exists():
+        _print_names(str(config), overrides or [])
+        return
+    from eval.distributed import Processes
     from mmrl.train.config import TrainConfig
-    from mmrl.train.smoke import miniature
+    from mmrl.train.smoke import miniature, tried
     from mmrl.train.stages import run
 
     loaded = load(TrainConfig, config, overrides)
@@ -35,10 +43,22 @@ def train(
         _print_plan(loaded)
     elif smoke:
         with tempfile.TemporaryDirectory() as directory:
-            run(miniature(loaded, Path(directory)))
-        typer.echo("smoke test passed: every stage made two steps with a tiny random model")
+            small = miniature(loaded, Path(directory))
+            run(small)
+            lines = tried(loaded, small)
+        typer.echo("\n".join(["smoke test passed: every stage made two steps with a tiny random model", *lines]))
     else:
-        typer.echo(f"trained model: {run(loaded)}")
+        final = run(loaded)
+        if Processes().main:
+            typer.echo(f"trained model: {final}")
+
+
+def _print_names(action: str, names: list[str]) -> None:
+    from mmrl.commands.names import list_train, show_train
+
+    if len(names) != (action == "show"):
+        raise InputError(f"mmrl train {action} takes {'a name' if action == 'show' else 'nothing more'}, got {names}")
+    print(show_train(*names)) if names else list_train()
 
 
 def _print_plan(config: TrainConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import functools
@@ -20,6 +21,7 @@ from mmrl.core.yaml_values import parsed
 __all__ = ["Config", "InputError", "RunError", "load", "merge", "nearest", "read_yaml", "shown", "validate"]
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
+LISTED = 240  # letters of a list of known names
 
 
 class Config(BaseModel):
@@ -55,15 +57,20 @@ def validate(schema: type[ConfigT], values: Mapping[str, Any], *, where: str) ->
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for an unknown name: the closest known one, or all of them.
+    """A hint for an unknown name: the closest known one, and all of them where they are few.
 
     >>> nearest("weigth", ["weight", "fn"])
     'did you mean weight? (known: fn, weight)'
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    close = difflib.get_close_matches(name, names, n=3)
     listing = f"known: {', '.join(names)}"
-    return f"did you mean {close[0]}? ({listing})" if close else listing
+    if len(listing) <= LISTED:
+        return f"did you mean {close[0]}? ({listing})" if close else listing
+    if close:
+        return f"did you mean {' or '.join(close)}? ({len(names)} are known)"
+    fitting = listing[:LISTED].rpartition(", ")[0]
+    return f"{fitting} and {len(names) - fitting.count(', ') - 1} more"
 
 
 def read_yaml(path: Path, extending: Sequence[Path] = ()) -> dict[str, Any]:
@@ -93,15 +100,18 @@ def read_yaml(path: Path, extending: Sequence[Path] = ()) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `top` laid over it, mapping by mapping.
+    """`base` with the values of `top` laid over it, mapping by mapping; a null takes a mapping of `base` away.
 
-    >>> merge({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
+    >>> merge({"a": {"x": 1, "y": 2}, "b": {"z": 3}}, {"a": {"y": 3}, "b": None})
     {'a': {'x': 1, 'y': 3}}
     """
     merged = dict(base)
     for key, value in top.items():
         below = merged.get(key)
-        merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        if value is None and isinstance(below, Mapping):
+            del merged[key]
+        else:
+            merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return merged
 
 
@@ -125,13 +135,31 @@ def _kinds_at(schema: type[BaseModel], keys: Sequence[str]) -> set[Any]:
 
 
 def _set(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    """Put `value` at a.b.c; a step into a list is the number of an element, from 0."""
     *parents, last = keys
-    for key in parents:
-        below = values.get(key)
-        if below is not None and not isinstance(below, dict):
-            raise InputError(f"override {'.'.join(keys)}: {key} is {shown(below)}, not a mapping")
-        values[key] = values = dict(below or {})  # a copy: a YAML alias is the same mapping in another place
-    values[last] = value
+    at: Any = values
+    for place, key in enumerate(parents):
+        step = _step(at, key, keys)
+        below = at[step] if isinstance(at, list) else at.get(key)
+        if not isinstance(below, dict | list | None):
+            raise InputError(
+                f"override {'.'.join(keys)}: {'.'.join(keys[: place + 1])} is {shown(below)}, not a mapping"
+            )
+        at[step] = below = copy.copy(below or {})  # a YAML alias is the same mapping in another place
+        at = below
+    step = _step(at, last, keys)
+    if value is None and isinstance(at, dict) and isinstance(at.get(last), dict):
+        del at[last]
+    else:
+        at[step] = value
+
+
+def _step(at: Any, key: str, keys: Sequence[str]) -> Any:
+    if not isinstance(at, list):
+        return key
+    if not key.isdecimal() or int(key) >= len(at):
+        raise InputError(f"override {'.'.join(keys)}: {key!r} is no element of a list of {len(at)}; count from 0")
+    return int(key)
 
 
 def _explain(schema: type[BaseModel], fault: Any) -> str:
@@ -141,7 +169,10 @@ def _explain(schema: type[BaseModel], fault: Any) -> str:
         return f"unknown key {key} (value {shown(fault['input'])}); {nearest(loc[-1], _fields_at(schema, loc[:-1]))}"
     if fault["type"] == "missing":
         return f"missing key {key}"
-    return f"{key}: {fault['msg']} (got {shown(fault['input'])})"
+    text = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "value_error" and isinstance(fault["input"], Mapping):  # of a config as a whole: it says what
+        return f"{key}: {text}" if key else text
+    return f"{key}: {text} (got {shown(fault['input'])})"
 
 
 def _fields_at(schema: type[BaseModel], loc: Sequence[str]) -> list[str]:

@@ -66,7 +66,7 @@ class RolloutFiles:
         )
         rows = gather_object([columns_of(*rollout, space=self.space) for rollout in rollouts])
         if self.trainer.accelerator.is_main_process:
-            out, step = Path(str(self.trainer.args.output_dir)), self.trainer.state.global_step
+            out, step = Path(str(self.trainer.args.output_dir)), self.trainer.state.global_step + 1  # as in the log
             write_rollouts(rows, out, step=step, group=self.trainer.num_generations)
 
 
@@ -109,8 +109,9 @@ def columns_of(
 
 
 def write_rollouts(rows: Sequence[Mapping[str, Any]], out: Path, *, step: int, group: int) -> Path:
-    """Write the `columns_of` all rollouts of one generation step, numbered within their group (`draw`), to
-    `out/rollouts/step-00010.parquet`; returns the file."""
+    """Write the `columns_of` all rollouts of a generation, numbered within their group (`draw`), to
+    `out/rollouts/step-00010.parquet`; returns the file. `step` is the first optimizer step that learns from them, from
+    1 on."""
     columns = [{"id": row["id"], "draw": place % group, **row} for place, row in enumerate(rows)]
     place = out / "rollouts" / f"step-{step:05d}.parquet"
     with appearing(place) as staging:

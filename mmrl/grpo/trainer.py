@@ -58,7 +58,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import Sampler
 from trl.trainer.grpo_config import GRPOConfig
@@ -84,20 +83,22 @@ from mmrl.grpo.scoring import RolloutScoring
 from mmrl.grpo.shared_prefix.parity import PrefixSharing
 from mmrl.grpo.temperature import TemperatureSchedule, check_head
 from mmrl.model.encoding import media_inputs
+from mmrl.trainers import given
 from mmrl.trainers.dummy_media import DummyMedia
 from mmrl.trainers.evaluation import RecordedEvaluations
 from mmrl.trainers.finite import FiniteNumbers, stop
 from mmrl.trainers.monitor import SilentSteps
-from rewards import Suite
+from mmrl.trainers.quiet import quieten
 from rewards.prompt_form import PLAIN, PromptForm
 
 
 class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
     """GRPO on prompts with images, several images, videos or none, mixed in one batch.
 
-    `rewards` is the suite that scores the rollouts; its reward vector goes to the estimator `advantages`, a name of
-    `mmrl.advantages.ADVANTAGES`, with `advantage_options`. `space` is the coordinate space in which the model answers,
-    `form` what is asked beside the questions.
+    `model` is a path, a hub id or a loaded model. `rewards`, which TRL calls `reward_funcs`, score the rollouts: a
+    suite, names, functions (`Suite.of`). Their vector goes to the estimator `advantages`, a name of
+    `mmrl.advantages.ADVANTAGES`, with `advantage_options`. `train_dataset` is what `mmrl.trainers.given.rows` takes.
+    `space` is the coordinate space in which the model answers, `form` what is asked beside the questions.
     `engine`: vLLM draws the completions, with `ahead` 1 those of the next generation meanwhile.
     """
 
@@ -114,11 +115,12 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         self,
         model: Any,
         *,
-        processing_class: Any,
-        rewards: Suite,
-        args: GRPOConfig,
-        train_dataset: Dataset,
-        budget: VisionBudget,
+        processing_class: Any = None,
+        rewards: Any = None,
+        reward_funcs: Any = None,
+        args: GRPOConfig | None = None,
+        train_dataset: Any,
+        budget: VisionBudget | None = None,
         space: CoordinateSpace = CoordinateSpace.resized,
         form: PromptForm = PLAIN,
         advantages: str = "gdpo",
@@ -133,6 +135,12 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         ahead: int = 0,
         **kwargs: Any,
     ) -> None:
+        args, budget = args or GRPOConfig(), budget or VisionBudget()
+        model, processing_class = given.policy(model, processing_class, budget)
+        rewards = given.suite(rewards, reward_funcs, args)
+        train_dataset = given.rows(train_dataset)
+        if kwargs.get("eval_dataset") is not None:
+            kwargs["eval_dataset"] = given.rows(kwargs["eval_dataset"], "test")
         method = {"temperature": temperature, "refills": refills, "importance_cap": importance_cap, "credit": credit}
         options = check_method(args, rewards.names, advantages, advantage_options or {}, inject=inject, **method)
         args.reward_weights = list(rewards.weights)
@@ -170,6 +178,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         self.advantages = BatchAdvantages(self, rewards, advantages, options, inject)
         self.credit = TokenCredit(self, credit, rewards.names, self.logprobs.states)
         self.rollout_files = RolloutFiles(self, space)
+        quieten(self)
         self.add_callback(FiniteNumbers(self))
         self.add_callback(SilentSteps(self))
 
@@ -290,7 +299,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
             {"prompt": self._tokenizer.decode(row.input_ids), "completion": self._tokenizer.decode(ids)}
             for row, ids in zip(self.batch.rows, self._loss_inputs["completion_ids"], strict=True)
         ]
-        stop(Path(str(self.args.output_dir)), self.state.global_step, what, self._loss_inputs, rows)
+        stop(Path(str(self.args.output_dir)), self.state.global_step + 1, what, self._loss_inputs, rows)
 
     # Checkpoints: those of `RecordedEvaluations`, with where prompts are shared and what is drawn ahead
 

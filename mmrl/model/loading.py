@@ -13,6 +13,7 @@ from mmrl.core.files import sha256_of
 # The files that decide a model's answers; the state of an optimizer next to them does not.
 _DECISIVE = ("*.safetensors", "*config.json", "*token*", "*.model", "vocab.*", "merges.txt", "chat_template*")
 _TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken")
+SHIPPED = Path(__file__).parents[1] / "demo" / "checkpoint"
 
 
 def fingerprint(path: Path) -> str:
@@ -22,12 +23,15 @@ def fingerprint(path: Path) -> str:
 
 
 def local(model: str | Path) -> Path:
-    """The directory of a checkpoint: `model` itself, or where the hub's copy of that id is (downloaded if need be)."""
+    """The directory of a checkpoint: `model` itself, the one of the demo, or where the hub's copy of that id is
+    (downloaded if need be)."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     if Path(model).exists():
         return Path(model)
+    if str(model) == "demo":
+        return SHIPPED
     try:
         return Path(snapshot_download(str(model)))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

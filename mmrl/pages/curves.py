@@ -9,17 +9,24 @@ from pathlib import Path
 
 from mmrl.core.html import Html, element, joined, line_chart
 
-NAMES = {"reward": "weighted sum of the rewards", "completions/mean_length": "tokens of a completion"}
+FIRST = {"reward": "weighted sum of the rewards", "eval_reward": "weighted sum, held out"}
+LAST = {
+    "completions/mean_length": "tokens of a completion",
+    "loss": "loss",
+    "entropy": "entropy of a token",
+    "grad_norm": "norm of the gradient",
+}
 
 
 def charts(training: Path) -> Html:
-    """A chart for the weighted sum, each reward and the length of completions; a sentence if nothing was logged."""
+    """A chart for the weighted sum, on training and held-out prompts, each reward, the length of completions, the loss,
+    the entropy and the gradient, as far as they were logged; a sentence if nothing was."""
     points = logged(training / "metrics.jsonl")
     if not points:
-        return element("p", f"{training} holds no metrics.jsonl with rewards.", class_="dim")
+        return element("p", f"{training} holds no metrics.jsonl with numbers of steps.", class_="dim")
     window = max(len(next(iter(points.values()))) // 10, 5)
     drawn = [
-        line_chart(points[key], title=title, window=window, top=0.0 if key == "completions/mean_length" else 1.0)
+        line_chart(points[key], title=title, window=window, top=0.0 if key in LAST else 1.0)
         for key, title in _titles(points).items()
     ]
     about = f"Dots are training steps, lines the mean of the last {window}."
@@ -34,14 +41,13 @@ def logged(metrics: Path) -> dict[str, list[tuple[float, float]]]:
         for key, value in line.items():
             if isinstance(value, int | float):
                 points[key].append((line["step"], value))
-    return {key: values for key, values in points.items() if key in NAMES or _reward(key)}
+    return {key: values for key, values in points.items() if key in FIRST | LAST or _reward(key)}
 
 
 def _titles(points: dict[str, list[tuple[float, float]]]) -> dict[str, str]:
-    """The title of each chart in the order of the page: the sum, the rewards by name, the length."""
-    first, last = NAMES
-    keys = [first, *sorted(key for key in points if _reward(key)), last]
-    return {key: NAMES.get(key) or str(_reward(key)) for key in keys if key in points}
+    """The title of each chart in the order of the page: the sums, the rewards by name, the rest."""
+    keys = [*FIRST, *sorted(key for key in points if _reward(key)), *LAST]
+    return {key: (FIRST | LAST).get(key) or str(_reward(key)) for key in keys if key in points}
 
 
 def _reward(key: str) -> str | None:

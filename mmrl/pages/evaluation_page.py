@@ -16,6 +16,7 @@ from eval.report_tables import ReportTable, comparison_table, report_tables
 from mmrl.core.html import Html, element, joined, page, table, write_page
 from mmrl.pages.cards import card
 from mmrl.pages.rollout_pages import record_answer, record_exhibit
+from rewards.parse.extract import yes_no
 
 SHOWN = 6  # items of each kind
 
@@ -91,9 +92,10 @@ def _word_of(record: Record) -> str:
     """An answer in a word: its letter, yes, no, other or unparsed."""
     if "unparsed" in record.kinds.values() or record.answer_text is None:
         return "unparsed"
-    text = record.answer_text.strip(" .()\"'*").lower()
     if isinstance(record.gold.get("yesno"), bool):
-        return text if text in ("yes", "no") else "other"
+        said = yes_no(record.answer_text)  # as the reward reads it
+        return "other" if said is None else "yes" if said else "no"
+    text = record.answer_text.strip(" .()\"'*").lower()
     return text.upper() if len(text) == 1 and text.isalpha() else "other"
 
 

@@ -57,7 +57,7 @@ def _pair(pair: Pair, original: Sample | None) -> Html:
         sides.append(element("p", f"sample {pair.leak.id} of the benchmark, which is not at hand", class_="missing"))
     else:
         sides.append(card(_exhibit("benchmark", original)))
-    return element("div", *sides, class_="answers")
+    return element("div", *sides, class_="pair")
 
 
 def _exhibit(where: str, sample: Sample) -> Exhibit:

@@ -42,6 +42,10 @@ def chosen(out: Path, *, step: int | None, task: str | None, limit: int) -> Show
         return rollouts(out, step, task, limit)
     if kind and step is not None:
         raise InputError(f"--step {step} is for training runs, {out} is the output of another job ({kind})")
+    if kind == "supervised training":
+        return Shown(
+            f"Training in {out}", "A supervised stage has no rollouts; these are its curves.", [], 0, charts(out)
+        )
     if kind == "evaluation":
         return records(out, task, limit)
     if kind == "dataset":
@@ -53,7 +57,12 @@ def chosen(out: Path, *, step: int | None, task: str | None, limit: int) -> Show
 
 def kind_of(out: Path) -> str | None:
     """The kind of run that wrote a directory."""
-    signs = {"training run": "rollouts", "evaluation": RECORDS, "dataset": "manifest.json"}
+    signs = {
+        "training run": "rollouts",
+        "supervised training": "metrics.jsonl",
+        "evaluation": RECORDS,
+        "dataset": "manifest.json",
+    }
     return next((kind for kind, sign in signs.items() if (out / sign).exists()), None)
 
 
@@ -79,7 +88,7 @@ def rollouts(out: Path, step: int | None, task: str | None, limit: int) -> Shown
     files = {int(name[1]): file for name, file in names if name}
     if not files:
         raise InputError(f"{out} holds no rollouts yet")
-    step = max(files) if step is None else step
+    step = _newest(files, task) if step is None else step
     if step not in files:
         raise InputError(
             f"{out} has no rollouts of step {step}; it has {len(files)} steps, from {min(files)} to {max(files)}"
@@ -89,6 +98,20 @@ def rollouts(out: Path, step: int | None, task: str | None, limit: int) -> Shown
     about = f"Step {step} of the {len(files)} steps from {min(files)} to {max(files)}; --step shows another."
     exhibits = [_rollout_exhibit(group, out) for group in spread(kept, len(kept), limit)]
     return Shown(f"Rollouts of {out}", about, exhibits, len(kept), charts(out))
+
+
+def _newest(files: Mapping[int, Path], task: str | None) -> int:
+    """The last step, or the last one with rollouts of the task if there is one."""
+    import pyarrow.parquet as pq
+
+    for step in sorted(files, reverse=True) if task is not None else ():
+        try:
+            tasks = pq.read_table(files[step], columns=["task"])["task"].to_pylist()
+        except (OSError, ValueError):  # damaged: said when it is read
+            return step
+        if task in tasks:
+            return step
+    return max(files)
 
 
 def records(out: Path, task: str | None, limit: int) -> Shown:
@@ -177,7 +200,8 @@ def _verdicts(row: Mapping[str, Any]) -> dict[str, Verdict]:
 
 
 def _sample_exhibit(sample: Sample) -> Exhibit:
-    about = " · ".join([sample.source, str(sample.meta.get("split", "")), sample.id])
+    names = sample.source, sample.meta.get("split", ""), sample.meta.get("where", ""), sample.id
+    about = " · ".join(str(name) for name in names if name)
     return Exhibit(sample.task, about, sample.prompt, sample.answer, sample.media)
 
 

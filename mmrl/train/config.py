@@ -109,6 +109,19 @@ class TrainConfig(Config):
     sft: dict[str, Any] | None = None
     grpo: dict[str, Any] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _in_its_block(cls, values: Any) -> Any:
+        """A setting of TRL at the top level: say where it belongs."""
+        unknown = [key for key in values if key not in cls.model_fields] if isinstance(values, dict) else []
+        if unknown:
+            from trl.trainer.grpo_config import GRPOConfig
+
+            for key in unknown:
+                if key in GRPOConfig.__dataclass_fields__:
+                    raise ValueError(f"{key} is a setting of TRL and belongs into a block: grpo.{key} (or sft.{key})")
+        return values
+
 
 def form_of(config: TrainConfig) -> PromptForm:
     """What `config` asks beside the questions: its own `prompt`, or else that of the recipe of its data."""
@@ -149,6 +162,9 @@ def arguments_of(config: TrainConfig, stage: str, out: Path | None = None) -> An
 
 def _arguments(schema: Any, block: str, given: dict[str, Any], **ours: Any) -> Any:
     """TRL's own config from the block of that name; unknown keys name the nearest known one."""
+    from mmrl.trainers.quiet import forget_old_names
+
+    forget_old_names()
     known = schema.__dataclass_fields__
     hints, typed = get_type_hints(schema), dict(given)
     for key, value in given.items():
@@ -159,9 +175,27 @@ def _arguments(schema: Any, block: str, given: dict[str, Any], **ours: Any) -> A
         typed[key] = _typed(hints[key], value, f"{block}.{key}")
         _check_number(f"{block}.{key}", key, typed[key])
     try:
-        return schema(**{"report_to": "none", **typed, **ours})
+        made = schema(**{"report_to": "none", **typed, **ours})
     except (ValueError, TypeError) as error:
         raise InputError(f"{block}: {error}") from None
+    _check_loggers(made.report_to, block)
+    return made
+
+
+def _check_loggers(names: Any, block: str) -> None:
+    """Refuse loggers that are not known or not installed: transformers would, once the model is loaded."""
+    from transformers.integrations.integration_utils import (
+        INTEGRATION_TO_CALLBACK,
+        get_available_reporting_integrations,
+    )
+
+    for name in [names] if isinstance(names, str) else names:
+        if name in ("all", "none"):
+            continue
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise InputError(f"{block}.report_to={name!r}; {nearest(str(name), INTEGRATION_TO_CALLBACK)}")
+        if name not in get_available_reporting_integrations():
+            raise InputError(f"{block}.report_to={name}: the package {name} is missing; pip install {name}")
 
 
 def _check_number(name: str, key: str, value: Any) -> None:

@@ -91,6 +91,9 @@ def plan(config: TrainConfig, processes: int = 1) -> list[Table]:
         counts = {task: sum(sample.task == task for sample in samples) for task in tasks}
         scored = suite.tasks_scored(tasks)
         tables.append(("rewards by task", [(f"{task} ({counts[task]})", ", ".join(scored[task])) for task in tasks]))
+        told = {name: f"does not answer: {cause}" for name, cause in suite.unreached_judges().items()}
+        if judges := {**dict.fromkeys(suite.judges, "answers"), **told}:
+            tables.append(("judges", list(judges.items())))
     return tables
 
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmrl.core.config import InputError
+import pyarrow.parquet as pq
+
+from data_engine.dataset.shards import write_dataset
+from mmrl.core.config import InputError, RunError
 from mmrl.core.messages import texts_of
+from mmrl.train.chosen_samples import kind_of, spread
 from mmrl.train.config import TrainConfig, form_of
+from mmrl.trainers.dataset import training_samples
 
 _LEFT_OUT = ("deepspeed", "fsdp", "fsdp_config", "generation_batch_size", "steps_per_generation", "num_train_epochs")
 _SMALL = {"max_steps": 2, "logging_steps": 1, "save_strategy": "no", "eval_strategy": "no", "report_to": "none"}
@@ -16,7 +21,8 @@ _ON_CPU = {"use_cpu": True, "bf16": False, "fp16": False, "tf32": None}
 
 
 def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
-    """`config` with a tiny random twin of its model, 16 samples and two steps of each stage, in `directory`.
+    """`config` with a tiny random twin of its model, a few samples of every kind and two steps of each stage, in
+    `directory`.
 
     Prompts, rewards, estimator, vision budget, frozen parts and adapters stay. The twin has the patches and the chat
     template of the model, and its own tokenizer.
@@ -24,25 +30,27 @@ def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
     from mmrl.advantages import options_of
     from mmrl.model.loading import load_processor, local
     from mmrl.model.tiny_twins import ARCHITECTURES, TinySize, tiny_model
-    from mmrl.trainers.dataset import training_samples
 
     architecture, geometry = _shape(local(config.model))
     if architecture not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
         raise InputError(f"no tiny twin of a {architecture} ({config.model}) to smoke-test with; known: {known}")
-    samples = list(training_samples(config.data, config.split, 16))
+    paired = "pairs_P" in options_of(config.advantages.name)  # a choice could separate the sides of a pair
+    samples = training_samples(config.data, config.split, 16 if paired else config.limit)
+    if not paired:
+        samples, _ = spread(samples)
+        write_dataset(samples, directory / "data")
     texts = [text for sample in samples for message in sample.prompt for text in texts_of(message["content"])]
     texts += form_of(config).texts()
     model, processor = tiny_model(architecture, texts, size=TinySize(**geometry), seed=config.seed)
     processor.chat_template = load_processor(local(config.model)).chat_template
     for part in (model, processor):
         part.save_pretrained(directory / "model")
-    sft = None if config.sft is None else _small(config.sft, 2)
-    blocks = {"sft": sft, "grpo": None if config.grpo is None else _small_grpo(config.grpo, len(samples))}
-    limit = (
-        config.limit if "pairs_P" in options_of(config.advantages.name) else 16
-    )  # a limit could separate the sides of a pair
-    changed = {"model": str(directory / "model"), "output": str(directory / "run"), "limit": limit, "dtype": "float32"}
+    count = len(samples)
+    sft = None if config.sft is None else _small(config.sft, min(count, 2), count)
+    blocks = {"sft": sft, "grpo": None if config.grpo is None else _small_grpo(config.grpo, count)}
+    changed = {"model": str(directory / "model"), "output": str(directory / "run"), "dtype": "float32"}
+    changed |= {} if paired else {"data": str(directory / "data"), "limit": None, "prompt": form_of(config)}
     changed |= {"attention": None, "evaluation": None}
     changed |= {"rollout": config.rollout.model_copy(update={"engine": "local", "vllm": None, "ahead": 0})}
     return config.model_copy(update=changed | blocks)
@@ -58,17 +66,35 @@ def _shape(path: Path) -> tuple[str, dict[str, int]]:
     return config.model_type, {key: value for key, value in named.items() if value is not None}
 
 
-def _small(block: dict[str, Any], batch: int) -> dict[str, Any]:
+def tried(config: TrainConfig, small: TrainConfig) -> list[str]:
+    """What the smoke test of `config` has tried, a line each; RunError if a reward failed on all that it was asked."""
+    kinds, left_out = spread(training_samples(config.data, config.split, config.limit))
+    lines = [f"tried: {', '.join(sorted({kind_of(sample) for sample in kinds}))}"]
+    lines += [f"not tried, there are too many kinds: {', '.join(left_out)}"] if left_out else []
+    if config.grpo is None:
+        return lines
+    rows = [row for file in sorted(Path(small.output, "rollouts").iterdir()) for row in pq.read_table(file).to_pylist()]
+    for name in config.rewards:
+        verdicts = [(row[f"kind/{name}"], row[f"why/{name}"]) for row in rows]
+        failed = [why for kind, why in verdicts if kind == "failed"]
+        scored = sum(kind in ("scored", "unparsed") for kind, _ in verdicts)
+        if failed and not scored:
+            raise RunError(f"reward {name} failed on all {len(failed)} rollouts of the smoke test: {failed[-1]:.300}")
+        told = f", {len(failed)} failed" if failed else ""
+        lines.append(f"reward {name}: {scored} of {len(rows)} rollouts scored{told}")
+    return lines
+
+
+def _small(block: dict[str, Any], batch: int, samples: int) -> dict[str, Any]:
+    """Two steps that show all samples, of two in a micro-batch."""
     kept = {key: value for key, value in block.items() if key not in _LEFT_OUT}
-    accumulated = min(int(kept.get("gradient_accumulation_steps", 1)), 2)
-    return kept | _SMALL | _ON_CPU | {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulated}
+    sizes = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": max(samples // 4, 1)}
+    return kept | _SMALL | _ON_CPU | sizes | {"max_steps": 2 * int(block.get("num_iterations", 1))}
 
 
 def _small_grpo(block: dict[str, Any], samples: int) -> dict[str, Any]:
-    """A generation of up to four prompts, fewer where there are fewer samples."""
+    """A generation of two prompts for every micro-batch, fewer where there are fewer samples."""
     group = min(int(block.get("num_generations", 8)), 4)
     length = min(int(block.get("max_completion_length", 256)), 16)
-    small = _small(block, min(samples, 2) * group)
-    if samples < 4:
-        small["gradient_accumulation_steps"] = 1
+    small = _small(block, min(samples, 2) * group, samples)
     return small | {"num_generations": group, "max_completion_length": length}

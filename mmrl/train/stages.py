@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from eval.distributed import Processes
-from mmrl.core.config import InputError, merge, read_yaml
-from mmrl.core.files import put_in_place, write_atomic
+from mmrl.core.config import InputError
+from mmrl.core.files import put_in_place
 from mmrl.core.locks import alone
 from mmrl.core.vision import check_budget
 from mmrl.engine.settings import VllmSettings
 from mmrl.train.asked import Asked
 from mmrl.train.config import TrainConfig, arguments_of, form_of, stages_of
+from mmrl.train.continuation import check_change, remember, set_aside
 from mmrl.train.evaluation import check_evaluation, evaluated
+from mmrl.train.model_card import model_card
 from mmrl.trainers.evaluation import StepEvaluation, evaluates
 from mmrl.trainers.monitor import CollapseWarnings
 from rewards import Suite
@@ -37,15 +36,17 @@ def run(config: TrainConfig) -> Path:
     if config.prompt is None and (form := form_of(config)).protocol():
         config = config.model_copy(update={"prompt": form})  # the run remembers what its data said
     with alone(out, needed=Processes().main):
-        refuse_change(config, out)
+        longer = check_change(config, out)
         check(config)
         for doubt in Asked(config).doubts():
             logger.warning(doubt)
+        if config.grpo is not None:
+            Suite(config.rewards, judges=config.judges).check_judges()
         model = config.model
         if config.sft is not None:
-            model = str(_stage(config, out / "sft", model, sft_trainer))
+            model = str(_stage(config, out / "sft", model, sft_trainer, longer="sft" in longer))
         if config.grpo is not None:
-            model = str(_stage(config, out, model, grpo_trainer))
+            model = str(_stage(config, out, model, grpo_trainer, longer="grpo" in longer))
     return Path(model)
 
 
@@ -80,27 +81,9 @@ def check(config: TrainConfig) -> None:
             logger.warning("task %s is scored by %s", task, ", ".join(names))
 
 
-def refuse_change(config: TrainConfig, out: Path) -> None:
-    """Refuse a config that differs from the one with which the run in `out` began."""
-    place = out / "config.yaml"
-    if not place.exists():
-        return
-    defaults = TrainConfig(model="", data="", output="").model_dump(mode="json")  # of keys that the run did not know
-    before, now = merge(defaults, read_yaml(place)), config.model_dump(mode="json")
-    for values in (before, now):
-        values["rollout"].pop("vllm")  # where the engine is does not decide what is learned
-    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    if changed:
-        raise InputError(f"{out} holds a run with another config ({', '.join(changed)} differ); choose another output")
-
-
-def remember(config: TrainConfig, out: Path) -> None:
-    """Write `config` to `out/config.yaml`; called once a trainer could be built from it."""
-    write_atomic(out / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=True))
-
-
-def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
-    """Train one stage, from its newest checkpoint if there is one; a stage that is done is not run again."""
+def _stage(config: TrainConfig, out: Path, model_path: str, build: Any, *, longer: bool = False) -> Path:
+    """Train one stage, from its newest checkpoint if there is one; a stage that is done is not run again, unless it is
+    to become `longer`."""
     from transformers import PrinterCallback, ProgressCallback, set_seed
 
     from eval.answer.local import probe_sizes
@@ -112,7 +95,8 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
     from mmrl.trainers.dataset import as_dataset, training_samples
 
     final = out / "final"
-    if (final / "config.json").exists():
+    if (final / "config.json").exists() and not longer:
+        logger.warning("done already: %s", final)
         return final
     set_seed(config.seed)  # LoRA's first weights are random, and the same whether or not a stage ran before
     samples = training_samples(config.data, config.split, config.limit)
@@ -130,15 +114,18 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any) -> Path:
         trainer.remove_callback(talkative)
     for callback in (MetricsFile(), ProgressLine(), CollapseWarnings(config.watch)):
         trainer.add_callback(callback)
-    remember(config, Path(config.output))
     checkpoint = latest_checkpoint(out)
     if checkpoint:
         check_resumable(Path(checkpoint), trainer.accelerator.num_processes)
-    # TRL 1.16 asks for it by a name that transformers calls old, at every step
-    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+    if longer:
+        set_aside(final, checkpoint)
+    remember(config, Path(config.output))
+    if checkpoint and trainer.accelerator.is_main_process:
+        logger.warning("resuming from %s", checkpoint)
     trainer.train(resume_from_checkpoint=checkpoint)
-    warn_of_silence(trainer.state.log_history, out)
-    save_final(trainer, processor, final)
+    stage, state = "grpo" if build is grpo_trainer else "sft", trainer.state
+    warn_of_silence(state.log_history, out)
+    save_final(trainer, processor, final, card=model_card(config, stage, state.log_history, state.global_step))
     return final
 
 
@@ -201,8 +188,8 @@ def method_of(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def save_final(trainer: Any, processor: Any, final: Path) -> None:
-    """Write the model (adapters merged) and the processor to `final`, whole or not at all."""
+def save_final(trainer: Any, processor: Any, final: Path, *, card: str = "") -> None:
+    """Write the model (adapters merged), the processor and its card to `final`, whole or not at all."""
     from mmrl.trainers.checkpoints import in_one_piece
     from mmrl.trainers.finite import check_saved
 
@@ -221,5 +208,6 @@ def save_final(trainer: Any, processor: Any, final: Path) -> None:
     if trainer.accelerator.is_main_process:
         (staging / "training_args.bin").unlink(missing_ok=True)  # a pickle: nothing anyone should load
         processor.save_pretrained(staging)
+        (staging / "README.md").write_text(card, encoding="utf-8")
         put_in_place(staging, final)
     trainer.accelerator.wait_for_everyone()

@@ -58,6 +58,9 @@ class WholeCheckpoints(Trainer):
             logs["train_loss"] = mean_loss(self.state.log_history, logs["train_loss"])
         super().log(logs, *args, **kwargs)
 
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: the stock one is of a text model without a name; `mmrl.train.model_card` is that of a final model."""
+
     def _run_epoch(self, *args: Any, **kwargs: Any) -> Any:
         """Train, unless the checkpoint is of the last step: the stock loop would take one step more."""
         if self.state.global_step < self.state.max_steps:

@@ -43,10 +43,10 @@ def as_dataset(samples: Iterable[Sample]) -> Dataset:
 
     There are no columns `image` and `images` on purpose: TRL would decode and copy them for every rollout.
     """
-    return Dataset.from_list([to_row(sample) for sample in samples]).with_transform(_decoded)
+    return Dataset.from_list([to_row(sample) for sample in samples]).with_transform(decoded)
 
 
-def _decoded(batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+def decoded(batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
     """Rows as the trainers take them; InputError for media that were replaced since the dataset was built."""
     samples = [from_row(dict(zip(batch, values, strict=True))) for values in zip(*batch.values(), strict=True)]
     for sample in samples:

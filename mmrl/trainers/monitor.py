@@ -108,7 +108,8 @@ class SilentSteps(TrainerCallback):
     ) -> None:
         """Remove the gradients; the optimizer skips parameters without one."""
         if self.trainer.silent:
-            logger.warning("step %d: no reward had a verdict on any rollout; the step is skipped", state.global_step)
+            step = state.global_step + 1  # the one in progress
+            logger.warning("step %d: no reward had a verdict on any rollout; the step is skipped", step)
             for parameter in self.trainer.model.parameters():
                 parameter.grad = None
 

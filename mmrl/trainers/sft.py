@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from torch import Tensor
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from mmrl.core.vision import CoordinateSpace, VisionBudget
 from mmrl.model.encoding import Encoded, encode, media_inputs
+from mmrl.trainers import given
 from mmrl.trainers.dummy_media import DummyMedia
 from mmrl.trainers.evaluation import RecordedEvaluations
 from mmrl.trainers.finite import FiniteNumbers, stop
+from mmrl.trainers.quiet import quieten
 from mmrl.trainers.targets import rendered
 from rewards.prompt_form import PLAIN, PromptForm
 
@@ -24,7 +25,10 @@ IGNORED = -100
 
 
 class MultimodalSFTTrainer(RecordedEvaluations, SFTTrainer):
-    """TRL's SFTTrainer on prompts with images, several images, videos or none; only the answer is learned."""
+    """TRL's SFTTrainer on prompts with images, several images, videos or none; only the answer is learned.
+
+    `model` is a path, a hub id or a loaded model, `train_dataset` what `mmrl.trainers.given.rows` takes.
+    """
 
     model: Any  # TRL declares these as possibly None, or as one of many types
     processing_class: Any
@@ -33,14 +37,17 @@ class MultimodalSFTTrainer(RecordedEvaluations, SFTTrainer):
         self,
         model: Any,
         *,
-        processing_class: Any,
-        args: SFTConfig,
-        train_dataset: Dataset,
-        budget: VisionBudget,
+        processing_class: Any = None,
+        args: SFTConfig | None = None,
+        train_dataset: Any,
+        budget: VisionBudget | None = None,
         space: CoordinateSpace = CoordinateSpace.resized,
         form: PromptForm = PLAIN,
         **kwargs: Any,
     ) -> None:
+        args, budget = args or SFTConfig(), budget or VisionBudget()
+        model, processing_class = given.policy(model, processing_class, budget)
+        train_dataset = given.rows(train_dataset)
         args.dataset_kwargs = {"skip_prepare_dataset": True}
         args.remove_unused_columns = False
         collator = AnswerCollator(processing_class, model.config, budget, space, form)
@@ -52,6 +59,7 @@ class MultimodalSFTTrainer(RecordedEvaluations, SFTTrainer):
             data_collator=collator,
             **kwargs,
         )
+        quieten(self)
         collator.dummies = DummyMedia(self, processing_class, train_dataset)
         # The loss divides by the answer tokens of all accumulated batches and processes. Qwen's models declare that
         # their own loss cannot. It is not used, but transformers would believe it and average unequal batches.
@@ -77,7 +85,7 @@ class MultimodalSFTTrainer(RecordedEvaluations, SFTTrainer):
             }
             for row in (list(zip(*columns, strict=True)) for columns in zip(*texts, strict=True))
         ]
-        stop(Path(str(self.args.output_dir)), self.state.global_step, what, self._loss_inputs, rows)
+        stop(Path(str(self.args.output_dir)), self.state.global_step + 1, what, self._loss_inputs, rows)
 
 
 class AnswerCollator:

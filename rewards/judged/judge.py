@@ -81,8 +81,7 @@ async def judge(
         verdicts = await asyncio.gather(*(asked(data={"question": question, **pair}, parse=_winner) for pair in orders))
         score = (WINS[verdicts[0]] + 1 - WINS[verdicts[1]]) / 2
         return Verdict(score, f"{used.name}: {verdicts[0]} as A, {verdicts[1]} as B")
-    reference = json.dumps(rollout.answer, ensure_ascii=False, default=str)
-    data = {"question": question, "response": response, "reference": reference}
+    data = {"question": question, "response": response, "reference": _reference(rollout)}
     if mode == "yesno":
         word, reason = await asked(data=data, parse=_yes_or_no)
         return Verdict(float(word == "yes"), f"{used.name}: {word}, {reason}")
@@ -94,6 +93,15 @@ def _criteria(principles: tuple[str, ...], rubric: str) -> str:
     listed = "\n".join(f"- {principle}" for principle in principles)
     blocks = [f"Principles, all of which count:\n{listed}" if listed else "", f"Rubric:\n{rubric}" if rubric else ""]
     return "\n\n".join(filter(None, blocks)) or "Judge whether it is correct, complete and to the point."
+
+
+def _reference(rollout: Rollout) -> str:
+    """The gold answer as a judge reads it: its texts, one a line; JSON where it is none."""
+    texts = gold(rollout, "text") or gold(rollout, "references")
+    listed = [texts] if isinstance(texts, str) else texts
+    if isinstance(listed, list) and listed and all(isinstance(text, str) for text in listed):
+        return "\n".join(listed)
+    return json.dumps(rollout.answer, ensure_ascii=False, default=str)
 
 
 def _gold_text(rollout: Rollout) -> str | None:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from mmrl.core.config import Config, InputError, load
+from mmrl.core.config import Config, InputError, load, nearest
 
 
 class Inner(Config):
@@ -77,3 +77,44 @@ def test_a_missing_file_and_a_malformed_override_are_named(tmp_path: Path) -> No
         load(Outer, tmp_path / "none.yaml")
     with pytest.raises(InputError, match="'name' is not of the form key=value"):
         load(Outer, None, ["name"])
+
+
+def test_a_null_takes_an_inherited_mapping_away(tmp_path: Path) -> None:
+    written(tmp_path, "name: base\nmany: {x: {weight: 2}, y: {weight: 3}}", "base.yaml")
+    top = written(tmp_path, "extends: base.yaml\nmany: {x: null}")
+    assert list(load(Outer, top).many) == ["y"]
+    assert list(load(Outer, top, ["many.y=null"]).many) == []
+
+
+class Listed(Config):
+    steps: list[Inner]
+    wide: dict[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _light(self) -> "Listed":
+        if sum(step.weight for step in self.steps) > 10:
+            raise ValueError("the steps weigh more than 10")
+        return self
+
+
+def test_an_override_reaches_into_a_list(tmp_path: Path) -> None:
+    config = load(Listed, written(tmp_path, "steps: [{weight: 1}, {weight: 2}]"), ["steps.1.weight=3"])
+    assert [step.weight for step in config.steps] == [1.0, 3.0]
+    with pytest.raises(InputError, match=r"override steps\.2\.weight: '2' is no element of a list of 2; count from 0"):
+        load(Listed, written(tmp_path, "steps: [{weight: 1}, {weight: 2}]"), ["steps.2.weight=3"])
+
+
+def test_a_fault_of_a_whole_config_is_told_without_the_config(tmp_path: Path) -> None:
+    place = written(tmp_path, "steps: [{weight: 11}]")
+    with pytest.raises(InputError) as error:
+        load(Listed, place)
+    assert str(error.value) == f"{place}: the steps weigh more than 10"
+
+
+def test_a_long_list_of_names_is_not_printed() -> None:
+    names = [f"name_{number}" for number in range(200)]
+    assert nearest("nam_17", names).startswith("did you mean name_17 or ")
+    assert nearest("nam_17", names).endswith("? (200 are known)")
+    assert nearest("qqq", names).startswith("known: name_0, name_1, name_10")
+    assert nearest("qqq", names).endswith(" more")
+    assert len(nearest("qqq", names)) < 300

@@ -66,7 +66,7 @@ def test_plan_shows_which_work_runs_where(recipe: Path) -> None:
     assert re.search(r"read easy_vqa split=test, seed=7, .*options=4.* main process, at most 60 read digits", text)
     assert re.search(r"operate validate .*worker processes", text)
     assert re.search(r"cost of easy_vqa .*\d\d.* validate 42 0 \d+ ", text)
-    assert "operate split shares={'train': 0.5, 'test': 0.5}, seed=7 main process, in order" in text
+    assert 'operate split shares={"train": 0.5, "test": 0.5}, seed=7 main process, in order' in text
 
 
 def test_plan_finds_a_typing_mistake(recipe: Path) -> None:

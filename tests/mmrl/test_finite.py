@@ -56,7 +56,7 @@ def test_a_warm_up_that_overflows_stops_and_saves_nothing(
 @pytest.mark.parametrize(
     ("rate", "steps", "message"),
     [
-        (1e39, 1, r"step 0: a weight after the step, at learning_rate=1e\+39, is not finite; the batch is in"),
+        (1e39, 1, r"step 1: a weight after the step, at learning_rate=1e\+39, is not finite; the batch is in"),
         (1e30, 3, "scores of the next token are not finite"),
     ],
 )

@@ -88,10 +88,10 @@ def test_a_number_that_is_not_finite_stops_the_run_and_keeps_its_batch(
     else:
         weight.register_hook(lambda grad: grad * float("nan"))
     before = weight.detach().clone()
-    with pytest.raises(RunError, match=rf"step 0: the {where} is not finite; the batch is in .*nan-step-00000"):
+    with pytest.raises(RunError, match=rf"step 1: the {where} is not finite; the batch is in .*nan-step-00001"):
         run.train()
     torch.testing.assert_close(weight.detach(), before)
-    batch = load_file(tmp_path / "nan-step-00000" / "batch.safetensors")
-    rows = [json.loads(line) for line in (tmp_path / "nan-step-00000" / "rows.jsonl").read_text().splitlines()]
+    batch = load_file(tmp_path / "nan-step-00001" / "batch.safetensors")
+    rows = [json.loads(line) for line in (tmp_path / "nan-step-00001" / "rows.jsonl").read_text().splitlines()]
     assert len(batch["completion_ids"]) == len(rows) == 4
     assert "digits" in rows[0]["prompt"] + rows[-1]["prompt"] or "new" in rows[0]["prompt"]

@@ -24,19 +24,22 @@ LOOK = """(async () => {
     const place = one.getBoundingClientRect();
     return [Math.round(place.width), Math.round(place.height)];
   }));
-  return {drawn, text: document.body.innerText, marks: document.querySelectorAll("svg .mark").length};
+  const widths = [...document.querySelectorAll("p, pre")].map(one => one.getBoundingClientRect().width);
+  const narrowest = Math.round(Math.min(...widths));
+  return {drawn, text: document.body.innerText, marks: document.querySelectorAll("svg .mark").length, narrowest};
 })()"""
 
 
 @dataclass(frozen=True)
 class Shown:
     """A page in a browser: its complaints, (width, height) of each picture as drawn ((0, 0): not shown),
-    the text that can be read, and the number of marks drawn on pictures."""
+    the text that can be read, the number of marks drawn on pictures, and the width of the narrowest text."""
 
     complaints: list[str]
     pictures: list[tuple[int, int]]
     text: str
     marks: int
+    narrowest: int
 
 
 def opened(page: Path, profile: Path) -> Shown:
@@ -84,7 +87,7 @@ class Tab:
         page_state = await self._call("Runtime.evaluate", expression=LOOK, awaitPromise=True, returnByValue=True)
         value = page_state["result"]["value"]
         pictures = [(width, height) for width, height in value["drawn"]]
-        return Shown(self.complaints, pictures, value["text"], value["marks"])
+        return Shown(self.complaints, pictures, value["text"], value["marks"], value["narrowest"])
 
     async def _call(self, method: str, **values: Any) -> Mapping[str, Any]:
         self._number += 1

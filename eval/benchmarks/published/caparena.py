@@ -93,6 +93,7 @@ BENCHMARKS = [
         items=caparena_items,
         scorers={},
         metrics=caparena_metrics,
+        known_by="judge_caparena",
         rows=600,
         needs="a judge that sees pictures (published: GPT-4o)",
         judged={"judge_caparena": default("eval.benchmarks.published.caparena:caparena_judged")},

@@ -162,6 +162,7 @@ BENCHMARKS = [
         items=captionqa_items,
         scorers={},
         metrics=captionqa_metrics,
+        known_by="judge_captionqa",
         split="all",
         read=quizzed,
         needs="a judge (published: Qwen2.5-72B)",

@@ -84,7 +84,15 @@ def b_cap_metrics(records: Sequence[Record]) -> Metrics:
     return {**(judged if there else {}), "length": mean_words(records)}
 
 
-_captions = partial(Benchmark, items=caption_items, scorers=OVERLAP, metrics=corpus_metrics, needs=_JAVA, judged=B_CAP)
+_captions = partial(
+    Benchmark,
+    items=caption_items,
+    scorers=OVERLAP,
+    metrics=corpus_metrics,
+    known_by="CIDEr",
+    needs=_JAVA,
+    judged=B_CAP,
+)
 BENCHMARKS = [
     _captions(
         name="coco_captions",

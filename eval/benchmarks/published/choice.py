@@ -200,6 +200,7 @@ BENCHMARKS = [
             items=rotations,
             scorers=LETTER,
             metrics=circular_metrics,
+            known_by="circular",
             split="dev",
             rows=1164,
             folders=(language,),
@@ -214,6 +215,7 @@ BENCHMARKS = [
         items=circular_rows,
         scorers=LETTER,
         metrics=circular_metrics,
+        known_by="circular",
         split="dev",
     ),
     Benchmark(

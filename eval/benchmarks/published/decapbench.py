@@ -169,6 +169,7 @@ BENCHMARKS = [
         items=decapbench_items,
         scorers={},
         metrics=decapbench_metrics,
+        known_by="judge_dcscore",
         rows=400,
         needs="a judge that sees pictures",
         judged={"judge_dcscore": default("eval.benchmarks.published.decapbench:dcscore"), **B_CAP},

@@ -193,6 +193,7 @@ BENCHMARKS = [
         items=coco_items,
         scorers=SCORERS,
         metrics=coco_metrics,
+        known_by="AP",
         split="val2017",
         rows=5000,
         read=coco_rows,
@@ -205,5 +206,6 @@ BENCHMARKS = [
         items=odinw_items,
         scorers=SCORERS,
         metrics=odinw_metrics,
+        known_by="mean_AP",
     ),
 ]

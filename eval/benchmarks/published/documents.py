@@ -172,6 +172,7 @@ BENCHMARKS = [
         items=ocrbench_items,
         scorers=CONTAINED,
         metrics=ocrbench_metrics,
+        known_by="points",
         rows=1000,
     ),
 ]

@@ -179,6 +179,7 @@ _imgedit = partial(
     _edits,
     items=imgedit_items,
     metrics=imgedit_metrics,
+    known_by="judge_imgedit",
     split="",
     judged={"judge_imgedit": default("eval.benchmarks.published.editing:imgedit_judged")},
 )
@@ -190,6 +191,7 @@ BENCHMARKS = [
         columns=("key", "task_type", "instruction", "instruction_language"),
         items=gedit_items,
         metrics=gedit_metrics,
+        known_by="judge_en.full.overall",
         split="train",
         judged={"judge_overall": default("eval.benchmarks.published.editing:gedit_judged")},
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from eval.benchmarks.base import Benchmark, Item, Metrics, Row, default, variant
 from eval.benchmarks.cells import picture, yes_or_no
@@ -40,14 +41,14 @@ def pope_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
 
 def pope_metrics(records: Sequence[Record]) -> Metrics:
     """Accuracy, precision, recall, F1 (positive: yes) and yes ratio of all, of each category, and the mean of the
-    categories; `official`: the same with the published parser."""
+    categories; `official`: the same with the published parser, which reads every answer as yes or no."""
     numbers: Metrics = {}
     for name, parse in (("", yes_no), ("official.", pope_official)):
+        pairs = partial(answer_pairs, parse=parse, all_read=bool(name))
         parts = {
-            category: binary(answer_pairs(group, parse), positive=True)
-            for category, group in groups(records, "category").items()
+            category: binary(pairs(group), positive=True) for category, group in groups(records, "category").items()
         }
-        whole = binary(answer_pairs(records, parse), positive=True)
+        whole = binary(pairs(records), positive=True)
         numbers |= {f"{name}{key}": value for key, value in whole.items()}
         for category, part in parts.items():
             numbers |= prefixed(f"{name}{category}", part)
@@ -134,6 +135,7 @@ BENCHMARKS = [
         items=pope_items,
         scorers=YESNO,
         metrics=pope_metrics,
+        known_by="f1",
         rows=9000,
     ),
     Benchmark(
@@ -144,6 +146,7 @@ BENCHMARKS = [
         items=hallusion_items,
         scorers=YESNO,
         metrics=hallusion_metrics,
+        known_by="aAcc",
         split="image",
         rows=951,
         version=2,

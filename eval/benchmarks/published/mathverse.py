@@ -230,6 +230,7 @@ BENCHMARKS = [
         items=mathverse_items,
         scorers=MATH,
         metrics=mathverse_metrics,
+        known_by="mean_of_versions",
         split="testmini",
         rows=3940,
         judged={"judge_published": variant("eval.benchmarks.published.mathverse:mathverse_judged")},

@@ -105,6 +105,7 @@ _moments = partial(
     items=moment_items,
     scorers=TEMPORAL,
     metrics=temporal_metrics,
+    known_by="mIoU",
     version=2,
 )
 BENCHMARKS = [

@@ -179,6 +179,7 @@ BENCHMARKS = [
         items=captioning_items,
         scorers={},
         metrics=captioning_metrics,
+        known_by="judge_captioning",
         rows=2004,
         judged={"judge_captioning": default("eval.benchmarks.published.tempcompass:caption_judged")},
         needs="a judge (published: GPT-3.5)",

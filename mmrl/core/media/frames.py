@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -31,6 +32,8 @@ except ImportError:
 FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif"  # a playlist would make FFmpeg open other files
 CLEAN_KEYS = {"vp8", "vp9", "av1"}  # codecs whose every key frame starts afresh; H.264's are looked at one by one
 
+# Titles that are not UTF-8 are no reason to refuse a video. PyAV 19 takes them as they are, and no longer the option.
+LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 MAX_FRAME_PIXELS = 2**25  # 8K; a decoder may hold seventeen frames at once
 MAX_FRAMES = 1_000_000
 MAX_SECONDS = 6 * 3600.0
@@ -164,7 +167,7 @@ def open_video(place: Place) -> Iterator[tuple[InputContainer, VideoStream]]:
             str(place) if isinstance(place, Path) else io.BytesIO(place),
             "r",
             container_options=limits,
-            metadata_errors="replace",
+            **LENIENT,
         )
     except (FFmpegError, ValueError) as error:
         check_memory(error, name)

@@ -86,6 +86,8 @@ def test_every_benchmark_says_what_it_is_about(name: str) -> None:
 def test_the_gold_oracle_is_right_everywhere(name: str, tmp_path: Path, judge: JudgeSpec) -> None:
     fixture = FIXTURES[name]
     metrics = numbers(name, benchmark(name, tmp_path).load(), gold, judge)
+    known_by = find_benchmark(name).known_by
+    assert known_by in metrics or find_benchmark(name).needs, f"known_by of {name} is {known_by}: it is no metric"
     assert metrics.get("unparsed") == 0, f'{name}: its `metrics` must give "unparsed", see `unparsed_share`'
     assert any(value not in (None, 0) for key, value in metrics.items() if not among(key, FREE))
     for key, value in metrics.items():

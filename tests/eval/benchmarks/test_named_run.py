@@ -12,6 +12,7 @@ from eval.run import EvalConfig, run
 from eval.score import rescore
 from mmrl.commands.eval import app
 from mmrl.core.config import InputError, validate
+from mmrl.model import loading
 from mmrl.model.tiny_twins import tiny_model
 from tests.conftest import TEXTS
 from tests.support.benchmarks.answers import write_edits, write_rows
@@ -131,3 +132,43 @@ def test_a_missing_file_of_any_benchmark_is_told_before_the_first_one_runs(tmp_p
     with pytest.raises(InputError, match=r"nowhere is not a file or a directory with files"):
         run(validate(EvalConfig, config, where="test"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_of_several_has_one_table_and_every_verb_takes_the_whole(run_of_two: Path, tmp_path: Path) -> None:
+    rows = json.loads((run_of_two / "summary.json").read_text())["rows"]
+    assert [(row["benchmark"], row["number"]) for row in rows] == [("mmbench_en", "circular"), ("pope", "f1")]
+    pope = json.loads((run_of_two / "pope" / "report.json").read_text())
+    assert rows[1]["value"] == pope["metrics"]["f1"] or rows[1]["number"] == "accuracy"
+    assert "| pope | f1 |" in (run_of_two / "report.md").read_text()
+    for words in (["report", "OUT"], ["compare", "OUT", "OUT"], ["export", "OUT", "lmms_eval", str(tmp_path)]):
+        result = CliRunner().invoke(app, [str(run_of_two) if word == "OUT" else word for word in words])
+        assert result.exit_code == 0, result.output
+        assert "pope" in result.output
+        assert "mmbench_en" in result.output
+    assert {place.name for place in tmp_path.iterdir()} == {"pope", "mmbench_en"}
+
+
+def test_the_model_is_loaded_once_for_all_benchmarks(
+    run_of_two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = yaml.safe_load((run_of_two.parent / "eval.yaml").read_text())
+    opened: list[str] = []
+    real = loading.load_checkpoint
+    monkeypatch.setattr(loading, "load_checkpoint", lambda *given, **more: opened.append("") or real(*given, **more))
+    run(validate(EvalConfig, {**values, "out": str(tmp_path / "out")}, where="test"))
+    assert len(opened) == 1
+
+
+def test_exports_have_the_index_the_groups_and_the_numbers_of_the_published_files(
+    run_of_two: Path, tmp_path: Path
+) -> None:
+    for layout, name in (("vlmevalkit", "mmbench_en"), ("lmms_eval", "pope")):
+        result = CliRunner().invoke(app, ["export", str(run_of_two / name), layout, str(tmp_path / layout)])
+        assert result.exit_code == 0, result.output
+    (listing,) = (tmp_path / "vlmevalkit").glob("*.json")
+    rows = json.loads(listing.read_text())
+    assert len({row["index"] % 1_000_000 for row in rows}) == 1  # one question, with its rotations
+    assert sorted(row["index"] // 1_000_000 for row in rows) == list(range(len(rows)))
+    assert {"category", "l2-category"} <= rows[0].keys()
+    (results,) = (tmp_path / "lmms_eval").glob("*_results.json")
+    assert {"f1,none", "random.f1,none", "accuracy,none"} <= json.loads(results.read_text())["results"]["pope"].keys()

@@ -291,3 +291,12 @@ def test_mathvista_hints_by_type(tmp_path: Path) -> None:
 def test_mathvistas_hidden_answers_give_no_verdict() -> None:
     assert mathvista_match([Rollout("5", {"text": "", "answer_type": "integer"})])[0].kind == "abstained"
     assert score(mathvista_match, "5.9", {"text": "5", "answer_type": "integer"}) == 1  # int(float(x))
+
+
+def test_the_published_parser_of_pope_reads_every_answer(tmp_path: Path) -> None:
+    samples = benchmark("pope", tmp_path).load()
+    metrics = numbers("pope", samples, lambda _: "<think>There is one")  # never ends: ours reads no answer
+    assert (metrics["unparsed"], metrics["official.unparsed"], metrics["official.yes_ratio"]) == (1.0, 0.0, 1.0)
+    share = sum(sample.answer["yesno"] for sample in samples) / len(samples)
+    assert metrics["official.accuracy"] == metrics["official.precision"] == pytest.approx(share)
+    assert metrics["official.recall"] == 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -75,7 +76,7 @@ def test_rollouts_are_shown_with_verdicts_advantages_and_boxes(trained: Path, sa
     assert markup.text.count("abstained: number, temporal (a reward of other tasks)") == 4 * 4
     assert len(markup.named("rect", "gold")) == 7  # four pictures, three videos
     assert len(markup.named("rect", "answer")) == 7 * 3  # the fourth answer names no place
-    assert len(markup.named("figure", "chart")) == 6
+    assert len(markup.named("figure", "chart")) == 7
 
 
 def test_a_gold_answer_among_the_rollouts_is_marked(trained: Path, tmp_path: Path) -> None:
@@ -199,7 +200,7 @@ def test_metrics_without_a_number_and_a_torn_line_are_no_points(trained: Path, t
     points = logged(trained / "metrics.jsonl")
     assert [step for step, _ in points["reward"]] == list(range(40))
     assert [step for step, _ in points["rewards/temporal/mean"]] == [step for step in range(40) if step % 5]
-    assert "loss" not in points
+    assert "step" not in points
     assert "no metrics.jsonl" in Markup(charts(tmp_path)).text
 
 
@@ -207,7 +208,7 @@ def test_the_report_shows_scores_curves_and_samples(report: Markup) -> None:
     assert "0.400 → 0.500" in report.texts
     assert "+0.100, 95 % interval +0.060 to +0.140; 0.200 from the text only" in report.texts
     assert len(report.named("svg", "span")) == 2 * 5
-    assert len(report.named("figure", "chart")) == 6
+    assert len(report.named("figure", "chart")) == 7
     assert len(report.named("article")) == 12
     assert len(report.named("section", "answer")) == 24
     assert HOSTILE in report.text
@@ -253,3 +254,24 @@ def test_runs_without_a_common_question_are_an_error(runs: dict[str, Path]) -> N
     records = read_records(runs["greedy_before"])
     with pytest.raises(InputError, match="no scored question in common"):
         paired(records[:2], records[2:])
+
+
+def test_curves_show_the_held_out_reward_and_the_loss_and_a_warm_up_has_them_too(tmp_path: Path) -> None:
+    lines = [{"step": step, "loss": 1 / step, "grad_norm": 0.5, "entropy": 2.0} for step in (1, 2)]
+    lines += [{"step": 2, "eval_reward": 0.75}]
+    (tmp_path / "sft").mkdir()
+    (tmp_path / "sft" / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    page = Markup(as_page(shown_of(tmp_path / "sft", step=None, task=None, limit=9))).text
+    for title in ("weighted sum, held out", "loss", "entropy of a token", "norm of the gradient"):
+        assert title in page
+    with pytest.raises(InputError, match=r"look at one of .*sft"):
+        shown_of(tmp_path, step=None, task=None, limit=9)
+
+
+def test_a_task_is_looked_for_in_all_steps(trained: Path, tmp_path: Path) -> None:
+    rows = pq.read_table(trained / "rollouts" / "step-00039.parquet").to_pylist()
+    grounding = [row for row in rows if row["task"] == "grounding"]
+    write_rollouts(grounding, tmp_path, step=3, group=1)
+    write_rollouts([row for row in rows if row["task"] != "grounding"], tmp_path, step=7, group=1)
+    assert "Step 3 of the 2 steps" in shown_of(tmp_path, step=None, task="grounding", limit=9).about
+    assert "Step 7 of the 2 steps" in shown_of(tmp_path, step=None, task=None, limit=9).about

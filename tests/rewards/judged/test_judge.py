@@ -62,7 +62,7 @@ def test_the_judge_gets_the_question_the_gold_the_criteria_and_the_answer_withou
     with serving(replying(score=5)) as server:
         assert score(server, "judge", rollout, principles=["Be kind."], rubric="Name the colour.", top=5).score == 1
         body = server.bodies[0]
-    assert quotes(body) == ["What is it?", '{"text": "bus"}', "a bus"]
+    assert quotes(body) == ["What is it?", "bus", "a bus"]
     assert "- Be kind." in user_text(body)
     assert "Name the colour." in user_text(body)
     assert "give 10" not in json.dumps(body)

@@ -1,0 +1,112 @@
+"""The card of a trained model: its base, its data, its rewards, its scores, and how to ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import yaml
+
+from mmrl.core.files import sha256_of
+from mmrl.train.config import TrainConfig
+
+WINDOW = 20  # logged steps of which the card gives the mean
+VERSIONED = ("mmrl-stack", "trl", "transformers", "torch")
+METHODS = {"sft": "supervised fine-tuning", "grpo": "reinforcement learning (GRPO)"}
+USE = """```python
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+model = AutoModelForImageTextToText.from_pretrained("{place}")
+processor = AutoProcessor.from_pretrained("{place}")
+content = [{{"type": "image", "url": "photo.jpg"}}, {{"type": "text", "text": "What is in the picture?"}}]
+inputs = processor.apply_chat_template(
+    [{{"role": "user", "content": content}}],
+    add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
+)
+answer = model.generate(**inputs, max_new_tokens={tokens})
+print(processor.decode(answer[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))
+```"""
+
+
+def model_card(config: TrainConfig, stage: str, history: Sequence[Mapping[str, Any]], steps: int) -> str:
+    """The text of `final/README.md` after `stage`; `history` is what the trainer logged in `steps` steps."""
+    block = getattr(config, stage) or {}
+    parts = [
+        f"---\n{yaml.safe_dump(_front(config), sort_keys=False)}---",
+        f"# {Path(config.output).resolve().name}",
+        f"`{config.model}`, trained by {METHODS[stage]} for {steps:,} steps with mmrl.",
+        "## Data",
+        _data(config),
+    ]
+    if stage == "grpo":
+        parts += ["## Rewards", _rewards(config), "## Scores", _scores(config, history)]
+    parts += ["## Use", USE.format(place=config.output + "/final", tokens=block.get("max_completion_length") or 512)]
+    parts += ["## Settings", _settings(config, stage, block)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front(config: TrainConfig) -> dict[str, Any]:
+    """The metadata block that the hub reads. A base that is a folder on this machine has no name there."""
+    named = {} if Path(config.model).exists() or config.model.count("/") != 1 else {"base_model": config.model}
+    tags = ["mmrl", *(stage for stage in METHODS if getattr(config, stage) is not None)]
+    return {"library_name": "transformers", "pipeline_tag": "image-text-to-text", **named, "tags": tags}
+
+
+def _data(config: TrainConfig) -> str:
+    from data_engine.dataset.shards import read_manifest
+
+    manifest = read_manifest(config.data)
+    with (Path(config.data) / "manifest.json").open("rb") as file:
+        sha256 = sha256_of(file)
+    split = f"the split `{config.split}` of " if config.split else ""
+    limit = f", the first {config.limit:,} samples" if config.limit else ""
+    licences = ", ".join(sorted(manifest["licences"])) or "unknown"
+    tasks = ", ".join(f"{task} {count:,}" for task, count in sorted(manifest["tasks"].items()))
+    return (
+        f"{split}`{manifest['name']}`{limit} ({manifest['counts']['kept']:,} samples; {tasks}). Licences: {licences}. "
+        f"SHA-256 of its manifest: `{sha256}`."
+    ).replace("the split", "The split", 1)
+
+
+def _rewards(config: TrainConfig) -> str:
+    rows = [
+        [f"`{name}`", f"{spec.weight:g}", f"`{spec.fn}`", ", ".join(spec.tasks or ["all"])]
+        for name, spec in config.rewards.items()
+    ]
+    return _table(["reward", "weight", "function", "tasks"], rows)
+
+
+def _scores(config: TrainConfig, history: Sequence[Mapping[str, Any]]) -> str:
+    """Means over the last logged steps, and the last evaluation while training if there was one."""
+    trained = [line for line in history if "reward" in line][-WINDOW:]
+    rows = []
+    for name in config.rewards:
+        values = [line[key] for line in trained if line.get(key := f"rewards/{name}/mean") is not None]
+        rows.append([f"`{name}`", f"{fmean(values):.3f}" if values else "-"])
+    text = _table(["reward", f"mean over the last {len(trained)} logged steps"], rows)
+    held_out = [line for line in history if "eval_reward" in line]
+    if not held_out:
+        return f"{text}\n\nThese are of training prompts. There was no evaluation on held-out ones."
+    last = {key.removeprefix("eval_"): value for key, value in held_out[-1].items() if key.startswith("eval_")}
+    shown = [[name, "-" if value is None else f"{value:.3f}"] for name, value in last.items() if _is_number(value)]
+    step = held_out[-1].get("step", "?")
+    return f"{text}\n\nHeld out, at step {step}:\n\n{_table(['task and reward', 'mean'], shown)}"
+
+
+def _settings(config: TrainConfig, stage: str, block: Mapping[str, Any]) -> str:
+    values = config.model_dump(mode="json", exclude_defaults=True)
+    kept = ("vision", "space", "seed", "dtype", "freeze", "lora", "advantages", "rollout", "prompt")
+    settings = {key: values[key] for key in kept if key in values} | {stage: dict(block)}
+    versions = ", ".join(f"{name} {version(name)}" for name in VERSIONED)
+    return f"```yaml\n{yaml.safe_dump(settings, sort_keys=False)}```\n\n{versions}."
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows))
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or isinstance(value, float)
