@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import sys
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -48,7 +50,11 @@ class MetricsFile(TrainerCallback):
 
 
 class ProgressLine(TrainerCallback):
-    """One readable line per logged step: the mean reward of every task (or the loss), dead groups, pace, time left."""
+    """The mean reward of every task (or the loss), dead groups, pace and time left, in one line.
+
+    On a terminal the line is written anew at each logged step. Elsewhere, as in a log file, it is a new line at the
+    first step, at the last, and whenever ten steps are done.
+    """
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -56,6 +62,7 @@ class ProgressLine(TrainerCallback):
         """Start the clock."""
         self.started, self.first = time.monotonic(), state.global_step
         self.clock, self.read = self.started, state.num_input_tokens_seen
+        self.tens, self.open = -1, False
 
     def on_log(
         self,
@@ -73,10 +80,28 @@ class ProgressLine(TrainerCallback):
         left = timedelta(seconds=round(pace * (state.max_steps - state.global_step)))
         values = " ".join(f"{name} {value:.2f}" for name, value in _selected(logs))
         speed = f"{pace:.1f} s/step, {self._tokens_per_second(logs)}{left} left"
-        print(f"step {state.global_step}/{state.max_steps}  {values}  {speed}", flush=True)
+        self._show(f"step {state.global_step}/{state.max_steps}  {values}  {speed}", state, kept="eval_reward" in logs)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """End a line that would have been overwritten."""
+        if self.open:
+            print(flush=True)
+
+    def _show(self, line: str, state: TrainerState, *, kept: bool) -> None:
+        """Print the line; on a terminal one that is not `kept` is overwritten by the next, and so never wraps."""
+        last = state.global_step >= state.max_steps
+        if sys.stdout.isatty():
+            width = shutil.get_terminal_size().columns
+            self.open = not (kept or last)
+            print(f"\r\x1b[K{line[: width - 1]}", end="" if self.open else "\n", flush=True)
+        elif kept or last or state.global_step // 10 > self.tens:
+            print(line, flush=True)
+        self.tens = state.global_step // 10
 
     def _tokens_per_second(self, logs: Mapping[str, Any]) -> str:
-        """Tokens of prompts and completions per second since the last line."""
+        """Tokens of prompts and completions per second since the last log."""
         clock, self.clock = self.clock, time.monotonic()
         read, self.read = self.read, logs.get("num_tokens", self.read)
         return f"{(self.read - read) / (self.clock - clock):,.0f} tokens/s, " if self.read > read else ""
