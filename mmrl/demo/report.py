@@ -19,6 +19,10 @@ from mmrl.pages.curves import charts
 from mmrl.pages.rollout_pages import record_answer
 
 OUTCOMES = ("improved", "unchanged", "got worse")
+CHANGED_MOST = (
+    "Of each task the question whose greedy answer gained most. These are the best cases; a fair choice, with what got "
+    "worse, stands further below."
+)
 DECODINGS = {"sampled": "Sampled at the training temperature", "greedy": "Greedy"}
 
 
@@ -30,10 +34,14 @@ class Pair:
     after: Record
 
     @property
+    def gain(self) -> float:
+        """By how much its total score rose."""
+        return (self.after.total or 0.0) - (self.before.total or 0.0)
+
+    @property
     def outcome(self) -> str:
         """How its total score changed."""
-        gain = (self.after.total or 0.0) - (self.before.total or 0.0)
-        return OUTCOMES[1] if abs(gain) < 1e-9 else OUTCOMES[0] if gain > 0 else OUTCOMES[2]
+        return OUTCOMES[1] if abs(self.gain) < 1e-9 else OUTCOMES[0] if self.gain > 0 else OUTCOMES[2]
 
 
 def write_report(
@@ -48,11 +56,15 @@ def write_report(
     content = page(
         "Before and after reinforcement learning",
         headline(summary),
+        element("p", element("strong", learnt(summary))),
+        element("h2", "Answers that changed most"),
+        element("p", CHANGED_MOST, class_="dim"),
+        *(card(_exhibit(pair), badge=_change(pair)) for pair in changed_most(pairs)),
+        element("h2", "During training"),
+        charts(training),
         element("h2", "Held-out scores"),
         *(part for decoded in DECODINGS for part in scores(summary, decoded)),
         element("p", _how_to_read(runs), class_="dim"),
-        element("h2", "During training"),
-        charts(training),
         element("h2", f"{len(picked)} questions before and after"),
         element("p", _how_chosen(pairs, picked), class_="dim"),
         *(card(_exhibit(pair), badge=_change(pair)) for pair in picked),
@@ -79,6 +91,17 @@ def headline(summary: Sequence[Mapping[str, Any]]) -> Html:
                 )
             )
     return element("div", *parts, class_="headline")
+
+
+def learnt(summary: Sequence[Mapping[str, Any]]) -> str:
+    """One line: the tasks whose greedy score rose for certain, those whose score fell, and those left in doubt."""
+    told: dict[str, list[str]] = {"Learnt": [], "Unlearnt": [], "No certain change": []}
+    for row in sorted(summary, key=lambda row: -row["difference"]):
+        if row["decoding"] == "greedy" and row["reward"] == TOTAL and row["task"] != ALL:
+            rose, fell = (row["low"] or 0.0) > 0, (row["high"] or 0.0) < 0
+            change = f"{row['task']} {row['before']:.2f} → {row['after']:.2f}"
+            told["Learnt" if rose else "Unlearnt" if fell else "No certain change"].append(change)
+    return " ".join(f"{word}: {', '.join(changes)}." for word, changes in told.items() if changes)
 
 
 def scores(summary: Sequence[Mapping[str, Any]], decoded: str) -> list[Html]:
@@ -155,6 +178,15 @@ def chosen(pairs: Sequence[Pair], samples: int) -> list[Pair]:
     if picked and worse and all(pair.outcome != OUTCOMES[2] for pair in picked):
         picked[-1] = worse
     return sorted(picked, key=lambda pair: pair.before.task)
+
+
+def changed_most(pairs: Sequence[Pair]) -> list[Pair]:
+    """The pair of each task that gained most, the largest gain first; tasks without a gain are left out."""
+    best: dict[str, Pair] = {}
+    for pair in pairs:
+        if pair.gain > max(1e-9, best[pair.before.task].gain if pair.before.task in best else 0.0):
+            best[pair.before.task] = pair
+    return sorted(best.values(), key=lambda pair: -pair.gain)
 
 
 def _exhibit(pair: Pair) -> Exhibit:

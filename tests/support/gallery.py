@@ -141,6 +141,8 @@ def summary(difference: float = 0.1) -> list[dict[str, Any]]:
         ("grounding", "grounding"),
         ("grounding", "format"),
         ("count", "format"),
+        ("grounding", "total"),
+        ("count", "total"),
     ]
     return [
         {

@@ -18,7 +18,7 @@ from eval.records import Record, read_records
 from mmrl.commands.view import app
 from mmrl.core.config import InputError
 from mmrl.core.files import sha256_of
-from mmrl.demo.report import OUTCOMES, Pair, chosen, paired, write_report
+from mmrl.demo.report import OUTCOMES, Pair, changed_most, chosen, learnt, paired, write_report
 from mmrl.grpo.rollouts import write_rollouts
 from mmrl.pages.curves import charts, logged
 from mmrl.pages.rollout_pages import as_page, record_exhibit
@@ -207,10 +207,10 @@ def test_metrics_without_a_number_and_a_torn_line_are_no_points(trained: Path, t
 def test_the_report_shows_scores_curves_and_samples(report: Markup) -> None:
     assert "0.400 → 0.500" in report.texts
     assert "+0.100, 95 % interval +0.060 to +0.140; 0.200 from the text only" in report.texts
-    assert len(report.named("svg", "span")) == 2 * 5
+    assert len(report.named("svg", "span")) == 2 * 7
     assert len(report.named("figure", "chart")) == 7
-    assert len(report.named("article")) == 12
-    assert len(report.named("section", "answer")) == 24
+    assert len(report.named("article")) == 3 + 12  # one of each task that gained, and the fair choice
+    assert len(report.named("section", "answer")) == 2 * (3 + 12)
     assert HOSTILE in report.text
     assert "models/sampled_before" in report.texts
 
@@ -248,6 +248,32 @@ def test_what_got_worse_is_never_hidden() -> None:
         assert any(pair.outcome == "got worse" for pair in chosen(pairs, samples))
     assert len(chosen(pairs, 500)) == 101
     assert len(chosen(pairs[:2], 12)) == 2
+
+
+def test_the_report_opens_with_what_was_learnt_and_the_answers_that_changed_most(report: Markup) -> None:
+    headings = [text for text in report.texts if text in ("Answers that changed most", "During training", "Greedy")]
+    assert headings == ["Answers that changed most", "During training", "Greedy"]
+    assert "Unlearnt: grounding 0.40 → 0.25, count 0.40 → 0.20." in report.texts
+
+
+def test_what_was_learnt_is_what_rose_for_certain() -> None:
+    rows = [
+        {"task": task, "decoding": decoding, "reward": "total", "before": 0.5, "difference": gain, "after": 0.5 + gain}
+        | {"low": gain - 0.1 if gain else None, "high": gain + 0.1 if gain else None}
+        for decoding in ("greedy", "sampled")
+        for task, gain in (("all", 0.3), ("a", 0.2), ("b", 0.05), ("c", 0.4), ("d", -0.2), ("e", 0.0))
+    ]
+    told = learnt(rows)
+    assert told == "Learnt: c 0.50 → 0.90, a 0.50 → 0.70. Unlearnt: d 0.50 → 0.30. " + (
+        "No certain change: b 0.50 → 0.55, e 0.50 → 0.50."
+    )
+    assert learnt(rows[:1]) == ""
+
+
+def test_the_answer_that_gained_most_stands_for_its_task() -> None:
+    gains = {"a": (0.1, 0.5, 0.5), "b": (0.9, -1.0), "c": (-0.5, 0.0)}
+    pairs = [pair(task, i, gain) for task, some in gains.items() for i, gain in enumerate(some)]
+    assert [(one.before.task, one.before.item_id) for one in changed_most(pairs)] == [("b", "000"), ("a", "001")]
 
 
 def test_runs_without_a_common_question_are_an_error(runs: dict[str, Path]) -> None:
