@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from data_engine.operator import Quarantined
@@ -54,6 +55,23 @@ def test_easy_vqa_gives_yes_no_and_choice_questions() -> None:
         )
     letters = [sample.answer["choice"] for sample in choice if len(sample.answer["options"]) == 4]
     assert all(0.2 < letters.count(x) / len(letters) < 0.3 for x in "ABCD")  # the place of the answer tells nothing
+
+
+def test_balanced_easy_vqa_asks_each_question_of_as_many_pictures_with_either_answer() -> None:
+    samples = list(easy_vqa(split="test", balanced=True))
+    closed = Counter(
+        (sample.prompt[0]["content"][1]["text"], sample.answer["yesno"]) for sample in samples if sample.task == "yesno"
+    )
+    assert closed.total() == 2492
+    assert all(closed[question, True] == closed[question, False] for question, _ in closed)
+    every = easy_vqa(split="test")
+    assert [one for one in samples if one.task == "choice"] == [one for one in every if one.task == "choice"]
+
+
+def test_easy_vqa_tells_what_a_picture_shows() -> None:
+    told = {sample.meta["rationale"] for sample in easy_vqa(split="test")}
+    assert "teal triangle" in told
+    assert all(set(words.split()) <= {*COLOURS, *SHAPES} and len(words.split()) <= 2 for words in told)
 
 
 def test_easy_vqa_options_depend_on_the_question_and_the_seed_only() -> None:
