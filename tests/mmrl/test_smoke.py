@@ -78,3 +78,22 @@ def test_a_reward_that_always_fails_does_not_pass(
     assert done.value.code == 1
     assert "mmrl train: reward mine failed on all 16 rollouts of the smoke test" in printed.err
     assert "passed" not in printed.out
+
+
+@pytest.mark.parametrize("option", ["--plan", None])
+def test_videos_are_refused_before_step_one_by_a_model_that_sees_pictures_only(
+    option: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mmrl.model.tiny_twins import tiny_model
+    from tests.conftest import TEXTS
+
+    write_dataset(questions("iiv", tmp_path / "media"), tmp_path / "data")
+    for part in tiny_model("idefics3", TEXTS):
+        part.save_pretrained(tmp_path / "model")
+    place = config(tmp_path, tmp_path / "run.yaml", rewards={"letters": {"fn": "tests.support.training:letters"}})
+    with pytest.raises(SystemExit) as done:
+        run("mmrl train", VERBS["train"][0], [str(place), *([option] if option else [])])
+    error = capsys.readouterr().err
+    assert done.value.code == 2, error
+    assert "1 of the 3 samples of the training show videos, and" in error.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
