@@ -18,6 +18,7 @@ recipe must know of it.
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +29,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, NonNegativeFloat, ValidationInfo
 
 from data_engine.schema import Sample
+from mmrl.core.config import RunError
 from mmrl.core.media.item import MEDIA_FIELDS, Media
 from rewards.tasks.table import task_type
 
@@ -150,6 +152,15 @@ def only_on(*engines: str) -> Callable[[FunctionT], FunctionT]:
 def engines_of(function: Callable[..., Any]) -> tuple[str, ...]:
     """The engines that can run an operator; all, unless it is marked by `only_on`."""
     return getattr(function, "operator_engines", ("local", "ray"))
+
+
+@contextlib.contextmanager
+def without_exit(name: str) -> Iterator[None]:
+    """Turns the `SystemExit` of somebody's function, which would end the run without a word, into a RunError."""
+    try:
+        yield
+    except SystemExit as error:
+        raise RunError(f"{name} called sys.exit({error.code!r}); let it raise an error that says why") from error
 
 
 def kind_of(function: Callable[..., Any]) -> Kind | None:

@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from data_engine.cache_keys import watching
 from data_engine.engine.backends import Engine, check_engine, check_runs
-from data_engine.operator import Kind, Quarantined, kind_of, traits_of
+from data_engine.operator import Kind, Quarantined, kind_of, traits_of, without_exit
 from data_engine.ops import OPERATORS
 from data_engine.schema import Sample
 from data_engine.seeding import digest
@@ -163,13 +163,18 @@ def _source(spec: SourceSpec, given: Mapping[str, Any], run: bool) -> PlannedSou
     function = resolve(spec.fn, SOURCES, "source")
     args = checked_options(function, spec.args, f"source {spec.label}", skip=0, given=given)
     try:
-        with watching() as inputs:
+        with watching() as inputs, without_exit(f"source {spec.label}"):
             if run or spec.fn in SOURCES:
                 function(**args)
     except InputError as error:
         raise InputError(f"source {spec.label}: {error}") from None
     target = target_of(spec.fn, SOURCES, "source")
-    return PlannedSource(spec.label, target, spec, args, sorted(inputs), lambda: function(**args))
+    return PlannedSource(spec.label, target, spec, args, sorted(inputs), lambda: _read(function, args, spec.label))
+
+
+def _read(function: Callable[..., Iterator[Any]], args: Mapping[str, Any], label: str) -> Iterator[Any]:
+    with without_exit(f"source {label}"):
+        yield from function(**args)
 
 
 def _stage(spec: OperatorSpec, given: Mapping[str, Any], engine: Engine) -> Stage:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import PositiveInt
 
-from data_engine.dataset.shards import prompt_of, read_manifest, read_samples
+from data_engine.dataset.shards import prompt_of, read_manifest, read_samples, with_own_ids
 from data_engine.schema import Sample
 from mmrl.core.config import Config
 from rewards.prompt_form import PLAIN, PromptForm
@@ -46,7 +46,13 @@ def split_samples(data: DatasetSplit) -> SampleSet:
     shards = [shard["sha256"] for shard in read_manifest(directory)["shards"] if shard["split"] == data.split]
     version = hashlib.sha256("".join(shards).encode()).hexdigest()[:16]
     load = partial(read_samples, directory, split=data.split)
-    return SampleSet(directory.name, version, data.split, lambda: selected(load(), data.limit), prompt_of(directory))
+    return SampleSet(
+        directory.name,
+        version,
+        data.split,
+        lambda: selected(with_own_ids(load(), directory), data.limit),
+        prompt_of(directory),
+    )
 
 
 def selected(samples: Iterable[Sample], limit: int | None) -> list[Sample]:

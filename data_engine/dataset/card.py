@@ -7,15 +7,10 @@ from typing import Any
 
 import yaml
 
+from data_engine.licences import hub_licence
 from mmrl.core.text import in_markdown
 from rewards.tasks.table import OTHER, TASKS
 
-LICENCES = {  # names of the hub for the licences that datasets use most
-    *("apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0"),
-    *("cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-nd-4.0"),
-    *("cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "gpl-3.0", "lgpl-3.0", "odbl", "odc-by", "pddl"),
-    *("openrail", "unlicense", "unknown", "other"),
-}
 SIZES = ((10**3, "1K"), (10**4, "10K"), (10**5, "100K"), (10**6, "1M"), (10**7, "10M"), (10**8, "100M"))
 
 
@@ -66,16 +61,6 @@ def front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "tags": ["reinforcement-learning", "vision-language"],
         "configs": [{"config_name": "default", "data_files": files}],
     }
-
-
-def hub_licence(name: str) -> str:
-    """The hub's name of a licence, or `other`.
-
-    >>> hub_licence("BSD-3-Clause"), hub_licence("CC BY 4.0"), hub_licence("mine")
-    ('bsd-3-clause', 'cc-by-4.0', 'other')
-    """
-    known = "-".join(name.casefold().replace("_", "-").split())
-    return known if known in LICENCES else "other"
 
 
 def size_category(n: int) -> str:

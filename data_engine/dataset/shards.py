@@ -27,12 +27,21 @@ import pyarrow.parquet as pq
 from data_engine.dataset.tables import SAMPLES
 from data_engine.dataset.writer import DatasetWriter
 from data_engine.operator import Quarantined
-from data_engine.schema import Sample, from_row
+from data_engine.schema import Sample, content_id, from_row
 from mmrl.core.config import InputError, nearest, validate
 from mmrl.core.media.files import MediaError, resolve
 from rewards.prompt_form import PromptForm
 
-__all__ = ["DatasetWriter", "prompt_of", "read_manifest", "read_samples", "shards_of", "write_dataset"]
+__all__ = [
+    "DatasetWriter",
+    "is_plain",
+    "prompt_of",
+    "read_manifest",
+    "read_samples",
+    "shards_of",
+    "with_own_ids",
+    "write_dataset",
+]
 
 READ_ROWS = 64  # rows in memory at once: they may hold whole videos
 
@@ -65,6 +74,26 @@ def read_samples(directory: str | Path, split: str | None = None) -> Iterator[Sa
     """
     directory = Path(directory).resolve()
     return _samples(directory, shards_of(directory, split))
+
+
+def with_own_ids(samples: Iterable[Sample], place: str | Path) -> Iterator[Sample]:
+    """The samples as they are; InputError where two different ones have the same id, by which encodings are kept."""
+    seen: dict[str, str] = {}
+    for sample in samples:
+        content = content_id(sample)
+        if seen.setdefault(sample.id, content) != content:
+            right = "give each its own, or write them by mmrl data build, which makes ids of contents"
+            raise InputError(f"two different samples of {place} have the id {sample.id!r:.80}; {right}")
+        yield sample
+
+
+def is_plain(place: Path) -> bool:
+    """Whether a path is a table, a folder of parquet files or a saved dataset, and not what `mmrl data build` wrote."""
+    if not place.is_dir():
+        return place.is_file()
+    names = {entry.name for entry in place.iterdir()}
+    marks = {"dataset_dict.json", "dataset_info.json", "state.json"}
+    return "manifest.json" not in names and bool(names & marks or any(name.endswith(".parquet") for name in names))
 
 
 def shards_of(directory: Path, split: str | None = None) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from data_engine.cache_keys import stage_key
 from data_engine.engine.chunks import Chunk, Chunks, DamagedError, Ref
-from data_engine.operator import Dropped, Outcome, describe
+from data_engine.operator import Dropped, Outcome, describe, without_exit
 from data_engine.recipe import Stage
 from data_engine.schema import Sample, with_id
 from data_engine.seeding import digest
@@ -95,12 +95,13 @@ def _applied(step: Step, chunk: Chunk) -> Chunk:
 def _outcome(stage: Stage, sample: Sample) -> Outcome:
     """The outcome of one operator on a sample."""
     try:
-        result = _function(stage.target)(sample, **stage.args)
+        with without_exit("it"):
+            result = _function(stage.target)(sample, **stage.args)
     except (InputError, RunError) as error:
         kind = InputError if isinstance(error, InputError) else RunError
         raise kind(f"operator {stage.name}: {describe(sample)}: {error}") from None
     except Exception as error:
-        raise RuntimeError(f"operator {stage.name} failed on {describe(sample)}: {error!r}") from error
+        raise RunError(f"operator {stage.name} failed on {describe(sample)}: {error!r}") from error
     if stage.kind == "drops":
         return Dropped(sample, result) if result else sample
     changed = isinstance(result, Sample) and result is not sample

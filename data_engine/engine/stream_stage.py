@@ -7,6 +7,7 @@ from pkgutil import resolve_name
 
 from data_engine.engine.chunks import BYTES, ROWS, Chunk, Chunks, Ref
 from data_engine.engine.map_stage import Step
+from data_engine.operator import Outcome, without_exit
 from data_engine.schema import Sample
 from data_engine.seeding import digest
 
@@ -46,7 +47,7 @@ def run_stream(step: Step, refs: Sequence[Ref], chunks: Chunks) -> Iterator[Ref]
 
 def _chunks(step: Step, taken: Tally) -> Iterator[Chunk]:
     chunk, media_bytes, given = Chunk(), 0, 0
-    for outcome in resolve_name(step.stage.target)(taken, **step.stage.args):
+    for outcome in _outcomes(step, taken):
         given += 1
         if isinstance(outcome, Sample):
             chunk.kept.append(outcome)
@@ -62,3 +63,8 @@ def _chunks(step: Step, taken: Tally) -> Iterator[Chunk]:
         rule = "it must take all samples, and yield one outcome for each"
         raise AccountingError(f"operator {step.name} {took}, and gave {given}; {rule}")
     yield chunk
+
+
+def _outcomes(step: Step, taken: Tally) -> Iterator[Outcome]:
+    with without_exit(f"operator {step.name}"):
+        yield from resolve_name(step.stage.target)(taken, **step.stage.args)

@@ -113,10 +113,15 @@ def _checked(sha256: str, media: Media, place: Place) -> str:
     return sha256
 
 
+def suffix_of(content: bytes) -> str:
+    """The suffix that the first bytes of an image or video call for; "" for other content."""
+    found = (suffix for signature, at, suffix in SIGNATURES if content[at : at + len(signature)] == signature)
+    return next(found, "")
+
+
 def _suffix(head: bytes, place: Place) -> str:
     """The suffix by content, so that equal files have equal names; else that of the file."""
-    for signature, at, suffix in SIGNATURES:
-        if head[at : at + len(signature)] == signature:
-            return suffix
+    if suffix := suffix_of(head):
+        return suffix
     named = re.fullmatch(r"\.([a-z0-9]{1,5})", place.suffix.lower()) if isinstance(place, Path) else None
     return named[1] if named else "bin"

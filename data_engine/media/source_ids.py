@@ -40,9 +40,8 @@ def _ids(sample: Sample) -> Iterator[str]:
     yield from (str(value).casefold() for value in (given if isinstance(given, list) else [given]) if value is not None)
     if meta.get("dataset") and meta.get("image_id") is not None:
         yield f"{meta['dataset']}:{meta['image_id']}".casefold()
-    names = [media.path for media in sample.media if media.path] + [
-        value for value in meta.values() if isinstance(value, str)
-    ]
+    named = (text for value in meta.values() for text in (value if isinstance(value, list) else [value]))
+    names = [*(media.path for media in sample.media if media.path), *(text for text in named if isinstance(text, str))]
     for name in names:
         for dataset, pattern in NAMES.items():
             yield from (f"{dataset}:{next(filter(None, match.groups()))}" for match in pattern.finditer(name))

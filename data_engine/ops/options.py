@@ -15,6 +15,7 @@ from data_engine.operator import Dropped, Spool, each, stream
 from data_engine.schema import Sample
 from data_engine.seeding import digest, letter
 from mmrl.core.messages import parts_of, prompt_text
+from rewards.tasks.keys import without_letters
 
 STYLES = ("{}. {}", "{}) {}", "({}) {}", "{}: {}", "({}). {}")  # how the lines of options are written
 FIXED = re.compile(r"\b(above|below|both|neither|either|options?|choices?|[A-J] (?:and|or) [A-J])\b", re.IGNORECASE)
@@ -24,8 +25,9 @@ FIXED = re.compile(r"\b(above|below|both|neither|either|options?|choices?|[A-J] 
 def shuffle_options(sample: Sample, *, seed: int = 0) -> Sample | Dropped:
     """Put the options of a choice into a random order; `meta.option_order` says where each was before.
 
-    Options stay in place if they speak of each other or of their order ("all of the above", "both A and B"), or if they
-    are letters. A sample is dropped if its prompt does not list the options, one lettered line each.
+    Options stay in place if they speak of each other or of their order ("all of the above", "both A and B"), if they
+    are letters, or bring them ("A. cat", "B. dog"). A sample is dropped if its prompt does not list the options, one
+    lettered line each.
     """
     if sample.task != "choice":
         return sample
@@ -34,7 +36,8 @@ def shuffle_options(sample: Sample, *, seed: int = 0) -> Sample | Dropped:
     cuts = [(media.sha256, media.start, media.end) for media in sample.media]
     drawn = digest(prompt_text(sample.prompt), *cuts)  # one question about many pictures is drawn for each
     order = sorted(places, key=lambda place: digest("options", seed, drawn, place, options[place]))
-    if any(FIXED.search(option) or re.fullmatch(r"\W*[A-Z]\W*", option) for option in options):
+    lettered = without_letters(list(options)) != list(options)
+    if lettered or any(FIXED.search(option) or re.fullmatch(r"\W*[A-Z]\W*", option) for option in options):
         order = list(places)
     shuffled = [options[place] for place in order]
     prompt = _relisted(sample.prompt, options, shuffled)

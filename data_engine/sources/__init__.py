@@ -9,6 +9,7 @@ it is iterated. Options that many of them share:
 - `task`: the task of the samples; `question`: the text to ask; `split`: the part of the data to read;
 - `space`: how coordinates are written; `exif`: whether boxes were drawn on the picture as shown (`applied`), or as
   stored, before its EXIF rotation (`ignored`, then they are rotated);
+- `categories`: those of an annotation file to ask about; `empty`: whether a picture without an object is a sample, too;
 - `media_root`: the folder in which all media must be, by default that of the file; `extension`: the suffix of media;
 - `n`: how many samples to make; `ask`: what is asked; `side`: the side of their pictures in pixels.
 """
@@ -16,13 +17,15 @@ it is iterated. Options that many of them share:
 SOURCES: dict[str, str] = {  # the name in a recipe -> where the function is; any other "module:function" works too
     "jsonl": "data_engine.sources.tables:jsonl",
     "json": "data_engine.sources.tables:json_array",
+    "csv": "data_engine.sources.tables:csv_table",
     "parquet": "data_engine.sources.tables:parquet",
     "datasets": "data_engine.sources.tables:saved_dataset",
     "hub": "data_engine.sources.tables:hub_dataset",
     "video_questions": "data_engine.sources.tables:video_questions",
     "conversations": "data_engine.sources.conversations:conversations",
     "vlm_r1": "data_engine.sources.conversations:vlm_r1",
-    "ms_swift": "data_engine.sources.conversations:ms_swift",
+    "trl": "data_engine.sources.conversations:trl",
+    "ms_swift": "data_engine.sources.ms_swift:ms_swift",
     "verl": "data_engine.sources.verl:verl",
     "webdataset": "data_engine.sources.webdataset:webdataset",
     "charades_sta": "data_engine.sources.moments:charades_sta",
@@ -33,6 +36,8 @@ SOURCES: dict[str, str] = {  # the name in a recipe -> where the function is; an
     "vlmevalkit": "data_engine.sources.vlmevalkit:vlmevalkit",
     "image_folder": "data_engine.sources.folders:image_folder",
     "coco": "data_engine.sources.coco:coco",
+    "pascal_voc": "data_engine.sources.annotated.pascal_voc:pascal_voc",
+    "yolo": "data_engine.sources.annotated.yolo:yolo",
     "coco_captions": "data_engine.sources.coco:coco_captions",
     "easy_vqa": "data_engine.sources.easy_vqa:easy_vqa",
     "digits_grounding": "data_engine.sources.synthesis:digits_grounding",

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from data_engine.licences import licence_at
+from data_engine.operator import Quarantined
 from data_engine.schema import Sample, user_prompt
-from data_engine.sources.base import Items, RowError, existing, quarantined, shown_size
-from data_engine.sources.row_format import Exif, pixels, upright, xyxy
+from data_engine.sources.annotated.objects import Annotated, Asked, Box, Task, object_samples
+from data_engine.sources.base import Items, RowError, existing, quarantined
+from data_engine.sources.row_format import Exif, xyxy
+from data_engine.sources.row_media import Shown, kept_names
 from mmrl.core.config import InputError, nearest
 from mmrl.core.media.files import MediaError, resolve
-from mmrl.core.media.image import orientation_of
 from mmrl.core.media.item import Media
 from mmrl.core.vision import CoordinateSpace
 from rewards.tasks.keys import BadAnswer
 
-Box = list[float]
-Size = tuple[int, int]
-
-QUESTIONS = {
-    "detection": "Find every object of these categories: {categories}.",
-    "grounding": "Locate the {categories}.",
-}
 CAPTION = "Describe the picture in one sentence."
 
 
@@ -33,50 +29,51 @@ def coco(
     annotations: str,
     images: str,
     root: Path,
-    task: Literal["detection", "grounding"] = "detection",
+    task: Task = "detection",
     categories: list[str] | None = None,
     question: str | None = None,
     space: CoordinateSpace = CoordinateSpace.pixel,
     exif: Exif = "applied",
+    empty: bool = False,
 ) -> Items:
     """Detection: one sample per image, with all boxes of `categories` (default: all categories of the file). Grounding:
     one sample for each category that occurs exactly once in an image.
 
     `{categories}` in the question is replaced. Crowds and boxes without area are left out, and `meta` names their
-    categories.
+    categories. An image without objects is dropped as `no_object`; with `empty` it is a detection whose answer is [].
+    LVIS files are read, too: asked for are the categories that were looked for everywhere in that image.
     """
     file, folder = existing(root, annotations, "COCO annotation file"), existing(root, images, "image folder")
-    asked = question or QUESTIONS[task]
+    asked = Asked(source="coco", task=task, question=question, space=space, exif=exif, empty=empty)
 
     def samples() -> Items:
         data = _read(file)
-        names = {repr(entry.get("id")): str(entry.get("name")) for entry in data["categories"]}  # any JSON is an id
+        names = _names(data, file)
         wanted = categories or sorted(set(names.values()))
         if unknown := [name for name in wanted if name not in names.values()]:
             raise InputError(f"{file} has no category {unknown[0]!r}; {nearest(unknown[0], set(names.values()))}")
-        by_image = defaultdict(list)
-        for annotation in data["annotations"]:
-            by_image[repr(annotation.get("image_id"))].append(annotation)
-        for entry in data["images"]:
+        by_image, licences = _by_image(data), _licences(data)
+        for entry, instances in _own(data, by_image, annotations, "coco"):
+            if isinstance(instances, Quarantined):
+                yield instances
+                continue
             where = f"{annotations}: image {entry.get('id')}"
-            instances = by_image.pop(repr(entry.get("id")), [])
+            crowds = {names.get(repr(one.get("category_id")), "") for one in instances if one.get("iscrowd")}
             try:
-                media = Media("image", path=str(resolve(str(entry.get("file_name")), folder)))
                 objects = [_object(instance, names) for instance in instances if not instance.get("iscrowd")]
-                crowds = {
-                    names.get(repr(instance.get("category_id"))) for instance in instances if instance.get("iscrowd")
-                }
-                boxes = _shown(media, entry, [box for _, box in objects], space, exif)
-            except (RowError, MediaError) as error:
+            except RowError as error:
                 yield quarantined(error, "coco", where, entry)
                 continue
-            labelled = [(label, box) for (label, _), box in zip(objects, boxes, strict=True) if label in wanted]
-            flat = {label for label, box in labelled if _is_flat(box)}
-            left_out = {"crowds": sorted(set(wanted) & crowds), "no_area": sorted(flat)}
-            meta = {"where": where, **left_out, "box_space": space.value, "box_format": "xywh"}
-            labelled = [(label, box) for label, box in labelled if not _is_flat(box)]
-            for text, answer in _asked(task, asked, wanted, labelled, crowds | flat):
-                yield Sample("", "coco", task, user_prompt(text, ["image"]), answer, (media,), meta)
+            pictured = Annotated(
+                where=where,
+                file=_file_name(entry),
+                categories=_looked_for(entry, wanted, names, {label for label, _ in objects}),
+                objects=objects,
+                crowds=crowds,
+                size=(entry.get("width"), entry.get("height")),
+                meta=licences.get(repr(entry.get("license")), {}),
+            )
+            yield from object_samples(pictured, folder, asked)
         yield from _orphans(by_image, annotations, "coco")
 
     return samples()
@@ -88,21 +85,22 @@ def coco_captions(*, annotations: str, images: str, root: Path, question: str = 
 
     def samples() -> Items:
         data = _read(file, ("images", "annotations"))
-        captions = defaultdict(list)
-        for annotation in data["annotations"]:
-            captions[repr(annotation.get("image_id"))].append(annotation)
-        for entry in data["images"]:
-            where, own = f"{annotations}: image {entry.get('id')}", captions.pop(repr(entry.get("id")), [])
+        captions, licences = _by_image(data), _licences(data)
+        for entry, own in _own(data, captions, annotations, "coco_captions"):
+            if isinstance(own, Quarantined):
+                yield own
+                continue
+            where = f"{annotations}: image {entry.get('id')}"
+            meta = {**licences.get(repr(entry.get("license")), {}), "where": where}
             try:
                 width, height = (entry[name] if type(entry.get(name)) is int else None for name in ("width", "height"))
-                path = str(resolve(str(entry.get("file_name")), folder))
+                path = str(resolve(_file_name(entry), folder))
                 media = Media("image", path=path, width=width, height=height)  # `validate` checks the size
                 answer = {"references": [_caption(caption) for caption in own]}
                 if not own:
                     raise RowError("no_answer", "the image has no caption under annotations")
-                yield Sample(
-                    "", "coco_captions", "caption", user_prompt(question, ["image"]), answer, (media,), {"where": where}
-                )
+                meta |= kept_names([Shown(media, _file_name(entry))])
+                yield Sample("", "coco_captions", "caption", user_prompt(question, ["image"]), answer, (media,), meta)
             except (RowError, MediaError) as error:
                 yield quarantined(error, "coco_captions", where, entry)
         yield from _orphans(captions, annotations, "coco_captions")
@@ -124,24 +122,71 @@ def _orphans(left: dict[str, list[Any]], annotations: str, source: str) -> Items
         yield quarantined(error, source, f"{annotations}: image {image_id}", orphans[0])
 
 
-def _asked(
-    task: str, question: str, wanted: list[str], labelled: list[tuple[str, Box]], left_out: set[str | None]
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The (question, answer) pairs of the samples of one image.
+def _by_image(data: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The annotations of each image; any JSON value may be its id."""
+    by_image: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for annotation in data["annotations"]:
+        by_image[repr(annotation.get("image_id"))].append(annotation)
+    return by_image
 
-    Crowds and boxes without area are left out; a category with such boxes is not used for grounding.
+
+def _own(
+    data: dict[str, Any], by_image: dict[str, list[dict[str, Any]]], annotations: str, source: str
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]] | Quarantined]]:
+    """(image, its annotations), which are taken out of `by_image`; the images of an id that is there twice are broken.
+
+    An image that is listed twice as it is counts once.
     """
-    if task == "detection":
-        answer = {"boxes": [box for _, box in labelled], "labels": [label for label, _ in labelled]}
-        if labelled:
-            yield question.replace("{categories}", ", ".join(wanted)), answer
-        return
-    boxes: dict[str, list[Box]] = defaultdict(list)
-    for label, box in labelled:
-        boxes[label].append(box)
-    for label, group in boxes.items():
-        if len(group) == 1 and label not in left_out:
-            yield question.replace("{categories}", label), {"boxes": group}
+    listed: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for entry in data["images"]:
+        listed[repr(entry.get("id"))].append(entry)
+    for key, entries in listed.items():
+        annotated = by_image.pop(key, [])
+        if len({_file_name(entry) for entry in entries}) == 1:
+            yield entries[0], annotated
+            entries = entries[1:]
+        for entry in entries:
+            why = (
+                f"the id {key} is there twice, so nobody knows which image its annotations belong to; give each its own"
+            )
+            where = f"{annotations}: image {entry.get('id')}, {_file_name(entry)}"
+            yield entry, quarantined(RowError("duplicate_image", why), source, where, entry)
+
+
+def _names(data: dict[str, Any], file: Path) -> dict[str, str]:
+    """id -> name of the categories; any JSON value is an id."""
+    names = {repr(entry.get("id")): str(entry.get("name")) for entry in data["categories"]}
+    used = {repr(annotation.get("category_id")) for annotation in data["annotations"]} & names.keys()
+    for name, count in Counter(names[key] for key in used).items():
+        if count > 1:
+            ids = ", ".join(sorted(key for key in used if names[key] == name))
+            raise InputError(f"{file}: the categories {ids} are all called {name!r}; give each its own name, or one id")
+    return names
+
+
+def _licences(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """id of a licence -> the meta of its images."""
+    listed = data.get("licenses")
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    named = ((entry, licence_at(str(entry.get("url") or ""), str(entry.get("name") or ""))) for entry in entries)
+    return {repr(entry.get("id")): {"licence": name} for entry, name in named if name}
+
+
+def _file_name(entry: dict[str, Any]) -> str:
+    """The name of a picture; LVIS has it in `coco_url`, with its folder."""
+    url = entry.get("coco_url")
+    if entry.get("file_name") is None and isinstance(url, str):
+        return "/".join(url.split("/")[-2:])
+    return str(entry.get("file_name"))
+
+
+def _looked_for(entry: dict[str, Any], wanted: list[str], names: dict[str, str], there: set[str]) -> list[str]:
+    """The categories of which all objects of an image are known: all, but in LVIS those that were looked for."""
+    lists = [entry.get(key) for key in ("neg_category_ids", "not_exhaustive_category_ids")]
+    if not all(isinstance(ids, list) for ids in lists):
+        return wanted
+    absent, partly = ({names.get(repr(key), "") for key in ids} for ids in lists if ids is not None)
+    return [name for name in wanted if name in (there | absent) - partly]
 
 
 def _read(file: Path, keys: Sequence[str] = ("images", "annotations", "categories")) -> dict[str, Any]:
@@ -169,21 +214,3 @@ def _object(annotation: dict[str, Any], names: dict[str, str]) -> tuple[str, Box
     except BadAnswer as error:
         raise RowError("bad_box", f"{which}: bbox [x, y, width, height]: {error}") from None
     return label, box
-
-
-def _is_flat(box: Box) -> bool:
-    return box[0] == box[2] or box[1] == box[3]
-
-
-def _shown(media: Media, entry: dict[str, Any], boxes: list[Box], space: str, exif: str) -> list[Box]:
-    """The boxes in pixels of the image as it is shown, after EXIF rotation."""
-    size, orientation = shown_size(media), orientation_of(media)
-    stored = (size[1], size[0]) if orientation >= 5 else size
-    drawn_on = size if exif == "applied" else stored
-    declared = (entry.get("width", drawn_on[0]), entry.get("height", drawn_on[1]))
-    if declared != drawn_on:
-        hint = "; its boxes are of the stored pixels, set exif: ignored" if declared == stored else ""
-        message = f"{entry.get('file_name')} is declared as {declared}, the image is {drawn_on}{hint}"
-        raise RowError("size_mismatch", message)
-    boxes = pixels(boxes, space, drawn_on)
-    return boxes if exif == "applied" else [upright(box, stored, orientation) for box in boxes]

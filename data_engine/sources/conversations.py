@@ -1,4 +1,4 @@
-"""Conversations: LLaVA and ShareGPT files, VLM-R1 JSONL, and messages of ms-swift with their `objects`."""
+"""Conversations, and questions with a solution: LLaVA and ShareGPT, TRL, VLM-R1, R1-V and Video-R1."""
 
 from __future__ import annotations
 
@@ -10,18 +10,35 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_engine.schema import user_prompt
+from data_engine.seeding import with_options
 from data_engine.sources.base import Items, RowError, existing
 from data_engine.sources.golds import check_task, gold
 from data_engine.sources.json_lines import json_table
 from data_engine.sources.row_format import Exif, Row, Rows, samples_of
+from data_engine.sources.row_media import Shown, unread
+from data_engine.sources.tables import csv_rows, dataset_rows, parquet_files, parquet_rows, saved_rows
+from mmrl.core.media.item import Media
 from mmrl.core.vision import CoordinateSpace
 from rewards.parse.extract import answer_text
+from rewards.tasks.golds import lettered
+from rewards.tasks.keys import KEYS, BadAnswer, listed
+from rewards.tasks.table import TASKS
 
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 MEDIA_MARKER = re.compile(r"<(image|video)>")
-PLACEHOLDER = re.compile(r"<(ref-object|bbox)>")
+TALKS = ("conversations", "messages", "prompt", "problem", "question", "query")  # columns, the first that is there
+SOLUTIONS = ("solution", "answer", "ground_truth")
 OWN = ("start", "end", "seen_size")  # columns that a row of ours has, too
-META = ("id", "split", "source", "data_source", "licence", "license")
+META = ("id", "problem_id", "split", "source", "data_source", "licence", "license")
+READ = (*TALKS, *SOLUTIONS, *OWN, *META, "image", "images", "video", "videos", "objects", "system", "options", "task")
+PROBLEM_TYPES = {  # of Video-R1 -> task
+    "multiple choice": "choice",
+    "numerical": "number",
+    "regression": "number",
+    "ocr": "ocr",
+    "free-form": "open",
+    "math": "math",
+}
 Turn = tuple[str, str]  # role and text
 
 
@@ -41,7 +58,7 @@ def conversations(
     answer, the options of a choice from the lettered lines of the question.
     """
     form = form_of(task, space, media_root, exif)
-    return _samples(path, root, form, lambda row: _asked(row, _turns(row), task, turn), "conversations")
+    return _samples(path, root, form, lambda row: asked_of(row, turns_of(row), task, turn), "conversations")
 
 
 def vlm_r1(
@@ -53,55 +70,73 @@ def vlm_r1(
     media_root: str | None = None,
     exif: Exif = "applied",
 ) -> Items:
-    """The rows of a VLM-R1 JSONL file: `conversations`, or `problem` and `solution`; answers may be in tags.
+    """The rows of a VLM-R1, R1-V or Video-R1 file: `conversations`, or `problem` and `solution`, perhaps in tags.
 
-    For tasks with boxes a solution may be a list of numbers.
+    JSON lines, a JSON array, parquet files or a saved dataset. For tasks with boxes a solution may be a list of
+    numbers. Video-R1's `path` is an image or a video by `data_type`, its `options` are listed below the question, and
+    its `problem_type` decides the task.
     """
     form = form_of(task, space, media_root, exif)
-    return _samples(path, root, form, lambda row: _asked(row, _problem(row, task), task, "first"), "vlm_r1")
+    return _samples(path, root, form, lambda row: asked_of(row, turns_of(row), task, "first"), "vlm_r1")
 
 
-def ms_swift(
-    *, path: str, root: Path, task: str = "open", media_root: str | None = None, exif: Exif = "applied"
+def trl(
+    *,
+    path: str,
+    root: Path,
+    task: str | None = None,
+    split: str | None = None,
+    space: CoordinateSpace | None = None,
+    media_root: str | None = None,
+    exif: Exif = "applied",
 ) -> Items:
-    """The rows of an ms-swift JSONL file. If the last answer contains `<bbox>`, the boxes in `objects` are the gold.
+    """The rows of a dataset for TRL's GRPO: `prompt` (a text or messages), `image` or `images`, and `solution`.
 
-    With one `<ref-object>` for each of them in that answer the task is detection, else grounding; rows without boxes
-    have the task `task`. Boxes of two numbers are points. `bbox_type: norm1` means boxes from 0 to 1, else they are
-    pixels.
+    JSON lines, a JSON array, CSV, parquet files or a saved dataset. A row may name its `task`; `task` is that of the
+    others. `split` is for a saved dataset that has splits.
     """
-    check_task(task)
-    file, rows = _table(path, root, "ms-swift JSONL file")
-    folder = existing(root, media_root, "media_root") if media_root else file.parent
-
-    def samples() -> Items:
-        for row in rows:
-            converted = made(row, lambda values: _with_objects(values, task))
-            objects = row.values.get("objects") if isinstance(row.values, Mapping) else None
-            unit = isinstance(objects, Mapping) and objects.get("bbox_type") == "norm1"
-            space = CoordinateSpace.unit if unit else CoordinateSpace.pixel
-            yield from samples_of([converted], Rows(task=task, space=space, exif=exif), folder, "ms_swift")
-
-    return samples()
+    form = form_of(task, space, media_root, exif)
+    return _samples(path, root, form, lambda row: asked_of(row, turns_of(row), task, "last"), "trl", split)
 
 
-def form_of(task: str, space: CoordinateSpace | None, media_root: str | None, exif: Exif) -> Rows:
+def trl_samples(data: Any, task: str | None = None) -> Items:
+    """The rows of a `datasets.Dataset` in memory, as `trl` reads them; media are absolute paths or bytes."""
+    rows = (
+        made(row, lambda values: asked_of(values, turns_of(values), task, "last")) for row in dataset_rows(data, "")
+    )
+    return samples_of(rows, form_of(task, None, None, "applied"), Path("/"), "trl")
+
+
+def form_of(task: str | None, space: CoordinateSpace | None, media_root: str | None, exif: Exif) -> Rows:
     """How rows are written; without a declared space they are read as pixels, and the space counts as unknown."""
-    form = Rows(task=check_task(task), media_root=media_root, exif=exif)
-    return form if space is None else Rows(task=task, media_root=media_root, exif=exif, space=space)
+    form: dict[str, Any] = {"task": task and check_task(task), "media_root": media_root, "exif": exif}
+    return Rows(**form) if space is None else Rows(**form, space=space)
 
 
 def _samples(
-    path: str, root: Path, form: Rows, asked: Callable[[Mapping[str, Any]], dict[str, Any]], name: str
+    path: str,
+    root: Path,
+    form: Rows,
+    asked: Callable[[Mapping[str, Any]], dict[str, Any]],
+    name: str,
+    split: str | None = None,
 ) -> Items:
-    file, rows = _table(path, root, "file of conversations")
-    folder = existing(root, form.media_root, "media_root") if form.media_root else file.parent
+    folder, rows = rows_in(path, root, "file of conversations", split)
+    folder = existing(root, form.media_root, "media_root") if form.media_root else folder
     return samples_of((made(row, asked) for row in rows), form, folder, name)
 
 
-def _table(path: str, root: Path, kind: str) -> tuple[Path, Iterator[Row]]:
-    file = existing(root, path, kind)
-    return file, json_table(file, path)
+def rows_in(path: str, root: Path, kind: str, split: str | None = None) -> tuple[Path, Iterator[Row]]:
+    """(the folder of a table, its rows): JSON lines, a JSON array, CSV, parquet files, or a saved dataset."""
+    place = existing(root, path, kind)
+    folder = place if place.is_dir() else place.parent
+    if place.is_dir() and not any(place.rglob("*.parquet")):
+        return folder, saved_rows(place, split if (place / "dataset_dict.json").exists() else None, path)
+    if place.is_dir() or place.suffix == ".parquet":
+        return folder, parquet_rows(parquet_files(root, path)[1], root)
+    if place.suffix in (".csv", ".tsv"):
+        return folder, csv_rows(place, path)
+    return folder, json_table(place, path)
 
 
 def made(row: Row, asked: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Row:
@@ -114,50 +149,85 @@ def made(row: Row, asked: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Row:
         return row._replace(values=asked(row.values))
     except RowError as error:
         return row._replace(error=error)
+    except BadAnswer as error:
+        return row._replace(error=RowError(error.reason, str(error)))
 
 
-def _turns(row: Mapping[str, Any]) -> list[Turn]:
-    """The (role, text) pairs of `conversations` or `messages`, in either notation, the system's text first."""
-    given = row.get("conversations", row.get("messages"))
+def turns_of(row: Mapping[str, Any]) -> list[Turn]:
+    """The (role, text) pairs of a row in any notation, the system's text first, and its solution last if it has one."""
+    given = _talk(row)
+    asked = isinstance(given, str) and bool(given.strip())
+    if isinstance(given, str) and asked:
+        given = [{"role": "user", "content": _with_options(row, given)}]
     if not isinstance(given, list) or not given:
-        raise RowError("no_conversation", "the row needs a list of turns under conversations or messages")
-    turns: list[Turn] = []
-    for message in given:
-        role, text = (
-            (message.get("from", message.get("role")), message.get("value", message.get("content")))
-            if isinstance(message, Mapping)
-            else (0, 0)
-        )
-        if not isinstance(role, str) or role not in ROLES or not isinstance(text, str):
-            right = f"from (or role), one of {', '.join(ROLES)}, and value (or content), a text"
-            raise RowError("bad_turn", f"a turn needs {right}; got {message!r:.120}")
-        turns.append((ROLES[role], text))
+        raise RowError("no_conversation", "the row needs a list of turns under conversations or messages, or a problem")
+    turns = [_turn(message) for message in given]
+    solution = next((row[name] for name in SOLUTIONS if row.get(name) is not None), None)
+    if turns[-1][0] != "assistant":
+        if solution is None and asked:
+            raise RowError("no_conversation", f"the row needs an answer: a last turn, or one of {', '.join(SOLUTIONS)}")
+        written = solution if isinstance(solution, str) else json.dumps(solution, default=str)
+        turns += [("assistant", written)] if solution is not None else []
     system = row.get("system")
     return [("system", system), *turns] if isinstance(system, str) and system.strip() else turns
 
 
-def _problem(row: Mapping[str, Any], task: str) -> list[Turn]:
-    if "conversations" in row or "messages" in row:
-        return _turns(row)
-    question, solution = row.get("problem"), row.get("solution")
-    if task in ("grounding", "detection") and isinstance(solution, list):
-        solution = json.dumps(solution, default=str)
-    if not isinstance(question, str) or not isinstance(solution, str):
-        raise RowError("no_conversation", "the row needs conversations, or problem and solution, two texts")
-    return [("user", question), ("assistant", solution)]
+def _talk(row: Mapping[str, Any]) -> Any:
+    """What is said in a row: a list of messages, which may be written as a text, or the text of a question."""
+    given = next((row[name] for name in TALKS if row.get(name) is not None), None)
+    parsed = listed(given)
+    whole = isinstance(parsed, list) and parsed and all(isinstance(message, Mapping) for message in parsed)
+    return parsed if whole else given
 
 
-def _asked(row: Mapping[str, Any], turns: Sequence[Turn], task: str, turn: str) -> dict[str, Any]:
+def _turn(message: Any) -> Turn:
+    """The (role, text) of a message; parts that show media are markers in the text."""
+    fields = message if isinstance(message, Mapping) else {}
+    role, text = fields.get("from", fields.get("role")), fields.get("value", fields.get("content"))
+    if isinstance(text, list) and all(isinstance(part, Mapping) for part in text):
+        shown = [f"<{kind}>" if (kind := _kind_of(part)) else part.get("text") for part in text]
+        text = "".join(shown) if all(isinstance(piece, str) for piece in shown) else None
+    if not isinstance(role, str) or role not in ROLES or not isinstance(text, str):
+        right = f"from (or role), one of {', '.join(ROLES)}, and value (or content), a text or parts"
+        raise RowError("bad_turn", f"a turn needs {right}; got {message!r:.120}")
+    return ROLES[role], text
+
+
+def _kind_of(part: Mapping[str, Any]) -> str | None:
+    return {"image": "image", "image_url": "image", "video": "video", "video_url": "video"}.get(str(part.get("type")))
+
+
+def _with_options(row: Mapping[str, Any], question: str) -> str:
+    """The question with the options of its row below it, if it does not list them itself."""
+    options = listed(row.get("options"))
+    if not isinstance(options, list) or not options or lettered(question):
+        return question
+    return with_options(question, KEYS["options"].shaped(options, {}))
+
+
+def asked_of(row: Mapping[str, Any], turns: Sequence[Turn], task: str | None, turn: str) -> dict[str, Any]:
     """The columns of our format for a conversation up to one of its answers."""
     places = [place for place, (role, _) in enumerate(turns) if role == "assistant"]
     if not places or not places[0]:
         raise RowError("no_answer", "the conversation needs a question and then an answer (from gpt, role assistant)")
     place = places[0 if turn == "first" else -1]
     prompt, media = shown(row, turns[:place], turns[place:])
+    task, columns = task_of(row, task), {"prompt": prompt, "media": media, **kept(row)}
+    if isinstance(row.get("answer"), Mapping):  # the answer in full
+        return {**columns, "task": task, "answer": row["answer"]}
     answer = answer_text(turns[place][1])  # inside its tags, if it has some
     if not answer:
         raise RowError("no_answer", f"no answer in {turns[place][1]!r:.120}")
-    return {"prompt": prompt, "media": media, **gold(task, answer, question_of(turns[:place])), **kept(row)}
+    return {**columns, "task": task, **gold(task, answer, question_of(turns[:place]))}
+
+
+def task_of(row: Mapping[str, Any], task: str | None) -> str:
+    """The task of a row: its own, or that of its `problem_type`, or `task`."""
+    own = row.get("task")
+    own = own if isinstance(own, str) and own in TASKS else PROBLEM_TYPES.get(str(row.get("problem_type")).casefold())
+    if (own or task) is None:
+        raise RowError("no_task", f"the row names no task; give it one of {', '.join(TASKS)}, or set task")
+    return own or task or ""
 
 
 def question_of(turns: Sequence[Turn]) -> str:
@@ -173,10 +243,8 @@ def shown(
     Media without a marker are an error, unless a turn in `later` marks them. In a row without images, `<image>` markers
     as many as its videos stand for the videos, as in LLaVA-Video.
     """
-    given = {
-        kind: [_file(kind, entry) for name in (kind, f"{kind}s") for entry in _listed(row.get(name))]
-        for kind in ("image", "video")
-    }
+    given = {kind: [_file(kind, entry) for entry in _entries(row, kind)] for kind in ("image", "video")}
+    refuse_unread(row, given["image"] + given["video"])
     if not given["image"] and _marked([*turns, *later]) == ["image"] * len(given["video"]):
         turns, later = ([(r, t.replace("<image>", "<video>")) for r, t in pairs] for pairs in (turns, later))
     kinds, others = map(_marked, (turns, later))
@@ -201,6 +269,37 @@ def _marked(turns: Sequence[Turn]) -> list[str]:
     return [kind for _, text in turns for kind in MEDIA_MARKER.findall(text)]
 
 
+def _entries(row: Mapping[str, Any], kind: str) -> list[Any]:
+    """The images or videos of a row: in their columns, in the parts of its messages, or as Video-R1's `path`."""
+    found = [entry for name in (kind, f"{kind}s") for entry in _listed(row.get(name))]
+    if not found and row.get("data_type") == kind:
+        found = _listed(row.get("path"))
+    if not found:
+        messages = _talk(row)
+        messages = messages if isinstance(messages, list) else []
+        parts = [part for message in messages if isinstance(message, Mapping) for part in _parts(message)]
+        inline = [_in_part(part, kind) for part in parts if _kind_of(part) == kind]
+        found = [entry for entry in inline if entry]
+    return found
+
+
+def _parts(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    content = message.get("value", message.get("content"))
+    return [part for part in content if isinstance(part, Mapping)] if isinstance(content, list) else []
+
+
+def _in_part(part: Mapping[str, Any], kind: str) -> Any:
+    """The picture or video that a part of a message holds itself."""
+    held = next((part[name] for name in (kind, f"{kind}_url", "url", "path") if part.get(name)), None)
+    return held.get("url", held) if isinstance(held, Mapping) else held
+
+
+def refuse_unread(row: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> None:
+    """RowError for a picture or video in a column that is not read."""
+    shown = [Shown(Media(bytes=entry.get("bytes")), str(entry.get("path") or "")) for entry in entries]
+    unread(row, READ, shown, None, right="call it image or video, or remove it")
+
+
 def _file(kind: str, entry: Any) -> dict[str, Any]:
     """A media entry of our format; `path` may be named by its kind, as in verl, and may be a file:// address."""
     fields = dict(entry) if isinstance(entry, Mapping) else {"path": entry}
@@ -209,39 +308,6 @@ def _file(kind: str, entry: Any) -> dict[str, Any]:
     path = fields.get("path")
     fields["path"] = path.removeprefix("file://") if isinstance(path, str) else path
     return fields
-
-
-def _with_objects(row: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """The columns of our format for an ms-swift row; its placeholders are replaced in order by what `objects` holds."""
-    turns = _turns(row)
-    objects = row.get("objects") or {}
-    given = {name: objects.get(name, []) for name in ("ref", "bbox")} if isinstance(objects, Mapping) else {}
-    if not given or not all(isinstance(entries, list) for entries in given.values()):
-        raise RowError("bad_objects", f"objects hold a list under ref and one under bbox, got {objects!r:.120}")
-    if any(objects.get("image_id") or ()):
-        raise RowError("bad_objects", "boxes of another image than the first; give each image a row of its own")
-    left = {"ref-object": list(given["ref"]), "bbox": list(given["bbox"])}
-    asked = [(role, PLACEHOLDER.sub(lambda hit: str(_taken(left, hit[1])), text)) for role, text in turns[:-1]]
-    role, last = turns[-1]
-    golds = {kind: [_taken(left, kind) for name in PLACEHOLDER.findall(last) if name == kind] for kind in left}
-    if left["bbox"]:
-        raise RowError("bad_objects", f"the text has no <bbox> for {left['bbox'][0]!r:.80} of objects")
-    if role != "assistant" or not PLACEHOLDER.search(last):
-        return _asked(row, [*asked, turns[-1]], task, "last")
-    prompt, media = shown(row, asked)
-    columns = {"prompt": prompt, "media": media, **kept(row)}
-    boxes, labels = golds["bbox"], golds["ref-object"]
-    if boxes and all(isinstance(box, list) and len(box) == 2 for box in boxes):
-        return {**columns, "task": "point", "points": boxes}
-    if len(labels) == len(boxes):
-        return {**columns, "task": "detection", "boxes": boxes, "labels": labels}
-    return {**columns, "task": "grounding", "boxes": boxes}
-
-
-def _taken(left: dict[str, list[Any]], kind: str) -> Any:
-    if not left[kind]:
-        raise RowError("bad_objects", f"the text has more <{kind}> than objects hold")
-    return left[kind].pop(0)
 
 
 def kept(row: Mapping[str, Any]) -> dict[str, Any]:

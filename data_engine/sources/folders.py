@@ -17,6 +17,8 @@ from mmrl.core.config import InputError
 from mmrl.core.media.files import MediaError, look_at, resolve
 from mmrl.core.media.item import Media
 
+LAYOUTS = {"pascal_voc": {"annotations", "jpegimages"}, "yolo": {"images", "labels"}, "coco": {"images", "annotations"}}
+
 
 def image_folder(
     *,
@@ -28,10 +30,12 @@ def image_folder(
 ) -> Items:
     """One choice question per image: the first folder below `path` is its class.
 
-    `options` is the number of options; the wrong ones are drawn from all classes.
+    `options` is the number of options; the wrong ones are drawn from all classes. A folder without a picture is no
+    class.
     """
     folder = existing(root, path, "image folder")
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    _refuse_annotations(folder)
+    classes = sorted(entry.name for entry in _shown(folder) if entry.is_dir() and _has_picture(entry))
     if len(classes) < 2:
         raise InputError(f"{folder} needs a sub-folder of images per class, at least two; found {classes}")
 
@@ -48,6 +52,20 @@ def image_folder(
                 yield quarantined(error, "image_folder", where, {"path": where})
 
     return samples()
+
+
+def _refuse_annotations(folder: Path) -> None:
+    """Refuse a folder whose sub-folders are those of an annotation format, and no classes."""
+    there = {entry.name.casefold() for entry in _shown(folder) if entry.is_dir()}
+    for source, names in LAYOUTS.items():
+        if names <= there:
+            raise InputError(
+                f"{folder} holds {', '.join(sorted(names))}: not classes, but {source}; use the source {source}"
+            )
+
+
+def _has_picture(folder: Path) -> bool:
+    return any(file.suffix.lower() in _image_suffixes() for file in folder.rglob("*") if not file.name.startswith("."))
 
 
 def _files(folder: Path) -> Iterator[Path]:

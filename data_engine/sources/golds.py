@@ -25,6 +25,9 @@ def gold(task: str, value: Any, question: str) -> dict[str, Any]:
     read = task_type(check_task(task)).read
     assert read is not None
     try:
-        return read(value, question)
+        columns = read(value, question)
     except BadAnswer as error:
         raise RowError(error.reason, str(error)) from None
+    if task_type(task).keys[0].name == "choice" and isinstance(columns.get("answer"), str):
+        return {**columns, "answer": {"choice": columns["answer"]}}  # a letter, even if an option reads the same
+    return columns

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TextIO
 
 from data_engine.sources.base import RowError
 from data_engine.sources.row_format import Row
+from mmrl.core.config import InputError
 
 MAX_DEPTH = 32  # of nested JSON: whoever handles it later may recurse
 MAX_ENTRY = 2**26  # characters of one entry of an array, bytes of one line
@@ -31,13 +32,30 @@ def json_lines(file: Path, path: str) -> Iterator[Row]:
                 yield _line(f"{path}:{number}", line)
 
 
-def json_entries(file: Path, path: str) -> Iterator[Row]:
+def json_entries(file: Path, path: str, at: str | None = None) -> Iterator[Row]:
     """The entries of a file that is one JSON array, with the line at which each begins.
 
     An entry that is not JSON is the last one, because the rest cannot be parsed; an entry with NaN loses only itself.
+    A file that is one object is read as a whole: its rows are under the key `at` (`data`, `data.train`), a list or an
+    object of rows by id; without `at` the object itself is one of rows by id. A row by id has its key as `id`.
     """
     with file.open(encoding="utf-8", errors="surrogateescape") as text:
-        yield from _entries(text, path)
+        if at is None and not _is_object(text):
+            yield from _entries(text, path)
+            return
+        content = text.read().lstrip("\ufeff")
+    try:
+        found = _at(json.loads(content, parse_constant=_Constant), at, path)
+    except (RecursionError, json.JSONDecodeError, RowError) as error:
+        why = f"it is nested deeper than {MAX_DEPTH} levels" if isinstance(error, RecursionError) else error
+        yield Row(f"{path}:1", content[:1000], RowError("bad_json", f"not usable JSON: {why}"))
+        return
+    for name, values in found:
+        try:
+            yield Row(f"{path}: {name}", _flat(_finite(values)))
+        except ValueError as error:
+            why = f"not usable JSON: {error}"
+            yield Row(f"{path}: {name}", f"{values!r:.1000}", RowError("bad_json", why))
 
 
 def json_table(file: Path, path: str) -> Iterator[Row]:
@@ -53,6 +71,50 @@ def plain_json(text: str | bytes) -> Any:
         return _flat(value)
     except RecursionError:
         raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels") from None
+
+
+class _Constant(str):
+    """NaN or its like in a file."""
+
+
+def _finite(value: Any) -> Any:
+    """The value; a ValueError if it holds NaN or its like."""
+    if isinstance(value, _Constant):
+        _no_number(value)
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _finite(inner)
+    return value
+
+
+def _is_object(text: TextIO) -> bool:
+    """Whether a file is one object; its position is at the start again."""
+    head = next((piece for piece in iter(lambda: text.read(CHUNK), "") if piece.strip("\ufeff \t\r\n")), "")
+    text.seek(0)
+    return head.lstrip("\ufeff \t\r\n").startswith("{")
+
+
+def _at(data: Any, at: str | None, path: str) -> Iterator[tuple[str, Any]]:
+    """(name, row) of the rows below a key, or of an object of rows by id."""
+    for key in at.split(".") if at else ():
+        if not isinstance(data, dict) or key not in data:
+            raise InputError(f"{path} has nothing at {at}; {_lists_in(data)}")
+        data = data[key]
+    if isinstance(data, list):
+        return ((f"{at}[{number}]" if at else str(number), row) for number, row in enumerate(data))
+    if isinstance(data, dict) and data and all(isinstance(row, dict) for row in data.values()):
+        return ((str(key), row if "id" in row else {"id": key, **row}) for key, row in data.items())
+    right = "rows are one array, JSON lines in a file called .jsonl, or a list below the key that rows.at names"
+    if at:
+        raise InputError(f"{path} has no rows at {at}: {right}; {_lists_in(data)}")
+    raise RowError("bad_json", f"the file is one object: {right}; {_lists_in(data)}")
+
+
+def _lists_in(data: Any) -> str:
+    """The keys below which there are rows, in words."""
+    names = (
+        [repr(key) for key, value in data.items() if isinstance(value, list | dict)] if isinstance(data, dict) else []
+    )
+    return f"lists are under {', '.join(names)[:200]}" if names else "there is no list in it"
 
 
 def _line(where: str, line: bytes) -> Row:

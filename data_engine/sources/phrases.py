@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from data_engine.sources.base import Items, RowError, existing
 from data_engine.sources.json_lines import json_entries
 from data_engine.sources.row_format import Coordinates, Exif, Row, Rows, samples_of
+from data_engine.sources.row_media import NAMES
 from data_engine.sources.tables import parquet_files, parquet_rows
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace
@@ -20,6 +21,7 @@ from mmrl.core.vision import CoordinateSpace
 QUESTION = "Locate this in the picture: {phrase}."
 PHRASES = ("sentences", "answer")  # columns of the hub's tables, the first that is there counts
 PICTURES = ("image", "image_path", "file_name")
+IDS = ("ref_id", "question_id", "split")
 REF = ("ref_id", "image_id", "ann_id", "split")
 
 
@@ -155,7 +157,9 @@ def _phrases(row: Row, question: str) -> Iterator[Row]:
     phrases = next((values[name] for name in PHRASES if values.get(name) is not None), None)
     picture = next((values[name] for name in PICTURES if values.get(name) is not None), None)
     phrases = phrases if isinstance(phrases, list) else [phrases]
-    meta = {name: values[name] for name in ("ref_id", "question_id", "split") if values.get(name) is not None}
+    meta = {name: values[name] for name in (*IDS, "licence", "license") if values.get(name) is not None}
+    if names := [name for column in PICTURES if isinstance(name := values.get(column), str) and name != picture]:
+        meta[NAMES] = names
     if not phrases:
         yield row._replace(error=RowError("no_question", f"the row has no phrase under {' or '.join(PHRASES)}"))
     for number, sentence in enumerate(phrases, start=1):

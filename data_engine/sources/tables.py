@@ -1,7 +1,8 @@
-"""Tables of questions: JSON, parquet files, Hugging Face datasets, and questions about a folder of videos."""
+"""Tables of questions: JSON, CSV, parquet files, Hugging Face datasets, and questions about a folder of videos."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_engine.sources.base import Items, RowError, existing, existing_file
+from data_engine.sources.delimited import delimited_rows, header
 from data_engine.sources.json_lines import json_entries, json_lines
 from data_engine.sources.row_format import PLAIN_ROWS, Row, Rows, samples_of
 from mmrl.core.config import InputError, nearest
@@ -21,13 +23,36 @@ UNHELD = (pa.ArrowException, ValueError, OverflowError)  # of bytes that are not
 def jsonl(*, path: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
     """The rows of a JSON-lines file."""
     file = existing_file(root, path, "JSONL file")
+    refuse_at(rows, "jsonl")
     return samples_of(json_lines(file, path), rows, media_root_of(root, file.parent, rows), "jsonl")
 
 
 def json_array(*, path: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
-    """The entries of a file that is one JSON array, read as a stream."""
+    """The entries of a file that is one JSON array, read as a stream; or the rows below a key, or by id: `rows.at`."""
     file = existing_file(root, path, "JSON file")
-    return samples_of(json_entries(file, path), rows, media_root_of(root, file.parent, rows), "json")
+    return samples_of(json_entries(file, path, rows.at), rows, media_root_of(root, file.parent, rows), "json")
+
+
+def csv_table(*, path: str, root: Path, delimiter: str | None = None, rows: Rows = PLAIN_ROWS) -> Items:
+    """The rows of a CSV or TSV file with a line of names; empty cells are absent, and lists may be JSON in a cell.
+
+    `delimiter` is the character between cells, by default the one of `,`, `;`, tab and `|` that the first line has most
+    of.
+    """
+    file = existing_file(root, path, "CSV file")
+    refuse_at(rows, "csv")
+    with file.open("rb") as content:
+        names, between = header(content, delimiter)
+    check_columns(rows, names, file)
+    folder = media_root_of(root, file.parent, rows)
+    return samples_of(delimited_rows(file, path, names, between, rows), rows, folder, "csv")
+
+
+def csv_rows(file: Path, path: str) -> Iterator[Row]:
+    """The rows of a CSV or TSV file in its own columns."""
+    with file.open("rb") as content:
+        names, between = header(content)
+    return delimited_rows(file, path, names, between, PLAIN_ROWS)
 
 
 def video_questions(*, questions: str, videos: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
@@ -39,6 +64,7 @@ def video_questions(*, questions: str, videos: str, root: Path, rows: Rows = PLA
     if rows.media_root:
         raise InputError(f"rows.media_root {rows.media_root} is ignored by this source; use videos (now {videos})")
     file = existing_file(root, questions, "JSONL file of questions")
+    refuse_at(rows, "video_questions")
     checked = (_with_video(row, rows) for row in json_lines(file, questions))
     return samples_of(checked, rows, existing(root, videos, "folder of videos"), "video_questions")
 
@@ -46,6 +72,7 @@ def video_questions(*, questions: str, videos: str, root: Path, rows: Rows = PLA
 def parquet(*, path: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
     """The rows of a parquet file, or of all parquet files of a folder; media are paths or `{bytes, path}`."""
     place, files = parquet_files(root, path)
+    refuse_at(rows, "parquet")
     for file in files:
         check_columns(rows, pq.read_schema(file).names, file)
     folder = place if place.is_dir() else place.parent
@@ -54,19 +81,28 @@ def parquet(*, path: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
 
 def saved_dataset(*, path: str, root: Path, split: str | None = None, rows: Rows = PLAIN_ROWS) -> Items:
     """The rows of a Hugging Face dataset that `save_to_disk` wrote, or of one Arrow file of such a dataset."""
+    place = existing(root, path, "saved dataset or Arrow file")
+    refuse_at(rows, "datasets")
+    data = _saved(place, split, path)
+    check_columns(rows, data.column_names, root / path)
+    folder = place.parent if place.is_file() else place
+    return samples_of(dataset_rows(data, path), rows, media_root_of(root, folder, rows), "datasets")
+
+
+def saved_rows(place: Path, split: str | None, path: str) -> Iterator[Row]:
+    """The rows of a dataset that `save_to_disk` wrote, or of an Arrow file of one."""
+    return dataset_rows(_saved(place, split, path), path)
+
+
+def _saved(place: Path, split: str | None, path: str) -> Any:
     import datasets
 
-    folder = existing(root, path, "saved dataset or Arrow file")
-    if folder.is_file():
-        try:
-            data = datasets.Dataset.from_file(str(folder))
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{folder} is not an Arrow file of a dataset: {error}") from None
-        data, folder = _split_of(data, split, path), folder.parent
-    else:
-        data = _split_of(_loaded(folder), split, path)
-    check_columns(rows, data.column_names, root / path)
-    return samples_of(_dataset_rows(data, path), rows, media_root_of(root, folder, rows), "datasets")
+    if not place.is_file():
+        return _split_of(_loaded(place), split, path)
+    try:
+        return _split_of(datasets.Dataset.from_file(str(place)), split, path)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{place} is not an Arrow file of a dataset: {error}") from None
 
 
 def hub_dataset(
@@ -77,6 +113,7 @@ def hub_dataset(
     `repo` is the dataset, `name` its configuration, `revision` its version. It may be the folder of a dataset on disk.
     """
     place = str(existing(root, repo, "folder of a dataset")) if (root / repo).is_dir() else repo
+    refuse_at(rows, "hub")
 
     def download() -> Iterator[Row]:
         import datasets
@@ -85,7 +122,7 @@ def hub_dataset(
             data = datasets.load_dataset(place, name, split=split, revision=revision, streaming=True)
         except (OSError, ValueError) as error:  # of networks and repositories that are not there, and of unknown splits
             raise InputError(f"split {split} of {repo} cannot be loaded: {type(error).__name__}: {error}") from None
-        yield from _dataset_rows(data, f"{repo}[{split}]")
+        yield from dataset_rows(data, f"{repo}[{split}]")
 
     return samples_of(download(), rows, media_root_of(root, root, rows), "hub")
 
@@ -118,11 +155,14 @@ def _split_of(data: Any, split: str | None, path: str) -> Any:
 def _with_video(row: Row, form: Rows) -> Row:
     if row.error or not isinstance(row.values, Mapping):
         return row
-    video, several, media = (row.values.get(form.columns.get(name, name)) for name in ("video", "videos", "media"))
-    entries = media if isinstance(media, list) else [media]
-    if video or several or any(isinstance(entry, Mapping) and entry.get("kind") == "video" for entry in entries):
+    values = row.values
+    video, several, media = (
+        [values.get(column) for column in form.named(name)] for name in ("video", "videos", "media")
+    )
+    entries = [entry for given in media for entry in (given if isinstance(given, list) else [given])]
+    if any([*video, *several]) or any(isinstance(entry, Mapping) and entry.get("kind") == "video" for entry in entries):
         return row
-    name = form.columns.get("video", "video")
+    name = ", ".join(form.named("video"))
     return row._replace(error=RowError("no_video", f"the row names no video; give the file's name under {name}"))
 
 
@@ -141,15 +181,48 @@ def parquet_files(root: Path, path: str) -> tuple[Path, list[Path]]:
 
 
 def parquet_rows(files: Iterable[Path], root: Path) -> Iterator[Row]:
-    """The rows of parquet files, one small batch in memory at a time."""
+    """The rows of parquet files, one small batch in memory at a time; class labels have their names."""
     for file in files:
         place = file.relative_to(root) if file.is_relative_to(root) else file
-        yield from _whole(pq.ParquetFile(file).iter_batches(batch_size=BATCH_ROWS), str(place))
+        table = pq.ParquetFile(file)
+        named = class_names(table.schema_arrow.metadata or {})
+        yield from _labelled(_whole(table.iter_batches(batch_size=BATCH_ROWS), str(place)), named)
 
 
-def _dataset_rows(data: Any, place: str) -> Iterator[Row]:
-    """The rows of a Hugging Face dataset as they are stored: images and videos as `{bytes, path}`."""
-    return _whole(data.with_format("arrow").iter(batch_size=BATCH_ROWS), place)
+def dataset_rows(data: Any, place: str) -> Iterator[Row]:
+    """The rows of a Hugging Face dataset as they are stored: images and videos as `{bytes, path}`, labels by name."""
+    rows = _whole(data.with_format("arrow").iter(batch_size=BATCH_ROWS), place)
+    return _labelled(rows, data.features.to_dict() if data.features else {})
+
+
+def class_names(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """The features that `datasets` notes in the metadata of a parquet file; empty if it has not written it."""
+    try:
+        return json.loads(metadata[b"huggingface"])["info"]["features"]
+    except (KeyError, ValueError, TypeError):
+        return {}
+
+
+def _labelled(rows: Iterable[Row], features: Mapping[str, Any]) -> Iterator[Row]:
+    wanted = {name: feature for name, feature in features.items() if "ClassLabel" in repr(feature)}
+    for row in rows:
+        named = {name: _label(row.values.get(name), feature) for name, feature in wanted.items()} if row.values else {}
+        yield row._replace(values={**row.values, **named}) if named else row
+
+
+def _label(value: Any, feature: Any) -> Any:
+    """The value with the names of its class labels in place of their numbers; -1 is none."""
+    if isinstance(feature, list) and len(feature) == 1:
+        feature = {"feature": feature[0]}
+    if not isinstance(feature, Mapping) or value is None:
+        return value
+    if feature.get("_type") == "ClassLabel":
+        names = feature.get("names") or []
+        return names[value] if type(value) is int and 0 <= value < len(names) else None
+    inner = feature.get("feature", feature)
+    if isinstance(value, list):
+        return [_label(item, inner) for item in value]
+    return {key: _label(item, inner.get(key)) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _whole(batches: Iterable[pa.RecordBatch | pa.Table], place: str) -> Iterator[Row]:
@@ -187,14 +260,20 @@ def _held_row(batch: pa.RecordBatch | pa.Table) -> tuple[dict[str, Any], RowErro
 
 def check_columns(rows: Rows, names: Sequence[str], file: Path) -> None:
     """Refuse a table without the columns that `rows` names, or without a question."""
-    for ours, theirs in rows.columns.items():
-        if theirs not in names:
-            raise InputError(f"{file} has no column {theirs} for {ours}; {nearest(theirs, names)}")
-    asked = [rows.columns.get(name, name) for name in ("question", "prompt")]
-    if not set(asked) & set(names):
-        raise InputError(
-            f"{file} has no column {' or '.join(asked)}; name it in rows.columns; {nearest('question', names)}"
-        )
+    for ours in rows.columns:
+        for theirs in rows.named(ours):
+            if theirs not in names and theirs.partition(".")[0] not in names:
+                raise InputError(f"{file} has no column {theirs} for {ours}; {nearest(theirs, names)}")
+    asked = [column for name in ("question", "prompt") for column in rows.named(name)]
+    if not set(asked) & set(names) and rows.question is None:
+        right = "name it in rows.columns, or give one for all in rows.question"
+        raise InputError(f"{file} has no column {' or '.join(asked)}; {right}; {nearest('question', names)}")
+
+
+def refuse_at(rows: Rows, source: str) -> None:
+    """Refuse `rows.at`, which only JSON files that are one object need."""
+    if rows.at is not None:
+        raise InputError(f"rows.at {rows.at} is ignored by the source {source}; it is for json")
 
 
 def media_root_of(root: Path, default: Path, rows: Rows) -> Path:

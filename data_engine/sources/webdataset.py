@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 from data_engine.sources.base import Items, RowError, existing
 from data_engine.sources.json_lines import plain_json
 from data_engine.sources.row_format import PLAIN_ROWS, Row, Rows, samples_of
+from data_engine.sources.row_media import IMAGES, MEDIA_COLUMNS, VIDEOS
+from data_engine.sources.tables import refuse_at
 from mmrl.core.config import InputError
 
-IMAGES = ("jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "jp2", "avif")
-VIDEOS = ("mp4", "m4v", "webm", "mkv", "mov", "avi", "flv", "ts", "mpg", "mpeg", "ogv", "wmv", "3gp")
-TEXTS = {"txt": "question", "text": "question", "cls": "answer", "answer.txt": "answer"}
-MEDIA_COLUMNS = ("image", "images", "video", "videos", "media")
+TEXTS = {"txt": "question", "text": "question", "cls": "answer", "answer.txt": "answer"}  # unless `rows` says otherwise
+PLAIN = re.compile(r"(?:\d+\.)?\w+")  # suffixes of what is shown: jpg, 0.jpg, 1.jpg
 MAX_SAMPLE = 2**30  # bytes of the files of one sample
 DAMAGED = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, RecursionError)  # of broken headers
 
@@ -35,20 +35,23 @@ class Part(NamedTuple):
 def webdataset(*, path: str, root: Path, rows: Rows = PLAIN_ROWS) -> Items:
     """The samples of a tar file, or of all tar files of a folder: `0001.jpg` with `0001.json` (columns of a row).
 
-    Without JSON, `NAME.txt` is the question and `NAME.cls` the answer. Several pictures of one sample are `NAME.0.jpg`,
-    `NAME.1.jpg`, in the order of their numbers. Nothing is written to disk, and links are refused.
+    Without JSON, `NAME.txt` is the question and `NAME.cls` the answer; every text is also a column called by its
+    suffix, so that `columns: {answer: txt}` reads captions. Several pictures of one sample are `NAME.0.jpg`,
+    `NAME.1.jpg`, in the order of their numbers. Others, as `NAME.mask.png`, are columns called by their suffix: name
+    them in `columns`, or in `ignore`. Nothing is written to disk, and links are refused.
     """
+    refuse_at(rows, "webdataset")
     place = existing(root, path, "tar file or folder")
     files = sorted(place.rglob("*.tar")) if place.is_dir() else [place]
     if not files:
         raise InputError(f"no *.tar file in {place}")
     folder = place if place.is_dir() else place.parent
     places = [(file, str(file.relative_to(root) if file.is_relative_to(root) else file)) for file in files]
-    all_rows = (row for file, name in places for row in _rows(file, name))
+    all_rows = (row for file, name in places for row in _rows(file, name, rows))
     return samples_of(all_rows, rows, folder, "webdataset")
 
 
-def _rows(file: Path, name: str) -> Iterator[Row]:
+def _rows(file: Path, name: str, form: Rows) -> Iterator[Row]:
     """A row for each run of files that share a name up to the first dot after the folder."""
     try:
         scattered = _scattered(file)
@@ -58,7 +61,7 @@ def _rows(file: Path, name: str) -> Iterator[Row]:
                 try:
                     if hash(key) in scattered:
                         raise RowError("scattered", "its files are apart in the tar file; pack them by name")
-                    _fill(values, tar, parts)
+                    _fill(values, tar, parts, form)
                 except RowError as broken:
                     error = broken
                 yield Row(f"{name}: {'/'.join(filter(None, key))}", values, error)
@@ -112,9 +115,10 @@ def _unread(file: Path, at: int) -> RowError | None:
     return RowError("truncated", "the tar file has no end, so files may be missing; download it again")
 
 
-def _fill(values: dict[str, Any], tar: tarfile.TarFile, parts: Iterable[Part]) -> None:
+def _fill(values: dict[str, Any], tar: tarfile.TarFile, parts: Iterable[Part], form: Rows) -> None:
     """Put the files of a sample into its row, pictures and videos in natural order of their names."""
-    size, media = 0, dict[str, list[tuple[Part, bytes]]](images=[], videos=[])
+    size, media, texts, seen = 0, dict[str, list[tuple[str, Any]]](images=[], videos=[]), dict[str, str](), set[str]()
+    mapped = {column for name in form.columns for column in form.named(name)}
     for part in parts:
         member, last = part.member, part.suffix.rpartition(".")[2]
         content = tar.extractfile(member) if member.isreg() and not member.issparse() else None
@@ -124,18 +128,36 @@ def _fill(values: dict[str, Any], tar: tarfile.TarFile, parts: Iterable[Part]) -
         size += member.size
         if size > MAX_SAMPLE:
             raise RowError("bomb", f"with {member.name} the sample has {size} bytes, the limit is {MAX_SAMPLE}")
+        if part.suffix in seen:
+            raise RowError(
+                "twice", f"{member.name} is in the tar file twice; pack it anew, each file under its own name"
+            )
+        seen.add(part.suffix)
+        if part.suffix in form.ignore:
+            continue
         if last in IMAGES or last in VIDEOS:
-            media["images" if last in IMAGES else "videos"].append((part, content.read()))
+            held = {"bytes": content.read(), "path": member.name}
+            if PLAIN.fullmatch(part.suffix) and part.suffix not in mapped:
+                media["images" if last in IMAGES else "videos"].append((part.suffix, held))
+            else:
+                values[part.suffix] = held  # which `rows` names, or which is refused as unread
         elif part.suffix == "json":
             values.update(_object(member.name, content.read()))
-        elif column := TEXTS.get(part.suffix):
-            values.setdefault(column, content.read().decode("utf-8", "replace").strip())
-    named, held = max(_count(values.pop(column, None)) for column in MEDIA_COLUMNS), sum(map(len, media.values()))
-    if named > held:
-        why = f"the JSON names {named} pictures or videos, and the tar file holds {held} under its name"
+        elif last == "json":
+            why = f"a sample is named up to the first dot, so {member.name} is a part of {part.key[1]}"
+            raise RowError("dotted_name", f"{why}; rename the files without dots in their names")
+        elif part.suffix in TEXTS or part.suffix in mapped:
+            texts[part.suffix] = content.read().decode("utf-8", "replace").strip()
+    for suffix, text in texts.items():
+        values.setdefault(suffix if suffix in mapped else TEXTS[suffix], text)
+    named = max(_count(values.pop(column, None)) for column in MEDIA_COLUMNS)
+    count = sum(suffix.rpartition(".")[2] in (*IMAGES, *VIDEOS) for suffix in seen - {*form.ignore})
+    if named > count:
+        why = f"the JSON names {named} pictures or videos, and the tar file holds {count} under its name"
         raise RowError("missing", f"{why}; the files of one sample have the same name up to the first dot")
     for column, files in media.items():
-        values[column] = [{"bytes": content} for _, content in sorted(files, key=lambda file: _natural(file[0].suffix))]
+        if files:
+            values[column] = [held for _, held in sorted(files, key=lambda file: _natural(file[0]))]
 
 
 def _natural(suffix: str) -> tuple[str, str]:

@@ -45,6 +45,7 @@ CHECKS: dict[str, Check] = {  # in the order in which they are made: each may re
         "quarantine", "the file is on another machine, and fetching is not allowed or was refused", needed=True
     ),
     "outside_root": Check("quarantine", "the path, or a link on it, leads out of the folder of the media", needed=True),
+    "unread_media": Check("quarantine", "a column that is not read holds a picture or video", needed=True),
     "empty": Check("quarantine", "the file has no bytes", needed=True),
     "unreadable": Check("quarantine", "the file does not decode", needed=True),
     "bomb": Check(
@@ -59,6 +60,9 @@ CHECKS: dict[str, Check] = {  # in the order in which they are made: each may re
     ),
     "alpha": Check("keep", "the picture is transparent in places; they are shown white", fix=PLAIN),
     "orientation": Check("keep", "the picture is stored turned or mirrored; it is shown upright", fix=PLAIN),
+    "pixel_aspect": Check(
+        "quarantine", "the file says that its pixels are not square, and programs show them as if they were"
+    ),
     "size_mismatch": Check(
         "quarantine", "the source declares another size", fix="the measured size counts, places are scaled to it"
     ),
@@ -86,9 +90,17 @@ CHECKS: dict[str, Check] = {  # in the order in which they are made: each may re
         "quarantine", "the prompt shows other media than the sample has", needed=True, find=form.marker_mismatch
     ),
     "empty_text": Check("quarantine", "the prompt has no text", find=form.empty_text),
+    "special_token": Check(
+        "quarantine",
+        "a text holds a control token of a model family, which its tokenizer would not read as text",
+        find=texts.special_token,
+    ),
     "unknown_task": Check("quarantine", "the task is not in the table of tasks", needed=True, find=form.unknown_task),
     "no_answer": Check("quarantine", "a key of the answer is missing", needed=True, find=form.no_answer),
     # boxes
+    "no_object": Check(
+        "drop", "the picture of an annotation file shows none of the categories that are asked for", needed=True
+    ),
     "box_not_finite": Check(
         "quarantine", "a box holds NaN or an infinite number", needed=True, find=places.box_not_finite
     ),
@@ -190,7 +202,8 @@ Modes = Annotated[dict[str, Mode], AfterValidator(_known)]  # of codes whose mod
 
 def settled(broken: Quarantined, modes: Mapping[str, Mode]) -> Quarantined | Dropped:
     """The outcome, by its mode, of a row that its source could not read: there is nothing to keep or to fix."""
-    mode = modes.get(broken.reason, "quarantine")
+    usual = CHECKS[broken.reason].mode if broken.reason in CHECKS else "quarantine"
+    mode = modes.get(broken.reason, usual)
     if mode == "fail":
         raise InputError(f"{broken.reason}, and its mode is fail: {broken.why}")
     unread = Sample("", broken.source, "", [], {}, meta={"where": broken.where})

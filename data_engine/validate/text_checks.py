@@ -19,7 +19,22 @@ from rewards.tasks.table import OTHER, TASKS
 CONTROL = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
 )
-ALTERNATIVES = re.compile(r"\b(or|oder|ou|o|или)\b|/|或|还是", re.IGNORECASE)
+ALTERNATIVES = re.compile(
+    r"\b(or|oder|ou|o|или|between|among|than|versus|vs|compared?|choose|either|whether|which of)\b|/|或|还是|和",
+    re.IGNORECASE,
+)
+SERIES = re.compile(r"\w,(?: \w+){1,3}(?:,| and)(?: \w+){1,3}")  # red, green, blue
+SAID = re.compile(r"\b(answer|say|write|reply|respond|return|output|state|print|give)\b", re.IGNORECASE)
+EMPTY_GOLDS = {"yes", "no", "none", "nothing", "unknown", "true", "false", "unanswerable", "na", "no one", "nobody"}
+SPECIAL = re.compile(
+    r"<\|[^|<>\n]{1,48}\|>"  # <|im_end|>, <|image_pad|>, <|begin_of_text|>, <|start_header_id|>
+    r"|<[|\uff5c][^|<>\uff5c\n]{1,48}[|\uff5c]>"  # of DeepSeek, with full-width bars
+    r"|</?(?:s|bos|eos|pad|unk|mask)>"
+    r"|<(?:start_of_turn|end_of_turn|start_of_image|end_of_image|image_soft_token|end_of_utterance|eot|eom)>"
+    r"|</?(?:img|image_soft_token)>|<IMG_CONTEXT>|<(?:image|video|audio)_(?:token|pad|placeholder|start|end)>"
+    r"|<(?:fake_token_around_image|global-img|row_\d+_col_\d+|image_newline|unused\d+)>"
+    r"|\[/?(?:INST|IMG|IMG_BREAK|IMG_END|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]|\[gMASK\]|<<SYS>>"
+)
 
 
 def control_characters(sample: Sample, _: Limits) -> Fault | None:
@@ -34,7 +49,10 @@ def control_characters(sample: Sample, _: Limits) -> Fault | None:
 
 
 def answer_in_question(sample: Sample, _: Limits) -> Fault | None:
-    """A question that contains the gold, unless it offers it among others ("red or blue?")."""
+    """A question that contains the gold, unless it offers it among others ("red or blue?") or says to answer it.
+
+    Numbers, single letters, and words such as "no" are no leak.
+    """
     golds = sample.answer.get("text")
     if TASKS.get(sample.task, OTHER).keys != (TEXT,) or not isinstance(golds, list):
         return None
@@ -42,12 +60,28 @@ def answer_in_question(sample: Sample, _: Limits) -> Fault | None:
     question, places = words(asked), defaultdict[str, list[int]](list)
     for place, word in enumerate(question):
         places[word].append(place)
-    answers = (words(gold) for gold in golds if isinstance(gold, str))
+    if ALTERNATIVES.search(asked) or SERIES.search(asked):
+        return None
+    answers = (words(gold) for gold in golds if isinstance(gold, str) and _is_telling(gold))
     for answer in filter(None, answers):
-        named = any(question[at : at + len(answer)] == answer for at in places[answer[0]])
-        if named and not ALTERNATIVES.search(asked):
-            return Fault(f"the question contains the answer, {' '.join(answer)!r:.100}")
+        for at in places[answer[0]]:
+            said = " ".join(question[max(at - 3, 0) : at])
+            paired = "and" in question[max(at - 3, 0) : at] + question[at + len(answer) : at + len(answer) + 2]
+            if question[at : at + len(answer)] == answer and not SAID.search(said) and not paired:
+                return Fault(f"the question contains the answer, {' '.join(answer)!r:.100}")
     return None
+
+
+def _is_telling(gold: str) -> bool:
+    """Whether a question that holds a gold gives it away: numbers, letters and a "no" may stand there otherwise."""
+    plain = " ".join(words(gold))
+    return plain not in EMPTY_GOLDS and len(plain) > 1 and any(map(str.isalpha, plain))
+
+
+def special_token(sample: Sample, _: Limits) -> Fault | None:
+    """A control token of a model family in the question or the answer."""
+    match = next(filter(None, map(SPECIAL.search, [prompt_text(sample.prompt), *_texts(sample.answer)])), None)
+    return Fault(f"a text holds {match[0]!r}, a control token of some models; write it otherwise") if match else None
 
 
 def several_golds(sample: Sample, _: Limits) -> Fault | None:

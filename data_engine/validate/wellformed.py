@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from mmrl.core.messages import media_parts, prompt_text
 from rewards.tasks.keys import KEYS, is_list
 from rewards.tasks.table import TASKS
 
-MARKERS = ("<image>", "<video>")
+MARKERS = re.compile(r"<\s*(?:image|video)[ _-]?(\d*)\s*>|<\s*image-placeholder\s*>", re.IGNORECASE)  # also <image 1>
 
 
 def bad_prompt(sample: Sample, _: Limits) -> Fault | None:
@@ -27,8 +28,13 @@ def marker_mismatch(sample: Sample, _: Limits) -> Fault | None:
     kinds, media = media_parts(sample.prompt), [media.kind for media in sample.media]
     if kinds != media:
         return Fault(f"the prompt has media parts {kinds} but the sample has media {media}")
-    left = [marker for marker in MARKERS if marker in prompt_text(sample.prompt)]
+    left = [marker[0] for marker in MARKERS.finditer(prompt_text(sample.prompt)) if _shows_nothing(marker, len(media))]
     return Fault(f"the text holds {left}, which show nothing there; make each a part of the message") if left else None
+
+
+def _shows_nothing(marker: re.Match[str], media: int) -> bool:
+    """Whether a marker in a text speaks of no medium; "<image 2>" names one of those that are shown."""
+    return not marker[1] or int(marker[1]) > media
 
 
 def empty_text(sample: Sample, _: Limits) -> Fault | None:

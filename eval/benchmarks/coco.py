@@ -47,6 +47,13 @@ def _coco(file: Path) -> dict[str, Any] | None:
     return content if there else None
 
 
+def _is_seen(box: list[float], image: dict[str, Any]) -> bool:
+    """Whether something of a box [x, y, width, height] lies in an image, as far as the file declares its size."""
+    x, y, width, height = box
+    across, down = image.get("width") or float("inf"), image.get("height") or float("inf")
+    return x < across and y < down and x + width > 0 and y + height > 0
+
+
 def _described(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
     names = {category["id"]: str(category["name"]) for category in content.get("categories", ())}
     per_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
@@ -54,7 +61,7 @@ def _described(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
         per_image[annotation["image_id"]].append(annotation)
     rows = {}
     for image in content["images"]:
-        annotations = per_image.get(image["id"], [])
+        annotations = [each for each in per_image.get(image["id"], []) if not names or _is_seen(each["bbox"], image)]
         row: dict[str, Any] = {"image_id": image["id"], "image": image["file_name"]}
         if names:
             boxes = [[float(value) for value in annotation["bbox"]] for annotation in annotations]

@@ -1,4 +1,5 @@
-"""`mmrl data`, also `python -m data_engine`: build, plan, show, stats, index, leaks, difficulty, push, lint-boxes."""
+"""`mmrl data`, also `python -m data_engine`: build, plan, show, stats, index, leaks, difficulty, push,
+export, lint-boxes."""
 
 from __future__ import annotations
 
@@ -288,6 +289,24 @@ def push(
 
     address = pushed(directory, repo, private=not public, quarantine=quarantine)
     Console().print(f"{directory} is at {address}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def export(
+    directory: Directory,
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="coco, llava, ms_swift or trl.")],
+    out: Annotated[Path, typer.Option(help="The new folder to write.")],
+    split: Split = None,
+) -> None:
+    """Write a dataset in the files of another program: COCO, LLaVA, ms-swift or TRL.
+
+    The sources coco, conversations, ms_swift and trl read them back. What a format cannot hold is counted.
+    """
+    from data_engine.dataset.export import export as exported
+    from data_engine.dataset.export import summary
+
+    for line in summary(exported(directory, out, to, split), out, to):
+        Console().print(line, markup=False, soft_wrap=True)
 
 
 @app.command("lint-boxes")

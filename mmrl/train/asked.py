@@ -32,7 +32,7 @@ class Asked:
         self.processor, self.form = load_processor(self.path), form_of(config)
         check_form(self.processor, self.form)
         self.samples: dict[str, list[Sample]] = {}
-        for sample in training_samples(config.data, config.split, config.limit):
+        for sample in training_samples(config.data, config.split, config.limit, config.task):
             self.samples.setdefault(sample.task, []).append(sample)
         self._check_media()
 

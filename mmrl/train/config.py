@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self, get_type_hints
 
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError, model_validator
 
-from data_engine.dataset.shards import prompt_of
+from data_engine.dataset.shards import is_plain, prompt_of
 from eval.generation import Sampling
 from eval.sample_sets import DatasetSplit
 from mmrl.core.config import Config, InputError, nearest
@@ -23,7 +23,7 @@ from mmrl.model.policy import LoraSettings
 from mmrl.trainers.monitor import Watch
 from rewards import RewardSpec
 from rewards.judge_client.judge_spec import JudgeSpec
-from rewards.prompt_form import PromptForm
+from rewards.prompt_form import PLAIN, PromptForm
 
 
 class Advantages(Config):
@@ -87,8 +87,9 @@ class TrainConfig(Config):
     """
 
     model: str
-    data: str
+    data: str  # a dataset that `mmrl data build` wrote, or a table of TRL's columns: prompt, image(s), solution
     output: str
+    task: str | None = None  # of the rows of a table that do not name theirs
     split: str | None = "train"
     limit: PositiveInt | None = None
     seed: int = 0
@@ -125,7 +126,9 @@ class TrainConfig(Config):
 
 def form_of(config: TrainConfig) -> PromptForm:
     """What `config` asks beside the questions: its own `prompt`, or else that of the recipe of its data."""
-    return prompt_of(config.data) if config.prompt is None else config.prompt
+    if config.prompt is not None:
+        return config.prompt
+    return PLAIN if is_plain(Path(config.data)) else prompt_of(config.data)
 
 
 def without_device(config: TrainConfig) -> TrainConfig:

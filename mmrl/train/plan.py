@@ -76,7 +76,7 @@ def plan(config: TrainConfig, processes: int = 1) -> list[Table]:
     from mmrl.model.policy import trainable_table
     from mmrl.trainers.dataset import training_samples
 
-    samples = list(training_samples(config.data, config.split, config.limit))
+    samples = list(training_samples(config.data, config.split, config.limit, config.task))
     parameters = trainable_table(_skeleton(config))
     counts = [(row["part"], f"{row['parameters']:,} ({row['trainable']:,} train)") for row in parameters]
     tables: list[Table] = [("parameters", counts)]

@@ -36,7 +36,7 @@ def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
         known = ", ".join(sorted(ARCHITECTURES))
         raise InputError(f"no tiny twin of a {architecture} ({config.model}) to smoke-test with; known: {known}")
     paired = "pairs_P" in options_of(config.advantages.name)  # a choice could separate the sides of a pair
-    samples = training_samples(config.data, config.split, 16 if paired else config.limit)
+    samples = training_samples(config.data, config.split, 16 if paired else config.limit, config.task)
     if not paired:
         samples, _ = spread(samples)
         write_dataset(samples, directory / "data")
@@ -68,7 +68,7 @@ def _shape(path: Path) -> tuple[str, dict[str, int]]:
 
 def tried(config: TrainConfig, small: TrainConfig) -> list[str]:
     """What the smoke test of `config` has tried, a line each; RunError if a reward failed on all that it was asked."""
-    kinds, left_out = spread(training_samples(config.data, config.split, config.limit))
+    kinds, left_out = spread(training_samples(config.data, config.split, config.limit, config.task))
     lines = [f"tried: {', '.join(sorted({kind_of(sample) for sample in kinds}))}"]
     lines += [f"not tried, there are too many kinds: {', '.join(left_out)}"] if left_out else []
     if config.grpo is None:

@@ -56,7 +56,7 @@ def check(config: TrainConfig) -> None:
     from mmrl.trainers.dataset import gold_keys, training_samples
     from mmrl.trainers.targets import can_be_written, check_answers
 
-    samples = training_samples(config.data, config.split, config.limit)
+    samples = training_samples(config.data, config.split, config.limit, config.task)
     tasks = gold_keys(samples)
     form_of(config).check_tasks(tasks)
     check_evaluation(config, [(stage, arguments_of(config, stage)) for stage in stages_of(config)])
@@ -99,7 +99,7 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any, *, longe
         logger.warning("done already: %s", final)
         return final
     set_seed(config.seed)  # LoRA's first weights are random, and the same whether or not a stage ran before
-    samples = training_samples(config.data, config.split, config.limit)
+    samples = training_samples(config.data, config.split, config.limit, config.task)
     model, processor = load_policy(model_path, config.vision, dtype=config.dtype, attention=config.attention)
     check_form(processor, form_of(config))
     check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))

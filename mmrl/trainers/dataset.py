@@ -9,19 +9,24 @@ from typing import Any
 
 from datasets import Dataset
 
-from data_engine.dataset.shards import read_samples
+from data_engine.dataset.plain import plain_samples
+from data_engine.dataset.shards import is_plain, read_samples, with_own_ids
 from data_engine.ops.quotas import times_shown
 from data_engine.schema import Sample, from_row, to_row
 from mmrl.core.config import InputError
 from mmrl.core.media.files import check_recorded
 
 
-def training_samples(directory: str | Path, split: str | None = None, limit: int | None = None) -> list[Sample]:
-    """The first `limit` samples of `split` in a dataset directory built by `mmrl data build`.
+def training_samples(
+    directory: str | Path, split: str | None = None, limit: int | None = None, task: str | None = None
+) -> list[Sample]:
+    """The first `limit` samples of `split` in a dataset directory built by `mmrl data build`, or in a plain table.
 
-    A sample that the recipe repeats occurs several times.
+    A sample that the recipe repeats occurs several times. `task` is that of rows of a table that do not name theirs.
     """
-    distinct = read_samples(Path(directory), split=split)
+    place = Path(directory)
+    read = plain_samples(place, task, split) if is_plain(place) else read_samples(place, split=split)
+    distinct = with_own_ids(read, directory)
     repeated = (sample for sample in distinct for _ in range(times_shown(sample)))
     samples = list(islice(repeated, limit))
     if not samples:

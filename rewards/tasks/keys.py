@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, Literal
 
 Answer = Mapping[str, Any]
+ChoiceForm = Literal["letter", "index", "index_from_1", "text"]  # how a table says which option is right
 
+OWN_LETTER = re.compile(r"\(?([A-Z])[.:)]+\s*(.*)", re.DOTALL)  # of an option that brings it: "A. cat", "(B) dog"
+STATED = re.compile(r"\W*(?:option\s+|choice\s+)?\(?([A-Z])[.:)]*\W*", re.IGNORECASE)  # a letter alone: "(B)", "b."
 SEVERAL = re.compile(r"[A-Z](?:[\s,;&]*[A-Z])+")  # letters of more than one option: "A, C"
 
 
@@ -89,7 +95,7 @@ def _is_choice(value: Any, answer: Answer) -> bool:
     options = answer.get("options")
     if not isinstance(options, (list, tuple)) or not are_texts(options, least=2):
         return False
-    return value in [chr(ord("A") + place) for place in range(len(options))]
+    return len(options) <= len(ascii_uppercase) and value in list(ascii_uppercase[: len(options)])
 
 
 def _are_questions(value: Any, _: Answer) -> bool:
@@ -107,16 +113,39 @@ def _is_candidate(value: Any, answer: Answer) -> bool:
 # what the value in a row of a table means
 
 
+def listed(value: Any) -> Any:
+    """The list in a text, as JSON or as Python writes it; any other value as it is.
+
+    >>> listed("['a', 'b']"), listed("[1, 2]"), listed("[sic")
+    (['a', 'b'], [1, 2], '[sic')
+    """
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return value
+    for parse in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+            return parse(value)
+    return value
+
+
 def nested(value: Any, width: int, rule: str) -> list[list[float]]:
     """A list of rows of `width` numbers; a single row is a list of one."""
-    rows = value if isinstance(value, list) and all(isinstance(row, list) for row in value) else [value]
+    value = listed(value)
+    rows = value if isinstance(value, list) and all(isinstance(row, list | Mapping) for row in value) else [value]
+    rows = [_pair(row) if width == 2 and isinstance(row, Mapping) else row for row in rows]
     if not all(isinstance(row, list) and len(row) == width for row in rows):
         raise BadAnswer(f"{rule}, got {value!r:.80}")
     return [[_number(number) for number in row] for row in rows]
 
 
+def _pair(row: Mapping[str, Any]) -> Any:
+    """A point or span as two numbers: {x, y}, {start, end}."""
+    return next(([row[a], row[b]] for a, b in (("x", "y"), ("start", "end")) if {a, b} <= row.keys()), row)
+
+
 def _number(value: Any, _: Any = None) -> float:
     try:
+        if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
+            raise ValueError("Python reads these as numbers, people do not")
         return float(value)
     except (TypeError, ValueError, OverflowError):
         raise BadAnswer(f"{value!r:.80} is not a number") from None
@@ -135,37 +164,99 @@ def _text(value: Any, _: Any = None) -> Any:
 
 
 def _texts(value: Any, _: Answer) -> list[Any]:
-    return list(map(_text, value if isinstance(value, list) else [value]))
+    return [_text(_said(text)) for text in (value if isinstance(value, list) else [value])]
 
 
 def _options(value: Any, _: Any = None) -> list[Any]:
+    """The texts of the options; letters that they bring themselves, all in order, are left out."""
+    value = listed(value)
+    if isinstance(value, Mapping):
+        value = value.get("text")  # of lists under text and label
     if not isinstance(value, list):
         raise BadAnswer(f"options are a list of texts, got {value!r:.80}")
-    return list(map(_text, value))
+    options = [_text(_said(option)) for option in value]
+    if len(options) > len(ascii_uppercase):
+        raise BadAnswer(f"{len(options)} options have no letters; a choice has at most {len(ascii_uppercase)}")
+    return without_letters(options)
+
+
+def _said(option: Any) -> Any:
+    """The text of an option or answer that is an object."""
+    keys = ("text", "choice", "content", "option", "answer", "caption", "value")
+    return next((option[key] for key in keys if key in option), option) if isinstance(option, Mapping) else option
+
+
+def without_letters(options: list[Any]) -> list[Any]:
+    """The options without the letters that all of them bring, in order: "A. cat", "B. dog"."""
+    hits = [OWN_LETTER.fullmatch(option) if isinstance(option, str) else None for option in options]
+    own = [hit[1] if hit and hit[2].strip() else "" for hit in hits]
+    if len(options) < 2 or own != list(ascii_uppercase[: len(own)]):
+        return options
+    return [hit[2].strip() for hit in hits if hit]
 
 
 def _choice(value: Any, answer: Answer) -> str:
     """The letter of a choice given as a letter, as the text of an option, or as a number from 0.
 
-    Of options that are numbers, one that could be meant either way is refused.
+    A value that may be read in two of these ways, and then names different options, is refused.
     """
     given = answer.get("options", [])
     options = _options(given)
-    places = [place for place, option in enumerate(given) if type(value) is type(option) is int and value == option]
-    if places and places != [value] and 0 <= value < len(options):
-        raise BadAnswer(f"{value} is an option and may be the number of another, from 0; give its letter")
-    if len(places) == 1:
-        return chr(ord("A") + places[0])
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(options):
-        return chr(ord("A") + value)
-    if isinstance(value, str) and options.count(value) == 1:
-        return chr(ord("A") + options.index(value))
+    forms: tuple[ChoiceForm, ...] = ("letter", "index", "text")
+    readings = {form: letter for form in forms if (letter := _letter(value, options, form))}
+    if isinstance(value, str) and "text" not in readings:
+        readings.pop("index", None)  # digits that no option reads: of a place from 0, or from 1
+    if len(set(readings.values())) > 1:
+        read = ", ".join(f"{letter} as {form}" for form, letter in readings.items())
+        right = "say which in rows.answer: letter, index, index_from_1 or text"
+        raise BadAnswer(f"{value!r:.80} is {read}, of the options {options!r:.200}; {right}")
+    if readings:
+        return next(iter(readings.values()))
     if isinstance(value, str) and re.fullmatch("[A-Z]", value):
-        return value
-    letters = isinstance(value, str) and SEVERAL.fullmatch(value) is not None
-    if letters or (isinstance(value, list) and len(value) > 1):
+        return value  # of no option, as `validate` says
+    several = isinstance(value, str) and SEVERAL.fullmatch(value) is not None
+    if several or (isinstance(value, list) and len(value) > 1):
         raise BadAnswer(f"a choice has one right option, got {value!r:.80}; split the row or drop it", "several_golds")
-    raise BadAnswer(f"{value!r:.80} is neither a letter nor one of the options {options!r:.200}")
+    hint = "; if it counts the options, set rows.answer: index or index_from_1" if _is_digits(value) else ""
+    raise BadAnswer(f"{value!r:.80} is neither a letter nor one of the options {options!r:.200}{hint}")
+
+
+def letter_of(value: Any, options: Any, form: ChoiceForm) -> str:
+    """The letter of the option that a value names, read in the declared form alone.
+
+    >>> letter_of("1", ["3", "0", "1"], "index"), letter_of("1", ["3", "0", "1"], "text")
+    ('B', 'C')
+    """
+    texts = _options(options)
+    letter = _letter(value, texts, form)
+    if letter is None and form == "letter" and isinstance(value, str) and re.fullmatch("[A-Z]", value):
+        return value  # of no option, as `validate` says
+    if letter:
+        return letter
+    raise BadAnswer(f"{value!r:.80} is not the {form} of one of the options {texts!r:.200}")
+
+
+def _letter(value: Any, options: list[Any], form: ChoiceForm) -> str | None:
+    """The letter of the option that a value names in one form; None if it names none, or several."""
+    known = ascii_uppercase[: len(options)]
+    if form == "text":
+        same = [place for place, option in enumerate(options) if option == _text(value)]
+        return known[same[0]] if len(same) == 1 else None
+    if form == "letter":
+        whole = OWN_LETTER.fullmatch(value) if isinstance(value, str) else None
+        if whole and whole[2].strip():  # a letter with its text: "B. dog"
+            place = known.find(whole[1])
+            return whole[1] if place >= 0 and options[place] == whole[2].strip() else None
+        stated = STATED.fullmatch(value) if isinstance(value, str) else None
+        return stated[1].upper() if stated and stated[1].upper() in known else None
+    if isinstance(value, bool) or not (isinstance(value, int) or _is_digits(value)):
+        return None
+    place = int(value) - (form == "index_from_1")
+    return known[place] if 0 <= place < len(known) else None
+
+
+def _is_digits(value: Any) -> bool:
+    return isinstance(value, str) and value.isascii() and value.strip().isdigit()
 
 
 def letters(answer: Answer) -> str:
@@ -200,7 +291,13 @@ BOXES = AnswerKey(
     column=True,
     numbers=4,
 )
-LABELS = AnswerKey(name="labels", right="a list with one text for each box", is_right=_are_labels, column=True)
+LABELS = AnswerKey(
+    name="labels",
+    right="a list with one text for each box",
+    is_right=_are_labels,
+    shaped=lambda value, _: listed(value),
+    column=True,
+)
 POINTS = AnswerKey(
     name="points",
     right="a list of [x, y]",

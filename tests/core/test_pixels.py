@@ -67,7 +67,10 @@ def test_transparency_shows_white(photo: Image.Image) -> None:
         (np.array([0.25, 0.5, 0.5], np.float32), [64, 128, 128]),
         (np.array([-1, 0, 3], np.float32), [0, 64, 255]),  # from the least to the largest
         (np.array([3.5, 3.5, 3.5], np.float32), [0, 0, 0]),
-        (np.array([0, 256, 65535], np.int32), [0, 1, 255]),  # white is that of 16 bits
+        (np.array([0, 256, 65535], np.int32), [0, 1, 255]),  # white is that of 16 bits,
+        (np.array([0, 100, 255], np.int32), [0, 100, 255]),  # of 8,
+        (np.array([0, 2048, 4000], np.uint16), [0, 128, 249]),  # of 12
+        (np.array([0, 200, 255], np.uint16), [0, 200, 255]),
         (np.array([-5, 0, 2**20], np.int32), [0, 0, 255]),
         (np.array([0, 256, 65535], np.uint16), [0, 1, 255]),
     ],

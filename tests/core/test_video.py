@@ -162,8 +162,8 @@ def test_indices_of_a_variable_frame_rate_are_times(clips: dict[str, Path]) -> N
     for name in ("variable", "variable_matroska"):
         video, whole = load_video(probe(clips[name]), ALL), frames_of(clips[name])
         for index, frame in zip(video.indices, video.frames, strict=True):
-            middle = (index + 0.5) / video.fps * 1000
-            on_screen = max(position for position, time in enumerate(JITTER) if time <= middle + 1)
+            told = index / video.fps * 1000
+            on_screen = max(position for position, time in enumerate(JITTER) if time <= told + 1)
             assert np.array_equal(frame, whole[on_screen]), (name, index)
     table = frame_table(clips["variable"])
     assert table.shown_at(1.5) == JITTER.index(900)  # it stays for more than a second

@@ -88,3 +88,11 @@ def test_options_that_cannot_work_are_refused_before_a_sample_is_read(
 ) -> None:
     with pytest.raises(InputError, match=f"(?s)operator {fn}: .*{message}"):
         printed("plan", planned(tmp_path, {"fn": fn, "args": args}), "--measure", 0)
+
+
+def test_a_plan_says_what_is_broken_and_why(tmp_path: Path) -> None:
+    path = planned(tmp_path)
+    rows = [{"question": f"{n}?", "task": "count", "answer": n, "image_path": f"{n}.jpg"} for n in range(3)]
+    (tmp_path / "count.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    text = printed("plan", path)
+    assert "read other stopped 3: unread_media" in text

@@ -21,7 +21,7 @@ from data_engine.operator import Quarantined
 from data_engine.ops.validate import validate
 from data_engine.recipe import Recipe
 from data_engine.schema import Sample
-from data_engine.sources import row_format
+from data_engine.sources import row_media
 from data_engine.sources.row_format import Rows
 from data_engine.sources.tables import jsonl
 from mmrl.core.config import validate as configured
@@ -133,7 +133,7 @@ def test_addresses_are_written_as_people_write_them(server: Server, tmp_path: Pa
 
 
 def test_what_was_not_fetched_is_tried_again(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_format, "fetched", functools.partial(fetched, allowed=lambda _: True))
+    monkeypatch.setattr(row_media, "fetched", functools.partial(fetched, allowed=lambda _: True))
     row = {"question": "Red?", "task": "yesno", "answer": "yes", "image": f"http://localhost:{server.server_port}/a"}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row))
     form = {"remote": {"cache": str(tmp_path / "media"), "hosts": ["localhost"]}}
@@ -225,7 +225,7 @@ def test_rows_are_refused_until_their_hosts_are_allowed(
     form = Rows(remote=limits(tmp_path))
     assert read(form) == ["remote"] * 5  # this machine is no public host
     assert server.asked == []
-    monkeypatch.setattr(row_format, "fetched", functools.partial(fetched, allowed=lambda _: True))
+    monkeypatch.setattr(row_media, "fetched", functools.partial(fetched, allowed=lambda _: True))
     assert read(form) == ["read", "remote", "remote", "remote", "remote"]
     sample = next(jsonl(path="rows.jsonl", root=tmp_path, rows=form))
     assert isinstance(sample, Sample)

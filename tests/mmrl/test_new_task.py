@@ -84,8 +84,10 @@ def test_columns_that_no_task_has_are_refused() -> None:
 def test_it_is_verified_and_compared(tmp_path: Path) -> None:
     sample = whole(tmp_path)
     assert verifiable(sample) is sample
-    again = with_id(Sample("", "other", "signal", sample.prompt, {**sample.answer, "light": "green"}, sample.media))
-    assert [type(outcome) for outcome in near_duplicates(iter([sample, again]))] == [Sample, Dropped]
+    again = with_id(Sample("", "other", "signal", sample.prompt, sample.answer, sample.media))
+    differs = with_id(Sample("", "other", "signal", sample.prompt, {**sample.answer, "light": "other"}, sample.media))
+    outcomes = near_duplicates(iter([sample, again, differs]))
+    assert [type(outcome) for outcome in outcomes] == [Sample, Dropped, Sample]
 
 
 def test_its_gold_is_a_target_that_scores(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def tables(root: Path) -> None:
     lines(root / "rows.jsonl", [*({**row, "image": "images/china.jpg"} for row in asked), {"question": "?"}])
     rows = [{**row, "question": f"{row['question']} Count well.", "image": "images/flower.jpg"} for row in asked]
     (root / "rows.json").write_text(json.dumps(rows, indent=1))
+    (root / "rows.csv").write_text("image,question,answer\nimages/china.jpg,How many towers are there in all?,1\n")
     held = {"bytes": jpeg("flower"), "path": None}
     parquet_rows = [
         {"image": held, "question": "Is it red?", "answer": "yes"},
@@ -87,22 +88,34 @@ def tables(root: Path) -> None:
 
 
 def chats(root: Path) -> None:
-    """LLaVA, VLM-R1, ms-swift."""
+    """LLaVA, VLM-R1, TRL, ms-swift."""
     talk = [{"from": "human", "value": "<image>\nDescribe it."}, {"from": "gpt", "value": "A temple by a lake."}]
     (root / "llava.json").write_text(json.dumps([{"id": "7", "image": "images/china.jpg", "conversations": talk}]))
     answer = f"<answer>{CORNERS}</answer>"
     lines(root / "vlm_r1.jsonl", [{"image": "images/china.jpg", "problem": "Where is the roof?", "solution": answer}])
+    asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "How many lakes?"}]}]
+    lines(root / "trl.jsonl", [{"prompt": asked, "images": ["images/china.jpg"], "solution": "\\boxed{1}"}])
     messages = [{"role": "user", "content": "<image>Find <ref-object>."}, {"role": "assistant", "content": "<bbox>"}]
     objects = {"ref": ["the roof"], "bbox": [CORNERS]}
     lines(root / "swift.jsonl", [{"messages": messages, "images": ["images/china.jpg"], "objects": objects}])
 
 
 def places(root: Path) -> None:
-    """COCO instances and captions, RefCOCO in its two forms, Visual Genome."""
+    """COCO instances and captions, Pascal VOC, YOLO, RefCOCO in its two forms, Visual Genome."""
     image = {"id": 7, "file_name": "china.jpg", "width": SIZE[0], "height": SIZE[1]}
     roof = {"id": 3, "image_id": 7, "category_id": 1, "bbox": BOX, "iscrowd": 0}
     known = {"images": [image], "categories": [{"id": 1, "name": "roof"}]}
     (root / "instances.json").write_text(json.dumps({**known, "annotations": [roof]}))
+    (root / "voc").mkdir()
+    corners = zip(("xmin", "ymin", "xmax", "ymax"), CORNERS, strict=True)
+    box = "".join(f"<{name}>{side}</{name}>" for name, side in corners)
+    found = f"<object><name>gable</name><bndbox>{box}</bndbox></object>"
+    (root / "voc" / "china.xml").write_text(f"<annotation><filename>china.jpg</filename>{found}</annotation>")
+    for folder in ("images", "labels"):
+        (root / "yolo" / folder).mkdir(parents=True)
+    photo("china").save(root / "yolo" / "images" / "1.jpg", quality=90)
+    (root / "yolo" / "labels" / "1.txt").write_text("0 0.25 0.25 0.2 0.3\n")
+    (root / "yolo" / "data.yaml").write_text("train: images\nnames: [eaves]\n")
     captions = [
         {"id": 1, "image_id": 7, "caption": "A temple by a lake."},
         {"id": 2, "image_id": 7, "caption": "A temple."},

@@ -56,6 +56,25 @@ def impatient(samples: Iterator[Sample]) -> Iterator[Sample]:
 
 
 @each
+def leaves(sample: Sample) -> Sample:
+    """End the program, as scripts do that were made operators."""
+    raise SystemExit(3)
+
+
+@stream
+def leaves_all(samples: Iterator[Sample]) -> Iterator[Sample]:
+    """The same, of many samples."""
+    yield next(samples)
+    raise SystemExit(3)
+
+
+def leaves_at_once() -> Iterator[Sample]:
+    """The same, of a source."""
+    yield from numbers(n=1)
+    raise SystemExit(3)
+
+
+@each
 def deadly(sample: Sample) -> Sample:
     """Kill the process on the sample 40, as a decoder might."""
     if asked(sample) == "40":

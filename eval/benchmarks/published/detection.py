@@ -25,7 +25,7 @@ from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace
 from rewards.base import Verdict
 from rewards.parse.objects import Object, objects, plain_label
-from rewards.rules.grounding import cut_at, frame_of, ordered
+from rewards.rules.grounding import UNKNOWN, cut_at, frame_of, ordered
 
 Confidence = Literal["const", "order", "said"]
 NUMBERS = (
@@ -50,8 +50,11 @@ class Detections:
 
 
 def coco_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
-    """An image of COCO with all its objects. Crowds need not be found; a box in a crowd is not an error."""
-    things = [i for i, crowd in enumerate(row["crowd"]) if not crowd]
+    """An image of COCO with all its objects. Crowds need not be found; a box in a crowd is not an error.
+
+    A box without area is no object: nothing that is said could find it.
+    """
+    things = [i for i, crowd in enumerate(row["crowd"]) if not crowd and _has_area(row["boxes"][i])]
     crowds = [i for i, crowd in enumerate(row["crowd"]) if crowd]
     answer = {
         "boxes": [row["boxes"][i] for i in things],
@@ -71,10 +74,14 @@ def odinw_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     categories = listed_texts(row["categories"])
     labels = [label if isinstance(label, str) else categories[int(label)] for label in listed(row["labels"])]
     boxes = [[float(value) for value in listed(box)] for box in listed(row["bboxes"])]
-    if len(labels) != len(boxes) or any(len(box) != 4 or box[2] <= box[0] or box[3] <= box[1] for box in boxes):
+    if len(labels) != len(boxes) or any(len(box) != 4 or box[2] < box[0] or box[3] < box[1] for box in boxes):
         raise InputError(f"{name}: {len(labels)} labels for the boxes {boxes!r:.100}; expected xyxy pixels for each")
-    areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in boxes]
-    answer = {"boxes": boxes, "labels": labels, "areas": areas}
+    things = [(box, label) for box, label in zip(boxes, labels, strict=True) if _has_area(box)]
+    answer = {
+        "boxes": [box for box, _ in things],
+        "labels": [label for _, label in things],
+        "areas": [(x2 - x1) * (y2 - y1) for (x1, y1, x2, y2), _ in things],
+    }
     given = [row[key] for key in ("image_id", "id") if row.get(key) is not None]
     number = given[0] if given else picture_name(row["image"], digits=16)
     yield _item(f"{name}/{number}", categories, answer, row, space, {"dataset": name})
@@ -152,22 +159,34 @@ def _item(name: str, categories: Sequence[str], answer: Any, row: Row, space: Co
     return Item(name, "detection", text, answer, picture(row["image"]), {**meta, "categories": list(categories)})
 
 
+def _has_area(box: Sequence[float]) -> bool:
+    return box[0] < box[2] and box[1] < box[3]
+
+
 def _asked(record: Record) -> list[str]:
     return [plain_label(label) for label in [*record.meta["categories"], *record.gold["labels"]]]
 
 
 def _gold(record: Record, image: int, names: dict[str, int]) -> list[dict[str, Any]]:
+    """The gold boxes, clipped to the image as the detections are; what lies outside of it is no object."""
     gold, crowd = record.gold, record.gold.get("crowd") or {"boxes": [], "labels": []}
     things = [
         _annotation(image, names[plain_label(label)], box, area=area)
-        for box, label, area in zip(gold["boxes"], gold["labels"], gold["areas"], strict=True)
+        for box, label, area in zip(_clipped(gold["boxes"], record), gold["labels"], gold["areas"], strict=True)
+        if _has_area(box)
     ]
     crowds = [
         _annotation(image, names[plain_label(label)], box, iscrowd=1)
-        for box, label in zip(crowd["boxes"], crowd["labels"], strict=True)
+        for box, label in zip(_clipped(crowd["boxes"], record), crowd["labels"], strict=True)
         if plain_label(label) in names
     ]
     return things + crowds
+
+
+def _clipped(boxes: Sequence[Sequence[float]], record: Record) -> list[list[float]]:
+    frame = frame_of(rollout_of(record), CoordinateSpace.pixel)
+    size = UNKNOWN if isinstance(frame, Verdict) else frame.size
+    return cut_at(np.array(boxes, dtype=np.float64).reshape(-1, 4), np.array([size])).tolist()
 
 
 def _annotation(image: int, category: int, box: Sequence[float], **more: Any) -> dict[str, Any]:
@@ -194,6 +213,7 @@ BENCHMARKS = [
         scorers=SCORERS,
         metrics=coco_metrics,
         known_by="AP",
+        version=2,
         split="val2017",
         rows=5000,
         read=coco_rows,
@@ -207,5 +227,6 @@ BENCHMARKS = [
         scorers=SCORERS,
         metrics=odinw_metrics,
         known_by="mean_AP",
+        version=2,
     ),
 ]

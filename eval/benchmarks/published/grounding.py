@@ -97,12 +97,16 @@ def _boxes(rollout: Rollout, space: CoordinateSpace | None) -> tuple[Floats, Flo
     frame = frame_of(rollout, space)
     if isinstance(frame, Verdict):
         return frame
+    size = np.array([frame.size])
+    cut_M4 = cut_at(ordered(golds_M4), size)
+    cut_M4 = cut_M4[(cut_M4[:, 2:] > cut_M4[:, :2]).all(axis=1)]
+    if not len(cut_M4):  # as `box_iou`: all scorers count the same samples
+        return abstain("gold boxes have no area inside the image")
     text = answer_text(rollout.completion)
     predicted = boxes(text) if text is not None else []
     if not predicted:
         return unparsed("no box")
-    size = np.array([frame.size])
-    return cut_at(ordered(frame.pixels(predicted)), size), cut_at(ordered(golds_M4), size)
+    return cut_at(ordered(frame.pixels(predicted)), size), cut_M4
 
 
 BENCHMARKS = [

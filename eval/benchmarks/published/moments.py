@@ -71,14 +71,15 @@ def span_f1(rollout: Rollout, *, threshold: Annotated[float, Field(gt=0, le=1)] 
     >>> [one.score for one in span_f1([Rollout("[0, 5], [6, 9]", {"spans": [[0, 4]]})])]
     [0.6666666666666666]
     """
-    golds = gold_rows(gold(rollout, "spans"), 2, spans)
-    if golds is None or not len(golds):
-        return abstain("gold spans are not [start, end] seconds")
+    rows = gold_rows(gold(rollout, "spans"), 2, spans)
+    golds = [(start, end) for start, end in ([] if rows is None else np.sort(rows).tolist()) if start < end]
+    if not golds:  # as `span_iou`: both count the same samples
+        return abstain("gold spans are not [start, end] seconds of some length")
     text = answer_text(rollout.completion)
     predicted = spans(text) if text else []
     if not predicted:
         return unparsed("no time span")
-    hits_NM = np.array([[overlap(a, b) >= threshold - ROUNDING for b in np.sort(golds).tolist()] for a in predicted])
+    hits_NM = np.array([[overlap(a, b) >= threshold - ROUNDING for b in golds] for a in predicted])
     hits = int(hits_NM[linear_sum_assignment(hits_NM, maximize=True)].sum())
     return Verdict(2 * hits / sum(hits_NM.shape), f"{hits} of {len(golds)} spans, {len(predicted)} answered")
 
@@ -106,7 +107,7 @@ _moments = partial(
     scorers=TEMPORAL,
     metrics=temporal_metrics,
     known_by="mIoU",
-    version=2,
+    version=3,
 )
 BENCHMARKS = [
     _moments(

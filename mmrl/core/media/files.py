@@ -7,6 +7,8 @@ import functools
 import io
 import os
 import re
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,20 +82,25 @@ def _of_machine(name: str, what: str) -> RunError:
     )
 
 
-def resolve(path: str | Path, root: Path | None = None) -> Path:
-    """The absolute path of an existing file; with a `root`, a file inside it after links are followed."""
+def resolve(path: str | Path, root: Path | None = None, links: Sequence[Path] = ()) -> Path:
+    """The absolute path of an existing file; with a `root`, a file inside it after links are followed.
+
+    Links may also lead into one of the folders `links`, and from a snapshot of the Hugging Face cache to its blobs. A
+    name that is written with `\\`, or with its accents composed in another way, finds its file.
+    """
     text = os.fspath(path)
     if REMOTE.match(text):
         raise MediaError("remote", f"{text:.200} is remote; download it and name the file")
     try:
-        file = Path(os.path.realpath(text if root is None else root / text)) if text else None
+        file = _found(text if root is None else root / text) if text else None
     except ValueError:  # zero bytes, half of a character
         file = None
     if file is None:
         raise MediaError("missing", f"expected the path of a media file, got {text!r:.200}")
     look_at(file)
-    if root is not None and not file.is_relative_to(os.path.realpath(root)):
-        raise MediaError("outside_root", f"{text} lies outside {root}; put the file below that folder")
+    if root is not None and not any(file.is_relative_to(os.path.realpath(place)) for place in _allowed(root, links)):
+        right = "put the file below that folder, or name the folder that links lead to in rows.links"
+        raise MediaError("outside_root", f"{text} lies outside {root}; {right}")
     try:
         if file.is_file():
             return file
@@ -101,6 +108,39 @@ def resolve(path: str | Path, root: Path | None = None) -> Path:
         check_machine(error, str(file))
         raise MediaError("unreadable", f"{file}: {error.strerror}") from None
     raise MediaError("missing", f"no media file at {file}")
+
+
+def _found(path: str | Path) -> Path:
+    """The real path of a name, in the spelling of the file that is there."""
+    file, text = Path(os.path.realpath(path)), os.fspath(path)
+    if os.path.exists(file) or ("\\" not in text and text.isascii()):  # unlike Path's, for a name that is too long, too
+        return file
+    for spelt in (text, text.replace("\\", "/")):
+        place = Path(os.path.realpath(spelt))
+        if os.path.exists(place) or os.path.exists(place := _composed(place)):
+            return place
+    return file
+
+
+def _composed(path: Path) -> Path:
+    """The path with each part as its folder spells it: "é" may be one character, or "e" and an accent."""
+    place = Path(path.anchor)
+    for part in path.parts[1:]:
+        if not part.isascii() and not os.path.exists(place / part) and os.path.isdir(place):
+            wanted = unicodedata.normalize("NFC", part)
+            same = [name for name in os.listdir(place) if unicodedata.normalize("NFC", name) == wanted]
+            part = same[0] if len(same) == 1 else part
+        place /= part
+    return Path(os.path.realpath(place))
+
+
+def _allowed(root: Path, links: Sequence[Path]) -> Iterator[Path]:
+    """The folders in which a file of `root` may really lie."""
+    yield from (root, *links)
+    real = Path(os.path.realpath(root))
+    for place in (real, *real.parents):
+        if place.parent.name == "snapshots":  # of a repository in the Hugging Face cache: its files are links to blobs
+            yield place.parent.parent / "blobs"
 
 
 def look_at(path: Path) -> None:

@@ -37,6 +37,7 @@ LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.s
 MAX_FRAME_PIXELS = 2**25  # 8K; a decoder may hold seventeen frames at once
 MAX_FRAMES = 1_000_000
 MAX_SECONDS = 6 * 3600.0
+ROUNDING = 1e-3  # seconds: Matroska and others round the stamps of frames to milliseconds
 HEADER_SLACK = 0.5  # seconds by which the duration in a Matroska header may exceed its content
 
 
@@ -68,9 +69,19 @@ class FrameTable:
         """Whether every frame comes within half a frame of its place on the even grid of the mean rate."""
         return all(abs(time * self.fps - place) <= 0.5 for place, time in enumerate(self.times))
 
+    @property
+    def steady(self) -> bool:
+        """Whether all frames stay on the screen for the same time, but for the rounding of their stamps."""
+        gaps = [after - before for before, after in pairwise(self.times)]
+        return not gaps or max(gaps) - min(gaps) <= 2 * ROUNDING
+
     def shown_at(self, seconds: float) -> int:
         """The position of the frame on the screen at that time."""
-        return max(bisect_right(self.times, seconds) - 1, 0)
+        return max(bisect_right(self.times, seconds + ROUNDING) - 1, 0)
+
+    def position_of(self, index: int) -> int:
+        """The position of the frame on the screen at `index / fps` seconds."""
+        return min(index, len(self.times) - 1) if self.steady else self.shown_at(index / self.fps)
 
 
 def frame_table(place: Place) -> FrameTable:

@@ -51,7 +51,8 @@ def load_grey(source: Source, root: Path | None = None, *, side: int = 64) -> Im
 
 
 def image_facts(source: Source, root: Path | None = None) -> dict[str, str]:
-    """The unusual properties of an image by code: `wrong_extension`, `animated`, `image_mode`, `alpha`, `orientation`.
+    """The unusual properties of an image by code: `wrong_extension`, `animated`, `image_mode`, `alpha`, `orientation`,
+    `pixel_aspect`.
 
     `load_image` handles all of them; other programs may show the picture differently.
     """
@@ -70,6 +71,8 @@ def image_facts(source: Source, root: Path | None = None) -> dict[str, str]:
             facts["image_mode"] = f"its pixels are of mode {image.mode}, not one of {', '.join(PLAIN_MODES)}"
         if image.has_transparency_data:
             facts["alpha"] = "parts of it are transparent; they are shown white"
+        if (aspect := _pixel_aspect(image)) != 1:
+            facts["pixel_aspect"] = f"{name_of(place)} says that its pixels are {aspect:.3g} times as wide as high"
         if orientation in range(2, 9):
             facts["orientation"] = f"it is stored turned: EXIF orientation {orientation}"
     return facts
@@ -104,6 +107,19 @@ def image_size(place: Place, *, decode: bool = False) -> tuple[int, int]:
             if fault := FAULTS.get(image.format or "", lambda _: None)(file):
                 raise MediaError(fault[0], f"{name_of(place)} is damaged ({fault[1]}); get the whole file")
         return (height, width) if turned else (width, height)
+
+
+def _pixel_aspect(image: Image.Image) -> float:
+    """The width of a pixel over its height by the file's resolutions; 1 where they are equal, missing or nonsense."""
+    info = image.info
+    shape = info.get("jfif_density") if info.get("jfif_unit") == 0 else None
+    given = info.get("aspect") or shape or info.get("dpi") or info.get("resolution")
+    try:
+        across, down = map(float, given)  # pyright: ignore[reportArgumentType]
+        aspect = down / across
+    except (TypeError, ValueError, ZeroDivisionError):
+        return 1.0
+    return aspect if 0.25 <= aspect <= 4 and not 0.97 < aspect < 1.03 else 1.0
 
 
 def _header(file: BinaryIO, place: Place, max_pixels: int) -> Image.Image:

@@ -2,10 +2,11 @@
 
 Every reader of images goes through `to_rgb`, in this order:
 
-1. Range. Grey of 16 bits (modes `I;16*`, and `I` whose values fit) has its white at 65535: formats differ in which of
-   the two modes they are opened in. Float pixels within [0, 1] have their white at 1. All others, depths and 32-bit
-   counts, have no agreed white and are scaled from their own least to their own largest value; pixels that are not
-   finite numbers are refused. Pillow itself cuts colours of 16 bits to their upper 8.
+1. Range. Grey of 16 and 32 bits (modes `I;16*` and `I`) has its white at the first of 255, 4095 and 65535 that its
+   values do not exceed: cameras store 12 bits in 16, and programs 8 bits in 32. Float pixels within [0, 1] have their
+   white at 1. All others, depths and 32-bit counts, have no agreed white and are scaled from their own least to their
+   own largest value; pixels that are not finite numbers are refused. Pillow itself cuts colours of 16 bits to their
+   upper 8.
 2. Colour. An embedded ICC profile is converted to sRGB (LittleCMS, perceptual intent). Left as they are: profiles that
    are sRGB but for rounding (`SAME`), broken ones, and those of other channels than the picture has, as viewers do.
    CMYK without a profile is converted by Pillow's formula.
@@ -23,6 +24,7 @@ from PIL import Image, ImageCms
 
 STRIP = 256  # rows that are converted at a time: the steps between would hold several pictures
 WHITE = (255, 255, 255, 255)
+WHITES = (255, 4095, 65535)  # of 8, 12 and 16 bits
 SAME = 2  # of 255: a profile that moves no colour further is sRGB
 SRGB = ImageCms.createProfile("sRGB")
 CHANNELS = {b"GRAY": "L", b"RGB ": "RGB", b"CMYK": "CMYK"}  # colour space of a profile -> mode that it applies to
@@ -47,15 +49,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def white_of(image: Image.Image) -> tuple[float, float] | None:
     """The values that are shown black and white of pixels beyond 8 bits; None of all others."""
-    if image.mode.startswith("I;16"):
-        return 0, 65535
-    if image.mode not in ("I", "F"):
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return None
-    low, high = (float(value) for value in image.getextrema())  # pyright: ignore[reportArgumentType]
-    if image.mode == "F" and not all(np.isfinite(np.asarray(strip)).all() for strip in _strips(image)):
+    strips = [np.asarray(strip) for strip in _strips(image)]
+    if image.mode == "F" and not all(np.isfinite(strip).all() for strip in strips):
         raise ValueError("some of its float pixels are not finite numbers")
-    usual = 65535 if image.mode == "I" else 1
-    return (0, usual) if low >= 0 and high <= usual else (low, high)
+    low, high = min(float(strip.min()) for strip in strips), max(float(strip.max()) for strip in strips)
+    usual = (1,) if image.mode == "F" else WHITES
+    return next(((0, white) for white in usual if low >= 0 and high <= white), (low, high))
 
 
 def profile_change(image: Image.Image) -> Change | None:

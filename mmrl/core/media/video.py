@@ -71,7 +71,7 @@ def load_video(
     media = source if isinstance(source, Media) else Media("video")
     table = frame_table(place)
     indices = budget.frame_indices(len(table.times), table.fps, media.start, media.end, geometry)
-    positions = [table.shown_at((index + 0.5) / table.fps) for index in indices]  # mid-frame: stamps are rounded
+    positions = list(map(table.position_of, indices))
     wanted, back = np.unique(positions, return_inverse=True)
     frames, used = _read(place, media, table, wanted.tolist(), reader or _chosen_reader())
     return Video(

@@ -46,7 +46,7 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 QUIET: dict[str, Mode] = {
     code: "keep" for code in CHECKS if not CHECKS[code].needed
 }  # no check but the one that is tested
-OF_SOURCES = {"outside_root"}  # seen where a path is read: `validate` meets a path that was resolved
+OF_SOURCES = {"outside_root", "unread_media", "no_object"}  # seen where rows are read, not by `validate`
 
 
 def allowed(code: str) -> list[Mode]:

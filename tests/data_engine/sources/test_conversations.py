@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_engine.recipe import Recipe, plan
-from data_engine.sources.conversations import conversations, ms_swift, vlm_r1
+from data_engine.sources.conversations import conversations, vlm_r1
+from data_engine.sources.ms_swift import ms_swift
 from data_engine.sources.verl import verl
 from mmrl.core.config import InputError
 from mmrl.core.config import validate as configured

@@ -101,7 +101,7 @@ def test_a_table_without_its_columns_is_refused_before_any_work(tmp_path: Path) 
 
 
 def test_a_field_over_the_limit_is_one_broken_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data_engine.sources.vlmevalkit.MAX_FIELD", 200)
+    monkeypatch.setattr("data_engine.sources.delimited.MAX_FIELD", 200)
     lines = ["index\timage\tquestion\tanswer", f"0\t{'A' * 300}\tWhat?\tx", "1\t0\tWhat?\tx"]
     (tmp_path / "bench.tsv").write_text("\n".join(lines) + "\n")
     reasons = [item.reason for item in vlmevalkit(path="bench.tsv", root=tmp_path) if isinstance(item, Quarantined)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from data_engine.sources.webdataset import webdataset
 from tests.support.rows import refused, sound
 
 
-def tar_of(root: Path, name: str, members: dict[str, bytes | None]) -> str:
+def tar_of(root: Path, name: str, members: Mapping[str, bytes | None]) -> str:
     """The name of a new tar file; a member without content is a link out of it."""
     with tarfile.open(root / name, "w") as tar:
         for member, content in members.items():
@@ -116,3 +117,43 @@ def test_a_size_that_cannot_be_ends_a_tar(root: Path, size: int) -> None:
     lying.size = size
     (root / "t.tar").write_bytes(lying.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
     assert ("truncated", "t.tar") in refused(webdataset(path="t.tar", root=root, rows=Rows(task="count")))
+
+
+def test_only_the_pictures_that_a_sample_asks_about_are_shown(root: Path) -> None:
+    picture = (root / "a.png").read_bytes()
+    asked = json.dumps({"question": "How many?", "answer": 2, "task": "count"}).encode()
+    mask = tar_of(root, "m.tar", {"1.png": picture, "1.mask.png": picture + b"1", "1.json": asked})
+    (item,) = webdataset(path=mask, root=root)
+    assert isinstance(item, Quarantined)
+    assert item.reason == "unread_media"
+    assert "mask.png" in item.why
+    (sample,) = sound(webdataset(path=mask, root=root, rows=Rows(ignore=["mask.png"])))
+    assert len(sample.media) == 1
+    pair = tar_of(root, "p.tar", {"1.right.png": picture + b"r", "1.left.png": picture, "1.json": asked})
+    (sample,) = sound(webdataset(path=pair, root=root, rows=Rows(columns={"images": ["left.png", "right.png"]})))
+    assert [media.bytes for media in sample.media] == [picture, picture + b"r"]
+
+
+def test_names_that_are_there_twice_or_hold_dots_are_told(root: Path) -> None:
+    picture = (root / "a.png").read_bytes()
+    asked = json.dumps({"question": "How many?", "answer": 2, "task": "count"}).encode()
+    dotted = {
+        f"22.0{day}.{suffix}": content for day in (5, 6) for suffix, content in (("png", picture), ("json", asked))
+    }
+    assert refused(webdataset(path=tar_of(root, "d.tar", dotted), root=root)) == [("dotted_name", "d.tar: 22")]
+    with tarfile.open(root / "t.tar", "w") as tar:
+        for name, content in (("1.png", picture), ("1.png", picture), ("1.json", asked)):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    assert refused(webdataset(path="t.tar", root=root)) == [("twice", "t.tar: 1")]
+
+
+def test_pairs_of_pictures_and_texts_are_captions(root: Path) -> None:
+    about = json.dumps({"caption": "A red wall.", "url": "https://example.org/1.png", "key": "1"}).encode()
+    members = {"1.png": (root / "a.png").read_bytes(), "1.txt": b"A red wall.\n", "1.json": about}
+    rows = Rows(task="caption", question="Describe the picture.", columns={"answer": "txt"})
+    (sample,) = sound(webdataset(path=tar_of(root, "laion.tar", members), root=root, rows=rows))
+    assert sample.answer == {"references": ["A red wall."]}
+    assert sample.prompt[0]["content"][1]["text"] == "Describe the picture."
+    assert "1.png" in sample.meta["media_names"]

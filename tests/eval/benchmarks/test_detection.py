@@ -136,3 +136,32 @@ def test_odinw_averages_the_sets_that_have_objects(tmp_path: Path) -> None:
         benchmark("odinw13", tmp_path / "b", [{**ODINW[0], "dataset_name": "Racoon"}]).load()
     with pytest.raises(InputError, match="expected xyxy pixels"):
         benchmark("odinw13", tmp_path / "c", [{**ODINW[0], "bboxes": [[30.0, 1.0, 1.0, 30.0]]}]).load()
+
+
+def test_a_gold_over_the_edge_is_found_by_answering_it(tmp_path: Path) -> None:
+    boxes = {0: [-6.0, 8.0, 30.0, 20.0], 1: [40.0, 30.0, 32.0, 26.0]}  # of 64 x 48 pixels
+    annotations = [
+        {**INSTANCES["annotations"][0], "id": i + 1, "image_id": i, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+        for i, box in boxes.items()
+    ]
+    beside = {**annotations[0], "id": 9, "bbox": [70.0, 8.0, 10.0, 10.0]}  # nothing of it is in the picture
+    for extra in ([], [beside]):
+        images = [{**image, "width": 64, "height": 48} for image in INSTANCES["images"]]
+        instances = {**INSTANCES, "images": images, "annotations": [*annotations, *extra]}
+        samples = benchmark("coco_detection", tmp_path / str(len(extra)), {"instances_val2017.json": instances}).load()
+        metrics = numbers("coco_detection", samples, gold)
+        assert (metrics["AP"], metrics["accuracy"]) == (pytest.approx(1), 1)
+
+
+def test_a_gold_box_without_area_is_no_object(tmp_path: Path) -> None:
+    whole = INSTANCES["annotations"][0]
+    flat = {**whole, "id": 99, "bbox": [5.0, 5.0, 0.0, 9.0], "area": 0}
+    instances = {**INSTANCES, "annotations": [*INSTANCES["annotations"], flat]}
+    samples = benchmark("coco_detection", tmp_path, {"instances_val2017.json": instances}).load()
+    records = answered("coco_detection", samples, gold)
+    assert [record.scores["accuracy"] for record in records] == [1.0] * len(records)
+    assert numbers("coco_detection", samples, gold)["AP"] == pytest.approx(1)
+    row = {**ODINW[0], "bboxes": [*ODINW[0]["bboxes"], [3.0, 3.0, 3.0, 9.0]]}
+    row["labels"] = [*row["labels"], row["labels"][0]]
+    (sample,) = benchmark("odinw13", tmp_path / "b", [row]).load()
+    assert len(sample.answer["boxes"]) == len(ODINW[0]["bboxes"])

@@ -18,7 +18,7 @@ from eval.benchmarks.load import benchmark_samples, metrics_of
 from eval.benchmarks.published.amber import counted, words_digest, words_of
 from eval.benchmarks.published.documents import submission
 from eval.benchmarks.published.grounding import BENCHMARKS as GROUNDING
-from eval.benchmarks.published.moments import span_f1
+from eval.benchmarks.published.moments import span_f1, span_hit
 from eval.export import export
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace
@@ -226,6 +226,13 @@ def test_a_submission_holds_the_answers_to_hidden_questions(tmp_path: Path) -> N
 def test_several_spans_are_matched_one_to_one(reply: str, threshold: float, expected: float) -> None:
     spans = {"spans": [[0, 10], [20, 30]]}
     assert span_f1([Rollout(reply, spans)], threshold=threshold)[0].score == pytest.approx(expected)
+
+
+def test_a_gold_span_without_length_counts_nowhere() -> None:
+    """R1 and F1 are over the same samples, and over the same spans of one."""
+    for spans, expected in ([[5, 5]], None), ([[5, 5], [0, 10]], 1.0):
+        rollout = Rollout("[0, 10]", {"spans": spans})
+        assert span_f1([rollout], threshold=0.5)[0].score == span_hit([rollout], threshold=0.5)[0].score == expected
 
 
 def test_media_paths_of_rows_stay_below_the_media_directory(tmp_path: Path) -> None:

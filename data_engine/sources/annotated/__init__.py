@@ -1,0 +1,1 @@
+"""Pictures with annotated objects, from the files of several programs."""
