@@ -235,7 +235,7 @@ def peer(case: Case, out: Path) -> Any:
         rows["image"] = [picture(case, number) for number in range(case.prompts)]
         features["image"] = Image()
     args = settings(case, out)
-    banned = SuppressTokensLogitsProcessor(vision_token_ids(model.config, processor.tokenizer))
+    banned = SuppressTokensLogitsProcessor(vision_token_ids(model.config, processor))
     generate, step = model.generate, itertools.count()
 
     def drawing(**inputs: Any) -> Any:

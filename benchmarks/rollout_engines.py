@@ -30,7 +30,8 @@ from mmrl.engine.remote import VllmEngine
 from mmrl.engine.served import Served
 from mmrl.engine.settings import VllmSettings
 from mmrl.grpo.shared_prefix.prefix_cache import generated
-from mmrl.model.encoding import encode, media_inputs
+from mmrl.model.encoding import encode
+from mmrl.model.inputs import media_inputs
 from mmrl.model.loading import load_checkpoint
 from mmrl.model.sampling import RowSampler, vision_token_ids
 from mmrl.model.tiny_twins import TinySize
@@ -65,7 +66,7 @@ def drawn(name: str, case: Case, arguments: argparse.Namespace) -> list[dict[str
         model, processor, engine, budget = world(Path(directory), case, SIZES[name], arguments.python)
         samples = sampled(case, Path(directory))
         rows = [encode(processor, sample.prompt, sample.media, budget) for sample in samples]
-        writer, banned = FeatureWriter(model.config, processor), vision_token_ids(model.config, processor.tokenizer)
+        writer, banned = FeatureWriter(model.config, processor), vision_token_ids(model.config, processor)
         repeated = [row for row in rows for _ in range(GROUP)]
         pad = processor.tokenizer.pad_token_id
 
@@ -81,7 +82,7 @@ def drawn(name: str, case: Case, arguments: argparse.Namespace) -> list[dict[str
                 generated(
                     model,
                     repeated,
-                    lambda some, ids: media_inputs(some, ids, model.config),
+                    lambda some, ids: media_inputs(some, ids, model),
                     pad=pad,
                     device="cpu",
                     shared=True,

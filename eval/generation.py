@@ -48,13 +48,15 @@ class Draw:
 @dataclass(frozen=True, slots=True)
 class Generation:
     """The answer of a model to one draw: the text, its number of tokens, whether the token limit ended it, and the
-    (width, height) in pixels of each media item as the model sees it. `spent` holds the costs of guided decoding."""
+    (width, height) in pixels of each media item as the model sees it. `spent` holds the costs of guided decoding,
+    `opened` what the prompt had already written of the answer."""
 
     response: str
     tokens: int
     truncated: bool
     seen_size: tuple[Size, ...]
     spent: Mapping[str, float] = field(default_factory=dict)
+    opened: str = ""
 
 
 class Generator(Protocol):

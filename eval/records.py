@@ -38,7 +38,8 @@ class Record:
     response and the scores. `answer_text` is the answering part of the response, or None. `gold`,
     `media`, `seen_size` and `meta` are the sample's, so rewards can be computed again from the record alone. Rewards
     of other tasks are absent from `scores`, `kinds` and `why`. `flags`: `blind` (asked without the media), `truncated`
-    (the token limit ended the response), `empty`. `spent` holds the costs of guided decoding.
+    (the token limit ended the response), `empty`. `spent` holds the costs of guided decoding, `opened`
+    what the prompt had already written of the response, such as `<think>`.
     """
 
     key: str
@@ -65,6 +66,7 @@ class Record:
     why: dict[str, str] = field(default_factory=dict)
     total: float | None = None
     spent: dict[str, float] = field(default_factory=dict)
+    opened: str = ""
 
     @property
     def cluster(self) -> str:

@@ -240,4 +240,5 @@ def _record(draw: Draw, answer: Generation, evaluated: SampleSet, info: RunInfo)
         meta={**sample.meta, "space": info.protocol["space"]},
         flags=[flag for flag, holds in flags.items() if holds],
         spent=dict(answer.spent),
+        opened=answer.opened,
     )

@@ -101,4 +101,5 @@ def rollout_of(record: Record) -> Rollout:
         seen_size=[(width, height) for width, height in record.seen_size],
         meta=record.meta,
         group=record.item_id,
+        opened=record.opened,
     )

@@ -23,7 +23,8 @@ class Rollout:
     """One completion with all that scores it.
 
     `seen_size` is the (width, height) in pixels of each media item as the model saw it; `meta["space"]` names the
-    coordinate space the model speaks (`mmrl.core.vision.CoordinateSpace`), `pixel` when absent.
+    coordinate space the model speaks (`mmrl.core.vision.CoordinateSpace`), `pixel` when absent. `opened` is what the
+    prompt had already written of the answer, such as `<think>`.
     """
 
     completion: str
@@ -36,6 +37,12 @@ class Rollout:
     group: str | int | None = None
     step: int | None = None
     total_steps: int | None = None
+    opened: str = ""
+
+    @property
+    def answered(self) -> str:
+        """The whole answer: what the prompt had written of it, and the completion."""
+        return self.opened + self.completion
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ class RolloutRow(Config):
     meta: dict[str, Any] = Field(default_factory=dict)
     step: int | None = None
     total_steps: int | None = None
+    opened: str = ""
 
     def rollout(self) -> Rollout:
         """The rollout as rewards see it."""
@@ -44,6 +45,7 @@ class RolloutRow(Config):
             group=self.group,
             step=self.step,
             total_steps=self.total_steps,
+            opened=self.opened,
         )
 
 

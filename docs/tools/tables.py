@@ -145,26 +145,6 @@ def _functions(args: Any) -> Iterator[str]:
             yield from _functions(value)
 
 
-def families() -> str:
-    """Every model family: what its configs call it, the space it speaks, its media, and whether sizes are predicted."""
-    from mmrl.core.families import FAMILIES, SPOKEN
-
-    def spoken(model_type: str) -> str:
-        return f"`{model_type}`" + (f" ({SPOKEN[model_type].value})" if model_type in SPOKEN else "")
-
-    rows = [
-        (
-            f"`{name}`",
-            ", ".join(map(spoken, each.model_types)),
-            ", ".join(each.pixels),
-            "yes" if each.image_processors else "no",
-        )
-        for name, each in FAMILIES.items()
-    ]
-    head = ("family", "`model_type` in config.json (the `space` it speaks, where known)", "media")
-    return table((*head, "the vision budget predicts sizes"), rows)
-
-
 def benchmarks() -> str:
     """Every named benchmark, by the file that holds it: what is asked, its data and its scorers."""
     from eval.benchmarks import FILES
@@ -275,6 +255,6 @@ TABLES: dict[str, Callable[[], str]] = {
     each.__name__: each
     for each in (
         *(rewards, operators, sources, estimators, checks, tasks, benchmarks, preferences),
-        *(families, configs, commands, extras, prompts, papers),
+        *(configs, commands, extras, prompts, papers),
     )
 }

@@ -101,7 +101,7 @@ def local_generator(config: EvalConfig, samples: Sequence[Sample], loaded: Loade
     from eval.answer.local import LocalGenerator
 
     model, processor = (loaded or Loaded()).model(config)
-    _check_processor(config, samples, processor, model.config.model_type)
+    _check_processor(config, samples, processor, model)
     return LocalGenerator(model, processor, **_asking(config))
 
 
@@ -114,22 +114,26 @@ def vllm_generator(config: EvalConfig, samples: Sequence[Sample]) -> Generator:
         raise InputError("engine vllm answers one process; start it without accelerate or torchrun")
     checkpoint = local(config.model)
     plain = plain_generator(checkpoint, **_asking(config))
-    _check_processor(config, samples, plain.processor, plain.model.config.model_type)
+    _check_processor(config, samples, plain.processor, plain.model)
     engine = engine_for(plain, checkpoint, config.vllm or VllmSettings(), Path(config.out) / "engine.log")
     return VllmGenerator(plain, engine)
 
 
-def _check_processor(config: EvalConfig, samples: Sequence[Sample], processor: Any, model_type: str) -> None:
+def _check_processor(config: EvalConfig, samples: Sequence[Sample], processor: Any, model: Any) -> None:
     """Put the vision budget into the processor, and refuse what it would do otherwise than `config` says."""
-    from eval.answer.local import probe_sizes
+    from eval.answer.local import check_frames, probe_sizes
     from eval.space_check import doubted_space
     from mmrl.core.vision import apply_budget, check_budget
     from mmrl.model.encoding import check_form
+    from mmrl.model.inputs import check_inputs
 
+    if not config.blind:
+        check_inputs(model, processor, [[media.kind for media in sample.media] for sample in samples])
+        check_frames(model, samples, config.vision, processor)
     apply_budget(processor, config.vision)
     check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))
     check_form(processor, config.prompt or PLAIN)
-    if doubt := doubted_space(model_type, config.space, {sample.task for sample in samples}):
+    if doubt := doubted_space(model.config.model_type, config.space, {sample.task for sample in samples}):
         logger.warning(doubt)
 
 

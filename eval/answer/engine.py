@@ -37,7 +37,7 @@ class VllmGenerator:
             sampling.temperature if sampling.do_sample else 0.0,
             top_p=sampling.top_p if sampling.do_sample else 1.0,
             ends=tuple(plain.stops),
-            banned=tuple(vision_token_ids(config, plain.processor.tokenizer)),
+            banned=tuple(vision_token_ids(config, plain.processor)),
         )
 
     def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
@@ -52,8 +52,8 @@ class VllmGenerator:
         ]
         answers = self.engine.completions(questions, self._drawing)
         return [
-            self.plain.answer(answer.ids, self.plain.seen_size(draw.sample, prompts[draw.sample.id]), {})
-            for draw, [answer] in zip(draws, answers, strict=True)
+            self.plain.answer(answer.ids, self.plain.seen_size(draw.sample, prompt), {}, opened=prompt.opened)
+            for draw, prompt, [answer] in zip(draws, [prompts[name] for name in names], answers, strict=True)
         ]
 
     def cost(self, sample: Sample) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,8 +18,9 @@ from mmrl.core.config import InputError
 from mmrl.core.families import family_of
 from mmrl.core.media.item import Media
 from mmrl.core.vision import Size, VisionBudget, VisionGeometry, geometry_of
-from mmrl.model.encoding import Encoded, collate, encode, media_token_types
-from mmrl.model.sampling import RowSampler, banned, check_finite, vision_token_ids
+from mmrl.model.encoding import Encoded, encode
+from mmrl.model.inputs import media_inputs
+from mmrl.model.sampling import RowSampler, banned, check_finite, plain_generation, stop_tokens, vision_token_ids
 from rewards.prompt_form import PLAIN, PromptForm
 
 _NOMINAL_TOKEN = 28 * 28  # pixels of a token, to sort prompts by, if the geometry of the processor is unknown
@@ -47,7 +47,7 @@ class LocalGenerator:
         self.blind = blind
         self.form = form
         self._geometry = geometry_of(processor)
-        self.stops = _stop_tokens(model, processor.tokenizer)
+        self.stops = stop_tokens(model, processor.tokenizer)
         pad = processor.tokenizer.pad_token_id
         self._pad: int = self.stops[0] if pad is None else pad
 
@@ -57,13 +57,13 @@ class LocalGenerator:
         once = {name: self.encoded(sample) for name, sample in samples.items()}
         encoded = [once[draw.sample.id] for draw in draws]
         batch = self._batch(encoded)
-        with evaluating(self.model), torch.no_grad():
+        with evaluating(self.model), plain_generation(self.model), torch.no_grad():
             output = self.model.generate(
                 **batch, generation_config=self._config(), logits_processor=self._samplers(draws)
             )
         completions = output[:, batch["input_ids"].shape[1] :].tolist()
         return [
-            self._generation(ids, self.seen_size(draw.sample, prompt))
+            replace(self._generation(ids, self.seen_size(draw.sample, prompt)), opened=prompt.opened)
             for ids, prompt, draw in zip(completions, encoded, draws, strict=True)
         ]
 
@@ -100,7 +100,7 @@ class LocalGenerator:
         config = self._config()
         config.max_new_tokens = length
         sampler = RowSampler(keys, max_new_tokens=length, temperature=temperature, top_p=self.sampling.top_p)
-        with evaluating(self.model), torch.no_grad():
+        with evaluating(self.model), plain_generation(self.model), torch.no_grad():
             output = self.model.generate(
                 **batch, generation_config=config, logits_processor=LogitsProcessorList([sampler])
             )
@@ -110,15 +110,17 @@ class LocalGenerator:
         """[V] log-probabilities of the token after each row; that of a vision token is -inf."""
         config = self._config()
         config.max_new_tokens, config.output_logits, config.return_dict_in_generate = 1, True, True
-        with evaluating(self.model), torch.no_grad():
+        with evaluating(self.model), plain_generation(self.model), torch.no_grad():
             output = self.model.generate(**self._batch(rows), generation_config=config)
         scores_BV = banned(output.logits[0].float(), config.suppress_tokens or ())
         check_finite(scores_BV)
         return list(scores_BV.log_softmax(dim=-1))
 
-    def answer(self, ids: Sequence[int], seen_size: tuple[Size, ...], spent: Mapping[str, float]) -> Generation:
-        """The Generation of an answer given as tokens."""
-        return replace(self._generation(list(ids), seen_size), spent=spent)
+    def answer(
+        self, ids: Sequence[int], seen_size: tuple[Size, ...], spent: Mapping[str, float], *, opened: str = ""
+    ) -> Generation:
+        """The Generation of an answer given as tokens, behind a prompt that has `opened` it."""
+        return replace(self._generation(list(ids), seen_size), spent=spent, opened=opened)
 
     def stopped(self, ids: Sequence[int]) -> bool:
         """Whether an answer has ended."""
@@ -135,20 +137,15 @@ class LocalGenerator:
         for row, prompt in enumerate(encoded):
             ids[row, width - len(prompt.input_ids) :] = torch.tensor(prompt.input_ids)
             mask[row, width - len(prompt.input_ids) :] = 1
-        batch = {"input_ids": ids, "attention_mask": mask, **collate(encoded, family_of(self.model.config))}
-        if "mm_token_type_ids" in inspect.signature(self.model.forward).parameters:
-            batch["mm_token_type_ids"] = media_token_types(ids, self.model.config)
+        batch = {"input_ids": ids, "attention_mask": mask, **media_inputs(encoded, ids, self.model)}
         return {key: value.to(self.model.device) for key, value in batch.items()}
 
     def _config(self) -> GenerationConfig:
-        """Plain decoding: a checkpoint's own penalties and sampling flags do not apply."""
+        """Plain decoding."""
         return GenerationConfig(
             do_sample=False,  # RowSampler draws: it leaves one token to choose
-            num_beams=1,
-            repetition_penalty=1.0,
-            no_repeat_ngram_size=0,
             max_new_tokens=self.sampling.max_new_tokens,
-            suppress_tokens=vision_token_ids(self.model.config, self.processor.tokenizer) or None,
+            suppress_tokens=vision_token_ids(self.model.config, self.processor) or None,
             eos_token_id=self.stops,
             pad_token_id=self._pad,
         )
@@ -188,6 +185,19 @@ def seen_frames(media: Media, budget: VisionBudget, geometry: VisionGeometry | N
     if media.kind == "image" or not media.num_frames or not media.fps:
         return 1
     return len(budget.frame_indices(media.num_frames, media.fps, media.start, media.end, geometry))
+
+
+def check_frames(model: Any, samples: Sequence[Sample], budget: VisionBudget, processor: Any) -> None:
+    """Refuse videos of several lengths for a model that takes those of one length in a batch."""
+    if not family_of(model.config).one_video_length:
+        return
+    geometry, videos = geometry_of(processor), [m for s in samples for m in s.media if m.kind == "video"]
+    frames = {seen_frames(media, budget, geometry) for media in videos if media.num_frames and media.fps}
+    if len(frames) > 1:
+        raise InputError(
+            f"{model.config.model_type} takes videos of one length in a batch, and these would be of {min(frames)} to "
+            f"{max(frames)} frames: set vision.min_frames and vision.max_frames to one number that all videos have"
+        )
 
 
 def probe_sizes(
@@ -231,9 +241,3 @@ def evaluating(model: Any) -> Iterator[None]:
         yield
     finally:
         model.train(training)
-
-
-def _stop_tokens(model: Any, tokenizer: Any) -> list[int]:
-    stops = model.generation_config.eos_token_id
-    stops = stops if isinstance(stops, list) else [stops]
-    return [token for token in (*stops, tokenizer.eos_token_id) if token is not None]

@@ -49,4 +49,4 @@ class GuidedGenerator:
         ids = yield from METHODS[type(self._spec)](policy, self._spec)
         if isinstance(self._spec, BestOfN) and self._spec.soft is None:
             policy.spent["kl_bound"] = best_of_n_kl_bound(self._spec.n)
-        return self._generator.answer(ids, policy.seen_size, dict(policy.spent))
+        return self._generator.answer(ids, policy.seen_size, dict(policy.spent), opened=policy.opened)

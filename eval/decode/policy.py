@@ -66,6 +66,7 @@ class ModelPolicy:
         self.limit, self.temperature = generator.sampling.max_new_tokens, generator.sampling.temperature
         self._generator, self._draw, self._guide = generator, draw, guide
         self._prompt = generator.encoded(draw.sample)
+        self.opened = self._prompt.opened
         self._calls = 0
         sizes = predicted_sizes(draw.sample, generator.budget, geometry_of(generator.processor))
         self.seen_size = sizes if generator.blind else self._prompt.seen_size

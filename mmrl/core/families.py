@@ -1,17 +1,15 @@
-"""The model families: one entry each, with everything that differs between them. Plain data, without torch.
+"""The model families that have something that cannot be derived from their classes. Plain data, without torch.
 
-To add a family, write an entry in `FAMILIES` and a tiny twin in `mmrl/model/tiny_twins.py`. The tests train every twin;
-`tests/mmrl/test_families.py` compares the entry with it and says what is missing or wrong.
+Most families need no entry. `tests/support/families` has a tiny twin of every family that is tested, and
+`tests/mmrl/test_families.py` says what is missing or wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from mmrl.core.boxes import CoordinateSpace
-from mmrl.core.media.item import MediaKind
 
 Part = Literal["vision", "projector", "language"]
 
@@ -29,14 +27,23 @@ class Family:
     image_processors: frozenset[str] = frozenset()  # names of classes
     video_processors: frozenset[str] = frozenset()
     whole_video: bool = False  # the processor bounds a video's pixels over all frames, not for each frame
-    pixels: Mapping[MediaKind, str] = field(  # where the processor puts the pixels of the media that the family takes
-        default_factory=lambda: {"image": "pixel_values", "video": "pixel_values_videos"}
-    )
     row_per_prompt: bool = False  # pixels have a row per prompt (zeros: no media), not all media one after another
-    mrope: bool = False  # multimodal rotary positions: `get_rope_index`, `rope_deltas`, `mm_token_type_ids`
+    type_of_answers: int | None = None  # `token_type_ids` of the tokens behind a prompt; None: as its last token
+    fails_on: frozenset[str] = frozenset()  # kinds that its processor takes and its model fails on (transformers 5.23)
+    one_kind_in: Literal["prompt", "batch"] | None = None  # where images and videos do not mix
+    equal_counts: bool = False  # the prompts of a batch must show as many pictures
+    pixels_along: int = 0  # the dimension along which the pixels of pictures follow each other
+    one_video_length: bool = False  # the videos of a batch must have as many frames
+    both_ways: Literal["pictures", "windows"] | None = None  # tokens of a picture attend to each other: in all layers,
+    # or in those with a window; a model with a mask of its own that has no entry shares no prompts
     vision_modules: frozenset[str] = frozenset({"visual", "vision"})  # words in the names of parameters
     projector_modules: frozenset[str] = frozenset({"merger", "projector", "connector", "aligner", "newline"})
-    vision_tokens: tuple[str, ...] = ("image", "img", "video", "vision", "<row_")  # in the names of special tokens
+    projector_names: frozenset[str] = frozenset(
+        {"embed_vision", "embed_audio", "head_linear", "visual_embeddings_table"}
+    )
+    vision_tokens: tuple[str, ...] = (  # in the names of special tokens, in small letters
+        *("image", "img", "video", "vision", "audio", "<row_", "tile", "patch", "slice", "media"),
+    )
 
     def part_of(self, parameter: str) -> Part:
         """The part that a parameter belongs to; in most models the projector sits inside or next to the vision tower.
@@ -46,13 +53,13 @@ class Family:
         ('projector', 'language')
         """
         words = set(parameter.replace("_", ".").split("."))
-        if words & self.projector_modules:
+        if words & self.projector_modules or self.projector_names & set(parameter.split(".")):
             return "projector"
         return "vision" if words & self.vision_modules else "language"
 
     def is_vision_token(self, name: str) -> bool:
         """Whether a special token, or the field of a config with its id, stands for media."""
-        return any(word in name for word in self.vision_tokens)
+        return any(word in name.lower() for word in self.vision_tokens)
 
 
 QWEN_IMAGES = frozenset({"Qwen2VLImageProcessor", "Qwen2VLImageProcessorPil"})
@@ -62,20 +69,32 @@ FAMILIES = {
         model_types=("qwen2_vl", "qwen2_5_vl"),
         image_processors=QWEN_IMAGES,
         video_processors=frozenset({"Qwen2VLVideoProcessor"}),
-        mrope=True,
     ),
     "qwen3_vl": Family(
         model_types=("qwen3_vl", "qwen3_vl_moe"),
         image_processors=QWEN_IMAGES,
         video_processors=frozenset({"Qwen3VLVideoProcessor"}),
         whole_video=True,
-        mrope=True,
     ),
     "idefics": Family(
-        model_types=("idefics2", "idefics3", "smolvlm", "granite_docling"),
-        pixels={"image": "pixel_values"},
+        model_types=("idefics2", "idefics3", "granite_docling"),
         row_per_prompt=True,
     ),
+    "llava_video": Family(model_types=("llava_onevision", "llava_next_video", "video_llava"), one_video_length=True),
+    "gemma3": Family(model_types=("gemma3", "shieldgemma2"), both_ways="pictures"),
+    "gemma4": Family(model_types=("gemma4", "gemma4_unified"), both_ways="windows"),
+    "glm4v": Family(  # its video tokens are image tokens
+        model_types=("glm4v", "glm4v_moe", "glm46v", "glm_ocr", "glmga"), one_kind_in="batch"
+    ),
+    "kimi": Family(
+        model_types=("kimi_k25",), fails_on=frozenset({"video"})
+    ),  # chunks of several frames are split wrong
+    "minicpm": Family(model_types=("minicpmv4_6", "minicpmv4_7", "minicpm_ocr"), pixels_along=-1),
+    "mllama": Family(  # tokens before a picture attend to all pictures of the batch, those that are padding included
+        model_types=("mllama",), row_per_prompt=True, equal_counts=True
+    ),
+    "smolvlm": Family(model_types=("smolvlm",), row_per_prompt=True, one_kind_in="prompt"),
+    "paligemma": Family(model_types=("paligemma",), type_of_answers=1),
 }
 
 SPOKEN = {  # `model_type` -> the space in which such models were taught to give coordinates, by their authors' word
@@ -91,13 +110,8 @@ SPOKEN = {  # `model_type` -> the space in which such models were taught to give
 
 
 def family_of(config: Any) -> Family:
-    """The family of a model with this config.
-
-    Models of other families have the default entry. Whether they have multimodal rotary positions is read from the
-    config; the comparison on the first batch of a training decides whether their prompts can be shared.
-    """
+    """The family of a model with this config. Models of other families have the default entry."""
     for family in FAMILIES.values():
         if config.model_type in family.model_types:
             return family
-    rope: Any = getattr(config.get_text_config(), "rope_parameters", None) or {}
-    return Family(model_types=(config.model_type,), mrope="mrope_section" in rope)
+    return Family(model_types=(config.model_type,))

@@ -152,6 +152,10 @@ def check_settings(
 def check_warm_up(args: SFTConfig) -> None:
     """Refuse what the SFT trainer cannot do."""
     _check_effect(args, "sft", WITHOUT_EFFECT_ON_SFT)
+    if args.train_sampling_strategy == "group_by_length":
+        raise InputError(
+            "sft.train_sampling_strategy=group_by_length: lengths are known once media are encoded; use random"
+        )
     _check_steps(args, "sft")
 
 

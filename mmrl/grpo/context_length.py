@@ -36,8 +36,8 @@ def check_context(
     if context is None or geometry_of(processor) is None:
         return
     for sample in samples:
-        if most_tokens(sample, processor, budget, form) + new > context:
-            with naming(sample):
+        with naming(sample):
+            if most_tokens(sample, processor, budget, form) + new > context:
                 encoded = encode(processor, sample.prompt, sample.media, budget, task=sample.task, form=form)
                 refuse_long(len(encoded.input_ids), new, context)
 

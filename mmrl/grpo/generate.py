@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace, VisionBudget
 from mmrl.grpo.batch import RolloutBatch
 from mmrl.grpo.context_length import context_of, refuse_long
 from mmrl.grpo.engines.base import RolloutEngine
 from mmrl.grpo.injection import Injection, gold_answer_ids
 from mmrl.grpo.temperature import TemperatureSchedule
-from mmrl.model.encoding import Encoded, encode
+from mmrl.model.encoding import Encoded, encode, naming
+from mmrl.trainers.targets import Answers
 from rewards.prompt_form import PromptForm
 
 
@@ -46,18 +46,18 @@ class RolloutGeneration:
         self.inject = inject
         self.weighted = weighted  # importance weights need the log-probs under which tokens were drawn
         self._remembered: dict[str, Encoded] = {}
-        self.context = context_of(trainer.accelerator.unwrap_model(trainer.model))
+        policy: Any = trainer.accelerator.unwrap_model(trainer.model)
+        self.context = context_of(policy)
+        self.gold = Answers(trainer.processing_class, policy)
 
     def encode(self, sample: Mapping[str, Any]) -> Encoded:
         """The prompt of a row of the dataset with its media; refused if the context has no room for an answer."""
         if sample["id"] in self._remembered:
             return self._remembered[sample["id"]]
         asked = {"task": sample["task"], "form": self.form}
-        encoded = encode(self.trainer.processing_class, sample["prompt"], sample["media"], self.budget, **asked)
-        try:
+        with naming(sample["id"]):
+            encoded = encode(self.trainer.processing_class, sample["prompt"], sample["media"], self.budget, **asked)
             refuse_long(len(encoded.input_ids), self.trainer.max_completion_length, self.context)
-        except InputError as error:
-            raise InputError(f"sample {sample['id']}: {error}") from None
         return encoded
 
     def remember(self, batch: RolloutBatch) -> None:
@@ -94,11 +94,11 @@ class RolloutGeneration:
     def _gold_answers(self, batch: RolloutBatch, group: int, inject: Injection) -> list[tuple[int, list[int]]]:
         """(row, token ids) of the gold answers, each in the last row of its group; too long ones are left out."""
         first = self.trainer.accelerator.process_index * len(batch.samples)
-        longest, tokenizer = self.trainer.max_completion_length, self.trainer._tokenizer
+        longest = self.trainer.max_completion_length
         answers = []
         for i, (sample, encoded) in enumerate(zip(batch.samples, batch.rows, strict=True)):
             if (first + i) % group == group - 1:
-                ids = gold_answer_ids(sample, inject, self.space, encoded.seen_size, tokenizer, longest=longest)
+                ids = gold_answer_ids(sample, inject, self.space, encoded, self.gold, longest=longest)
                 answers += [(i, ids)] if ids is not None else []
         return answers
 

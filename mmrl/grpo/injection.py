@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mmrl.core.config import Config, InputError
 from mmrl.core.vision import CoordinateSpace
-from mmrl.trainers.targets import ANSWER_FORMAT, can_be_written, rendered
+from mmrl.model.encoding import Encoded
+from mmrl.trainers.targets import ANSWER_FORMAT, Answers, can_be_written, rendered
 
 
 class Injection(Config):
@@ -28,8 +29,8 @@ def gold_answer_ids(
     row: Mapping[str, Any],
     injection: Injection,
     space: CoordinateSpace,
-    seen_size: Sequence[tuple[int, int]],
-    tokenizer: Any,
+    prompt: Encoded,
+    answers: Answers,
     *,
     longest: int,
 ) -> list[int] | None:
@@ -39,8 +40,7 @@ def gold_answer_ids(
     """
     if not can_be_written(row["task"]):
         return None
-    text = rendered(row, space, seen_size, form=injection.form)
-    ids = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    ids = answers.tokens(rendered(row, space, prompt.seen_size, form=injection.form), prompt)
     return ids if len(ids) <= longest else None
 
 

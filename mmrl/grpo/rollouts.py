@@ -40,6 +40,7 @@ def rollout_of(
         group=row["id"],
         step=step,
         total_steps=total_steps,
+        opened=encoded.opened,
     )
 
 
@@ -95,6 +96,7 @@ def columns_of(
         "answer": dumps(row["answer"]),
         "media": [media.row() for media in row["media"]],
         "seen_size": [list(size) for size in encoded.seen_size],
+        "opened": encoded.opened,
         "completion": completion[0],
         "tokens": completion[1],
         "advantage": advantage,

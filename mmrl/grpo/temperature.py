@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from mmrl.core.config import Config, InputError
-from mmrl.model.policy import core
+from mmrl.model.inputs import core
 
 
 def annealed(

@@ -82,7 +82,7 @@ from mmrl.grpo.rollouts import RolloutFiles
 from mmrl.grpo.scoring import RolloutScoring
 from mmrl.grpo.shared_prefix.parity import PrefixSharing
 from mmrl.grpo.temperature import TemperatureSchedule, check_head
-from mmrl.model.encoding import media_inputs
+from mmrl.model.inputs import media_inputs
 from mmrl.trainers import given
 from mmrl.trainers.dummy_media import DummyMedia
 from mmrl.trainers.evaluation import RecordedEvaluations
@@ -273,8 +273,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
 
     def media(self, rows: Any, input_ids: Tensor, completion: int = 0) -> dict[str, Tensor]:
         """The media of `rows` as model inputs on the device; the last `completion` tokens are text."""
-        policy: Any = self.accelerator.unwrap_model(self.model)
-        inputs = media_inputs(rows, input_ids, policy.config, completion=completion)
+        inputs = media_inputs(rows, input_ids, self.accelerator.unwrap_model(self.model), completion=completion)
         return {key: value.to(self.accelerator.device) for key, value in inputs.items()}
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:

@@ -1,45 +1,56 @@
-"""Prompts and their media as model inputs: token ids and tensors, made once per prompt, batched when needed."""
+"""Prompts and their media as model inputs: token ids and tensors, made once per prompt, batched in `inputs.py`.
+
+A prompt is encoded by the processor's own `apply_chat_template(..., tokenize=True)`, whatever the family. All that it
+returns is kept, under its own name.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
+from data_engine.schema import user_prompt
 from mmrl.core.config import InputError
-from mmrl.core.families import Family, family_of
 from mmrl.core.media.image import load_image
-from mmrl.core.media.item import Media
-from mmrl.core.media.video import load_video
+from mmrl.core.media.item import Media, MediaKind
+from mmrl.core.media.video import Video, load_video
 from mmrl.core.vision import VisionBudget, geometry_of
+from mmrl.model.chat import Chat, chat_of
 from rewards.prompt_form import PLAIN, PromptForm
 
-MEDIA_FIELDS = (  # the media tensors that processors return and models accept
-    "pixel_values",
-    "pixel_values_videos",
-    "image_grid_thw",
-    "video_grid_thw",
-    "second_per_grid_ts",
-    "pixel_attention_mask",
-    "image_sizes",
-    "image_sizes_videos",
-    "spatial_shapes",
-)
+OURS = ("input_ids", "attention_mask", "labels")  # made anew for every batch
+PARTS: dict[MediaKind, str] = {
+    "image": "image_processor",
+    "video": "video_processor",
+}  # of a processor, by the kind of media
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One prompt as model input: unpadded token ids, the processor's media tensors, and the (width, height) in pixels
-    of each media item after the processor's resizing."""
+    """One prompt as model input.
+
+    `input_ids` [L] are not padded. `tensors` are all others that the processor returned; those in `along` have a value
+    for every token, [1, L, ...], the others belong to the media. `seen_size` is the (width, height) in pixels of each
+    media item after the processor's resizing, `kinds` has the kind of each. `opened` is what the prompt has already
+    written of the answer, such as `<think>`. `lost` names what the processor returned and no tensor can hold.
+    """
 
     input_ids: list[int]
     tensors: dict[str, Tensor]
     seen_size: tuple[tuple[int, int], ...]
+    along: frozenset[str] = frozenset()
+    kinds: tuple[MediaKind, ...] = ()
+    opened: str = ""
+    lost: frozenset[str] = frozenset()
 
 
 def encode(
@@ -53,28 +64,89 @@ def encode(
     form: PromptForm = PLAIN,
 ) -> Encoded:
     """`prompt`, a question of the `task` asked in this `form`, ready to be answered, with its media decoded and
-    processed."""
-    images, videos, metadata = [], [], []
+    processed.
+
+    A kind of media that the processor does not take, and media of which nothing reaches the model, are an InputError.
+    """
+    check_kinds(processor, {item.kind for item in media})
+    shown: dict[str, list[Any]] = {"image": [], "video": []}
     for item in media:
         if item.kind == "image":
-            images.append(load_image(item, root))
+            shown["image"].append(load_image(item, root))
         else:
-            video = load_video(item, budget, root, geometry=geometry_of(processor))
-            videos.append(video.frames)
-            metadata.append(video.metadata())
-    text = chat_text(processor, prompt, task, form)
-    visual: dict[str, Any] = {"images": images} if images else {}
-    if videos:
-        visual |= {"videos": videos, "video_metadata": metadata, "do_sample_frames": False}
-    features = processor(text=[text], return_tensors="pt", **visual)
-    tensors = {key: torch.as_tensor(features[key]) for key in features if key in MEDIA_FIELDS}
-    return Encoded(features["input_ids"][0].tolist(), tensors, seen_sizes(processor, media, tensors, images))
+            shown["video"].append(load_video(item, budget, root, geometry=geometry_of(processor)))
+    return encoded(processor, asked(processor, prompt, task, form), shown["image"], shown["video"], media)
+
+
+def encoded(
+    processor: Any, chat: Chat, images: Sequence[Image.Image], videos: Sequence[Video], media: Sequence[Media]
+) -> Encoded:
+    """`encode` for media that are decoded already; `media` has the order of both kinds."""
+    features = chat.features(processor, images, [video.frames for video in videos], [v.metadata() for v in videos])
+    ids = torch.as_tensor(features["input_ids"])[0].tolist()
+    made = {key: _tensor(features[key]) for key in features if key not in OURS}
+    tensors = {key: value for key, value in made.items() if value is not None}
+    of_media = {name for part in PARTS.values() for name in getattr(getattr(processor, part, None), _NAMES, ())}
+    along = frozenset(key for key, value in tensors.items() if value.shape[:2] == (1, len(ids)) and key not in of_media)
+    if media and not any(value.numel() for key, value in tensors.items() if key not in along):
+        raise InputError(f"{type(processor).__name__} shows the model nothing of {_kinds(media)}")
+    return Encoded(
+        ids,
+        tensors,
+        seen_sizes(processor, media, tensors, images),
+        along,
+        tuple(item.kind for item in media),
+        chat.opened,
+        frozenset(made.keys() - tensors.keys()),
+    )
+
+
+_NAMES = "model_input_names"  # of an image or video processor: the fields that it makes
+
+
+BLANK = 56  # pixels of a side: several vision tokens, since some models drop the dimension of a picture of one
+
+
+def blank_prompt(processor: Any, kinds: Sequence[MediaKind]) -> Encoded:
+    """A prompt without words that shows a black picture, a black video of four frames, or both."""
+    frames = np.zeros((4, BLANK, BLANK, 3), np.uint8)
+    media = [Media(kind, width=BLANK, height=BLANK) for kind in kinds]
+    pictures = [Image.fromarray(frames[0])] * kinds.count("image")
+    clip = Video(frames, [0, 1, 2, 3], fps=2.0, num_frames=4, duration=2.0, backend="none")
+    return encoded(processor, asked(processor, user_prompt("", kinds)), pictures, [clip] * kinds.count("video"), media)
+
+
+def kinds_of(processor: Any) -> set[MediaKind]:
+    """The kinds of media that the processor takes."""
+    return {kind for kind, part in PARTS.items() if getattr(processor, part, None) is not None}
+
+
+def check_kinds(processor: Any, kinds: Collection[MediaKind]) -> None:
+    """Refuse kinds of media that the processor does not take: most would be swallowed without a word."""
+    for kind in sorted(set(kinds) - kinds_of(processor)):
+        raise InputError(
+            f"{type(processor).__name__} takes no {kind}s: it has no {PARTS[kind]}; leave samples with {kind}s out, or "
+            "choose a model that sees them"
+        )
+
+
+@contextmanager
+def naming(sample: str) -> Iterator[None]:
+    """Add the sample to the message of an InputError."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"sample {sample}: {error}") from error
+
+
+def asked(processor: Any, prompt: Sequence[Mapping[str, Any]], task: str = "", form: PromptForm = PLAIN) -> Chat:
+    """A question of the `task` in this `form`, as the chat template reads it."""
+    return chat_of(processor, form.asked(prompt, task), form.chat_template_kwargs)
 
 
 def chat_text(processor: Any, prompt: Sequence[Mapping[str, Any]], task: str = "", form: PromptForm = PLAIN) -> str:
     """The whole prompt as the chat template writes it, up to where the answer begins; media are placeholders."""
-    messages, variables = form.asked(prompt, task), form.chat_template_kwargs
-    return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **variables)
+    return asked(processor, prompt, task, form).text
 
 
 def check_form(processor: Any, form: PromptForm) -> None:
@@ -84,54 +156,13 @@ def check_form(processor: Any, form: PromptForm) -> None:
         if not re.search(rf"\b{re.escape(name)}\b", template):
             raise InputError(f"prompt.chat_template_kwargs: the chat template of this model does not read {name!r}")
     if form.system is not None:
-        asked = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
-        if form.system.strip() not in chat_text(processor, asked, form=form):
+        try:
+            chat_text(processor, user_prompt("?"), form=form)
+        except InputError:
             raise InputError(
                 "prompt.system: the chat template of this model leaves the system message out; put the text into the "
                 "suffix or the template of each task"
-            )
-
-
-def collate(encoded: Sequence[Encoded], family: Family) -> dict[str, Tensor]:
-    """The media tensors of several prompts as one batch, in order; an empty mapping if no prompt has media.
-
-    Most processors list all images (or patches) of a batch one after another: those are concatenated, smaller ones
-    padded with zeros. In a family with a row per prompt, prompts without media get a row of zeros, which the model
-    drops.
-    """
-    keys = {key: value for prompt in encoded for key, value in prompt.tensors.items()}
-    batch: dict[str, Tensor] = {}
-    for key, like in keys.items():
-        parts = [prompt.tensors.get(key) for prompt in encoded]
-        if family.row_per_prompt:
-            parts = [part if part is not None else like.new_zeros(1, *like.shape[1:]) for part in parts]
-        batch[key] = _padded_cat([part for part in parts if part is not None])
-    return batch
-
-
-def media_inputs(
-    encoded: Sequence[Encoded], input_ids: Tensor, config: Any, *, completion: int = 0
-) -> dict[str, Tensor]:
-    """The media of several prompts as model inputs for their `input_ids` [rows, T], of a model with this `config`.
-
-    The last `completion` tokens are text, whatever their ids.
-    """
-    family = family_of(config)
-    media = collate(encoded, family)
-    if family.mrope and media:
-        media["mm_token_type_ids"] = media_token_types(input_ids, config)
-        media["mm_token_type_ids"][:, input_ids.shape[1] - completion :] = 0
-    return media
-
-
-def media_token_types(input_ids: Tensor, config: Any) -> Tensor:
-    """`mm_token_type_ids` of the same shape as the ids: 1 at image tokens, 2 at video tokens, 0 elsewhere."""
-    types = torch.zeros_like(input_ids)
-    for value, name in ((1, "image_token_id"), (2, "video_token_id")):
-        token = getattr(config, name, None)
-        if token is not None:
-            types[input_ids == token] = value
-    return types
+            ) from None
 
 
 def seen_sizes(
@@ -156,11 +187,14 @@ def seen_sizes(
     return tuple(sizes)
 
 
-def _padded_cat(parts: Sequence[Tensor]) -> Tensor:
-    shape = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
-    padded = []
-    for part in parts:
-        missing = [wanted - size for wanted, size in zip(shape, part.shape[1:], strict=True)]
-        widths = [width for gap in reversed(missing) for width in (0, gap)]
-        padded.append(torch.nn.functional.pad(part, widths) if any(missing) else part)
-    return torch.cat(padded)
+def _tensor(value: Any) -> Tensor | None:
+    """A value as a tensor; None for lists of unequal length, and for what has no numbers."""
+    try:
+        return torch.as_tensor(value)
+    except (RuntimeError, TypeError, ValueError):
+        return None
+
+
+def _kinds(media: Sequence[Media]) -> str:
+    counts = {kind: sum(item.kind == kind for item in media) for kind in PARTS}
+    return " and ".join(f"{count} {kind}{'s' * (count > 1)}" for kind, count in counts.items() if count)

@@ -12,6 +12,7 @@ from mmrl.core.files import sha256_of
 
 # The files that decide a model's answers; the state of an optimizer next to them does not.
 _DECISIVE = ("*.safetensors", "*config.json", "*token*", "*.model", "vocab.*", "merges.txt", "chat_template*")
+OWN_CODE = "; code of a checkpoint is not run: look for its form without code, often with -hf in its name"
 _TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken")
 SHIPPED = Path(__file__).parents[1] / "demo" / "checkpoint"
 
@@ -97,10 +98,18 @@ def check_architecture(path: Path) -> str:
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}/config.json: {str(error).partition(chr(10))[0]}") from None
+        hint = "" if "auto_map" not in (path / "config.json").read_text(encoding="utf-8") else OWN_CODE
+        raise InputError(f"{path}/config.json: {str(error).partition(chr(10))[0][:200]}{hint}") from None
     if config.model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
-        known = ", ".join(name for family in FAMILIES.values() for name in family.model_types)
-        raise InputError(f"{path} is a {config.model_type} checkpoint, not a vision-language model (such as {known})")
+        known = ", ".join(name for family in FAMILIES.values() for name in family.model_types[:1])
+        raise InputError(
+            f"{path} is a {config.model_type} checkpoint, which transformers does not have among its models for images "
+            f"and text to text (such as {known})"
+        )
+    if config.is_encoder_decoder:
+        raise InputError(
+            f"{path} is a {config.model_type} checkpoint, with an encoder for the text: only decoders train"
+        )
     return config.model_type
 
 
@@ -113,11 +122,17 @@ def load_processor(path: str | Path) -> Any:
         raise InputError(f"no tokenizer in {path}; {wanted}")  # transformers would make up an empty one
     try:
         processor = AutoProcessor.from_pretrained(path, trust_remote_code=False)
+    except ImportError as error:  # SmolVLM's needs num2words
+        raise InputError(f"the processor in {path}: {str(error).partition(chr(10))[0]}") from None
     except (OSError, ValueError) as error:
         raise InputError(f"no processor in {path}; {wanted} ({str(error).partition(chr(10))[0]})") from None
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
         raise InputError(f"no processor in {path}, only a {type(processor).__name__}; {wanted}")
     if not processor.chat_template:
         raise InputError(f"the processor in {path} has no chat template; expected chat_template.jinja")
+    if processor.tokenizer.eos_token_id is None:
+        raise InputError(f"the tokenizer in {path} has no end token: set eos_token in tokenizer_config.json")
+    if processor.tokenizer.pad_token_id is None:
+        processor.tokenizer.pad_token = processor.tokenizer.eos_token
     processor.tokenizer.padding_side = "left"
     return processor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,14 +15,21 @@ from mmrl.core.families import Part, family_of
 from mmrl.core.vision import VisionBudget, apply_budget
 from mmrl.model.loading import load_checkpoint, local
 
+logger = logging.getLogger(__name__)
+
 
 class LoraSettings(Config):
-    """Low-rank adapters (PEFT) on all linear layers of the parts that are not frozen, or on `target_modules`."""
+    """Low-rank adapters (PEFT) on all linear layers of the parts that are not frozen, or on `target_modules`.
+
+    Experts whose weights are one parameter for all are no linear layers: `target_parameters` names them, for instance
+    `mlp.experts.gate_up_proj`.
+    """
 
     r: PositiveInt = 16
     alpha: PositiveInt = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_modules: list[str] | str = "all-linear"
+    target_parameters: list[str] | None = None
 
 
 def load_policy(
@@ -42,18 +50,18 @@ def load_policy(
     return policy, processor
 
 
-def core(model: Any) -> Any:
-    """`model` without its language head and without adapters: the module that makes multimodal positions."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return getattr(base, "model", base)
-
-
 def freeze(model: Any, frozen: Sequence[Part]) -> None:
-    """Stop training the given parts."""
-    part_of = family_of(model.config).part_of
+    """Stop training the given parts; a part that has no parameters is an InputError."""
+    part_of, empty = family_of(model.config).part_of, set(frozen)
     for name, parameter in model.named_parameters():
         if part_of(name) in frozen:
+            empty.discard(part_of(name))
             parameter.requires_grad_(False)
+    if empty:
+        raise InputError(
+            f"freeze: {model.config.model_type} has no parameters that are known as {' or '.join(sorted(empty))}; name "
+            "them in mmrl/core/families.py, or leave the part out"
+        )
 
 
 def trainable_table(model: Any) -> list[dict[str, Any]]:
@@ -68,21 +76,62 @@ def trainable_table(model: Any) -> list[dict[str, Any]]:
 
 def adapted(model: Any, *, frozen: Sequence[Part] = (), lora: LoraSettings | None = None) -> Any:
     """`model` with the given parts frozen, or with LoRA adapters outside of those parts, which alone are trained."""
+    freeze(model, frozen)
     if lora is None:
-        freeze(model, frozen)
         return model
     from peft import LoraConfig, get_peft_model
 
     part_of = family_of(model.config).part_of
+    _tell_experts(model, frozen, lora)
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
+        target_parameters=lora.target_parameters,
         task_type="CAUSAL_LM",
         exclude_modules=[name for name, _ in model.named_modules() if name and part_of(name) in frozen] or None,
     )
+    shared = _shared_weights(model)
     try:
-        return get_peft_model(model, config)
+        made = get_peft_model(model, config)
     except ValueError as error:
         raise InputError(f"lora: {error}") from None
+    _refuse_shared(made, shared)
+    return made
+
+
+def _tell_experts(model: Any, frozen: Sequence[Part], lora: LoraSettings) -> None:
+    """Say which weights no adapter reaches: those of experts are not in linear layers."""
+    part_of, named = family_of(model.config).part_of, tuple(lora.target_parameters or ())
+    left = {
+        name: weight.numel()
+        for name, weight in model.named_parameters()
+        if weight.dim() == 3 and ".experts." in name and part_of(name) not in frozen and not name.endswith(named or "-")
+    }
+    if left:
+        kinds = sorted({".".join(name.split(".")[-3:]) for name in left})
+        logger.warning(
+            "lora: no adapters on the experts (%s parameters); to adapt them: lora.target_parameters=[%s]",
+            f"{sum(left.values()):,}",
+            ", ".join(kinds),
+        )
+
+
+def _shared_weights(model: Any) -> set[int]:
+    """The weights that are both the embeddings and the language head."""
+    head = model.get_output_embeddings()
+    embeddings = model.get_input_embeddings().weight
+    return {id(embeddings)} if head is not None and head.weight is embeddings else set()
+
+
+def _refuse_shared(model: Any, shared: set[int]) -> None:
+    """Refuse adapters on one use of a shared weight: they learn there, and are merged into the other use too."""
+    for name, module in model.named_modules():
+        base = getattr(module, "base_layer", None)
+        if base is not None and id(getattr(base, "weight", None)) in shared:
+            name = name.removeprefix("base_model.model.")
+            raise InputError(
+                f"lora.target_modules reaches {name}, whose weights are also those of the other end of the model (tied "
+                "embeddings): a merged adapter would change both; leave it out"
+            )

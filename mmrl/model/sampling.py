@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList, MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from mmrl.core.config import RunError
 from mmrl.core.families import family_of
+from mmrl.model.chat import special_tokens
+from mmrl.model.inputs import bare
+
+MEDIA = ("image", "video", "audio")
 
 
 class RowSampler(LogitsProcessor):
@@ -80,13 +92,42 @@ def row_generator(*key: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
 
-def vision_token_ids(config: Any, tokenizer: Any) -> list[int]:
-    """Ids of image, video and vision-boundary tokens. They must not be sampled: the model expects one image feature for
-    each of them."""
-    visual = family_of(config).is_vision_token
-    named = [getattr(config, name, None) for name in dir(config) if name.endswith("_token_id") and visual(name)]
-    special = [tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens if visual(token)]
-    return sorted({int(token) for token in [*named, *special] if token is not None})
+@contextmanager
+def plain_generation(model: Any) -> Iterator[None]:
+    """A context in which `model.generate` does what its caller says, and nothing that the checkpoint says.
+
+    transformers fills every setting that is not given from the checkpoint's `generation_config.json`: penalties, banned
+    words, beams. The log-probs that are scored know nothing of them.
+    """
+    owners = {id(owner): owner for owner in (model, bare(model))}.values()
+    before = [(owner, owner.generation_config) for owner in owners]
+    for owner in owners:
+        owner.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        for owner, config in before:
+            owner.generation_config = config
+
+
+def stop_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """The tokens at which an answer ends: those of the checkpoint's generation config, and the tokenizer's own."""
+    stops = model.generation_config.eos_token_id
+    stops = stops if isinstance(stops, list) else [stops]
+    return list(dict.fromkeys(token for token in (*stops, tokenizer.eos_token_id) if token is not None))
+
+
+def vision_token_ids(config: Any, processor: Any) -> list[int]:
+    """Ids of image, video, audio and vision-boundary tokens. They must not be sampled: the model expects one feature
+    for each of them."""
+    visual, tokenizer = family_of(config).is_vision_token, processor.tokenizer
+    fields = {name for name in {*dir(config), *config.attribute_map} if name.endswith("_token_id") and visual(name)}
+    found: list[Any] = [getattr(config, name, None) for name in fields]
+    for kind in MEDIA:
+        found += [getattr(config, f"{kind}_token_{end}", None) for end in ("id", "index")]
+        found += getattr(processor, f"{kind}_token_ids", None) or []
+    found += [tokenizer.convert_tokens_to_ids(token) for token in special_tokens(tokenizer) if visual(token)]
+    return sorted({int(token) for token in found if token is not None})
 
 
 def banned(scores: Tensor, ids: Sequence[int]) -> Tensor:

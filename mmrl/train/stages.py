@@ -9,7 +9,6 @@ from typing import Any
 
 from eval.distributed import Processes
 from mmrl.core.config import InputError
-from mmrl.core.files import put_in_place
 from mmrl.core.locks import alone
 from mmrl.core.vision import check_budget
 from mmrl.engine.settings import VllmSettings
@@ -86,13 +85,15 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any, *, longe
     to become `longer`."""
     from transformers import PrinterCallback, ProgressCallback, set_seed
 
-    from eval.answer.local import probe_sizes
+    from eval.answer.local import check_frames, probe_sizes
     from mmrl.grpo.context_length import check_context, context_of
-    from mmrl.model.encoding import check_form
+    from mmrl.model.encoding import check_form, encode, naming
+    from mmrl.model.inputs import check_inputs
     from mmrl.model.policy import adapted, load_policy
     from mmrl.trainers.callbacks import MetricsFile, ProgressLine
     from mmrl.trainers.checkpoints import check_resumable, latest_checkpoint
     from mmrl.trainers.dataset import as_dataset, training_samples
+    from mmrl.trainers.final import save_final
 
     final = out / "final"
     if (final / "config.json").exists() and not longer:
@@ -102,6 +103,8 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any, *, longe
     samples = training_samples(config.data, config.split, config.limit, config.task)
     model, processor = load_policy(model_path, config.vision, dtype=config.dtype, attention=config.attention)
     check_form(processor, form_of(config))
+    check_inputs(model, processor, [[media.kind for media in sample.media] for sample in samples])
+    check_frames(model, samples, config.vision, processor)
     check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))
     if build is grpo_trainer:
         new = arguments_of(config, "grpo", out).max_completion_length
@@ -125,7 +128,10 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any, *, longe
     trainer.train(resume_from_checkpoint=checkpoint)
     stage, state = "grpo" if build is grpo_trainer else "sft", trainer.state
     warn_of_silence(state.log_history, out)
-    save_final(trainer, processor, final, card=model_card(config, stage, state.log_history, state.global_step))
+    card, first, form = model_card(config, stage, state.log_history, state.global_step), samples[0], form_of(config)
+    with naming(first.id):
+        prompt = encode(processor, first.prompt, first.media, config.vision, task=first.task, form=form)
+    save_final(trainer, processor, final, prompt, card=card)
     return final
 
 
@@ -186,28 +192,3 @@ def method_of(config: TrainConfig) -> dict[str, Any]:
         "engine": (rollout.vllm or VllmSettings()) if rollout.engine == "vllm" else None,
         "ahead": rollout.ahead,
     }
-
-
-def save_final(trainer: Any, processor: Any, final: Path, *, card: str = "") -> None:
-    """Write the model (adapters merged), the processor and its card to `final`, whole or not at all."""
-    from mmrl.trainers.checkpoints import in_one_piece
-    from mmrl.trainers.finite import check_saved
-
-    staging = final.with_name(".final.writing")
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if hasattr(model, "merge_and_unload"):
-        with in_one_piece(model):
-            merged = model.merge_and_unload()
-            check_saved(merged)
-            if trainer.accelerator.is_main_process:
-                merged.save_pretrained(staging)
-    else:
-        check_saved(model)
-        trainer.save_model(str(staging))
-    trainer.accelerator.wait_for_everyone()
-    if trainer.accelerator.is_main_process:
-        (staging / "training_args.bin").unlink(missing_ok=True)  # a pickle: nothing anyone should load
-        processor.save_pretrained(staging)
-        (staging / "README.md").write_text(card, encoding="utf-8")
-        put_in_place(staging, final)
-    trainer.accelerator.wait_for_everyone()

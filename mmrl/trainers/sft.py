@@ -12,13 +12,14 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from mmrl.core.vision import CoordinateSpace, VisionBudget
-from mmrl.model.encoding import Encoded, encode, media_inputs
+from mmrl.model.encoding import Encoded, encode, naming
+from mmrl.model.inputs import media_inputs
 from mmrl.trainers import given
 from mmrl.trainers.dummy_media import DummyMedia
 from mmrl.trainers.evaluation import RecordedEvaluations
 from mmrl.trainers.finite import FiniteNumbers, stop
 from mmrl.trainers.quiet import quieten
-from mmrl.trainers.targets import rendered
+from mmrl.trainers.targets import Answers, rendered
 from rewards.prompt_form import PLAIN, PromptForm
 
 IGNORED = -100
@@ -50,7 +51,7 @@ class MultimodalSFTTrainer(RecordedEvaluations, SFTTrainer):
         train_dataset = given.rows(train_dataset)
         args.dataset_kwargs = {"skip_prepare_dataset": True}
         args.remove_unused_columns = False
-        collator = AnswerCollator(processing_class, model.config, budget, space, form)
+        collator = AnswerCollator(processing_class, model, budget, space, form)
         super().__init__(
             model=model,
             args=args,
@@ -97,7 +98,7 @@ class AnswerCollator:
     def __init__(
         self,
         processor: Any,
-        config: Any,
+        model: Any,
         budget: VisionBudget,
         space: CoordinateSpace,
         form: PromptForm = PLAIN,
@@ -105,7 +106,8 @@ class AnswerCollator:
         keep: int = 4 << 30,
     ) -> None:
         self.processor = processor
-        self.config = config
+        self.model = model
+        self.answers = Answers(processor, model)
         self.budget = budget
         self.space = space
         self.form = form
@@ -130,12 +132,14 @@ class AnswerCollator:
             batch["input_ids"][r, :end] = torch.tensor([*prompt.input_ids, *answer])
             batch["attention_mask"][r, :end] = 1
             batch["labels"][r, start:end] = torch.tensor(answer)
-        return batch | media_inputs(encoded, batch["input_ids"], self.config)
+        return batch | media_inputs(encoded, batch["input_ids"], self.model, left=False)
 
     def _encoded(self, row: Mapping[str, Any]) -> Encoded:
         if row["id"] in self.kept:
             return self.kept[row["id"]]
-        encoded = encode(self.processor, row["prompt"], row["media"], self.budget, task=row["task"], form=self.form)
+        asked = {"task": row["task"], "form": self.form}
+        with naming(row["id"]):
+            encoded = encode(self.processor, row["prompt"], row["media"], self.budget, **asked)
         size = sum(tensor.nbytes for tensor in encoded.tensors.values())
         if size <= self.room:
             self.room -= size
@@ -143,6 +147,4 @@ class AnswerCollator:
         return encoded
 
     def _answer(self, row: Mapping[str, Any], encoded: Encoded) -> list[int]:
-        tokenizer = self.processor.tokenizer
-        text = rendered(row, self.space, encoded.seen_size)
-        return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        return self.answers.tokens(rendered(row, self.space, encoded.seen_size), encoded)

@@ -10,9 +10,29 @@ import numpy as np
 from data_engine.schema import Sample
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace, from_pixels
+from mmrl.model.chat import special_tokens, turn_end, without_opened
+from mmrl.model.encoding import Encoded
+from mmrl.model.inputs import bare
+from mmrl.model.sampling import stop_tokens
 from rewards.tasks.table import OTHER, TASKS, task_type
 
 ANSWER_FORMAT = "<think>{rationale}</think><answer>{answer}</answer>"
+
+
+class Answers:
+    """Answers as tokens behind a prompt: without what the prompt has written of them, ended as the template ends a
+    turn. Special tokens in an answer are text."""
+
+    def __init__(self, processor: Any, model: Any) -> None:
+        self.tokenizer = processor.tokenizer
+        self.special = special_tokens(self.tokenizer)
+        self.ending = turn_end(processor, stop_tokens(bare(model), self.tokenizer))
+
+    def tokens(self, answer: str, prompt: Encoded) -> list[int]:
+        """The tokens of `answer` behind `prompt`."""
+        text = without_opened(answer, prompt.opened)
+        as_text = {"split_special_tokens": True} if any(token in text for token in self.special) else {}
+        return [*self.tokenizer(text, add_special_tokens=False, **as_text)["input_ids"], *self.ending]
 
 
 def rendered(

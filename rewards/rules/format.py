@@ -32,10 +32,11 @@ def think_format(rollout: Rollout) -> Verdict:
     >>> [v.score for v in think_format([Rollout("<think>7 legs?</think> <answer>no</answer>"), Rollout("no")])]
     [1.0, 0.0]
     """
-    counts = {tag: rollout.completion.count(tag) for tag in ("<think>", "</think>", "<answer>", "</answer>")}
+    text = rollout.answered
+    counts = {tag: text.count(tag) for tag in ("<think>", "</think>", "<answer>", "</answer>")}
     if wrong := [f"{count} x {tag}" for tag, count in counts.items() if count != 1]:
         return Verdict(0.0, ", ".join(wrong))
-    before, _, rest = rollout.completion.partition("<think>")
+    before, _, rest = text.partition("<think>")
     thought, _, rest = rest.partition("</think>")
     between, _, rest = rest.partition("<answer>")
     answer, closing, after = rest.partition("</answer>")
@@ -61,7 +62,7 @@ def tag_format(
     """
     faults, position = [], 0
     for tag in tags:
-        fault, end = _pair_fault(rollout.completion, tag, position)
+        fault, end = _pair_fault(rollout.answered, tag, position)
         if fault:
             faults.append(f"<{tag}>: {fault}")
         else:

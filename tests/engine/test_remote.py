@@ -25,7 +25,8 @@ from mmrl.engine.launch import command_of
 from mmrl.engine.remote import VllmEngine
 from mmrl.engine.served import Served
 from mmrl.engine.settings import VllmSettings
-from mmrl.model.encoding import Encoded, encode, media_inputs
+from mmrl.model.encoding import Encoded, encode
+from mmrl.model.inputs import media_inputs
 from mmrl.model.sampling import vision_token_ids
 from tests.engine.conftest import engine_at, vocabulary
 from tests.support.engine_server import COMMAND, serving
@@ -36,7 +37,7 @@ Policy = tuple[Any, Any]
 def drawing_of(policy: Policy, **changes: Any) -> Drawing:
     model, processor = policy
     ends = (model.generation_config.eos_token_id,)
-    banned = tuple(vision_token_ids(model.config, processor.tokenizer))
+    banned = tuple(vision_token_ids(model.config, processor))
     return Drawing(**{"length": 8, "ends": ends, "banned": banned, **changes})
 
 
@@ -53,7 +54,7 @@ def logprobs_of(model: Any, prompt: Encoded, said: list[int], drawing: Drawing) 
     """The model's own log-probs of `said`, without the banned tokens."""
     ids = torch.tensor([prompt.input_ids + said])
     with torch.no_grad():
-        logits = model(input_ids=ids, **media_inputs([prompt], ids, model.config, completion=len(said))).logits[0]
+        logits = model(input_ids=ids, **media_inputs([prompt], ids, model, completion=len(said))).logits[0]
     logits[:, list(drawing.banned)] = -torch.inf
     predicted = (logits[len(prompt.input_ids) - 1 : -1] / drawing.temperature).log_softmax(dim=-1)
     return predicted.gather(1, torch.tensor(said)[:, None])[:, 0]

@@ -10,9 +10,9 @@ from data_engine.schema import Sample
 from eval.answer.local import LocalGenerator, predicted_sizes, probe_sizes
 from eval.generation import Draw, Sampling, batches
 from mmrl.core.config import InputError
-from mmrl.core.families import family_of
 from mmrl.core.media.item import Media
 from mmrl.core.vision import VisionBudget, apply_budget, check_budget, geometry_of
+from mmrl.model.encoding import kinds_of
 from mmrl.model.tiny_twins import ARCHITECTURES, tiny_model
 from tests.conftest import TEXTS
 
@@ -29,9 +29,9 @@ def policy(request: pytest.FixtureRequest, budget: VisionBudget) -> tuple[Any, A
     return model, processor
 
 
-def seen_by(model: Any, samples: list[Sample]) -> list[Sample]:
-    """The samples whose media the family of a model takes."""
-    kinds = family_of(model.config).pixels
+def seen_by(processor: Any, samples: list[Sample]) -> list[Sample]:
+    """The samples whose media a processor takes."""
+    kinds = kinds_of(processor)
     return [sample for sample in samples if all(media.kind in kinds for media in sample.media)]
 
 
@@ -45,7 +45,7 @@ def test_a_batch_of_mixed_media_answers_as_each_prompt_alone(
 ) -> None:
     model, processor = policy
     generator = LocalGenerator(model, processor, budget=budget, sampling=sampling)
-    draws = [Draw(s, number) for s in seen_by(model, mixed_samples) for number in range(sampling.samples)]
+    draws = [Draw(s, number) for s in seen_by(processor, mixed_samples) for number in range(sampling.samples)]
     together = texts(generator, draws)
     assert together == [texts(generator, [draw])[0] for draw in draws]
     assert len(set(together)) > 1
@@ -81,7 +81,7 @@ def test_predicted_sizes_are_the_seen_ones(
 ) -> None:
     model, processor = policy
     generator = LocalGenerator(model, processor, budget=budget, sampling=GREEDY)
-    samples = seen_by(model, mixed_samples)
+    samples = seen_by(processor, mixed_samples)
     check_budget(processor, budget, probe_sizes(samples, budget, processor))
     for sample, answer in zip(samples, generator([Draw(sample) for sample in samples]), strict=True):
         assert predicted_sizes(sample, budget, geometry_of(processor)) == answer.seen_size

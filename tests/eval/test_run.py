@@ -302,7 +302,7 @@ def no_weights(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (language_model, "is a llama checkpoint, not a vision-language model"),
+        (language_model, "is a llama checkpoint, which transformers does not have among"),
         (unknown_model, r"config\.json: .*`my_own_vlm`"),
         (code_of_its_own, r"config\.json: .*custom code"),
         (broken_config, r"config\.json.* is not a valid JSON file"),

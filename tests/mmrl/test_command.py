@@ -136,7 +136,7 @@ def damaged(world: Path, out: Path, damage: str) -> None:
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        ("architecture", "is a bert checkpoint, not a vision-language model"),
+        ("architecture", "is a bert checkpoint, which transformers does not have among"),
         ("missing", "mlp.up_proj.weight is missing"),
         ("shape", "mlp.up_proj.weight has shape (63, 32), not (64, 32)"),
         ("cut", "are damaged"),

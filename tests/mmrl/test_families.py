@@ -1,107 +1,197 @@
-"""Every family of models is known where it has to be: its entry against its tiny twin, which has the real code."""
+"""Every family of models, by a tiny twin of the real classes: its prompts are those of the library, alone and mixed."""
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
-from transformers import AutoConfig
+import torch
+from torch import Tensor
+from torch.testing import assert_close
 
-from data_engine.schema import Sample
+from data_engine.schema import Sample, user_prompt
+from mmrl.core.config import InputError
 from mmrl.core.families import FAMILIES, Family, family_of
+from mmrl.core.media.image import load_image
+from mmrl.core.media.video import load_video
 from mmrl.core.vision import VisionBudget, geometry_of
-from mmrl.model.encoding import encode
-from mmrl.model.policy import core, trainable_table
+from mmrl.model.encoding import Encoded, encode, kinds_of
+from mmrl.model.inputs import check_inputs, media_inputs
+from mmrl.model.policy import trainable_table
 from mmrl.model.sampling import vision_token_ids
-from mmrl.model.tiny_twins import ARCHITECTURES
-from tests.support.training import tiny_policy
+from tests.support.families import PICTURES_ONLY, TWINS, twin, twin_of
+from tests.support.families.page import PLACE, page
 
-Twin = tuple[str, Family, Any, Any]
-
-
-@pytest.fixture(params=FAMILIES)
-def twin(request: pytest.FixtureRequest, budget: VisionBudget) -> Twin:
-    """(name, entry, tiny model, processor) of a family."""
-    name = request.param
-    family = FAMILIES[name]
-    types = [name for name in family.model_types if name in ARCHITECTURES]
-    known = " or ".join(family.model_types)
-    assert types, f"{name} has no tiny twin: add {known} to ARCHITECTURES in mmrl/model/tiny_twins.py"
-    model, processor = tiny_policy(budget, types[0])
-    return name, family, model, processor
+NAMES = sorted(TWINS)
+EXACT = 1e-5
+ROUNDING = {"Gemma 4": 4e-6}  # of a log-prob in float32, relative: its prompts have a thousand tokens
 
 
-def test_a_checkpoint_is_of_the_family_that_names_its_type(twin: Twin) -> None:
-    name, family, model, _ = twin
-    assert family_of(model.config) is family, f"add {model.config.model_type} to {name}.model_types"
-    others = [member for member in FAMILIES.values() if member is not family]
-    assert not set(family.model_types) & {name for other in others for name in other.model_types}
+def shown(name: str, processor: Any, samples: list[Sample]) -> list[Sample]:
+    """The samples that a family takes."""
+    kinds = kinds_of(processor) - family_of(twin_of(name)[0].config).fails_on
+    seen = [sample for sample in samples if {media.kind for media in sample.media} <= kinds]
+    if family_of(twin_of(name)[0].config).one_kind_in:
+        seen = [sample for sample in seen if len({media.kind for media in sample.media}) < 2]
+    return [sample for sample in seen if sample.media or name not in PICTURES_ONLY]
 
 
-def test_sizes_are_predicted_for_its_processor_and_only_if_it_says_so(twin: Twin) -> None:
-    name, family, _, processor = twin
-    geometry = geometry_of(processor)
-    parts = type(processor.image_processor).__name__, type(getattr(processor, "video_processor", None)).__name__
-    assert (geometry is not None) == bool(family.image_processors), f"{name}: its processor has {parts}"
-    if geometry is not None:
-        assert geometry.whole_video == family.whole_video, f"{name}.whole_video: its processor has {parts}"
+def of_the_library(processor: Any, sample: Sample, budget: VisionBudget) -> Any:
+    """What the library's own way makes of a sample: the messages with their media, in one call."""
+    metadata, messages = [], []
+    media = iter(sample.media)
+    for message in sample.prompt:
+        parts = []
+        for part in message["content"]:
+            if part["type"] == "image":
+                part = {"type": "image", "image": load_image(next(media))}
+            elif part["type"] == "video":
+                video = load_video(next(media), budget, geometry=geometry_of(processor))
+                metadata.append(video.metadata())
+                part = {"type": "video", "video": video.frames}
+            parts.append(part)
+        messages.append({**message, "content": parts})
+    options = {"video_metadata": metadata, "do_sample_frames": False} if metadata else {}
+    return processor.apply_chat_template(
+        messages, tokenize=True, return_dict=True, add_generation_prompt=True, return_tensors="pt",
+        processor_kwargs=options,
+    )  # fmt: skip
 
 
-def test_pixels_are_where_the_entry_says(twin: Twin, mixed_samples: list[Sample], budget: VisionBudget) -> None:
-    name, family, _, processor = twin
-    for kind, field in family.pixels.items():
-        sample = next(s for s in mixed_samples if {m.kind for m in s.media} == {kind})
-        tensors = encode(processor, sample.prompt, sample.media, budget).tensors
-        assert field in tensors, f"{name}.pixels[{kind!r}] is {field}; its processor gives {sorted(tensors)}"
-    two = next(s for s in mixed_samples if [m.kind for m in s.media] == ["image", "image"])
-    pixels = encode(processor, two.prompt, two.media, budget).tensors[family.pixels["image"]]
-    rows = len(pixels) == 1
-    assert rows == family.row_per_prompt, f"{name}.row_per_prompt: pixels of two images are {tuple(pixels.shape)}"
+@torch.no_grad()
+def log_probs(model: Any, **inputs: Any) -> Tensor:
+    """[R, T, V] of one forward."""
+    return model(**inputs, use_cache=False).logits.float().log_softmax(-1)
 
 
-def test_rotary_positions_are_as_the_entry_says(twin: Twin) -> None:
-    name, family, model, _ = twin
-    has = hasattr(core(model), "get_rope_index") and hasattr(core(model), "rope_deltas")
-    assert has == family.mrope, f"{name}.mrope should be {has}"
+def alone(model: Any, row: Encoded) -> Tensor:
+    ids = torch.tensor([row.input_ids])
+    return log_probs(
+        model, input_ids=ids, attention_mask=torch.ones_like(ids), **media_inputs([row], ids, model)
+    )[0]  # fmt: skip
 
 
-def test_every_parameter_has_a_part(twin: Twin) -> None:
-    """The parameters of the language model, and no others, are `language`; the twin has all three parts."""
-    name, family, model, _ = twin
-    language = {id(parameter) for part in (model.get_decoder(), model.lm_head) for parameter in part.parameters()}
+@pytest.mark.parametrize("name", NAMES)
+def test_prompts_are_those_of_the_library(name: str, mixed_samples: list[Sample], budget: VisionBudget) -> None:
+    model, processor = twin(name, budget)
+    rows = []
+    for sample in shown(name, processor, mixed_samples):
+        row = encode(processor, sample.prompt, sample.media, budget)
+        expected = of_the_library(processor, sample, budget)
+        assert row.input_ids == expected["input_ids"][0].tolist()
+        named = {key: value for key, value in expected.items() if key in taken(model)}
+        assert_close(alone(model, row), log_probs(model, **named)[0], atol=EXACT, rtol=0)
+        rows.append(row)
+    for kept in together(family_of(model.config), rows):
+        batch_of(model, processor, kept, rounding=ROUNDING.get(name, 1e-6))
+
+
+def together(family: Family, rows: list[Encoded]) -> list[list[Encoded]]:
+    """The rows in batches that the family can have."""
+    if family.equal_counts:
+        return [[row for row in rows if len(row.kinds) == count] for count in (0, 1, 2)]
+    if family.one_kind_in == "batch":
+        return [[row for row in rows if kind not in row.kinds] for kind in ("image", "video")]
+    return [rows]
+
+
+def batch_of(model: Any, processor: Any, rows: list[Encoded], *, rounding: float) -> None:
+    """A mixed batch gives each row what it gets alone, padded on the left before an answer and on the right."""
+    answer = processor.tokenizer("Where?", add_special_tokens=False)["input_ids"][:3]
+    length = max(len(row.input_ids) for row in rows)
+    for left in (True, False):
+        ids = torch.full((len(rows), length + 3), processor.tokenizer.pad_token_id)
+        mask = torch.zeros_like(ids)
+        starts = [length - len(row.input_ids) if left else 0 for row in rows]
+        for r, (row, start) in enumerate(zip(rows, starts, strict=True)):
+            end = start + len(row.input_ids) + 3
+            ids[r, start:end] = torch.tensor([*row.input_ids, *answer])
+            mask[r, start:end] = 1
+        media = media_inputs(rows, ids, model, completion=3, left=left)
+        mixed = log_probs(model, input_ids=ids, attention_mask=mask, **media)
+        for r, (row, start) in enumerate(zip(rows, starts, strict=True)):
+            end = start + len(row.input_ids) + 3
+            single = media_inputs([row], ids[r : r + 1, start:end], model, completion=3)
+            whole = log_probs(
+                model, input_ids=ids[r : r + 1, start:end], attention_mask=mask[r : r + 1, start:end], **single
+            )
+            assert_close(mixed[r, start:end], whole[0], atol=EXACT, rtol=rounding)
+
+
+def taken(model: Any) -> set[str]:
+    """What `forward` of a model names."""
+    return set(inspect.signature(type(model).forward).parameters)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tokens_that_stand_for_media_are_not_sampled(
+    name: str, mixed_samples: list[Sample], budget: VisionBudget
+) -> None:
+    """A special token of a prompt with media that no text prompt has stands for media."""
+    model, processor = twin(name, budget)
+    special = set(processor.tokenizer.all_special_ids) - {processor.tokenizer.bos_token_id}
+    with_media = [s for s in shown(name, processor, mixed_samples) if s.media]
+    text = processor.apply_chat_template(user_prompt("What is new?"), tokenize=False, add_generation_prompt=True)
+    plain = set(processor.tokenizer(text)["input_ids"])
+    used = {token for s in with_media for token in encode(processor, s.prompt, s.media, budget).input_ids}
+    missing = (used & special) - plain - set(vision_token_ids(model.config, processor))
+    names = processor.tokenizer.convert_ids_to_tokens(sorted(missing))
+    assert not missing, f"{names} may be sampled: add their words to Family.vision_tokens"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_has_a_part(name: str, budget: VisionBudget) -> None:
+    """The parameters of the language model, and no others, are `language`; the model has all three parts."""
+    model, _ = twin(name, budget)
+    family = family_of(model.config)
+    parts = [model.get_decoder(), model.get_output_embeddings()]
+    language = {id(parameter) for part in parts for parameter in part.parameters()}
     for parameter, values in model.named_parameters():
         part = family.part_of(parameter)
         assert (part == "language") == (id(values) in language), (
-            f"{parameter} is taken for {part}: set {name}.vision_modules and {name}.projector_modules"
+            f"{parameter} is taken for {part}: set vision_modules and projector_modules of its entry in FAMILIES"
         )
     empty = [row["part"] for row in trainable_table(model) if not row["parameters"]]
-    assert not empty, f"no parameter is in the parts {empty}: set {name}.vision_modules and {name}.projector_modules"
+    assert not empty, f"no parameter is in the parts {empty}: set vision_modules and projector_modules"
 
 
-def test_tokens_that_stand_for_media_are_not_sampled(
-    twin: Twin, mixed_samples: list[Sample], budget: VisionBudget
+@pytest.mark.parametrize("name", NAMES)
+def test_a_kind_of_media_that_a_family_does_not_take_is_refused(
+    name: str, mixed_samples: list[Sample], budget: VisionBudget
 ) -> None:
-    """A special token of a prompt with media that no text prompt has stands for media."""
-    name, family, model, processor = twin
-    special = set(processor.tokenizer.all_special_ids)
-    samples = [s for s in mixed_samples if s.media and all(m.kind in family.pixels for m in s.media)]
-    text = next(s for s in mixed_samples if not s.media)
-    plain = set(encode(processor, text.prompt, (), budget).input_ids)
-    used = {token for s in samples for token in encode(processor, s.prompt, s.media, budget).input_ids}
-    missing = (used & special) - plain - set(vision_token_ids(model.config, processor.tokenizer))
-    names = processor.tokenizer.convert_ids_to_tokens(sorted(missing))
-    assert not missing, f"{names} may be sampled: add their words to {name}.vision_tokens"
+    _, processor = twin(name, budget)
+    clip = next(sample for sample in mixed_samples if [m.kind for m in sample.media] == ["video"])
+    if "video" in kinds_of(processor):
+        assert encode(processor, clip.prompt, clip.media, budget).tensors
+    else:
+        with pytest.raises(InputError, match="takes no videos"):
+            encode(processor, clip.prompt, clip.media, budget)
 
 
-PUBLISHED = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [8, 12, 12]}}
+@pytest.mark.parametrize("name", [name for name in NAMES if family_of(twin_of(name)[0].config).fails_on])
+def test_what_the_library_fails_on_is_refused_at_the_start(
+    name: str, mixed_samples: list[Sample], budget: VisionBudget
+) -> None:
+    model, processor = twin(name, budget)
+    clip = next(sample for sample in mixed_samples if [m.kind for m in sample.media] == ["video"])
+    with pytest.raises(InputError, match=f"{model.config.model_type} fails on videos"):
+        check_inputs(model, processor, [["video"]])
+    inputs = of_the_library(processor, clip, budget)
+    with pytest.raises(RuntimeError):
+        log_probs(model, **{key: value for key, value in inputs.items() if key in taken(model)})
 
 
-@pytest.mark.parametrize(
-    ("model_type", "text_config", "mrope"),
-    [("glm4v", PUBLISHED, True), ("llava_onevision", None, False), ("internvl", None, False)],
-)
-def test_other_families_have_the_default_entry(model_type: str, text_config: Any, mrope: bool) -> None:
-    family = family_of(AutoConfig.for_model(model_type, text_config=text_config))
-    assert (family.model_types, family.mrope, family.row_per_prompt) == ((model_type,), mrope, False)
-    for parameter in ("model.multi_modal_projector.linear_1.weight", "model.image_newline"):
-        assert family.part_of(parameter) == "projector"
+@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.image_processors])
+def test_sizes_are_predicted_for_its_processor_and_only_if_it_says_so(name: str, budget: VisionBudget) -> None:
+    predicted = {family_of(twin(each, budget)[0].config) for each in NAMES if geometry_of(twin(each, budget)[1])}
+    assert FAMILIES[name] in predicted
+
+
+def test_a_model_type_belongs_to_one_family() -> None:
+    types = [model_type for family in FAMILIES.values() for model_type in family.model_types]
+    assert len(types) == len(set(types))
+
+
+def test_the_page_of_the_families_is_current() -> None:
+    assert PLACE.read_text(encoding="utf-8") == page(), "python -m tests.support.families.page writes it anew"

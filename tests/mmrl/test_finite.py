@@ -14,10 +14,11 @@ from eval.answer.local import LocalGenerator
 from eval.generation import Draw, Sampling
 from mmrl.core.config import InputError, RunError, load
 from mmrl.core.vision import VisionBudget
+from mmrl.model.encoding import encode
 from mmrl.model.sampling import RowSampler
 from mmrl.train.config import TrainConfig
 from mmrl.train.stages import run as train
-from mmrl.train.stages import save_final
+from mmrl.trainers.final import save_final
 from mmrl.trainers.finite import not_finite
 from tests.mmrl.grpo.test_trainer import trainer
 from tests.mmrl.test_sft import trainer as warm_up
@@ -78,7 +79,7 @@ def test_weights_that_are_not_finite_are_neither_trained_nor_saved(
     with pytest.raises(InputError, match=r"the weights to start from are not finite: \S+ \(\d tensors\); train from"):
         run.train()
     with pytest.raises(RunError, match=r"the trained weights are not finite: .* nothing was saved"):
-        save_final(run, processor, tmp_path / "final")
+        save_final(run, processor, tmp_path / "final", encode(processor, mixed_samples[0].prompt, (), budget))
     assert not (tmp_path / "final").exists()
 
 

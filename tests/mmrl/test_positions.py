@@ -15,7 +15,8 @@ from data_engine.schema import Sample
 from mmrl.core.vision import VisionBudget
 from mmrl.grpo.shared_prefix.packing import packed
 from mmrl.grpo.shared_prefix.prefix_cache import generated
-from mmrl.model.encoding import Encoded, encode, media_inputs
+from mmrl.model.encoding import Encoded, encode
+from mmrl.model.inputs import media_inputs
 from mmrl.model.positions import as_pretrained
 from mmrl.model.tiny_twins import tiny_model
 from tests.conftest import TEXTS
@@ -78,7 +79,7 @@ def test_padding_on_the_left_changes_nothing() -> None:
 def plain_logprobs(model: Any, row: Encoded, completion: Tensor) -> Tensor:
     """[C]: a plain forward of the prompt and the completion."""
     ids = torch.tensor([[*row.input_ids, *completion.tolist()]])
-    logits = model(input_ids=ids, **media_inputs([row], ids, model.config, completion=len(completion))).logits[0]
+    logits = model(input_ids=ids, **media_inputs([row], ids, model, completion=len(completion))).logits[0]
     return logits[-len(completion) - 1 : -1].log_softmax(-1).gather(1, completion[:, None])[:, 0]
 
 
@@ -98,7 +99,7 @@ def test_rollouts_after_a_video_are_scored_where_they_were_drawn(
         settings = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False, "output_logits": True}
         ids = torch.tensor([row.input_ids])
         drawn = model.generate(
-            input_ids=ids, **media_inputs([row], ids, model.config), return_dict_in_generate=True, **settings
+            input_ids=ids, **media_inputs([row], ids, model), return_dict_in_generate=True, **settings
         )
         said = drawn.sequences[0, ids.shape[1] :]
         drawn_C = torch.stack(drawn.logits)[:, 0].log_softmax(-1).gather(1, said[:, None])[:, 0]
@@ -113,7 +114,7 @@ def test_rollouts_after_a_video_are_scored_where_they_were_drawn(
         assert_close(packed_BC, plain_C.expand(2, -1), atol=1e-4, rtol=1e-4)
 
         def media(rows: Any, ids_BL: Tensor) -> dict[str, Tensor]:
-            return media_inputs(rows, ids_BL, model.config)
+            return media_inputs(rows, ids_BL, model)
 
         sizes: Any = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
         for shared in (True, False):

@@ -71,7 +71,7 @@ def test_samples_without_an_answer_to_learn_are_refused(task: str, answer: dict[
 def test_labels_are_on_the_answer_alone(mixed_samples: list[Sample], budget: VisionBudget) -> None:
     model, processor = tiny_policy(budget)
     rows: list[Any] = list(as_dataset(mixed_samples))
-    collator = AnswerCollator(processor, model.config, budget, CoordinateSpace.resized)
+    collator = AnswerCollator(processor, model, budget, CoordinateSpace.resized)
     batch = collator(rows)
     for row, ids, mask, labels in zip(rows, batch["input_ids"], batch["attention_mask"], batch["labels"], strict=True):
         learned = labels != IGNORED
@@ -87,7 +87,7 @@ def test_the_loss_of_a_mixed_batch_is_the_mean_over_all_answer_tokens(
 ) -> None:
     run: Any = trainer(tmp_path, mixed_samples, budget)
     plain, processor = tiny_policy(budget)
-    collator = AnswerCollator(processor, plain.config, budget, CoordinateSpace.resized)
+    collator = AnswerCollator(processor, plain, budget, CoordinateSpace.resized)
     rows: list[Any] = list(as_dataset(mixed_samples))
     total = tokens = 0.0
     with torch.no_grad():

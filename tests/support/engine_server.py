@@ -27,7 +27,8 @@ from transformers import LogitsProcessorList
 from mmrl.engine.client import Client
 from mmrl.engine.features import packed_items
 from mmrl.engine.server import OwnServer
-from mmrl.model.encoding import Encoded, media_inputs
+from mmrl.model.encoding import Encoded
+from mmrl.model.inputs import media_inputs
 from mmrl.model.loading import load_checkpoint
 from mmrl.model.sampling import RowSampler
 
@@ -88,7 +89,9 @@ class Worker:
 
     def _drawn(self, ids: list[int], features: Any, asked: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         rows = torch.tensor([ids] * asked["n"])
-        row = Encoded(ids, tensors_in(features, ids, self.processor, self.model.config), ())
+        types = {"mm_token_type_ids": torch.tensor(self.processor.create_mm_token_type_ids([ids]))}
+        tensors = tensors_in(features, ids, self.processor, self.model.config)
+        row = Encoded(ids, {**tensors, **types}, (), frozenset(types))
         sampler = RowSampler(
             [(asked["seed"] or 0, number) for number in range(asked["n"])],
             max_new_tokens=asked["max_tokens"],
@@ -97,7 +100,7 @@ class Worker:
         output = self.model.generate(
             input_ids=rows,
             attention_mask=torch.ones_like(rows),
-            **media_inputs([row] * asked["n"], rows, self.model.config),
+            **media_inputs([row] * asked["n"], rows, self.model),
             max_new_tokens=asked["max_tokens"],
             do_sample=False,
             suppress_tokens=[int(token) for token in asked["logit_bias"]] or None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import multiprocessing
 import os
 import resource
@@ -198,3 +199,12 @@ def tiny_policy(budget: VisionBudget, architecture: str = "qwen2_5_vl") -> tuple
     model, processor = tiny_model(architecture, TEXTS)
     apply_budget(processor, budget)
     return model, processor
+
+
+def inputs_alone(model: Any, row: Any, ids: Any) -> dict[str, Any]:
+    """What `forward` takes of an encoded prompt beside the `ids` [1, T] of a row that begins with it."""
+    from torch.nn.functional import pad
+
+    names, grown = inspect.signature(type(model).forward).parameters, ids.shape[1] - len(row.input_ids)
+    tensors = {key: value for key, value in row.tensors.items() if key in names}
+    return {key: pad(value, (0, grown)) if key in row.along else value for key, value in tensors.items()}

@@ -17,7 +17,7 @@ def rollout_engine(
 ) -> RolloutEngine:
     """The policy itself, or vLLM if there are `settings` of it, with `ahead` 1 asked one generation ahead."""
     policy: Any = trainer.accelerator.unwrap_model(trainer.model)
-    banned = vision_token_ids(policy.config, trainer.processing_class.tokenizer)
+    banned = vision_token_ids(policy.config, trainer.processing_class)
     if settings is None:
         return LocalRollouts(trainer, sharing, banned)
     from mmrl.engine.features import FeatureWriter

@@ -13,7 +13,7 @@ from trl.models.utils import unwrap_model_for_generation
 from mmrl.grpo.batch import RolloutBatch
 from mmrl.grpo.engines.base import Completions, Keys
 from mmrl.grpo.shared_prefix.parity import PrefixSharing, gap_of_completions
-from mmrl.grpo.shared_prefix.prefix_cache import generated
+from mmrl.grpo.shared_prefix.prefix_cache import generated, takes_prefill, within_window
 from mmrl.model.sampling import RowSampler, until_end
 
 logger = logging.getLogger(__name__)
@@ -40,8 +40,12 @@ class LocalRollouts:
             torch.no_grad(),
         ):
             asked = (model, batch, keys, group, temperature)
-            if self.sharing.prefix_cache is not None:
-                return self._completions_by(*asked, shared=self.sharing.prefix_cache)
+            if self.sharing.prefix_cache is None and not takes_prefill(model):
+                logger.info("shared-prefix generation off: the layers of this architecture do not allow it")
+                self.sharing.prefix_cache = False
+            within = within_window(model, batch.rows)
+            if self.sharing.prefix_cache is not None or not within:
+                return self._completions_by(*asked, shared=bool(self.sharing.prefix_cache and within))
             plain, gap = self._completions_by(*asked, shared=False), float("inf")
             try:
                 shared = self._completions_by(*asked, shared=True)

@@ -13,6 +13,7 @@ S tokens of the longest.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,9 @@ from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
+from mmrl.core.families import family_of
 from mmrl.grpo.shared_prefix.cache import prefix_attention, prefix_of
+from mmrl.model.inputs import bare, core, has_rope_index
 
 PREFIX = "segments|"  # before the name of the implementation that serves all other attention
 PADDING = -1
@@ -116,10 +119,31 @@ def _attention(base: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
 
 
 def takes_packed_rows(model: Any) -> bool:
-    """Whether every layer of `model` attends; a recurrent or convolutional state would run from one completion into the
-    next."""
-    layers = getattr(model.config.get_text_config(), "layer_types", None) or ()
-    return set(layers) <= LAYERS and not model._is_stateful
+    """Whether packed rows are right for `model` by its architecture: every layer attends to tokens alone, and a mask of
+    its own is one that `Segments` describe."""
+    own = has_own_mask(model) and family_of(bare(model).config).both_ways != "pictures"
+    return attends(model) and not own and has_known_positions(model)
+
+
+def attends(model: Any) -> bool:
+    """Whether every layer of `model` attends, to tokens alone; a recurrent or convolutional state would run from one
+    completion into the next, and layers that look at pictures have a mask with a row per token."""
+    text = model.config.get_text_config()
+    layers = getattr(text, "layer_types", None) or ()
+    crossing = getattr(text, "cross_attention_layers", None)
+    return set(layers) <= LAYERS and not model._is_stateful and not crossing
+
+
+def has_known_positions(model: Any) -> bool:
+    """Whether positions are those of text, or `get_rope_index` makes them of what `packing.py` has."""
+    if not has_rope_index(model):
+        return True
+    return {"mm_token_type_ids", "attention_mask"} <= set(inspect.signature(core(model).get_rope_index).parameters)
+
+
+def has_own_mask(model: Any) -> bool:
+    """Whether the model makes masks of its own, such as of pictures whose tokens attend to each other both ways."""
+    return hasattr(bare(model), "create_masks_for_generate")
 
 
 def is_carrier(mask: Tensor, length: int) -> bool:

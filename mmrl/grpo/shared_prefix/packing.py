@@ -38,8 +38,8 @@ from torch import Tensor
 
 from mmrl.core.families import family_of
 from mmrl.grpo.shared_prefix.attention import carrier, installed
-from mmrl.model.encoding import Encoded, collate, media_token_types
-from mmrl.model.policy import core
+from mmrl.model.encoding import Encoded
+from mmrl.model.inputs import along_inputs, collate, core, has_rope_index, media_inputs
 
 IGNORED = -100
 
@@ -92,24 +92,36 @@ def packed(model: Any, rows: Sequence[Encoded], completion_BC: Tensor, valid_BC:
     place_BC = (place_BC + row_B.unsqueeze(1) * input_RT.shape[1]).clamp(max=input_RT.numel() - 1)
     labels_RT = torch.full_like(input_RT, IGNORED)
     labels_RT.view(-1)[place_BC[valid_BC]] = completion_BC[valid_BC]
-    media = {key: value.to(device) for key, value in collate(prompts, family_of(model.config)).items()}
+    media = {key: value.to(device) for key, value in collate(prompts, model).items()}
+    along = along_inputs(prompts, step_RT, model)
     inputs = {
         "input_ids": input_RT,
-        "attention_mask": carrier(segment_RT),
+        "attention_mask": carrier(segment_RT, _blocks(model, along)),
         "position_ids": _positions(model, prompts, media, step_RT),
         **{key: value for key, value in media.items() if key != "second_per_grid_ts"},
+        **along,
     }
     return Packed(inputs, labels_RT, place_BC, valid_BC)
 
 
+def _blocks(model: Any, along: dict[str, Tensor]) -> Tensor | None:
+    """The numbers of the pictures whose tokens attend to each other both ways [R, T], 0 elsewhere; None for models
+    that do not do so."""
+    if family_of(model.config).both_ways != "pictures" or "token_type_ids" not in along:
+        return None
+    of_picture_RT = along["token_type_ids"] == 1
+    begins_RT = of_picture_RT & ~torch.nn.functional.pad(of_picture_RT, (1, 0))[:, :-1]
+    return begins_RT.long().cumsum(dim=1) * of_picture_RT
+
+
 def _positions(model: Any, prompts: Sequence[Encoded], media: dict[str, Tensor], step_RT: Tensor) -> Tensor:
     """Position ids of the packed rows: [R, T], or [3, R, T] for models with multimodal rotary positions."""
-    if not family_of(model.config).mrope or not media:
+    grids = {key: value for key, value in media.items() if key.endswith("_grid_thw") or key == "second_per_grid_ts"}
+    if not has_rope_index(model) or not grids:
         return step_RT
     prompt_RP = _padded([prompt.input_ids for prompt in prompts], 0).to(step_RT)
     valid_RP = _padded([[1] * len(prompt.input_ids) for prompt in prompts], 0).to(step_RT)
-    grids = {key: value for key, value in media.items() if key.endswith("_grid_thw") or key == "second_per_grid_ts"}
-    types_RP = media_token_types(prompt_RP, model.config) * valid_RP
+    types_RP = media_inputs(prompts, prompt_RP, model, left=False)["mm_token_type_ids"].to(step_RT) * valid_RP
     position_3RP, _ = core(model).get_rope_index(
         prompt_RP, mm_token_type_ids=types_RP, attention_mask=valid_RP, **grids
     )

@@ -13,12 +13,27 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from mmrl.core.families import family_of
-from mmrl.grpo.shared_prefix.attention import installed
+from mmrl.grpo.shared_prefix.attention import attends, has_own_mask, installed
 from mmrl.grpo.shared_prefix.cache import shared_cache, shares
 from mmrl.model.encoding import Encoded
-from mmrl.model.policy import core
+from mmrl.model.inputs import bare, core, has_rope_index
+from mmrl.model.sampling import plain_generation
 
 Media = Callable[[Sequence[Encoded], Tensor], dict[str, Tensor]]
+
+
+def takes_prefill(model: Any) -> bool:
+    """Whether a prompt can be read without its last token, which is read later: every layer attends to tokens alone,
+    and a mask of its own joins the tokens of pictures only."""
+    return attends(model) and (not has_own_mask(model) or family_of(bare(model).config).both_ways is not None)
+
+
+def within_window(model: Any, rows: Sequence[Encoded]) -> bool:
+    """Whether the prompts of `rows` fit into the windows of the layers: a cache that has let go of keys is not cut."""
+    text = model.config.get_text_config()
+    if "sliding_attention" not in (getattr(text, "layer_types", None) or ()):
+        return True
+    return max(len(row.input_ids) for row in rows) <= text.sliding_window
 
 
 def generated(
@@ -42,7 +57,8 @@ def generated(
         inputs = prefilled(model, rows, media, pad=pad, device=device, at_once=at_once)
     else:
         inputs: dict[str, Any] = media(rows, ids_BL)
-    output = model.generate(input_ids=ids_BL, attention_mask=mask_BL, **inputs, **settings, pad_token_id=pad)
+    with plain_generation(model):
+        output = model.generate(input_ids=ids_BL, attention_mask=mask_BL, **inputs, **settings, pad_token_id=pad)
     return output[:, ids_BL.shape[1] :]
 
 
@@ -69,7 +85,7 @@ def prefilled(
     else:
         cache.batch_select_indices(row_B)
     inner = core(model)
-    if family_of(model.config).mrope:
+    if has_rope_index(model):
         inner.rope_deltas = torch.cat([deltas_P1 for _, deltas_P1 in read])[row_B]
     return {"past_key_values": cache}
 
@@ -79,7 +95,8 @@ def _read(
 ) -> tuple[DynamicCache, Tensor]:
     """The cache of some prompts without their last token, which `generate` reads again; rope deltas [P, 1]."""
     inputs, inner = media(prompts, ids_PL), core(model)
-    mrope = family_of(model.config).mrope and bool(inputs)  # text alone has the positions of any other model
+    grids = any(key.endswith("_grid_thw") for key in inputs)  # text alone has the positions of any other model
+    mrope = has_rope_index(model) and grids
     if mrope:
         inner.rope_deltas = None  # of an earlier batch
     else:

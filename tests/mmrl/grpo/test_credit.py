@@ -25,7 +25,7 @@ from mmrl.model.tiny_twins import tiny_model
 from rewards.base import Span, Verdict
 from tests.conftest import TEXTS
 from tests.mmrl.grpo.test_trainer import Recording, trainer
-from tests.support.training import tiny_policy
+from tests.support.training import inputs_alone, tiny_policy
 
 SPANS = {"second_half": {"fn": "tests.mmrl.grpo.test_credit:second_half"}}
 TOKENIZERS = {name: tiny_model(name, TEXTS)[1].tokenizer for name in ("qwen2_5_vl", "idefics3")}
@@ -181,12 +181,8 @@ def test_token_weights_are_thr_of_each_row_alone(
 
 def alone(model: Any, row: Any, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(states, log-probs) where a completion's tokens are predicted, from one plain forward of its prompt."""
-    from mmrl.model.encoding import media_token_types
-
     tokens = torch.tensor([[*row.input_ids, *ids.tolist()]])
-    media = dict(row.tensors)
-    if any(key.endswith("_grid_thw") for key in media):
-        media["mm_token_type_ids"] = media_token_types(tokens, model.config)
+    media = inputs_alone(model, row, tokens)
     with torch.no_grad():
         output = model(input_ids=tokens, attention_mask=torch.ones_like(tokens), output_hidden_states=True, **media)
     predicting = slice(-len(ids) - 1, -1)

@@ -21,7 +21,8 @@ from mmrl.core.vision import CoordinateSpace, VisionBudget, apply_budget
 from mmrl.grpo.rollout_step import by_prompt
 from mmrl.grpo.rollouts import columns_of
 from mmrl.grpo.shared_prefix.prefix_cache import generated
-from mmrl.model.encoding import encode, media_inputs
+from mmrl.model.encoding import encode
+from mmrl.model.inputs import media_inputs
 from mmrl.model.policy import load_policy
 from mmrl.model.tiny_twins import tiny_model
 from mmrl.trainers.dataset import as_dataset
@@ -128,7 +129,7 @@ def test_prompts_are_read_a_few_at_a_time(mixed_samples: list[Sample], budget: V
 
     def media(some: Any, ids: Any) -> Any:
         seen.append(len(some))
-        return media_inputs(some, ids, model.config)
+        return media_inputs(some, ids, model)
 
     for at_once in (None, 1, 2):
         options = {"max_new_tokens": 6, "do_sample": False}

@@ -14,15 +14,14 @@ from trl.trainer.grpo_config import GRPOConfig
 
 from data_engine.dataset.shards import read_samples, write_dataset
 from data_engine.schema import Sample
-from mmrl.core.families import family_of
 from mmrl.core.vision import VisionBudget
 from mmrl.grpo.trainer import MultimodalGRPOTrainer
-from mmrl.model.encoding import encode, media_token_types
+from mmrl.model.encoding import encode, kinds_of
 from mmrl.model.tiny_twins import ARCHITECTURES, tiny_model
 from mmrl.trainers.dataset import as_dataset
 from rewards import Suite
 from tests.conftest import TEXTS
-from tests.support.training import config, material, rollouts, tiny_policy, trained
+from tests.support.training import config, inputs_alone, material, rollouts, tiny_policy, trained
 
 SUITE = {
     "length": {"fn": "tests.mmrl.grpo.test_trainer:brevity"},
@@ -87,9 +86,7 @@ def trainer(
 def logits_alone(model: Any, row: Any, completion: Tensor) -> Tensor:
     """Logits of a completion's tokens from one plain forward of its prompt, unpadded."""
     ids = torch.tensor([[*row.input_ids, *completion.tolist()]])
-    media = dict(row.tensors)
-    if any(key.endswith("_grid_thw") for key in media):
-        media["mm_token_type_ids"] = media_token_types(ids, model.config)
+    media = inputs_alone(model, row, ids)
     with torch.no_grad():
         logits = type(model).forward(model, input_ids=ids, attention_mask=torch.ones_like(ids), **media).logits
     return logits[0, :-1][-len(completion) :]
@@ -114,7 +111,7 @@ def test_log_probs_of_a_mixed_batch_are_those_of_each_row_alone(
     architecture: str, shared_prefix: bool, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
     model, processor = tiny_policy(budget, architecture)
-    kinds = family_of(model.config).pixels
+    kinds = kinds_of(processor)
     samples = [s for s in mixed_samples if all(m.kind in kinds for m in s.media)]
     grpo = {
         "per_device_train_batch_size": len(samples),
