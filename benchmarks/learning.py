@@ -121,7 +121,8 @@ def compared(comparison: str, out: Path, data: Path, seeds: range, steps: int) -
 def beginner(out: Path, steps: int) -> Path:
     """A policy from random weights after a short supervised warm-up."""
     if not (out / "checkpoint" / "config.json").exists():
-        warm.main(out, out / "checkpoint", [f"sft.max_steps={STARTERS if steps > 3 else 3}"])
+        answers = [f"sft.max_steps={STARTERS if steps > 3 else 3}"]
+        warm.main(out, out / "checkpoint", answers, sight_steps=0, careless=False)
     return out / "checkpoint"
 
 

@@ -1,16 +1,19 @@
 """`python -m mmrl.demo.warm`: rebuild the demo's warm checkpoint from the data.
 
-It builds 30,000 training samples, trains a tokenizer on their text, and teaches a Qwen2.5-VL of two million parameters,
-from random weights, to answer them, somewhat: reinforcement learning can teach a skill that succeeds half the time.
+A Qwen2.5-VL of two million parameters learns in three stages, from random weights: its vision tower what is where
+(`sight.py`), the whole model to answer (`warm.yaml`), and at last, briefly, to answer as hurried annotators do
+(`careless.yaml`). It then sees, and is careless: this is what reinforcement learning with exact rewards can mend.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import torch
 import typer
 
 from data_engine.dataset.shards import read_samples
@@ -20,6 +23,8 @@ from data_engine.schema import Sample
 from mmrl.core.config import load
 from mmrl.core.failures import reported
 from mmrl.core.messages import texts_of
+from mmrl.core.vision import apply_budget
+from mmrl.demo.sight import sighted
 from mmrl.demo.steps import HERE
 from mmrl.model.tiny_twins import TinySize, tiny_model
 from mmrl.train.config import TrainConfig
@@ -29,34 +34,76 @@ from mmrl.trainers.targets import rendered
 SIZE = TinySize(
     hidden=160, layers=4, heads=5, mlp=448, vision_hidden=96, vision_layers=3, vision_heads=3, patch=8, vocab=512
 )
+SIDE = 64  # pixels, of every picture and frame that the model sees
+STAGES = ("warm", "careless")
 
 
 def main(
     out: Annotated[Path, typer.Option(help="where the data and the runs go")] = Path("runs/warm"),
     checkpoint: Annotated[Path, typer.Option(help="where the finished checkpoint goes")] = HERE / "checkpoint",
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="key=value")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="key=value", help="of warm.yaml")] = None,
+    sight_steps: Annotated[
+        int, typer.Option(help="steps of the tower's first lesson, twice those of the second")
+    ] = 1000,
+    careless: Annotated[bool, typer.Option(help="end on careless labels")] = True,
 ) -> None:
-    """Build the data, train the tokenizer and the model, store the checkpoint. A run that was stopped resumes."""
-    data = out / "data"
-    if not (data / "manifest.json").exists():
-        build(load(Recipe, HERE / "warm_recipe.yaml"), out=data, workers=os.cpu_count() or 1)
-    places = [f"model={out / 'random'}", f"data={data}", f"output={out / 'train'}"]
-    config = load(TrainConfig, HERE / "warm.yaml", [*places, *(overrides or [])])
-    if not (out / "random" / "config.json").exists():
-        texts = [text for sample in read_samples(data) for text in words_of(sample, config)]
-        model, processor = tiny_model("qwen2_5_vl", [*texts, *map(str, range(100))], size=SIZE, seed=config.seed)
-        model.save_pretrained(out / "random")
-        processor.save_pretrained(out / "random")
+    """Build the data, train the tokenizer, the tower and the model, store the checkpoint. A stopped run resumes."""
+    stages = STAGES if careless else STAGES[:1]
+    configs = [stage_config(out, stage, overrides if stage == STAGES[0] else None) for stage in stages]
+    for stage, config in zip(stages, configs, strict=True):
+        if not Path(config.data, "manifest.json").exists():
+            build(load(Recipe, HERE / f"{stage}_recipe.yaml"), out=Path(config.data), workers=os.cpu_count() or 1)
+    model = out / "sighted"
+    if not (model / "config.json").exists():
+        write_sighted(configs[0], model, sight_steps)
+    for config in configs:
+        model = run(config.model_copy(update={"model": str(model)}))
     shutil.rmtree(checkpoint, ignore_errors=True)
-    shutil.copytree(run(config), checkpoint)
+    shutil.copytree(model, checkpoint)
 
 
-def words_of(sample: Sample, config: TrainConfig) -> list[str]:
-    """What a sample asks and how it is answered; coordinates are left to the plain numbers of the vocabulary."""
-    prompts = [text for message in sample.prompt for text in texts_of(message["content"])]
+def write_sighted(config: TrainConfig, place: Path, steps: int) -> None:
+    """Write a model to `place` whose tower has learned for some steps what is where, and which has no language yet."""
+    model, processor = tiny_model("qwen2_5_vl", words_of(config), size=SIZE, seed=config.seed)
+    apply_budget(processor, config.vision)
+    widen(model, config.seed)
+    for edges in (False, True) if steps else ():
+        sighted(
+            model, processor, side=SIDE, steps=steps // 2 if edges else steps, rate=2e-3, edges=edges, seed=config.seed
+        )
+    processor.save_pretrained(place)
+    model.save_pretrained(place)
+
+
+def widen(model: Any, seed: int) -> None:
+    """Draw the weights of all layers anew, as wide as their inputs ask for.
+
+    The deviation of 0.02 with which transformers begins is meant for inputs of thousands of numbers.
+    """
+    torch.manual_seed(seed)
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Linear | torch.nn.Conv3d) and layer is not model.get_output_embeddings():
+            torch.nn.init.normal_(layer.weight, std=0.7 * layer.weight[0].numel() ** -0.5)
+
+
+def stage_config(out: Path, stage: str, overrides: list[str] | None) -> TrainConfig:
+    """The config of a supervised stage; its model is that of the stage before."""
+    places = [f"data={out / stage / 'data'}", f"output={out / stage / 'train'}"]
+    return load(TrainConfig, HERE / f"{stage}.yaml", [*places, *(overrides or [])])
+
+
+def words_of(config: TrainConfig) -> Iterator[str]:
+    """All that is asked and answered in a stage's data, and plain numbers, for coordinates."""
+    for sample in read_samples(Path(config.data)):
+        yield from (text for message in sample.prompt for text in texts_of(message["content"]))
+        yield written(sample, config)
+    yield from map(str, range(100))
+
+
+def written(sample: Sample, config: TrainConfig) -> str:
+    """The answer of a sample as the model learns to write it."""
     row = {"id": sample.id, "task": sample.task, "answer": sample.answer, "media": sample.media, "meta": sample.meta}
-    side = 64
-    return [*prompts, rendered(row, config.space, [(side, side)] * len(sample.media))]
+    return rendered(row, config.space, [(SIDE, SIDE)] * len(sample.media))
 
 
 if __name__ == "__main__":
