@@ -145,6 +145,9 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         options = check_method(args, rewards.names, advantages, advantage_options or {}, inject=inject, **method)
         args.reward_weights = list(rewards.weights)
         processing_class.tokenizer.padding_side = "left"  # on the right TRL misplaces what belongs to the prompt
+        text = model.config.get_text_config()
+        if getattr(text, "output_router_logits", False):
+            text.output_router_logits = False  # a warm-up leaves it on; TRL asks for it where the loss needs it
         self._pairs: list[tuple[int, int]] = []  # positions in the training set, if the estimator compares pairs
         if "pairs_P" in options_of(advantages):
             columns = train_dataset[:]

@@ -97,15 +97,22 @@ def plain_generation(model: Any) -> Iterator[None]:
     """A context in which `model.generate` does what its caller says, and nothing that the checkpoint says.
 
     transformers fills every setting that is not given from the checkpoint's `generation_config.json`: penalties, banned
-    words, beams. The log-probs that are scored know nothing of them.
+    words, beams. The log-probs that are scored know nothing of them. A mixture of experts that was trained with a
+    balance loss would compute that loss at every token; it is switched off.
     """
     owners = {id(owner): owner for owner in (model, bare(model))}.values()
     before = [(owner, owner.generation_config) for owner in owners]
+    whole = bare(model).config
+    balanced = [config for config in (whole, whole.get_text_config()) if getattr(config, "output_router_logits", False)]
     for owner in owners:
         owner.generation_config = GenerationConfig()
+    for config in balanced:
+        config.output_router_logits = False
     try:
         yield
     finally:
+        for config in balanced:
+            config.output_router_logits = True
         for owner, config in before:
             owner.generation_config = config
 
