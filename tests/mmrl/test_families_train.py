@@ -63,7 +63,7 @@ def test_it_warms_up_and_trains_the_same_with_prompts_shared_or_not(
 ) -> None:
     place = worlds(name)
     model, _ = twin(name, VisionBudget(**VISION))
-    grpo = {**STEPS, "num_generations": 2}
+    grpo = {**STEPS, "num_generations": 2, "learning_rate": 1e-5}  # Adam makes a large step of a rounding
     shared = trained(place, tmp_path / "shared", sft=STEPS, grpo=grpo)
     plain = trained(place, tmp_path / "plain", sft=STEPS, grpo=grpo, rollout={"shared_prefix": False})
     assert rollouts(shared).keys() == rollouts(plain).keys()
@@ -72,7 +72,9 @@ def test_it_warms_up_and_trains_the_same_with_prompts_shared_or_not(
             assert_close(ours[key], theirs[key], rtol=1e-3, atol=1e-5)
     decided = (shared / "checkpoint-2" / DECIDED).read_text()
     assert f'"sharing": {str(takes_packed_rows(model)).lower()}' in decided
-    assert f'"prefilling": {str(takes_prefill(model)).lower()}' in decided
+    window = getattr(model.config.get_text_config(), "sliding_window", None) or 4096
+    undecided = window <= 64 and '"prefilling": null' in decided  # every prompt was beyond the window
+    assert undecided or f'"prefilling": {str(takes_prefill(model)).lower()}' in decided
 
 
 @pytest.mark.parametrize("name", NAMES)

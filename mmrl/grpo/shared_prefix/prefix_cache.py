@@ -23,9 +23,14 @@ Media = Callable[[Sequence[Encoded], Tensor], dict[str, Tensor]]
 
 
 def takes_prefill(model: Any) -> bool:
-    """Whether a prompt can be read without its last token, which is read later: every layer attends to tokens alone,
-    and a mask of its own joins the tokens of pictures only."""
-    return attends(model) and (not has_own_mask(model) or family_of(bare(model).config).both_ways is not None)
+    """Whether a prompt can be read without its last token, which is read later: every layer attends to tokens alone and
+    keeps keys, no compressed states, and a mask of its own joins the tokens of pictures only."""
+    compressed = getattr(bare(model).config.get_text_config(), "kv_lora_rank", None) is not None
+    return (
+        attends(model)
+        and not compressed
+        and (not has_own_mask(model) or family_of(bare(model).config).both_ways is not None)
+    )
 
 
 def within_window(model: Any, rows: Sequence[Encoded]) -> bool:
