@@ -8,7 +8,6 @@ from typing import Any
 
 from mmrl.core.config import InputError
 from rewards.base import Rollout
-from rewards.chat_client.event_loop import wait_for
 
 PLAIN = "prompt_is_text"  # in the meta of a rollout: its prompt was written as a text, not as messages
 OF_TRL = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
@@ -44,7 +43,11 @@ def of_rollouts(function: Callable[..., Any]) -> Callable[..., Any]:
         if missing := sorted(needed - columns.keys()):
             raise ValueError(f"the data have no column {', '.join(missing)}; they have {', '.join(sorted(columns))}")
         result = function(**{name: values for name, values in columns.items() if takes_all or name in named})
-        return wait_for(result) if inspect.iscoroutine(result) else result
+        if not inspect.iscoroutine(result):
+            return result
+        from rewards.chat_client.event_loop import wait_for
+
+        return wait_for(result)
 
     return reward
 

@@ -49,6 +49,7 @@ STOCK: dict[str, StockPrompt] = {
         ("box_set", "json_format"),
     ),
     "span_seconds": StockPrompt("Answer with the time in seconds: [start, end].", ("span_iou",)),
+    "sql_query": StockPrompt("Answer with one SQLite query, and nothing else.", ("sql_match",)),
     "describe": StockPrompt(
         "Describe in whole sentences what can be seen, and nothing that cannot.",
         ("bmas", "bleu", "caption_precision", "caption_recall", "caption_language"),

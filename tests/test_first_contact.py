@@ -92,6 +92,11 @@ def test_a_question_without_its_parts_is_refused_in_one_line(lab: Path, words: t
     assert message in done.stderr
 
 
+def interruptible() -> None:
+    """A shell that starts tests in the background has its children ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_a_build_that_is_stopped_says_that_it_goes_on(tmp_path: Path) -> None:
     slow = "import time\nfrom data_engine.operator import drops\n\n@drops\ndef wait(sample):\n    "
     slow += "open('begun', 'w').close()\n    time.sleep(0.5)\n"
@@ -101,7 +106,9 @@ def test_a_build_that_is_stopped_says_that_it_goes_on(tmp_path: Path) -> None:
     (tmp_path / "slow.yaml").write_text(recipe)
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     words = [*MMRL, "data", "build", "slow.yaml", "--workers", "0"]
-    running = subprocess.Popen(words, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        words, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible
+    )
     end = time.monotonic() + 60
     while not (tmp_path / "begun").exists() and time.monotonic() < end:
         time.sleep(0.05)

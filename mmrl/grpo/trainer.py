@@ -31,6 +31,7 @@ by objects that the trainer holds, each in a file of its own. In the order in wh
       _save_checkpoint, _get_output_dir      whole or not at all                       trainers/checkpoints.py
       _save_rng_state                        + where prompts are shared, drawn ahead   shared_prefix/parity.py, engines/
       _load_best_model                       restores every weight                     trainers/checkpoints.py
+      create_model_card                      nothing: the run writes its own           trainers/checkpoints.py
 
 `tests/mmrl/grpo/test_trl_contract.py` holds the signatures of all of them. One training step, as a loop that nobody
 has to write:

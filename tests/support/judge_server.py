@@ -166,9 +166,9 @@ def quotes(body: dict[str, Any]) -> list[str]:
 
 
 def verdict(body: dict[str, Any], **fields: Any) -> str:
-    """A verdict that repeats the key of the request."""
+    """A verdict that repeats the key of the request; a probe has none."""
     keys = KEY.findall(user_text(body))
-    return json.dumps({"key": keys[-1], **fields})
+    return json.dumps({"key": keys[-1] if keys else "", **fields})
 
 
 def replying(**fields: Any) -> Callable[[dict[str, Any]], str]:
