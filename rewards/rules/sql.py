@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from rewards.base import Rollout, Verdict, abstain, gold, per_rollout, unparsed
 from rewards.isolation.sqlite import Refused, Result, answered, names
@@ -77,7 +77,7 @@ def _names(query: str) -> list[str]:
     return [token.strip('"`[]') for token in _tokens(query) if token[0] != "'"]
 
 
-def _alike(first: Counter[object], second: Counter[object]) -> Verdict:
+def _alike(first: Counter[Any], second: Counter[Any]) -> Verdict:
     """The Jaccard index of two multisets; two empty ones are equal."""
     both, either = (first & second).total(), (first | second).total()
     return Verdict(both / either if either else 1.0, f"{both} of {either} are shared")

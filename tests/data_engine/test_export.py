@@ -168,7 +168,7 @@ def test_a_dataset_of_the_datasets_library_is_read_as_it_is(tmp_path: Path) -> N
     data = datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image())
     (sample,) = plain_samples(data, task="yesno")
     assert (sample.answer, sample.media[0].width) == ({"yesno": True}, 60)
-    datasets.DatasetDict(train=data, test=data).save_to_disk(tmp_path / "saved")
+    datasets.DatasetDict({"train": data, "test": data}).save_to_disk(tmp_path / "saved")
     assert len(training_samples(tmp_path / "saved", "train", task="yesno")) == 1
     data.to_parquet(tmp_path / "rows.parquet")
     assert len(training_samples(tmp_path / "rows.parquet", "train", task="yesno")) == 1
