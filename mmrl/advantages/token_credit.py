@@ -21,11 +21,19 @@ class Scored(Protocol):
     """Characters `start` up to `stop` of a completion and their score, such as `rewards.base.Span`."""
 
     @property
-    def start(self) -> int: ...  # noqa: D102
+    def start(self) -> int:
+        """The first character."""
+        ...
+
     @property
-    def stop(self) -> int: ...  # noqa: D102
+    def stop(self) -> int:
+        """The character behind the last one."""
+        ...
+
     @property
-    def score(self) -> float: ...  # noqa: D102
+    def score(self) -> float:
+        """What these characters earned."""
+        ...
 
 
 def residuals(logprobs_NV: Array, tokens_N: Array) -> Array:

@@ -46,11 +46,6 @@ def parsed(text: str, *, where: str) -> Any:
 class _Loader(yaml.SafeLoader):
     """SafeLoader that refuses a key given twice (YAML would silently keep the last)."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 - a class attribute of yaml's
-        first: [rule for rule in rules if rule[0] not in _TEXTS]
-        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
@@ -65,6 +60,10 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [rule for rule in rules if rule[0] not in _TEXTS]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 for _name, _pattern, _first in _RULES:
     _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"(?:{_pattern})$"), list(_first))
 

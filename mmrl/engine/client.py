@@ -15,7 +15,7 @@ BASE, ADAPTER = "policy", "adapter"  # the names of the served model and of LoRA
 START = "start it with `mmrl serve MODEL`"
 
 
-class EngineFault(Exception):  # noqa: N818 - an answer that did not come
+class EngineError(Exception):
     """The engine gave no answer, though the question was right: it is gone, stalled, or has forgotten its weights."""
 
     def __init__(self, cause: Literal["gone", "stalled", "failed", "forgot"], detail: str) -> None:
@@ -33,18 +33,18 @@ class Client:
     def call(self, path: str, body: Mapping[str, Any] | None = None, *, deadline: float | None = None) -> Any:
         """The JSON (or text) that the server replies to a POST of `body`, or to a GET without one.
 
-        An EngineFault where the server is at fault, an InputError where it refuses the request.
+        An EngineError where the server is at fault, an InputError where it refuses the request.
         """
         deadline = deadline or self.deadline
         try:
             status, content = self._exchanged(path, body, deadline)
         except TimeoutError:
-            raise EngineFault("stalled", f"no reply from {self.address}{path} within {deadline:g} s") from None
+            raise EngineError("stalled", f"no reply from {self.address}{path} within {deadline:g} s") from None
         except (OSError, http.client.HTTPException) as error:
-            raise EngineFault("gone", f"{self.address}{path}: {type(error).__name__}: {error}") from None
+            raise EngineError("gone", f"{self.address}{path}: {type(error).__name__}: {error}") from None
         if status >= 500 or (status == 404 and b"does not exist" in content):
             cause = "forgot" if status == 404 else "failed"
-            raise EngineFault(cause, f"{self.address}{path}: status {status}: {content[:300].decode(errors='replace')}")
+            raise EngineError(cause, f"{self.address}{path}: status {status}: {content[:300].decode(errors='replace')}")
         if status != 200:
             refusal = content[:300].decode(errors="replace")
             hint = f"; {START}" if status == 404 else ""
@@ -74,7 +74,7 @@ class Client:
         """Whether the server says that it is well, within some seconds."""
         try:
             self.call("/health", deadline=within)
-        except (EngineFault, InputError):
+        except (EngineError, InputError):
             return False
         return True
 

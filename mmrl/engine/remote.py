@@ -18,11 +18,11 @@ from typing import Any
 
 from mmrl.core.config import InputError, RunError
 from mmrl.engine.asking import Answer, Drawing, Question, answers_of
-from mmrl.engine.client import ADAPTER, BASE, START, Client, EngineFault
+from mmrl.engine.client import ADAPTER, BASE, START, Client, EngineError
 from mmrl.engine.inside import InsideEngine
 from mmrl.engine.launch import command_of, environment_of, exchange_folder
 from mmrl.engine.served import Served, check_described, check_lengths
-from mmrl.engine.server import NotStarted, OwnServer
+from mmrl.engine.server import OwnServer, StartError
 from mmrl.engine.settings import VllmSettings
 from mmrl.engine.weights import write_adapter, write_weights
 
@@ -70,7 +70,7 @@ class VllmEngine:
             if not self.length:
                 self._connect()
             self._load()
-        except EngineFault as fault:
+        except EngineError as fault:
             self._mend(fault, self._mended)
 
     def completions(self, questions: Sequence[Question], drawing: Drawing) -> list[list[Answer]]:
@@ -83,7 +83,7 @@ class VllmEngine:
             with ThreadPoolExecutor(min(self.settings.concurrency, len(missing))) as pool:
                 outcomes = list(pool.map(lambda place: self._asked(questions[place], drawing), missing))
             found |= {place: one for place, one in zip(missing, outcomes, strict=True) if isinstance(one, list)}
-            if faults := [one for one in outcomes if isinstance(one, EngineFault)]:
+            if faults := [one for one in outcomes if isinstance(one, EngineError)]:
                 self._count(faults[0], progress=len(found) > before)
                 self._mend(faults[0], turn)
         self._failures = 0
@@ -100,7 +100,7 @@ class VllmEngine:
 
     _failures = 0
 
-    def _asked(self, question: Question, drawing: Drawing) -> list[Answer] | EngineFault:
+    def _asked(self, question: Question, drawing: Drawing) -> list[Answer] | EngineError:
         assert self.weights is not None
         body = {
             "model": ADAPTER if self.served.lora_rank else BASE,
@@ -111,13 +111,13 @@ class VllmEngine:
             body["features"] = question.features
         try:
             reply = self.client.generated(body)
-        except EngineFault as fault:
+        except EngineError as fault:
             return fault
         where = f"the engine at {self.client.address}"
         answers = answers_of(reply, question, drawing, vocabulary=self.served.vocabulary, where=where)
         others = {answer.weights for answer in answers} - {self.weights[0]}
         if others:
-            return EngineFault("forgot", f"it answers with the weights {min(others)}, pushed were {self.weights[0]}")
+            return EngineError("forgot", f"it answers with the weights {min(others)}, pushed were {self.weights[0]}")
         return answers
 
     # The server
@@ -160,7 +160,7 @@ class VllmEngine:
                 "from its last checkpoint"
             ) from None
 
-    def _mend(self, fault: EngineFault, turn: int) -> None:
+    def _mend(self, fault: EngineError, turn: int) -> None:
         """Make the server answer again with the weights pushed last; once for all who met the same fault."""
         with self._mending:
             if turn != self._mended:
@@ -173,12 +173,12 @@ class VllmEngine:
                 try:
                     self._revive(fault)
                     break
-                except (EngineFault, NotStarted) as other:
+                except (EngineError, StartError) as other:
                     self._count(other, progress=False)
-                    fault = other if isinstance(other, EngineFault) else fault
+                    fault = other if isinstance(other, EngineError) else fault
             self._mended += 1
 
-    def _revive(self, fault: EngineFault) -> None:
+    def _revive(self, fault: EngineError) -> None:
         well = fault.cause == "forgot" and self.client.healthy()
         if self.own is not None and not well:
             self.own.stop()

@@ -19,7 +19,7 @@ PAUSE = 0.1  # seconds between two looks at a server that is starting
 TAIL = 300  # characters of its log in a message
 
 
-class NotStarted(RunError):  # noqa: N818 - as `Fault`
+class StartError(RunError):
     """A server process that did not become well."""
 
 
@@ -57,10 +57,10 @@ class OwnServer:
         client = Client(self.address, self.deadline)
         while not client.healthy(within=1.0):
             if not self.running:
-                raise NotStarted(f"the engine did not start (status {self.process.returncode}): {self._said(begun)}")
+                raise StartError(f"the engine did not start (status {self.process.returncode}): {self._said(begun)}")
             if time.monotonic() - started > self.deadline:
                 self.stop()
-                raise NotStarted(
+                raise StartError(
                     f"the engine was not ready after {self.deadline:g} s (vllm.start_deadline): {self._said(begun)}"
                 )
             time.sleep(PAUSE)

@@ -156,7 +156,7 @@ def parsed(text: str) -> Any:
         text = _IMAGINARY.sub("I", text)
     try:
         return latex2sympy(text, is_real=True, convert_degrees=False, normalization_config=_CLEAN)
-    except Exception:
+    except Exception:  # the grammar and sympy raise anything at a text that is no expression; that is the text's fault
         if text.rstrip().endswith(r"\%"):  # the grammar takes it behind plain numbers only
             number = parsed(text.rstrip()[:-2])
             return None if number is None else convert_to_pct(number)

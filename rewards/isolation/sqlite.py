@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 BUDGET = 2_000_000  # instructions of SQLite's machine: about a tenth of a second
@@ -15,7 +16,7 @@ _READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION,
 Row = tuple[object, ...]
 
 
-class Refused(Exception):  # noqa: N818 - it is an outcome, not a fault
+class QueryError(Exception):
     """A query that does not run here; the text says why."""
 
 
@@ -29,37 +30,30 @@ class Result:
 
 @functools.lru_cache(maxsize=32)
 def database(script: str) -> bytes:
-    """The database that a script of CREATE and INSERT statements makes, as bytes; Refused where it cannot be made."""
-    with _guarded(write=True) as (connection, within):
-        try:
-            connection.executescript(script)
-            return connection.serialize()
-        except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
-            raise Refused(within(error)) from None
+    """The database that CREATE and INSERT statements make, as bytes; QueryError where they cannot."""
+    with _guarded(write=True) as connection:
+        connection.executescript(script)
+        return connection.serialize()
 
 
 def answered(script: str, query: str) -> Result:
-    """The result of one SELECT on the database of a script; Refused where it writes, fails or never ends."""
+    """The result of one SELECT on the database of a script; QueryError where it writes, fails or never ends."""
     if len(query) > LONGEST_SQL:
-        raise Refused(f"a query of {len(query)} characters; at most {LONGEST_SQL}")
-    made = database(script)
-    with _guarded(made) as (connection, within):
-        try:
-            cursor = connection.execute(query)
-            rows = cursor.fetchmany(MOST_ROWS + 1)
-        except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
-            raise Refused(within(error)) from None
+        raise QueryError(f"a query of {len(query)} characters; at most {LONGEST_SQL}")
+    with _guarded(database(script)) as connection:
+        cursor = connection.execute(query)
+        rows = cursor.fetchmany(MOST_ROWS + 1)
         if len(rows) > MOST_ROWS:
-            raise Refused(f"more than {MOST_ROWS} rows")
+            raise QueryError(f"more than {MOST_ROWS} rows")
         if cursor.description is None:
-            raise Refused("not a query that reads")
+            raise QueryError("not a query that reads")
         return Result(tuple(column[0] for column in cursor.description), rows)
 
 
 @functools.lru_cache(maxsize=32)
 def names(script: str) -> frozenset[str]:
     """The names of the tables and columns of a script's database, in lower case."""
-    with _guarded(database(script), write=True) as (connection, _):
+    with _guarded(database(script), write=True) as connection:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         found = [
             row[0] for table in tables for row in connection.execute("SELECT name FROM pragma_table_info(?)", [table])
@@ -67,34 +61,30 @@ def names(script: str) -> frozenset[str]:
     return frozenset(name.lower() for name in [*tables, *found])
 
 
-class _guarded:  # noqa: N801 - used as a function
-    """A connection in memory with limits: (connection, a function that words an error)."""
+@contextmanager
+def _guarded(made: bytes | None = None, *, write: bool = False) -> Iterator[sqlite3.Connection]:
+    """A connection in memory, to the database `made` if given, with limits; what SQLite refuses is a QueryError."""
+    left = BUDGET
 
-    def __init__(self, made: bytes | None = None, *, write: bool = False) -> None:
-        self.made, self.write, self.left = made, write, BUDGET
+    def spent() -> bool:
+        nonlocal left
+        left -= _PACE
+        return left < 0
 
-    def __enter__(self) -> tuple[sqlite3.Connection, functools.partial[str]]:
-        self.connection = connection = sqlite3.connect(":memory:")
-        if self.made is not None:
-            connection.deserialize(self.made)
+    with closing(sqlite3.connect(":memory:")) as connection:
+        if made is not None:
+            connection.deserialize(made)
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
         connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute(f"PRAGMA max_page_count = {64 * 256}")  # 64 MB at pages of 4,096 bytes
-        connection.set_progress_handler(self._spent, _PACE)
-        if not self.write:
+        connection.set_progress_handler(spent, _PACE)
+        if not write:
             connection.set_authorizer(_reads)
-        return connection, functools.partial(self._words)
-
-    def __exit__(self, *_: object) -> None:
-        self.connection.close()
-
-    def _spent(self) -> bool:
-        self.left -= _PACE
-        return self.left < 0
-
-    def _words(self, error: Exception) -> str:
-        return "it does not end within its budget" if self.left < 0 else str(error)[:200]
+        try:
+            yield connection
+        except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
+            raise QueryError("it does not end within its budget" if left < 0 else str(error)[:200]) from None
 
 
 def _reads(action: int, _: str | None, second: str | None, *__: str | None) -> int:

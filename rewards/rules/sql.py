@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from rewards.base import Rollout, Verdict, abstain, gold, per_rollout, unparsed
-from rewards.isolation.sqlite import Refused, Result, answered, names
+from rewards.isolation.sqlite import QueryError, Result, answered, names
 from rewards.parse.extract import answer_text
 
 Term = Literal["result", "runs", "schema", "bigrams"]
@@ -42,7 +42,7 @@ def sql_match(rollout: Rollout, *, term: Term = "result") -> Verdict:
         return abstain("no gold sql and database")
     try:
         right = answered(script, wanted)
-    except Refused as refused:
+    except QueryError as refused:
         return abstain(f"the gold query does not run: {refused}")
     query = _query(rollout.completion)
     if not query:
@@ -54,7 +54,7 @@ def sql_match(rollout: Rollout, *, term: Term = "result") -> Verdict:
         return _alike(*(Counter(set(_names(text)) & known) for text in (wanted, query)))
     try:
         given = answered(script, query)
-    except Refused as refused:
+    except QueryError as refused:
         return Verdict(0.0, f"the query does not run: {refused}")
     same = term == "runs" or _same(right, given, ordered=_ORDERED.search(wanted) is not None)
     return Verdict(float(same), f"{len(given.rows)} rows, gold {len(right.rows)}")

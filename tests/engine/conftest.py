@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mmrl.engine.client import Client
 from mmrl.engine.remote import VllmEngine
@@ -73,3 +75,15 @@ def vocabulary(checkpoint: Path) -> int:
     from transformers import AutoConfig
 
     return int(AutoConfig.from_pretrained(checkpoint).get_text_config().vocab_size)
+
+
+def adapted_anew(policy: tuple[Any, Any], seed: int) -> tuple[Any, Any]:
+    """The policy with adapters of random weights."""
+    from mmrl.model.policy import LoraSettings, adapted
+
+    model = adapted(copy.deepcopy(policy[0]), lora=LoraSettings(r=4))
+    torch.manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = 0.2 * torch.randn_like(parameter)
+    return model, policy[1]

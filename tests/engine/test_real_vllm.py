@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import signal
 import subprocess
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from data_engine.dataset.shards import write_dataset
 from data_engine.schema import Sample, with_id
@@ -24,10 +22,10 @@ from mmrl.core.vision import VisionBudget, apply_budget
 from mmrl.engine.remote import VllmEngine
 from mmrl.engine.served import Served
 from mmrl.engine.settings import VllmSettings
-from mmrl.model.policy import LoraSettings, adapted
 from mmrl.model.tiny_twins import TinySize, tiny_model
 from mmrl.trainers.callbacks import read_metrics
 from tests.conftest import TEXTS
+from tests.engine.conftest import adapted_anew
 from tests.engine.test_features import of_one_norm
 from tests.engine.test_remote import assert_agrees, changed, drawing_of, prompts_of, questions_of
 from tests.support.training import VISION, config, questions, rollouts, trained
@@ -81,12 +79,11 @@ def test_the_server_agrees_after_ten_pushes(
     assert not engine.faults
 
 
+@pytest.mark.parametrize("world", ["qwen3_vl"], indirect=True)  # a restart takes half a minute
 def test_the_server_is_killed_and_answers_with_the_pushed_weights(
     world: tuple[tuple[Any, Any], VllmEngine], mixed_samples: list[Sample], budget: VisionBudget
 ) -> None:
     policy, engine = world
-    if policy[0].config.model_type != "qwen3_vl":
-        pytest.skip("one architecture is enough: a restart takes half a minute")
     pushed = changed(policy, 11)
     engine.push(pushed[0], "11")
     assert engine.own is not None
@@ -105,13 +102,9 @@ def test_adapters_of_the_whole_model_are_swapped_in_place(
     engine = engine_of(policy, tmp_path / "model", tmp_path / "engine.log", lora_rank=4, tower=True)
     try:
         for step in range(3):
-            model = adapted(copy.deepcopy(policy[0]), lora=LoraSettings(r=4))
-            torch.manual_seed(step)
-            for name, parameter in model.named_parameters():
-                if "lora_" in name:
-                    parameter.data = 0.2 * torch.randn_like(parameter)
-            engine.push(model, str(step))
-            assert_agrees((model, policy[1]), engine, mixed_samples, budget)
+            with_adapters = adapted_anew(policy, step)
+            engine.push(with_adapters[0], str(step))
+            assert_agrees(with_adapters, engine, mixed_samples, budget)
     finally:
         engine.close()
 

@@ -28,7 +28,7 @@ from mmrl.engine.settings import VllmSettings
 from mmrl.model.encoding import Encoded, encode
 from mmrl.model.inputs import media_inputs
 from mmrl.model.sampling import vision_token_ids
-from tests.engine.conftest import engine_at, vocabulary
+from tests.engine.conftest import adapted_anew, engine_at, vocabulary
 from tests.support.engine_server import COMMAND, serving
 
 Policy = tuple[Any, Any]
@@ -98,18 +98,12 @@ def test_answers_agree_with_the_trainer_after_every_push(
 def test_adapters_are_swapped_in_place(
     server: Client, checkpoint: Path, policy: Policy, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
-    from mmrl.model.policy import LoraSettings, adapted
-
     engine_at(server, checkpoint, tmp_path / "base").push_directory(checkpoint, "0")
     engine = engine_at(server, checkpoint, tmp_path, lora_rank=4)
     for step in range(2):
-        model = adapted(copy.deepcopy(policy[0]), lora=LoraSettings(r=4))
-        torch.manual_seed(step)
-        for name, parameter in model.named_parameters():
-            if "lora_" in name:
-                parameter.data = 0.2 * torch.randn_like(parameter)
-        engine.push(model, str(step))
-        assert_agrees((model, policy[1]), engine, mixed_samples, budget)
+        with_adapters = adapted_anew(policy, step)
+        engine.push(with_adapters[0], str(step))
+        assert_agrees(with_adapters, engine, mixed_samples, budget)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ def test_vllm_answers_as_the_model_in_this_process(dataset: Path, checkpoint: Pa
         vllm = {"engine": "vllm", "vllm": {"command": COMMAND}}
         theirs = run(config(dataset, tmp_path / "vllm" / str(blind), **asked, **vllm))
         assert {record.task for record in own} == {"text", "grounding", "count", "temporal", "yesno"}
-        key = lambda record: record.item_id  # noqa: E731
-        for one, other in zip(sorted(own, key=key), sorted(theirs, key=key), strict=True):
+        own, theirs = (sorted(records, key=attrgetter("item_id")) for records in (own, theirs))
+        for one, other in zip(own, theirs, strict=True):
             assert (one.response, one.tokens, one.flags) == (other.response, other.tokens, other.flags)
             assert (one.seen_size, one.scores) == (other.seen_size, other.scores)
     assert read_run(tmp_path / "vllm" / "True").protocol["engine"] == "vllm"

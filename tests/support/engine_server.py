@@ -157,7 +157,7 @@ class Handler(BaseHTTPRequestHandler):
 
     worker: Worker
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, *_: Any, **__: Any) -> None:
         """Nothing: the log is for faults."""
 
     def do_GET(self) -> None:

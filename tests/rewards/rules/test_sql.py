@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rewards import Rollout, get
-from rewards.isolation.sqlite import Refused, answered, names
+from rewards.isolation.sqlite import QueryError, answered, names
 
 ROWS = (
     "CREATE TABLE users (id INTEGER, name TEXT, age REAL); INSERT INTO users VALUES (3,'Ann',9),(4,'Bo',3),(5,NULL,3);"
@@ -90,7 +90,7 @@ def test_what_does_not_only_read_is_wrong_and_changes_nothing(
 )
 def test_a_query_that_does_not_end_or_grows_ends_within_its_budget(query: str, why: str) -> None:
     start = time.perf_counter()
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(QueryError, match=why):
         answered(ROWS, query)
     assert time.perf_counter() - start < 10
     assert score(query) == 0
@@ -106,7 +106,7 @@ def test_a_gold_that_does_not_run_gives_no_verdict() -> None:
 def test_the_script_of_a_database_writes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for statement in ("ATTACH DATABASE 'other.db' AS other", "VACUUM INTO 'copy.db'"):
-        with pytest.raises(Refused, match="too many attached databases"):
+        with pytest.raises(QueryError, match="too many attached databases"):
             answered(f"CREATE TABLE t (x); {statement};", "select 1")
     assert not list(tmp_path.iterdir())
 
