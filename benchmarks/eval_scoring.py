@@ -4,7 +4,7 @@
 
 Ours is what `mmrl eval score RUN` does: read `records.jsonl`, score, write it anew, report with intervals. The peer
 does what evaluation harnesses do with the same file: for every line parse it, call the task's Python function (those
-of `benchmarks.reward_peers`), write the line with its score; then the mean of every task. It has no intervals and no
+of `benchmarks.peers.rewards`), write the line with its score; then the mean of every task. It has no intervals and no
 reasons, and its file is not safe against a kill. Scores must agree to 1e-6 on every row before anything is timed.
 Where all is done in this process its processor time is taken (a busy machine does not count), and wall time where
 expressions go to math-verify's own process. The first has to stay below 60 s for 100,000 records.
@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import region_peers
-from benchmarks import reward_peers as peers
 from benchmarks import rewards as made
+from benchmarks.peers import regions as region_peers
+from benchmarks.peers import rewards as peers
 from benchmarks.rounds import parser_of
 from benchmarks.rounds import report as report_rows
 from eval.records import RECORDS, Record, RunInfo, read_records, replace_records

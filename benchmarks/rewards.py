@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import rewards
-from benchmarks import region_peers
-from benchmarks import reward_peers as peers
+from benchmarks.peers import regions as region_peers
+from benchmarks.peers import rewards as peers
 from benchmarks.rounds import parser_of, report
 from rewards import Rollout
 

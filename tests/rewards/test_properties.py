@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.reward_peers import write_table
+from benchmarks.peers.rewards import write_table
 from mmrl.core.registry import options_of
 from rewards import REWARDS, Reward, Rollout, Verdict, get
 from rewards.registry import function_of

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.reward_peers import answer_of, row_by_row
+from benchmarks.peers.rewards import answer_of, row_by_row
 
 
 def json_of(content: str) -> Any:
