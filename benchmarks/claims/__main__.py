@@ -1,6 +1,6 @@
 """Try claims of papers, five seeds each.
 
-    python -m benchmarks.claims [NAME ...] [--seeds 5] [--quick] [--json FILE]
+    python -m benchmarks.claims [NAME ...] [--seeds 5] [--out DIR] [--quick] [--json FILE]
 
 A row says what a paper claims and what came out: the mean difference between its way and the usual one, and Student's
 95 % interval over seeds. `confirmed`: the interval is above zero; `refuted`: below; else `not visible at this size`.
@@ -8,8 +8,9 @@ A row says what a paper claims and what came out: the mean difference between it
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,11 @@ from scipy import stats
 
 from benchmarks.claims.about_boxes import BOXES
 from benchmarks.claims.about_estimators import ESTIMATORS
+from benchmarks.claims.about_policies import POLICIES, PolicyClaim
 from benchmarks.claims.claim import Claim
 from benchmarks.rounds import parser_of, save
 
-CLAIMS: dict[str, Claim] = ESTIMATORS | BOXES
+CLAIMS: dict[str, Claim | PolicyClaim] = ESTIMATORS | BOXES | POLICIES
 
 
 def main() -> None:
@@ -30,11 +32,13 @@ def main() -> None:
     parser = parser_of(__doc__, "two seeds, few rollouts: that it runs, not what it shows")
     parser.add_argument("name", nargs="*", choices=[*CLAIMS, []], default=[], help="all by default")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="where the runs of policies stay; a temporary directory by default")
     options = parser.parse_args()
     chosen = [CLAIMS[name] for name in options.name or CLAIMS]
     if options.quick:
-        options.seeds, chosen = 2, [replace(claim, rollouts=1_000) for claim in chosen]
-    rows = [tried(claim, range(options.seeds)) for claim in chosen]
+        options.seeds, chosen = 2, [claim.quick() for claim in chosen]
+    with tempfile.TemporaryDirectory() as directory:
+        rows = [tried(claim, range(options.seeds), options.out or Path(directory)) for claim in chosen]
     table = Table("paper", "claim", "verdict", "difference")
     for row in rows:
         table.add_row(row["paper"], row["claim"], row["verdict"], _shown(row))
@@ -42,9 +46,9 @@ def main() -> None:
     save(rows, options.json)
 
 
-def tried(claim: Claim, seeds: Sequence[int]) -> dict[str, Any]:
+def tried(claim: Claim | PolicyClaim, seeds: Sequence[int], out: Path) -> dict[str, Any]:
     """The row of a claim."""
-    differences = claim.differences(seeds)
+    differences = claim.differences(seeds, out)
     mean, error = float(np.mean(differences)), float(stats.sem(differences))
     reach = float(stats.t.ppf(0.975, len(differences) - 1)) * error
     return {

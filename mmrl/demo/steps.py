@@ -29,14 +29,17 @@ def training(data: Path, out: Path, overrides: list[str] | None) -> TrainConfig:
     return load(TrainConfig, HERE / "train.yaml", [*places, *(overrides or [])])
 
 
-def evaluated(config: TrainConfig, model: Path, out: Path, name: str) -> Path:
-    """Evaluate `model` on the test split as `name` says (greedy, sampled or blind); the directory of the records."""
+def evaluated(config: TrainConfig, model: Path, out: Path, name: str, *, draws: int = 3) -> Path:
+    """Evaluate `model` on the test split as `name` says (greedy, sampled or blind); the directory of the records.
+
+    A sampled evaluation has so many `draws` of each question.
+    """
     from eval.run import EvalConfig, run
 
     grpo = config.grpo or {}
     sampling: dict[str, Any] = {"max_new_tokens": grpo["max_completion_length"]}
     if name.startswith("sampled"):
-        sampling |= {"do_sample": True, "temperature": grpo["temperature"], "samples": 3, "seed": 1}
+        sampling |= {"do_sample": True, "temperature": grpo["temperature"], "samples": draws, "seed": 1}
     values = {
         "model": str(model),
         "data": {"path": config.data, "split": "test"},

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from benchmarks.claims.about_estimators import never_sampled
 from benchmarks.claims.table_policy import Arm, World, earned, trained
@@ -30,13 +32,23 @@ def test_a_label_is_learned_that_is_never_sampled() -> None:
     assert earned(world, trained(world, Arm(estimator="grpo"), **options)).mean() < 0.1
 
 
-def test_claims_are_tried_from_the_command_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("names", "papers"),
+    [
+        (("gdpo", "od_length"), ["GDPO (2601.05242)", "VLM-R1 (2504.07615)"]),
+        pytest.param(
+            ("progressive_strict", "progressive_lenient"), ["Vision-R1 (2503.18013)"] * 2, marks=pytest.mark.slow
+        ),
+        pytest.param(("thr_exploit", "thr_explore"), ["THR (2510.03669)"] * 2, marks=pytest.mark.slow),
+    ],
+)
+def test_claims_are_tried_from_the_command_line(names: Sequence[str], papers: list[str], tmp_path: Path) -> None:
     out = tmp_path / "rows.json"
-    words = [sys.executable, "-m", "benchmarks.claims", "gdpo", "od_length", "--quick", "--json", str(out)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    words = [sys.executable, "-m", "benchmarks.claims", *names, "--quick", "--json", str(out)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     rows = json.loads(out.read_text())
-    assert [row["paper"] for row in rows] == ["GDPO (2601.05242)", "VLM-R1 (2504.07615)"]
+    assert [row["paper"] for row in rows] == papers
     for row in rows:
         assert {"paper", "claim", "verdict", "difference", "low", "high", "seeds"} <= row.keys()
         assert row["low"] <= row["difference"] <= row["high"]
