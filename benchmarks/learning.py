@@ -73,7 +73,7 @@ def brevity(rollouts: Any) -> list[float]:
 def main() -> None:
     """Train, evaluate, compare."""
     parser = parser_of(__doc__, "two seeds, three steps: that it runs, not what it shows")
-    parser.add_argument("comparison", nargs="*", choices=[*ARMS, []], default=list(ARMS), help="all by default")
+    parser.add_argument("comparison", nargs="*", choices=[*ARMS, []], default=[], help="all by default")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--out", type=Path, help="where the runs stay; a temporary directory by default")
@@ -82,7 +82,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as directory:
         out = arguments.out or Path(directory)
-        for comparison in arguments.comparison:
+        for comparison in arguments.comparison or ARMS:
             scores = compared(comparison, out / comparison, out / "data", range(seeds), steps)
             Console(width=110).print(table(comparison, scores))
             rows += scores

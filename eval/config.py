@@ -19,6 +19,7 @@ from mmrl.engine.settings import VllmSettings
 from rewards import RewardSpec
 from rewards.judge_client.judge_spec import JudgeSpec
 from rewards.prompt_form import PromptForm
+from rewards.suite import FailedShare
 
 
 class EvalConfig(Config):
@@ -53,7 +54,9 @@ class EvalConfig(Config):
     batch_size: PositiveInt = 16
     cache: Path | None = None
     max_unjudged: Annotated[float, Field(ge=0, le=1)] = 0.1
-    form_only: list[str] = Field(default_factory=list)  # for training alone; a suite may say it
+    form_only: list[str] = Field(default_factory=list)  # this and the next two: for training alone; a suite may say it
+    max_failed: FailedShare = 0.5
+    min_calls: PositiveInt = 200
 
     @model_validator(mode="after")
     def _one_kind_of_data(self) -> Self:

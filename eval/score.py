@@ -59,17 +59,18 @@ def _rescored(out: Path, source: Path | None) -> list[Record]:
 
 def scored(records: Sequence[Record], suite: Suite, scorer: str) -> list[Record]:
     """`records` with the verdicts of `suite`, and with `scorer` as the hash of the suite."""
-    vectors = suite.score([rollout_of(record) for record in records])
+    rollouts = [rollout_of(record) for record in records]
+    vectors = suite.score(rollouts)
     names = suite.tasks_scored(record.task for record in records)
     weights = dict(zip(suite.names, suite.weights, strict=True))
     signed = []
-    for record, vector in zip(records, vectors, strict=True):
+    for record, rollout, vector in zip(records, rollouts, vectors, strict=True):
         verdicts = {name: vector[name] for name in names[record.task]}
         scores = {name: verdict.score for name, verdict in verdicts.items()}
         signed.append(
             replace(
                 record,
-                answer_text=answer_text(record.response),
+                answer_text=answer_text(rollout.answered),
                 scorer=scorer,
                 scores=scores,
                 kinds={name: verdict.kind for name, verdict in verdicts.items()},

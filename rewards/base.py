@@ -134,7 +134,7 @@ def _once(function: Callable[..., Scored], reads: Callable[[str], str | None]) -
         known: dict[tuple[str | None, int], Verdict] = {}
         verdicts = []
         for rollout in rollouts:
-            key = (reads(rollout.completion), id(rollout.answer))
+            key = (reads(rollout.answered), id(rollout.answer))
             verdict = known.get(key)
             if verdict is None:
                 verdict = known[key] = _guarded(function, rollout, options)

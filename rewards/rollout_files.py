@@ -92,10 +92,8 @@ def _trained(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             raise InputError(f"{where} is no rollout of a training: it lacks {', '.join(sorted(missing))}")
         kept = {name: row[name] for name in ("task", "completion", "media", "seen_size")}
         texts = {name: json.loads(row[name]) for name in ("prompt", "answer")}
-        yield (
-            where,
-            {**kept, **texts, "id": f"{row['id']}/{row['draw']}", "group": row["id"], "meta": {"space": row["space"]}},
-        )
+        own = {"group": row["id"], "meta": {"space": row["space"]}, "opened": row.get("opened", "")}
+        yield where, {**kept, **texts, **own, "id": f"{row['id']}/{row['draw']}"}
 
 
 def _recorded(row: dict[str, Any]) -> dict[str, Any]:
@@ -104,6 +102,7 @@ def _recorded(row: dict[str, Any]) -> dict[str, Any]:
         return row
     kept = {name: row[name] for name in ("task", "prompt", "media", "seen_size", "meta")}
     own = {"completion": row["response"], "answer": row["gold"], "group": row["item_id"]}
+    own["opened"] = row.get("opened", "")
     return {**kept, **own, "id": f"{row['item_id']}/{row['draw']}"}
 
 

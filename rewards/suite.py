@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from mmrl.core.config import Config, InputError, RunError, load, nearest, validate
 from rewards.base import Kind, Reward, Rollout, Verdict, abstain, checked
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 OTHER_TASK = abstain("a reward of other tasks")
+FailedShare = Annotated[float, Field(ge=0, le=1)]
 
 
 class RewardSpec(Call):
@@ -38,8 +39,8 @@ class SuiteConfig(Config):
 
     rewards: Annotated[dict[str, RewardSpec], Field(min_length=1)]
     judges: dict[str, JudgeSpec] = Field(default_factory=dict)
-    max_failed: Annotated[float, Field(ge=0, le=1)] = 0.5
-    min_calls: Annotated[int, Field(ge=1)] = 200
+    max_failed: FailedShare = 0.5
+    min_calls: PositiveInt = 200
     form_only: list[str] = Field(default_factory=list)
 
 

@@ -39,7 +39,7 @@ def text_and_golds(rollout: Rollout) -> tuple[str, list[str]] | Verdict:
     golds = [golds] if isinstance(golds, str) else golds
     if not isinstance(golds, Sequence) or not golds:
         return abstain(f"gold text {golds!r:.80} is not a text or a list of texts")
-    text = answer_text(rollout.completion)
+    text = answer_text(rollout.answered)
     return (text, [str(right) for right in golds]) if text else unparsed("empty answer")
 
 

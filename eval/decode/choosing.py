@@ -24,7 +24,7 @@ def best_of_n(policy: Policy, spec: BestOfN) -> Steps[Ids]:
 def self_consistency(policy: Policy, spec: SelfConsistency) -> Steps[Ids]:
     """The first answer of the majority; `spent` keeps the share of the majority, in percent."""
     answers = yield from policy.continued([[]] * spec.n, policy.limit, policy.temperature)
-    chosen, agreement = majority([answer_text(policy.text(ids)) for ids in answers])
+    chosen, agreement = majority([answer_text(policy.opened + policy.text(ids)) for ids in answers])
     policy.spent["agreement_percent"] = round(100 * agreement)
     return answers[chosen]
 

@@ -27,8 +27,10 @@ QUESTION = "Is everything that this says visible in what you were shown? Answer 
 
 
 class Policy(Protocol):
-    """A model with one prompt. `spent` counts generated tokens, read tokens (prefill) and calls of rewards."""
+    """A model with one prompt, which has `opened` the answer. `spent` counts generated tokens, read tokens (prefill)
+    and calls of rewards."""
 
+    opened: str
     spent: dict[str, float]
     limit: int
     temperature: float
@@ -96,7 +98,7 @@ class ModelPolicy:
         self.spent["reward_calls"] += len(prefixes)
         texts = [self.text(ids) for ids in prefixes]
         if isinstance(self._guide, SuiteGuide):
-            return self._guide.scores(self._draw, self.seen_size, texts)
+            return self._guide.scores(self._draw, self.seen_size, texts, self.opened)
         rows = self._guide.questions(self._draw, texts)
         self.spent["prefill"] += sum(len(row.input_ids) for row in rows)
         return self._guide.scores((yield Request(rows))) if rows else [None] * len(texts)
@@ -132,11 +134,12 @@ class SuiteGuide:
         self._suite, self._gold, self._space = evaluation_suite(spec.rewards, spec.judges), spec.gold, space.value
         self._weights = dict(zip(self._suite.names, self._suite.weights, strict=True))
 
-    def scores(self, draw: Draw, seen_size: tuple[Size, ...], texts: Sequence[str]) -> Scores:
-        """The score of each text as an answer to the draw, None without a verdict; InputError if none has one."""
+    def scores(self, draw: Draw, seen_size: tuple[Size, ...], texts: Sequence[str], opened: str) -> Scores:
+        """The score of each text, which goes on with the `opened` answer, None without a verdict; not all are None."""
         sample = draw.sample
         meta, gold = {**sample.meta, "space": self._space}, sample.answer if self._gold else None
-        rollouts = [Rollout(text, gold, sample.task, sample.prompt, sample.media, seen_size, meta) for text in texts]
+        asked = Rollout("", gold, sample.task, sample.prompt, sample.media, seen_size, meta, opened=opened)
+        rollouts = [replace(asked, completion=text) for text in texts]
         vectors = self._suite.score(rollouts)
         scores = [weighted_sum({name: v.score for name, v in vector.items()}, self._weights) for vector in vectors]
         if all(score is None for score in scores):

@@ -29,6 +29,11 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    def unusual(self, names: Iterable[str]) -> list[str]:
+        """Those of the keys `names` that do not have their defaults, whether or not a file names them."""
+        fields = type(self).model_fields
+        return [name for name in names if getattr(self, name) != fields[name].get_default(call_default_factory=True)]
+
 
 def load(schema: type[ConfigT], path: str | Path | None = None, overrides: Sequence[str] | None = None) -> ConfigT:
     """`schema` filled from the YAML file at `path`, then from `a.b=value` overrides.

@@ -41,7 +41,7 @@ class VllmSettings(Config):
 
     @model_validator(mode="after")
     def _one_server(self) -> Self:
-        given = [name for name in OF_OWN_SERVER if name in self.model_fields_set]
+        given = self.unusual(OF_OWN_SERVER)
         if self.base_url and (given or self.inside):
             raise ValueError(
                 f"base_url names a server that runs already, {', '.join(given) or 'inside'} would start another "

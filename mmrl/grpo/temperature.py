@@ -68,7 +68,7 @@ class TemperatureSchedule(Config):
     @model_validator(mode="after")
     def _own_options(self) -> TemperatureSchedule:
         others = {"start", "end"} if self.schedule == "ead" else {"t_max", "t_min", "d0", "growth", "d_max", "head"}
-        if wrong := sorted(others & self.model_fields_set):
+        if wrong := self.unusual(sorted(others)):
             raise ValueError(f"the schedule {self.schedule!r} does not use {', '.join(wrong)}")
         return self
 

@@ -155,7 +155,15 @@ def record_answer(record: Record, *, kind: str, label: str) -> Answer:
         for name, score in record.scores.items()
     }
     facts = [*total, f"{record.tokens} tokens", *record.flags]
-    return Answer(kind, label, record.response, verdicts, facts, record.meta.get("space", "pixel"), record.seen_size)
+    return Answer(
+        kind,
+        label,
+        record.opened + record.response,
+        verdicts,
+        facts,
+        record.meta.get("space", "pixel"),
+        record.seen_size,
+    )
 
 
 def spread(items: Iterable[Item], total: int, limit: int) -> list[Item]:
@@ -174,7 +182,7 @@ def _rollout_exhibit(group: Sequence[Mapping[str, Any]], run: Path) -> Exhibit:
         Answer(
             "answer",
             str(row["draw"]),
-            row["completion"],
+            row.get("opened", "") + row["completion"],
             _verdicts(row),
             (
                 f"advantage {row['advantage']:+.2f}",

@@ -11,7 +11,7 @@ from eval.sample_sets import split_samples
 from eval.space_check import doubted_space
 from mmrl.core.config import InputError
 from mmrl.core.messages import prompt_text
-from mmrl.model.encoding import chat_text, check_form
+from mmrl.model.encoding import PARTS, chat_text, check_form, kinds_of
 from mmrl.model.loading import load_processor, local
 from mmrl.train.config import TrainConfig, form_of
 from mmrl.train.evaluation import evaluated
@@ -20,7 +20,6 @@ from rewards.forms import marks_of
 from rewards.prompt_form import PromptForm
 from rewards.stock_prompts import STOCK
 
-TAKEN_BY = {"image": "image_processor", "video": "video_processor"}  # a kind of media: the part of a processor
 QUESTION = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
 
 
@@ -39,7 +38,7 @@ class Asked:
     def _check_media(self) -> None:
         """Refuse media that the processor does not take, of the training and of the evaluation: else it is found at the
         first batch that has one."""
-        taken = {kind for kind, part in TAKEN_BY.items() if getattr(self.processor, part, None) is not None}
+        taken = kinds_of(self.processor)
         sets = {"training": [sample for samples in self.samples.values() for sample in samples]}
         if self.config.evaluation is not None:
             sets["evaluation"] = split_samples(evaluated(self.config).data).load()
@@ -48,7 +47,7 @@ class Asked:
             for kind, count in sorted(strange.items()):
                 raise InputError(
                     f"{count:,} of the {len(samples):,} samples of the {use} show {kind}s, and {self.config.model} "
-                    f"takes none ({type(self.processor).__name__} has no {TAKEN_BY[kind]}); build the data without "
+                    f"takes none ({type(self.processor).__name__} has no {PARTS[kind]}); build the data without "
                     "them, or choose a model that sees them"
                 )
 

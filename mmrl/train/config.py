@@ -24,6 +24,7 @@ from mmrl.trainers.monitor import Watch
 from rewards import RewardSpec
 from rewards.judge_client.judge_spec import JudgeSpec
 from rewards.prompt_form import PLAIN, PromptForm
+from rewards.suite import FailedShare
 
 
 class Advantages(Config):
@@ -83,7 +84,8 @@ class TrainConfig(Config):
     """Everything about a training run. `sft` and `grpo` go to TRL's SFTConfig and GRPOConfig as they are.
 
     `prompt` says what is asked beside the questions; by default what the recipe of `data` says. `form_only` names the
-    tasks that rewards of form alone may score.
+    tasks that rewards of form alone may score. A reward that fails on more than `max_failed` of `min_calls` or more
+    rollouts stops the run.
     """
 
     model: str
@@ -101,6 +103,8 @@ class TrainConfig(Config):
     rewards: dict[str, RewardSpec] = Field(default_factory=dict)
     judges: dict[str, JudgeSpec] = Field(default_factory=dict)
     form_only: list[str] = Field(default_factory=list)
+    max_failed: FailedShare = 0.5
+    min_calls: PositiveInt = 200
     advantages: Advantages = Advantages()
     rollout: RolloutSettings = RolloutSettings()
     watch: Watch = Watch()

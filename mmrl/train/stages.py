@@ -165,7 +165,7 @@ def grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dat
     return MultimodalGRPOTrainer(
         model,
         processing_class=processor,
-        rewards=Suite(config.rewards, judges=config.judges),
+        rewards=Suite(config.rewards, judges=config.judges, max_failed=config.max_failed, min_calls=config.min_calls),
         args=arguments_of(config, "grpo", out),
         train_dataset=dataset,
         eval_dataset=dataset,  # unread, as above

@@ -57,7 +57,7 @@ def embedding_similarity(
     wanted_D = clip_texts(goals, **options).mean(axis=0) if goals else None
     verdicts: list[Verdict] = []
     for rollout in rollouts:
-        answer = answer_text(rollout.completion)
+        answer = answer_text(rollout.answered)
         if not rollout.media:
             verdicts.append(abstain("no picture"))
             continue

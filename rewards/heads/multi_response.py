@@ -56,7 +56,7 @@ def multi_response(
             score = functools.partial(
                 multi_response_torch.averaged_scores, scorer, messages, orders=orders, at_once=at_once
             )
-            found = _scored([rollouts[i].completion for i in members], score)
+            found = _scored([rollouts[i].answered for i in members], score)
         for i, raw in zip(members, found, strict=True):
             verdicts[i] = raw if isinstance(raw, Verdict) else Verdict(squashed(raw, center, scale), f"raw {raw:.4f}")
     return verdicts

@@ -41,7 +41,7 @@ def relevance(
     verdicts = [abstain("no question or gold text")] * len(rollouts)
     asked: list[tuple[int, str, list[str], bool]] = []
     for i, rollout in enumerate(rollouts):
-        answer = answer_text(rollout.completion)
+        answer = answer_text(rollout.answered)
         is_open = rollout.task in open_tasks
         prompt = rollout.prompt
         listed = (

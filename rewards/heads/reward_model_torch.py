@@ -52,7 +52,7 @@ def _row_or_verdict(rollout: Rollout, head: Checkpoint) -> Row | Verdict:
 
 
 def _row(rollout: Rollout, head: Checkpoint) -> Row:
-    response = plain(rollout.completion, head.tokenizer)
+    response = plain(rollout.answered, head.tokenizer)
     if head.processor is not None:
         turn = {"role": "assistant", "content": [{"type": "text", "text": response}]}
         messages = [*chat(rollout, head.tokenizer, pictures_by_media(rollout)), turn]

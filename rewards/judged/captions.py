@@ -39,7 +39,7 @@ async def caption_precision(rollout: Rollout, *, judge: Judge, pointable: bool =
     Source: 2605.07394. Needs media. A repeated claim counts once; a caption without claims scores 0. `pointable=False`
     asks for truth alone. Two calls of the judge.
     """
-    caption = extract.answer_text(rollout.completion)
+    caption = extract.answer_text(rollout.answered)
     if not caption:
         return NO_CAPTION
     if not rollout.media:
@@ -68,7 +68,7 @@ async def caption_recall(rollout: Rollout, *, judge: Judge) -> Verdict:
     Gold: `units`, a list of facts; else the first of `references`, which the judge splits once. Without facts there is
     no verdict. One call of the judge.
     """
-    caption = extract.answer_text(rollout.completion)
+    caption = extract.answer_text(rollout.answered)
     units = await _gold_units(judge, rollout)
     if not units:
         return abstain("gold has neither units nor references to cover")
@@ -92,7 +92,7 @@ async def caption_language(rollout: Rollout, *, judge: Judge) -> Verdict:
     The paper gives 0 to captions under half or over twice the words of the reference, for this reward alone: wrap it in
     `length_mask`. One call of the judge.
     """
-    caption = extract.answer_text(rollout.completion)
+    caption = extract.answer_text(rollout.answered)
     if not caption:
         return NO_CAPTION
     parse = functools.partial(_language, names=LANGUAGE)
@@ -111,7 +111,7 @@ async def caption_utility(rollout: Rollout, *, judge: Judge) -> Verdict:
     readable answer leaves no verdict, because means over different questions cannot be compared. One call of the judge
     a question.
     """
-    caption = extract.answer_text(rollout.completion)
+    caption = extract.answer_text(rollout.answered)
     try:
         quiz = [question_of(entry) for entry in _listed(gold(rollout, "questions"))]
     except (KeyError, TypeError, ValueError) as error:

@@ -24,7 +24,7 @@ def verifier_score(rollout: Rollout) -> Scored:
     """
     principles = gold(rollout, "principles") if isinstance(rollout.answer, Mapping) else None
     try:
-        found = parse_rrm(rollout.completion, len(principles) if isinstance(principles, list) else None)
+        found = parse_rrm(rollout.answered, len(principles) if isinstance(principles, list) else None)
     except Unreadable as error:
         return unparsed(str(error))
     return Verdict(found.score / 10, f"{found.score:g} of 10")

@@ -64,7 +64,7 @@ async def judge(
     (gold: `text` or the first of `references`; or the one of `candidates` that is `preferred`). One call, `pairwise`
     two.
     """
-    response = extract.answer_text(rollout.completion)
+    response = extract.answer_text(rollout.answered)
     if not response:
         return unparsed("no answer to judge")
     used = prompt or template(f"judge_{mode}")

@@ -83,7 +83,7 @@ async def object_probing(
     present = _names(answer.get("objects"))
     if not present:
         return abstain("gold has no objects to probe")
-    caption = extract.answer_text(rollout.completion)
+    caption = extract.answer_text(rollout.answered)
     if not caption:
         return unparsed("no caption to probe")
     absent = _names(answer.get("absent")) or _drawn(present, negatives or len(present))

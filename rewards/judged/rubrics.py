@@ -39,7 +39,7 @@ def principle_ranking(
     score every name and rank them in the order of the scores; otherwise no response of the part has a verdict, because
     a judge that leaves one out must not raise any other.
     """
-    texts = [extract.answer_text(rollout.completion) or "" for rollout in rollouts]
+    texts = [extract.answer_text(rollout.answered) or "" for rollout in rollouts]
     groups: dict[Any, dict[str, Rollout]] = {}
     keys = [(rollout.group, user_text(rollout.prompt), *rollout.media) for rollout in rollouts]
     for key, text, rollout in zip(keys, texts, rollouts, strict=True):
@@ -65,7 +65,7 @@ async def rubric(rollout: Rollout, *, judge: Judge, strict: bool = True, show: b
     must, forbid = (_texts(given.get(name)) if isinstance(given, Mapping) else [] for name in ("must", "forbid"))
     if not must and not forbid:
         return abstain("gold has no rubric with must or forbid")
-    response = extract.answer_text(rollout.completion)
+    response = extract.answer_text(rollout.answered)
     if not response:
         return NO_RESPONSE
     rules = [*must, *forbid]
@@ -92,7 +92,7 @@ async def nugget_support(rollout: Rollout, *, judge: Judge) -> Verdict:
     nuggets = _texts(rollout.answer.get("nuggets")) if isinstance(rollout.answer, Mapping) else []
     if not nuggets:
         return abstain("gold has no nuggets")
-    response = extract.answer_text(rollout.completion)
+    response = extract.answer_text(rollout.answered)
     if not response:
         return NO_RESPONSE
     labels = await verdict_of(

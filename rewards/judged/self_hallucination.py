@@ -74,7 +74,7 @@ async def self_hallucination(
     The verdict's spans hold the phase's score at its onset, and after it a value between that and the whole score by 1
     / `onset_weight`: less blame where a hallucination only continues.
     """
-    text, offset = _part(rollout.completion, part)
+    text, offset = _part(rollout, part)
     if not text:
         return unparsed("no response to verify")
     if not rollout.media:
@@ -162,11 +162,12 @@ def _word(found: dict[str, Any]) -> float | None:
     return WORDS[replies.one_of(found, "verdict", tuple(WORDS))]
 
 
-def _part(completion: str, part: str) -> tuple[str, int | None]:
+def _part(rollout: Rollout, part: str) -> tuple[str, int | None]:
     """The text to verify, and where it is in the completion: None where thinking in its midst was cut out."""
+    completion = rollout.completion
     if part == "completion":
         return (completion if completion.strip() else ""), 0
-    answer = extract.answer_text(completion)
+    answer = extract.answer_text(rollout.answered)
     if not answer:
         return "", None
     for opening in ("<answer>", "\\boxed{"):

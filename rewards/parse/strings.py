@@ -40,7 +40,7 @@ def texts_of(rollout: Rollout) -> tuple[str, list[str]] | Verdict:
     golds = gold_texts(rollout)
     if not golds:
         return NO_GOLD
-    text = answer_or_verdict(answer_text(rollout.completion))
+    text = answer_or_verdict(answer_text(rollout.answered))
     return text if isinstance(text, Verdict) else (text, [*map(bare, golds)])
 
 

@@ -104,7 +104,7 @@ def point_match(
     frame = frame_of(rollout, space)
     if isinstance(frame, Verdict):
         return frame
-    text = answer_text(rollout.completion)
+    text = answer_text(rollout.answered)
     found = points(text) if text is not None else []
     if not found:
         return unparsed("no point")
@@ -137,7 +137,7 @@ def _scene(rollout: Rollout, space: CoordinateSpace | None, classes: bool) -> Sc
     gold_M4 = cut_at(ordered(gold_M4), np.array([frame.size]))
     if len(gold_M4) and not (gold_M4[:, 2:] > gold_M4[:, :2]).all(axis=1).all():
         return abstain("a gold box has no area inside the image")
-    text = answer_text(rollout.completion)
+    text = answer_text(rollout.answered)
     found = objects(text) if text is not None else []
     if not found and not (text is not None and says_none(text)):
         return unparsed("no boxes, and no statement that there are none")

@@ -37,7 +37,7 @@ def choice_match(rollout: Rollout) -> Verdict:
     right = gold(rollout, "choice")
     if not isinstance(right, str) or len(right) != 1 or right not in letters:
         return abstain(f"gold choice {right!r} is not one of the letters {letters}")
-    text = extract.reply(rollout.completion)
+    text = extract.reply(rollout.answered)
     if text is None:
         return NO_ANSWER
     letter = choice_letter(text, letters, options)
@@ -58,7 +58,7 @@ def yesno_match(rollout: Rollout) -> Verdict:
         right = extract.yes_no(right)
     if not isinstance(right, bool):
         return abstain(f"gold yesno {gold(rollout, 'yesno')!r} is neither yes nor no")
-    text = extract.answer_text(rollout.completion)
+    text = extract.answer_text(rollout.answered)
     if text is None:
         return NO_ANSWER
     answer = extract.yes_no(text)
@@ -85,7 +85,7 @@ def number_match(rollout: Rollout, *, rel_tol: Tolerance = 1e-9, abs_tol: Tolera
     right = _gold_number(written)
     if right is None:
         return abstain(f"gold number {written!r} is not a finite number")
-    text = extract.answer_text(rollout.completion)
+    text = extract.answer_text(rollout.answered)
     if text is None:
         return NO_ANSWER
     value = number(text, thousands=True, percent=percent, scales=not is_scale(unit))
@@ -111,7 +111,7 @@ def text_match(rollout: Rollout) -> Verdict:
     rights = {_plain(accepted_text) for accepted_text in accepted} - {""}
     if not rights:
         return abstain("gold text is empty")
-    text = extract.answer_text(rollout.completion)
+    text = extract.answer_text(rollout.answered)
     if text is None:
         return NO_ANSWER
     answer = _plain(extract.boxed(text))

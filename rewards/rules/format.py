@@ -84,7 +84,7 @@ def json_format(rollout: Rollout, *, keys: tuple[str, ...] = (), as_released: bo
     >>> [verdict.score for verdict in json_format(said, keys=("bbox_2d",))], json_format(said)[0].score
     ([0.5, 0.0], 1.0)
     """
-    value = _json(answer_text(rollout.completion) or "")
+    value = _json(answer_text(rollout.answered) or "")
     items = value if isinstance(value, list) else [value]
     if as_released:
         named = [item for item in items if isinstance(item, Mapping) and "bbox_2d" in item and "label" in item]

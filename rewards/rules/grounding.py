@@ -77,7 +77,7 @@ def _span_iou(rollout: Rollout, *, golds: dict[int, list[Span]]) -> Verdict:
         golds[key] = [(start, end) for start, end in listed if start < end]
     if not golds[key]:
         return abstain("gold spans are not [start, end] seconds of some length")
-    text = answer_text(rollout.completion)
+    text = answer_text(rollout.answered)
     found = spans(text) if text is not None else []
     if not found:
         return unparsed("no time span")
@@ -141,7 +141,7 @@ def _read(rollout: Rollout, space: CoordinateSpace | None, known: dict[int, Floa
     frame = frame_of(rollout, space)
     if isinstance(frame, Verdict):
         return frame
-    text = answer_text(rollout.completion)
+    text = answer_text(rollout.answered)
     found = boxes(text) if text is not None else []
     return _Reading(found[0], golds, frame) if found else unparsed("no box")
 

@@ -28,7 +28,7 @@ def repetition(rollout: Rollout, *, n: Positive = 6) -> Verdict:
     >>> [verdict.score for verdict in repetition([Rollout("one two one two one two"), Rollout("one two three")], n=2)]
     [-0.6, 0.0]
     """
-    answer = answer_text(rollout.completion) or ""
+    answer = answer_text(rollout.answered) or ""
     named = boxes(answer)
     around = "".join(rollout.completion.rpartition(answer)[::2]) if named else rollout.completion
     all_words = pieces(around)
@@ -63,7 +63,7 @@ def length_window(
     """
     if low > high:
         raise ValueError(f"low {low} is above high {high}")
-    text = rollout.completion if part == "completion" else answer_text(rollout.completion)
+    text = rollout.completion if part == "completion" else answer_text(rollout.answered)
     if not text or not text.strip():
         return unparsed("empty completion")
     size = length(text, unit)
@@ -138,7 +138,7 @@ def length_mask(
         raise ValueError(f"low {low} is above high {high}")
     verdicts = []
     for rollout, verdict in zip(rollouts, reward(rollouts), strict=True):
-        size = length(answer_text(rollout.completion) or "", unit)
+        size = length(answer_text(rollout.answered) or "", unit)
         ratios = [size / length(text, unit) for text in gold_texts(rollout)]
         if verdict.score is None or not ratios or any(low <= ratio <= high for ratio in ratios):
             verdicts.append(verdict)

@@ -32,7 +32,7 @@ def math_match(rollout: Rollout, *, deadline: Annotated[float, Field(gt=0, allow
     right = str(right) if isinstance(right, int | float) and not isinstance(right, bool) else right
     if not isinstance(right, str) or not right.strip():
         return abstain(f"gold math {right!r} is not an expression")
-    text = reply(rollout.completion)
+    text = reply(rollout.answered)
     if not text:
         return unparsed("no answer")
     try:

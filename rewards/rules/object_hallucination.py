@@ -31,7 +31,7 @@ def object_hallucination(rollout: Rollout, *, mode: Mode = "f1") -> Verdict:
     truth = _truth(rollout)
     if truth is None:
         return abstain("no gold objects, and no gold text that would name them")
-    text = answer_text(rollout.completion)
+    text = answer_text(rollout.answered)
     if not text:
         return unparsed("no caption")
     named = objects_named(text)

@@ -44,7 +44,7 @@ def sql_match(rollout: Rollout, *, term: Term = "result") -> Verdict:
         right = answered(script, wanted)
     except QueryError as refused:
         return abstain(f"the gold query does not run: {refused}")
-    query = _query(rollout.completion)
+    query = _query(rollout.answered)
     if not query:
         return unparsed("no query")
     if term == "bigrams":

@@ -46,7 +46,7 @@ def relaxed_match(
     verdicts = []
     reads = answer_text if len(rollouts) <= CACHED else answer_text.__wrapped__  # of more, none is found again
     for rollout in rollouts:
-        text, group = reads(rollout.completion), id(rollout.answer)
+        text, group = reads(rollout.answered), id(rollout.answer)
         verdict = known.get((group, text)) if text else None
         if verdict is None:
             rights = golds.get(group)
@@ -168,7 +168,7 @@ def reward_chain(rollout: Rollout) -> Verdict:
     chains = _chains(gold(rollout, "chain"))
     if not chains:
         return abstain("gold chain is not {key point: [keywords]}, or a list of them")
-    text = answer_text(rollout.completion)
+    text = answer_text(rollout.answered)
     if not text:
         return unparsed("no answer")
     answer = words(text)

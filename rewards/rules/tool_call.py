@@ -36,7 +36,7 @@ def tool_call(rollout: Rollout, *, variant: Variant = "full") -> Verdict:
     wanted = _calls(gold(rollout, "tools"))
     if wanted is None:
         return abstain("gold tools are not objects with name and parameters")
-    text = without_thinking(rollout.completion)
+    text = without_thinking(rollout.answered)
     if not text or not text.strip():
         return unparsed("nothing after the thinking")
     blocks = _BLOCK.findall(text)

@@ -14,7 +14,7 @@ from eval.decode import GuidedGenerator
 from eval.decode.choosing import best_of_n, self_consistency
 from eval.decode.config import BestOfN, LookaheadSearch, MonteCarlo, PhaseWise, SelfConsistency
 from eval.decode.particles import effective_size, evolved, normalised, smc
-from eval.decode.policy import last_phase
+from eval.decode.policy import SuiteGuide, last_phase
 from eval.decode.search import deal, psrd
 from eval.decode.side_by_side import Steps
 from eval.generation import Draw, Sampling
@@ -40,6 +40,8 @@ def result(steps: Steps[Any]) -> Any:
 
 class Toy:
     """Two binary tokens with known probabilities; the reward of a prefix is its log potential."""
+
+    opened = ""
 
     def __init__(self, seed: int) -> None:
         self.spent: dict[str, float] = defaultdict(float)
@@ -240,6 +242,12 @@ def test_the_gold_answer_is_shown_only_when_asked_for(plain: LocalGenerator, mix
         GuidedGenerator(plain, BestOfN(method="best_of_n", rewards=rewards), CoordinateSpace.resized)([draw])
     spec = BestOfN(method="best_of_n", n=2, rewards=rewards, gold=True)
     assert GuidedGenerator(plain, spec, CoordinateSpace.resized)([draw])[0].spent["kl_bound"] > 0.19
+
+
+def test_rewards_that_guide_know_how_the_prompt_has_begun_the_answer(mixed_samples: list[Sample]) -> None:
+    guide = SuiteGuide(BestOfN(method="best_of_n", rewards=FORM), CoordinateSpace.resized)
+    said = ["I see.</think><answer>yes</answer>"]
+    assert [guide.scores(Draw(mixed_samples[4]), (), said, begun) for begun in ("<think>", "")] == [[1.0], [0.0]]
 
 
 def test_an_answer_of_marks_alone_is_asked_about_as_it_is() -> None:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from data_engine.dataset.shards import write_dataset
 from data_engine.schema import Sample, user_prompt, with_id
+from eval.config import EvalConfig
 from mmrl.cli import VERBS, run
+from mmrl.core.config import load
 from mmrl.model.tiny_twins import TinySize, tiny_model
+from mmrl.train.config import TrainConfig
+from mmrl.train.continuation import remember
 from mmrl.verifier.pairs import preferred_edits
+from rewards.suite import SuiteConfig
 from tests.conftest import TEXTS
 from tests.support.training import questions
 
@@ -55,3 +62,27 @@ def test_a_config_opens_with_its_command_and_runs(
         assert done.value.code == 0, output.err
         assert expected in output.out
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "rollout",
+    [
+        {"temperature": {"schedule": "cosine", "start": 1.2, "end": 0.8}},
+        {"temperature": {"schedule": "ead", "head": 2}},
+        {"engine": "vllm", "vllm": {"base_url": "http://localhost:1"}},
+    ],
+)
+def test_the_config_that_a_run_remembers_can_be_given_again(rollout: dict[str, Any], tmp_path: Path) -> None:
+    values = {"model": "m", "data": "d", "output": str(tmp_path), "rollout": rollout, "grpo": {"max_steps": 1}}
+    config = TrainConfig.model_validate(values)
+    remember(config, tmp_path)
+    assert load(TrainConfig, tmp_path / "config.yaml") == config
+
+
+def test_a_suite_file_can_be_extended_whole(tmp_path: Path) -> None:
+    suite = {"rewards": {"form": {"fn": "think_format"}}, "max_failed": 0.3, "min_calls": 5, "form_only": ["ocr"]}
+    assert suite.keys() | {"judges"} == SuiteConfig.model_fields.keys()
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite))
+    (tmp_path / "run.yaml").write_text("extends: suite.yaml\nmodel: m\n")
+    assert load(TrainConfig, tmp_path / "run.yaml", ["data=d", "output=o"]).min_calls == 5
+    assert load(EvalConfig, tmp_path / "run.yaml", ["data.path=d", "out=o"]).max_failed == 0.3

@@ -16,7 +16,7 @@ from mmrl.cli import VERBS, run
 from rewards import Rollout
 from tests.support.training import config, material
 
-CALLS = 200  # from which a suite stops a run
+CALLS = 8  # from which a suite stops a run
 BROKEN = {"mine": {"fn": "tests.mmrl.test_failing_rewards:broken"}}
 
 
@@ -31,11 +31,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def training(world: Path, out: Path) -> list[str]:
     sizes = {"per_device_train_batch_size": CALLS, "num_generations": CALLS // 2, "max_completion_length": 1}
-    return [str(config(world, out / "run.yaml", rewards=BROKEN, grpo={**sizes, "max_steps": 1}))]
+    return [str(config(world, out / "run.yaml", rewards=BROKEN, min_calls=CALLS, grpo={**sizes, "max_steps": 1}))]
 
 
 def scoring(world: Path, out: Path) -> list[str]:
-    (out / "suite.yaml").write_text(yaml.safe_dump({"rewards": BROKEN}))
+    (out / "suite.yaml").write_text(yaml.safe_dump({"rewards": BROKEN, "min_calls": CALLS}))
     (out / "rollouts.jsonl").write_text(f"{json.dumps({'completion': 'B', 'answer': 'B'})}\n" * CALLS)
     return ["score", str(out / "suite.yaml"), str(out / "rollouts.jsonl")]
 

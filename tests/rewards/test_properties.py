@@ -6,6 +6,7 @@ import functools
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,9 @@ def test_what_is_only_thought_neither_helps_nor_hurts(
     thought = f"<think>{' '.join(junk)}</think>"
     assert number(scored(reward_of(name), thought + right, answer)) == pytest.approx(1)
     assert number(scored(reward_of(name), thought, answer)) == 0
+    begun = Rollout(thought.removeprefix("<think>") + right, answer, opened="<think>\n")
+    unended = replace(begun, completion=right)
+    assert [number(verdict) for verdict in reward_of(name)([begun, unended])] == pytest.approx([1, 0])
 
 
 @pytest.mark.parametrize("name", MADE_OF)

@@ -146,7 +146,7 @@ def _amber_chair(rollout: Rollout, *, similar: Similar | None, name: str) -> Ver
     gold, root = rollout.answer, str(rollout.meta.get("words"))
     if not isinstance(gold, Mapping) or words_digest(root) != gold.get("words_sha256"):
         return abstain(f"the word lists in {root} are not those of the benchmark")
-    text = answer_text(rollout.completion)
+    text = answer_text(rollout.answered)
     counts = counted(text or "", gold["truth"], gold["hallu"], words_of(root), similar)
     why = json.dumps({**counts, "similarity": name})
     if not text:

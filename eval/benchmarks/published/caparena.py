@@ -54,7 +54,7 @@ async def caparena_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     Gold: `rival`, the other caption, `references`, of which the judge sees the first, and `first`, whether the judged
     caption comes first. A reply must be one of the three sentences exactly, up to a final period.
     """
-    caption, rival, references = answer_text(rollout.completion), gold(rollout, "rival"), gold(rollout, "references")
+    caption, rival, references = answer_text(rollout.answered), gold(rollout, "rival"), gold(rollout, "references")
     if not isinstance(rival, str) or not references:
         return abstain("gold has no rival, or no reference")
     if not caption:

@@ -105,7 +105,7 @@ async def captionqa_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     option scores 1, "cannot answer" 1 / (other options) + 0.05, a wrong option or an unreadable reply 0. `why` holds
     the counts as JSON.
     """
-    caption, quiz = answer_text(rollout.completion), gold(rollout, "quiz")
+    caption, quiz = answer_text(rollout.answered), gold(rollout, "quiz")
     if not isinstance(quiz, Sequence) or not quiz:
         return abstain("gold has no quiz")
     if not caption:

@@ -69,7 +69,7 @@ async def dcscore(rollout: Rollout, *, judge: Judge, trials: Annotated[int, Fiel
     Gold: `units`, the facts of people, and `references`, of which the first helps to verify. The judge splits the
     caption into facts, then matches and verifies them `trials` times (with different seeds); scores are averaged.
     """
-    caption = answer_text(rollout.completion)
+    caption = answer_text(rollout.answered)
     oracle, references = gold(rollout, "units"), gold(rollout, "references")
     if not isinstance(oracle, Sequence) or not oracle or not references:
         return abstain("gold has no units, or no reference")

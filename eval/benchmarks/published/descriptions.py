@@ -83,7 +83,7 @@ def halbench_metrics(records: Sequence[Record]) -> Metrics:
 async def objects_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     """The share of true objects among the COCO objects that a judge finds in the response (Object HalBench; gold:
     `objects`, `references`). `why` lists them as JSON, each [word, class] once."""
-    predicted = answer_text(rollout.completion)
+    predicted = answer_text(rollout.answered)
     if not predicted:
         return unparsed("[]")
     phrases = await verdict_of(
@@ -128,7 +128,7 @@ def mmhal_metrics(records: Sequence[Record]) -> Metrics:
 @by_protocol
 async def mmhal_rating(rollout: Rollout, *, judge: Judge) -> Verdict:
     """The rating of a judge, from 0 to 6, divided by 6 (gold: `text`, the answer of a person, and `contents`)."""
-    predicted = answer_text(rollout.completion)
+    predicted = answer_text(rollout.answered)
     if not predicted:
         return unparsed(NO_ANSWER)
     data = {

@@ -102,7 +102,7 @@ def _boxes(rollout: Rollout, space: CoordinateSpace | None) -> tuple[Floats, Flo
     cut_M4 = cut_M4[(cut_M4[:, 2:] > cut_M4[:, :2]).all(axis=1)]
     if not len(cut_M4):  # as `box_iou`: all scorers count the same samples
         return abstain("gold boxes have no area inside the image")
-    text = answer_text(rollout.completion)
+    text = answer_text(rollout.answered)
     predicted = boxes(text) if text is not None else []
     if not predicted:
         return unparsed("no box")

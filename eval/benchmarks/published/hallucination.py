@@ -93,7 +93,7 @@ def hallusion_metrics(records: Sequence[Record]) -> Metrics:
 async def hallusion_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     """1 if a judge finds the answer correct. "unclear" is right without an image (HallusionBench: figure 0 of VS; gold:
     `details`, the right answer in words)."""
-    predicted = answer_text(rollout.completion)
+    predicted = answer_text(rollout.answered)
     if not predicted:
         return unparsed(NO_ANSWER)
     data = {"question": user_text(rollout.prompt), "reference": str(gold(rollout, "details")), "response": predicted}

@@ -103,13 +103,13 @@ def letter_or_value(rollout: Rollout, *, decimals: int | None = None) -> Verdict
     [1.0, 0.0]
     """
     right, options = gold(rollout, "choice"), [str(option) for option in rollout.answer["options"]]
-    text = answer_text(rollout.completion)
+    text = answer_text(rollout.answered)
     if not text:
         return unparsed("no answer")
     letters = ascii_uppercase[: len(options)]
     same = [letter for letter, option in zip(letters, options, strict=True) if _formula(option) == _formula(text)]
     expression = not _WORD.search(_COMMAND.sub(" ", text))
-    letter = choice_letter(reply(rollout.completion) or "", letters) or (same[0] if len(same) == 1 else None)
+    letter = choice_letter(reply(rollout.answered) or "", letters) or (same[0] if len(same) == 1 else None)
     if letter := letter or (None if expression else choice_letter(text, letters, options)):
         return Verdict(float(letter == right), f"answered {letter}")
     predicted, target = plain_value(text), options[letters.index(right)]
@@ -133,7 +133,7 @@ def rounded_match(rollout: Rollout, *, decimals: int = 2) -> Verdict:
     target = plain_value(str(gold(rollout, "math")))
     if target is None:
         return abstain("gold math is not a number")
-    text = answer_text(rollout.completion)
+    text = answer_text(rollout.answered)
     value = plain_value(boxed(text)) if text else None
     if value is None:
         return unparsed("no number")
@@ -182,7 +182,7 @@ async def mathverse_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
 
 async def extracted_answer(rollout: Rollout, judge: Judge) -> str | None:
     """The final answer of a solution, extracted by a judge; None if it has none."""
-    predicted = answer_text(rollout.completion)
+    predicted = answer_text(rollout.answered)
     if not predicted:
         return None
     data = {"question": user_text(rollout.prompt), "response": predicted}

@@ -61,13 +61,13 @@ def mathvista_match(rollout: Rollout, *, nearest_choice: bool = False) -> Verdic
     answer = rollout.answer
     if not isinstance(answer, Mapping) or not isinstance(answer.get("text"), str):
         return abstain("gold has no text")
-    text, right = answer_text(rollout.completion), answer["text"].strip()
+    text, right = answer_text(rollout.answered), answer["text"].strip()
     if not right:
         return abstain("the answer is not public")
     if not text:
         return unparsed("empty answer")
     if choices := answer.get("choices"):
-        said = reply(rollout.completion) or text
+        said = reply(rollout.answered) or text
         predicted = _chosen(said, text, [str(choice) for choice in choices], nearest_choice)
         return (
             unparsed("no choice") if predicted is None else Verdict(float(predicted == right), f"answered {predicted}")

@@ -76,7 +76,7 @@ def mmmu_choice(rollout: Rollout) -> Verdict:
     [1.0, 0.0]
     """
     right, options = gold(rollout, "choice"), rollout.answer["options"]
-    text = answer_text(rollout.completion)
+    text = answer_text(rollout.answered)
     if not text:
         return unparsed("no answer")
     reply, letters = f" {text.strip(',.!?;:' + chr(39))} ", ascii_uppercase[: len(options)]
@@ -115,7 +115,7 @@ def _any_math(rollouts: Sequence[Rollout]) -> list[Verdict]:
     match = get("math_match")
     best = []
     for rollout in rollouts:
-        golds = [Rollout(rollout.completion, {"math": answer}) for answer in rollout.answer["text"]]
+        golds = [Rollout(rollout.answered, {"math": answer}) for answer in rollout.answer["text"]]
         best.append(max(match(golds), key=lambda verdict: -1.0 if verdict.score is None else verdict.score))
     return best
 

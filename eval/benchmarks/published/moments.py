@@ -75,7 +75,7 @@ def span_f1(rollout: Rollout, *, threshold: Annotated[float, Field(gt=0, le=1)] 
     golds = [(start, end) for start, end in ([] if rows is None else np.sort(rows).tolist()) if start < end]
     if not golds:  # as `span_iou`: both count the same samples
         return abstain("gold spans are not [start, end] seconds of some length")
-    text = answer_text(rollout.completion)
+    text = answer_text(rollout.answered)
     predicted = spans(text) if text else []
     if not predicted:
         return unparsed("no time span")

@@ -88,7 +88,7 @@ def tempcompass_match(rollout: Rollout) -> Verdict:
     >>> [one.score for one in tempcompass_match([Rollout(text, two) for text in texts])]
     [1.0, 0.0, 1.0]
     """
-    text, answer = answer_text(rollout.completion), rollout.answer
+    text, answer = answer_text(rollout.answered), rollout.answer
     if not text:
         return unparsed("no answer")
     if "yesno" in answer:
@@ -112,7 +112,7 @@ def tempcompass_match(rollout: Rollout) -> Verdict:
 async def tempcompass_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     """The score by rule, or by a judge if the rule cannot parse the answer (TempCompass)."""
     ruled = tempcompass_match([rollout])[0]
-    predicted = answer_text(rollout.completion)
+    predicted = answer_text(rollout.answered)
     if ruled.kind != "unparsed" or not predicted:
         return ruled
     answer = rollout.answer
@@ -131,7 +131,7 @@ async def tempcompass_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
 async def caption_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     """1 if a judge that reads the caption alone chooses the right option (TempCompass captioning; gold: `choice`,
     `options`, `quiz`). Its reply must contain exactly one option, such as "B."."""
-    predicted = answer_text(rollout.completion)
+    predicted = answer_text(rollout.answered)
     if not predicted:
         return unparsed("no caption")
     answer: Any = rollout.answer

@@ -84,7 +84,7 @@ def vqa_accuracy(rollout: Rollout, *, variant: Literal["default", "official", "e
     golds = gold(rollout, "answers")
     if not isinstance(golds, Sequence) or isinstance(golds, str) or not golds:
         return abstain(f"gold answers {golds!r:.80} are not a list of texts")
-    text = answer_text(rollout.completion)
+    text = answer_text(rollout.answered)
     if not text:
         return unparsed("no answer")
     predicted, others = text, [str(right) for right in golds]
