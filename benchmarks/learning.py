@@ -6,6 +6,9 @@
 weight 1. `gdpo_weighed`: the same with that reward at weight 0.1, as decoupling asks of its user. `visurf`: the gold
 answer as one of a group's rollouts against plain `grpo`, from a policy that has only learned to answer in form. Held
 out, greedy and sampled; the interval of a difference is Student's over seeds. Runs that are done are not done again.
+
+`level`: the demo's training against stock TRL's on its questions about pictures. The level is TRL's reward at the end,
+as the mean of ten steps. The rows are the steps until either is there, of as many rollouts, and their seconds.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,9 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+from benchmarks.peers import stock_grpo
 from benchmarks.rounds import parser_of, save
+from data_engine.dataset.shards import read_samples, write_dataset
 from mmrl.core.config import load
 from mmrl.demo import steps as demo
 from mmrl.demo import warm
@@ -73,7 +79,7 @@ def brevity(rollouts: Any) -> list[float]:
 def main() -> None:
     """Train, evaluate, compare."""
     parser = parser_of(__doc__, "two seeds, three steps: that it runs, not what it shows")
-    parser.add_argument("comparison", nargs="*", choices=[*ARMS, []], default=[], help="all by default")
+    parser.add_argument("comparison", nargs="*", choices=[*ARMS, "level", []], default=[], help="all by default")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--out", type=Path, help="where the runs stay; a temporary directory by default")
@@ -82,7 +88,10 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as directory:
         out = arguments.out or Path(directory)
-        for comparison in arguments.comparison or ARMS:
+        for comparison in arguments.comparison or [*ARMS, "level"]:
+            if comparison == "level":
+                rows += levels(out / comparison, out / "data", range(seeds), steps)
+                continue
             scores = compared(comparison, out / comparison, out / "data", range(seeds), steps)
             Console(width=110).print(table(comparison, scores))
             rows += scores
@@ -116,6 +125,63 @@ def compared(comparison: str, out: Path, data: Path, seeds: range, steps: int) -
             "n": len(seeds),
         })  # fmt: skip
     return rows
+
+
+def levels(out: Path, data: Path, seeds: range, steps: int) -> list[dict[str, Any]]:
+    """What either side spends until the reward that stock TRL has at the end: means, and their ratio seed by seed."""
+    spent: dict[str, list[list[float]]] = {"steps": [], "seconds": []}
+    for seed in seeds:
+        ours, peer = curves(out / str(seed), data, seed, steps)
+        level = smoothed([line["reward"] for line in peer])[-1]
+        for unit, pairs in spent.items():
+            pairs.append([cost_of(level, side, unit) for side in (ours, peer)])
+    rows = []
+    for unit, pairs in spent.items():
+        ours_S, peer_S = np.array(pairs).T
+        low, high = interval(ours_S / peer_S)
+        means = {"ours": float(ours_S.mean()), "peer": float(peer_S.mean()), "ratio": float((ours_S / peer_S).mean())}
+        rows.append({"case": f"level: {unit}", **means, "low": low, "high": high, "unit": unit, "n": len(seeds)})
+    return rows
+
+
+def curves(out: Path, data: Path, seed: int, steps: int) -> list[list[dict[str, Any]]]:
+    """What our trainer and TRL's log of each step, on the demo's questions about pictures."""
+    place = out / "curves.json"
+    if not place.exists():
+        train = read_samples(demo.curated(data), split="train")
+        pictures = [sample for sample in train if sample.media[0].kind == "image"]
+        write_dataset(pictures, out / "data")
+        base = demo.training(out / "data", out, None)
+        grpo = (base.grpo or {}) | {"max_steps": steps, "save_strategy": "no"}
+        config = TrainConfig.model_validate(base.model_dump() | {"seed": seed, "grpo": grpo})
+        run(config)
+        lines = [json.loads(line) for line in (out / "train" / "metrics.jsonl").read_text().splitlines()]
+        peer = stock_grpo.logged(demo.CHECKPOINT, pictures, config, out / "trl")
+        place.write_text(json.dumps([[line for line in lines if "reward" in line], peer]))
+    return json.loads(place.read_text())
+
+
+def smoothed(rewards: Sequence[float], steps: int = 10) -> list[float]:
+    """The mean of the last `steps` of each step.
+
+    >>> smoothed([0, 1, 2, 3], steps=2)
+    [0.0, 0.5, 1.5, 2.5]
+    """
+    return [float(np.mean(rewards[max(place - steps, 0) : place])) for place in range(1, len(rewards) + 1)]
+
+
+def cost_of(level: float, lines: Sequence[Mapping[str, Any]], unit: str) -> float:
+    """The rollouts or seconds of the steps until the smoothed reward is at the level; infinite if it never is.
+
+    >>> lines = [{"reward": reward, "step_time": 2.0} for reward in (0.0, 0.4, 0.8)]
+    >>> cost_of(0.4, lines, "seconds"), cost_of(0.4, lines, "steps"), cost_of(0.9, lines, "steps")
+    (6.0, 3.0, inf)
+    """
+    reached = [place for place, reward in enumerate(smoothed([line["reward"] for line in lines])) if reward >= level]
+    if not reached:
+        return float("inf")
+    until = lines[: reached[0] + 1]
+    return float(sum(line["step_time"] for line in until) if unit == "seconds" else len(until))
 
 
 def beginner(out: Path, steps: int) -> Path:
