@@ -16,6 +16,7 @@ from eval.sample_sets import DatasetSplit
 from mmrl.core.config import Config
 from mmrl.core.vision import CoordinateSpace, VisionBudget
 from mmrl.engine.settings import VllmSettings
+from mmrl.tools.settings import ToolSettings
 from rewards import RewardSpec
 from rewards.judge_client.judge_spec import JudgeSpec
 from rewards.prompt_form import PromptForm
@@ -31,8 +32,8 @@ class EvalConfig(Config):
     `model` made, for benchmarks with `edits`) or `lmms_eval` (a checkpoint that answers the tasks `lmms` of that
     harness, which scores them and writes its own files). `decode` lets rewards guide the answers. `space` is the
     coordinate space that the model uses. `prompt` says how the questions are asked; by default as the recipe of `data`
-    says. `blind` asks without the media. `cache` keeps answers for other runs. Reports
-    withhold a mean when more than `max_unjudged` of its verdicts are missing.
+    says. `rollout` names tools that the model may call, as in training. `blind` asks without the media. `cache` keeps
+    answers for other runs. Reports withhold a mean when more than `max_unjudged` of its verdicts are missing.
     """
 
     model: str
@@ -50,6 +51,7 @@ class EvalConfig(Config):
     vision: VisionBudget = VisionBudget()
     space: CoordinateSpace = CoordinateSpace.resized
     prompt: PromptForm | None = None
+    rollout: ToolSettings = ToolSettings()
     blind: bool = False
     batch_size: PositiveInt = 16
     cache: Path | None = None
@@ -101,6 +103,8 @@ class EvalConfig(Config):
             raise ValueError("space resized needs server.geometry (patch, merge), or the seen size is not known")
         if self.decode and self.engine not in ("local", "lmms_eval"):
             raise ValueError(f"decode {self.decode.method} steers a model in this process; set engine: local")
+        if self.rollout.tools and (self.engine != "local" or self.decode or self.cache):
+            raise ValueError("rollout.tools needs engine: local, and goes neither with decode nor with cache")
         if isinstance(self.decode, SAMPLED) and not self.sampling.do_sample:
             raise ValueError(f"decode {self.decode.method} would choose among equal greedy answers; do_sample: true")
         return self

@@ -49,7 +49,8 @@ class Draw:
 class Generation:
     """The answer of a model to one draw: the text, its number of tokens, whether the token limit ended it, and the
     (width, height) in pixels of each media item as the model sees it. `spent` holds the costs of guided decoding,
-    `opened` what the prompt had already written of the answer."""
+    `opened` what the prompt had already written of the answer, `turns` what was said and called in each turn, if there
+    were tools (`mmrl.tools.records`)."""
 
     response: str
     tokens: int
@@ -57,6 +58,7 @@ class Generation:
     seen_size: tuple[Size, ...]
     spent: Mapping[str, float] = field(default_factory=dict)
     opened: str = ""
+    turns: Sequence[Mapping[str, Any]] = ()
 
 
 class Generator(Protocol):

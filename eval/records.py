@@ -39,7 +39,8 @@ class Record:
     `media`, `seen_size` and `meta` are the sample's, so rewards can be computed again from the record alone. Rewards
     of other tasks are absent from `scores`, `kinds` and `why`. `flags`: `blind` (asked without the media), `truncated`
     (the token limit ended the response), `empty`. `spent` holds the costs of guided decoding, `opened`
-    what the prompt had already written of the response, such as `<think>`.
+    what the prompt had already written of the response, such as `<think>`; `turns` what was said and called in each
+    turn, if there were tools.
     """
 
     key: str
@@ -67,6 +68,7 @@ class Record:
     total: float | None = None
     spent: dict[str, float] = field(default_factory=dict)
     opened: str = ""
+    turns: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def cluster(self) -> str:

@@ -188,6 +188,8 @@ def run_info(
     }
     if config.prompt and config.prompt.protocol():
         protocol["prompt"] = config.prompt.protocol()
+    if config.rollout.tools:
+        protocol["tools"] = config.rollout.model_dump(mode="json")
     if config.decode:
         protocol["decode"] = config.decode.model_dump(mode="json")
     if config.engine == "vllm":
@@ -241,4 +243,5 @@ def _record(draw: Draw, answer: Generation, evaluated: SampleSet, info: RunInfo)
         flags=[flag for flag, holds in flags.items() if holds],
         spent=dict(answer.spent),
         opened=answer.opened,
+        turns=[dict(turn) for turn in answer.turns],
     )

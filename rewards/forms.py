@@ -17,16 +17,18 @@ if TYPE_CHECKING:
 
 Args = Mapping[str, Any]
 
-OF_FORM = {"json_format", "length_penalty", "length_window", "overlong", "repetition", "tag_format", "think_format"}
+OF_FORM = {"json_format", "length_penalty", "length_window", "overlong", "repetition"}
+OF_FORM |= {"tag_format", "think_format", "tool_format"}
 MADE_OF_REWARDS = {
     *("blend", "cosine_length", "fallback", "gate", "group_rank", "length_mask", "length_penalty"),
-    *("progressive", "shape"),
+    *("progressive", "scheduled", "shape"),
 }
 MARKS: dict[str, Callable[[Args], list[str]]] = {  # what a prompt names if it asks for the form that a reward reads
     "json_format": lambda args: ["JSON", *args.get("keys", ())],
     "tag_format": lambda args: [f"<{tag}>" for tag in args.get("tags", ("think", "answer"))],
     "think_format": lambda _: ["<think>", "<answer>"],
     "tool_call": lambda _: ["<tool_call>"],
+    "tool_format": lambda args: ["<think>", f"<{args.get('answer', 'answer')}>"],
     "verifier_score": lambda _: ["<score>"],
 }
 _TEXTS = ("text", "references")

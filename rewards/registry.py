@@ -64,6 +64,7 @@ REWARDS = {
     "rouge_l": "rewards.rules.text:rouge_l",
     "rubric": "rewards.judged.rubrics:rubric",
     "self_hallucination": "rewards.judged.self_hallucination:self_hallucination",
+    "scheduled": "rewards.composed.hybrid:scheduled",
     "shape": "rewards.composed.shaping:shape",
     "span_iou": "rewards.rules.grounding:span_iou",
     "sql_match": "rewards.rules.sql:sql_match",
@@ -71,6 +72,7 @@ REWARDS = {
     "text_match": "rewards.rules.exact_match:text_match",
     "think_format": "rewards.rules.format:think_format",
     "tool_call": "rewards.rules.tool_call:tool_call",
+    "tool_format": "rewards.rules.tool_call:tool_format",
     "verifier_score": "rewards.judged.edit_chain:verifier_score",
     "yesno_match": "rewards.rules.exact_match:yesno_match",
 }

@@ -19,6 +19,11 @@ class StockPrompt:
 
 
 STOCK: dict[str, StockPrompt] = {
+    "think_call_answer": StockPrompt(
+        "First think between <think> and </think>. Then either call tools, or write the answer alone between <answer> "
+        "and </answer>. After the results of calls, think again.",
+        ("tool_format",),
+    ),
     "think_answer": StockPrompt(
         "First think, then answer. Write your reasoning between <think> and </think>, and after it the answer alone "
         "between <answer> and </answer>.",

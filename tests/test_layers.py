@@ -1,7 +1,7 @@
 """The structure of the packages: imports go down only and in no circle, and folders stay small.
 
-mmrl.core < rewards < data_engine < mmrl.model < mmrl.engine < eval < the rest of mmrl < the commands. An import inside
-a function and a module that is named in a string ("package.module:attribute") count as well.
+mmrl.core < rewards < data_engine < mmrl.model < mmrl.tools < mmrl.engine < eval < the rest of mmrl < the commands. An
+import inside a function and a module that is named in a string ("package.module:attribute") count as well.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ LAYERS = (
     "rewards",
     "data_engine",
     "mmrl.model",
+    "mmrl.tools",
     "mmrl.engine",
     "eval",
     "mmrl",

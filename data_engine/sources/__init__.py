@@ -42,6 +42,7 @@ SOURCES: dict[str, str] = {  # the name in a recipe -> where the function is; an
     "easy_vqa": "data_engine.sources.easy_vqa:easy_vqa",
     "digits_grounding": "data_engine.sources.synthesis:digits_grounding",
     "digits_count": "data_engine.sources.synthesis:digits_count",
+    "digits_reading": "data_engine.sources.synthesis:digits_reading",
     "digits_video": "data_engine.sources.synthesis:digits_video",
     "digits_scene": "data_engine.sources.scenes:digits_scene",
     "bar_charts": "data_engine.sources.scenes:bar_charts",

@@ -11,7 +11,7 @@ import functools
 import importlib.resources
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from PIL import Image
 from pydantic import Field, PositiveInt
 
 from data_engine.schema import Sample, user_prompt
+from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
 
 Split = Literal["train", "test"]
@@ -68,6 +69,32 @@ def digits_count(*, n: int, seed: int = 0, split: Split = "train", side: int = 1
         media = Media("image", bytes=png(picture))
         question, answer = "How many digits are there?", {"number": float(count)}
         yield _sample("digits_count", "count", question, answer, media, split, rationale)
+
+
+def digits_reading(
+    *,
+    n: int,
+    seed: int = 0,
+    split: Split = "train",
+    side: PositiveInt = 896,
+    digit: Annotated[int, Field(ge=8)] = 48,
+) -> Iterator[Sample]:
+    """Large photographs with one small digit, `digit` pixels of `side`; the task is to read it. A model that sees the
+    picture scaled down has to look closer. `meta.box` has the box of the digit."""
+    if digit > side:
+        raise InputError(f"digits_reading: a digit of {digit} pixels does not fit into a picture of {side}")
+    return _reading(n, seed, split, side, digit)
+
+
+def _reading(n: int, seed: int, split: Split, side: int, digit: int) -> Iterator[Sample]:
+    for index in range(n):
+        rng = rng_of("reading", split, seed, index)
+        canvas, value = cropped(rng, photographs(split), side, side), int(rng.integers(10))
+        [(x1, y1, x2, y2)] = free_boxes(rng, side, [digit])
+        canvas[y1:y2, x1:x2] = digit_tile(rng, split, value, digit)
+        question, answer, media = "Which digit is in the picture?", {"number": float(value)}, Media(bytes=png(canvas))
+        sample = _sample("digits_reading", "number", question, answer, media, split, f"it is a {value}")
+        yield replace(sample, meta={**sample.meta, "box": [x1, y1, x2, y2]})
 
 
 def digits_video(

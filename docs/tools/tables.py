@@ -60,6 +60,15 @@ def rewards() -> str:
     )
 
 
+def tools() -> str:
+    """The tools of rollouts: what a model knows of each."""
+    from mmrl.tools.registry import TOOLS, tools_of
+
+    told = [tool.schema["function"] for tool in tools_of(sorted(TOOLS)).values()]
+    rows = [(f"`{one['name']}`", _names(one["parameters"]["properties"]), one["description"]) for one in told]
+    return table(("tool", "arguments", "does"), rows)
+
+
 def operators() -> str:
     """Every registered operator."""
     from data_engine.ops import OPERATORS
@@ -255,6 +264,6 @@ TABLES: dict[str, Callable[[], str]] = {
     each.__name__: each
     for each in (
         *(rewards, operators, sources, estimators, checks, tasks, benchmarks, preferences),
-        *(configs, commands, extras, prompts, papers),
+        *(configs, commands, extras, prompts, papers, tools),
     )
 }

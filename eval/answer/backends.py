@@ -102,7 +102,7 @@ def local_generator(config: EvalConfig, samples: Sequence[Sample], loaded: Loade
 
     model, processor = (loaded or Loaded()).model(config)
     _check_processor(config, samples, processor, model)
-    return LocalGenerator(model, processor, **_asking(config))
+    return LocalGenerator(model, processor, **_asking(config, processor))
 
 
 def vllm_generator(config: EvalConfig, samples: Sequence[Sample]) -> Generator:
@@ -137,14 +137,22 @@ def _check_processor(config: EvalConfig, samples: Sequence[Sample], processor: A
         logger.warning(doubt)
 
 
-def _asking(config: EvalConfig) -> dict[str, Any]:
-    """How the model of `config` is asked, as keywords of a generator."""
+def _asking(config: EvalConfig, processor: Any = None) -> dict[str, Any]:
+    """How the model of `config` is asked, as keywords of a generator; `processor` is needed where it has tools."""
     form = config.prompt or PLAIN
+    if config.rollout.tools:
+        from mmrl.tools.form import with_tools
+
+        form = with_tools(form, processor, config.rollout.tools)
     return {"budget": config.vision, "sampling": config.sampling, "blind": config.blind, "form": form}
 
 
 def guided(plain: LocalGenerator, config: EvalConfig) -> Generator:
-    """`plain`, or the guided generator of the `decode:` block around it."""
+    """`plain`, or the generator of the `rollout:` or `decode:` block around it."""
+    if config.rollout.tools:
+        from eval.answer.tools import ToolGenerator
+
+        return ToolGenerator(plain, config.rollout, config.space, Path(config.out))
     if config.decode is None:
         return plain
     from eval.decode import GuidedGenerator  # loads torch

@@ -11,6 +11,7 @@ from accelerate.utils import gather
 from torch import Tensor
 
 from mmrl.model.encoding import Encoded
+from mmrl.tools.turns import Turn
 from rewards import Verdict
 
 UNSET = torch.empty(0)
@@ -20,6 +21,7 @@ OF_THE_STEP = (
     "completions",
     "verdicts",
     "rewards_BK",
+    "turns",
 )  # not needed any more when the loss is computed
 
 
@@ -41,6 +43,8 @@ class RolloutBatch:
     completions: Sequence[tuple[str, int]] = ()  # (text, number of tokens)
     verdicts: Sequence[Mapping[str, Verdict]] = ()  # by the name of the reward
     rewards_BK: Tensor = UNSET  # NaN where a reward has no score
+    own: Sequence[Sequence[bool]] = ()  # with tools: which tokens behind the prompt the policy has drawn
+    turns: Sequence[Sequence[Turn]] = ()  # with tools: what was said, and what came of its calls; else empty
 
 
 def gathered(tensor: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ from mmrl.grpo.estimator_data import PROVIDED
 from mmrl.grpo.injection import Injection, check_injection
 from mmrl.grpo.pair_sampler import check_pairs, compared_flags
 from mmrl.grpo.temperature import TemperatureSchedule
+from mmrl.tools.registry import tools_of
+from mmrl.tools.settings import ToolSettings
 
 # Settings of GRPOConfig that have an effect in TRL and none in this trainer, and what to do instead.
 WITHOUT_EFFECT = {
@@ -70,6 +72,8 @@ def check_method(
     check_settings(args, advantages, credit=credit, **settings)
     named = compared_flags(options, rewards)
     check_options(advantages, named, rewards=len(rewards))
+    if settings.get("tools"):
+        _check_tools(args, inject=inject, credit=credit, **settings)
     if inject is not None:
         check_injection(inject, rewards, advantages, options_of(advantages))
     if credit is not None:
@@ -86,6 +90,7 @@ def check_settings(
     importance_cap: float | None = None,
     engine: VllmSettings | None = None,
     ahead: int = 0,
+    tools: ToolSettings | None = None,
 ) -> None:
     """Refuse what the GRPO trainer cannot do, and what would make a resumed run differ from an undisturbed one."""
     _check_effect(args, "grpo", WITHOUT_EFFECT)
@@ -147,6 +152,29 @@ def check_settings(
             f"(steps_per_generation={args.steps_per_generation} / gradient_accumulation_steps="
             f"{args.gradient_accumulation_steps} * num_iterations={args.num_iterations})"
         )
+
+
+def _check_tools(args: GRPOConfig, *, tools: ToolSettings, **settings: Any) -> None:
+    """Refuse what rollouts of several turns cannot be combined with, and tools that cannot be told of."""
+    schedule = settings.get("temperature")
+    refused = {
+        "rollout.inject": (settings.get("inject"), "a gold answer has no turns"),
+        "rollout.ahead": (settings.get("ahead"), "the engine would draw later turns with other weights"),
+        "advantages.tokens": (settings.get("credit"), "spans are places in a text without the results"),
+        "rollout.temperature: {schedule: ead}": (
+            schedule is not None and schedule.schedule == "ead",
+            "it counts the tokens of one turn; use cosine",
+        ),
+        "grpo.mask_truncated_completions": (
+            args.mask_truncated_completions,
+            "it would hide pictures whose pixels are there",
+        ),
+        "grpo.deepspeed and grpo.fsdp": (args.deepspeed or args.fsdp, "processes would wait for each other's turns"),
+    }
+    for name, (given, why) in refused.items():
+        if given:
+            raise InputError(f"rollout.tools cannot be combined with {name}: {why}")
+    tools_of(tools.tools)
 
 
 def check_warm_up(args: SFTConfig) -> None:

@@ -13,7 +13,9 @@ from mmrl.grpo.context_length import context_of, refuse_long
 from mmrl.grpo.engines.base import RolloutEngine
 from mmrl.grpo.injection import Injection, gold_answer_ids
 from mmrl.grpo.temperature import TemperatureSchedule
+from mmrl.grpo.tool_turns import ToolTurns
 from mmrl.model.encoding import Encoded, encode, naming
+from mmrl.tools.settings import ToolSettings
 from mmrl.trainers.targets import Answers
 from rewards.prompt_form import PromptForm
 
@@ -36,12 +38,14 @@ class RolloutGeneration:
         schedule: TemperatureSchedule | None,
         inject: Injection | None,
         weighted: bool,
+        tools: ToolSettings | None,
     ) -> None:
         self.trainer = trainer
         self.engine = engine
         self.budget = budget
         self.space = space
-        self.form = form
+        self.tools = None if tools is None else ToolTurns(trainer, engine, tools, form, space)
+        self.form = form if self.tools is None else self.tools.form
         self.schedule = schedule
         self.inject = inject
         self.weighted = weighted  # importance weights need the log-probs under which tokens were drawn
@@ -49,6 +53,12 @@ class RolloutGeneration:
         policy: Any = trainer.accelerator.unwrap_model(trainer.model)
         self.context = context_of(policy)
         self.gold = Answers(trainer.processing_class, policy)
+
+    def close(self) -> None:
+        """End what draws, and the processes of the tools."""
+        self.engine.close()
+        if self.tools is not None:
+            self.tools.close()
 
     def encode(self, sample: Mapping[str, Any]) -> Encoded:
         """The prompt of a row of the dataset with its media; refused if the context has no room for an answer."""
@@ -67,10 +77,11 @@ class RolloutGeneration:
     def __call__(self, batch: RolloutBatch, group: int) -> tuple[list[list[int]], list[list[float]] | None]:
         """Token ids of a completion for each row, and the log-probs under which they were drawn, if anyone wants them.
 
-        Sets `batch.injected_B` and `batch.drawn_at`.
+        Sets `batch.injected_B` and `batch.drawn_at`; with tools also `batch.rows`, `batch.own` and `batch.turns`.
         """
         training, temperature = self.trainer.model.training, self.temperatures() or self.trainer.temperature
-        drawn = self.engine.completions(batch, self.sampling_keys(batch, group), group, temperature)
+        draws = self.engine.completions if self.tools is None else self.tools.completions
+        drawn = draws(batch, self.sampling_keys(batch, group), group, temperature)
         injected = [False] * len(drawn.ids)
         if self.inject is not None and training:
             for place, ids in self._gold_answers(batch, group, self.inject):

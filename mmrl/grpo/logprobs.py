@@ -20,7 +20,7 @@ from mmrl.grpo.batch import RolloutBatch
 from mmrl.grpo.injection import own_entropy
 from mmrl.grpo.shared_prefix.attention import takes_packed_rows
 from mmrl.grpo.shared_prefix.packing import packed
-from mmrl.grpo.shared_prefix.parity import PrefixSharing, gap_of
+from mmrl.grpo.shared_prefix.parity import NOTHING, PrefixSharing, gap_of
 from mmrl.grpo.temperature import before_completion, tempered
 from mmrl.model.encoding import Encoded
 from mmrl.trainers.dummy_media import DummyMedia
@@ -44,6 +44,14 @@ class Chunk:
     def completion_mask(self) -> Tensor:
         """[B, C]: which completion tokens are not padding."""
         return self.attention_mask[:, -self.keep :].bool()
+
+    def without_media_behind(self) -> Chunk | None:
+        """The rows whose media all stand in the prompt; None if there are none."""
+        kept = [place for place, row in enumerate(self.rows) if not row.behind]
+        if not kept:
+            return None
+        rows = [self.rows[place] for place in kept]
+        return replace(self, rows=rows, input_ids=self.input_ids[kept], attention_mask=self.attention_mask[kept])
 
 
 class LogProbs:
@@ -162,21 +170,29 @@ class LogProbs:
         return tempered(self.trainer.accelerator.unwrap_model(model), divisors_RT)
 
     def _packs(self, model: Any, chunk: Chunk) -> bool:
-        """Whether rows are packed: decided once, by comparing with plain scoring on the first chunk."""
+        """Whether rows are packed: decided once, by comparing with plain scoring on the first chunk that can be packed.
+
+        Pictures that tools have returned stand behind the prompt: their rows are scored one by one.
+        """
         if self.sharing.packing is None and not takes_packed_rows(self.trainer.accelerator.unwrap_model(model)):
             logger.info("shared-prefix scoring off: layers of this architecture carry a state from token to token")
             self.sharing.packing = False
         if self.sharing.packing is None:
-            untempered, gap = replace(chunk, temperatures_BC=None), float("inf")
-            with torch.no_grad():
-                plain, _, _ = self._plain(model, untempered)
-                try:
-                    shared, _ = self._packed(model, untempered)
-                    gap = gap_of(shared, plain, chunk.completion_mask, half=self.sharing.half)
-                except (IndexError, RuntimeError, TypeError, ValueError) as error:  # a model that takes no packed rows
-                    logger.warning("prompts are not shared: %s", error)
+            alike = chunk.without_media_behind()
+            gap = NOTHING if alike is None else self._gap(model, replace(alike, temperatures_BC=None))
             self.sharing.packing = self.sharing.agreed("scoring", gap)
-        return self.sharing.packing
+        return bool(self.sharing.packing) and not any(row.behind for row in chunk.rows)
+
+    @torch.no_grad()
+    def _gap(self, model: Any, chunk: Chunk) -> float:
+        """How far the log-probs of packed rows are from those of plain ones; infinite if the model takes none."""
+        plain, _, _ = self._plain(model, chunk)
+        try:
+            shared, _ = self._packed(model, chunk)
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            logger.warning("prompts are not shared: %s", error)
+            return float("inf")
+        return gap_of(shared, plain, chunk.completion_mask, half=self.sharing.half)
 
 
 def _of_the_policy(entropy_BC: Tensor, attention_mask: Tensor, injected_B: Tensor) -> Tensor:

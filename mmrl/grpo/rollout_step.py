@@ -78,6 +78,7 @@ class RolloutStep:
             rows=[encoded[sample["id"]] for sample in samples],
             temperatures_BC=None if temperatures is None else torch.tensor([temperatures] * len(samples)),
             samples=samples,
+            turns=[()] * len(samples),
             copies=copies(gather_object([sample["id"] for sample in samples]), group)[first : first + len(samples)],
         )
 
@@ -129,7 +130,8 @@ class RolloutStep:
             dead = dead[len(pairs) :]
             drawn, dropped = drawn + need * world, dropped + len(pairs)
         if self.refills:
-            output["num_items_in_batch"] = gathered(output["completion_mask"].sum()[None]).sum()
+            learned_BC = output["completion_mask"] * output.get("tool_mask", 1)
+            output["num_items_in_batch"] = gathered(learned_BC.sum()[None]).sum()
             counts = torch.tensor([[dropped, len(dead)]], device=trainer.accelerator.device)
             counts = gathered(counts).sum(dim=0).tolist()
             for name, value in zip(("drawn", "replaced", "left_dead"), (drawn, *counts), strict=True):

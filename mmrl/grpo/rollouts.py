@@ -16,6 +16,7 @@ from mmrl.core.files import appearing
 from mmrl.core.vision import CoordinateSpace
 from mmrl.grpo.batch import RolloutBatch
 from mmrl.model.encoding import Encoded
+from mmrl.tools.records import recorded
 from rewards import Rollout, Verdict
 
 
@@ -65,9 +66,11 @@ class RolloutFiles:
             batch.drawn_at,
             strict=True,
         )
-        rows = gather_object([columns_of(*rollout, space=self.space) for rollout in rollouts])
+        out, step = Path(str(self.trainer.args.output_dir)), self.trainer.state.global_step + 1  # as in the log
+        turns = [recorded(of_rollout, out) for of_rollout in batch.turns]
+        pairs = zip(rollouts, turns, strict=True)
+        rows = gather_object([columns_of(*rollout, space=self.space, turns=said) for rollout, said in pairs])
         if self.trainer.accelerator.is_main_process:
-            out, step = Path(str(self.trainer.args.output_dir)), self.trainer.state.global_step + 1  # as in the log
             write_rollouts(rows, out, step=step, group=self.trainer.num_generations)
 
 
@@ -81,13 +84,14 @@ def columns_of(
     drawn_at: int,
     *,
     space: CoordinateSpace,
+    turns: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """A rollout as one row of a rollout file.
 
     The sample's id, task, prompt and gold answer; its media as references to files, so that no bytes travel between
     processes; the size at which the model saw each of them; `completion` as text and number of tokens; the advantage;
     whether the completion is the injected gold answer; the optimizer step whose weights drew it; a score, a kind and a
-    reason for every reward; the coordinate space of the model.
+    reason for every reward; the coordinate space of the model. With tools, the `turns` as JSON.
     """
     columns = {
         "id": row["id"],
@@ -103,6 +107,8 @@ def columns_of(
         "injected": injected,
         "drawn_at": drawn_at,
     }
+    if turns:
+        columns["turns"] = dumps(list(turns))
     for name, verdict in verdicts.items():
         columns[f"score/{name}"] = verdict.score
         columns[f"kind/{name}"] = verdict.kind

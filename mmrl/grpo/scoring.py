@@ -30,6 +30,8 @@ class RolloutScoring:
         Sets `batch.completions`, `batch.verdicts` and `batch.rewards_BK`.
         """
         state, names = self.trainer.state, self.suite.names
+        if batch.own:  # results of tools are no words of the policy
+            completions = ["\n".join(turn.said for turn in turns) for turns in batch.turns]
         rollouts = [
             rollout_of(sample, completion, encoded, self.space, state.global_step, state.max_steps)
             for sample, completion, encoded in zip(batch.samples, completions, batch.rows, strict=True)
@@ -37,7 +39,8 @@ class RolloutScoring:
         batch.verdicts = self.suite.score(rollouts)
         scores = [[_number(verdicts[name].score) for name in names] for verdicts in batch.verdicts]
         batch.rewards_BK = torch.tensor(scores, device=self.trainer.accelerator.device)
-        batch.completions = [(r.completion, len(ids)) for r, ids in zip(rollouts, completion_ids, strict=True)]
+        counts = list(map(sum, batch.own)) if batch.own else list(map(len, completion_ids))
+        batch.completions = [(r.completion, count) for r, count in zip(rollouts, counts, strict=True)]
         if self.injects and self.trainer.model.training:
             self._log_lengths(completion_ids, batch.injected_B)
         return gathered(batch.rewards_BK.masked_fill(batch.injected_B.unsqueeze(1), float("nan")))

@@ -18,8 +18,7 @@ by objects that the trainer holds, each in a file of its own. In the order in wh
     for every generation
       _prepare_inputs                        rollouts of a prompt in one micro-batch   rollout_step.by_prompt
       _generate_and_score_completions        rounds, advantages, rollout files         rollout_step.RolloutStep
-        _tokenize_prompts                    ids of the prompts, encoded already       batch.RolloutBatch
-        _generate_single_turn                completions, by the policy or by vLLM     generate, engines/
+        rollout_func                         completions, by the policy or by vLLM     generate, engines/, tool_turns
         _get_per_token_logps_and_entropies   old and reference log-probs               logprobs.LogProbs
         _calculate_rewards                   verdicts of the suite                     scoring.RolloutScoring
     for every micro-batch
@@ -84,6 +83,7 @@ from mmrl.grpo.scoring import RolloutScoring
 from mmrl.grpo.shared_prefix.parity import PrefixSharing
 from mmrl.grpo.temperature import TemperatureSchedule, check_head
 from mmrl.model.inputs import media_inputs
+from mmrl.tools.settings import ToolSettings
 from mmrl.trainers import given
 from mmrl.trainers.dummy_media import DummyMedia
 from mmrl.trainers.evaluation import RecordedEvaluations
@@ -100,7 +100,8 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
     suite, names, functions (`Suite.of`). Their vector goes to the estimator `advantages`, a name of
     `mmrl.advantages.ADVANTAGES`, with `advantage_options`. `train_dataset` is what `mmrl.trainers.given.rows` takes.
     `space` is the coordinate space in which the model answers, `form` what is asked beside the questions.
-    `engine`: vLLM draws the completions, with `ahead` 1 those of the next generation meanwhile.
+    `engine`: vLLM draws the completions, with `ahead` 1 those of the next generation meanwhile. `tools`: those that the
+    policy may call while it answers.
     """
 
     model: Any  # TRL declares these as possibly None, or as one of many types
@@ -134,6 +135,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         credit: Credit | None = None,
         engine: VllmSettings | None = None,
         ahead: int = 0,
+        tools: ToolSettings | None = None,
         **kwargs: Any,
     ) -> None:
         args, budget = args or GRPOConfig(), budget or VisionBudget()
@@ -143,6 +145,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         if kwargs.get("eval_dataset") is not None:
             kwargs["eval_dataset"] = given.rows(kwargs["eval_dataset"], "test")
         method = {"temperature": temperature, "refills": refills, "importance_cap": importance_cap, "credit": credit}
+        method |= {"tools": tools, "ahead": ahead}
         options = check_method(args, rewards.names, advantages, advantage_options or {}, inject=inject, **method)
         args.reward_weights = list(rewards.weights)
         processing_class.tokenizer.padding_side = "left"  # on the right TRL misplaces what belongs to the prompt
@@ -161,6 +164,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
             processing_class=processing_class,
             **kwargs,
         )
+        self.rollout_func = self._drawn
         if temperature is not None:
             check_head(self.accelerator.unwrap_model(self.model))
         self.sharing = PrefixSharing(self, allowed=shared_prefix)
@@ -173,6 +177,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
             schedule=temperature,
             inject=inject,
             weighted=importance_cap is not None,
+            tools=tools,
         )
         dummies = DummyMedia(self, processing_class, train_dataset)
         self.logprobs = LogProbs(self, super()._get_per_token_logps_and_entropies, self.sharing, dummies)
@@ -187,11 +192,11 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         self.add_callback(SilentSteps(self))
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train, and end the engine that draws, however the training ends."""
+        """Train, and end the engine that draws and the processes of tools, however the training ends."""
         try:
             return super().train(*args, **kwargs)
         finally:
-            self.generation.engine.close()
+            self.generation.close()
 
     # The order of the data
 
@@ -230,19 +235,13 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         self.batch = batch
         return super()._generate_and_score_completions(list(batch.samples))  # pyright: ignore[reportArgumentType]
 
-    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
-        """No images and no multimodal fields: TRL would process, copy and slice them, and lose the videos."""
-        return [row.input_ids for row in self.batch.rows], None, {}
-
-    def _generate_single_turn(
-        self,
-        prompt_ids: list[list[int]],
-        images: Any,
-        multimodal_fields: Any,
-        num_generations: int,
-        has_tool_images: bool = False,
-    ) -> tuple[list[list[int]], list[list[float]] | None]:
-        return self.generation(self.batch, num_generations)
+    def _drawn(self, prompts: Any, trainer: Any) -> dict[str, Any]:
+        """TRL's `rollout_func`, which gives token ids only: TRL would process and copy media, and lose videos."""
+        group = self.num_generations if self.model.training else self.num_generations_eval
+        ids, logprobs = self.generation(self.batch, group)
+        prompt_ids = [row.input_ids for row in self.batch.rows]
+        drawn = {"prompt_ids": prompt_ids, "completion_ids": ids, "logprobs": logprobs}
+        return drawn | ({"env_mask": self.batch.own} if self.batch.own else {})
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids_list: Any

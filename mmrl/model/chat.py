@@ -5,6 +5,7 @@ Templates differ. Some read a content as a text, some as parts, and some lose wh
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -72,7 +73,7 @@ def chat_of(processor: Any, prompt: Sequence[Mapping[str, Any]], variables: Mapp
         messages = [form(dict(message)) for message in prompt]
         try:
             text = _rendered(processor, messages, answering=True, **given)
-            lost = _lost(messages, text)
+            lost = _lost(messages, text, given.get("tools"))
             if lost is None:
                 asked = _rendered(processor, messages, answering=False, **given)
                 return Chat(messages, given, text, _opened(text, asked))
@@ -135,10 +136,12 @@ def _rendered(processor: Any, messages: Messages, *, answering: bool, **variable
     return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=answering, **variables)
 
 
-def _lost(messages: Messages, written: str) -> str | None:
-    """The first text of a user or of the system that `written` does not have, None if it has all."""
+def _lost(messages: Messages, written: str, tools: Any = None) -> str | None:
+    """The first text of a user or of the system that `written` does not have, None if it has all. The schemas of
+    `tools` look like parts."""
     texts = [text for m in messages if m["role"] != "assistant" for text in texts_of(m["content"])]
     printed = sum(len(_REPR.findall(text)) for m in messages for text in texts_of(m["content"]))
+    printed += len(_REPR.findall(json.dumps(tools)))
     if len(_REPR.findall(written)) > printed:
         return next(iter(texts), "")
     return next((text for text in texts if text.strip() not in written), None)

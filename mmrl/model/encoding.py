@@ -41,7 +41,8 @@ class Encoded:
     `input_ids` [L] are not padded. `tensors` are all others that the processor returned; those in `along` have a value
     for every token, [1, L, ...], the others belong to the media. `seen_size` is the (width, height) in pixels of each
     media item after the processor's resizing, `kinds` has the kind of each. `opened` is what the prompt has already
-    written of the answer, such as `<think>`. `lost` names what the processor returned and no tensor can hold.
+    written of the answer, such as `<think>`. `lost` names what the processor returned and no tensor can hold. The last
+    `behind` media stand behind the prompt, as results of tools: `along` reaches as far, `seen_size` does not.
     """
 
     input_ids: list[int]
@@ -51,6 +52,7 @@ class Encoded:
     kinds: tuple[MediaKind, ...] = ()
     opened: str = ""
     lost: frozenset[str] = frozenset()
+    behind: int = 0
 
 
 def encode(

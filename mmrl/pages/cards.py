@@ -25,6 +25,7 @@ from mmrl.core.media.video import load_frames
 from mmrl.core.messages import parts_of
 from mmrl.core.vision import to_pixels
 from mmrl.pages.drawings import Mark, film, picture, swatch
+from mmrl.pages.turn_cards import turn_cards
 from rewards import Verdict
 from rewards.parse.extract import answer_text
 from rewards.parse.regions import boxes
@@ -41,7 +42,8 @@ Region = tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A completion with its verdicts. `kind` is that of its marks; `facts` are short texts for its title line."""
+    """A completion with its verdicts. `kind` is that of its marks; `facts` are short texts for its title line; `turns`
+    are shown in the place of the completion."""
 
     kind: str
     label: str
@@ -50,6 +52,7 @@ class Answer:
     facts: Sequence[str]
     space: str
     seen_size: Sequence[Sequence[int]]
+    turns: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ def card(exhibit: Exhibit, *, badge: str | None = None) -> Html:
     drawn = any(gold_rows(exhibit.gold, key) for key in DRAWN)
     gold = element("p", swatch("gold") if drawn else None, " gold: ", _plain(exhibit.gold))
     question = element("p", _prompt_text(exhibit.prompt), class_="question")
-    answers = element("div", *(_answer(answer, drawn) for answer in exhibit.answers), class_="answers")
+    answers = element("div", *(_answer(answer, drawn, exhibit.run) for answer in exhibit.answers), class_="answers")
     text = element("div", question, gold, answers)
     side_by_side = [media.kind for media in exhibit.media] == ["image"]
     header = element("header", *title, element("small", exhibit.about))
@@ -167,11 +170,11 @@ def _cut(regions: Any, size: Sequence[int]) -> list[Region]:
     return [tuple(box) for box in np.clip(corners, 0, np.tile(size, 2)).tolist()]
 
 
-def _answer(answer: Answer, drawn: bool) -> Html:
+def _answer(answer: Answer, drawn: bool, run: Path | None) -> Html:
     title = swatch(answer.kind) if drawn else None, element("strong", answer.label)
     header = element("header", *title, *(element("span", fact, class_="dim") for fact in answer.facts))
-    text = element("pre", _shortened(answer.completion))
-    return element("section", header, text, *_verdicts(answer.verdicts), class_="answer")
+    text = list(turn_cards(answer.turns, run)) or [element("pre", _shortened(answer.completion))]
+    return element("section", header, *text, *_verdicts(answer.verdicts), class_="answer")
 
 
 def _verdicts(verdicts: Mapping[str, Verdict]) -> Iterable[Html]:

@@ -163,6 +163,7 @@ def record_answer(record: Record, *, kind: str, label: str) -> Answer:
         facts,
         record.meta.get("space", "pixel"),
         record.seen_size,
+        record.turns,
     )
 
 
@@ -191,6 +192,7 @@ def _rollout_exhibit(group: Sequence[Mapping[str, Any]], run: Path) -> Exhibit:
             ),
             row["space"],
             row["seen_size"],
+            json.loads(row.get("turns") or "[]"),
         )
         for row in group
     ]

@@ -13,6 +13,7 @@ from mmrl.core.config import InputError
 from mmrl.core.messages import prompt_text
 from mmrl.model.encoding import PARTS, chat_text, check_form, kinds_of
 from mmrl.model.loading import load_processor, local
+from mmrl.tools.form import with_tools
 from mmrl.train.config import TrainConfig, form_of
 from mmrl.train.evaluation import evaluated
 from mmrl.trainers.dataset import training_samples
@@ -28,8 +29,9 @@ class Asked:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config, self.path = config, local(config.model)
-        self.processor, self.form = load_processor(self.path), form_of(config)
-        check_form(self.processor, self.form)
+        self.processor = load_processor(self.path)
+        check_form(self.processor, form_of(config))
+        self.form = with_tools(form_of(config), self.processor, config.rollout.tools)
         self.samples: dict[str, list[Sample]] = {}
         for sample in training_samples(config.data, config.split, config.limit, config.task):
             self.samples.setdefault(sample.task, []).append(sample)

@@ -20,6 +20,7 @@ from mmrl.grpo.credit import Credit
 from mmrl.grpo.injection import Injection
 from mmrl.grpo.temperature import TemperatureSchedule
 from mmrl.model.policy import LoraSettings
+from mmrl.tools.settings import ToolSettings
 from mmrl.trainers.monitor import Watch
 from rewards import RewardSpec
 from rewards.judge_client.judge_spec import JudgeSpec
@@ -36,13 +37,14 @@ class Advantages(Config):
     tokens: Credit | None = None
 
 
-class RolloutSettings(Config):
+class RolloutSettings(ToolSettings):
     """How completions are sampled, in addition to the settings of `grpo:`.
 
     `shared_prefix`: one prefill per prompt. `temperature`: a schedule. `refills`: how many rounds of new prompts may
     replace groups whose rewards are all constant. `inject`: the gold answer as a rollout. `importance_cap`: the largest
     importance weight (2 where `ahead` is 1). `engine`: who draws, the policy in this process or vLLM, reached as the
-    block `vllm` says. `ahead`: the engine draws so many generations before they are learned from.
+    block `vllm` says. `ahead`: the engine draws so many generations before they are learned from. `tools`, `max_turns`,
+    `tool_seconds`: what the policy may call while it answers; `max_completion_length` then counts results as well.
     """
 
     shared_prefix: bool = True

@@ -10,6 +10,7 @@ from eval.config import EvalConfig
 from eval.generation import Sampling
 from eval.sample_sets import DatasetSplit
 from mmrl.core.config import InputError, nearest, validate
+from mmrl.tools.settings import ToolSettings
 from mmrl.train.config import Evaluation, TrainConfig, form_of
 from mmrl.trainers.evaluation import REWARD, StepEvaluation, evaluates
 
@@ -31,6 +32,7 @@ def evaluated(config: TrainConfig) -> EvalConfig:
         "vision": config.vision,
         "space": config.space,
         "prompt": form_of(config),
+        "rollout": config.rollout.model_dump(include=set(ToolSettings.model_fields), exclude_unset=True),
         "batch_size": chosen.batch_size,
         "max_unjudged": chosen.max_unjudged,
     }

@@ -92,6 +92,8 @@ def plan(config: TrainConfig, processes: int = 1) -> list[Table]:
         scored = suite.tasks_scored(tasks)
         tables.append(("rewards by task", [(f"{task} ({counts[task]})", ", ".join(scored[task])) for task in tasks]))
         told = {name: f"does not answer: {cause}" for name, cause in suite.unreached_judges().items()}
+        if config.rollout.tools:
+            tables.append(("tools", _tools(config)))
         if judges := {**dict.fromkeys(suite.judges, "answers"), **told}:
             tables.append(("judges", list(judges.items())))
     return tables
@@ -128,6 +130,28 @@ def _stage(
     return [
         (f"{stage}: batch", [(name, f"{value:,}") for name, value in numbers.items()]),
         (f"{stage}: memory of a process", [(name, f"{value:.3f} GiB") for name, value in needs.items()]),
+    ]
+
+
+def _tools(config: TrainConfig) -> list[tuple[str, str]]:
+    """What the policy may call, how it is told of it, and what turns mean for shared prompts."""
+    from trl.chat_template_utils import supports_tool_calling
+
+    from mmrl.model.loading import load_processor, local
+    from mmrl.tools.registry import tools_of
+
+    settings, length = config.rollout, arguments_of(config, "grpo").max_completion_length
+    native = supports_tool_calling(load_processor(local(config.model)))
+    parameters = {
+        name: ", ".join(tool.schema["function"]["parameters"]["properties"])
+        for name, tool in tools_of(settings.tools).items()
+    }
+    return [
+        *parameters.items(),
+        ("turns", f"at most {settings.max_turns}, of {length} tokens with the results among them"),
+        ("a call", f"at most {settings.tool_seconds:g} seconds"),
+        ("in the prompt", "by the chat template" if native else "in words, its chat template does not write tools"),
+        ("shared prompts", "as far as results are text; a rollout that was shown pictures is scored by itself"),
     ]
 
 

@@ -90,6 +90,7 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any, *, longe
     from mmrl.model.encoding import check_form, encode, naming
     from mmrl.model.inputs import check_inputs
     from mmrl.model.policy import adapted, load_policy
+    from mmrl.tools.form import with_tools
     from mmrl.trainers.callbacks import MetricsFile, ProgressLine
     from mmrl.trainers.checkpoints import check_resumable, latest_checkpoint
     from mmrl.trainers.dataset import as_dataset, training_samples
@@ -108,7 +109,8 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any, *, longe
     check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))
     if build is grpo_trainer:
         new = arguments_of(config, "grpo", out).max_completion_length
-        check_context(samples, processor, config.vision, context_of(model), new, form_of(config))
+        form = with_tools(form_of(config), processor, config.rollout.tools)
+        check_context(samples, processor, config.vision, context_of(model), new, form)
     model = adapted(model, frozen=config.freeze, lora=config.lora)
     trainer = build(config, out, model, processor, as_dataset(samples))
     if evaluates(trainer.args):
@@ -191,4 +193,5 @@ def method_of(config: TrainConfig) -> dict[str, Any]:
         "credit": config.advantages.tokens,
         "engine": (rollout.vllm or VllmSettings()) if rollout.engine == "vllm" else None,
         "ahead": rollout.ahead,
+        "tools": rollout if rollout.tools else None,
     }

@@ -16,6 +16,7 @@ import torch
 from accelerate.utils import is_peft_model
 
 from data_engine.schema import Sample
+from eval.answer.backends import guided
 from eval.answer.local import LocalGenerator, evaluating
 from eval.config import EvalConfig
 from eval.distributed import Processes
@@ -25,6 +26,7 @@ from eval.report import report, reported
 from eval.run import asking, evaluate, prepare, run_info
 from eval.sample_sets import SampleSet, split_samples
 from eval.score import evaluation_suite
+from mmrl.tools.form import with_tools
 from mmrl.trainers.checkpoints import WholeCheckpoints
 from rewards.prompt_form import PLAIN
 
@@ -65,8 +67,9 @@ class StepEvaluation:
                 shutil.rmtree(out)  # of other weights: the training was started again
             info = prepare(out, info, self.suite)
         processes.wait()
-        form = self.config.prompt or PLAIN
-        generator = LocalGenerator(model, processor, budget=self.config.vision, sampling=sampling, form=form)
+        form = with_tools(self.config.prompt or PLAIN, processor, self.config.rollout.tools)
+        plain = LocalGenerator(model, processor, budget=self.config.vision, sampling=sampling, form=form)
+        generator = guided(plain, self.config.model_copy(update={"out": str(out)}))
         evaluate(generator, draws, self.split, self.suite, info, out, batch_size=self.config.batch_size)
         content = report(out) if processes.main else reported(out)
         means = {f"{row['task']}/{row['reward']}": row["mean"] for row in content["rows"]}

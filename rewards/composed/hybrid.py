@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from rewards.base import Reward, Rollout, Verdict, failed, progress
 
@@ -99,6 +100,38 @@ def progressive(
         rows = [i for i, stage in enumerate(begun) if stage == start]
         column.update(zip(rows, stages[start]([rollouts[i] for i in rows]), strict=True))
     return [column[i] for i in range(len(rollouts))]
+
+
+def scheduled(
+    rollouts: Sequence[Rollout],
+    *,
+    reward: Reward,
+    start: Share,
+    end: Share,
+    first: NonNegativeInt = 0,
+    last: NonNegativeInt,
+) -> list[Verdict]:
+    """`reward` times a factor: `start` up to the optimizer step `first`, `end` from `last` on, in a line between.
+
+    The schedules of ToolRL (2504.13958). Its format reward falls from a range of 4 to 2 over 150 steps, and correctness
+    rises from 4 to 6: `{weight: 4, start: 1, end: 0.5, last: 150}` and `{weight: 6, start: 0.6667, end: 1, last: 150}`.
+    Its two stages change at step 30: `first: 30, last: 30`. Where the step is not known the factor is `end`. The
+    estimator must keep scales (`grpo`, not `gdpo`, which standardises each reward).
+
+    >>> one = lambda rollouts: [Verdict(1.0)] * len(rollouts)
+    >>> completions = [Rollout("", step=step) for step in (0, 75, 150)]
+    >>> [verdict.score for verdict in scheduled(completions, reward=one, start=1.0, end=0.5, last=150)]
+    [1.0, 0.75, 0.5]
+    """
+    if first > last:
+        raise ValueError(f"first {first} is after last {last}")
+    verdicts = []
+    for rollout, verdict in zip(rollouts, reward(rollouts), strict=True):
+        step = last if rollout.step is None else rollout.step
+        share = 1.0 if step >= last else max(step - first, 0) / max(last - first, 1)
+        score = None if verdict.score is None else verdict.score * (start + (end - start) * share)
+        verdicts.append(replace(verdict, score=score))
+    return verdicts
 
 
 def _confidence(rollout: Rollout, confidence: float, key: str) -> float | Verdict:

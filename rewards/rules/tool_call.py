@@ -53,6 +53,38 @@ def tool_call(rollout: Rollout, *, variant: Variant = "full") -> Verdict:
     return Verdict(score, f"{len(made)} calls for {len(wanted)}, correctness {6 * score - 3:.2f}")
 
 
+@per_rollout
+def tool_format(rollout: Rollout, *, answer: str = "answer") -> Verdict:
+    r"""1 if thoughts, calls and answer stand in their tags, with nothing but blanks between, else 0.
+
+    Gold `tools` decides which tags are wanted, as in ToolRL (2504.13958): `<think>`, then `<tool_call>` if calls are
+    wanted, then `answer` (there `response`) if the gold has anything else. Without gold `tools` a completion may have
+    turns: each has thoughts and calls, the last has thoughts and an answer.
+
+    >>> call = '<tool_call>\n{"name": "zoom"}\n</tool_call>'
+    >>> once, twice = f"<think>7?</think>\n{call}", f"<think>7?</think>{call}\n<think>no</think><answer>1</answer>"
+    >>> [tool_format([Rollout(said, {"tools": [{"name": "zoom"}]})])[0].score for said in (once, twice)]
+    [1.0, 0.0]
+    >>> [tool_format([Rollout(said, {"number": 1.0})])[0].score for said in (once, twice)]
+    [0.0, 1.0]
+    """
+    parts = re.split(rf"(</?(?:think|tool_call|{re.escape(answer)})>)", rollout.answered.strip())
+    order = "".join(_LETTERS.get(tag) or ("A" if tag.startswith("</") else "a") for tag in parts[1::2])
+    wanted = gold(rollout, "tools") if isinstance(rollout.answer, Mapping) else None
+    shape = r"(?:tT(?:cC)+)*tTaA"
+    if wanted is not None:
+        more = bool(rollout.answer.keys() - {"tools"})
+        shape = "tT" + "cC" * bool(wanted) + "aA" * more
+    if not re.fullmatch(shape, order):
+        return Verdict(0.0, "tags are missing, twice there, or out of order")
+    if any(text.strip() for text in parts[0::4]):
+        return Verdict(0.0, "text outside of the tags")
+    return Verdict(1.0)
+
+
+_LETTERS = {"<think>": "t", "</think>": "T", "<tool_call>": "c", "</tool_call>": "C"}
+
+
 def share(wanted: Sequence[Call], made: Sequence[Call], variant: Variant) -> float:
     """The points of the calls that were made, over the most that could be had."""
     overlap = _equal if variant == "refined" else _jaccard

@@ -220,6 +220,23 @@ def test_progressive_changes_the_reward_with_the_share_of_training() -> None:
         get("progressive", reward=fn(), schedule={1500: fn()})
 
 
+@pytest.mark.parametrize(
+    ("options", "scores"),
+    [
+        ({"start": 2 / 3, "end": 1.0, "last": 150}, [2 / 3, 2 / 3 + 29 / 450, 2 / 3 + 30 / 450, 1, 1]),
+        ({"start": 1 / 3, "end": 1.0, "first": 30, "last": 30}, [1 / 3, 1 / 3, 1, 1, 1]),
+        ({"start": 0.0, "end": 1.0, "first": 25, "last": 35}, [0, 0.4, 0.5, 1, 1]),
+    ],
+)
+def test_a_scheduled_reward_changes_its_range_with_the_step(options: dict[str, Any], scores: list[float]) -> None:
+    """ToolRL's schedules (2504.13958): in a line over 150 steps, and in two stages from step 30 on."""
+    rollouts = [Rollout("yes", "yes", step=step) for step in (0, 29, 30, 150, None)]
+    verdicts = get("scheduled", reward={"fn": "yesno_match"}, **options)(rollouts)
+    assert [verdict.score for verdict in verdicts] == pytest.approx(scores)
+    backwards = get("scheduled", reward={"fn": "yesno_match"}, start=0.0, end=1.0, first=9, last=3)
+    assert "first 9 is after last 3" in backwards(rollouts)[0].why
+
+
 def test_ranks_are_within_the_group() -> None:
     rollouts = [
         Rollout("", group=group, meta={"score": score})

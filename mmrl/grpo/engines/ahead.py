@@ -49,10 +49,12 @@ class AheadRollouts:
         self.trainer, self.served = trainer, served
         self.pending: Pending | None = None
 
-    def completions(self, batch: RolloutBatch, keys: Keys, group: int, temperature: Any) -> Completions:
+    def completions(
+        self, batch: RolloutBatch, keys: Keys, group: int, temperature: Any, *, length: int | None = None
+    ) -> Completions:
         """A completion for each row of `batch`, drawn before if they were foreseen; then the next are begun."""
         if not self.trainer.model.training:
-            return self.served.completions(batch, keys, group, temperature)
+            return self.served.completions(batch, keys, group, temperature, length=length)
         pending, foreseen = self.pending, False
         if pending is not None and pending.step == self.trainer.state.global_step:
             self.pending = None

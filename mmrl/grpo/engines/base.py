@@ -23,8 +23,11 @@ class Completions(NamedTuple):
 class RolloutEngine(Protocol):
     """`LocalRollouts`, `ServedRollouts` or `AheadRollouts`."""
 
-    def completions(self, batch: RolloutBatch, keys: Keys, group: int, temperature: Any) -> Completions:
-        """A completion for each row of `batch`, drawn with the random numbers of its key."""
+    def completions(
+        self, batch: RolloutBatch, keys: Keys, group: int, temperature: Any, *, length: int | None = None
+    ) -> Completions:
+        """A completion for each row of `batch`, drawn with the random numbers of its key; of up to `length` tokens, by
+        default `max_completion_length`."""
         ...
 
     def push(self) -> None:

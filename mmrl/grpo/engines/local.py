@@ -25,7 +25,9 @@ class LocalRollouts:
     def __init__(self, trainer: Any, sharing: PrefixSharing, banned: Sequence[int]) -> None:
         self.trainer, self.sharing, self.banned = trainer, sharing, banned
 
-    def completions(self, batch: RolloutBatch, keys: Keys, group: int, temperature: Any) -> Completions:
+    def completions(
+        self, batch: RolloutBatch, keys: Keys, group: int, temperature: Any, *, length: int | None = None
+    ) -> Completions:
         """A completion for each row of `batch`, drawn with the random numbers of its key; on the first batch in both
         ways, to decide for one of them."""
         trainer = self.trainer
@@ -39,7 +41,7 @@ class LocalRollouts:
             ) as model,
             torch.no_grad(),
         ):
-            asked = (model, batch, keys, group, temperature)
+            asked = (model, batch, keys, group, temperature, length or trainer.max_completion_length)
             if self.sharing.prefix_cache is None and not takes_prefill(model):
                 logger.info("shared-prefix generation off: the layers of this architecture do not allow it")
                 self.sharing.prefix_cache = False
@@ -70,7 +72,7 @@ class LocalRollouts:
         """Nothing to read."""
 
     def _completions_by(
-        self, model: Any, batch: RolloutBatch, keys: Keys, group: int, temperature: Any, *, shared: bool
+        self, model: Any, batch: RolloutBatch, keys: Keys, group: int, temperature: Any, length: int, *, shared: bool
     ) -> Completions:
         """Completions by `model.generate`, with the media of one micro-batch at a time on the device, as in the loss.
 
@@ -84,7 +86,7 @@ class LocalRollouts:
         for start in range(0, len(keys), size):
             sampler = RowSampler(
                 keys[start : start + size],
-                max_new_tokens=trainer.max_completion_length,
+                max_new_tokens=length,
                 temperature=temperature,
                 top_p=trainer.top_p,
                 top_k=trainer.top_k or 0,
@@ -98,7 +100,7 @@ class LocalRollouts:
                 device=trainer.accelerator.device,
                 shared=shared,
                 at_once=max(micro_batch // group, 1),
-                max_new_tokens=trainer.max_completion_length,
+                max_new_tokens=length,
                 do_sample=False,  # the sampler has chosen
                 suppress_tokens=self.banned,
                 logits_processor=[sampler],

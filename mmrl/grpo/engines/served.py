@@ -66,12 +66,14 @@ class ServedRollouts:
         self._pool = ThreadPoolExecutor(2, "engine")  # what is drawn ahead, and what is needed now
         self._begun: list[Begun] = []
 
-    def completions(self, batch: RolloutBatch, keys: Keys, group: int, temperature: Any) -> Completions:
+    def completions(
+        self, batch: RolloutBatch, keys: Keys, group: int, temperature: Any, *, length: int | None = None
+    ) -> Completions:
         """A completion for each row of `batch`."""
         self.push()
         self.agreement(batch.rows)
         start = time.perf_counter()
-        drawn = self.begun(batch.rows, keys, temperature).result()
+        drawn = self.begun(batch.rows, keys, temperature, length=length).result()
         self.log("rollout_seconds", time.perf_counter() - start)
         return drawn
 
@@ -87,7 +89,7 @@ class ServedRollouts:
         self.weights = step
         self.log("push_seconds", time.perf_counter() - start)
 
-    def begun(self, rows: Sequence[Encoded], keys: Keys, temperature: Any) -> Begun:
+    def begun(self, rows: Sequence[Encoded], keys: Keys, temperature: Any, *, length: int | None = None) -> Begun:
         """Begin to draw completions for `rows`, under the weights that the engine has.
 
         A schedule's list of temperatures has one value: another one is refused before the training.
@@ -95,7 +97,8 @@ class ServedRollouts:
         trainer = self.trainer
         value = float(temperature[0] if isinstance(temperature, list) else temperature)
         limits = {"top_p": trainer.top_p, "top_k": trainer.top_k or 0, "min_p": trainer.min_p or 0.0}
-        self._begun.append(self._asked(rows, keys, self._drawing(value, trainer.max_completion_length, **limits)))
+        drawing = self._drawing(value, length or trainer.max_completion_length, **limits)
+        self._begun.append(self._asked(rows, keys, drawing))
         return self._begun[-1]
 
     def wait(self) -> None:

@@ -24,6 +24,7 @@ from mmrl.grpo.engines.base import Completions
 logger = logging.getLogger(__name__)
 
 EXACT, HALF = 1e-3, 0.05
+NOTHING = -1.0  # the gap where there was nothing to compare
 DECIDED = "shared_prefix.json"  # in a checkpoint: a resumed run that decided again could differ in the last digits
 
 
@@ -44,9 +45,12 @@ class PrefixSharing:
         args, model = self.trainer.args, self.trainer.accelerator.unwrap_model(self.trainer.model)
         return args.bf16 or args.fp16 or model.dtype != torch.float32
 
-    def agreed(self, what: str, gap: float) -> bool:
-        """Whether log-probs that differ by `gap` in this process agree in all processes; logs the decision."""
+    def agreed(self, what: str, gap: float) -> bool | None:
+        """Whether log-probs that differ by `gap` in this process agree in all processes; logs the decision. None if no
+        process has compared any (`NOTHING`)."""
         worst = float(gathered(torch.tensor([gap], device=self.trainer.accelerator.device)).max())
+        if worst == NOTHING:
+            return None
         same = agree(worst, half=self.half)
         logger.info("shared-prefix %s %s: log-probs differ by %.1e", what, "on" if same else "off", worst)
         return same

@@ -17,7 +17,7 @@ from data_engine.recipe import Recipe, plan
 from data_engine.schema import Sample
 from data_engine.sources import synthesis
 from data_engine.sources.edit_pairs import edit_pairs
-from data_engine.sources.synthesis import digits_count, digits_grounding, digits_video, rng_of
+from data_engine.sources.synthesis import digits_count, digits_grounding, digits_reading, digits_video, rng_of
 from mmrl.core.config import InputError
 from mmrl.core.media.image import load_image
 from mmrl.core.media.video import load_video
@@ -28,6 +28,7 @@ Source = Callable[..., Iterator[Sample]]
 SOURCES: dict[str, tuple[Source, dict[str, Any]]] = {
     "counting": (digits_count, {"side": 96}),
     "grounding": (digits_grounding, {"side": 96}),
+    "reading": (digits_reading, {"side": 96, "digit": 16}),
     "temporal": (digits_video, {"side": 64, "seconds": 3.0}),
     "edits": (edit_pairs, {"side": 64}),
 }
@@ -92,6 +93,16 @@ def test_a_count_is_what_is_there(painted: Painted) -> None:
         assert sample.answer == {"number": len(there)}
         counts.add(len(there))
     assert counts == {1, 2, 3, 4}
+
+
+def test_a_small_digit_is_the_gold_and_stands_in_its_box(painted: Painted) -> None:
+    for sample in digits_reading(n=6, side=96, digit=24):
+        there = painted(np.asarray(load_image(sample.media[0])), int(sample.answer["number"]))
+        x1, y1, x2, y2 = sample.meta["box"]
+        assert there[y1:y2, x1:x2].all()
+        assert (x2 - x1, y2 - y1) == (24, 24)
+    with pytest.raises(InputError, match="a digit of 100 pixels does not fit into a picture of 96"):
+        digits_reading(n=1, side=96, digit=100)
 
 
 def test_a_box_is_where_its_digit_is(painted: Painted) -> None:

@@ -132,6 +132,27 @@ def test_toolrls_correctness(wanted: Any, made: Any, variant: Any, correctness: 
     assert verdict.score == pytest.approx((correctness + 3) / 6)
 
 
+@pytest.mark.parametrize(
+    ("gold", "said", "score"),
+    [
+        ({"text": "7"}, "<think>a</think>\n<response>7</response>", 1),
+        ({"tools": [{}]}, "<think>a</think>\n<tool_call>\n{}\n</tool_call>", 1),
+        ({"tools": [{}]}, "<think>a</think>\n<response>7</response>", 0),
+        ({"tools": [{}], "text": "7"}, "<think>a</think>\n<tool_call>\n{}\n</tool_call>\n<response>7</response>", 1),
+        ({"tools": [{}], "text": "7"}, "<think>a</think>\n<response>7</response>\n<tool_call>\n{}\n</tool_call>", 0),
+        ({"tools": []}, "<think>a</think>", 1),
+        ({"tools": [], "text": "7"}, "<think>a</think>\n<response>7</response>", 1),
+        ({"tools": []}, "<think>a</think> so", 0),
+        ({"tools": []}, "<think>a<think>b</think>", 0),
+        ({"text": "7"}, "<think>a</think><tool_call>{}</tool_call>\n<think>b</think><response>7</response>", 1),
+        ({"text": "7"}, "<think>a</think><tool_call>{}</tool_call>", 0),
+    ],
+)
+def test_the_form_of_calls_follows_the_gold(gold: dict[str, Any], said: str, score: int) -> None:
+    """ToolRL's four shapes (2504.13958), and turns where the gold says nothing of tools."""
+    assert get("tool_format", answer="response")([Rollout(said, gold)])[0].score == score
+
+
 def test_tool_calls_that_cannot_be_read_or_are_not_wanted() -> None:
     def verdict(completion: str, tools: Any, **options: Any) -> Verdict:
         return get("tool_call", **options)([Rollout(completion, {"tools": tools})])[0]

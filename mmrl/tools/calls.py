@@ -1,0 +1,92 @@
+"""The calls of tools in what a model says, and their outcomes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mmrl.tools.scene import Piece, readable
+
+# The kinds of outcomes. A model reads the text of each.
+KINDS = {
+    "ok": "a result",
+    "refused": "the tool says that it cannot do this",
+    "raised": "the tool failed",
+    "timed_out": "the tool did not end within its deadline",
+    "died": "the process of the tool ended",
+    "too_large": "more text or pixels than a result may have",
+    "unusable": "a picture or video that the processor does not take",
+    "wrong_arguments": "arguments that the tool does not take",
+    "unknown_tool": "no tool of this name",
+    "unreadable": "a call that is no JSON object with name and arguments",
+    "too_many": "more calls in a turn than are answered, all of them together",
+    "no_room": "a result for which the completion has no room left",
+    "no_turn_left": "a call in the last turn",
+}
+MOST_CALLS = 4  # of a turn
+OPENED = "<tool_call>"
+_BLOCK = re.compile(r"<tool_call>([^<]*+(?:<(?!/?tool_call>)[^<]*+)*+)(</tool_call>)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a tool; `fault` says why it cannot be read."""
+
+    name: str = ""
+    arguments: Mapping[str, Any] | None = None
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a call: one of KINDS, and the pieces that the model is shown."""
+
+    call: Call
+    kind: str
+    pieces: tuple[Piece, ...]
+
+    def told(self) -> tuple[Piece, ...]:
+        """The pieces as the model reads them: a call without a result is an error."""
+        return self.pieces if self.kind == "ok" else ("error: ", *self.pieces)
+
+
+def calls_in(text: str) -> list[Call]:
+    """The calls in a text, each in a `<tool_call>` block (the form of Hermes and Qwen).
+
+    >>> calls_in('Look.<tool_call>{"name": "crop", "arguments": {"box": [1, 2, 3, 4]}}</tool_call>')[0].arguments
+    {'box': [1, 2, 3, 4]}
+    >>> calls_in("<tool_call>crop it")[0].fault
+    'the block is not closed'
+    """
+    return [_call(body) if closed else Call(fault="the block is not closed") for body, closed in _BLOCK.findall(text)]
+
+
+def calls_of_message(message: Mapping[str, Any]) -> list[Call]:
+    """The calls of a message that the tokenizer's own schema has parsed."""
+    functions = [call.get("function", call) for call in message.get("tool_calls") or ()]
+    return [_checked(function) for function in functions]
+
+
+def _call(body: str) -> Call:
+    try:
+        return _checked(json.loads(body))
+    except (ValueError, RecursionError) as error:
+        return Call(fault=f"not JSON: {error}"[:200])
+
+
+def _checked(value: Any) -> Call:
+    """A call from its object; ToolRL writes `parameters` for `arguments`."""
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+        return Call(fault="no object with a name")
+    name, arguments = readable(value["name"]), value.get("arguments", value.get("parameters", {}))
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except (ValueError, RecursionError) as error:
+            return Call(name, fault=f"arguments are not JSON: {error}"[:200])
+    if not isinstance(arguments, Mapping):
+        return Call(name, fault="arguments are no object")
+    return Call(name, arguments)

@@ -1,0 +1,27 @@
+"""Which tools a model may call, in training and in evaluation alike."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from mmrl.core.config import Config
+
+
+class ToolSettings(Config):
+    """The tools that the model may call while it answers, names of `mmrl.tools.registry.TOOLS` or "module:function";
+    how often it may speak (`max_turns`; in the last turn it may not call); the deadline of a call in seconds."""
+
+    tools: list[str] = Field(default_factory=list)
+    max_turns: PositiveInt = 4
+    tool_seconds: Annotated[float, Field(gt=0)] = 10.0
+
+    @model_validator(mode="after")
+    def _for_tools(self) -> Self:
+        alone = sorted({"max_turns", "tool_seconds"} & self.model_fields_set)
+        if alone and not self.tools:
+            raise ValueError(f"{alone[0]} is for tools; name them in tools: [crop, calculator]")
+        if self.tools and self.max_turns < 2:
+            raise ValueError("max_turns: 1 leaves no turn in which a result is read; give at least 2")
+        return self

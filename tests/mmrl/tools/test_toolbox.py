@@ -1,0 +1,157 @@
+"""Every call has an outcome of a known kind that the model can read, whatever the tool does."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mmrl.core.boxes import CoordinateSpace
+from mmrl.core.config import InputError
+from mmrl.core.media.item import Media
+from mmrl.core.media.video import Video
+from mmrl.tools.calls import KINDS, MOST_CALLS, Call, calls_in
+from mmrl.tools.registry import tools_of
+from mmrl.tools.scene import Scene, Shown
+from mmrl.tools.toolbox import Toolbox
+from tests.support.clips import write_clip
+from tests.support.scripted import call
+
+HOSTILE = "tests.support.hostile_tools:"
+OWN = [HOSTILE + name for name in ("raises", "hangs", "dies", "talks", "paints", "returns_odd", "injects")]
+NAMES = ["calculator", "crop", "zoom", "sql", "frames_at", *OWN]
+
+
+@pytest.fixture(scope="module")
+def toolbox() -> Iterator[Toolbox]:
+    box = Toolbox(NAMES, seconds=1.0)
+    yield box
+    box.close()
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    place = tmp_path_factory.mktemp("scene") / "a.png"
+    picture = Image.new("RGB", (200, 100), "white")
+    picture.paste("red", (100, 0, 200, 50))
+    picture.save(place)
+    media = Media("image", str(place), width=200, height=100)
+    database = "CREATE TABLE users (name, age); INSERT INTO users VALUES ('Ann', 9), ('Bo', 3);"
+    return Scene((Shown(media, (100, 50)),), CoordinateSpace.resized, database)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "told"),
+    [
+        (call("calculator", expression="2*(3+4)/7"), "ok", "2"),
+        (call("calculator", expression="sqrt(2)"), "ok", "1.4142135623731"),
+        (call("calculator", expression="9**9**9"), "refused", "this cannot be calculated"),
+        (call("calculator", expression="1/0"), "refused", "this cannot be calculated: division by zero"),
+        (call("calculator", expression="__import__('os').abort()"), "refused", "is not arithmetic"),
+        (call("calculator", expression="(" * 9000), "refused", "this is no expression"),
+        (call("calculator", sum="2"), "wrong_arguments", "unknown key sum"),
+        (call("sql", query="select name from users where age > 5"), "ok", '["name"]\n["Ann"]'),
+        (call("sql", query="drop table users"), "refused", "not authorized"),
+        (call("crop", box=[0, 0, "a", 4]), "wrong_arguments", "box.2"),
+        (call("crop", box=[0, 0, 1]), "refused", "four finite numbers"),
+        (call("crop", box=[300, 300, 400, 400]), "refused", "holds no pixel of picture 1"),
+        (call("crop", box=[0, 0, 10, 10], picture=2), "refused", "no image 2: there are 1, counted from 1"),
+        (call("crop", box=[0, 0, 10, 10], scene=None), "wrong_arguments", "unknown argument scene"),
+        (call("frames_at", start=0, end=1), "refused", "no video 1: there is none"),
+        (call("raises", text="no disk"), "raised", "OSError: no disk"),
+        (call("hangs", seconds=60), "timed_out", "hangs did not end within 1 seconds"),
+        (call("dies"), "died", "dies ended its process"),
+        (call("talks", letters=10_000_000), "too_large", "10,000,000 characters, the limit is 8,000"),
+        (call("paints", width=10_000, height=10_000), "too_large", "100,000,000 pixels"),
+        (call("returns_odd"), "raised", "TypeError"),
+        (call("calculate", expression="2"), "unknown_tool", "no tool 'calculate'; did you mean calculator?"),
+        ("<tool_call>\ncrop(1)\n</tool_call>", "unreadable", "not JSON"),
+        ("<tool_call>[1]</tool_call>", "unreadable", "no object with a name"),
+        ('<tool_call>{"name": "crop"', "unreadable", "the block is not closed"),
+        ("<tool_call>" + "[" * 100_000 + "</tool_call>", "unreadable", "not JSON"),
+    ],
+)
+def test_an_outcome_has_a_kind_and_says_why(toolbox: Toolbox, scene: Scene, said: str, kind: str, told: str) -> None:
+    begin = time.monotonic()
+    (outcome,) = toolbox.outcomes([(calls_in(said), scene)])[0]
+    text = "".join(piece for piece in outcome.told() if isinstance(piece, str))
+    assert (outcome.kind, told in text) == (kind, True), text
+    assert text.startswith("error: ") is (kind != "ok")
+    assert len(text) < 500
+    assert time.monotonic() - begin < 5
+
+
+def test_crops_are_in_the_space_of_the_model(toolbox: Toolbox, scene: Scene) -> None:
+    """The model saw the picture at half its size; its right upper quarter is red."""
+    said = call("crop", box=[50, 0, 100, 25]) + call("zoom", box=[50, 0, 100, 25])
+    crop, zoom = (outcome.pieces[0] for outcome in toolbox.outcomes([(calls_in(said), scene)])[0])
+    assert isinstance(crop, Image.Image), crop
+    assert isinstance(zoom, Image.Image), zoom
+    assert (crop.size, zoom.size) == ((100, 50), (200, 100))
+    assert crop.getextrema() == zoom.getextrema() == ((255, 255), (0, 0), (0, 0))
+
+
+def test_a_part_of_a_video_has_more_frames(toolbox: Toolbox, tmp_path: Path) -> None:
+    place = write_clip(tmp_path / "a.mp4", 40, fps=10)
+    scene = Scene((Shown(Media("video", str(place)), (64, 64)),))
+    (outcome,) = toolbox.outcomes([(calls_in(call("frames_at", start=1.0, end=1.5)), scene)])[0]
+    (video,) = outcome.pieces
+    assert isinstance(video, Video)
+    assert [index / video.fps for index in video.indices] == [1.0, 1.1, 1.2, 1.3, 1.4]
+
+
+def test_calls_beyond_the_limit_of_a_turn_are_told_so(toolbox: Toolbox) -> None:
+    calls = calls_in(call("calculator", expression="1") * 1000)
+    (outcomes,) = toolbox.outcomes([(calls, Scene())])
+    assert [outcome.kind for outcome in outcomes] == ["ok"] * MOST_CALLS + ["too_many"]
+    assert outcomes[-1].told() == ("error: ", "996 more calls of this turn are not answered, at most 4 are")
+
+
+def test_a_hanging_call_does_not_hold_up_the_others(toolbox: Toolbox) -> None:
+    calls = calls_in(call("hangs", seconds=60) + call("calculator", expression="1"))
+    begin = time.monotonic()
+    (outcomes,) = toolbox.outcomes([(calls, Scene())])
+    assert [outcome.kind for outcome in outcomes] == ["timed_out", "ok"]
+    assert time.monotonic() - begin < 5
+
+
+def test_nonsense_never_raises(toolbox: Toolbox, scene: Scene) -> None:
+    draw = random.Random(0)
+    pieces = ["<tool_call>", "</tool_call>", '{"name":', '"crop"', '"arguments":', "{", "}", "[", "1e999", "null", ","]
+    pieces += ['"box"', "NaN", '"calculator"', '"expression"', "\ud800", "<", "\x00", '"', ":", "\n", "-", "[0,0,9,9]"]
+    texts = ["".join(draw.choices(pieces, k=draw.randint(1, 40))) for _ in range(3000)]
+    turns = [(calls_in(text)[:3], scene) for text in texts]
+    kinds = {outcome.kind for outcomes in toolbox.outcomes(turns) for outcome in outcomes}
+    assert {"unreadable"} <= kinds <= set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        (["crap"], "unknown tool 'crap'; did you mean crop?"),
+        (["no.such:tool"], "cannot import tool 'no.such:tool'"),
+        (["crop", "mmrl.tools.functions:crop"], "are both called crop"),
+        ([HOSTILE + "untyped"], "a tool has types, and a docstring with a line for each argument"),
+    ],
+)
+def test_what_cannot_be_a_tool_is_refused(names: list[str], why: str) -> None:
+    with pytest.raises(InputError) as error:
+        tools_of(names)
+    assert why in str(error.value)
+    assert len(str(error.value)) <= 500
+
+
+def test_a_model_knows_nothing_of_the_scene() -> None:
+    schema = tools_of(["crop"])["crop"].schema["function"]
+    assert list(schema["parameters"]["properties"]) == ["box", "picture"]
+    assert schema["parameters"]["required"] == ["box"]
+
+
+def test_an_unreadable_call_keeps_its_name() -> None:
+    assert calls_in('<tool_call>{"name": "crop", "arguments": 3}</tool_call>') == [
+        Call("crop", fault="arguments are no object")
+    ]

@@ -1,0 +1,126 @@
+"""`mmrl train` with tools: rollouts of several turns, on disk and in the log, and a run that is killed and goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from eval.config import EvalConfig
+from eval.records import read_run
+from eval.run import run as evaluate
+from mmrl.core.config import InputError, load, validate
+from mmrl.pages.rollout_pages import as_page, chosen
+from mmrl.train.config import TrainConfig
+from mmrl.train.plan import plan
+from mmrl.train.stages import check
+from tests.mmrl.test_resume import assert_same_run
+from tests.support.callers import calling_material
+from tests.support.scripted import call
+from tests.support.training import VISION, config, metrics, rollouts, trained
+
+SAID = call("crop", box=[0, 0, 28, 28])
+ROLLOUT = {"tools": ["crop"], "max_turns": 2}
+GRPO = {"max_completion_length": 120, "per_device_train_batch_size": 4, "max_steps": 2, "save_steps": 1}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return calling_material(tmp_path_factory.mktemp("world"), "it", SAID, ["crop"])
+
+
+def test_a_killed_run_with_tools_ends_where_it_would_have_ended(world: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"grpo": GRPO | {"learning_rate": 1e-4}, "rollout": ROLLOUT}
+    whole = trained(config(world, tmp_path / "whole.yaml", **options))
+    broken = config(world, tmp_path / "broken.yaml", **options)
+    trained(broken, dies=True, DIE_AT="1")
+    assert_same_run(whole, trained(broken))
+    assert min(line["tools/turns"] for line in metrics(whole)) > 1
+    turns = [json.loads(row["turns"]) for rows in rollouts(whole).values() for row in rows]
+    results = [one for turn in turns for said in turn for one in said["calls"]]
+    assert {"ok", "refused"} <= {one["outcome"] for one in results}  # the question without a picture has none to crop
+    assert any(one["name"] == "crop" and json.loads(one["arguments"]) == {"box": [0, 0, 28, 28]} for one in results)
+    shown = [media for one in results for media in one["media"]]
+    assert {Image.open(whole / media["path"]).size for media in shown} == {
+        (media["width"], media["height"]) for media in shown
+    }
+    assert not any("tool_response" in row["completion"] for rows in rollouts(whole).values() for row in rows)
+
+
+@pytest.mark.slow
+def test_two_processes_draw_the_rollouts_of_one(world: Path, tmp_path: Path) -> None:
+    """Their turns end at different times: each waits for the other's."""
+    grpo = GRPO | {"max_steps": 1, "save_strategy": "no"}
+    one, two = (
+        trained(
+            config(world, tmp_path / f"{n}.yaml", rollout=ROLLOUT, grpo=grpo | {"per_device_train_batch_size": 4 // n}),
+            processes=n,
+        )
+        for n in (1, 2)
+    )
+    drawn = [
+        [(row["completion"], row["turns"]) for rows in rollouts(run).values() for row in rows] for run in (one, two)
+    ]
+    assert drawn[0] == drawn[1]
+    assert metrics(one)[0]["loss"] == pytest.approx(metrics(two)[0]["loss"], rel=1e-4)
+
+
+def test_the_plan_says_how_the_tools_are_told_of(world: Path, tmp_path: Path) -> None:
+    place = config(world, tmp_path / "a.yaml", grpo=GRPO, rollout=ROLLOUT)
+    told = dict(dict(plan(load(TrainConfig, place)))["tools"])
+    assert told["crop"] == "box, picture"
+    assert told["turns"] == "at most 2, of 120 tokens with the results among them"
+    assert told["in the prompt"].startswith("in words")
+
+
+@pytest.mark.parametrize(
+    ("rollout", "grpo", "why"),
+    [
+        ({"tools": ["crop"], "inject": {}}, {}, "rollout.tools cannot be combined with rollout.inject"),
+        ({"tools": ["crop"]}, {"mask_truncated_completions": True}, "grpo.mask_truncated_completions"),
+        ({"tools": ["crap"]}, {}, "unknown tool 'crap'"),
+    ],
+)
+def test_what_does_not_go_with_tools_is_refused(
+    world: Path, tmp_path: Path, rollout: dict[str, Any], grpo: dict[str, Any], why: str
+) -> None:
+    place = config(world, tmp_path / "a.yaml", grpo=GRPO | grpo, rollout=rollout)
+    with pytest.raises(InputError, match=why):
+        check(load(TrainConfig, place))
+
+
+@pytest.mark.parametrize(
+    ("rollout", "why"),
+    [
+        ({"max_turns": 3}, "max_turns is for tools; name them in tools"),
+        ({"tools": ["crop"], "max_turns": 1}, "leaves no turn in which a result is read"),
+        ({"tools": ["crop"], "tool_seconds": 0}, "rollout.tool_seconds"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(world: Path, tmp_path: Path, rollout: dict[str, Any], why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        load(TrainConfig, config(world, tmp_path / "a.yaml", grpo=GRPO, rollout=rollout))
+
+
+def test_an_evaluation_calls_the_same_tools(world: Path, tmp_path: Path) -> None:
+    values = {
+        "model": str(world / "model"),
+        "data": {"path": str(world / "data"), "split": None},
+        "out": str(tmp_path / "eval"),
+        "vision": VISION,
+        "rewards": {"letters": {"fn": "tests.support.training:letters"}},
+        "sampling": {"max_new_tokens": 120},
+        "rollout": ROLLOUT,
+    }
+    records = evaluate(validate(EvalConfig, values, where="test"))
+    assert {record.spent["turns"] for record in records} == {2}
+    assert {one["outcome"] for record in records for turn in record.turns for one in turn["calls"]} >= {"ok", "refused"}
+    assert all(record.response.count("<tool_call>") == 2 for record in records)
+    assert "tool_response" not in "".join(record.response for record in records)
+    assert read_run(tmp_path / "eval").protocol["tools"]["tools"] == ["crop"]
+    page = as_page(chosen(tmp_path / "eval", step=None, task=None, limit=10))
+    assert page.count("<strong>crop</strong>") == sum(len(turn["calls"]) for one in records for turn in one.turns)
+    assert page.count("<svg") >= 2

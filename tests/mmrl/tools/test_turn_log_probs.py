@@ -1,0 +1,109 @@
+"""Log-probs of rollouts with turns are those of one plain forward of the row; results of tools are not learned."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch.testing import assert_close
+
+from data_engine.schema import Sample
+from mmrl.core.media.image import load_image
+from mmrl.core.vision import VisionBudget
+from mmrl.tools.settings import ToolSettings
+from tests.mmrl.grpo.test_trainer import trainer
+from tests.support.scripted import call, scripted
+from tests.support.training import tiny_policy
+
+TOOLS = ToolSettings(tools=["crop", "calculator"], max_turns=3)
+CASES = [(architecture, template) for architecture in ("qwen2_5_vl", "qwen3_vl") for template in ("words", "native")]
+
+
+def templated(processor: Any, template: str) -> Any:
+    """`processor` with the published chat template of Qwen3-VL, which writes tools, or with its own, which does not."""
+    if template == "native":
+        processor.chat_template = files("trl").joinpath("chat_templates/qwen3_vl.jinja").read_text()
+    return processor
+
+
+def says(rollout: int, turn: int) -> str:
+    """The first rollout crops twice, the second calculates, the third fails, the last answers at once."""
+    boxes = [[0, 0, 28, 28], [10, 20, 50, 56]]
+    turns = {
+        0: [call("crop", box=box) for box in boxes],
+        1: [call("calculator", expression="2*3")],
+        2: [call("crop", box=[5, 5, 5, 5]) + call("nothing")],
+    }
+    said = turns.get(rollout, [])
+    return said[turn] if turn < len(said) else "<answer>7</answer>"
+
+
+def logps_of_the_whole(model: Any, processor: Any, ids: list[int], pictures: list[Image.Image]) -> torch.Tensor:
+    """Log-probs of all tokens but the first from one forward, made without any of the code under test."""
+    inputs: dict[str, Any] = {"input_ids": torch.tensor([ids])}
+    if pictures:
+        features = processor.image_processor(images=pictures, return_tensors="pt")
+        inputs |= {"pixel_values": features["pixel_values"], "image_grid_thw": features["image_grid_thw"]}
+    types = (inputs["input_ids"] == model.config.image_token_id).int()
+    with torch.no_grad():
+        logits = model(**inputs, attention_mask=torch.ones(1, len(ids)), mm_token_type_ids=types).logits[0, :-1]
+    return logits.log_softmax(-1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+
+
+@pytest.mark.parametrize(("architecture", "template"), CASES, ids=["-".join(case) for case in CASES])
+def test_log_probs_of_turns_are_those_of_one_plain_forward(
+    architecture: str, template: str, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
+) -> None:
+    model, processor = tiny_policy(budget, architecture)
+    templated(processor, template)
+    sample = mixed_samples[1]
+    sizes: dict[str, Any] = {"num_generations": 4, "per_device_train_batch_size": 4, "max_completion_length": 600}
+    twice: dict[str, Any] = {"num_iterations": 2, "max_steps": 2, "learning_rate": 1e-9}  # old log-probs as well
+    run = trainer(tmp_path, model, processor, [sample], budget, tools=TOOLS, **sizes, **twice)
+    engine = scripted(run, says)
+    run.train()
+
+    whole = load_image(sample.media[0])
+    scale = whole.width / run.seen[0][0][0].seen_size[0][0]
+    boxes = [tuple(round(side * scale) for side in box) for box in ([0, 0, 28, 28], [10, 20, 50, 56])]
+    crops = [whole.crop(box) for box in boxes]
+    shown = [[whole, *crops], [whole], [whole], [whole]]
+    assert len(engine.prompts) == 3
+    assert [len(rows) for rows in engine.prompts] == [4, 3, 1]
+    assert len(run.seen) == 3  # the old log-probs, and one micro-batch for each iteration
+    for rows, input_ids, mask, _, logps in run.seen:
+        for row, ids, valid, got in zip(rows, input_ids, mask, logps, strict=True):
+            tokens = ids[valid.bool()].tolist()
+            text = processor.tokenizer.decode(tokens[len(row.input_ids) :])
+            number = 0 if row.behind else 1 if "2*3" in text else 2 if "nothing" in text else 3
+            expected = logps_of_the_whole(model, processor, tokens, shown[number])[len(row.input_ids) - 1 :]
+            assert_close(got[: len(expected)], expected, atol=1e-4, rtol=0)
+    assert run.sharing.packing is True
+
+
+def test_results_are_read_and_not_learned(mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path) -> None:
+    model, processor = tiny_policy(budget)
+    sizes: dict[str, Any] = {"num_generations": 4, "per_device_train_batch_size": 4, "max_completion_length": 600}
+    run = trainer(tmp_path, model, processor, [mixed_samples[1]], budget, tools=TOOLS, **sizes)
+    engine = scripted(run, says)
+    run.train()
+    inputs, tokenizer = run._loss_inputs, processor.tokenizer
+    learned = [
+        tokenizer.decode(ids[(mask * own).bool()])
+        for ids, mask, own in zip(inputs["completion_ids"], inputs["completion_mask"], inputs["tool_mask"], strict=True)
+    ]
+    said = ["<|im_end|>".join([*(says(rollout, turn) for turn in range(3 - rollout)), ""]) for rollout in range(2)]
+    assert set(said) <= set(learned)
+    read = [tokenizer.decode(row) for row in engine.prompts[1]]
+    assert "<tool_response>\n6\n</tool_response>" in read[1]
+    assert "error: the box [5.0, 5.0, 5.0, 5.0] holds no pixel of picture 1" in read[2]
+    assert "error: no tool 'nothing'; known: calculator, crop" in read[2]
+    assert not any("tool_response" in text for text in learned)
+    metrics = run.state.log_history[0]
+    assert metrics["tools/turns"] == (3 + 2 + 2 + 1) / 4
+    assert metrics["tools/calls"] == 5 / 4
+    assert (metrics["tools/ok"], metrics["tools/refused"], metrics["tools/unknown_tool"]) == (0.6, 0.2, 0.2)
