@@ -44,8 +44,11 @@ def tools_of(names: Sequence[str]) -> dict[str, Tool]:
 def schema_of(function: Callable[..., Any], given: str) -> dict[str, Any]:
     """The JSON schema of a tool from its signature and docstring (`get_json_schema` of transformers), without the
     argument `scene`."""
-    from transformers.utils import get_json_schema
-    from transformers.utils.chat_template_utils import DocstringParsingException, TypeHintParsingException
+    from transformers.utils.chat_template_utils import (
+        DocstringParsingException,
+        TypeHintParsingException,
+        get_json_schema,
+    )
 
     try:
         parameters = inspect.signature(function).parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from torch.testing import assert_close
 
 from data_engine.schema import Sample
 from mmrl.core.media.image import load_image
-from mmrl.core.vision import VisionBudget
+from mmrl.core.media.video import load_video
+from mmrl.core.vision import VisionBudget, geometry_of
 from mmrl.tools.settings import ToolSettings
 from tests.mmrl.grpo.test_trainer import trainer
 from tests.support.scripted import call, scripted
@@ -107,3 +109,38 @@ def test_results_are_read_and_not_learned(mixed_samples: list[Sample], budget: V
     assert metrics["tools/turns"] == (3 + 2 + 2 + 1) / 4
     assert metrics["tools/calls"] == 5 / 4
     assert (metrics["tools/ok"], metrics["tools/refused"], metrics["tools/unknown_tool"]) == (0.6, 0.2, 0.2)
+
+
+@pytest.mark.parametrize("architecture", ["qwen2_5_vl", "qwen3_vl"])
+def test_a_video_from_a_tool_is_seen_in_scoring(
+    architecture: str, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
+) -> None:
+    model, processor = tiny_policy(budget, architecture)
+    sample, sizes = mixed_samples[3], {"num_generations": 2, "per_device_train_batch_size": 2}
+    tools = ToolSettings(tools=["frames_at"], max_turns=2)
+    run = trainer(tmp_path, model, processor, [sample], budget, tools=tools, max_completion_length=600, **sizes)
+    scripted(run, lambda rollout, turn: call("frames_at", start=0.5, end=1.5) if rollout + turn == 0 else "7")
+    plain, _ = tiny_policy(budget, architecture)
+    run.train()
+
+    cut = replace(sample.media[0], start=0.5, end=1.5)
+    more = VisionBudget(fps=30.0, min_frames=2, max_frames=8, total_pixels=2**40)
+    clips = [load_video(sample.media[0], budget, geometry=geometry_of(processor)), load_video(cut, more)]
+    parts = [{"type": "video", "video": clip.frames} for clip in clips]
+    features = processor.apply_chat_template(
+        [[{"role": "user", "content": parts}]],
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        processor_kwargs={"video_metadata": [[clip.metadata() for clip in clips]], "do_sample_frames": False},
+    )
+    names = ("pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
+    media = {name: torch.as_tensor(features[name]) for name in names if name in features}
+    ((rows, input_ids, mask, _, logps),) = run.seen
+    (place,) = [place for place, row in enumerate(rows) if row.behind]
+    ids = input_ids[place][mask[place].bool()][None]
+    with torch.no_grad():
+        types = 2 * (ids == model.config.video_token_id).int()
+        logits = plain(input_ids=ids, attention_mask=torch.ones_like(ids), mm_token_type_ids=types, **media).logits[0]
+    expected = logits[:-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0][len(rows[place].input_ids) - 1 :]
+    assert_close(logps[place][: len(expected)], expected, atol=1e-4, rtol=0)
