@@ -47,8 +47,8 @@ class ToolGenerator:
 
         sampling = self.plain.sampling
         temperature = sampling.temperature if sampling.do_sample else 0.0
-        limits = {"max_turns": self.settings.max_turns, "longest": sampling.max_new_tokens}
-        played(answers, speak, self.toolbox, self.chat, **limits)
+        turns, longest = self.settings.max_turns, sampling.max_new_tokens
+        played(answers, speak, self.toolbox, self.chat, max_turns=turns, longest=longest)
         return [self._generation(draw, answer) for draw, answer in zip(draws, answers, strict=True)]
 
     def cost(self, sample: Sample) -> int:

@@ -52,8 +52,8 @@ class ToolTurns:
             steps.append(drawn.step)
             return Drawn(drawn.ids, drawn.logprobs)
 
-        limits = {"max_turns": self.settings.max_turns, "longest": self.trainer.max_completion_length}
-        played(rollouts, draw, self.toolbox, self.chat, **limits, anyone=self._anyone)
+        turns, longest = self.settings.max_turns, self.trainer.max_completion_length
+        played(rollouts, draw, self.toolbox, self.chat, max_turns=turns, longest=longest, anyone=self._anyone)
         batch.rows = [rollout.scored for rollout in rollouts]
         batch.own = [rollout.own for rollout in rollouts]
         batch.turns = [rollout.turns for rollout in rollouts]
