@@ -167,7 +167,7 @@ def clocks(trainer: Any) -> dict[str, list[float]]:
 
     clocked(trainer.processing_class.image_processor, "preprocess", "processing")
     clocked(trainer.processing_class, "apply_chat_template", "processing")
-    clocked(trainer, "_generate_single_turn", "rollout")
+    clocked(trainer, "_generate", "rollout")
     clocked(trainer, "_compute_loss", "scoring")
     clocked(trainer.accelerator, "backward", "backward")
     return spent

@@ -28,8 +28,6 @@ SCORING = """model input_ids attention_mask logits_to_keep batch_size=None compu
 OVERRIDDEN: dict[Any, dict[str, str]] = {
     GRPOTrainer: {
         "_generate_and_score_completions": "inputs",
-        "_tokenize_prompts": "prompts",
-        "_generate_single_turn": "prompt_ids images multimodal_fields num_generations has_tool_images=False",
         "_calculate_rewards": "inputs prompts completions completion_ids_list",
         "_compute_loss": "model inputs",
         "_prepare_inputs": "generation_batch",
@@ -104,8 +102,19 @@ def test_the_table_of_hooks_names_every_override() -> None:
 
 def test_attributes_that_mmrl_reads_are_set() -> None:
     source = inspect.getsource(GRPOTrainer.__init__) + inspect.getsource(Trainer.__init__)
-    for name in ("_step", "_metrics", "_logs", "_tokenizer", "eos_token_ids", "generation_kwargs", "num_generations"):
+    for name in (
+        "_step",
+        "_metrics",
+        "_logs",
+        "_tokenizer",
+        "eos_token_ids",
+        "generation_kwargs",
+        "num_generations",
+        "rollout_func",
+    ):
         assert f"self.{name} = " in source, name
     assert "self._buffered_inputs = [" in inspect.getsource(GRPOTrainer._prepare_inputs)
+    assert "output = self.rollout_func(prompts, self)" in inspect.getsource(GRPOTrainer._generate)
+    assert 'tool_mask = extra_fields.pop("env_mask", None)' in inspect.getsource(GRPOTrainer._generate)
     assert "self._logs" in inspect.getsource(GRPOTrainer.log)
     assert 'dataset_kwargs.get("skip_prepare_dataset"' in inspect.getsource(SFTTrainer.__init__)
