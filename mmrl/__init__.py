@@ -9,11 +9,13 @@ from mmrl.core.beside import find_beside
 
 if TYPE_CHECKING:
     from mmrl.grpo.trainer import MultimodalGRPOTrainer
+    from mmrl.trainers.dpo import MultimodalDPOTrainer
     from mmrl.trainers.sft import MultimodalSFTTrainer
 
-__all__ = ["MultimodalGRPOTrainer", "MultimodalSFTTrainer"]
+__all__ = ["MultimodalDPOTrainer", "MultimodalGRPOTrainer", "MultimodalSFTTrainer"]
 
 _TRAINERS = {  # imported when they are asked for: they load torch
+    "MultimodalDPOTrainer": "mmrl.trainers.dpo:MultimodalDPOTrainer",
     "MultimodalGRPOTrainer": "mmrl.grpo.trainer:MultimodalGRPOTrainer",
     "MultimodalSFTTrainer": "mmrl.trainers.sft:MultimodalSFTTrainer",
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
@@ -88,23 +87,24 @@ def _config_of(benchmark: Benchmark) -> list[str]:
 def list_train() -> None:
     """Print the estimators, and the keys of a training config."""
     from mmrl.advantages import ADVANTAGES
-    from mmrl.train.config import TrainConfig
+    from mmrl.train.config import FOLDERS, TrainConfig
 
     print_list("estimator", first_lines(ADVANTAGES))
-    kinds = [(key, "a block: mmrl train show " + key if key in _blocks() else "") for key in TrainConfig.model_fields]
+    kinds = [(key, "a block: mmrl train show " + key if key in FOLDERS else "") for key in TrainConfig.model_fields]
     print()
     print_list("key of a config", kinds)
 
 
 def show_train(name: str) -> str:
-    """An estimator in full; or the keys of the block `sft` or `grpo`; or one of them, such as grpo.beta."""
+    """An estimator in full; or the keys of the block of a stage; or one of them, such as grpo.beta."""
     from mmrl.advantages import ADVANTAGES
+    from mmrl.train.config import FOLDERS, schema_of
 
     block, _, key = name.partition(".")
-    if block not in _blocks():
+    if block not in FOLDERS:
         [(_, function)] = found(name, {"estimator": ADVANTAGES, "block": {}})
         return entry(name, function, skip=2)
-    fields = _blocks()[block]().__dataclass_fields__
+    fields = schema_of(block).__dataclass_fields__
     if key and key not in fields:
         raise InputError(f"no key {name}; {nearest(key, fields)}")
     return "\n".join(_key(block, each) for each in fields.values() if each.init and key in ("", each.name))
@@ -116,19 +116,3 @@ def _key(block: str, field: Any) -> str:
     default = "" if field.default is dataclasses.MISSING else f" = {field.default!r}"
     about = " ".join(str(field.metadata.get("help", "")).split())
     return f"{block}.{field.name}{default}\n    {about}"
-
-
-def _blocks() -> dict[str, Callable[[], Any]]:
-    """The blocks that go to TRL as they are."""
-
-    def sft() -> Any:
-        from trl.trainer.sft_config import SFTConfig
-
-        return SFTConfig
-
-    def grpo() -> Any:
-        from trl.trainer.grpo_config import GRPOConfig
-
-        return GRPOConfig
-
-    return {"sft": sft, "grpo": grpo}

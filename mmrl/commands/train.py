@@ -25,7 +25,7 @@ def train(
     plan: Annotated[bool, typer.Option("--plan", help="print what the run would do and need, and stop")] = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="two steps on a CPU, with a tiny random twin")] = False,
 ) -> None:
-    """Train a model: SFT warm-up (`sft:` block), then GRPO (`grpo:` block).
+    """Train a model by the stages of CONFIG: SFT (`sft:` block), DPO (`dpo:`), GRPO (`grpo:`), in this order.
 
     `mmrl train list` lists the estimators of advantages and the keys of a config. `mmrl train show NAME` shows an
     estimator, the keys of a block (grpo), or one of them (grpo.beta).

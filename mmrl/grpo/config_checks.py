@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.sft_config import SFTConfig
 
 from mmrl.advantages import batch_data_of, check_options, options_of
-from mmrl.core.config import InputError
+from mmrl.core.config import InputError, nearest
 from mmrl.engine.settings import VllmSettings
 from mmrl.grpo.credit import Credit, check_credit
 from mmrl.grpo.estimator_data import PROVIDED
@@ -51,8 +52,25 @@ WITHOUT_EFFECT_ON_SFT = {
     "completion_only_loss": "remove it: only the answer is learned",
     "assistant_only_loss": "remove it: only the answer is learned",
 }
+# The same for DPOConfig.
+WITHOUT_EFFECT_ON_DPO = {
+    "model_init_kwargs": "use dtype and attention at the top level of the config",
+    "trust_remote_code": "remove it: code that comes with a checkpoint is not run",
+    "dataset_num_proc": "remove it: prompts are encoded while the model trains",
+    "max_length": "remove it: nothing is truncated; limit: or a filter in the recipe leaves out long samples",
+    "truncation_mode": "remove it: nothing is truncated",
+    "padding_free": "remove it: each answer is a row of its own",
+    "pad_to_multiple_of": "remove it: rows are padded to the longest",
+    "pad_token": "use the checkpoint's own",
+}
+DPO_LOSSES = (  # of TRL, which looks at their names in the first step
+    *("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired"),
+    *("apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"),
+)
 # Values that describe what is done anyway.
-HARMLESS = (("max_length", None), ("completion_only_loss", True), ("eval_packing", False))
+HARMLESS = (
+    *(("max_length", None), ("completion_only_loss", True), ("eval_packing", False), ("pad_to_multiple_of", None)),
+)
 
 
 def check_method(
@@ -180,11 +198,26 @@ def _check_tools(args: GRPOConfig, *, tools: ToolSettings, **settings: Any) -> N
 def check_warm_up(args: SFTConfig) -> None:
     """Refuse what the SFT trainer cannot do."""
     _check_effect(args, "sft", WITHOUT_EFFECT_ON_SFT)
-    if args.train_sampling_strategy == "group_by_length":
-        raise InputError(
-            "sft.train_sampling_strategy=group_by_length: lengths are known once media are encoded; use random"
-        )
+    _check_order(args, "sft")
     _check_steps(args, "sft")
+
+
+def check_dpo(args: DPOConfig) -> None:
+    """Refuse what the DPO trainer cannot do."""
+    _check_effect(args, "dpo", WITHOUT_EFFECT_ON_DPO)
+    _check_order(args, "dpo")
+    _check_steps(args, "dpo")
+    for name in args.loss_type:
+        if name not in DPO_LOSSES:
+            raise InputError(f"dpo.loss_type: unknown loss {name!r}; {nearest(name, DPO_LOSSES)}")
+    if args.beta <= 0:
+        raise InputError(f"dpo.beta={args.beta:g}; it must be above 0, or nothing is preferred")
+    if args.sync_ref_model:
+        raise InputError("dpo.sync_ref_model=true: the updated reference model is not in the checkpoints; leave it out")
+    if args.precompute_ref_log_probs and args.deepspeed:
+        raise InputError(
+            "dpo.precompute_ref_log_probs=true does not go with deepspeed: it places weights later; leave it out"
+        )
 
 
 def check_filled(samples: int, prompts: int) -> None:
@@ -204,6 +237,13 @@ def _check_effect(args: Any, block: str, without_effect: Mapping[str, str]) -> N
         value: Any = getattr(args, name)
         if value != fields[name].default and (name, value) not in HARMLESS:
             raise InputError(f"{block}.{name}={value!r} has no effect in this trainer; {instead}")
+
+
+def _check_order(args: Any, block: str) -> None:
+    if args.train_sampling_strategy == "group_by_length":
+        raise InputError(
+            f"{block}.train_sampling_strategy=group_by_length: lengths are known once media are encoded; use random"
+        )
 
 
 def _check_steps(args: Any, block: str) -> None:

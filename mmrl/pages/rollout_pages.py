@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from eval.report import decoding
 from mmrl.core.config import InputError, nearest
 from mmrl.core.html import Html, element, page
 from mmrl.core.media.item import Media
+from mmrl.grpo.rollout_files import read_rollouts, rollout_files
 from mmrl.pages.cards import Answer, Exhibit, card
 from mmrl.pages.curves import charts
 from rewards import Verdict
@@ -84,16 +84,13 @@ def left_out(selection: Shown) -> str:
 
 def rollouts(out: Path, step: int | None, task: str | None, limit: int) -> Shown:
     """The prompts of one step of a training run, each with its group of completions."""
-    names = [(re.fullmatch(r"step-(\d+)\.parquet", file.name), file) for file in (out / "rollouts").iterdir()]
-    files = {int(name[1]): file for name, file in names if name}
-    if not files:
-        raise InputError(f"{out} holds no rollouts yet")
+    files = rollout_files(out)
     step = _newest(files, task) if step is None else step
     if step not in files:
         raise InputError(
             f"{out} has no rollouts of step {step}; it has {len(files)} steps, from {min(files)} to {max(files)}"
         )
-    groups = _grouped(_read(files[step]), lambda row: row["id"])
+    groups = _grouped(read_rollouts(files[step]), lambda row: row["id"])
     kept = _of_task(groups, task, lambda group: group[0]["task"])
     about = f"Step {step} of the {len(files)} steps from {min(files)} to {max(files)}; --step shows another."
     exhibits = [_rollout_exhibit(group, out) for group in spread(kept, len(kept), limit)]
@@ -213,19 +210,6 @@ def _sample_exhibit(sample: Sample) -> Exhibit:
     names = sample.source, sample.meta.get("split", ""), sample.meta.get("where", ""), sample.id
     about = " · ".join(str(name) for name in names if name)
     return Exhibit(sample.task, about, sample.prompt, sample.answer, sample.media)
-
-
-def _read(file: Path) -> list[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    try:
-        rows = pq.read_table(file).to_pylist()
-    except (OSError, ValueError) as error:  # Arrow's errors are among them
-        raise InputError(f"{file} is damaged: {error}") from None
-    missing = {"id", "draw", "task", "media", "seen_size", "space", "completion"} - set(rows[0] if rows else ())
-    if missing:
-        raise InputError(f"{file} is not of this version of mmrl: it lacks {', '.join(sorted(missing))}")
-    return rows
 
 
 def _grouped(items: Iterable[Item], key: Callable[[Item], str]) -> list[list[Item]]:

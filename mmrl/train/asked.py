@@ -14,9 +14,9 @@ from mmrl.core.messages import prompt_text
 from mmrl.model.encoding import PARTS, chat_text, check_form, kinds_of
 from mmrl.model.loading import load_processor, local
 from mmrl.tools.form import with_tools
-from mmrl.train.config import TrainConfig, form_of
+from mmrl.train.config import TrainConfig, form_of, stages_of
 from mmrl.train.evaluation import evaluated
-from mmrl.trainers.dataset import training_samples
+from mmrl.train.samples import stage_samples
 from rewards.forms import marks_of
 from rewards.prompt_form import PromptForm
 from rewards.stock_prompts import STOCK
@@ -32,16 +32,17 @@ class Asked:
         self.processor = load_processor(self.path)
         check_form(self.processor, form_of(config))
         self.form = with_tools(form_of(config), self.processor, config.rollout.tools)
-        self.samples: dict[str, list[Sample]] = {}
-        for sample in training_samples(config.data, config.split, config.limit, config.task):
-            self.samples.setdefault(sample.task, []).append(sample)
+        stages = {*stages_of(config)}
+        self.samples = _by_task(stage_samples(config, "grpo") if stages - {"dpo"} else [])
+        self.pairs = _by_task(stage_samples(config, "dpo") if "dpo" in stages else [])
         self._check_media()
 
     def _check_media(self) -> None:
         """Refuse media that the processor does not take, of the training and of the evaluation: else it is found at the
         first batch that has one."""
         taken = kinds_of(self.processor)
-        sets = {"training": [sample for samples in self.samples.values() for sample in samples]}
+        learned = {"training": self.samples, "preferences": self.pairs}
+        sets = {use: [sample for samples in tasks.values() for sample in samples] for use, tasks in learned.items()}
         if self.config.evaluation is not None:
             sets["evaluation"] = split_samples(evaluated(self.config).data).load()
         for use, samples in sets.items():
@@ -55,7 +56,7 @@ class Asked:
 
     def prompts(self) -> dict[str, str]:
         """One whole prompt for each task: that of its first sample; media are placeholders of the chat template."""
-        firsts = {task: samples[0] for task, samples in sorted(self.samples.items())}
+        firsts = {task: samples[0] for task, samples in sorted((self.pairs | self.samples).items())}
         return {task: chat_text(self.processor, first.prompt, task, self.form) for task, first in firsts.items()}
 
     def doubts(self) -> list[str]:
@@ -81,6 +82,13 @@ class Asked:
                         f"{lacking:,} of {len(samples):,} prompts do not ask for it: a prompt: block can ("
                         f"{', '.join(_asking(marks)) or 'a text of your own'}), or an sft: stage can teach it"
                     )
+
+
+def _by_task(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    tasks: dict[str, list[Sample]] = {}
+    for sample in samples:
+        tasks.setdefault(sample.task, []).append(sample)
+    return tasks
 
 
 def _lacking(marks: Sequence[str], samples: Iterable[Sample], form: PromptForm, own: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError, model_validator
@@ -82,17 +83,27 @@ class Evaluation(Config):
     max_unjudged: float = 0.1
 
 
-class TrainConfig(Config):
-    """Everything about a training run. `sft` and `grpo` go to TRL's SFTConfig and GRPOConfig as they are.
+class TrainingSplit(Config):
+    """Samples to learn from: the first `limit` of a split of a dataset."""
 
-    `prompt` says what is asked beside the questions; by default what the recipe of `data` says. `form_only` names the
-    tasks that rewards of form alone may score. A reward that fails on more than `max_failed` of `min_calls` or more
-    rollouts stops the run.
+    path: str
+    split: str | None = "train"
+    limit: PositiveInt | None = None
+
+
+class TrainConfig(Config):
+    """Everything about a training run. `sft`, `dpo` and `grpo` go to TRL's SFTConfig, DPOConfig and GRPOConfig as they
+    are.
+
+    `prompt` says what is asked beside the questions; by default what the recipe of `data` says. `preferences` are the
+    samples of `dpo`, by default those of `data`. `form_only` names the tasks that rewards of form alone may score. A
+    reward that fails on more than `max_failed` of `min_calls` or more rollouts stops the run.
     """
 
     model: str
     data: str  # a dataset that `mmrl data build` wrote, or a table of TRL's columns: prompt, image(s), solution
     output: str
+    preferences: TrainingSplit | None = None
     task: str | None = None  # of the rows of a table that do not name theirs
     split: str | None = "train"
     limit: PositiveInt | None = None
@@ -114,6 +125,7 @@ class TrainConfig(Config):
     lora: LoraSettings | None = None
     evaluation: Evaluation | None = None
     sft: dict[str, Any] | None = None
+    dpo: dict[str, Any] | None = None
     grpo: dict[str, Any] | None = None
 
     @model_validator(mode="before")
@@ -122,10 +134,8 @@ class TrainConfig(Config):
         """A setting of TRL at the top level: say where it belongs."""
         unknown = [key for key in values if key not in cls.model_fields] if isinstance(values, dict) else []
         if unknown:
-            from trl.trainer.grpo_config import GRPOConfig
-
             for key in unknown:
-                if key in GRPOConfig.__dataclass_fields__:
+                if key in schema_of("grpo").__dataclass_fields__:
                     raise ValueError(f"{key} is a setting of TRL and belongs into a block: grpo.{key} (or sft.{key})")
         return values
 
@@ -143,7 +153,12 @@ def without_device(config: TrainConfig) -> TrainConfig:
     return config.model_copy(update=blocks)
 
 
-STAGES = ("sft", "grpo")
+FOLDERS = {"sft": "sft", "dpo": "dpo", "grpo": ""}  # of the stages, in their order, below the run's output
+SCHEMAS = {  # TRL's arguments of each stage
+    "sft": "trl.trainer.sft_config:SFTConfig",
+    "dpo": "trl.trainer.dpo_config:DPOConfig",
+    "grpo": "trl.trainer.grpo_config:GRPOConfig",
+}
 AT_LEAST = {  # of settings that TRL and transformers do not check
     **dict.fromkeys(("num_generations", "num_iterations", "steps_per_generation", "generation_batch_size"), 1),
     **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps", "save_total_limit"), 1),
@@ -154,19 +169,21 @@ AT_LEAST = {  # of settings that TRL and transformers do not check
 
 def stages_of(config: TrainConfig) -> list[str]:
     """The stages that `config` asks for, in the order in which they run."""
-    return [stage for stage in STAGES if getattr(config, stage) is not None]
+    return [stage for stage in FOLDERS if getattr(config, stage) is not None]
 
 
 def arguments_of(config: TrainConfig, stage: str, out: Path | None = None) -> Any:
-    """TRL's arguments of the stage `sft` or `grpo`, which writes to `out` (default: the run's output)."""
-    from trl.trainer.grpo_config import GRPOConfig
-    from trl.trainer.sft_config import SFTConfig
-
+    """TRL's arguments of a stage, which writes to `out` (default: the run's output)."""
     ours = {"output_dir": str(out or config.output), "seed": config.seed}
-    if stage == "sft":
-        return _arguments(SFTConfig, "sft", config.sft or {}, **ours)
-    single = {"num_generations_eval": 1}  # else TRL wants whole groups in the batches of an evaluation
-    return _arguments(GRPOConfig, "grpo", {**single, **(config.grpo or {})}, **ours)
+    given = getattr(config, stage) or {}
+    if stage == "grpo":  # else TRL wants whole groups in the batches of an evaluation
+        given = {"num_generations_eval": 1, **given}
+    return _arguments(schema_of(stage), stage, given, **ours)
+
+
+def schema_of(stage: str) -> Any:
+    """TRL's class of the arguments of a stage."""
+    return resolve_name(SCHEMAS[stage])
 
 
 def _arguments(schema: Any, block: str, given: dict[str, Any], **ours: Any) -> Any:

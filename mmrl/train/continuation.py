@@ -13,7 +13,7 @@ import yaml
 from eval.distributed import Processes
 from mmrl.core.config import InputError, merge, read_yaml, shown
 from mmrl.core.files import write_atomic
-from mmrl.train.config import TrainConfig, arguments_of
+from mmrl.train.config import FOLDERS, TrainConfig, arguments_of, stages_of
 from mmrl.trainers.checkpoints import latest_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,6 @@ LONGER = ("max_steps", "num_train_epochs")
 HARMLESS = re.compile(
     r"(save|logging|hub|trackio)_\w+|log_level\w*|report_to|run_name|project|push_to_hub|disable_tqdm"
 )
-FOLDER = {"sft": "sft", "grpo": ""}  # of a stage, below the run's output
 ENGINE = "rollout.vllm"  # where the engine is does not decide what is learned
 NAMED = 3  # changed keys in a message
 
@@ -79,11 +78,15 @@ def set_aside(final: Path, checkpoint: str | None) -> None:
 
 def _check_longer(config: TrainConfig, out: Path, stage: str) -> None:
     """Refuse an end that the stage has passed, or cannot go on to."""
-    folder = out / FOLDER[stage]
+    folder = out / FOLDERS[stage]
     if not (folder / "metrics.jsonl").exists():
         return  # it has not begun
-    if stage == "sft" and config.grpo is not None and latest_checkpoint(out):
-        raise InputError(f"the sft stage of {out} cannot become longer: GRPO began from it; choose another output")
+    stages = stages_of(config)
+    for after in stages[stages.index(stage) + 1 :]:
+        if latest_checkpoint(out / FOLDERS[after]):
+            raise InputError(
+                f"the {stage} stage of {out} cannot become longer: {after} began from it; choose another output"
+            )
     checkpoint = latest_checkpoint(folder)
     if checkpoint is None:
         raise InputError(f"{folder} has no checkpoint to go on from (save_strategy: no); choose another output")
@@ -105,7 +108,7 @@ def _check_longer(config: TrainConfig, out: Path, stage: str) -> None:
 
 def _may_change(key: str) -> bool:
     block, _, rest = key.partition(".")
-    return block in FOLDER and (rest in LONGER or HARMLESS.fullmatch(rest.partition(".")[0]) is not None)
+    return block in FOLDERS and (rest in LONGER or HARMLESS.fullmatch(rest.partition(".")[0]) is not None)
 
 
 def _step(checkpoint: str) -> int:

@@ -11,11 +11,16 @@ from typing import Any
 import yaml
 
 from mmrl.core.files import sha256_of
-from mmrl.train.config import TrainConfig
+from mmrl.train.config import TrainConfig, TrainingSplit
+from mmrl.train.samples import split_of
 
 WINDOW = 20  # logged steps of which the card gives the mean
 VERSIONED = ("mmrl-stack", "trl", "transformers", "torch")
-METHODS = {"sft": "supervised fine-tuning", "grpo": "reinforcement learning (GRPO)"}
+METHODS = {
+    "sft": "supervised fine-tuning",
+    "dpo": "direct preference optimisation (DPO)",
+    "grpo": "reinforcement learning (GRPO)",
+}
 USE = """```python
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -39,7 +44,7 @@ def model_card(config: TrainConfig, stage: str, history: Sequence[Mapping[str, A
         f"# {Path(config.output).resolve().name}",
         f"`{config.model}`, trained by {METHODS[stage]} for {steps:,} steps with mmrl.",
         "## Data",
-        _data(config),
+        _data(split_of(config, stage)),
     ]
     if stage == "grpo":
         parts += ["## Rewards", _rewards(config), "## Scores", _scores(config, history)]
@@ -55,14 +60,14 @@ def _front(config: TrainConfig) -> dict[str, Any]:
     return {"library_name": "transformers", "pipeline_tag": "image-text-to-text", **named, "tags": tags}
 
 
-def _data(config: TrainConfig) -> str:
+def _data(learned: TrainingSplit) -> str:
     from data_engine.dataset.shards import read_manifest
 
-    manifest = read_manifest(config.data)
-    with (Path(config.data) / "manifest.json").open("rb") as file:
+    manifest = read_manifest(learned.path)
+    with (Path(learned.path) / "manifest.json").open("rb") as file:
         sha256 = sha256_of(file)
-    split = f"the split `{config.split}` of " if config.split else ""
-    limit = f", the first {config.limit:,} samples" if config.limit else ""
+    split = f"the split `{learned.split}` of " if learned.split else ""
+    limit = f", the first {learned.limit:,} samples" if learned.limit else ""
     licences = ", ".join(sorted(manifest["licences"])) or "unknown"
     tasks = ", ".join(f"{task} {count:,}" for task, count in sorted(manifest["tasks"].items()))
     return (

@@ -74,17 +74,17 @@ def plan(config: TrainConfig, processes: int = 1) -> list[Table]:
     """Titled tables of what `mmrl train` would do with `config` on that many processes: batch, parameters, memory,
     rewards by task."""
     from mmrl.model.policy import trainable_table
-    from mmrl.trainers.dataset import training_samples
+    from mmrl.train.samples import stage_samples
 
-    samples = list(training_samples(config.data, config.split, config.limit, config.task))
     parameters = trainable_table(_skeleton(config))
     counts = [(row["part"], f"{row['parameters']:,} ({row['trainable']:,} train)") for row in parameters]
     tables: list[Table] = [("parameters", counts)]
     for stage in stages_of(config):
-        tables += _stage(config, stage, parameters, len(samples), processes)
+        tables += _stage(config, stage, parameters, len(stage_samples(config, stage)), processes)
     if config.grpo is not None:
         from rewards import Suite
 
+        samples = stage_samples(config, "grpo")
         suite = Suite(config.rewards, judges=config.judges)
         tasks = sorted({sample.task for sample in samples})
         suite.check_tasks(tasks)
@@ -125,7 +125,7 @@ def _stage(
         steps=steps,
         iterations=iterations,
     )
-    reference = stage == "grpo" and args.beta > 0 and config.lora is None
+    reference = config.lora is None and _has_reference(stage, args)
     needs = memory(parameters, config.dtype, reference=reference, stage=_zero(args.deepspeed), processes=processes)
     return [
         (f"{stage}: batch", [(name, f"{value:,}") for name, value in numbers.items()]),
@@ -153,6 +153,11 @@ def _tools(config: TrainConfig) -> list[tuple[str, str]]:
         ("in the prompt", "by the chat template" if native else "in words, its chat template does not write tools"),
         ("shared prompts", "as far as results are text; a rollout that was shown pictures is scored by itself"),
     ]
+
+
+def _has_reference(stage: str, args: Any) -> bool:
+    """Whether a stage keeps a second model in memory, if the first has no adapters to switch off."""
+    return not args.precompute_ref_log_probs if stage == "dpo" else stage == "grpo" and args.beta > 0
 
 
 def _zero(deepspeed: Any) -> int:

@@ -8,10 +8,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from data_engine.dataset.shards import write_dataset
+from data_engine.schema import Sample
 from mmrl.core.config import InputError, RunError
 from mmrl.core.messages import texts_of
 from mmrl.train.chosen_samples import kind_of, spread
-from mmrl.train.config import TrainConfig, form_of
+from mmrl.train.config import TrainConfig, form_of, stages_of
+from mmrl.train.samples import split_of, stage_samples
 from mmrl.trainers.dataset import training_samples
 
 _LEFT_OUT = ("deepspeed", "fsdp", "fsdp_config", "generation_batch_size", "steps_per_generation", "num_train_epochs")
@@ -40,7 +42,11 @@ def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
     if not paired:
         samples, _ = spread(samples)
         write_dataset(samples, directory / "data")
-    texts = [text for sample in samples for message in sample.prompt for text in texts_of(message["content"])]
+    preferred, _ = spread(_preferred(config))
+    if preferred:
+        write_dataset(preferred, directory / "preferences")
+    shown = [*samples, *preferred]
+    texts = [text for sample in shown for message in sample.prompt for text in texts_of(message["content"])]
     texts += form_of(config).texts()
     model, processor = tiny_model(architecture, texts, size=TinySize(**geometry), seed=config.seed)
     processor.chat_template = load_processor(local(config.model)).chat_template
@@ -48,12 +54,22 @@ def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
         part.save_pretrained(directory / "model")
     count = len(samples)
     sft = None if config.sft is None else _small(config.sft, min(count, 2), count)
-    blocks = {"sft": sft, "grpo": None if config.grpo is None else _small_grpo(config.grpo, count)}
+    blocks: dict[str, Any] = {"sft": sft, "grpo": None if config.grpo is None else _small_grpo(config.grpo, count)}
+    if preferred:
+        blocks["dpo"] = _small(config.dpo or {}, min(len(preferred), 2), len(preferred))
+        place = {"path": str(directory / "preferences"), "limit": None}
+        blocks["preferences"] = split_of(config, "dpo").model_copy(update=place)
     changed = {"model": str(directory / "model"), "output": str(directory / "run"), "dtype": "float32"}
     changed |= {} if paired else {"data": str(directory / "data"), "limit": None, "prompt": form_of(config)}
     changed |= {"attention": None, "evaluation": None}
     changed |= {"rollout": config.rollout.model_copy(update={"engine": "local", "vllm": None, "ahead": 0})}
     return config.model_copy(update=changed | blocks)
+
+
+def _preferred(config: TrainConfig) -> list[Sample]:
+    """The samples whose pairs the stage `dpo` of `config` learns from."""
+    given = split_of(config, "dpo")
+    return training_samples(given.path, given.split, given.limit) if config.dpo is not None else []
 
 
 def _shape(path: Path) -> tuple[str, dict[str, int]]:
@@ -68,7 +84,10 @@ def _shape(path: Path) -> tuple[str, dict[str, int]]:
 
 def tried(config: TrainConfig, small: TrainConfig) -> list[str]:
     """What the smoke test of `config` has tried, a line each; RunError if a reward failed on all that it was asked."""
-    kinds, left_out = spread(training_samples(config.data, config.split, config.limit, config.task))
+    asked = {*stages_of(config)} - {"dpo"}
+    samples = stage_samples(config, "grpo") if asked else []
+    (kinds, left_out), (preferred, others) = spread(samples), spread(_preferred(config))
+    kinds, left_out = [*kinds, *preferred], [*left_out, *others]
     lines = [f"tried: {', '.join(sorted({kind_of(sample) for sample in kinds}))}"]
     lines += [f"not tried, there are too many kinds: {', '.join(left_out)}"] if left_out else []
     if config.grpo is None:

@@ -1,9 +1,9 @@
-"""`mmrl train CONFIG`: an SFT warm-up, GRPO, or one after the other. The same command continues a run that stopped."""
+"""`mmrl train CONFIG`: its stages, one after the other. The same command continues a run that stopped."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from mmrl.core.locks import alone
 from mmrl.core.vision import check_budget
 from mmrl.engine.settings import VllmSettings
 from mmrl.train.asked import Asked
-from mmrl.train.config import TrainConfig, arguments_of, form_of, stages_of
+from mmrl.train.config import FOLDERS, TrainConfig, arguments_of, form_of, stages_of
 from mmrl.train.continuation import check_change, remember, set_aside
 from mmrl.train.evaluation import check_evaluation, evaluated
 from mmrl.train.model_card import model_card
@@ -30,7 +30,7 @@ AHEAD_CAP = 2.0  # the largest importance weight of rollouts that were drawn ahe
 def run(config: TrainConfig) -> Path:
     """Run the stages of `config` that are not done yet; returns the directory of the final model."""
     if not stages_of(config):
-        raise InputError("nothing to train: the config has neither an `sft:` nor a `grpo:` block")
+        raise InputError(f"nothing to train: the config has none of the blocks {', '.join(FOLDERS)}")
     out = Path(config.output)
     if config.prompt is None and (form := form_of(config)).protocol():
         config = config.model_copy(update={"prompt": form})  # the run remembers what its data said
@@ -42,26 +42,28 @@ def run(config: TrainConfig) -> Path:
         if config.grpo is not None:
             Suite(config.rewards, judges=config.judges).check_judges()
         model = config.model
-        if config.sft is not None:
-            model = str(_stage(config, out / "sft", model, sft_trainer, longer="sft" in longer))
-        if config.grpo is not None:
-            model = str(_stage(config, out, model, grpo_trainer, longer="grpo" in longer))
+        for stage in stages_of(config):
+            model = str(_stage(config, stage, model, longer=stage in longer))
     return Path(model)
 
 
 def check(config: TrainConfig) -> None:
     """Refuse wrong settings and data of every stage before the first stage begins."""
-    from mmrl.grpo.config_checks import check_filled, check_method, check_warm_up
-    from mmrl.trainers.dataset import gold_keys, training_samples
+    from mmrl.grpo.config_checks import check_dpo, check_filled, check_method, check_warm_up
+    from mmrl.train.samples import stage_samples
+    from mmrl.trainers.dataset import gold_keys
     from mmrl.trainers.targets import can_be_written, check_answers
 
-    samples = training_samples(config.data, config.split, config.limit, config.task)
+    pairs = stage_samples(config, "dpo") if config.dpo is not None else []
+    samples = stage_samples(config, "grpo") if {*stages_of(config)} - {"dpo"} else []
     tasks = gold_keys(samples)
-    form_of(config).check_tasks(tasks)
+    form_of(config).check_tasks([*tasks, *gold_keys(pairs)])
     check_evaluation(config, [(stage, arguments_of(config, stage)) for stage in stages_of(config)])
     if config.sft is not None:
         check_answers(samples)
         check_warm_up(arguments_of(config, "sft"))
+    if config.dpo is not None:
+        check_dpo(arguments_of(config, "dpo"))
     if config.grpo is not None:
         from mmrl.advantages import options_of
         from mmrl.grpo.pair_sampler import pair_places
@@ -80,7 +82,7 @@ def check(config: TrainConfig) -> None:
             logger.warning("task %s is scored by %s", task, ", ".join(names))
 
 
-def _stage(config: TrainConfig, out: Path, model_path: str, build: Any, *, longer: bool = False) -> Path:
+def _stage(config: TrainConfig, stage: str, model_path: str, *, longer: bool = False) -> Path:
     """Train one stage, from its newest checkpoint if there is one; a stage that is done is not run again, unless it is
     to become `longer`."""
     from transformers import PrinterCallback, ProgressCallback, set_seed
@@ -91,28 +93,30 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any, *, longe
     from mmrl.model.inputs import check_inputs
     from mmrl.model.policy import adapted, load_policy
     from mmrl.tools.form import with_tools
+    from mmrl.train.samples import stage_samples
     from mmrl.trainers.callbacks import MetricsFile, ProgressLine
     from mmrl.trainers.checkpoints import check_resumable, latest_checkpoint
-    from mmrl.trainers.dataset import as_dataset, training_samples
+    from mmrl.trainers.dataset import as_dataset
     from mmrl.trainers.final import save_final
 
+    out = Path(config.output, FOLDERS[stage])
     final = out / "final"
     if (final / "config.json").exists() and not longer:
         logger.warning("done already: %s", final)
         return final
     set_seed(config.seed)  # LoRA's first weights are random, and the same whether or not a stage ran before
-    samples = training_samples(config.data, config.split, config.limit, config.task)
+    samples = stage_samples(config, stage)
     model, processor = load_policy(model_path, config.vision, dtype=config.dtype, attention=config.attention)
     check_form(processor, form_of(config))
     check_inputs(model, processor, [[media.kind for media in sample.media] for sample in samples])
     check_frames(model, samples, config.vision, processor)
     check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))
-    if build is grpo_trainer:
+    if stage == "grpo":
         new = arguments_of(config, "grpo", out).max_completion_length
         form = with_tools(form_of(config), processor, config.rollout.tools)
         check_context(samples, processor, config.vision, context_of(model), new, form)
     model = adapted(model, frozen=config.freeze, lora=config.lora)
-    trainer = build(config, out, model, processor, as_dataset(samples))
+    trainer = TRAINERS[stage](config, out, model, processor, as_dataset(samples))
     if evaluates(trainer.args):
         trainer.evaluation = StepEvaluation(evaluated(config), out / "eval")
     for talkative in (PrinterCallback, ProgressCallback):
@@ -128,7 +132,7 @@ def _stage(config: TrainConfig, out: Path, model_path: str, build: Any, *, longe
     if checkpoint and trainer.accelerator.is_main_process:
         logger.warning("resuming from %s", checkpoint)
     trainer.train(resume_from_checkpoint=checkpoint)
-    stage, state = "grpo" if build is grpo_trainer else "sft", trainer.state
+    state = trainer.state
     warn_of_silence(state.log_history, out)
     card, first, form = model_card(config, stage, state.log_history, state.global_step), samples[0], form_of(config)
     with naming(first.id):
@@ -160,6 +164,21 @@ def sft_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, data
     )
 
 
+def dpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:
+    """The trainer of the stage `dpo`."""
+    from mmrl.trainers.dpo import MultimodalDPOTrainer
+
+    return MultimodalDPOTrainer(
+        model,
+        processing_class=processor,
+        args=arguments_of(config, "dpo", out),
+        train_dataset=dataset,
+        eval_dataset=dataset,  # unread, as above
+        budget=config.vision,
+        form=form_of(config),
+    )
+
+
 def grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:
     """The trainer of the stage `grpo`."""
     from mmrl.grpo.trainer import MultimodalGRPOTrainer
@@ -179,6 +198,9 @@ def grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dat
         shared_prefix=config.rollout.shared_prefix,
         **method_of(config),
     )
+
+
+TRAINERS: dict[str, Callable[..., Any]] = {"sft": sft_trainer, "dpo": dpo_trainer, "grpo": grpo_trainer}
 
 
 def method_of(config: TrainConfig) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from mmrl.core.config import InputError
 from mmrl.core.media.item import MediaKind
 from mmrl.model.encoding import Encoded, blank_prompt
 
@@ -30,6 +31,18 @@ class DummyMedia:
         """The rows to add to a batch of `rows`: one or none."""
         missing = tuple(sorted(self.kinds - {kind for row in rows for kind in row.kinds}))
         return [self.made(missing)] if missing else []
+
+
+def check_alike(trainer: Any, dataset: Dataset) -> None:
+    """Refuse prompts that show different kinds of media to a trainer that is sharded and adds no dummy rows."""
+    sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
+    shown = {tuple(sorted({media["kind"] for media in row})) for row in dataset.with_format(None)["media"]}
+    if sharded and trainer.args.world_size > 1 and len(shown) > 1:
+        kinds = "; ".join(sorted(" and ".join(f"{kind}s" for kind in row) or "no media" for row in shown))
+        raise InputError(
+            f"the prompts of this stage show different kinds of media ({kinds}), and with sharded weights or gradients "
+            "every batch must show the same; train on one kind of prompts, or without deepspeed and fsdp"
+        )
 
 
 def media_kinds(dataset: Dataset) -> set[MediaKind]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mmrl.core.canonical_json import dumps
 from mmrl.core.config import InputError, RunError
@@ -48,6 +48,36 @@ class FiniteNumbers(TrainerCallback):
         trained = [weight for weight in self.trainer.model.parameters() if weight.requires_grad]
         if not _all_finite(map(_own_part, trained)):
             self.trainer.stop_on_nan(f"a weight after the step, at learning_rate={args.learning_rate:g},")
+
+
+class FiniteLoss(Trainer):
+    """A mixin for transformers trainers that learn from given answers: they stop at a loss that is not finite.
+
+    Put it before the trainer's class among the bases.
+    """
+
+    def answer_tokens(self, inputs: Mapping[str, Any]) -> Tensor:
+        """[B, T]: which tokens of a batch are of an answer."""
+        raise NotImplementedError
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """TRL's, which goes on with a loss that is NaN."""
+        self._loss_inputs = dict(inputs)
+        loss: Any = super().compute_loss(model, inputs, *args, **kwargs)
+        if self.model.training and not loss.isfinite():  # pyright: ignore[reportOptionalMemberAccess]
+            self.stop_on_nan("the loss")
+        return loss
+
+    def stop_on_nan(self, what: str) -> None:
+        """Save the micro-batch of the loss and stop."""
+        processor: Any = self.processing_class
+        decode, batch = processor.tokenizer.decode, self._loss_inputs
+        rows = []
+        for ids, seen, answer in zip(
+            batch["input_ids"], batch["attention_mask"].bool(), self.answer_tokens(batch), strict=True
+        ):
+            rows.append({"prompt": decode(ids[seen & ~answer]), "completion": decode(ids[answer])})
+        stop(Path(str(self.args.output_dir)), self.state.global_step + 1, what, batch, rows)
 
 
 def check_saved(model: nn.Module) -> None:

@@ -22,6 +22,7 @@ from mmrl.core.vision import VisionBudget, apply_budget
 from mmrl.model.loading import load_processor, local
 from mmrl.model.policy import load_policy
 from mmrl.trainers.dataset import as_dataset, decoded, training_samples
+from mmrl.trainers.preferences import as_pairs
 from rewards import Suite
 from rewards.functions import PLAIN
 from rewards.tasks.table import TASKS
@@ -85,6 +86,18 @@ def rows(data: Any, split: str | None = "train") -> Dataset:
     features = datasets.Features.from_arrow_schema(SAMPLES)
     made = plain.map(_row, with_indices=True, remove_columns=plain.column_names, features=features, desc="reading rows")
     return made.with_transform(decoded)
+
+
+def pairs(data: Any, split: str | None = "train") -> Dataset:
+    """The pairs of a preference trainer (`mmrl.trainers.preferences.as_pairs`) from a folder that `mmrl data build`
+    wrote, a list of samples, or a dataset of pairs already."""
+    if isinstance(data, str | Path):
+        return as_dataset(as_pairs(training_samples(data, split)))
+    if isinstance(data, list) and data and isinstance(data[0], Sample):
+        return as_dataset(as_pairs(data))
+    if not isinstance(data, Dataset) or not set(data.column_names) >= BUILT:
+        raise InputError(f"the data are a {type(data).__name__}; give a folder or a list of samples")
+    return data
 
 
 def _built(data: Dataset) -> Dataset:

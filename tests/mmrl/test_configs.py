@@ -20,14 +20,14 @@ from mmrl.train.continuation import remember
 from mmrl.verifier.pairs import preferred_edits
 from rewards.suite import SuiteConfig
 from tests.conftest import TEXTS
-from tests.support.training import questions
+from tests.support.training import preferences, questions
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "train").glob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model, questions to train and to measure on, and pairs of edits."""
+    """A model, questions to train and to measure on, questions with two answers, and pairs of edits."""
     out = tmp_path_factory.mktemp("world")
     for part in tiny_model("qwen2_5_vl", TEXTS, size=TinySize(hidden=32, mlp=64, heads=2, vision_hidden=16, vocab=400)):
         part.save_pretrained(out / "model")
@@ -36,6 +36,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     splits = ["train"] * 8 + ["test"] * 2
     made = [replace(s, meta={**s.meta, "split": split}) for s, split in zip(asked, splits * 2, strict=True)]
     write_dataset(iter(made), out / "data")
+    write_dataset(preferences("tivi", out / "more"), out / "preferences")
     pairs = [*preferred_edits(n=4, side=56), *preferred_edits(n=2, side=56, split="test")]
     write_dataset(iter(pairs), out / "pairs")
     return out
@@ -54,6 +55,7 @@ def test_a_config_opens_with_its_command_and_runs(
     assert place.read_text().startswith(f"# mmrl train configs/train/{place.name}")
     data = world / ("pairs" if place.stem == "verifier" else "data")
     overrides = [f"model={world / 'model'}", f"data={data}", f"output={tmp_path / 'run'}"]
+    overrides += [f"preferences.path={world / 'preferences'}"] if "preferences: {" in place.read_text() else []
     overrides += [f"evaluation.data.path={data}"] if "evaluation: {data" in place.read_text() else []
     for option, expected in (("--plan", "rewards by task"), ("--smoke", "smoke test passed")):
         with pytest.raises(SystemExit) as done:

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,13 @@ def questions(kinds: str, directory: Path) -> Iterator[Sample]:
         yield with_id(Sample("", "test", task, prompt, answer, media, {"rationale": "I see"}))
 
 
+def preferences(kinds: str, directory: Path) -> Iterator[Sample]:
+    """The same questions with two answers each, of which the second is preferred."""
+    for number, sample in enumerate(questions(kinds, directory)):
+        answer = {"candidates": [f"It shows {number}", "I see two"], "preferred": 1}
+        yield with_id(replace(sample, task="preference", answer=answer, meta={"task": sample.task, "split": "train"}))
+
+
 def material(out: Path, kinds: str) -> Path:
     """`out` with a dataset of `questions` in `data` and a tiny random Qwen2.5-VL in `model`."""
     from mmrl.model.tiny_twins import TinySize, tiny_model
@@ -85,7 +93,7 @@ def config(material: Path, place: Path, **changes: Any) -> Path:
         "grpo": trl | {"num_generations": 2, "max_completion_length": 6, "per_device_train_batch_size": 2},
     }
     for key, value in changes.items():
-        block = key in ("grpo", "sft") and value is not None
+        block = key in ("grpo", "dpo", "sft") and value is not None
         given: Any = value
         values[key] = {**values.get(key, trl), **given} if block else value
     place.write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not None}))
@@ -95,7 +103,14 @@ def config(material: Path, place: Path, **changes: Any) -> Path:
 # A process that has imported everything and computed nothing; trainings are forked from it and start immediately.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["mmrl.grpo.trainer", "mmrl.trainers.sft", "mmrl.train.stages", "peft", "tests.support.training"]
+    [
+        "mmrl.grpo.trainer",
+        "mmrl.trainers.sft",
+        "mmrl.trainers.dpo",
+        "mmrl.train.stages",
+        "peft",
+        "tests.support.training",
+    ]
 )
 
 

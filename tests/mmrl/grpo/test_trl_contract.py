@@ -11,13 +11,16 @@ import pytest
 from transformers import Trainer
 from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
 from trl.models.utils import unwrap_model_for_generation
+from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 from trl.trainer.utils import RepeatSampler, shuffle_sequence_dict, split_tensor_dict
 
 from mmrl.grpo import trainer
+from mmrl.grpo.config_checks import DPO_LOSSES
 from mmrl.grpo.trainer import MultimodalGRPOTrainer
 from mmrl.trainers.checkpoints import WholeCheckpoints
+from mmrl.trainers.dpo import MultimodalDPOTrainer
 from mmrl.trainers.evaluation import RecordedEvaluations
 from mmrl.trainers.sft import MultimodalSFTTrainer
 
@@ -34,6 +37,10 @@ OVERRIDDEN: dict[Any, dict[str, str]] = {
         "_get_per_token_logps_and_entropies": SCORING,
         "_get_train_sampler": "dataset=None",
         "_save_checkpoint": "model trial",
+    },
+    DPOTrainer: {
+        "_prepare_dataset": "dataset processing_class args dataset_name",
+        "_precompute_ref_logps": "dataset name batch_size",
     },
     Trainer: {
         "_get_output_dir": "trial",
@@ -81,7 +88,8 @@ def test_a_called_function_has_its_signature(function: Any) -> None:
 
 def test_every_private_override_is_under_contract() -> None:
     known = {name for names in OVERRIDDEN.values() for name in names}
-    for ours in (WholeCheckpoints, RecordedEvaluations, MultimodalGRPOTrainer, MultimodalSFTTrainer):
+    trainers = (MultimodalGRPOTrainer, MultimodalSFTTrainer, MultimodalDPOTrainer)
+    for ours in (WholeCheckpoints, RecordedEvaluations, *trainers):
         theirs = {name for base in ours.__mro__ if not base.__module__.startswith("mmrl") for name in vars(base)}
         private = {name for name in vars(ours) if name.startswith("_") and not name.startswith("__")}
         assert private & theirs - {"_abc_impl"} <= known
@@ -118,3 +126,11 @@ def test_attributes_that_mmrl_reads_are_set() -> None:
     assert 'tool_mask = extra_fields.pop("env_mask", None)' in inspect.getsource(GRPOTrainer._generate)
     assert "self._logs" in inspect.getsource(GRPOTrainer.log)
     assert 'dataset_kwargs.get("skip_prepare_dataset"' in inspect.getsource(SFTTrainer.__init__)
+
+
+def test_the_losses_of_dpo_are_those_of_trl() -> None:
+    """TRL names them in the code that computes them alone."""
+    named = re.findall(r'loss_type == "(\w+)"', inspect.getsource(DPOTrainer._compute_loss))
+    assert sorted(named) == sorted(DPO_LOSSES)
+    read = {"completion_mask", "ref_chosen_logps", "ref_rejected_logps"}
+    assert all(f'inputs["{name}"]' in inspect.getsource(DPOTrainer._compute_loss) for name in read)

@@ -1,0 +1,132 @@
+"""Preference samples of a run's own answers: the best and the worst of each group, by one of its rewards."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from data_engine.dataset.writer import DatasetWriter
+from data_engine.schema import Sample, with_id
+from eval.records import RECORDS, TOTAL, Record, read_records, read_run
+from mmrl.core.config import InputError, nearest, read_yaml
+from mmrl.core.media.item import Media
+from mmrl.grpo.rollout_files import read_rollouts, rollout_files
+from mmrl.train.config import schema_of
+from mmrl.trainers.preferences import TASK
+
+
+@dataclass(frozen=True)
+class Group:
+    """The answers to one prompt, each with its score, or None where the reward gave none."""
+
+    id: str
+    task: str
+    prompt: list[dict[str, Any]]
+    media: tuple[Media, ...]
+    answers: list[tuple[str, float | None]]
+    where: dict[str, Any]
+
+
+def write_pairs(run: Path, reward: str | None, out: Path, *, gap: float = 0.0) -> Counter[str]:
+    """Write the pairs of `run`, the output of `mmrl train` or `mmrl eval run`, as a dataset to `out`; returns how many
+    groups became a pair (`pairs`), and how many did not, by the cause.
+
+    The best and the worst answer of a group must be more than `gap` apart. Answers without a score, injected ones and
+    those that the token limit cut are no candidates.
+    """
+    groups, prompt = _trained(run, reward) if (run / "rollouts").is_dir() else _recorded(run, reward)
+    counts: Counter[str] = Counter()
+    with DatasetWriter(out, name=out.name) as writer:
+        writer.explain(origin={"sources": [], "operators": [], "prompt": prompt})
+        for group in groups:
+            made = pair_of(group, gap)
+            counts["pairs" if isinstance(made, Sample) else made] += 1
+            if isinstance(made, Sample):
+                writer.add(made)
+        if not counts["pairs"]:
+            raise InputError(f"{run} gives no pairs: {_listed(counts) or 'it has no answers'}")
+    return counts
+
+
+def pair_of(group: Group, gap: float = 0.0) -> Sample | str:
+    """The best and the worst answer of a group as a sample of the task `preference`, in the order in which they were
+    drawn, or why there is none. Of equal scores the first drawn counts."""
+    if any(media.path is None for media in group.media):
+        return "media inside the shards of the data"
+    scored = [(score, place) for place, (_, score) in enumerate(group.answers) if score is not None]
+    if len(scored) < 2:
+        return "fewer than two answers with a score"
+    best, worst = max(scored, key=lambda each: (each[0], -each[1])), min(scored)
+    if not best[0] - worst[0] > gap:
+        return "no difference" if not gap else f"no difference above {gap:g}"
+    places = sorted([best[1], worst[1]])
+    candidates = [group.answers[place][0] for place in places]
+    if not all(map(str.strip, candidates)) or candidates[0].strip() == candidates[1].strip():
+        return "a blank answer, or the same answer twice"
+    answer = {"candidates": candidates, "preferred": places.index(best[1])}
+    meta = {"task": group.task, "scores": [group.answers[place][1] for place in places], **group.where}
+    return with_id(Sample("", "answers", TASK, group.prompt, answer, group.media, {"split": "train", **meta}))
+
+
+def _trained(run: Path, reward: str | None) -> tuple[Iterator[Group], dict[str, Any]]:
+    """(the groups of a training's rollouts, how their questions were asked)."""
+    config = read_yaml(run / "config.yaml")
+    name = _named(reward, list(config["rewards"]), run)
+    length = "max_completion_length"
+    limit = (config["grpo"] or {}).get(length) or schema_of("grpo").__dataclass_fields__[length].default
+    return _of_rollouts(rollout_files(run), name, limit), config.get("prompt") or {}
+
+
+def _of_rollouts(files: Mapping[int, Path], reward: str, limit: int) -> Iterator[Group]:
+    for step, file in files.items():
+        for name, group in _grouped(read_rollouts(file), lambda row: row["id"]):
+            first = group[0]
+            drawn = [row for row in group if not row.get("injected") and row["tokens"] < limit]
+            answers = [(row["completion"], row[f"score/{reward}"]) for row in drawn]
+            media = tuple(Media.from_row(item) for item in first["media"])
+            where = {"reward": reward, "of": name, "step": step}
+            yield Group(name, first["task"], json.loads(first["prompt"]), media, answers, where)
+
+
+def _recorded(run: Path, reward: str | None) -> tuple[Iterator[Group], dict[str, Any]]:
+    """The same of an evaluation's records."""
+    if not (run / RECORDS).is_file():
+        raise InputError(f"{run} has neither rollouts nor records; give the output of mmrl train or mmrl eval run")
+    info = read_run(run)
+    if info.protocol["blind"]:
+        raise InputError(f"{run} was made blind, without the media; its answers say nothing about them")
+    name = _named(reward, [*info.suite["rewards"], TOTAL], run)
+    return _of_records(read_records(run), name), info.protocol.get("prompt", {})
+
+
+def _of_records(records: Sequence[Record], reward: str) -> Iterator[Group]:
+    for name, group in _grouped(records, lambda record: record.item_id):
+        first = group[0]
+        drawn = [record for record in group if "truncated" not in record.flags]
+        answers = [(one.response, one.total if reward == TOTAL else one.scores.get(reward)) for one in drawn]
+        media = tuple(Media.from_row(item) for item in first.media)
+        yield Group(name, first.task, first.prompt, media, answers, {"reward": reward, "of": name})
+
+
+def _named(reward: str | None, known: Sequence[str], run: Path) -> str:
+    """The reward that decides: the named one, or the only one there is."""
+    if reward is None and len({*known} - {TOTAL}) == 1:
+        return known[0]
+    if reward is None:
+        raise InputError(f"{run} has the scores of {', '.join(known)}; name the one that decides with --reward")
+    if reward not in known:
+        raise InputError(f"{run} has no scores of {reward!r}; {nearest(reward, known)}")
+    return reward
+
+
+def _grouped(items: Iterable[Any], key: Any) -> Iterator[tuple[str, list[Any]]]:
+    return ((name, list(group)) for name, group in groupby(sorted(items, key=key), key=key))
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} groups with {cause}" for cause, count in counts.items())

@@ -1,0 +1,133 @@
+"""`mmrl data pairs RUN`: the best and the worst of a run's answers become pairs that DPO learns from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_engine.dataset.shards import prompt_of, read_samples
+from eval.config import EvalConfig
+from eval.run import run as evaluate
+from mmrl.cli import VERBS, run
+from mmrl.core.config import load, validate
+from mmrl.core.media.item import Media
+from mmrl.train.config import TrainConfig
+from mmrl.train.run_pairs import Group, pair_of
+from mmrl.train.stages import run as train
+from tests.support.training import REWARDS, VISION, config, material, metrics, rollouts
+
+PROMPT = {"tasks": {"count": {"suffix": "Answer with a number."}}}
+
+
+def group(*answers: tuple[str, float | None], media: tuple[Media, ...] = ()) -> Group:
+    return Group("q1", "count", [{"role": "user", "content": "How many?"}], media, [*answers], {"reward": "r"})
+
+
+@pytest.mark.parametrize(
+    ("answers", "candidates", "preferred"),
+    [
+        ([("a", 0.2), ("b", 0.9), ("c", 0.1)], ["b", "c"], 0),  # in the order in which they were drawn
+        ([("a", 0.0), ("b", 1.0), ("c", 0.0), ("d", 1.0)], ["a", "b"], 1),  # of equal ones the first
+        ([("a", None), ("b", 0.3), ("c", 0.4)], ["b", "c"], 1),
+    ],
+)
+def test_the_best_and_the_worst_are_a_pair(answers: Any, candidates: list[str], preferred: int) -> None:
+    made: Any = pair_of(group(*answers))
+    assert made.answer == {"candidates": candidates, "preferred": preferred}
+    assert made.meta["task"] == "count"
+    assert made.meta["scores"] == [dict(answers)[text] for text in candidates]
+
+
+@pytest.mark.parametrize(
+    ("given", "gap", "why"),
+    [
+        (group(("a", 0.5), ("b", 0.5)), 0.0, "no difference"),
+        (group(("a", 0.5), ("b", 0.7)), 0.3, "no difference above 0.3"),
+        (group(("a", 0.5), ("b", None)), 0.0, "fewer than two answers with a score"),
+        (group(("a", 0.5), ("a ", 0.7)), 0.0, "a blank answer, or the same answer twice"),
+        (group(("a", 0.5), (" ", 0.7)), 0.0, "a blank answer, or the same answer twice"),
+        (group(("a", 0.5), ("b", 0.7), media=(Media("image"),)), 0.0, "media inside the shards of the data"),
+    ],
+)
+def test_a_group_that_decides_nothing_is_left_out(given: Group, gap: float, why: str) -> None:
+    assert pair_of(given, gap) == why
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Questions, and a model that has learned to end its answers."""
+    out = material(tmp_path_factory.mktemp("world"), "tivp")
+    sft = {"max_steps": 60, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "save_strategy": "no"}
+    train(load(TrainConfig, config(out, out / "warm.yaml", sft=sft, grpo=None)))
+    (out / "model").rename(out / "untrained")
+    (out / "warm" / "sft" / "final").rename(out / "model")
+    return out
+
+
+def pairs(capsys: pytest.CaptureFixture[str], *arguments: str | Path, status: int = 0) -> str:
+    """What `mmrl data pairs` prints."""
+    with pytest.raises(SystemExit) as done:
+        run("mmrl data", VERBS["data"][0], ["pairs", *map(str, arguments)])
+    printed = capsys.readouterr()
+    assert done.value.code == status, printed.err
+    return printed.err if status else printed.out
+
+
+def test_rollouts_become_pairs_and_dpo_learns_from_them(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Asked as the run asked them."""
+    grpo = {"max_steps": 1, "per_device_train_batch_size": 16, "num_generations": 4, "max_completion_length": 24}
+    place = config(world, tmp_path / "run.yaml", grpo=grpo, prompt=PROMPT)
+    train(load(TrainConfig, place))
+    out, made = tmp_path / "run", tmp_path / "pairs"
+    assert "name the one that decides with --reward" in pairs(capsys, out, "--out", made, status=2)
+    assert "no scores of 'leters'; did you mean letters?" in pairs(
+        capsys, out, "--out", made, "--reward", "leters", status=2
+    )
+    printed = pairs(capsys, out, "--out", made, "--reward", "letters")
+    samples = list(read_samples(made, split="train"))
+    assert f"{made}: {len(samples)} pairs" in printed
+    [rows] = rollouts(out).values()
+    for sample in samples:
+        scores = {
+            row["completion"]: row["score/letters"]
+            for row in rows
+            if row["id"] == sample.meta["of"] and row["tokens"] < 24
+        }
+        ranked = [scores[text] for text in sample.answer["candidates"]]
+        assert (max(ranked), min(ranked)) == (max(scores.values()), min(scores.values()))
+        assert ranked[sample.answer["preferred"]] == max(ranked)
+    assert prompt_of(made).protocol() == PROMPT
+
+    learning = {"max_steps": 1, "per_device_train_batch_size": 2}
+    train(load(TrainConfig, config(world, tmp_path / "dpo.yaml", data=str(made), dpo=learning, grpo=None)))
+    assert len(metrics(tmp_path / "dpo" / "dpo")) == 1
+
+
+def test_records_become_pairs(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = {
+        "model": str(world / "model"),
+        "data": {"path": str(world / "data"), "split": "train"},
+        "rewards": REWARDS,
+        "out": str(tmp_path / "run"),
+        "vision": VISION,
+        "sampling": {"do_sample": True, "samples": 4, "max_new_tokens": 24},
+    }
+    records = evaluate(validate(EvalConfig, values, where="test"))
+    pairs(capsys, tmp_path / "run", "--out", tmp_path / "pairs", "--reward", "total")
+    answered = {record.response: record.total for record in records}
+    samples = list(read_samples(tmp_path / "pairs"))
+    for sample in samples:
+        assert sample.meta["scores"] == [answered[text] for text in sample.answer["candidates"]]
+    assert {sample.meta["reward"] for sample in samples} == {"total"}
+    assert json.loads((tmp_path / "pairs" / "manifest.json").read_text())["tasks"] == {"preference": len(samples)}
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run").mkdir()
+    printed = pairs(capsys, tmp_path / "run", "--out", tmp_path / "pairs", status=2)
+    assert "has neither rollouts nor records; give the output of mmrl train or mmrl eval run" in printed
