@@ -24,7 +24,8 @@ class Rollout:
 
     `seen_size` is the (width, height) in pixels of each media item as the model saw it; `meta["space"]` names the
     coordinate space the model speaks (`mmrl.core.vision.CoordinateSpace`), `pixel` when absent. `opened` is what the
-    prompt had already written of the answer, such as `<think>`.
+    prompt had already written of the answer, such as `<think>`. `made` are the pictures of a policy that makes some,
+    and `gold_media` those that are right, where they are known; no judge sees the latter.
     """
 
     completion: str
@@ -38,6 +39,13 @@ class Rollout:
     step: int | None = None
     total_steps: int | None = None
     opened: str = ""
+    made: Sequence[Media] = ()
+    gold_media: Sequence[Media] = ()
+
+    @property
+    def all_media(self) -> Sequence[Media]:
+        """What a judge looks at: the media of the prompt, then what was made."""
+        return (*self.media, *self.made)
 
     @property
     def answered(self) -> str:

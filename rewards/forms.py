@@ -23,6 +23,7 @@ MADE_OF_REWARDS = {
     *("blend", "cosine_length", "fallback", "gate", "group_rank", "length_mask", "length_penalty"),
     *("progressive", "scheduled", "shape"),
 }
+OF_PICTURES = {"edit_match", "edit_score", "edit_verifier", "embedding_similarity", "judge"}  # that a policy has made
 MARKS: dict[str, Callable[[Args], list[str]]] = {  # what a prompt names if it asks for the form that a reward reads
     "json_format": lambda args: ["JSON", *args.get("keys", ())],
     "tag_format": lambda args: [f"<{tag}>" for tag in args.get("tags", ("think", "answer"))],
@@ -59,7 +60,15 @@ GOLDS: dict[str, tuple[str, ...]] = {  # the keys of the gold that a reward read
     "object_hallucination": ("objects", "labels", *_TEXTS),
 }
 WITHOUT_GOLD = {  # they look at the completion with its question, its media or its group
-    *("caption_language", "caption_precision", "edit_score", "edit_verifier", "embedding_similarity", "endogenous"),
+    *(
+        "caption_language",
+        "caption_precision",
+        "edit_match",
+        "edit_score",
+        "edit_verifier",
+        "embedding_similarity",
+        "endogenous",
+    ),
     *("judge", "multi_response", "principle_ranking", "relevance", "reward_model", "self_hallucination"),
     "verifier_score",
 }
@@ -89,6 +98,18 @@ def can_score(fn: str, args: Args, golds: Collection[str]) -> bool:
     if name in MADE_OF_REWARDS:
         return any(can_score(*each, golds) for each in _inner(args))
     return name not in GOLDS or bool(set(GOLDS[name]) & set(golds))
+
+
+def sees_pictures(fn: str, args: Args) -> bool:
+    """Whether a reward looks at pictures that a policy has made; one of your own may.
+
+    >>> sees_pictures("edit_match", {}), sees_pictures("choice_match", {}), sees_pictures("my_lab:reward", {})
+    (True, False, True)
+    """
+    name, inner = _NAMES.get(fn, fn), list(_inner(args))
+    if name in MADE_OF_REWARDS:
+        return any(sees_pictures(*each) for each in inner)
+    return name in OF_PICTURES or name not in REWARDS
 
 
 def marks_of(fn: str, args: Args) -> list[str]:

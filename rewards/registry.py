@@ -34,6 +34,7 @@ REWARDS = {
     "choice_match": "rewards.rules.exact_match:choice_match",
     "chrf": "rewards.rules.text:chrf",
     "cosine_length": "rewards.rules.lengths:cosine_length",
+    "edit_match": "rewards.rules.edits:edit_match",
     "edit_score": "rewards.judged.edits:edit_score",
     "edit_verifier": "rewards.judged.edits:edit_verifier",
     "embedding_similarity": "rewards.heads.embedding_similarity:embedding_similarity",

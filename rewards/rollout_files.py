@@ -31,6 +31,8 @@ class RolloutRow(Config):
     step: int | None = None
     total_steps: int | None = None
     opened: str = ""
+    made: list[Media] = Field(default_factory=list)
+    gold_media: list[Media] = Field(default_factory=list)
 
     def rollout(self) -> Rollout:
         """The rollout as rewards see it."""
@@ -46,6 +48,8 @@ class RolloutRow(Config):
             step=self.step,
             total_steps=self.total_steps,
             opened=self.opened,
+            made=self.made,
+            gold_media=self.gold_media,
         )
 
 
@@ -91,6 +95,7 @@ def _trained(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if missing := {"id", "draw", "completion", "answer"} - row.keys():
             raise InputError(f"{where} is no rollout of a training: it lacks {', '.join(sorted(missing))}")
         kept = {name: row[name] for name in ("task", "completion", "media", "seen_size")}
+        kept |= {name: row[name] for name in ("made", "gold_media") if name in row}
         texts = {name: json.loads(row[name]) for name in ("prompt", "answer")}
         own = {"group": row["id"], "meta": {"space": row["space"]}, "opened": row.get("opened", "")}
         yield where, {**kept, **texts, **own, "id": f"{row['id']}/{row['draw']}"}

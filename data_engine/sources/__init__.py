@@ -48,4 +48,5 @@ SOURCES: dict[str, str] = {  # the name in a recipe -> where the function is; an
     "bar_charts": "data_engine.sources.scenes:bar_charts",
     "sums": "data_engine.sources.scenes:sums",
     "edit_pairs": "data_engine.sources.edit_pairs:edit_pairs",
+    "edits": "data_engine.sources.edit_pairs:edits",
 }

@@ -1,24 +1,24 @@
-"""Pairs of edits of one photograph, one as instructed and one not, for verifiers that learn from preferences.
+"""Edits of photographs: pairs, one as instructed and one not, for verifiers, and single edits for editors.
 
-An instruction names an operation and a place. Each operation gives a picture that is edited everywhere. The right edit
-takes its place from that picture; a faulty one takes too little, too much, or another place.
+An instruction names an operation and a place. The right edit has the operation in its place; a faulty one has it in too
+small or too large a place, or in another one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from data_engine.schema import Sample, user_prompt
 from data_engine.sources.base import existing
 from data_engine.sources.synthesis import Split, cropped, digit_tile, photographs, png, rng_of
-from mmrl.core.config import InputError
+from mmrl.core.config import InputError, nearest
 from mmrl.core.files import sha256_of
 from mmrl.core.media.image import load_image
 from mmrl.core.media.item import Media
@@ -34,6 +34,28 @@ HALVES = ("left", "right", "top", "bottom")
 OPPOSITE = dict(zip(HALVES, ("right", "left", "bottom", "top"), strict=True))
 SIDE = 64  # the least that is of use: a digit is three eighths of it
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+Change = Callable[[Image.Image], Image.Image]
+
+
+def _tinted(colour: str) -> Change:
+    return lambda part: Image.blend(part, Image.new("RGB", part.size, COLOURS[colour]), 0.6)
+
+
+CHANGES: dict[str, tuple[str, Change]] = {  # of a part of a picture: how it is asked for, and what it makes of the part
+    **{colour: (f"tint the {{place}} {colour}", _tinted(colour)) for colour in COLOURS},
+    "invert": ("invert the {place}", ImageOps.invert),
+    "cover": ("cover the {place} with grey", lambda part: Image.new("RGB", part.size, (128, 128, 128))),
+    "blur": ("blur the {place}", lambda part: part.filter(ImageFilter.GaussianBlur(max(part.size) / 12))),
+    "mirror": ("mirror the {place}", ImageOps.mirror),
+}
+PLACES: dict[str, tuple[float, float, float, float]] = {  # shares of the width and the height
+    **dict(zip((f"{half} half" for half in HALVES),
+               ((0, 0, 0.5, 1), (0.5, 0, 1, 1), (0, 0, 1, 0.5), (0, 0.5, 1, 1)), strict=True)),
+    **{f"{name} quarter": (place % 2 / 2, place // 2 / 2, place % 2 / 2 + 0.5, place // 2 / 2 + 0.5)
+       for place, name in enumerate(QUARTERS)},
+}  # fmt: skip
+EVERY = 4  # of the instructions this one is for testing
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +104,79 @@ def _pairs(files: list[Path], n: int, seed: int, out: Path | None, side: int, sp
             after = _media(edits.right if kind == "right" else edits.faulty, out)
             meta = {**about, "pair": f"{split}-{seed}-{index}", "preferred": kind == "right", "fault": fault}
             yield Sample("", "edit_pairs", "preference", asked, answer, (before, after), meta)
+
+
+def edits(
+    photos: str | None = None,
+    *,
+    n: PositiveInt,
+    seed: int = 0,
+    side: Annotated[int, Field(ge=8, multiple_of=2)] = 192,
+    split: Split = "train",
+    changes: list[str] | None = None,
+    right: Annotated[float, Field(ge=0, le=1)] = 1.0,
+    root: Path = Path(),
+) -> Iterator[Sample]:
+    """`n` samples of the task `edit` for editors: a photograph, and the edit of it that the instruction asks for.
+
+    `changes` are some of red, green, blue, invert, cover, blur and mirror. Every fourth instruction, of a change and
+    one of eight places, is asked in the split `test` alone. `right` is the share of right edits; the others have a
+    fault that `meta["kind"]` names, as the edits of a careless editor. `photos` as in `edit_pairs`.
+    """
+    for name in changes or ():
+        if name not in CHANGES:
+            raise InputError(f"changes: unknown {name!r}; {nearest(name, CHANGES)}")
+    files = _files(existing(root, photos, "folder of photographs")) if photos is not None else []
+    return _edits(files, n, seed, side, split, changes or list(CHANGES), right)
+
+
+def _edits(
+    files: list[Path], n: int, seed: int, side: int, split: Split, changes: list[str], right: float
+) -> Iterator[Sample]:
+    opened = [load_image(str(file)) for file in files] or photographs(split)
+    about = {"split": split} if files else {"split": split, "licence": "BSD-3-Clause"}
+    asked = instructions(changes, split)
+    for index in range(n):
+        rng = rng_of("editor", split, seed, index)
+        change, place = asked[int(rng.integers(len(asked)))]
+        photo = Image.fromarray(cropped(rng, opened, side, side))
+        kind = "right" if rng.random() < right else FAULTS[int(rng.integers(len(FAULTS)))]
+        instruction = CHANGES[change][0].format(place=place)
+        media = (_media(photo, None), _media(versions(photo, change, place, changes)[kind], None))
+        meta = {**about, "kind": kind, "change": change, "place": place}
+        prompt = user_prompt(instruction, ["image", "image"])
+        yield Sample("", "edits", "edit", prompt, {"instruction": instruction}, media, meta)
+
+
+def instructions(changes: Sequence[str], split: Split) -> list[tuple[str, str]]:
+    """The changes, each with the places where a split asks for it."""
+    return [
+        (change, place)
+        for row, change in enumerate(changes)
+        for column, place in enumerate(PLACES)
+        if ((row + column) % EVERY == 0) == (split == "test")
+    ]
+
+
+def versions(photo: Image.Image, change: str, place: str, changes: Sequence[str]) -> dict[str, Image.Image]:
+    """`photo` edited right, and with each fault; the wrong edit is the next one of the `changes` in the next place."""
+    x1, y1, x2, y2 = PLACES[place]
+    half = ((x1 + x2) / 2, y2) if x2 - x1 >= y2 - y1 else (x2, (y1 + y2) / 2)
+    names, places = list(changes), list(PLACES)
+    other, elsewhere = (row[(row.index(now) + 1) % len(row)] for row, now in ((names, change), (places, place)))
+    return {
+        "right": _changed(photo, change, (x1, y1, x2, y2)),
+        "partial": _changed(photo, change, (x1, y1, *half)),
+        "overdone": _changed(photo, change, (0, 0, 1, 1)),
+        "wrong": _changed(photo, other, PLACES[elsewhere]),
+    }
+
+
+def _changed(photo: Image.Image, change: str, place: tuple[float, ...]) -> Image.Image:
+    x1, y1, x2, y2 = (round(share * side) for share, side in zip(place, photo.size * 2, strict=True))
+    edited = photo.copy()
+    edited.paste(CHANGES[change][1](photo.crop((x1, y1, x2, y2))), (x1, y1))
+    return edited
 
 
 def _distinct(rng: np.random.Generator, photos: Sequence[Image.Image], side: int, split: Split, fault: Fault) -> Edits:

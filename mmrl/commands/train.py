@@ -25,7 +25,8 @@ def train(
     plan: Annotated[bool, typer.Option("--plan", help="print what the run would do and need, and stop")] = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="two steps on a CPU, with a tiny random twin")] = False,
 ) -> None:
-    """Train a model by the stages of CONFIG: SFT (`sft:` block), DPO (`dpo:`), GRPO (`grpo:`), in this order.
+    """Train a model by the stages of CONFIG: SFT (`sft:` block), DPO (`dpo:`), GRPO (`grpo:`), in this order; an editor
+    of pictures by `sft:` and `flow:`.
 
     `mmrl train list` lists the estimators of advantages and the keys of a config. `mmrl train show NAME` shows an
     estimator, the keys of a block (grpo), or one of them (grpo.beta).
@@ -66,7 +67,7 @@ def _print_plan(config: TrainConfig) -> None:
     from rich.table import Table
 
     from mmrl.train.asked import Asked
-    from mmrl.train.config import without_device
+    from mmrl.train.config import makes_pictures, without_device
     from mmrl.train.plan import plan
     from mmrl.train.stages import check
 
@@ -78,6 +79,8 @@ def _print_plan(config: TrainConfig) -> None:
         for row in rows:
             table.add_row(*row)
         Console().print(table)
+    if makes_pictures(config):
+        return
     asked = Asked(config)
     for task, prompt in asked.prompts().items():
         typer.echo(f"\nprompt of the task {task}:\n{prompt}")

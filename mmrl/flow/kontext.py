@@ -6,7 +6,8 @@ Shapes: N samples, S tokens of a latent, C channels of a token, L tokens of an i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmrl.core.config import InputError
+from mmrl.flow.process import Draws, gaussian
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +36,44 @@ class Condition:
 
     def repeated(self, count: int) -> Condition:
         """Each sample `count` times, next to each other: a group reads its source once."""
-        rows = (part.repeat_interleave(count, dim=0) for part in (self.text_NLD, self.pooled_ND, self.source_NSC))
-        text, pooled, source = rows
+        return self._with_rows(lambda part: part.repeat_interleave(count, dim=0))
+
+    def tiled(self, count: int) -> Condition:
+        """All samples in their order, `count` times."""
+        return self._with_rows(lambda part: part.repeat(count, *[1] * (part.dim() - 1))) if count > 1 else self
+
+    def _with_rows(self, change: Callable[[Tensor], Tensor]) -> Condition:
+        text, pooled, source = map(change, (self.text_NLD, self.pooled_ND, self.source_NSC))
         return Condition(text, pooled, self.text_ids, source, self.place_ids, self.size)
 
 
+def check_size(size: tuple[int, int], step: int) -> None:
+    """InputError for a size in pixels that a VAE and patches which take multiples of `step` cannot take."""
+    if any(side % step for side in size):
+        raise InputError(f"a picture of {size[0]}x{size[1]}; both sides must be multiples of {step}")
+
+
 class KontextPolicy:
-    """A `FluxKontextPipeline` as a policy; `transformer` has the weights that learn."""
+    """A `FluxKontextPipeline` as a policy; `transformer` has the weights that learn, `network` predicts velocities."""
 
     def __init__(self, pipeline: Any, *, guidance: float = 3.5, text_tokens: int = 512) -> None:
         if type(pipeline).__name__ != "FluxKontextPipeline":
             raise InputError(f"the pipeline is a {type(pipeline).__name__}; must be a FluxKontextPipeline")
         if not hasattr(pipeline.scheduler, "sigmas"):
             raise InputError(f"the scheduler {type(pipeline.scheduler).__name__} has no sigmas; must be a flow's")
-        self.pipeline, self.guidance = pipeline, guidance
+        self.pipeline, self.guidance, self.network = pipeline, guidance, pipeline.transformer
         self.text_tokens = min(text_tokens, pipeline.tokenizer_2.model_max_length)
 
     @property
     def transformer(self) -> Any:
-        """The module that predicts velocities."""
+        """The module of the pipeline that predicts velocities."""
         return self.pipeline.transformer
+
+    def using(self, network: Callable[..., Any]) -> KontextPolicy:
+        """The same policy with the velocities of another network: a copy of earlier weights, or one that is wrapped."""
+        other = copy.copy(self)
+        other.network = network
+        return other
 
     @torch.no_grad()
     def condition(self, instructions: Sequence[str], sources: Sequence[Image.Image]) -> Condition:
@@ -76,15 +96,12 @@ class KontextPolicy:
         sizes = {picture.size for picture in sources}
         if len(sizes) > 1:
             raise InputError(f"pictures of the sizes {sorted(sizes)} in one batch; must have one size")
-        step = 2 * self.pipeline.vae_scale_factor
-        (width, height) = sizes.pop()
-        if width % step or height % step:
-            raise InputError(f"a picture of {width}x{height}; both sides must be multiples of {step}")
+        check_size(sizes.pop(), 2 * self.pipeline.vae_scale_factor)
 
     def velocity(self, latent_NSC: Tensor, time_N: Tensor, condition: Condition) -> Tensor:
         """[N, S, C]: the predicted velocity e - x_0 at a time of its own for each sample."""
         guided = self.transformer.config.guidance_embeds
-        predicted = self.transformer(
+        predicted = self.network(
             hidden_states=torch.cat([latent_NSC, condition.source_NSC], dim=1),
             timestep=time_N.to(latent_NSC),
             guidance=torch.full_like(time_N, self.guidance) if guided else None,
@@ -96,10 +113,9 @@ class KontextPolicy:
         )[0]
         return predicted[:, : latent_NSC.shape[1]]
 
-    def noise(self, condition: Condition, generator: torch.Generator) -> Tensor:
+    def noise(self, condition: Condition, generator: Draws) -> Tensor:
         """[N, S, C]: the noise that sampling starts from."""
-        like = condition.source_NSC
-        return torch.randn(like.shape, generator=generator, device=generator.device).to(like)
+        return gaussian(condition.source_NSC, generator)
 
     def times(self, count: int, condition: Condition) -> list[float]:
         """The times of `count` steps, from 1 to 0, by the pipeline's scheduler."""

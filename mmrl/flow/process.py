@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -85,3 +86,14 @@ def squared_error(made: Tensor, target: Tensor) -> Tensor:
 def at(time: float, like: Tensor) -> Tensor:
     """[N]: one time for all samples."""
     return torch.full((len(like),), time, device=like.device)
+
+
+Draws = torch.Generator | Sequence[torch.Generator] | None  # one for all samples, or one for each
+
+
+def gaussian(like: Tensor, generator: Draws = None) -> Tensor:
+    """Noise of the shape of `like`; with a generator for each sample, what a sample gets depends on its own alone."""
+    if isinstance(generator, Sequence):
+        return torch.stack([gaussian(row, own) for row, own in zip(like, generator, strict=True)])
+    device = like.device if generator is None else generator.device
+    return torch.randn(like.shape, generator=generator, device=device).to(like)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from mmrl.flow.process import at, log_density, step
+from mmrl.flow.process import Draws, at, gaussian, log_density, step
 
 
 class FlowPolicy(Protocol):
@@ -43,30 +44,40 @@ def sampled(
     times: list[float],
     *,
     level: float = 0.7,
-    generator: torch.Generator | None = None,
+    generator: Draws = None,
 ) -> Trajectory:
     """Draw a trajectory; `level` 0 follows the flow itself, and its steps have no density (zeros)."""
     latents, drawn = [noise], []
     for time, following in pairwise(times):
-        mean, std = _moved(policy, condition, latents[-1], time, following, level)
-        jump = (
-            torch.randn(mean.shape, generator=generator, device=mean.device).to(mean) if std else torch.zeros_like(mean)
-        )
-        latents.append(mean + std * jump)
+        velocity = policy.velocity(latents[-1], at(time, latents[-1]), condition)
+        mean, std = step(latents[-1], velocity, time, following, level=level)
+        latents.append(mean + std * gaussian(mean, generator) if std else mean)
         drawn.append(log_density(latents[-1], mean, std) if std else torch.zeros(len(mean), device=mean.device))
     return Trajectory(times, latents, torch.stack(drawn), level)
 
 
-def replayed(policy: FlowPolicy, condition: Any, trajectory: Trajectory, place: int) -> tuple[Tensor, Tensor, float]:
-    """(log-densities [N], mean, standard deviation) of step `place` of a trajectory under the policy's weights now."""
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A step of a trajectory under other weights: its log-densities [N], its mean and its standard deviation."""
+
+    log_density_N: Tensor
+    mean: Tensor
+    std: float
+
+
+def replayed(policy: FlowPolicy, condition: Any, trajectory: Trajectory, places: Sequence[int]) -> list[Replay]:
+    """The steps at `places` of a trajectory under the policy's weights now, all in one forward.
+
+    `condition` has a method `tiled`, which repeats its samples as a whole.
+    """
     if not trajectory.level:
         raise ValueError("a trajectory without noise has no densities; sample it with a level above 0")
-    time, following = trajectory.times[place : place + 2]
-    mean, std = _moved(policy, condition, trajectory.latents[place], time, following, trajectory.level)
-    return log_density(trajectory.latents[place + 1], mean, std), mean, std
-
-
-def _moved(
-    policy: FlowPolicy, condition: Any, latent: Tensor, time: float, following: float, level: float
-) -> tuple[Tensor, float]:
-    return step(latent, policy.velocity(latent, at(time, latent), condition), time, following, level=level)
+    before = [trajectory.latents[place] for place in places]
+    times_TN = [at(trajectory.times[place], latent) for place, latent in zip(places, before, strict=True)]
+    velocity = policy.velocity(torch.cat(before), torch.cat(times_TN), condition.tiled(len(places)))
+    replays = []
+    for place, latent, part in zip(places, before, velocity.chunk(len(places)), strict=True):
+        time, following = trajectory.times[place : place + 2]
+        mean, std = step(latent, part, time, following, level=trajectory.level)
+        replays.append(Replay(log_density(trajectory.latents[place + 1], mean, std), mean, std))
+    return replays

@@ -109,11 +109,13 @@ def columns_of(
     }
     if turns:
         columns["turns"] = dumps(list(turns))
-    for name, verdict in verdicts.items():
-        columns[f"score/{name}"] = verdict.score
-        columns[f"kind/{name}"] = verdict.kind
-        columns[f"why/{name}"] = verdict.why
-    return columns | {"space": space.value}
+    return columns | verdict_columns(verdicts) | {"space": space.value}
+
+
+def verdict_columns(verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
+    """The score, the kind and the reason of every reward as columns of a rollout file."""
+    parts = ("score", "kind", "why")
+    return {f"{part}/{name}": getattr(verdict, part) for name, verdict in verdicts.items() for part in parts}
 
 
 def write_rollouts(rows: Sequence[Mapping[str, Any]], out: Path, *, step: int, group: int) -> Path:

@@ -68,7 +68,7 @@ from mmrl.advantages import options_of
 from mmrl.core.vision import CoordinateSpace, VisionBudget
 from mmrl.engine.settings import VllmSettings
 from mmrl.grpo.batch import RolloutBatch
-from mmrl.grpo.batch_advantages import BatchAdvantages
+from mmrl.grpo.batch_advantages import BatchAdvantages, Estimation
 from mmrl.grpo.config_checks import check_method
 from mmrl.grpo.credit import Credit, TokenCredit
 from mmrl.grpo.engines.choice import rollout_engine
@@ -184,7 +184,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         self.scoring = RolloutScoring(self, rewards, space, injects=inject is not None)
         rounds = {"refills": refills, "importance_cap": importance_cap}
         self.rollout_step = RolloutStep(self, self._stock_step, self.generation, self.logprobs, **rounds)
-        self.advantages = BatchAdvantages(self, rewards, advantages, options, inject)
+        self.advantages = BatchAdvantages(self, Estimation(rewards, advantages, options, inject))
         self.credit = TokenCredit(self, credit, rewards.names, self.logprobs.states)
         self.rollout_files = RolloutFiles(self, space)
         quieten(self)

@@ -14,7 +14,13 @@ from mmrl.core.files import sha256_of
 _DECISIVE = ("*.safetensors", "*config.json", "*token*", "*.model", "vocab.*", "merges.txt", "chat_template*")
 OWN_CODE = "; code of a checkpoint is not run: look for its form without code, often with -hf in its name"
 _TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken")
+INDEX = "model_index.json"  # in the directory of a pipeline of diffusers
 SHIPPED = Path(__file__).parents[1] / "demo" / "checkpoint"
+
+
+def is_pipeline(path: Path) -> bool:
+    """Whether a directory holds a pipeline of diffusers."""
+    return (path / INDEX).is_file()
 
 
 def fingerprint(path: Path) -> str:

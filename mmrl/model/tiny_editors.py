@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -10,17 +12,28 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
+SPACE = "▁"  # how a T5 tokenizer writes the blank before a word
+SPELT = -20.0  # the log-probability of a letter: less than that of any word
 TEXT_TOKENS = 32  # of an instruction; published pipelines take 77 and 512
 
 
-def tiny_kontext(texts: Iterable[str], *, width: int = 32, heads: int = 2, layers: int = 2, seed: int = 0) -> Any:
+def tiny_kontext(
+    texts: Iterable[str],
+    *,
+    width: int = 32,
+    heads: int = 2,
+    layers: int = 2,
+    text_tokens: int = TEXT_TOKENS,
+    light: int | None = None,
+    seed: int = 0,
+) -> Any:
     """A `FluxKontextPipeline` that edits pictures whose sides are multiples of 4 pixels. Its tokenizers are trained on
-    `texts`, its VAE halves the sides."""
+    `texts`, its VAE halves the sides: an `AutoencoderKL`, or an `AutoencoderTiny` with `light` channels of latents."""
     import diffusers
 
     library: Any = diffusers  # its classes are loaded by name
     texts = sorted(set(texts))
-    clip, t5 = _clip_tokenizer(texts), _t5_tokenizer(texts)
+    clip, t5 = _clip_tokenizer(texts, text_tokens), _t5_tokenizer(texts, text_tokens)
     axis = 8  # rotary dimensions of each of the three axes
     size: dict[str, Any] = {
         "num_hidden_layers": 1,
@@ -36,17 +49,17 @@ def tiny_kontext(texts: Iterable[str], *, width: int = 32, heads: int = 2, layer
             "pad_token_id": clip.pad_token_id,
         }
         t5_ends: dict[str, Any] = {"pad_token_id": t5.pad_token_id, "eos_token_id": t5.eos_token_id}
-        clip_config = CLIPTextConfig(vocab_size=len(clip), max_position_embeddings=TEXT_TOKENS, **size, **ends)
+        clip_config = CLIPTextConfig(vocab_size=len(clip), max_position_embeddings=text_tokens, **size, **ends)
         t5_config = T5Config(
             vocab_size=len(t5), d_model=width, d_kv=width // 2, d_ff=2 * width, num_layers=1, num_heads=2,
             **t5_ends,
         )  # fmt: skip
         transformer = library.FluxTransformer2DModel(
-            in_channels=16, num_layers=layers, num_single_layers=1, attention_head_dim=3 * axis,
+            in_channels=4 * (light or 4), num_layers=layers, num_single_layers=1, attention_head_dim=3 * axis,
             num_attention_heads=heads, joint_attention_dim=width, pooled_projection_dim=width,
             axes_dims_rope=(axis, axis, axis), guidance_embeds=False,
         )  # fmt: skip
-        vae = library.AutoencoderKL(
+        vae = _light_vae(library, light) if light else library.AutoencoderKL(
             block_out_channels=(16, 16), down_block_types=("DownEncoderBlock2D",) * 2,
             up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4, sample_size=16,
             scaling_factor=1.0, shift_factor=0.0, use_quant_conv=False, use_post_quant_conv=False,
@@ -65,7 +78,14 @@ def tiny_kontext(texts: Iterable[str], *, width: int = 32, heads: int = 2, layer
     return pipeline
 
 
-def _clip_tokenizer(texts: list[str]) -> CLIPTokenizer:
+def _light_vae(library: Any, channels: int) -> Any:
+    return library.AutoencoderTiny(
+        encoder_block_out_channels=(24, 24), decoder_block_out_channels=(24, 24), num_encoder_blocks=(0, 1),
+        num_decoder_blocks=(1, 1), latent_channels=channels,
+    )  # fmt: skip
+
+
+def _clip_tokenizer(texts: list[str], length: int) -> CLIPTokenizer:
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -73,17 +93,17 @@ def _clip_tokenizer(texts: list[str]) -> CLIPTokenizer:
     trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, end_of_word_suffix="</w>")
     model = _trained(tokenizer, texts, trainer)
     merges: Any = [tuple(pair) for pair in model["merges"]]
-    return CLIPTokenizer(vocab=model["vocab"], merges=merges, model_max_length=TEXT_TOKENS)
+    return CLIPTokenizer(vocab=model["vocab"], merges=merges, model_max_length=length)
 
 
-def _t5_tokenizer(texts: list[str]) -> T5Tokenizer:
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    special = ["<pad>", "</s>", "<unk>"]
-    trainer = trainers.UnigramTrainer(vocab_size=400, special_tokens=special, unk_token="<unk>")
-    model = _trained(tokenizer, texts, trainer)
-    vocab = [(piece, score) for piece, score in model["vocab"]]
-    return T5Tokenizer(vocab=vocab, extra_ids=0, model_max_length=TEXT_TOKENS)
+def _t5_tokenizer(texts: list[str], length: int) -> T5Tokenizer:
+    """The most common words are pieces, all others are spelt. A model trained on few texts would spell every word."""
+    counts = Counter(word for text in texts for word in text.split())
+    letters = sorted({letter for word in counts for letter in word} | {SPACE})
+    words = [(SPACE + word, math.log(count / counts.total())) for word, count in counts.most_common(300)]
+    special = [(piece, 0.0) for piece in ("<pad>", "</s>", "<unk>")]
+    vocab = [*special, *words, *((letter, SPELT) for letter in letters)]
+    return T5Tokenizer(vocab=vocab, extra_ids=0, model_max_length=length)
 
 
 def _trained(tokenizer: Tokenizer, texts: list[str], trainer: Any) -> dict[str, Any]:

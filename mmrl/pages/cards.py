@@ -53,14 +53,16 @@ class Answer:
     space: str
     seen_size: Sequence[Sequence[int]]
     turns: Sequence[Mapping[str, Any]] = ()
+    made: Sequence[Media] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Exhibit:
     """A prompt as it is shown; `about` is a note for its title line.
 
-    `run` is the folder of the run that names the media, if one does. Of other folders a page then shows only what has
-    the hash that the run recorded: a run of somebody else could name any picture of this machine.
+    `gold_media` are the pictures that would be right. `run` is the folder of the run that names the media, if one does.
+    Of other folders a page then shows only what has the hash that the run recorded: a run of somebody else could name
+    any picture of this machine.
     """
 
     title: str
@@ -70,6 +72,7 @@ class Exhibit:
     media: Sequence[Media]
     answers: Sequence[Answer] = ()
     run: Path | None = None
+    gold_media: Sequence[Media] = ()
 
 
 def card(exhibit: Exhibit, *, badge: str | None = None) -> Html:
@@ -121,8 +124,10 @@ def gold_rows(gold: Any, key: AnswerKey) -> list[Region]:
 
 def _figures(exhibit: Exhibit) -> Iterable[Html]:
     """Each picture or video; marks are on the first, which is where the rewards look."""
-    for place, media in enumerate(exhibit.media):
-        caption = f"{media.kind} {place + 1}" if len(exhibit.media) > 1 else ""
+    golds = [(media, "gold") for media in exhibit.gold_media]
+    named = [(media, f"{media.kind} {place}") for place, media in enumerate(exhibit.media, 1)] + golds
+    for place, (media, name) in enumerate(named):
+        caption = name if len(named) > 1 else ""
         try:
             _check_recorded(media, exhibit.run)
             yield _picture(exhibit, media, caption, place) if media.kind == "image" else _film(exhibit, media, caption)
@@ -173,7 +178,9 @@ def _cut(regions: Any, size: Sequence[int]) -> list[Region]:
 def _answer(answer: Answer, drawn: bool, run: Path | None) -> Html:
     title = swatch(answer.kind) if drawn else None, element("strong", answer.label)
     header = element("header", *title, *(element("span", fact, class_="dim") for fact in answer.facts))
-    text = list(turn_cards(answer.turns, run)) or [element("pre", _shortened(answer.completion))]
+    made = [picture(load_image(media), (), caption="") for media in answer.made]
+    text = [element("div", *made, class_="figures")] if made else list(turn_cards(answer.turns, run))
+    text = text or [element("pre", _shortened(answer.completion))]
     return element("section", header, *text, *_verdicts(answer.verdicts), class_="answer")
 
 

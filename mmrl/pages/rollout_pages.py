@@ -184,18 +184,20 @@ def _rollout_exhibit(group: Sequence[Mapping[str, Any]], run: Path) -> Exhibit:
             _verdicts(row),
             (
                 f"advantage {row['advantage']:+.2f}",
-                f"{row['tokens']} tokens",
+                *([] if row.get("made") else [f"{row['tokens']} tokens"]),
                 *(["injected"] if row.get("injected") else []),
             ),
             row["space"],
             row["seen_size"],
             json.loads(row.get("turns") or "[]"),
+            [Media(**entry) for entry in row.get("made", ())],
         )
         for row in group
     ]
     media = [Media.from_row(entry) for entry in first["media"]]
+    golds = [Media.from_row(entry) for entry in first.get("gold_media", ())]
     asked = json.loads(first["prompt"]), json.loads(first["answer"])
-    return Exhibit(first["task"], first["id"], *asked, media, answers, run)
+    return Exhibit(first["task"], first["id"], *asked, media, answers, run, golds)
 
 
 def _verdicts(row: Mapping[str, Any]) -> dict[str, Verdict]:

@@ -20,6 +20,7 @@ from mmrl.engine.settings import VllmSettings
 from mmrl.grpo.credit import Credit
 from mmrl.grpo.injection import Injection
 from mmrl.grpo.temperature import TemperatureSchedule
+from mmrl.model.loading import is_pipeline
 from mmrl.model.policy import LoraSettings
 from mmrl.tools.settings import ToolSettings
 from mmrl.trainers.monitor import Watch
@@ -95,6 +96,9 @@ class TrainConfig(Config):
     """Everything about a training run. `sft`, `dpo` and `grpo` go to TRL's SFTConfig, DPOConfig and GRPOConfig as they
     are.
 
+    A pipeline of diffusers that edits pictures learns by `sft`, which is flow matching with transformers'
+    TrainingArguments, and by `flow`, reinforcement learning with those and `mmrl.flow.arguments.FlowArguments`.
+
     `prompt` says what is asked beside the questions; by default what the recipe of `data` says. `preferences` are the
     samples of `dpo`, by default those of `data`. `form_only` names the tasks that rewards of form alone may score. A
     reward that fails on more than `max_failed` of `min_calls` or more rollouts stops the run.
@@ -127,6 +131,13 @@ class TrainConfig(Config):
     sft: dict[str, Any] | None = None
     dpo: dict[str, Any] | None = None
     grpo: dict[str, Any] | None = None
+    flow: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind_of_model(self) -> Self:
+        if self.flow is not None and (self.grpo is not None or self.dpo is not None):
+            raise ValueError("flow: is for models that make pictures, dpo: and grpo: for models that write")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -153,17 +164,24 @@ def without_device(config: TrainConfig) -> TrainConfig:
     return config.model_copy(update=blocks)
 
 
-FOLDERS = {"sft": "sft", "dpo": "dpo", "grpo": ""}  # of the stages, in their order, below the run's output
-SCHEMAS = {  # TRL's arguments of each stage
+def makes_pictures(config: TrainConfig) -> bool:
+    """Whether the run trains a pipeline of diffusers."""
+    return config.flow is not None or is_pipeline(Path(config.model))
+
+
+FOLDERS = {"sft": "sft", "dpo": "dpo", "grpo": "", "flow": ""}  # of the stages, in their order, below the run's output
+SCHEMAS = {  # the trainer's arguments of each stage
     "sft": "trl.trainer.sft_config:SFTConfig",
     "dpo": "trl.trainer.dpo_config:DPOConfig",
     "grpo": "trl.trainer.grpo_config:GRPOConfig",
+    "flow": "mmrl.flow.arguments:FlowArguments",
 }
 AT_LEAST = {  # of settings that TRL and transformers do not check
     **dict.fromkeys(("num_generations", "num_iterations", "steps_per_generation", "generation_batch_size"), 1),
     **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps", "save_total_limit"), 1),
     **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm", "adam_epsilon"), 0),
-    **dict.fromkeys(("warmup_steps", "num_train_epochs"), 0),
+    **dict.fromkeys(("warmup_steps", "num_train_epochs", "save_pictures_steps"), 0),
+    "sampling_steps": 1,
 }
 
 
@@ -173,16 +191,20 @@ def stages_of(config: TrainConfig) -> list[str]:
 
 
 def arguments_of(config: TrainConfig, stage: str, out: Path | None = None) -> Any:
-    """TRL's arguments of a stage, which writes to `out` (default: the run's output)."""
+    """The trainer's arguments of a stage, which writes to `out` (default: the run's output)."""
     ours = {"output_dir": str(out or config.output), "seed": config.seed}
     given = getattr(config, stage) or {}
     if stage == "grpo":  # else TRL wants whole groups in the batches of an evaluation
         given = {"num_generations_eval": 1, **given}
+    if stage == "sft" and makes_pictures(config):
+        from transformers import TrainingArguments
+
+        return _arguments(TrainingArguments, stage, given, **ours)
     return _arguments(schema_of(stage), stage, given, **ours)
 
 
 def schema_of(stage: str) -> Any:
-    """TRL's class of the arguments of a stage."""
+    """The class of the arguments of a stage."""
     return resolve_name(SCHEMAS[stage])
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from mmrl.core.files import sha256_of
-from mmrl.train.config import TrainConfig, TrainingSplit
+from mmrl.train.config import TrainConfig, TrainingSplit, makes_pictures
 from mmrl.train.samples import split_of
 
 WINDOW = 20  # logged steps of which the card gives the mean
@@ -20,6 +20,7 @@ METHODS = {
     "sft": "supervised fine-tuning",
     "dpo": "direct preference optimisation (DPO)",
     "grpo": "reinforcement learning (GRPO)",
+    "flow": "reinforcement learning of a flow",
 }
 USE = """```python
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -35,6 +36,18 @@ answer = model.generate(**inputs, max_new_tokens={tokens})
 print(processor.decode(answer[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))
 ```"""
 
+USE_EDITOR = """```python
+from diffusers import FluxKontextPipeline
+from PIL import Image
+
+editor = FluxKontextPipeline.from_pretrained("{place}")
+photo = Image.open("photo.jpg").convert("RGB")
+edit = editor(
+    image=photo, prompt="{instruction}", height=photo.height, width=photo.width, max_area=photo.height * photo.width,
+    num_inference_steps={steps}, _auto_resize=False,
+).images[0]
+```"""
+
 
 def model_card(config: TrainConfig, stage: str, history: Sequence[Mapping[str, Any]], steps: int) -> str:
     """The text of `final/README.md` after `stage`; `history` is what the trainer logged in `steps` steps."""
@@ -46,9 +59,14 @@ def model_card(config: TrainConfig, stage: str, history: Sequence[Mapping[str, A
         "## Data",
         _data(split_of(config, stage)),
     ]
-    if stage == "grpo":
+    if stage in ("grpo", "flow"):
         parts += ["## Rewards", _rewards(config), "## Scores", _scores(config, history)]
-    parts += ["## Use", USE.format(place=config.output + "/final", tokens=block.get("max_completion_length") or 512)]
+    place = config.output + "/final"
+    if makes_pictures(config):
+        steps = block.get("sampling_steps") or 10
+        parts += ["## Use", USE_EDITOR.format(place=place, instruction="tint the left half red", steps=steps)]
+    else:
+        parts += ["## Use", USE.format(place=place, tokens=block.get("max_completion_length") or 512)]
     parts += ["## Settings", _settings(config, stage, block)]
     return "\n\n".join(parts) + "\n"
 
@@ -57,7 +75,8 @@ def _front(config: TrainConfig) -> dict[str, Any]:
     """The metadata block that the hub reads. A base that is a folder on this machine has no name there."""
     named = {} if Path(config.model).exists() or config.model.count("/") != 1 else {"base_model": config.model}
     tags = ["mmrl", *(stage for stage in METHODS if getattr(config, stage) is not None)]
-    return {"library_name": "transformers", "pipeline_tag": "image-text-to-text", **named, "tags": tags}
+    library, tag = ("diffusers", "image-to-image") if makes_pictures(config) else ("transformers", "image-text-to-text")
+    return {"library_name": library, "pipeline_tag": tag, **named, "tags": tags}
 
 
 def _data(learned: TrainingSplit) -> str:
@@ -105,7 +124,8 @@ def _settings(config: TrainConfig, stage: str, block: Mapping[str, Any]) -> str:
     values = config.model_dump(mode="json", exclude_defaults=True)
     kept = ("vision", "space", "seed", "dtype", "freeze", "lora", "advantages", "rollout", "prompt")
     settings = {key: values[key] for key in kept if key in values} | {stage: dict(block)}
-    versions = ", ".join(f"{name} {version(name)}" for name in VERSIONED)
+    packages = [*VERSIONED, *(["diffusers"] if makes_pictures(config) else [])]
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return f"```yaml\n{yaml.safe_dump(settings, sort_keys=False)}```\n\n{versions}."
 
 

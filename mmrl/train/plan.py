@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_engine.schema import Sample
 from mmrl.core.config import InputError
-from mmrl.train.config import TrainConfig, arguments_of, stages_of
+from mmrl.train.config import TrainConfig, arguments_of, makes_pictures, stages_of
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 Table = tuple[str, list[tuple[str, str]]]
@@ -76,27 +77,58 @@ def plan(config: TrainConfig, processes: int = 1) -> list[Table]:
     from mmrl.model.policy import trainable_table
     from mmrl.train.samples import stage_samples
 
+    if makes_pictures(config):
+        return _of_pictures(config, processes)
     parameters = trainable_table(_skeleton(config))
     counts = [(row["part"], f"{row['parameters']:,} ({row['trainable']:,} train)") for row in parameters]
     tables: list[Table] = [("parameters", counts)]
     for stage in stages_of(config):
         tables += _stage(config, stage, parameters, len(stage_samples(config, stage)), processes)
-    if config.grpo is not None:
-        from rewards import Suite
+    return tables if config.grpo is None else [*tables, *_rewards(config, stage_samples(config, "grpo"))]
 
-        samples = stage_samples(config, "grpo")
-        suite = Suite(config.rewards, judges=config.judges)
-        tasks = sorted({sample.task for sample in samples})
-        suite.check_tasks(tasks)
-        counts = {task: sum(sample.task == task for sample in samples) for task in tasks}
-        scored = suite.tasks_scored(tasks)
-        tables.append(("rewards by task", [(f"{task} ({counts[task]})", ", ".join(scored[task])) for task in tasks]))
-        told = {name: f"does not answer: {cause}" for name, cause in suite.unreached_judges().items()}
-        if config.rollout.tools:
-            tables.append(("tools", _tools(config)))
-        if judges := {**dict.fromkeys(suite.judges, "answers"), **told}:
-            tables.append(("judges", list(judges.items())))
-    return tables
+
+def _rewards(config: TrainConfig, samples: Sequence[Sample]) -> list[Table]:
+    """What scores each task, and which judges answer."""
+    from rewards import Suite
+
+    suite = Suite(config.rewards, judges=config.judges)
+    tasks = sorted({sample.task for sample in samples})
+    suite.check_tasks(tasks)
+    counts = {task: sum(sample.task == task for sample in samples) for task in tasks}
+    scored = suite.tasks_scored(tasks)
+    tables: list[Table] = [
+        ("rewards by task", [(f"{task} ({counts[task]})", ", ".join(scored[task])) for task in tasks])
+    ]
+    told = {name: f"does not answer: {cause}" for name, cause in suite.unreached_judges().items()}
+    if config.rollout.tools:
+        tables.append(("tools", _tools(config)))
+    judges = {**dict.fromkeys(suite.judges, "answers"), **told}
+    return [*tables, *([("judges", list(judges.items()))] if judges else [])]
+
+
+def _of_pictures(config: TrainConfig, processes: int) -> list[Table]:
+    """The same of a pipeline that makes pictures, from the heads of its files."""
+    from mmrl.flow.algorithms import algorithm_of
+    from mmrl.flow.loading import sizes_of
+    from mmrl.model.loading import local
+    from mmrl.trainers.dataset import training_samples
+
+    samples = training_samples(config.data, config.split, config.limit, config.task)
+    sizes = sizes_of(local(config.model))
+    shown = {part: f"{count:,}{' (train)' if part == 'transformer' else ''}" for part, count in sizes.items()}
+    tables: list[Table] = [("parameters", list(shown.items()))]
+    for stage in stages_of(config):
+        args = arguments_of(config, stage)
+        prompts = processes * args.per_device_train_batch_size * args.gradient_accumulation_steps
+        steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * len(samples) / prompts)
+        rows = {"processes": processes, "prompts a step": prompts, "prompts in the data": len(samples)}
+        rows["optimizer steps"] = steps
+        if stage == "flow":
+            copies = algorithm_of(args.algorithm, args.options).copies
+            rows["pictures a step"] = prompts * args.num_generations
+            rows["weights of frozen copies"] = len(copies) * sizes.get("transformer", 0)
+        tables.append((f"{stage}: batch", [(name, f"{value:,}") for name, value in rows.items()]))
+    return tables if config.flow is None else [*tables, *_rewards(config, samples)]
 
 
 def _stage(

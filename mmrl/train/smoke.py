@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import pyarrow.parquet as pq
 from data_engine.dataset.shards import write_dataset
 from data_engine.schema import Sample
 from mmrl.core.config import InputError, RunError
+from mmrl.core.media.image import load_image
+from mmrl.core.media.pictures import as_media
 from mmrl.core.messages import texts_of
 from mmrl.train.chosen_samples import kind_of, spread
-from mmrl.train.config import TrainConfig, form_of, stages_of
+from mmrl.train.config import TrainConfig, form_of, makes_pictures, stages_of
 from mmrl.train.samples import split_of, stage_samples
 from mmrl.trainers.dataset import training_samples
 
@@ -29,6 +32,8 @@ def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
     Prompts, rewards, estimator, vision budget, frozen parts and adapters stay. The twin has the patches and the chat
     template of the model, and its own tokenizer.
     """
+    if makes_pictures(config):
+        return _of_pictures(config, directory)
     from mmrl.advantages import options_of
     from mmrl.model.loading import load_processor, local
     from mmrl.model.tiny_twins import ARCHITECTURES, TinySize, tiny_model
@@ -72,6 +77,27 @@ def _preferred(config: TrainConfig) -> list[Sample]:
     return training_samples(given.path, given.split, given.limit) if config.dpo is not None else []
 
 
+def _of_pictures(config: TrainConfig, directory: Path) -> TrainConfig:
+    """The miniature of a pipeline that makes pictures: a tiny twin, and pictures of 16 pixels a side."""
+    from mmrl.flow.loading import check_editor
+    from mmrl.flow.pictures import instruction_of
+    from mmrl.model.loading import local
+    from mmrl.model.tiny_editors import tiny_kontext
+
+    check_editor(local(config.model))
+    samples, _ = spread(training_samples(config.data, config.split, config.limit, config.task))
+    small = [replace(s, media=tuple(as_media(load_image(m).resize((16, 16))) for m in s.media)) for s in samples]
+    write_dataset(small, directory / "data")
+    texts = [instruction_of({"answer": sample.answer, "prompt": sample.prompt}) for sample in samples]
+    tiny_kontext(texts, seed=config.seed).save_pretrained(directory / "model")
+    changed = {"model": str(directory / "model"), "output": str(directory / "run"), "dtype": "float32"}
+    changed |= {"data": str(directory / "data"), "limit": None}
+    blocks = {name: _small(getattr(config, name), 2, len(samples)) for name in stages_of(config)}
+    if "flow" in blocks:
+        blocks["flow"] |= {"num_generations": 2, "sampling_steps": 2}
+    return config.model_copy(update=changed | blocks)
+
+
 def _shape(path: Path) -> tuple[str, dict[str, int]]:
     """The model type of a checkpoint and the vision settings that decide how many tokens an image becomes."""
     from transformers import AutoConfig
@@ -90,7 +116,7 @@ def tried(config: TrainConfig, small: TrainConfig) -> list[str]:
     kinds, left_out = [*kinds, *preferred], [*left_out, *others]
     lines = [f"tried: {', '.join(sorted({kind_of(sample) for sample in kinds}))}"]
     lines += [f"not tried, there are too many kinds: {', '.join(left_out)}"] if left_out else []
-    if config.grpo is None:
+    if config.grpo is None and config.flow is None:
         return lines
     rows = [row for file in sorted(Path(small.output, "rollouts").iterdir()) for row in pq.read_table(file).to_pylist()]
     for name in config.rewards:

@@ -1,9 +1,12 @@
-"""`mmrl train CONFIG`: its stages, one after the other. The same command continues a run that stopped."""
+"""`mmrl train CONFIG`: its stages, one after the other. The same command continues a run that stopped.
+
+The stages of models that make pictures are in `picture_stages`.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,14 @@ from mmrl.core.config import InputError
 from mmrl.core.locks import alone
 from mmrl.core.vision import check_budget
 from mmrl.engine.settings import VllmSettings
+from mmrl.train import picture_stages
 from mmrl.train.asked import Asked
-from mmrl.train.config import FOLDERS, TrainConfig, arguments_of, form_of, stages_of
-from mmrl.train.continuation import check_change, remember, set_aside
+from mmrl.train.config import FOLDERS, TrainConfig, arguments_of, form_of, makes_pictures, stages_of
+from mmrl.train.continuation import check_change
 from mmrl.train.evaluation import check_evaluation, evaluated
+from mmrl.train.fitting import fitted
 from mmrl.train.model_card import model_card
 from mmrl.trainers.evaluation import StepEvaluation, evaluates
-from mmrl.trainers.monitor import CollapseWarnings
 from rewards import Suite
 from rewards.forms import check_substance
 
@@ -32,10 +36,12 @@ def run(config: TrainConfig) -> Path:
     if not stages_of(config):
         raise InputError(f"nothing to train: the config has none of the blocks {', '.join(FOLDERS)}")
     out = Path(config.output)
-    if config.prompt is None and (form := form_of(config)).protocol():
+    if not makes_pictures(config) and config.prompt is None and (form := form_of(config)).protocol():
         config = config.model_copy(update={"prompt": form})  # the run remembers what its data said
     with alone(out, needed=Processes().main):
         longer = check_change(config, out)
+        if makes_pictures(config):
+            return picture_stages.trained(config, out, longer)
         check(config)
         for doubt in Asked(config).doubts():
             logger.warning(doubt)
@@ -49,6 +55,9 @@ def run(config: TrainConfig) -> Path:
 
 def check(config: TrainConfig) -> None:
     """Refuse wrong settings and data of every stage before the first stage begins."""
+    if makes_pictures(config):
+        picture_stages.check(config)
+        return
     from mmrl.grpo.config_checks import check_dpo, check_filled, check_method, check_warm_up
     from mmrl.train.samples import stage_samples
     from mmrl.trainers.dataset import gold_keys
@@ -85,7 +94,7 @@ def check(config: TrainConfig) -> None:
 def _stage(config: TrainConfig, stage: str, model_path: str, *, longer: bool = False) -> Path:
     """Train one stage, from its newest checkpoint if there is one; a stage that is done is not run again, unless it is
     to become `longer`."""
-    from transformers import PrinterCallback, ProgressCallback, set_seed
+    from transformers import set_seed
 
     from eval.answer.local import check_frames, probe_sizes
     from mmrl.grpo.context_length import check_context, context_of
@@ -94,8 +103,6 @@ def _stage(config: TrainConfig, stage: str, model_path: str, *, longer: bool = F
     from mmrl.model.policy import adapted, load_policy
     from mmrl.tools.form import with_tools
     from mmrl.train.samples import stage_samples
-    from mmrl.trainers.callbacks import MetricsFile, ProgressLine
-    from mmrl.trainers.checkpoints import check_resumable, latest_checkpoint
     from mmrl.trainers.dataset import as_dataset
     from mmrl.trainers.final import save_final
 
@@ -119,33 +126,13 @@ def _stage(config: TrainConfig, stage: str, model_path: str, *, longer: bool = F
     trainer = TRAINERS[stage](config, out, model, processor, as_dataset(samples))
     if evaluates(trainer.args):
         trainer.evaluation = StepEvaluation(evaluated(config), out / "eval")
-    for talkative in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(talkative)
-    for callback in (MetricsFile(), ProgressLine(), CollapseWarnings(config.watch)):
-        trainer.add_callback(callback)
-    checkpoint = latest_checkpoint(out)
-    if checkpoint:
-        check_resumable(Path(checkpoint), trainer.accelerator.num_processes)
-    if longer:
-        set_aside(final, checkpoint)
-    remember(config, Path(config.output))
-    if checkpoint and trainer.accelerator.is_main_process:
-        logger.warning("resuming from %s", checkpoint)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    fitted(trainer, config, out, longer=longer)
     state = trainer.state
-    warn_of_silence(state.log_history, out)
     card, first, form = model_card(config, stage, state.log_history, state.global_step), samples[0], form_of(config)
     with naming(first.id):
         prompt = encode(processor, first.prompt, first.media, config.vision, task=first.task, form=form)
     save_final(trainer, processor, final, prompt, card=card)
     return final
-
-
-def warn_of_silence(history: Sequence[Mapping[str, Any]], out: Path) -> None:
-    """Warn after a training in which no reward ever had a verdict: its weights are those that it began with."""
-    shares = [line["steps_without_verdict"] for line in history if "steps_without_verdict" in line]
-    if shares and min(shares) == 1:
-        logger.warning("nothing was learned: in no step had a reward a verdict; mmrl view %s shows the reasons", out)
 
 
 def sft_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import is_peft_model
+from safetensors.torch import load_file
 from torch import nn
 from transformers import Trainer
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from mmrl.core.config import InputError
 from mmrl.core.files import put_in_place
@@ -76,6 +78,9 @@ class WholeCheckpoints(Trainer):
         """
         check_whole(Path(resume_from_checkpoint))
         target: Any = self.accelerator.unwrap_model(model or self.model)
+        if not hasattr(target, "from_pretrained"):  # a module that holds several networks
+            target.load_state_dict(load_file(Path(resume_from_checkpoint) / SAFE_WEIGHTS_NAME))
+            return
         if is_peft_model(target):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return

@@ -58,13 +58,13 @@ def embedding_similarity(
     verdicts: list[Verdict] = []
     for rollout in rollouts:
         answer = answer_text(rollout.answered)
-        if not rollout.media:
+        if not rollout.all_media:
             verdicts.append(abstain("no picture"))
             continue
         if wanted_D is None and not (answer and answer.strip()):
             verdicts.append(unparsed("empty answer"))
             continue
-        last = rollout.media[-1]
+        last = rollout.all_media[-1]
         try:
             if last not in states_BD:
                 states_BD[last] = clip_pictures(pictures_of(last, FRAMES), **options)

@@ -1,6 +1,7 @@
 """Edits of pictures: the checklist and verdict of Edit-R1 (2604.27505), and EditScore (2509.23909).
 
-Media of a rollout: the source picture, then the edited one. The instruction: the gold's `instruction`, else the prompt.
+Pictures of a rollout: the source, then the edited one, as the second medium or as what was made. The instruction: the
+gold's `instruction`, else the prompt.
 """
 
 from __future__ import annotations
@@ -160,14 +161,14 @@ def _questions(found: Any) -> list[str]:
 
 def _pair(rollout: Rollout) -> tuple[Shown, Shown, str] | Verdict:
     """Source, edited picture and instruction; or why there is nothing to judge."""
-    if [item.kind for item in rollout.media] != ["image", "image"]:
+    if [item.kind for item in rollout.all_media] != ["image", "image"]:
         return abstain("media are not a source picture and an edited one")
     given = gold(rollout, "instruction") if isinstance(rollout.answer, Mapping) else None
     instruction = given if isinstance(given, str) else user_text(rollout.prompt)
     if not instruction.strip():
         return abstain("no instruction in the gold or the prompt")
-    source = Shown(rollout.media[0], "The original:")
-    return source, Shown(rollout.media[1], "The edit:", size_of=source.media), instruction
+    original, edited = rollout.all_media
+    return Shown(original, "The original:"), Shown(edited, "The edit:", size_of=original), instruction
 
 
 async def _written(judge: Judge, source: Shown, instruction: str) -> list[str]:

@@ -27,6 +27,7 @@ VALUES = {
     "pairwise": {"question", "first", "second", "criteria", "key"},
 }
 NEEDED = ({"response", "key"}, {"first", "second", "key"})  # of score and yesno, of pairwise
+MADE = "The last picture is the answer."  # of a policy that makes pictures
 WINS = {"A": 1.0, "tie": 0.5, "B": 0.0}
 
 
@@ -64,14 +65,14 @@ async def judge(
     (gold: `text` or the first of `references`; or the one of `candidates` that is `preferred`). One call, `pairwise`
     two.
     """
-    response = extract.answer_text(rollout.answered)
+    response = extract.answer_text(rollout.answered) or (MADE if rollout.made else "")
     if not response:
         return unparsed("no answer to judge")
     used = prompt or template(f"judge_{mode}")
     if not used.values <= VALUES[mode]:
         raise ValueError(f"prompt {used.name} is not for the mode {mode}")
     plain = {"criteria": _criteria(principles, rubric)} | ({"top": str(top)} if mode == "score" else {})
-    asked = functools.partial(verdict_of, judge, used, plain=plain, shown=shown(rollout.media) if show else ())
+    asked = functools.partial(verdict_of, judge, used, plain=plain, shown=shown(rollout.all_media) if show else ())
     question = user_text(rollout.prompt)
     if mode == "pairwise":
         opponent = _gold_text(rollout)

@@ -84,7 +84,7 @@ def test_a_number_that_is_not_finite_stops_the_run_and_keeps_its_batch(
     weight: Any = next(iter(run.model.parameters()))
     if where == "loss":
         run.reward_weights = torch.tensor([float("inf"), 1.0])
-        run.advantages.estimator = lambda rewards_PGK, weights_K, **_: rewards_PGK.sum(-1) * weights_K[0]
+        run.advantages.estimation.estimator = lambda rewards_PGK, weights_K, **_: rewards_PGK.sum(-1) * weights_K[0]
     else:
         weight.register_hook(lambda grad: grad * float("nan"))
     before = weight.detach().clone()

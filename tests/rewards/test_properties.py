@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from benchmarks.peers.rewards import write_table
 from mmrl.core.registry import options_of
 from rewards import REWARDS, Reward, Rollout, Verdict, get
+from rewards.forms import OF_PICTURES
 from rewards.registry import function_of
 from tests.support.reward_examples import best
 
@@ -39,7 +40,11 @@ MODELS = {"judge", "model"}  # options that tell a reward by model
 PENALTIES = [name for name in REWARDS if (function_of(name).__doc__ or "").startswith("A penalty")]
 OPTIONS = {name: options_of(function_of(name)).model_fields for name in REWARDS}
 MADE_OF = [name for name, options in OPTIONS.items() if options.keys() & {"reward", "rule"}]
-RULES = [name for name, options in OPTIONS.items() if not options.keys() & MODELS and name not in MADE_OF]
+RULES = [
+    name
+    for name, options in OPTIONS.items()
+    if not options.keys() & MODELS and name not in MADE_OF and name not in OF_PICTURES
+]
 
 
 def golds() -> dict[str, tuple[Any, str, dict[str, Any]]]:

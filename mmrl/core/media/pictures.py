@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 from PIL import Image
 
 from mmrl.core.media.image import load_image
@@ -15,3 +17,10 @@ def pictures_of(media: Media, frames: int) -> list[Image.Image]:
     from mmrl.core.media.video import load_frames  # needs PyAV, which judges of images do without
 
     return [Image.fromarray(frame) for frame in load_frames(media, frames).frames]
+
+
+def as_media(picture: Image.Image) -> Media:
+    """A picture as a PNG file in memory."""
+    content = io.BytesIO()
+    picture.save(content, format="PNG", compress_level=1)
+    return Media("image", bytes=content.getvalue(), width=picture.width, height=picture.height)

@@ -50,11 +50,11 @@ def test_replayed_densities_are_those_drawn_and_teach(policy: KontextPolicy, sou
     drawn = sampled(
         policy, condition, policy.noise(condition, generator), policy.times(3, condition), generator=generator
     )
-    for place in range(3):
-        log_prob_N, *_ = replayed(policy, condition, drawn, place)
-        assert torch.allclose(log_prob_N, drawn.drawn_TN[place], atol=1e-5)
-    log_prob_N, *_ = replayed(policy, condition, drawn, 1)
-    clipped_loss(log_prob_N, drawn.drawn_TN[1], torch.tensor([1.0, -1, 0] * 2)).backward()
+    for places in ([0, 1, 2], [2], [1, 0]):
+        for place, step in zip(places, replayed(policy, condition, drawn, places), strict=True):
+            assert torch.allclose(step.log_density_N, drawn.drawn_TN[place], atol=1e-5)
+    (step,) = replayed(policy, condition, drawn, [1])
+    clipped_loss(step.log_density_N, drawn.drawn_TN[1], torch.tensor([1.0, -1, 0] * 2)).backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in policy.transformer.parameters())
 
 

@@ -121,10 +121,11 @@ def test_without_a_goal_the_completion_is_compared_with_the_picture(clip: str, p
 def test_a_goal_scores_the_last_picture_whatever_the_completion(clip: str, pictures: list[str]) -> None:
     media = [Media(path=pictures[0]), Media(path=pictures[1])]
     reward = rewards.get("embedding_similarity", model=clip, goal=["the 7"], baseline=["digits"], alpha=0.5)
-    verdicts = reward([Rollout("", media=media), Rollout("yes", media=media[1:])])
+    rollouts = [Rollout("", media=media), Rollout("yes", media=media[1:]), Rollout("", media=media[:1], made=media[1:])]
+    verdicts = reward(rollouts)
     image, goal = direct(clip, pictures[1], "the 7")
     wanted = goal_baseline(image, goal[0], direct(clip, pictures[1], "digits")[1][0], 0.5)[0]
-    assert [verdict.score for verdict in verdicts] == pytest.approx([max(wanted, 0)] * 2, abs=1e-5)
+    assert [verdict.score for verdict in verdicts] == pytest.approx([max(wanted, 0)] * 3, abs=1e-5)
 
 
 def test_missing_pictures_have_no_verdict_and_silence_scores_nothing(clip: str, pictures: list[str]) -> None:

@@ -168,6 +168,8 @@ def test_the_verifier_writes_its_checklist_once_for_all_edits_of_a_picture(pictu
     with serving(script) as server:
         assert [verdict.score for verdict in get("edit_verifier", judge=server.judge())(rollouts)] == [0.7] * 3
         assert len(server.bodies) == 4
+        drawn = Rollout("", {"instruction": "make it blue"}, media=[picture], made=[edits[1]], gold_media=[edits[2]])
+        assert score(server, "edit_verifier", drawn).score == 0.7
         given = Rollout("", {"instruction": "x", "principles": [{"question": "Blue?"}]}, media=rollouts[0].media)
         assert score(server, "edit_verifier", given).kind == "failed"  # ten points for one principle
         for answer in ({"instruction": "x", "principles": [3]}, {"instruction": "x", "principles": []}, {}):

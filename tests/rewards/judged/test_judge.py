@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 
 from mmrl.commands.reward import app
 from mmrl.core.config import InputError
+from mmrl.core.media.pictures import as_media
 from rewards import Media, Rollout, Suite, Verdict, get
 from rewards.judge_client.client import Ask
 from rewards.judge_client.judge_media import Shown
@@ -40,6 +41,16 @@ from tests.support.judge_server import DATA, Reply, pictures, quotes, replying, 
 def test_a_verdict_becomes_a_score(mode: str, fields: dict[str, Any], expected: float) -> None:
     with serving(replying(**fields)) as server:
         assert score(server, "judge", Rollout("a bus", {"text": "a red bus"}), mode=mode).score == expected
+
+
+def test_the_judge_of_a_picture_that_was_made_sees_it_and_not_the_right_one(picture: Media) -> None:
+    with serving(replying(score=7)) as server:
+        made, right = (as_media(Image.new("RGB", (32, 32), colour)) for colour in ("red", "blue"))
+        rollout = Rollout("", media=[picture], made=[made], gold_media=[right])
+        assert score(server, "judge", rollout).score == 0.7
+        shown = [base64.b64decode(uri.partition(",")[2]) for uri in pictures(server.bodies[0])]
+        assert len(shown) == 2
+        assert np.asarray(Image.open(io.BytesIO(shown[1]))).mean(axis=(0, 1)) == pytest.approx((255, 0, 0), abs=3)
 
 
 def test_in_a_comparison_the_better_text_wins_wherever_it_stands() -> None:

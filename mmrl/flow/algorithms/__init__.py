@@ -1,0 +1,23 @@
+"""How a policy learns from the pictures it made and their advantages; a file for each algorithm.
+
+To add one: a subclass of `Algorithm` with its options and its loss, an entry in `ALGORITHMS`, and a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmrl.core.config import InputError, nearest, validate
+from mmrl.flow.algorithms.base import Algorithm
+from mmrl.flow.algorithms.crd import Crd
+from mmrl.flow.algorithms.flow_grpo import FlowGrpo
+
+ALGORITHMS: dict[str, type[Algorithm]] = {"crd": Crd, "flow_grpo": FlowGrpo}
+
+
+def algorithm_of(name: str, options: Mapping[str, Any]) -> Algorithm:
+    """The algorithm of that name with its options; InputError for a wrong one."""
+    if name not in ALGORITHMS:
+        raise InputError(f"flow.algorithm={name!r}; {nearest(name, ALGORITHMS)}")
+    return validate(ALGORITHMS[name], options, where=f"flow.options of {name}")

@@ -1,0 +1,73 @@
+"""What an algorithm must say: which network draws, with how much noise, and the loss on what was drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from data_engine.seeding import digest
+from mmrl.core.config import Config
+from mmrl.flow.kontext import Condition, KontextPolicy
+from mmrl.flow.networks import Networks
+from mmrl.flow.sampling import Trajectory
+
+TRAINED = "trained"
+Key = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Whole groups of N samples, those of a prompt next to each other. All that is random of a sample comes from its
+    key."""
+
+    condition: Condition
+    trajectory: Trajectory
+    keys: Sequence[Key]
+    group: int
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def clean(self) -> Tensor:
+        """The latents of the pictures."""
+        return self.trajectory.clean
+
+    def generators(self, use: str) -> list[torch.Generator]:
+        """A generator for each sample, for one use."""
+        return [generator(use, *key) for key in self.keys]
+
+
+class Algorithm(Config):
+    """Options of an algorithm. `draws_by` is the network that makes the pictures, `level` the noise of its steps."""
+
+    draws_by: ClassVar[str] = TRAINED
+
+    @property
+    def level(self) -> float:
+        """The noise of the steps; 0 follows the flow itself."""
+        return 0.0
+
+    @property
+    def copies(self) -> list[str]:
+        """The frozen copies of the network that the algorithm wants; they begin as the network does."""
+        return []
+
+    def decays(self, step: int) -> dict[str, float]:
+        """The share of their own weights that copies keep after optimizer step `step`, from 0 on."""
+        return {}
+
+    def loss(
+        self, policy: KontextPolicy, networks: Networks, drawn: Drawn, advantage_N: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
+        """(the loss, numbers to log); `policy` has the network that learns, as the trainer has wrapped it."""
+        raise NotImplementedError
+
+
+def generator(*key: object) -> torch.Generator:
+    """A generator whose draws depend on the key alone."""
+    return torch.Generator().manual_seed(int(digest(*key)[:15], 16))

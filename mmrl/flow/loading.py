@@ -1,0 +1,136 @@
+"""Pipelines that make pictures: read from a directory, given adapters, and written again."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from data_engine.schema import Sample
+from mmrl.core.config import InputError, RunError
+from mmrl.core.files import put_in_place
+from mmrl.flow.kontext import Condition, KontextPolicy
+from mmrl.flow.pictures import instruction_of, opened, source_of
+from mmrl.flow.process import at
+from mmrl.model.loading import INDEX, is_pipeline
+from mmrl.model.policy import LoraSettings
+from mmrl.trainers.final import EXACT, HALF
+from mmrl.trainers.finite import check_saved
+
+
+def check_editor(path: Path) -> int:
+    """The number of pixels of which the sides of pictures are multiples; InputError unless there is a
+    `FluxKontextPipeline` in `path`. Loads no weights."""
+    if not is_pipeline(path):
+        raise InputError(f"no {INDEX} in {path}; an editor is a pipeline of diffusers: pipeline.save_pretrained(...)")
+    name = json.loads((path / INDEX).read_text(encoding="utf-8")).get("_class_name")
+    if name != "FluxKontextPipeline":
+        raise InputError(f"{path} holds a {name}; must be a FluxKontextPipeline")
+    try:
+        vae = json.loads((path / "vae" / "config.json").read_text(encoding="utf-8"))
+        return 2 ** len(vae["block_out_channels"])
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"the VAE of {path} has no config that names its block_out_channels ({error!r:.100})"
+        ) from None
+
+
+def sizes_of(path: Path) -> dict[str, int]:
+    """The number of weights of each part of a pipeline, from the heads of its files."""
+    counts: dict[str, int] = {}
+    for file in sorted(path.glob("*/*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            names = weights.keys()
+            count = sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
+        counts[file.parent.name] = counts.get(file.parent.name, 0) + count
+    return counts
+
+
+def load_editor(path: Path, *, dtype: str = "float32", guidance: float = 3.5) -> KontextPolicy:
+    """The policy of the `FluxKontextPipeline` in `path`; InputError for anything else, or one with damaged weights."""
+    import diffusers
+
+    check_editor(path)
+
+    library: Any = diffusers  # its classes are loaded by name
+    try:
+        pipeline = library.FluxKontextPipeline.from_pretrained(
+            path, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(f"the pipeline in {path} cannot be loaded: {str(error).partition(chr(10))[0]:.300}") from None
+    pipeline.set_progress_bar_config(disable=True)
+    for part in ("vae", "text_encoder", "text_encoder_2"):
+        getattr(pipeline, part).requires_grad_(False).eval()
+    pipeline.transformer.requires_grad_(True)
+    return KontextPolicy(pipeline, guidance=guidance)
+
+
+def adapted_editor(policy: KontextPolicy, lora: LoraSettings | None) -> None:
+    """Put LoRA adapters, which alone are trained then, on the linear layers of the network; None puts none."""
+    if lora is None:
+        return
+    from peft import LoraConfig
+
+    network = policy.transformer
+    every = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    targets = every if lora.target_modules == "all-linear" else lora.target_modules
+    try:
+        network.add_adapter(
+            LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
+        )
+    except ValueError as error:
+        raise InputError(f"lora: {error}") from None
+
+
+def check_finite(policy: KontextPolicy, sample: Sample) -> None:
+    """InputError for a VAE or text encoders that give NaN for a sample."""
+    condition = _condition(policy, sample)
+    parts = {"text_encoder": condition.pooled_ND, "text_encoder_2": condition.text_NLD, "vae": condition.source_NSC}
+    for part, values in parts.items():
+        if not values.isfinite().all():
+            raise InputError(f"the {part} of the model gives NaN for sample {sample.id}; use whole weights, or float32")
+
+
+def save_editor(trainer: Any, final: Path, sample: Sample, *, card: str) -> None:
+    """Write the pipeline (adapters merged) and its card to `final`, whole or not at all.
+
+    What is on disk must predict the velocity that the trained network does for `sample`; else it is a RunError.
+    """
+    policy, staging = trainer.policy, final.with_name(".final.writing")
+    network = policy.transformer
+    check_saved(network)
+    trained = velocity_of(policy, sample)
+    if getattr(network, "_hf_peft_config_loaded", False):
+        network.fuse_lora()
+        network.unload_lora()
+    if trainer.accelerator.is_main_process:
+        policy.pipeline.save_pretrained(staging)
+        (staging / "README.md").write_text(card, encoding="utf-8")
+        again = load_editor(staging, dtype=str(network.dtype).removeprefix("torch."), guidance=policy.guidance)
+        gap = float((velocity_of(again, sample) - trained).abs().mean())
+        if not gap < (EXACT if network.dtype == torch.float32 else HALF):
+            raise RunError(
+                f"{staging} is not the model that was trained: velocities differ by {gap:.2g} on one sample; it is "
+                "left there, and the checkpoints are whole"
+            )
+        put_in_place(staging, final)
+    trainer.accelerator.wait_for_everyone()
+
+
+@torch.no_grad()
+def velocity_of(policy: KontextPolicy, sample: Sample) -> Tensor:
+    """[1, S, C]: the velocity halfway to an edit of a sample, on the CPU."""
+    condition = _condition(policy, sample)
+    noise = policy.noise(condition, torch.Generator().manual_seed(0))
+    return policy.velocity(noise, at(0.5, noise), condition).float().cpu()
+
+
+def _condition(policy: KontextPolicy, sample: Sample) -> Condition:
+    row = {"answer": sample.answer, "prompt": sample.prompt, "media": sample.media}
+    return policy.condition([instruction_of(row)], opened([source_of(row)]))

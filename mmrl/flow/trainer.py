@@ -1,0 +1,140 @@
+"""Trainers of policies that make pictures: flow matching on edits, and reinforcement learning on pictures they make.
+
+transformers owns the loop, the optimizer, the data order and the checkpoints. One step of reinforcement learning:
+
+    rows = next(batches)                                # P prompts
+    drawn = sampled(rows, times G)                      # whole groups, each source encoded once
+    rewards_PGK = suite.score(pictures)                 # NaN: no verdict
+    advantages = estimator(rewards_PGK)                 # of all processes
+    loss = algorithm.loss(drawn, advantages)            # for each micro-batch
+    optimizer.step()                                    # skipped if no reward had a verdict
+    copies follow                                       # as the algorithm says
+
+What is drawn depends on the seed, the step, the prompt and the place in its group, not on the layout of processes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer, TrainingArguments
+
+from mmrl.flow.algorithms import algorithm_of
+from mmrl.flow.algorithms.base import Drawn, generator
+from mmrl.flow.arguments import FlowArguments
+from mmrl.flow.kontext import KontextPolicy
+from mmrl.flow.networks import Networks, Snapshots
+from mmrl.flow.pictures import edit_of, instruction_of, opened, source_of
+from mmrl.flow.process import gaussian, noised, squared_error
+from mmrl.flow.rollouts import Rollouts
+from mmrl.grpo.batch_advantages import Estimation
+from mmrl.trainers.checkpoints import WholeCheckpoints
+from mmrl.trainers.finite import FiniteNumbers, stop
+from mmrl.trainers.monitor import SilentSteps
+from mmrl.trainers.quiet import quieten
+from rewards import Suite
+
+Row = Mapping[str, Any]
+
+
+def collated(rows: Sequence[Row]) -> dict[str, Any]:
+    """A micro-batch: its rows as they are."""
+    return {"rows": list(rows)}
+
+
+class PictureTrainer(WholeCheckpoints, Trainer):
+    """What both stages share; `loss_of` gives the loss of a micro-batch and numbers to log."""
+
+    model: Any  # transformers declares it as possibly None
+
+    def __init__(
+        self, policy: KontextPolicy, *, args: TrainingArguments, train_dataset: Any, copies: Sequence[str] = ()
+    ) -> None:
+        args.remove_unused_columns = False
+        self.policy, self._numbers = policy, defaultdict[str, list[float]](list)
+        networks: Any = Networks(policy.transformer, copies)
+        super().__init__(model=networks, args=args, train_dataset=train_dataset, data_collator=collated)
+        quieten(self)
+        self.policy.pipeline.to(self.accelerator.device)
+        self.model_accepts_loss_kwargs = False  # the loss of a micro-batch is a mean
+        self.add_callback(FiniteNumbers(self))
+
+    def loss_of(self, policy: KontextPolicy, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
+        """(the loss, numbers to log) of a micro-batch; `policy` has the network as the trainer has wrapped it."""
+        raise NotImplementedError
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Stops on a loss that is not finite."""
+        self._rows = inputs["rows"]
+        loss, numbers = self.loss_of(self.policy.using(model), inputs)
+        self.keep(numbers)
+        if not loss.isfinite():
+            self.stop_on_nan("the loss")
+        return loss
+
+    def keep(self, numbers: Mapping[str, float]) -> None:
+        """Numbers for the next line of the log, which has their means."""
+        for name, value in numbers.items():
+            self._numbers[name].append(value)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """With what was kept since the line before."""
+        super().log({**logs, **{name: fmean(values) for name, values in self._numbers.items()}}, *args, **kwargs)
+        self._numbers.clear()
+
+    def stop_on_nan(self, what: str) -> None:
+        """Save the ids and instructions of the micro-batch and stop."""
+        rows = [{"id": row["id"], "instruction": instruction_of(row)} for row in self._rows]
+        stop(Path(str(self.args.output_dir)), self.state.global_step + 1, what, {}, rows)
+
+
+class FlowMatchingTrainer(PictureTrainer):
+    """Supervised: the velocity from a noised edit must be that to the edit which the sample shows."""
+
+    def loss_of(self, policy: KontextPolicy, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
+        """|v - (e - x_0)|^2 at a time of its own for each sample."""
+        rows = batch["rows"]
+        condition = policy.condition([instruction_of(row) for row in rows], opened([source_of(row) for row in rows]))
+        clean = policy.latents(opened([edit for row in rows if (edit := edit_of(row))]), condition)
+        draws = [generator("sft", self.args.seed, self.state.global_step, row["id"]) for row in rows]
+        time = torch.cat([torch.rand(1, generator=each) for each in draws]).to(clean)
+        noise = gaussian(clean, draws)
+        return squared_error(policy.velocity(noised(clean, noise, time), time, condition), noise - clean).mean(), {}
+
+
+class FlowTrainer(PictureTrainer):
+    """Reinforcement learning of an editor: `args.algorithm` on the advantages of the pictures that it makes."""
+
+    args: FlowArguments
+
+    def __init__(
+        self,
+        policy: KontextPolicy,
+        *,
+        rewards: Suite,
+        args: FlowArguments,
+        train_dataset: Any,
+        advantages: str = "gdpo",
+        advantage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.algorithm, self.silent = algorithm_of(args.algorithm, args.options), False
+        super().__init__(policy, args=args, train_dataset=train_dataset, copies=self.algorithm.copies)
+        self.rollouts = Rollouts(self, rewards, Estimation(rewards, advantages, advantage_options or {}))
+        self.add_callback(SilentSteps(self))
+        self.add_callback(Snapshots(self.model, self.algorithm))
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """The micro-batches of an optimizer step, with what was drawn for them and its advantages."""
+        batches, count = super().get_batch_samples(*args, **kwargs)
+        return self.rollouts(batches), count
+
+    def loss_of(self, policy: KontextPolicy, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
+        """The algorithm's."""
+        drawn: Drawn = batch["drawn"]
+        return self.algorithm.loss(policy, self.model, drawn, batch["advantage_N"])

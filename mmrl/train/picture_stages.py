@@ -1,0 +1,115 @@
+"""The stages of a model that makes pictures: flow matching on edits, then reinforcement learning on its own."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from mmrl.core.config import InputError
+from mmrl.train.config import FOLDERS, TrainConfig, arguments_of, stages_of
+from mmrl.train.fitting import fitted
+from mmrl.train.model_card import model_card
+from rewards import Suite
+from rewards.forms import sees_pictures
+
+logger = logging.getLogger(__name__)
+
+OF_TEXT = (
+    *("vision", "space", "prompt", "freeze", "attention"),
+    *("evaluation", "rollout", "form_only", "dpo", "preferences", "grpo"),
+)
+GIVEN = {"tasks_P", "failed_PG", "injected_PG"}  # what an estimator may want of a batch
+
+
+def trained(config: TrainConfig, out: Path, longer: set[str]) -> Path:
+    """Run the stages that are not done yet; the directory of the final pipeline."""
+    check(config)
+    if config.flow is not None:
+        Suite(config.rewards, judges=config.judges).check_judges()
+    model = config.model
+    for stage in stages_of(config):
+        model = str(_stage(config, stage, out / FOLDERS[stage], model, longer=stage in longer))
+    return Path(model)
+
+
+def check(config: TrainConfig) -> None:
+    """Refuse wrong settings, data and models before the first stage begins."""
+    from mmrl.flow.loading import check_editor
+    from mmrl.flow.pictures import TASK, check_edits
+    from mmrl.model.loading import local
+    from mmrl.trainers.dataset import training_samples
+
+    for key in OF_TEXT:
+        if getattr(config, key) != type(config).model_fields[key].get_default(call_default_factory=True):
+            raise InputError(f"{key} is for models that write, not for a pipeline that makes pictures; remove it")
+    arguments = {stage: arguments_of(config, stage) for stage in stages_of(config)}
+    if config.flow is not None:
+        _check_method(config, arguments["flow"])
+        suite = Suite(config.rewards, judges=config.judges)
+        suite.check_tasks([TASK])
+    samples = training_samples(config.data, config.split, config.limit, config.task)
+    check_edits(samples, check_editor(local(config.model)), edits=config.sft is not None)
+
+
+def _check_method(config: TrainConfig, args: Any) -> None:
+    """Refuse an algorithm, an estimator or rewards that do not fit."""
+    from mmrl.advantages import batch_data_of, check_options
+    from mmrl.flow.algorithms import algorithm_of
+
+    algorithm_of(args.algorithm, args.options)
+    if args.num_generations < 2:
+        raise InputError(f"flow.num_generations={args.num_generations}; a group needs at least 2 pictures to compare")
+    if missing := sorted(set(batch_data_of(config.advantages.name)) - GIVEN):
+        raise InputError(
+            f"the estimator {config.advantages.name} needs {', '.join(missing)}, which pictures do not have"
+        )
+    check_options(config.advantages.name, config.advantages.options, rewards=len(config.rewards))
+    if config.advantages.tokens is not None:
+        raise InputError("advantages.tokens spreads an advantage over tokens, and a picture has none; remove it")
+    for name, spec in config.rewards.items():
+        if not sees_pictures(spec.fn, spec.args):
+            raise InputError(
+                f"rewards.{name}: {spec.fn} reads what a model writes; pictures are scored by edit_match, edit_score, "
+                "edit_verifier, embedding_similarity, judge, or one of your own"
+            )
+
+
+def _stage(config: TrainConfig, stage: str, out: Path, model_path: str, *, longer: bool) -> Path:
+    from transformers import set_seed
+
+    from mmrl.flow.loading import adapted_editor, check_finite, load_editor, save_editor
+    from mmrl.model.loading import INDEX, local
+    from mmrl.trainers.dataset import as_dataset, training_samples
+
+    final = out / "final"
+    if (final / INDEX).exists() and not longer:
+        logger.warning("done already: %s", final)
+        return final
+    set_seed(config.seed)
+    args = arguments_of(config, stage, out)
+    samples = training_samples(config.data, config.split, config.limit, config.task)
+    policy = load_editor(local(model_path), dtype=config.dtype, guidance=getattr(args, "guidance", 1.0))
+    check_finite(policy, samples[0])
+    adapted_editor(policy, config.lora)
+    trainer = _trainer(config, stage, policy, args, as_dataset(samples))
+    fitted(trainer, config, out, longer=longer)
+    card = model_card(config, stage, trainer.state.log_history, trainer.state.global_step)
+    save_editor(trainer, final, samples[0], card=card)
+    return final
+
+
+def _trainer(config: TrainConfig, stage: str, policy: Any, args: Any, dataset: Any) -> Any:
+    from mmrl.flow.trainer import FlowMatchingTrainer, FlowTrainer
+
+    if stage == "sft":
+        return FlowMatchingTrainer(policy, args=args, train_dataset=dataset)
+    estimator = config.advantages
+    return FlowTrainer(
+        policy,
+        rewards=Suite(config.rewards, judges=config.judges, max_failed=config.max_failed, min_calls=config.min_calls),
+        args=args,
+        train_dataset=dataset,
+        advantages=estimator.name,
+        advantage_options=estimator.options,
+    )

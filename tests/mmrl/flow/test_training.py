@@ -1,0 +1,231 @@
+"""`mmrl train` of a tiny editor: what is refused and recorded, and runs that are killed or run by two processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+from data_engine.dataset.shards import write_dataset
+from data_engine.schema import Sample, user_prompt, with_id
+from data_engine.sources.edit_pairs import edits
+from mmrl.cli import VERBS, run
+from mmrl.core.config import InputError, load
+from mmrl.core.media.image import load_image
+from mmrl.core.media.pictures import as_media
+from mmrl.flow.loading import load_editor
+from mmrl.model.tiny_editors import tiny_kontext
+from mmrl.pages.rollout_pages import as_page, chosen
+from mmrl.train.config import TrainConfig
+from mmrl.train.stages import check
+from mmrl.train.stages import run as train
+from rewards import Rollout, Verdict
+from rewards.base import abstain
+from tests.support.training import metrics, rollouts, trained
+
+CHANGES = ["red", "invert"]
+STEPS = {"use_cpu": True, "logging_steps": 1, "learning_rate": 1e-3, "max_steps": 4, "save_steps": 2}
+FLOW = {"per_device_train_batch_size": 2, "num_generations": 3, "sampling_steps": 2}
+
+
+def bright(rollouts: list[Rollout]) -> list[float]:
+    return [np.asarray(load_image(rollout.made[0])).mean().item() / 255 for rollout in rollouts]
+
+
+def unsure(rollouts: list[Rollout]) -> list[Verdict]:
+    return [abstain("I cannot tell")] * len(rollouts)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of edits and a tiny editor with random weights."""
+    out = tmp_path_factory.mktemp("world")
+    samples = list(edits(n=12, side=8, changes=CHANGES))
+    write_dataset(samples, out / "data")
+    tiny_kontext([sample.answer["instruction"] for sample in samples]).save_pretrained(out / "model")
+    return out
+
+
+def config(world: Path, place: Path, *, flow: dict[str, Any] | None = None, **changes: Any) -> Path:
+    """A config in `place` with its output next to it."""
+    values = {
+        "model": str(world / "model"),
+        "data": str(world / "data"),
+        "output": str(place.with_suffix("")),
+        "rewards": {
+            "match": {"fn": "edit_match"},
+            "bright": {"fn": f"{__name__}:bright"},
+            "death": {"fn": "tests.support.training:letters", "weight": 0},
+        },
+        "flow": {**STEPS, **FLOW, **(flow or {})},
+        **changes,
+    }
+    place.write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not None}))
+    return place
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "final" / "transformer" / "diffusion_pytorch_model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sft = {**STEPS, "max_steps": 2, "per_device_train_batch_size": 4}
+    return trained(config(world, tmp_path_factory.mktemp("whole") / "run.yaml", sft=sft))
+
+
+def test_a_killed_run_ends_as_an_undisturbed_one(world: Path, undisturbed: Path, tmp_path: Path) -> None:
+    sft = {**STEPS, "max_steps": 2, "per_device_train_batch_size": 4}
+    place = config(world, tmp_path / "run.yaml", sft=sft)
+    trained(place, dies=True, DIE_AT="3")
+    out = trained(place)
+    assert metrics(out) == metrics(undisturbed)
+    assert rollouts(out) == rollouts(undisturbed)
+    assert all(torch.equal(value, weights(undisturbed)[name]) for name, value in weights(out).items())
+
+
+def test_two_processes_draw_and_learn_as_one(world: Path, tmp_path: Path) -> None:
+    flow = {"max_steps": 2, "per_device_train_batch_size": 1, "algorithm": "flow_grpo"}
+    two = trained(config(world, tmp_path / "two.yaml", flow=flow), processes=2)
+    one = trained(config(world, tmp_path / "one.yaml", flow=flow | {"per_device_train_batch_size": 2}))
+    for file, rows in rollouts(one).items():
+        for row, other in zip(rows, rollouts(two)[file], strict=True):
+            assert (row["id"], row["draw"]) == (other["id"], other["draw"])
+            assert row["advantage"] == pytest.approx(other["advantage"], abs=1e-3)
+    for name, value in weights(one).items():
+        assert torch.allclose(value, weights(two)[name], atol=1e-4), name
+
+
+def test_a_run_records_pictures_verdicts_and_advantages_and_ends_with_a_pipeline(undisturbed: Path) -> None:
+    files = rollouts(undisturbed)
+    assert len(files) == 4
+    for rows in files.values():
+        assert len(rows) == 6
+        assert [row["draw"] for row in rows] == [0, 1, 2] * 2
+        assert {row["made"][0]["width"] for row in rows} == {8}
+        assert len({row["made"][0]["bytes"] for row in rows}) == 6
+        for group in (rows[:3], rows[3:]):
+            assert sum(row["advantage"] for row in group) == pytest.approx(0, abs=1e-4)
+            assert all(0 <= row["score/match"] <= 1 for row in group)
+    line = metrics(undisturbed)[-1]
+    assert {"reward", "rewards/match/mean", "pictures/constant", "crd/anchor", "frac_reward_zero_std"} <= line.keys()
+    policy = load_editor(undisturbed / "final")
+    sizes = {picture.size for picture in policy.pictures(*_sampled(policy))}
+    assert sizes == {(8, 8)}
+    assert "image-to-image" in (undisturbed / "final" / "README.md").read_text()
+
+
+def test_the_page_of_a_run_shows_the_source_the_right_edit_and_what_was_made(undisturbed: Path) -> None:
+    page = as_page(chosen(undisturbed, step=4, task=None, limit=9))
+    assert page.count("<figcaption>gold 8×8") == page.count("<figcaption>image 1 8×8") == 2
+    assert page.count("<svg") >= 2 * (2 + 3)
+    assert "not shown" not in page
+
+
+def test_the_config_of_the_project_is_planned_and_runs_in_miniature(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = [f"model={world / 'model'}", f"data={world / 'data'}", f"output={tmp_path / 'run'}"]
+    for option, expected in (("--plan", "pictures a step"), ("--smoke", "smoke test passed")):
+        with pytest.raises(SystemExit) as done:
+            run("mmrl train", VERBS["train"][0], ["configs/flow/editor.yaml", *overrides, option])
+        output = capsys.readouterr()
+        assert done.value.code == 0, output.err
+        assert expected in output.out
+    assert not (tmp_path / "run").exists()
+
+
+def _sampled(policy: Any) -> tuple[torch.Tensor, Any]:
+    condition = policy.condition(["invert the left half"], [Image.new("RGB", (8, 8), "red")])
+    return policy.noise(condition, torch.Generator().manual_seed(0)), condition
+
+
+@pytest.mark.parametrize("algorithm", ["crd", "flow_grpo"])
+def test_without_a_verdict_nothing_is_learned(world: Path, tmp_path: Path, algorithm: str) -> None:
+    silent = {"match": {"fn": f"{__name__}:unsure"}}
+    out = train(load(TrainConfig, config(world, tmp_path / "run.yaml", rewards=silent, flow={"algorithm": algorithm})))
+    before = load_file(world / "model" / "transformer" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(value, before[name]) for name, value in weights(out.parent).items())
+    assert {line["steps_without_verdict"] for line in metrics(out.parent)} == {1.0}
+
+
+def test_adapters_are_merged_into_the_final_pipeline(world: Path, tmp_path: Path) -> None:
+    place = config(world, tmp_path / "run.yaml", lora={"r": 2, "alpha": 4}, flow={"max_steps": 1, "learning_rate": 0.1})
+    after = weights(train(load(TrainConfig, place)).parent)
+    before = load_file(world / "model" / "transformer" / "diffusion_pytorch_model.safetensors")
+    assert after.keys() == before.keys()
+    assert any(not torch.equal(value, before[name]) for name, value in after.items())
+
+
+def asked(media: list[Image.Image], text: str = "invert it", task: str = "edit") -> Sample:
+    parts = user_prompt(text, ["image"] * len(media))
+    return with_id(Sample("", "x", task, parts, {"instruction": text}, tuple(map(as_media, media))))
+
+
+def picture(*size: int) -> Image.Image:
+    return Image.new("RGB", size or (8, 8))
+
+
+@pytest.mark.parametrize("part", ["vae", "text_encoder", "text_encoder_2"])
+def test_a_part_that_gives_nan_is_named_before_the_first_step(world: Path, tmp_path: Path, part: str) -> None:
+    pipeline = load_editor(world / "model").pipeline
+    for weight in getattr(pipeline, part).parameters():
+        weight.data.fill_(float("nan"))
+    pipeline.save_pretrained(tmp_path / "model")
+    place = config(world, tmp_path / "run.yaml", model=str(tmp_path / "model"))
+    with pytest.raises(InputError, match=f"the {part} of the model gives NaN for sample"):
+        train(load(TrainConfig, place))
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def other_class(world: Path, out: Path) -> str:
+    pipeline = load_editor(world / "model").pipeline
+    pipeline.save_pretrained(out / "model")
+    index = out / "model" / "model_index.json"
+    index.write_text(index.read_text().replace("FluxKontextPipeline", "FluxPipeline"))
+    return str(out / "model")
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "algorithm": ({"flow": {"algorithm": "crt"}}, "flow.algorithm='crt'; did you mean crd"),
+    "option": ({"flow": {"options": {"anker": 1}}}, "flow.options of crd: unknown key anker"),
+    "key": ({"flow": {"num_generation": 3}}, "unknown key flow.num_generation"),
+    "group": ({"flow": {"num_generations": 1}}, "a group needs at least 2 pictures"),
+    "steps": ({"flow": {"sampling_steps": 0}}, "flow.sampling_steps=0; it must be at least 1"),
+    "reward": ({"rewards": {"right": {"fn": "choice_match"}}}, "rewards.right: choice_match reads what a model writes"),
+    "estimator": ({"advantages": {"name": "gcpo"}}, "the estimator gcpo needs pairs_P"),
+    "grpo": ({"grpo": {}}, "flow: is for models that make pictures"),
+    "space": ({"space": "unit"}, "space is for models that write"),
+    "class": ({"model": other_class}, "holds a FluxPipeline; must be a FluxKontextPipeline"),
+    "no pipeline": ({"model": lambda world, _: str(world / "data")}, "no model_index.json in"),
+    "no source": ({"data": [asked([])]}, "must be a source picture, and perhaps its edit"),
+    "no edit": ({"data": [asked([picture()])], "sft": STEPS}, "shows no edit to learn from"),
+    "other task": ({"data": [asked([picture()], task="caption")]}, "an editor learns the task edit"),
+    "odd size": ({"data": [asked([picture(10, 8)])]}, "10x8; both sides must be multiples of 4"),
+    "two sizes": (
+        {"data": [asked([picture()]), asked([picture(16, 8)], "blur it")]},
+        "an editor's batches need one size",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_cannot_be_trained_is_refused_before_the_first_step(world: Path, tmp_path: Path, name: str) -> None:
+    changes, words = WRONG[name]
+    made: dict[str, Any] = dict(changes)
+    if isinstance(make := made.get("model"), Callable):
+        made["model"] = make(world, tmp_path)
+    if "data" in made:
+        write_dataset(made["data"], tmp_path / "data")
+        made["data"] = str(tmp_path / "data")
+    with pytest.raises(InputError) as caught:
+        check(load(TrainConfig, config(world, tmp_path / "run.yaml", **made)))
+    assert words in str(caught.value)
+    assert len(str(caught.value)) <= 500
