@@ -110,6 +110,8 @@ def save_editor(trainer: Any, final: Path, sample: Sample, *, card: str) -> None
         network.fuse_lora()
         network.unload_lora()
     if trainer.accelerator.is_main_process:
+        for part in (policy.pipeline, policy.pipeline.vae, network):
+            part.register_to_config(_name_or_path="")  # a folder of this machine
         policy.pipeline.save_pretrained(staging)
         (staging / "README.md").write_text(card, encoding="utf-8")
         again = load_editor(staging, dtype=str(network.dtype).removeprefix("torch."), guidance=policy.guidance)

@@ -14,6 +14,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 class Networks(nn.Module):
     """`trained` and its copies in one module, so that a checkpoint holds them all."""
 
+    trained: Any
+
     def __init__(self, trained: nn.Module, copies: Sequence[str] = ()) -> None:
         super().__init__()
         self.trained = trained
@@ -22,6 +24,10 @@ class Networks(nn.Module):
     def forward(self, *args: Any, **inputs: Any) -> Any:
         """That of the network that learns."""
         return self.trained(*args, **inputs)
+
+    def gradient_checkpointing_enable(self, **_: Any) -> None:
+        """That of the network that learns; transformers asks for it by this name."""
+        self.trained.enable_gradient_checkpointing()
 
     @torch.no_grad()
     def follow(self, decays: Mapping[str, float]) -> None:

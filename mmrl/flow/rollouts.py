@@ -1,6 +1,7 @@
 """Rollouts of policies that make pictures: drawn, scored by a suite, and written to files.
 
-Shapes: N pictures of a micro-batch, B of all micro-batches of this process, K rewards.
+Shapes: N pictures of a micro-batch, B of all micro-batches of this process, K rewards, T steps (1 if all share an
+advantage).
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from PIL import Image
+from torch import Tensor
 
+from mmrl.advantages.arrays import as_array, mixed
 from mmrl.core.canonical_json import dumps
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import as_media
 from mmrl.flow.algorithms.base import TRAINED, Drawn, generator
 from mmrl.flow.pictures import edit_of, instruction_of, opened, source_of
+from mmrl.flow.policy_gradient import gains
 from mmrl.flow.sampling import sampled
 from mmrl.grpo.batch import RolloutBatch, gathered
 from mmrl.grpo.batch_advantages import Estimated, Estimation
@@ -38,26 +42,51 @@ class Rollouts:
         self.trainer, self.suite, self.estimation = trainer, suite, estimation
 
     def __call__(self, batches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Each micro-batch with `drawn` and `advantage_N`; all of them are scored together."""
+        """Each micro-batch with `drawn` and `advantage_TN`; all of them are scored together."""
         if not batches:
             return []
-        group = self.trainer.args.num_generations
+        algorithm, networks, group = self.trainer.algorithm, self.trainer.model, self.trainer.args.num_generations
         drawn = [self.drawn(batch["rows"]) for batch in batches]
         rows = [row for batch in batches for row in batch["rows"] for _ in range(group)]
         pictures = [picture for each in drawn for picture in self.trainer.policy.pictures(each.clean, each.condition)]
-        made = [as_media(picture) for picture in pictures]
-        verdicts = self.suite.score([self._rollout(row, media) for row, media in zip(rows, made, strict=True)])
-        found = self._estimated(rows, verdicts, group)
+        made, verdicts, rewards_BK = self._scored(rows, pictures)
+        steps_TBK = self._gains(drawn, rows, rewards_BK) if algorithm.dense else rewards_BK[None]
+        found = self._estimated(rows * len(steps_TBK), list(verdicts) * len(steps_TBK), steps_TBK.flatten(0, 1), group)
         self.trainer.silent = found.silent
-        self.trainer.keep(found.metrics | collapse(pictures))
-        first = self.trainer.accelerator.process_index * len(rows)
-        advantage_B = found.advantages_N[first : first + len(rows)]
-        self._write(rows, made, verdicts, advantage_B.tolist())
-        parts = advantage_B.to(self.trainer.accelerator.device).split([len(each) for each in drawn])
+        if algorithm.dense and not found.silent:
+            every_BTK = gathered(steps_TBK.transpose(0, 1))
+            algorithm.learn(networks, torch.from_numpy(mixed(as_array(every_BTK), as_array(self.suite.weights))).T)
+        self.trainer.keep(found.metrics | self._means(rewards_BK) | collapse(pictures))
+        own, first = steps_TBK[..., 0].numel(), self.trainer.accelerator.process_index
+        advantage_TB = found.advantages_N[first * own : (first + 1) * own].view(len(steps_TBK), -1)
+        self._write(rows, made, verdicts, advantage_TB.mean(dim=0).tolist())
+        parts = advantage_TB.to(self.trainer.accelerator.device).split([len(each) for each in drawn], dim=1)
         return [
-            {**batch, "drawn": each, "advantage_N": part}
+            {**batch, "drawn": each, "advantage_TN": part}
             for batch, each, part in zip(batches, drawn, parts, strict=True)
         ]
+
+    def _scored(
+        self, rows: Sequence[Row], pictures: Sequence[Image.Image]
+    ) -> tuple[list[Media], list[dict[str, Verdict]], Tensor]:
+        """(the pictures as media, their verdicts, their rewards [B, K] with NaN where there is no score)."""
+        made = [as_media(picture) for picture in pictures]
+        verdicts = self.suite.score([self._rollout(row, media) for row, media in zip(rows, made, strict=True)])
+        scores = [[float("nan") if v.score is None else v.score for v in row.values()] for row in verdicts]
+        return made, verdicts, torch.tensor(scores, device=self.trainer.accelerator.device)
+
+    @torch.no_grad()
+    def _gains(self, drawn: Sequence[Drawn], rows: Sequence[Row], last_BK: Tensor) -> Tensor:
+        """[T, B, K]: what each step adds to the rewards of the picture that the flow itself makes of its latent."""
+        policy, rewards = self.trainer.policy, []
+        for place in range(len(drawn[0].trajectory.levels)):
+            pictures = []
+            for each in drawn:
+                path = each.trajectory
+                end = sampled(policy, each.condition, path.latents[place], path.times[place:], level=0).clean
+                pictures += policy.pictures(end, each.condition)
+            rewards.append(self._scored(rows, pictures)[2])
+        return gains(torch.stack([*rewards, last_BK]))
 
     @torch.no_grad()
     def drawn(self, rows: Sequence[Row]) -> Drawn:
@@ -72,7 +101,8 @@ class Rollouts:
         draws = [generator("draw", *key) for key in keys]
         times = policy.times(args.sampling_steps, condition)
         noise = policy.noise(condition, draws)
-        trajectory = sampled(policy, condition, noise, times, level=algorithm.level, generator=draws)
+        levels = algorithm.levels(networks, args.sampling_steps)
+        trajectory = sampled(policy, condition, noise, times, level=levels, generator=draws)
         return Drawn(condition, trajectory, keys, group)
 
     def _rollout(self, row: Row, made: Media) -> Rollout:
@@ -91,19 +121,19 @@ class Rollouts:
             gold_media=[gold] if gold else [],
         )
 
-    def _estimated(self, rows: Sequence[Row], verdicts: Sequence[Mapping[str, Verdict]], group: int) -> Estimated:
-        """The advantages of all processes; the means of rewards are among the metrics."""
-        device = self.trainer.accelerator.device
-        scores = [[verdict.score for verdict in row.values()] for row in verdicts]
-        rewards_BK = torch.tensor([[float("nan") if s is None else s for s in row] for row in scores], device=device)
-        injected_B = torch.zeros(len(rows), dtype=torch.bool, device=device)
-        batch = RolloutBatch(rows=(), samples=rows, verdicts=verdicts, rewards_BK=rewards_BK, injected_B=injected_B)
-        found = self.estimation(batch, group, self.suite.weights)
+    def _estimated(
+        self, rows: Sequence[Row], verdicts: Sequence[Mapping[str, Verdict]], rewards_BK: Tensor, group: int
+    ) -> Estimated:
+        """The advantages of the rows of all processes."""
+        none_B = torch.zeros(len(rows), dtype=torch.bool, device=rewards_BK.device)
+        batch = RolloutBatch(rows=(), samples=rows, verdicts=verdicts, rewards_BK=rewards_BK, injected_B=none_B)
+        return self.estimation(batch, group, self.suite.weights)
+
+    def _means(self, rewards_BK: Tensor) -> dict[str, float]:
+        """The mean of each reward over all processes, and the weighted sum of these."""
         means = gathered(rewards_BK).nanmean(dim=0).tolist()
-        for name, mean in zip(self.suite.names, means, strict=True):
-            found.metrics[f"rewards/{name}/mean"] = mean
-        found.metrics["reward"] = float(np.nansum(np.multiply(means, self.suite.weights)))
-        return found
+        named = {f"rewards/{name}/mean": mean for name, mean in zip(self.suite.names, means, strict=True)}
+        return {**named, "reward": float(mixed(np.array(means), as_array(self.suite.weights)))}
 
     def _write(
         self,

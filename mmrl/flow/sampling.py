@@ -23,12 +23,13 @@ class FlowPolicy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """The latents at T + 1 `times`, from noise to the clean one, and the log-densities of the T steps between."""
+    """The latents at T + 1 `times`, from noise to the clean one; of the T steps between the log-densities and the
+    levels of noise."""
 
     times: list[float]
     latents: list[Tensor]
     drawn_TN: Tensor
-    level: float
+    levels: list[float]
 
     @property
     def clean(self) -> Tensor:
@@ -43,17 +44,19 @@ def sampled(
     noise: Tensor,
     times: list[float],
     *,
-    level: float = 0.7,
+    level: float | Sequence[float] = 0.7,
     generator: Draws = None,
 ) -> Trajectory:
-    """Draw a trajectory; `level` 0 follows the flow itself, and its steps have no density (zeros)."""
+    """Draw a trajectory; `level`, for all steps or for each, is 0 where a step follows the flow itself: such a step has
+    no density (zeros)."""
     latents, drawn = [noise], []
-    for time, following in pairwise(times):
+    levels = [float(level)] * (len(times) - 1) if isinstance(level, int | float) else list(level)
+    for (time, following), level in zip(pairwise(times), levels, strict=True):
         velocity = policy.velocity(latents[-1], at(time, latents[-1]), condition)
         mean, std = step(latents[-1], velocity, time, following, level=level)
         latents.append(mean + std * gaussian(mean, generator) if std else mean)
         drawn.append(log_density(latents[-1], mean, std) if std else torch.zeros(len(mean), device=mean.device))
-    return Trajectory(times, latents, torch.stack(drawn), level)
+    return Trajectory(times, latents, torch.stack(drawn), levels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +73,14 @@ def replayed(policy: FlowPolicy, condition: Any, trajectory: Trajectory, places:
 
     `condition` has a method `tiled`, which repeats its samples as a whole.
     """
-    if not trajectory.level:
-        raise ValueError("a trajectory without noise has no densities; sample it with a level above 0")
+    if not all(trajectory.levels[place] for place in places):
+        raise ValueError("a step without noise has no density; sample it with a level above 0")
     before = [trajectory.latents[place] for place in places]
     times_TN = [at(trajectory.times[place], latent) for place, latent in zip(places, before, strict=True)]
     velocity = policy.velocity(torch.cat(before), torch.cat(times_TN), condition.tiled(len(places)))
     replays = []
     for place, latent, part in zip(places, before, velocity.chunk(len(places)), strict=True):
         time, following = trajectory.times[place : place + 2]
-        mean, std = step(latent, part, time, following, level=trajectory.level)
+        mean, std = step(latent, part, time, following, level=trajectory.levels[place])
         replays.append(Replay(log_density(trajectory.latents[place + 1], mean, std), mean, std))
     return replays

@@ -125,6 +125,7 @@ class FlowTrainer(PictureTrainer):
     ) -> None:
         self.algorithm, self.silent = algorithm_of(args.algorithm, args.options), False
         super().__init__(policy, args=args, train_dataset=train_dataset, copies=self.algorithm.copies)
+        self.algorithm.prepare(self.model, args.sampling_steps)
         self.rollouts = Rollouts(self, rewards, Estimation(rewards, advantages, advantage_options or {}))
         self.add_callback(SilentSteps(self))
         self.add_callback(Snapshots(self.model, self.algorithm))
@@ -137,4 +138,4 @@ class FlowTrainer(PictureTrainer):
     def loss_of(self, policy: KontextPolicy, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
         """The algorithm's."""
         drawn: Drawn = batch["drawn"]
-        return self.algorithm.loss(policy, self.model, drawn, batch["advantage_N"])
+        return self.algorithm.loss(policy, self.model, drawn, batch["advantage_TN"])

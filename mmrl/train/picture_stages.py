@@ -10,6 +10,7 @@ from mmrl.core.config import InputError
 from mmrl.train.config import FOLDERS, TrainConfig, arguments_of, stages_of
 from mmrl.train.fitting import fitted
 from mmrl.train.model_card import model_card
+from mmrl.trainers.evaluation import evaluates
 from rewards import Suite
 from rewards.forms import sees_pictures
 
@@ -44,6 +45,9 @@ def check(config: TrainConfig) -> None:
         if getattr(config, key) != type(config).model_fields[key].get_default(call_default_factory=True):
             raise InputError(f"{key} is for models that write, not for a pipeline that makes pictures; remove it")
     arguments = {stage: arguments_of(config, stage) for stage in stages_of(config)}
+    for stage, args in arguments.items():
+        if evaluates(args):
+            raise InputError(f"{stage}.eval_strategy and eval_on_start are for models that write; remove them")
     if config.flow is not None:
         _check_method(config, arguments["flow"])
         suite = Suite(config.rewards, judges=config.judges)
@@ -57,9 +61,7 @@ def _check_method(config: TrainConfig, args: Any) -> None:
     from mmrl.advantages import batch_data_of, check_options
     from mmrl.flow.algorithms import algorithm_of
 
-    algorithm_of(args.algorithm, args.options)
-    if args.num_generations < 2:
-        raise InputError(f"flow.num_generations={args.num_generations}; a group needs at least 2 pictures to compare")
+    algorithm_of(args.algorithm, args.options).check_group(args.num_generations)
     if missing := sorted(set(batch_data_of(config.advantages.name)) - GIVEN):
         raise InputError(
             f"the estimator {config.advantages.name} needs {', '.join(missing)}, which pictures do not have"

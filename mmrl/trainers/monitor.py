@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 DEAD, CLIPPED, ENTROPY = "frac_reward_zero_std", "completions/clipped_ratio", "entropy"
+COLLAPSED = {"pictures/constant": "show one colour", "pictures/saturated": "are nearly all black or full colours"}
 LENGTH, REWARD, HELD_OUT = "completions/mean_length", "reward", "eval_reward"
 
 
@@ -30,6 +31,7 @@ class Watch(Config):
     entropy: Annotated[float, Field(ge=0)] = 0.01
     length_drift: Annotated[float, Field(gt=1)] = 3.0
     hacking: Annotated[float, Field(gt=0)] = 0.05
+    collapsed: Share = 0.5
 
 
 def signs(logged: Sequence[Mapping[str, Any]], watch: Watch) -> dict[str, str]:
@@ -37,9 +39,10 @@ def signs(logged: Sequence[Mapping[str, Any]], watch: Watch) -> dict[str, str]:
 
     `dead_groups`: hardly any group has a signal; `clipped`: completions are cut at the limit; `entropy`: the policy has
     stopped exploring; `length_drift`: completions are that many times longer or shorter than in the first window;
-    `hacking`: the reward rose by at least that much while the held-out reward fell by as much.
+    `collapsed`: pictures that were made show nothing; `hacking`: the reward rose by at least that much while the
+    held-out reward fell by as much.
     """
-    now = {key: _mean(logged[-watch.window :], key) for key in (DEAD, CLIPPED, ENTROPY, LENGTH)}
+    now = {key: _mean(logged[-watch.window :], key) for key in (DEAD, CLIPPED, ENTROPY, LENGTH, *COLLAPSED)}
     first = _mean(logged[: watch.window], LENGTH)
     warnings: dict[str, str] = {}
     if len(logged) < watch.window:
@@ -52,6 +55,9 @@ def signs(logged: Sequence[Mapping[str, Any]], watch: Watch) -> dict[str, str]:
         warnings["entropy"] = f"the entropy fell to {now[ENTROPY]:.4f}: the policy hardly explores"
     if first > 0 and not 1 / watch.length_drift <= now[LENGTH] / first <= watch.length_drift:
         warnings["length_drift"] = f"completions went from {first:.0f} to {now[LENGTH]:.0f} tokens"
+    empty = [f"{now[key]:.0%} {told}" for key, told in COLLAPSED.items() if now[key] > watch.collapsed]
+    if empty:
+        warnings["collapsed"] = f"of the pictures {' and '.join(empty)}"
     held_out = [place for place, line in enumerate(logged) if HELD_OUT in line]
     if len(held_out) > 1:
         before, after = (logged[: held_out[0] + 1][-watch.window :], logged[: held_out[-1] + 1][-watch.window :])

@@ -46,13 +46,15 @@ def test_a_sound_run_has_no_signs() -> None:
         ({"entropy": 0.001}, "entropy", "0.0010"),
         ({"completions/mean_length": 61.0}, "length_drift", "from 20 to 61 tokens"),
         ({"completions/mean_length": 6.0}, "length_drift", "from 20 to 6 tokens"),
+        ({"pictures/constant": 0.6}, "collapsed", "of the pictures 60% show one colour"),
+        ({"pictures/saturated": 0.6}, "collapsed", "of the pictures 60% are nearly all black"),
     ],
 )
 def test_each_sign_is_seen_alone_and_has_a_threshold(change: dict[str, Any], sign: str, text: str) -> None:
     raised = signs(run_of(change), WATCH)
     assert list(raised) == [sign]
     assert text in raised[sign]
-    lax = Watch(window=4, dead_groups=1, clipped=1, entropy=0, length_drift=10)
+    lax = Watch(window=4, dead_groups=1, clipped=1, entropy=0, length_drift=10, collapsed=1)
     assert signs(run_of(change), lax) == {}
 
 

@@ -11,9 +11,11 @@ from typing import Any
 from mmrl.core.config import InputError, nearest, validate
 from mmrl.flow.algorithms.base import Algorithm
 from mmrl.flow.algorithms.crd import Crd
+from mmrl.flow.algorithms.dense_grpo import DenseGrpo
 from mmrl.flow.algorithms.flow_grpo import FlowGrpo
+from mmrl.flow.algorithms.prdp import Prdp
 
-ALGORITHMS: dict[str, type[Algorithm]] = {"crd": Crd, "flow_grpo": FlowGrpo}
+ALGORITHMS: dict[str, type[Algorithm]] = {"crd": Crd, "flow_grpo": FlowGrpo, "dense_grpo": DenseGrpo, "prdp": Prdp}
 
 
 def algorithm_of(name: str, options: Mapping[str, Any]) -> Algorithm:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from data_engine.seeding import digest
-from mmrl.core.config import Config
+from mmrl.core.config import Config, InputError
 from mmrl.flow.kontext import Condition, KontextPolicy
 from mmrl.flow.networks import Networks
 from mmrl.flow.sampling import Trajectory
@@ -43,14 +43,26 @@ class Drawn:
 
 
 class Algorithm(Config):
-    """Options of an algorithm. `draws_by` is the network that makes the pictures, `level` the noise of its steps."""
+    """Options of an algorithm. `draws_by` is the network that makes the pictures. A `dense` one has an advantage for
+    each step, from the gain of the picture that the latent leads to."""
 
     draws_by: ClassVar[str] = TRAINED
+    dense: ClassVar[bool] = False
 
-    @property
-    def level(self) -> float:
-        """The noise of the steps; 0 follows the flow itself."""
-        return 0.0
+    def check_group(self, group: int) -> None:
+        """InputError for a number of pictures of a prompt that cannot be compared."""
+        if group < 2:
+            raise InputError(f"flow.num_generations={group}; a group needs at least 2 pictures to compare")
+
+    def prepare(self, networks: Networks, steps: int) -> None:
+        """Give the networks what the algorithm keeps in checkpoints, for trajectories of so many steps."""
+
+    def levels(self, networks: Networks, steps: int) -> list[float]:
+        """The noise of each step; 0 follows the flow itself."""
+        return [0.0] * steps
+
+    def learn(self, networks: Networks, gain_TN: Tensor) -> None:
+        """Take note of the gains of a dense batch, of all processes."""
 
     @property
     def copies(self) -> list[str]:
@@ -62,9 +74,10 @@ class Algorithm(Config):
         return {}
 
     def loss(
-        self, policy: KontextPolicy, networks: Networks, drawn: Drawn, advantage_N: Tensor
+        self, policy: KontextPolicy, networks: Networks, drawn: Drawn, advantage_TN: Tensor
     ) -> tuple[Tensor, dict[str, float]]:
-        """(the loss, numbers to log); `policy` has the network that learns, as the trainer has wrapped it."""
+        """(the loss, numbers to log); `policy` has the network that learns, as the trainer has wrapped it. There is one
+        row of advantages for all steps, or one for each step of a dense algorithm."""
         raise NotImplementedError
 
 

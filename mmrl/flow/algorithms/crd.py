@@ -37,7 +37,7 @@ class Crd(Algorithm):
         return {"old": crd.old_decay(step), "sampler": crd.sampling_decay(step)}
 
     def loss(
-        self, policy: KontextPolicy, networks: Networks, drawn: Drawn, advantage_N: Tensor
+        self, policy: KontextPolicy, networks: Networks, drawn: Drawn, advantage_TN: Tensor
     ) -> tuple[Tensor, dict[str, float]]:
         """The centred loss and the anchor's, over all times of all pictures."""
         condition, clean = drawn.condition.tiled(self.times), drawn.clean.repeat(self.times, 1, 1)
@@ -54,7 +54,7 @@ class Crd(Algorithm):
             }
         velocity = policy.velocity(noisy, time, condition)
         implicit = crd.implicit_reward(velocity, others["old"], target, adaptive=self.adaptive)
-        reward = crd.scaled_reward(advantage_N, clip=self.clip).repeat(self.times)
+        reward = crd.scaled_reward(advantage_TN[0], clip=self.clip).repeat(self.times)
         loss = crd.centred_loss(implicit, reward, drawn.group, beta=self.beta, clip=self.clip)
         logs = {"crd/implicit_reward": implicit.detach().mean().item()}
         if self.anchor:

@@ -25,10 +25,9 @@ class FlowGrpo(Algorithm):
     anchor: Annotated[float, Field(ge=0)] = 0.04
     clip: PositiveFloat = 1e-4
 
-    @property
-    def level(self) -> float:
-        """The noise of the steps."""
-        return self.noise
+    def levels(self, networks: Networks, steps: int) -> list[float]:
+        """The noise of each step."""
+        return [self.noise] * steps
 
     @property
     def copies(self) -> list[str]:
@@ -36,21 +35,21 @@ class FlowGrpo(Algorithm):
         return ["anchor"] if self.anchor else []
 
     def loss(
-        self, policy: KontextPolicy, networks: Networks, drawn: Drawn, advantage_N: Tensor
+        self, policy: KontextPolicy, networks: Networks, drawn: Drawn, advantage_TN: Tensor
     ) -> tuple[Tensor, dict[str, float]]:
         """The mean over all steps, which one forward scores again."""
         trajectory = drawn.trajectory
         places = range(len(trajectory.times) - 1)
         now = replayed(policy, drawn.condition, trajectory, places)
-        pairs = zip(now, trajectory.drawn_TN, strict=True)
-        loss = torch.stack(
-            [clipped_loss(step.log_density_N, old_N, advantage_N, clip=self.clip) for step, old_N in pairs]
-        ).mean()
+        steps = zip(now, trajectory.drawn_TN, advantage_TN.expand_as(trajectory.drawn_TN), strict=True)
+        losses = [clipped_loss(step.log_density_N, old_N, mine_N, clip=self.clip) for step, old_N, mine_N in steps]
+        loss = torch.stack(losses).mean()
         if not self.anchor:
             return loss, {}
         with torch.no_grad():
             first = replayed(policy.using(networks.copies["anchor"]), drawn.condition, trajectory, places)
-        scales = [noise_scale(time, following, self.noise) for time, following in pairwise(trajectory.times)]
+        moments = zip(pairwise(trajectory.times), trajectory.levels, strict=True)
+        scales = [noise_scale(*times, level) for times, level in moments]
         apart = zip(now, first, scales, strict=True)
         kl = torch.stack([step_kl(step.mean, other.mean, scale).mean() for step, other, scale in apart]).mean()
         return loss + self.anchor * kl, {"kl": kl.item()}

@@ -19,20 +19,25 @@ from data_engine.sources.edit_pairs import edits
 from mmrl.cli import VERBS, run
 from mmrl.core.config import InputError, load
 from mmrl.core.media.image import load_image
+from mmrl.core.media.item import MediaKind
 from mmrl.core.media.pictures import as_media
+from mmrl.flow.algorithms import ALGORITHMS
+from mmrl.flow.arguments import FlowArguments
 from mmrl.flow.loading import load_editor
+from mmrl.flow.trainer import FlowTrainer
 from mmrl.model.tiny_editors import tiny_kontext
 from mmrl.pages.rollout_pages import as_page, chosen
 from mmrl.train.config import TrainConfig
 from mmrl.train.stages import check
 from mmrl.train.stages import run as train
-from rewards import Rollout, Verdict
+from mmrl.trainers.dataset import as_dataset, training_samples
+from rewards import Rollout, Suite, Verdict
 from rewards.base import abstain
 from tests.support.training import metrics, rollouts, trained
 
 CHANGES = ["red", "invert"]
 STEPS = {"use_cpu": True, "logging_steps": 1, "learning_rate": 1e-3, "max_steps": 4, "save_steps": 2}
-FLOW = {"per_device_train_batch_size": 2, "num_generations": 3, "sampling_steps": 2}
+FLOW: dict[str, Any] = {"per_device_train_batch_size": 2, "num_generations": 3, "sampling_steps": 2}
 
 
 def bright(rollouts: list[Rollout]) -> list[float]:
@@ -147,13 +152,32 @@ def _sampled(policy: Any) -> tuple[torch.Tensor, Any]:
     return policy.noise(condition, torch.Generator().manual_seed(0)), condition
 
 
-@pytest.mark.parametrize("algorithm", ["crd", "flow_grpo"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_without_a_verdict_nothing_is_learned(world: Path, tmp_path: Path, algorithm: str) -> None:
     silent = {"match": {"fn": f"{__name__}:unsure"}}
-    out = train(load(TrainConfig, config(world, tmp_path / "run.yaml", rewards=silent, flow={"algorithm": algorithm})))
+    flow = {"algorithm": algorithm, "num_generations": 2, "max_steps": 2}
+    out = train(load(TrainConfig, config(world, tmp_path / "run.yaml", rewards=silent, flow=flow)))
     before = load_file(world / "model" / "transformer" / "diffusion_pytorch_model.safetensors")
     assert all(torch.equal(value, before[name]) for name, value in weights(out.parent).items())
     assert {line["steps_without_verdict"] for line in metrics(out.parent)} == {1.0}
+
+
+def test_each_step_of_a_dense_algorithm_has_its_own_advantage_and_noise(world: Path, tmp_path: Path) -> None:
+    rows = as_dataset(training_samples(world / "data"))
+    args = FlowArguments(str(tmp_path), use_cpu=True, report_to="none", algorithm="dense_grpo", **FLOW)
+    run = FlowTrainer(
+        load_editor(world / "model"), rewards=Suite.of(bright), args=args, train_dataset=rows, advantages="grpo"
+    )
+    (batch,) = run.rollouts([{"rows": [rows[0], rows[1]]}])
+    advantage_TPG = batch["advantage_TN"].view(2, 2, 3)
+    assert torch.allclose(advantage_TPG.sum(dim=-1), torch.zeros(2, 2), atol=1e-4)
+    assert not torch.allclose(advantage_TPG[0], advantage_TPG[1])
+    assert batch["drawn"].trajectory.levels == pytest.approx([0.7, 0.7])
+    assert all(level in (pytest.approx(0.735), pytest.approx(0.665)) for level in run.model.levels.tolist())
+    assert run.rollouts([{"rows": [rows[2]]}])[0]["drawn"].trajectory.levels != [0.7, 0.7]
+    loss, _ = run.loss_of(run.policy.using(run.model), batch)
+    loss.backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in run.model.trained.parameters())
 
 
 def test_adapters_are_merged_into_the_final_pipeline(world: Path, tmp_path: Path) -> None:
@@ -164,13 +188,22 @@ def test_adapters_are_merged_into_the_final_pipeline(world: Path, tmp_path: Path
     assert any(not torch.equal(value, before[name]) for name, value in after.items())
 
 
+def test_checkpointed_activations_change_no_weight(world: Path, tmp_path: Path) -> None:
+    flow = {"max_steps": 1, "algorithm": "flow_grpo"}
+    plain = train(load(TrainConfig, config(world, tmp_path / "plain.yaml", flow=flow)))
+    flow["gradient_checkpointing"] = True
+    saving = train(load(TrainConfig, config(world, tmp_path / "saving.yaml", flow=flow)))
+    for name, value in weights(plain.parent).items():
+        assert torch.allclose(value, weights(saving.parent)[name], atol=1e-6), name
+
+
 def asked(media: list[Image.Image], text: str = "invert it", task: str = "edit") -> Sample:
-    parts = user_prompt(text, ["image"] * len(media))
-    return with_id(Sample("", "x", task, parts, {"instruction": text}, tuple(map(as_media, media))))
+    kinds: list[MediaKind] = ["image"] * len(media)
+    return with_id(Sample("", "x", task, user_prompt(text, kinds), {"instruction": text}, tuple(map(as_media, media))))
 
 
-def picture(*size: int) -> Image.Image:
-    return Image.new("RGB", size or (8, 8))
+def picture(width: int = 8) -> Image.Image:
+    return Image.new("RGB", (width, 8))
 
 
 @pytest.mark.parametrize("part", ["vae", "text_encoder", "text_encoder_2"])
@@ -198,9 +231,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "option": ({"flow": {"options": {"anker": 1}}}, "flow.options of crd: unknown key anker"),
     "key": ({"flow": {"num_generation": 3}}, "unknown key flow.num_generation"),
     "group": ({"flow": {"num_generations": 1}}, "a group needs at least 2 pictures"),
+    "pairs": ({"flow": {"algorithm": "prdp"}}, "flow.num_generations=3; prdp compares pairs"),
     "steps": ({"flow": {"sampling_steps": 0}}, "flow.sampling_steps=0; it must be at least 1"),
     "reward": ({"rewards": {"right": {"fn": "choice_match"}}}, "rewards.right: choice_match reads what a model writes"),
     "estimator": ({"advantages": {"name": "gcpo"}}, "the estimator gcpo needs pairs_P"),
+    "evaluation": ({"flow": {"eval_strategy": "steps"}}, "flow.eval_strategy and eval_on_start are for models"),
     "grpo": ({"grpo": {}}, "flow: is for models that make pictures"),
     "space": ({"space": "unit"}, "space is for models that write"),
     "class": ({"model": other_class}, "holds a FluxPipeline; must be a FluxKontextPipeline"),
@@ -208,9 +243,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no source": ({"data": [asked([])]}, "must be a source picture, and perhaps its edit"),
     "no edit": ({"data": [asked([picture()])], "sft": STEPS}, "shows no edit to learn from"),
     "other task": ({"data": [asked([picture()], task="caption")]}, "an editor learns the task edit"),
-    "odd size": ({"data": [asked([picture(10, 8)])]}, "10x8; both sides must be multiples of 4"),
+    "odd size": ({"data": [asked([picture(10)])]}, "10x8; both sides must be multiples of 4"),
     "two sizes": (
-        {"data": [asked([picture()]), asked([picture(16, 8)], "blur it")]},
+        {"data": [asked([picture()]), asked([picture(16)], "blur it")]},
         "an editor's batches need one size",
     ),
 }
