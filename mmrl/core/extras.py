@@ -8,7 +8,10 @@ from importlib.metadata import PackageNotFoundError, requires
 from mmrl.core.beside import BESIDE
 
 DISTRIBUTION = "mmrl-stack"
-BUNDLES = {"train": ("train", "data", "judge", "rewards"), "demo": ("demo", "train", "data", "judge", "rewards")}
+BUNDLES = {
+    "train": ("train", "data", "judge", "rewards"),
+    "demo": ("demo", "flow", "train", "data", "judge", "rewards"),
+}
 NAMED = {"skimage": "scikit-image", "sklearn": "scikit-learn", "easy_vqa": "easy-vqa"}  # imported: its distribution
 
 
