@@ -57,10 +57,7 @@ class LocalGenerator:
         once = {name: self.encoded(sample) for name, sample in samples.items()}
         encoded = [once[draw.sample.id] for draw in draws]
         batch = self._batch(encoded)
-        with evaluating(self.model), plain_generation(self.model), torch.no_grad():
-            output = self.model.generate(
-                **batch, generation_config=self._config(), logits_processor=self._samplers(draws)
-            )
+        output = self._output(batch, self._config(), self._samplers(draws))
         completions = output[:, batch["input_ids"].shape[1] :].tolist()
         return [
             replace(self._generation(ids, self.seen_size(draw.sample, prompt)), opened=prompt.opened)
@@ -100,18 +97,14 @@ class LocalGenerator:
         config = self._config()
         config.max_new_tokens = length
         sampler = RowSampler(keys, max_new_tokens=length, temperature=temperature, top_p=self.sampling.top_p)
-        with evaluating(self.model), plain_generation(self.model), torch.no_grad():
-            output = self.model.generate(
-                **batch, generation_config=config, logits_processor=LogitsProcessorList([sampler])
-            )
+        output = self._output(batch, config, LogitsProcessorList([sampler]))
         return [self._until_stop(ids) for ids in output[:, batch["input_ids"].shape[1] :].tolist()]
 
     def next_log_probs(self, rows: Sequence[Encoded]) -> list[Tensor]:
         """[V] log-probabilities of the token after each row; that of a vision token is -inf."""
         config = self._config()
         config.max_new_tokens, config.output_logits, config.return_dict_in_generate = 1, True, True
-        with evaluating(self.model), plain_generation(self.model), torch.no_grad():
-            output = self.model.generate(**self._batch(rows), generation_config=config)
+        output = self._output(self._batch(rows), config)
         scores_BV = banned(output.logits[0].float(), config.suppress_tokens or ())
         check_finite(scores_BV)
         return list(scores_BV.log_softmax(dim=-1))
@@ -139,6 +132,11 @@ class LocalGenerator:
             mask[row, width - len(prompt.input_ids) :] = 1
         batch = {"input_ids": ids, "attention_mask": mask, **media_inputs(encoded, ids, self.model)}
         return {key: value.to(self.model.device) for key, value in batch.items()}
+
+    def _output(self, batch: dict[str, Tensor], config: GenerationConfig, samplers: Any = None) -> Any:
+        """What `generate` returns. Each of several processes has all weights, and batches of its own."""
+        with evaluating(self.model), plain_generation(self.model), torch.no_grad():
+            return self.model.generate(**batch, generation_config=config, logits_processor=samplers, synced_gpus=False)
 
     def _config(self) -> GenerationConfig:
         """Plain decoding."""

@@ -33,7 +33,7 @@ def write_adapter(model: Any, place: Path) -> Path:
     """The adapters of a PEFT `model` in `place`."""
     staging = place.with_name(f"{place.name}.writing")
     shutil.rmtree(staging, ignore_errors=True)
-    model.save_pretrained(staging)
+    model.save_pretrained(staging, state_dict=dict(model.named_parameters()))
     put_in_place(staging, place)
     return place
 

@@ -19,6 +19,7 @@ from mmrl.grpo.pair_sampler import check_pairs, compared_flags
 from mmrl.grpo.temperature import TemperatureSchedule
 from mmrl.tools.registry import tools_of
 from mmrl.tools.settings import ToolSettings
+from mmrl.trainers.sharding import check_sharding
 
 # Settings of GRPOConfig that have an effect in TRL and none in this trainer, and what to do instead.
 WITHOUT_EFFECT = {
@@ -113,6 +114,7 @@ def check_settings(
     """Refuse what the GRPO trainer cannot do, and what would make a resumed run differ from an undisturbed one."""
     _check_effect(args, "grpo", WITHOUT_EFFECT)
     _check_steps(args, "grpo")
+    check_sharding(args, "grpo")
     _check_sampling(args)
     held = args.per_device_train_batch_size * (args.steps_per_generation or 1)
     whole_groups = (
@@ -200,6 +202,7 @@ def check_warm_up(args: SFTConfig) -> None:
     _check_effect(args, "sft", WITHOUT_EFFECT_ON_SFT)
     _check_order(args, "sft")
     _check_steps(args, "sft")
+    check_sharding(args, "sft")
 
 
 def check_dpo(args: DPOConfig) -> None:
@@ -207,6 +210,7 @@ def check_dpo(args: DPOConfig) -> None:
     _check_effect(args, "dpo", WITHOUT_EFFECT_ON_DPO)
     _check_order(args, "dpo")
     _check_steps(args, "dpo")
+    check_sharding(args, "dpo")
     for name in args.loss_type:
         if name not in DPO_LOSSES:
             raise InputError(f"dpo.loss_type: unknown loss {name!r}; {nearest(name, DPO_LOSSES)}")

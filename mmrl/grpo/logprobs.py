@@ -19,7 +19,7 @@ from torch import Tensor
 from mmrl.grpo.batch import RolloutBatch
 from mmrl.grpo.injection import own_entropy
 from mmrl.grpo.shared_prefix.attention import takes_packed_rows
-from mmrl.grpo.shared_prefix.packing import packed
+from mmrl.grpo.shared_prefix.packing import packed, packed_tokens
 from mmrl.grpo.shared_prefix.parity import NOTHING, PrefixSharing, gap_of
 from mmrl.grpo.temperature import before_completion, tempered
 from mmrl.model.encoding import Encoded
@@ -170,7 +170,9 @@ class LogProbs:
         return tempered(self.trainer.accelerator.unwrap_model(model), divisors_RT)
 
     def _packs(self, model: Any, chunk: Chunk) -> bool:
-        """Whether rows are packed: decided once, by comparing with plain scoring on the first chunk that can be packed.
+        """Whether rows are packed: if that agrees with plain scoring, which the first chunk that can be packed decides,
+        and if this chunk then has no more tokens. Packed rows are padded to the longest, and may have more where
+        prompts have unequal numbers of long completions.
 
         Pictures that tools have returned stand behind the prompt: their rows are scored one by one.
         """
@@ -181,7 +183,9 @@ class LogProbs:
             alike = chunk.without_media_behind()
             gap = NOTHING if alike is None else self._gap(model, replace(alike, temperatures_BC=None))
             self.sharing.packing = self.sharing.agreed("scoring", gap)
-        return bool(self.sharing.packing) and not any(row.behind for row in chunk.rows)
+        if not self.sharing.packing or any(row.behind for row in chunk.rows):
+            return False
+        return packed_tokens(chunk.rows, chunk.completion_mask) <= chunk.input_ids.numel()
 
     @torch.no_grad()
     def _gap(self, model: Any, chunk: Chunk) -> float:

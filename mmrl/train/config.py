@@ -260,6 +260,8 @@ def _check_number(name: str, key: str, value: Any) -> None:
 
 def _typed(hint: Any, value: Any, name: str) -> Any:
     """`value` as the type that TRL declares, which it does not check: a quoted number is a number."""
+    if name.endswith(".fsdp") and value is True:
+        return value  # transformers wants it, and declares a text
     try:
         made = TypeAdapter(hint).validate_python(value)
     except ValidationError as error:

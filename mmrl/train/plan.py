@@ -53,8 +53,8 @@ def memory(
 ) -> dict[str, float]:
     """GiB a process needs for what does not depend on the batch: weights, gradients and Adam's two moments.
 
-    ZeRO-2 divides gradients and moments among the processes, ZeRO-3 the weights too (Rajbhandari et al., 1910.02054).
-    Activations, the cache of the rollouts and the allocator's slack come on top.
+    ZeRO-2 divides gradients and moments among the processes, ZeRO-3 and FSDP2 the weights too (Rajbhandari et al.,
+    1910.02054). Activations, the cache of the rollouts and the allocator's slack come on top.
     """
     if dtype not in BYTES:
         raise InputError(f"dtype={dtype!r} has no known size; known: {', '.join(BYTES)}")
@@ -158,7 +158,7 @@ def _stage(
         iterations=iterations,
     )
     reference = config.lora is None and _has_reference(stage, args)
-    needs = memory(parameters, config.dtype, reference=reference, stage=_zero(args.deepspeed), processes=processes)
+    needs = memory(parameters, config.dtype, reference=reference, stage=sharding_stage(args), processes=processes)
     return [
         (f"{stage}: batch", [(name, f"{value:,}") for name, value in numbers.items()]),
         (f"{stage}: memory of a process", [(name, f"{value:.3f} GiB") for name, value in needs.items()]),
@@ -192,10 +192,13 @@ def _has_reference(stage: str, args: Any) -> bool:
     return not args.precompute_ref_log_probs if stage == "dpo" else stage == "grpo" and args.beta > 0
 
 
-def _zero(deepspeed: Any) -> int:
-    """The ZeRO stage of a DeepSpeed config: a file, a dict, or none."""
+def sharding_stage(args: Any) -> int:
+    """The ZeRO stage of the arguments' DeepSpeed config (a file, a dict, or none); FSDP2 divides as stage 3 does."""
     import json
 
+    if args.fsdp:
+        return 3
+    deepspeed = args.deepspeed
     values = json.loads(Path(deepspeed).read_text()) if isinstance(deepspeed, str) else deepspeed or {}
     return int(values.get("zero_optimization", {}).get("stage", 0))
 

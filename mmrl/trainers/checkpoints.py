@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import is_peft_model
 from safetensors.torch import load_file
-from torch import nn
 from transformers import Trainer
-from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
 from transformers.utils import SAFE_WEIGHTS_NAME
@@ -81,7 +78,7 @@ class WholeCheckpoints(Trainer):
         if not hasattr(target, "from_pretrained"):  # a module that holds several networks
             target.load_state_dict(load_file(Path(resume_from_checkpoint) / SAFE_WEIGHTS_NAME))
             return
-        if is_peft_model(target):
+        if is_peft_model(target) or self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         restored, report = type(target).from_pretrained(
@@ -93,7 +90,7 @@ class WholeCheckpoints(Trainer):
 
     def _load_best_model(self) -> None:
         """Restore every weight of the best checkpoint; the stock method has the same problem as the one above."""
-        if self.is_deepspeed_enabled:
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
             super()._load_best_model()
         else:
             self._load_from_checkpoint(str(self.state.best_model_checkpoint))
@@ -109,15 +106,6 @@ def mean_loss(history: Sequence[Mapping[str, Any]], otherwise: float) -> float:
     before = [0, *(line["step"] for line in lines)]
     total = sum(line["loss"] * (line["step"] - start) for line, start in zip(lines, before, strict=False))
     return total / before[-1] if before[-1] else otherwise
-
-
-def in_one_piece(model: nn.Module) -> AbstractContextManager[Any]:
-    """A context in which every process has all weights of `model`, also if ZeRO-3 shards them."""
-    if not is_deepspeed_zero3_enabled():
-        return nullcontext()
-    import deepspeed
-
-    return deepspeed.zero.GatheredParameters(list(model.parameters()))
 
 
 def latest_checkpoint(out: Path) -> str | None:

@@ -28,6 +28,7 @@ from eval.sample_sets import SampleSet, split_samples
 from eval.score import evaluation_suite
 from mmrl.tools.form import with_tools
 from mmrl.trainers.checkpoints import WholeCheckpoints
+from mmrl.trainers.sharding import gathered_by_fsdp
 from rewards.prompt_form import PLAIN
 
 REWARD = "reward"  # the metric that is the mean of the weighted sum over all records
@@ -94,6 +95,7 @@ class RecordedEvaluations(WholeCheckpoints):
         with (
             evaluating(self.model),  # TRL files what it logs meanwhile under evaluation
             unwrap_model_for_generation(wrapped, self.accelerator, gradient_checkpointing_kwargs=recompute) as model,
+            gathered_by_fsdp(model),
         ):
             plain = model.get_base_model() if is_peft_model(model) else model
             metrics = self.evaluation(plain, self.processing_class, self.state.global_step)
@@ -116,7 +118,8 @@ def evaluates(args: Any) -> bool:
 def weights_fingerprint(model: Any) -> str:
     """The hash of a model's weights: equal weights, equal fingerprint."""
     digest = sha256()
-    for name, value in sorted(model.state_dict().items()):
+    for name, value in sorted(model.named_parameters()):
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        value = value.detach().cpu().clone()  # NumPy would pin the storage, which FSDP2 empties afterwards
+        digest.update(value.view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:16]

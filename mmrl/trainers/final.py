@@ -14,8 +14,8 @@ from mmrl.core.config import RunError
 from mmrl.core.files import put_in_place
 from mmrl.model.encoding import Encoded
 from mmrl.model.inputs import bare, media_inputs
-from mmrl.trainers.checkpoints import in_one_piece
 from mmrl.trainers.finite import check_saved
+from mmrl.trainers.sharding import gathered_state, in_one_piece
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def save_final(trainer: Any, processor: Any, final: Path, prompt: Encoded, *, ca
             merged = model.merge_and_unload()
             check_saved(merged)
             if trainer.accelerator.is_main_process:
-                merged.save_pretrained(staging)
+                merged.save_pretrained(staging, state_dict=gathered_state(merged))
     else:
         check_saved(model)
         trainer.save_model(str(staging))

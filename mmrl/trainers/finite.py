@@ -13,6 +13,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from mmrl.core.canonical_json import dumps
 from mmrl.core.config import InputError, RunError
+from mmrl.trainers.sharding import own_part
 
 
 class FiniteNumbers(TrainerCallback):
@@ -37,7 +38,7 @@ class FiniteNumbers(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Check all gradients, after clipping."""
-        gradients = [weight.grad for weight in self.trainer.model.parameters() if weight.grad is not None]
+        gradients = [own_part(weight.grad) for weight in self.trainer.model.parameters() if weight.grad is not None]
         if self.trainer.accelerator.scaler is None and not _all_finite(gradients):
             self.trainer.stop_on_nan("the gradient")
 
@@ -46,7 +47,7 @@ class FiniteNumbers(TrainerCallback):
     ) -> None:
         """Check the weights that the step has changed."""
         trained = [weight for weight in self.trainer.model.parameters() if weight.requires_grad]
-        if not _all_finite(map(_own_part, trained)):
+        if not _all_finite(map(own_part, trained)):
             self.trainer.stop_on_nan(f"a weight after the step, at learning_rate={args.learning_rate:g},")
 
 
@@ -89,9 +90,9 @@ def check_saved(model: nn.Module) -> None:
 def not_finite(weights: Iterable[tuple[str, Tensor]]) -> list[str]:
     """The names of the weights in which a number is not finite."""
     named = list(weights)
-    if _all_finite(_own_part(weight) for _, weight in named):
+    if _all_finite(own_part(weight) for _, weight in named):
         return []
-    return [name for name, weight in named if not _all_finite([_own_part(weight)])]
+    return [name for name, weight in named if not _all_finite([own_part(weight)])]
 
 
 def stop(out: Path, step: int, name: str, batch: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -108,11 +109,6 @@ def _all_finite(tensors: Iterable[Tensor]) -> bool:
     """Whether every number is finite; the largest of them says it, and it cannot overflow as a sum of squares can."""
     filled = [tensor.detach() for tensor in tensors if tensor.numel() and tensor.is_floating_point()]
     return not filled or bool(torch.nn.utils.get_total_norm(filled, float("inf")).isfinite())
-
-
-def _own_part(weight: Tensor) -> Tensor:
-    """The part of a weight that this process holds: ZeRO-3 shards them."""
-    return getattr(weight, "ds_tensor", weight)
 
 
 def _listed(names: Sequence[str]) -> str:

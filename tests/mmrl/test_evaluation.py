@@ -83,10 +83,12 @@ def test_training_is_evaluated_as_by_hand_and_ends_with_the_best_model(world: Pa
 
 
 @pytest.mark.slow
-def test_adapters_and_several_processes_are_evaluated_too(world: Path, tmp_path: Path) -> None:
-    blocks = {"sft": {**BEST, "per_device_train_batch_size": 2}, "grpo": None, "lora": {"r": 4}}
+@pytest.mark.parametrize("fsdp", [{}, {"fsdp": True}])
+def test_adapters_and_several_processes_are_evaluated_too(fsdp: dict[str, Any], world: Path, tmp_path: Path) -> None:
+    blocks = {"sft": {**BEST, "per_device_train_batch_size": 2, **fsdp}, "grpo": None, "lora": {"r": 4}}
     place = config(world, tmp_path / "two.yaml", **blocks, evaluation=evaluation(world))
-    out = trained(place, processes=2) / "sft"
+    shards: Any = {"FSDP": "1"} if fsdp else {}
+    out = trained(place, processes=2, **shards) / "sft"
     assert list(evaluations(out)) == [2, 4, 6, 8]
     for step in evaluations(out):
         assert len(read_records(out / "eval" / f"step-{step:05d}")) == 16

@@ -119,6 +119,14 @@ def test_weights_in_shards_are_gathered_to_answer(tmp_path: Path) -> None:
         check_settings(args, "gdpo")
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_fsdp_where_it_would_be_left_out_in_silence_is_refused(processes: int, world: Path, tmp_path: Path) -> None:
+    place = config(world, tmp_path / "run.yaml", grpo={"fsdp": True})
+    codes, output = ended(place, [{}] * processes, timeout=120)
+    assert codes == [2] * processes
+    assert "grpo.fsdp=True divides nothing in one process or on a CPU; start several processes" in output
+
+
 def test_a_progressive_reward_changes_with_the_share_of_the_training(world: Path, tmp_path: Path) -> None:
     """Vowels up to half of the four steps, brevity from there on."""
     schedule = {0.5: {"fn": "tests.support.training:brevity"}}

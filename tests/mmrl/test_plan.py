@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from mmrl.cli import VERBS, run
 from mmrl.core.config import InputError, load
 from mmrl.train.config import TrainConfig
-from mmrl.train.plan import batch_arithmetic, memory, plan
+from mmrl.train.plan import batch_arithmetic, memory, plan, sharding_stage
 from mmrl.train.smoke import miniature
 from mmrl.train.stages import run as run_stages
 from tests.support.training import config, material, metrics, trained
@@ -50,6 +51,13 @@ def test_memory_is_divided_as_zero_does(stage: int, expected: float) -> None:
     assert sum(list(memory(table, "float32", reference=False, stage=stage, processes=2).values())[:-1]) == expected
     with pytest.raises(InputError, match="dtype='int4'"):
         memory(table, "int4", reference=False, stage=0, processes=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "stage"), [({}, 0), ({"deepspeed": "configs/train/zero2.json"}, 2), ({"fsdp": True}, 3)]
+)
+def test_the_plan_divides_memory_as_the_run_will(settings: dict[str, Any], stage: int) -> None:
+    assert sharding_stage(SimpleNamespace(**{"deepspeed": None, "fsdp": None} | settings)) == stage
 
 
 def test_frozen_parts_and_adapters_show_in_the_plan(world: Path, tmp_path: Path) -> None:

@@ -176,10 +176,24 @@ def _train(arguments: list[str], log: Path, environment: Mapping[str, str]) -> N
         sys.addaudithook(_die_opening)
     if "FULL_OPENING" in environment:
         sys.addaudithook(_full_opening)
+    if "FSDP" in environment:
+        _shard_on_cpu()
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     run("mmrl train", VERBS["train"][0], arguments)
+
+
+def _shard_on_cpu() -> None:
+    """Have accelerate shard on CPUs, as torch can: it leaves FSDP out where it believes to be on one."""
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType
+
+    os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+    torch.distributed.init_process_group("gloo")
+    state: Any = PartialState
+    state._prepare_backend = lambda *_: ("gloo", DistributedType.MULTI_GPU)
 
 
 def _die_opening(event: str, values: tuple[Any, ...]) -> None:

@@ -15,6 +15,7 @@ from mmrl.grpo.engines.base import Completions, Keys
 from mmrl.grpo.shared_prefix.parity import PrefixSharing, gap_of_completions
 from mmrl.grpo.shared_prefix.prefix_cache import generated, takes_prefill, within_window
 from mmrl.model.sampling import RowSampler, until_end
+from mmrl.trainers.sharding import gathered_by_fsdp
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class LocalRollouts:
                 generation_kwargs=trainer.generation_kwargs,
                 gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
             ) as model,
+            gathered_by_fsdp(model),
             torch.no_grad(),
         ):
             asked = (model, batch, keys, group, temperature, length or trainer.max_completion_length)
@@ -76,8 +78,7 @@ class LocalRollouts:
     ) -> Completions:
         """Completions by `model.generate`, with the media of one micro-batch at a time on the device, as in the loss.
 
-        A micro-batch is counted in prompts if they are shared, otherwise in rows. Under ZeRO-3 `generate` waits for all
-        processes: each must call it equally often.
+        A micro-batch is counted in prompts if they are shared, otherwise in rows.
         """
         trainer = self.trainer
         micro_batch = trainer.args.per_device_train_batch_size

@@ -19,7 +19,7 @@ from mmrl.grpo.batch import RolloutBatch
 from mmrl.grpo.engines.agreement import Agreement
 from mmrl.grpo.engines.base import Completions, Keys
 from mmrl.model.encoding import Encoded
-from mmrl.trainers.checkpoints import in_one_piece
+from mmrl.trainers.sharding import in_one_piece
 
 PROBE = 32  # tokens of a completion whose log-probs are compared
 

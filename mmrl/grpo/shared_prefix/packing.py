@@ -104,6 +104,14 @@ def packed(model: Any, rows: Sequence[Encoded], completion_BC: Tensor, valid_BC:
     return Packed(inputs, labels_RT, place_BC, valid_BC)
 
 
+def packed_tokens(rows: Sequence[Encoded], valid_BC: Tensor) -> int:
+    """R * T: how many tokens the packed rows of `rows` have, with the padding to the longest."""
+    length: dict[int, int] = {}
+    for row, tokens in zip(rows, valid_BC.sum(dim=1).tolist(), strict=True):
+        length[id(row)] = length.get(id(row), len(row.input_ids) - 1) + 1 + tokens
+    return len(length) * max(length.values())
+
+
 def _blocks(model: Any, along: dict[str, Tensor]) -> Tensor | None:
     """The numbers of the pictures whose tokens attend to each other both ways [R, T], 0 elsewhere; None for models
     that do not do so."""

@@ -63,7 +63,14 @@ def generated(
     else:
         inputs: dict[str, Any] = media(rows, ids_BL)
     with plain_generation(model):
-        output = model.generate(input_ids=ids_BL, attention_mask=mask_BL, **inputs, **settings, pad_token_id=pad)
+        output = model.generate(
+            input_ids=ids_BL,
+            attention_mask=mask_BL,
+            **inputs,
+            **settings,
+            pad_token_id=pad,
+            synced_gpus=False,  # each process has all weights
+        )
     return output[:, ids_BL.shape[1] :]
 
 

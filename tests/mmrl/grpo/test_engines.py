@@ -122,12 +122,27 @@ def test_completions_drawn_ahead_are_the_same_twice_and_after_a_kill(
     assert all(line["importance/mean"] != lines[0]["importance/mean"] for line in lines[2:])
 
 
-def test_two_processes_share_a_server_and_resume_exactly(world: Path, server: Client, tmp_path: Path) -> None:
-    grpo = {**STEPS, "per_device_train_batch_size": 2}
-    whole = trained(served(world, tmp_path / "whole.yaml", server, grpo, **AHEAD), processes=2)
-    broken = served(world, tmp_path / "broken.yaml", server, grpo, **AHEAD)
-    trained(broken, processes=2, dies=True, DIE_AT="3")
-    assert_same_run(whole, trained(broken, processes=2))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        pytest.param({"grpo": {"fsdp": True}}, marks=pytest.mark.slow),
+        pytest.param({"grpo": {"fsdp": True}, "lora": {"r": 4}}, marks=pytest.mark.slow),
+    ],
+)
+def test_two_processes_share_a_server_and_resume_exactly(
+    settings: dict[str, Any], world: Path, server: Client, tmp_path: Path
+) -> None:
+    server.told("mmrl_load", str(world / "model"))  # adapters come to the base that it has
+    grpo = {**STEPS, "per_device_train_batch_size": 2, **settings.get("grpo", {})}
+    two: Any = {"processes": 2, **({"FSDP": "1"} if "fsdp" in grpo else {})}
+    runs = [
+        served(world, tmp_path / name, server, grpo, settings.get("lora"), **AHEAD)
+        for name in ("whole.yaml", "broken.yaml")
+    ]
+    whole = trained(runs[0], **two)
+    trained(runs[1], dies=True, DIE_AT="3", **two)
+    assert_same_run(whole, trained(runs[1], **two))
     assert max(gaps(whole)) < 1e-4
 
 

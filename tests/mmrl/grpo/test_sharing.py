@@ -12,7 +12,10 @@ from transformers import TrainerCallback
 
 from data_engine.schema import Sample
 from mmrl.core.vision import VisionBudget
+from mmrl.grpo.batch import RolloutBatch
+from mmrl.grpo.shared_prefix.prefix_cache import left_padded
 from mmrl.model.policy import LoraSettings, adapted
+from mmrl.trainers.dataset import as_dataset
 from tests.mmrl.grpo.test_trainer import trainer
 from tests.support.training import config, material, metrics, rollouts, tiny_policy, trained
 
@@ -91,6 +94,36 @@ def test_losses_and_gradients_are_the_same(
         gap = torch.cat([(actual[name] - other[name]).flatten() for name in actual]).norm()
         assert size > 1e-4
         assert gap / size < 1e-4
+
+
+def test_packed_rows_never_read_more_tokens_than_plain_ones(
+    mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
+) -> None:
+    """A chunk with many completions of one prompt and one of another would be padded to the longer packed row."""
+    model, processor = tiny_policy(budget)
+    run = trainer(tmp_path, model, processor, mixed_samples, budget)
+    run.sharing.packing = True
+    first, other = (run.generation.encode(row) for row in as_dataset(mixed_samples[:2]))
+    read: list[int] = []
+    model.get_input_embeddings().register_forward_hook(lambda _, given, __: read.append(given[0].numel()))
+
+    def scored(rows: list[Any], new: int) -> tuple[Any, int, int]:
+        torch.manual_seed(0)
+        ids, mask = left_padded(rows, 0, "cpu")
+        ids = torch.cat([ids, torch.randint(10, 300, (len(rows), new))], dim=1)
+        mask = torch.cat([mask, torch.ones(len(rows), new, dtype=torch.long)], dim=1)
+        run.batch = RolloutBatch(rows=rows)
+        with torch.no_grad():
+            logprobs, *_ = run._get_per_token_logps_and_entropies(run.model, ids, mask, new)
+        return logprobs, read.pop(), ids.numel()
+
+    logprobs, tokens, plain = scored([first] * 3 + [other], 200)
+    assert tokens == plain
+    alone, fewer, plain = scored([first] * 3, 200)
+    assert fewer == len(first.input_ids) - 1 + 3 * 201 < plain
+    assert_close(logprobs[:3, :50], alone[:, :50], atol=1e-4, rtol=1e-4)
+    _, fewer, plain = scored([first] * 3 + [other], 4)
+    assert fewer < plain
 
 
 def test_two_processes_learn_the_same_from_shared_prompts(tmp_path: Path) -> None:
