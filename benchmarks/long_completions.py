@@ -1,11 +1,12 @@
 """Scoring and sampling as completions grow: prompts that are shared against rows and caches of their own.
 
-    python -m benchmarks.long_completions [--quick] [--json FILE]
+    python -m benchmarks.long_completions [--quick] [--only score] [--new 64 1024] [--json FILE]
 
 `score`: log-probs and backward of one prompt's group, packed rows against plain ones. `rollouts`: completions of two
-prompts, one cache per prompt against a copy of it per rollout. Both sides run in turn, each in a process of its own;
-CPU seconds are medians over the rounds, and memory is the peak above what was resident before. The last row says how
-fast the time of either side grows with the length of completions, as an exponent.
+prompts, one cache per prompt against a copy of it per rollout. `step`: a whole GRPO step on one prompt, against stock
+TRL. Both sides run in turn, each in a process of its own; CPU seconds are of the second of two runs, medians over the
+rounds, and memory is the peak above what was resident before. The last row says how fast the time of scoring grows with
+the length of completions, as an exponent.
 """
 
 from __future__ import annotations
@@ -27,28 +28,40 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import TrainerCallback
 
-from benchmarks.grpo_step import Case, ours
+from benchmarks.grpo_step import Case, ours, peer
 from benchmarks.rounds import parser_of, report
 
-SCORED = [Case(8, 256, 1, new) for new in (64, 256, 1024, 2048)] + [Case(16, 1024, 1, 256)]
-QUICK = SCORED[:2]
-ROLLOUTS = Case(16, 1024, 2, 64)
+CASES = {
+    "score": [Case(8, 256, 1, new) for new in (64, 256, 1024, 2048)] + [Case(16, 1024, 1, 256)],
+    "rollouts": [Case(16, 1024, 2, 64)],
+    "step": [Case(8, 256, 1, new) for new in (32, 256, 1024)],
+}
+QUICK = {"score": 2, "rollouts": 1, "step": 1}  # how many of them
 
 
 def main() -> None:
     """Measure and print the table."""
-    parser = parser_of(__doc__, "completions of 64 and 256 tokens only")
+    parser = parser_of(__doc__, "short completions only")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=CASES, help="one part")
+    parser.add_argument("--new", type=int, nargs="+", help="cases with so many new tokens only")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         what, side, case = arguments.worker
         print(json.dumps(measured(what, side, Case(**json.loads(case)))))
         return
-    cases = [("score", case) for case in (QUICK if arguments.quick else SCORED)] + [("rollouts", ROLLOUTS)]
-    rows = [row for what, case in cases for row in compared(what, case, arguments.rounds)]
-    rows.append(growth([row for row in rows if row["case"].startswith("score G=8") and row["unit"] == "CPU s"]))
+    rows = [
+        row
+        for what in ([arguments.only] if arguments.only else CASES)
+        for case in CASES[what][: QUICK[what] if arguments.quick else None]
+        if not arguments.new or case.new_tokens in arguments.new
+        for row in compared(what, case, arguments.rounds)
+    ]
+    scored = [row for row in rows if row["case"].startswith("score G=8") and row["unit"] == "CPU s"]
+    rows += [growth(scored)] if len(scored) > 1 else []
     report(rows, arguments.json, ratio="ratio", number=".3g")
 
 
@@ -100,17 +113,47 @@ def measured(what: str, side: str, case: Case) -> dict[str, float]:
     """CPU seconds of the second of two runs, and the peak memory of both."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as directory:
-        trainer = ours(case, Path(directory))
-        rows = [trainer.generation.encode(row) for row in trainer.train_dataset]
-        rows = [row for row in rows for _ in range(case.group)]
-        work = (scoring if what == "score" else sampling)(trainer, rows, case, shared=side == "ours")
-        before, seconds = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0.0
-        for _ in range(2):
-            start = time.process_time()
-            work()
-            seconds = time.process_time() - start
+        stock = what == "step" and side == "peer"
+        trainer = (peer if stock else ours)(case, Path(directory))
+        if what == "step":
+            work = stepping(trainer)
+        else:
+            rows = [trainer.generation.encode(row) for row in trainer.train_dataset]
+            rows = [row for row in rows for _ in range(case.group)]
+            work = twice((scoring if what == "score" else sampling)(trainer, rows, case, shared=side == "ours"))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        seconds = work()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"seconds": seconds, "megabytes": (peak - before) / 1024}
+
+
+def twice(work: Callable[[], Any]) -> Callable[[], float]:
+    """Does `work` twice; gives the CPU seconds of the second time."""
+
+    def done() -> float:
+        work()
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+
+    return done
+
+
+def stepping(trainer: Any) -> Callable[[], float]:
+    """Trains two steps; gives the CPU seconds of the second one."""
+    marks: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+            marks.append(time.process_time())
+
+    def done() -> float:
+        trainer.args.max_steps = 2
+        trainer.add_callback(Clock())
+        trainer.train()
+        return time.process_time() - marks[1]
+
+    return done
 
 
 def scoring(trainer: Any, rows: list[Any], case: Case, *, shared: bool) -> Callable[[], Tensor]:

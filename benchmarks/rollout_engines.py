@@ -1,25 +1,27 @@
 """Who draws the completions: vLLM's server against the policy in this process, new weights, and drawing ahead.
 
-    python -m benchmarks.rollout_engines --python VLLM_PYTHON [--quick] [--json FILE]
+    python -m benchmarks.rollout_engines --python VLLM_PYTHON [--quick] [--only draw] [--json FILE]
 
-`draw`: 16 prompts, 8 completions of 32 tokens each, by vLLM and by the local engine with shared prompts; wall seconds,
-in turn, medians over the rounds. `push`: seconds until all weights are in the running server and its caches are empty.
-`ahead`: seconds of a GRPO step that draws for the next step meanwhile, against one that draws and then learns. Server
-and trainer have one thread each.
+`draw`: 16 prompts, 8 completions of 32 tokens each, by vLLM and by the local engine with shared prompts, in turn; wall
+seconds, and CPU seconds of all processes of either side. Prompts have 16 vision tokens or, for the smaller model, also
+256. `push`: seconds until all weights are in the running server and its caches are empty. `ahead`: seconds of a GRPO
+step that draws for the next step meanwhile, against one that draws and then learns. Server and trainer have one thread
+each. The larger model has one round.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import os
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from benchmarks.grpo_step import Case, picture, policy, questions, settings
@@ -41,86 +43,110 @@ SIZES = {
     "2 M": TinySize(hidden=192, layers=4, heads=6, mlp=576, vision_hidden=64),
     "160 M": TinySize(hidden=896, layers=14, heads=14, mlp=2688, vision_hidden=256, vision_layers=4, vision_heads=4),
 }
+ROUNDS = {"2 M": 3, "160 M": 1}
+VISION = {"2 M": (16, 256), "160 M": (16,)}  # tokens of a prompt's picture
+STEPS = 10
+
+Work = Callable[[Sequence[Any]], None]  # draws completions for encoded prompts
+Spent = list[tuple[float, float]]  # wall and CPU seconds of each round
 
 
 def main() -> None:
     """Measure and print the table."""
     parser = parser_of(__doc__, "the smaller model only")
     parser.add_argument("--python", default=os.environ.get("MMRL_VLLM_PYTHON"), help="the interpreter that has vLLM")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=("draw", "ahead"), help="one part")
     arguments = parser.parse_args()
     if not arguments.python:
         raise SystemExit("no interpreter with vLLM: --python, or MMRL_VLLM_PYTHON")
     torch.set_num_threads(1)
     rows = []
-    for name in ["2 M"] if arguments.quick else SIZES:
-        for vision in (16, 256):
-            rows += drawn(name, Case(GROUP, vision, PROMPTS, NEW), arguments)
-    rows.append(ahead(arguments))
+    if arguments.only != "ahead":
+        for name in ["2 M"] if arguments.quick else SIZES:
+            rows += drawn(name, arguments.python)
+    if arguments.only != "draw":
+        rows.append(row_of("GRPO step, ahead against serial, 2 M", ahead(arguments.python), "s a step"))
     report(rows, arguments.json, peer="other", ratio="ratio", number=".3g")
 
 
-def drawn(name: str, case: Case, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """The rows of one model and kind of prompt."""
+def drawn(name: str, python: str) -> list[dict[str, Any]]:
+    """The rows of one model: pushes, and completions of short and of long prompts."""
+    case, rows = Case(GROUP, max(VISION[name]), PROMPTS, NEW), []
     with tempfile.TemporaryDirectory() as directory:
-        model, processor, engine, budget = world(Path(directory), case, SIZES[name], arguments.python)
-        samples = sampled(case, Path(directory))
-        rows = [encode(processor, sample.prompt, sample.media, budget) for sample in samples]
-        writer, banned = FeatureWriter(model.config, processor), vision_token_ids(model.config, processor)
-        repeated = [row for row in rows for _ in range(GROUP)]
-        pad = processor.tokenizer.pad_token_id
-
-        def served() -> None:
-            engine.client.post("/reset_prefix_cache")
-            asked = [Question(row.input_ids, writer(row), GROUP, 1) for row in rows]
-            answers = engine.completions(asked, Drawing(NEW, banned=tuple(banned)))
-            assert all(len(answer.ids) == NEW for group in answers for answer in group)
-
-        def local() -> None:
-            sampler = RowSampler([(i,) for i in range(len(repeated))], max_new_tokens=NEW)
-            with torch.no_grad():
-                generated(
-                    model,
-                    repeated,
-                    lambda some, ids: media_inputs(some, ids, model),
-                    pad=pad,
-                    device="cpu",
-                    shared=True,
-                    max_new_tokens=NEW,
-                    min_new_tokens=NEW,
-                    do_sample=False,
-                    suppress_tokens=banned,
-                    logits_processor=[sampler],
-                    disable_compile=True,
-                )
-
-        pushes = [seconds_of(lambda step=step: engine.push(model, str(step))) for step in range(1, 6)]
-        sides = in_turn((served, local), arguments.rounds)
+        model, processor, engine, budget = world(Path(directory), case, SIZES[name], python)
+        pushes = [seconds_of(lambda step=step: engine.push(model, str(step)))[0] for step in range(1, 6)]
+        size = f"{sum(p.numel() for p in model.parameters()) / 1e6:.0f} M"
+        rows.append(row_of(f"push, {size}, against the promised 0.3", (pushes, [0.3]), "s"))
+        sides = by_vllm(engine, model, processor), by_policy(model, processor)
+        for vision in VISION[name]:
+            samples = sampled(Case(GROUP, vision, PROMPTS, NEW), Path(directory))
+            prompts = [encode(processor, sample.prompt, sample.media, budget) for sample in samples]
+            taken = in_turn(sides, prompts, ROUNDS[name])
+            title = f"draw by vLLM against local, {size}, prompts of {len(prompts[0].input_ids)}"
+            for number, unit in enumerate(("wall s", "CPU s")):
+                rows.append(row_of(title, tuple([spent[number] for spent in side] for side in taken), unit))
         engine.close()
-    size = f"{sum(p.numel() for p in model.parameters()) / 1e6:.0f} M, prompts of {len(rows[0].input_ids)}"
-    push = {"case": f"push, {size}", "ours": statistics.median(pushes), "peer": 0.3, "unit": "s (promised 0.3)"}
-    push |= {"ratio": push["ours"] / 0.3, "n": len(pushes), "ranges": [[min(pushes), max(pushes)], [0.3, 0.3]]}
-    return [row_of(f"draw by vLLM against local, {size}", sides, "s"), push]
+    for row in rows:
+        print(f"{row['case']}: {row['ours']:.3g} and {row['peer']:.3g} {row['unit']}", file=sys.stderr, flush=True)
+    return rows
 
 
-def ahead(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The row of a step that draws ahead against one that does not."""
-    sides = tuple([step_seconds(kind, arguments) for kind in (1, 0)])
-    return row_of("GRPO step, ahead against serial, 2 M", sides, "s a step")
+def by_vllm(engine: VllmEngine, model: Any, processor: Any) -> Work:
+    """All completions of prompts, by the server."""
+    writer, banned = FeatureWriter(model.config, processor), tuple(vision_token_ids(model.config, processor))
+
+    def work(prompts: Sequence[Any]) -> None:
+        engine.client.post("/reset_prefix_cache")
+        asked = [Question(prompt.input_ids, writer(prompt), GROUP, 1) for prompt in prompts]
+        answers = engine.completions(asked, Drawing(NEW, banned=banned))
+        assert all(len(answer.ids) == NEW for group in answers for answer in group)
+
+    return work
 
 
-def step_seconds(ahead: int, arguments: argparse.Namespace) -> list[float]:
+def by_policy(model: Any, processor: Any) -> Work:
+    """All completions of prompts, in this process, with shared prompts."""
+    banned, pad = vision_token_ids(model.config, processor), processor.tokenizer.pad_token_id
+
+    def work(prompts: Sequence[Any]) -> None:
+        rows = [prompt for prompt in prompts for _ in range(GROUP)]
+        sampler = RowSampler([(i,) for i in range(len(rows))], max_new_tokens=NEW)
+        with torch.no_grad():
+            generated(
+                model,
+                rows,
+                lambda some, ids: media_inputs(some, ids, model),
+                pad=pad,
+                device="cpu",
+                shared=True,
+                max_new_tokens=NEW,
+                min_new_tokens=NEW,
+                do_sample=False,
+                suppress_tokens=banned,
+                logits_processor=[sampler],
+                disable_compile=True,
+            )
+
+    return work
+
+
+def ahead(python: str) -> tuple[list[float], list[float]]:
+    """The seconds of steps that draw ahead, and of those that do not."""
+    return step_seconds(1, python), step_seconds(0, python)
+
+
+def step_seconds(ahead: int, python: str) -> list[float]:
     """Seconds of the optimizer steps of a training, without the first two."""
     from mmrl.grpo.trainer import MultimodalGRPOTrainer
     from mmrl.trainers.dataset import as_dataset
     from rewards import Suite
 
-    steps, case = 4 + 2 * arguments.rounds, Case(GROUP, 256, 8, 48)
+    case = Case(GROUP, 256, 8, 48)
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
         model, processor, _, budget = world(place, case, SIZES["2 M"], None)
         args = settings(case, place / "run")
-        args.max_steps = steps
+        args.max_steps = STEPS
         trainer = MultimodalGRPOTrainer(
             model,
             processing_class=processor,
@@ -129,7 +155,7 @@ def step_seconds(ahead: int, arguments: argparse.Namespace) -> list[float]:
             train_dataset=as_dataset(sampled(case, place)),
             budget=budget,
             advantages="grpo",
-            engine=settings_of(arguments.python),
+            engine=settings_of(python),
             ahead=ahead,
             importance_cap=2.0,
         )
@@ -184,22 +210,29 @@ def sampled(case: Case, place: Path) -> list[Any]:
     return samples
 
 
-def in_turn(sides: tuple[Callable[[], None], ...], rounds: int) -> tuple[list[float], ...]:
-    """The seconds of each side, after one round that does not count."""
-    taken: tuple[list[float], ...] = tuple([] for _ in sides)
-    for counts in range(rounds + 1):
+def in_turn(sides: tuple[Work, Work], prompts: Sequence[Any], rounds: int) -> tuple[Spent, Spent]:
+    """What each side takes, after two prompts that do not count."""
+    taken: tuple[Spent, Spent] = ([], [])
+    for work in sides:
+        work(prompts[:2])
+    for _ in range(rounds):
         for spent, work in zip(taken, sides, strict=True):
-            seconds = seconds_of(work)
-            if counts:
-                spent.append(seconds)
+            spent.append(seconds_of(lambda work=work: work(prompts)))
     return taken
 
 
-def seconds_of(work: Callable[[], None]) -> float:
-    """How long `work` takes."""
-    start = time.perf_counter()
+def seconds_of(work: Callable[[], None]) -> tuple[float, float]:
+    """The wall seconds of `work`, and the CPU seconds of this process and its children."""
+    start, busy = time.perf_counter(), cpu_seconds()
     work()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, cpu_seconds() - busy
+
+
+def cpu_seconds() -> float:
+    """CPU seconds of this process and of the children that it has now."""
+    here = psutil.Process()
+    times = [process.cpu_times() for process in (here, *here.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
 
 
 def row_of(case: str, sides: tuple[list[float], ...], unit: str) -> dict[str, Any]:
