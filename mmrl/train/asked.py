@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from data_engine.schema import Sample
 from eval.sample_sets import split_samples
 from eval.space_check import doubted_space
 from mmrl.core.config import InputError
+from mmrl.core.media.item import MediaKind
 from mmrl.core.messages import prompt_text
 from mmrl.model.encoding import PARTS, chat_text, check_form, kinds_of
 from mmrl.model.loading import load_processor, local
@@ -40,19 +40,19 @@ class Asked:
     def _check_media(self) -> None:
         """Refuse media that the processor does not take, of the training and of the evaluation: else it is found at the
         first batch that has one."""
-        taken = kinds_of(self.processor)
+        strange: list[MediaKind] = [kind for kind in PARTS if kind not in kinds_of(self.processor)]
         learned = {"training": self.samples, "preferences": self.pairs}
         sets = {use: [sample for samples in tasks.values() for sample in samples] for use, tasks in learned.items()}
         if self.config.evaluation is not None:
             sets["evaluation"] = split_samples(evaluated(self.config).data).load()
         for use, samples in sets.items():
-            strange = Counter(kind for sample in samples for kind in {item.kind for item in sample.media} - taken)
-            for kind, count in sorted(strange.items()):
-                raise InputError(
-                    f"{count:,} of the {len(samples):,} samples of the {use} show {kind}s, and {self.config.model} "
-                    f"takes none ({type(self.processor).__name__} has no {PARTS[kind]}); build the data without "
-                    "them, or choose a model that sees them"
-                )
+            for kind in strange:
+                if count := sum(any(item.kind == kind for item in sample.media) for sample in samples):
+                    raise InputError(
+                        f"{count:,} of the {len(samples):,} samples of the {use} show {kind}s, and {self.config.model} "
+                        f"takes none ({type(self.processor).__name__} has no {PARTS[kind]}); build the data without "
+                        "them, or choose a model that sees them"
+                    )
 
     def prompts(self) -> dict[str, str]:
         """One whole prompt for each task: that of its first sample; media are placeholders of the chat template."""
