@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,10 +17,11 @@ from mmrl.core.families import FAMILIES, Family, family_of
 from mmrl.core.media.image import load_image
 from mmrl.core.media.video import load_video
 from mmrl.core.vision import VisionBudget, geometry_of
+from mmrl.grpo.shared_prefix.prefix_cache import left_padded, prefilled, takes_prefill, within_window
 from mmrl.model.encoding import Encoded, encode, kinds_of
 from mmrl.model.inputs import check_inputs, media_inputs
 from mmrl.model.policy import trainable_table
-from mmrl.model.sampling import vision_token_ids
+from mmrl.model.sampling import plain_generation, vision_token_ids
 from tests.support.families import PICTURES_ONLY, TWINS, twin, twin_of
 from tests.support.families.page import PLACE, page
 
@@ -117,6 +119,35 @@ def batch_of(model: Any, processor: Any, rows: list[Encoded], *, rounding: float
                 model, input_ids=ids[r : r + 1, start:end], attention_mask=mask[r : r + 1, start:end], **single
             )
             assert_close(mixed[r, start:end], whole[0], atol=EXACT, rtol=rounding)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if takes_prefill(twin_of(name)[0])])
+def test_prompts_read_once_give_the_tokens_of_plain_ones(
+    name: str, mixed_samples: list[Sample], budget: VisionBudget
+) -> None:
+    model, processor = twin(name, budget)
+    rows = [encode(processor, s.prompt, s.media, budget) for s in shown(name, processor, mixed_samples)]
+    rows = [row for row in rows if within_window(model, [row])]
+    for some in together(family_of(model.config), rows):
+        pairs = [row for row in some for _ in range(2)]
+        ours, plain = (greedy(model, processor, pairs, shared=shared) for shared in (True, False))
+        assert_close(ours, plain, atol=EXACT, rtol=ROUNDING.get(name, 1e-6))
+
+
+@torch.no_grad()
+def greedy(model: Any, processor: Any, rows: list[Encoded], *, shared: bool) -> Tensor:
+    """[R, 3, V] log-probs of the first tokens of greedy answers to prompts of unequal length."""
+    pad, device = processor.tokenizer.pad_token_id, "cpu"
+
+    def media(some: Sequence[Encoded], ids: Tensor) -> dict[str, Tensor]:
+        return media_inputs(some, ids, model)
+
+    ids, mask = left_padded(rows, pad, device)
+    inputs = prefilled(model, rows, media, pad=pad, device=device) if shared else media(rows, ids)
+    settings: Any = {"max_new_tokens": 3, "output_logits": True, "return_dict_in_generate": True, "eos_token_id": None}
+    with plain_generation(model):
+        made = model.generate(input_ids=ids, attention_mask=mask, **inputs, **settings, pad_token_id=pad)
+    return torch.stack(made.logits, dim=1).log_softmax(-1)
 
 
 def taken(model: Any) -> set[str]:

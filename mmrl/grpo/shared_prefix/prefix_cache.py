@@ -112,12 +112,20 @@ def _read(
     if mrope:
         inner.rope_deltas = None  # of an earlier batch
     else:
-        inputs["position_ids"] = (mask_PL.cumsum(dim=1) - 1).clamp(min=0)
+        step_PL = (mask_PL.cumsum(dim=1) - 1).clamp(min=0)
+        if _counts_from_words(model, ids_PL, step_PL):
+            inputs["position_ids"] = step_PL
     cache = DynamicCache(config=model.config)
     model(input_ids=ids_PL, attention_mask=mask_PL, **inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
     cache.crop(-1)
     deltas_P1 = inner.rope_deltas if mrope else torch.zeros(len(prompts), 1, dtype=torch.long, device=ids_PL.device)
     return cache, deltas_P1  # pyright: ignore[reportReturnType]
+
+
+def _counts_from_words(model: Any, ids_PL: Tensor, step_PL: Tensor) -> bool:
+    """Whether `generate` counts positions from the first word of a prompt, not from its padding as EXAONE 4.5 does."""
+    made = model.prepare_inputs_for_generation(ids_PL, position_ids=step_PL, use_cache=False)
+    return made.get("position_ids") is not None
 
 
 def _joined(model: Any, caches: Sequence[DynamicCache]) -> DynamicCache:
