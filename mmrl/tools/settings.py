@@ -19,7 +19,8 @@ class ToolSettings(Config):
 
     @model_validator(mode="after")
     def _for_tools(self) -> Self:
-        alone = sorted({"max_turns", "tool_seconds"} & self.model_fields_set)
+        own = ("max_turns", "tool_seconds")
+        alone = [name for name in own if getattr(self, name) != type(self).model_fields[name].default]
         if alone and not self.tools:
             raise ValueError(f"{alone[0]} is for tools; name them in tools: [crop, calculator]")
         if self.tools and self.max_turns < 2:

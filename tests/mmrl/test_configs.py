@@ -69,6 +69,8 @@ def test_a_config_opens_with_its_command_and_runs(
 @pytest.mark.parametrize(
     "rollout",
     [
+        {},
+        {"tools": ["zoom"], "max_turns": 3},
         {"temperature": {"schedule": "cosine", "start": 1.2, "end": 0.8}},
         {"temperature": {"schedule": "ead", "head": 2}},
         {"engine": "vllm", "vllm": {"base_url": "http://localhost:1"}},
@@ -79,6 +81,7 @@ def test_the_config_that_a_run_remembers_can_be_given_again(rollout: dict[str, A
     config = TrainConfig.model_validate(values)
     remember(config, tmp_path)
     assert load(TrainConfig, tmp_path / "config.yaml") == config
+    assert TrainConfig.model_validate(config.model_dump()) == config
 
 
 def test_a_suite_file_can_be_extended_whole(tmp_path: Path) -> None:
