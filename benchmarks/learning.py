@@ -188,7 +188,7 @@ def beginner(out: Path, steps: int) -> Path:
     """A policy from random weights after a short supervised warm-up."""
     if not (out / "checkpoint" / "config.json").exists():
         answers = [f"sft.max_steps={STARTERS if steps > 3 else 3}"]
-        warm.main(out, out / "checkpoint", answers, sight_steps=0, careless=False)
+        warm.main(out, out / "checkpoint", answers, sight_steps=0, whole=False)
     return out / "checkpoint"
 
 

@@ -54,7 +54,7 @@ class PolicyClaim:
     old: Arm
     measure: Callable[[Report, Report], float]
     tasks: tuple[str, ...] = ("choice", "yesno", "count", "number", "grounding", "temporal")
-    steps: int = 60
+    steps: int = 40
     test: int = 60
 
     def quick(self) -> PolicyClaim:

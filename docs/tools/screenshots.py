@@ -55,8 +55,8 @@ def main(demo: Path) -> None:
     mmrl("view", str(demo / "train"), "--task", "grounding", "--limit", "6")
     view, report = demo / "train" / "view.html", demo / "eval" / "sampled_after" / "report.html"
     shot(demo / "report.html", IMAGES / "demo.png", height=640)
-    shot(view, IMAGES / "curves.png", top=155, height=655)
-    shot(view, IMAGES / "rollouts.png", top=815, height=720)
+    shot(view, IMAGES / "curves.png", top=125, height=665)
+    shot(view, IMAGES / "rollouts.png", top=1012, height=720)
     shot(demo / "data" / "report.html", IMAGES / "dataset.png", height=860)
     shot(report, IMAGES / "evaluation.png", height=640)
 

@@ -19,7 +19,7 @@ OVERLOOKED = 0.35  # of the digits on a picture
 CONFUSED = 0.45  # of the pairs of digits in a clip: the second is taken for the first
 WRONG = 0.4  # of the answers that name a letter, or yes and no
 MARGIN = (0.1, 0.5)  # added on each side of a box, in its own widths or heights
-LATENESS = 1.0  # the largest number of seconds by which a span begins too early or ends too late
+LATENESS = 2.0  # the largest number of seconds by which a span begins too early or ends too late
 
 
 @each

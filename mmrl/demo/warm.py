@@ -1,8 +1,9 @@
 """`python -m mmrl.demo.warm`: rebuild the demo's warm checkpoint from the data.
 
-A Qwen2.5-VL of two million parameters learns in three stages, from random weights: its vision tower what is where
-(`sight.py`), the whole model to answer (`warm.yaml`), and at last, briefly, to answer as hurried annotators do
-(`careless.yaml`). It then sees, and is careless: this is what reinforcement learning with exact rewards can mend.
+A Qwen2.5-VL of two million parameters learns from random weights: its vision tower what is where (`sight.py`), the
+whole model to answer (`warm.yaml`), to compare what it sees with what is asked (`compare.yaml`), all six tasks again
+(`recall.yaml`), and at last, briefly, to answer as hurried annotators do (`careless.yaml`). It then sees, and is
+careless: this is what reinforcement learning with exact rewards can mend.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SIZE = TinySize(
     hidden=160, layers=4, heads=5, mlp=448, vision_hidden=96, vision_layers=3, vision_heads=3, patch=8, vocab=512
 )
 SIDE = 64  # pixels, of every picture and frame that the model sees
-STAGES = ("warm", "careless")
+STAGES = {"warm": "warm", "compare": "compare", "recall": "warm", "careless": "careless"}  # each with its data
 
 
 def main(
@@ -45,21 +46,22 @@ def main(
     sight_steps: Annotated[
         int, typer.Option(help="steps of the tower's first lesson, twice those of the second")
     ] = 1000,
-    careless: Annotated[bool, typer.Option(help="end on careless labels")] = True,
+    whole: Annotated[bool, typer.Option(help="all stages, not the first alone")] = True,
 ) -> None:
     """Build the data, train the tokenizer, the tower and the model, store the checkpoint. A stopped run resumes."""
-    stages = STAGES if careless else STAGES[:1]
-    configs = [stage_config(out, stage, overrides if stage == STAGES[0] else None) for stage in stages]
+    stages = list(STAGES) if whole else ["warm"]
+    configs = [stage_config(out, stage, overrides if stage == "warm" else None) for stage in stages]
     for stage, config in zip(stages, configs, strict=True):
         if not Path(config.data, "manifest.json").exists():
-            build(load(Recipe, HERE / f"{stage}_recipe.yaml"), out=Path(config.data), workers=os.cpu_count() or 1)
+            recipe = load(Recipe, HERE / f"{STAGES[stage]}_recipe.yaml")
+            build(recipe, out=Path(config.data), workers=os.cpu_count() or 1)
     model = out / "sighted"
     if not (model / "config.json").exists():
         write_sighted(configs[0], model, sight_steps)
     for config in configs:
         model = run(config.model_copy(update={"model": str(model)}))
     shutil.rmtree(checkpoint, ignore_errors=True)
-    shutil.copytree(model, checkpoint)
+    shutil.copytree(model, checkpoint, ignore=shutil.ignore_patterns("README.md"))  # whose paths are those of this run
 
 
 def write_sighted(config: TrainConfig, place: Path, steps: int) -> None:
@@ -88,7 +90,7 @@ def widen(model: Any, seed: int) -> None:
 
 def stage_config(out: Path, stage: str, overrides: list[str] | None) -> TrainConfig:
     """The config of a supervised stage; its model is that of the stage before."""
-    places = [f"data={out / stage / 'data'}", f"output={out / stage / 'train'}"]
+    places = [f"data={out / STAGES[stage] / 'data'}", f"output={out / stage / 'train'}"]
     return load(TrainConfig, HERE / f"{stage}.yaml", [*places, *(overrides or [])])
 
 

@@ -53,8 +53,9 @@ def test_careless_boxes_have_a_margin_and_stay_on_the_picture() -> None:
 
 def test_careless_spans_begin_too_early_and_end_too_late_at_half_seconds() -> None:
     spans = [sample.answer["spans"][0] for sample in labelled("temporal")]
-    assert {start for start, _ in spans} == {1.0, 0.5, 1.0 - LATENESS}
-    assert {end for _, end in spans} == {2.5, 3.0, 2.5 + LATENESS}
+    steps = [half / 2 for half in range(round(2 * LATENESS) + 1)]
+    assert {start for start, _ in spans} == {max(1.0 - early, 0.0) for early in steps}
+    assert {end for _, end in spans} == {min(2.5 + late, 4.0) for late in steps}
 
 
 def test_digits_are_overlooked_but_never_all() -> None:
