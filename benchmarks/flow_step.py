@@ -89,7 +89,7 @@ class World:
     def ours(self) -> None:
         """The trainer's own step."""
         (batch,) = self.trainer.rollouts([{"rows": self.rows}])
-        self.trainer.training_step(self.trainer.model, batch)
+        self.trainer.compute_loss(self.trainer.model, batch).backward()
         self._moved()
 
     def bare(self) -> None:
