@@ -69,6 +69,13 @@ def tools() -> str:
     return table(("tool", "arguments", "does"), rows)
 
 
+def outcomes() -> str:
+    """What may come of a call of a tool."""
+    from mmrl.tools.calls import KINDS
+
+    return table(("outcome", "when"), [(f"`{kind}`", when) for kind, when in KINDS.items()])
+
+
 def operators() -> str:
     """Every registered operator."""
     from data_engine.ops import OPERATORS
@@ -264,6 +271,6 @@ TABLES: dict[str, Callable[[], str]] = {
     each.__name__: each
     for each in (
         *(rewards, operators, sources, estimators, checks, tasks, benchmarks, preferences),
-        *(configs, commands, extras, prompts, papers, tools),
+        *(configs, commands, extras, prompts, papers, tools, outcomes),
     )
 }

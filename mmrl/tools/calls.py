@@ -10,21 +10,21 @@ from typing import Any
 
 from mmrl.tools.scene import Piece, readable
 
-# The kinds of outcomes. A model reads the text of each.
+# The kinds of outcomes, and when a call has one.
 KINDS = {
-    "ok": "a result",
+    "ok": "there is a result",
     "refused": "the tool says that it cannot do this",
-    "raised": "the tool failed",
-    "timed_out": "the tool did not end within its deadline",
-    "died": "the process of the tool ended",
-    "too_large": "more text or pixels than a result may have",
-    "unusable": "a picture or video that the processor does not take",
-    "wrong_arguments": "arguments that the tool does not take",
-    "unknown_tool": "no tool of this name",
-    "unreadable": "a call that is no JSON object with name and arguments",
-    "too_many": "more calls in a turn than are answered, all of them together",
-    "no_room": "a result for which the completion has no room left",
-    "no_turn_left": "a call in the last turn",
+    "raised": "the tool raised an error",
+    "timed_out": "it took longer than `tool_seconds`; its process is killed",
+    "died": "its process ended",
+    "too_large": "more than 8,000 characters, 50 million pixels or 16 parts",
+    "unusable": "the processor does not take the picture, for instance one of 1 by 400 pixels",
+    "wrong_arguments": "the tool does not take these arguments",
+    "unknown_tool": "there is no tool of this name",
+    "unreadable": "it is no JSON object with a name and arguments",
+    "too_many": "more than four in a turn: the others have one outcome together",
+    "no_room": "the result does not fit into `max_completion_length`; where not even this fits, the rollout ends",
+    "no_turn_left": "it stands in the last turn",
 }
 MOST_CALLS = 4  # of a turn
 OPENED = "<tool_call>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,9 @@ def tried(config: TrainConfig, small: TrainConfig) -> list[str]:
     if config.grpo is None and config.flow is None:
         return lines
     rows = [row for file in sorted(Path(small.output, "rollouts").iterdir()) for row in pq.read_table(file).to_pylist()]
+    if config.rollout.tools:
+        turns = [turn for row in rows for turn in json.loads(row.get("turns") or "[]")]
+        lines.append(f"tools: {sum(len(turn['calls']) for turn in turns)} calls; a random model makes none or few")
     for name in config.rewards:
         verdicts = [(row[f"kind/{name}"], row[f"why/{name}"]) for row in rows]
         failed = [why for kind, why in verdicts if kind == "failed"]
