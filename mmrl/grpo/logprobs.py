@@ -45,9 +45,9 @@ class Chunk:
         """[B, C]: which completion tokens are not padding."""
         return self.attention_mask[:, -self.keep :].bool()
 
-    def without_media_behind(self) -> Chunk | None:
-        """The rows whose media all stand in the prompt; None if there are none."""
-        kept = [place for place, row in enumerate(self.rows) if not row.behind]
+    def only(self, *, behind: bool) -> Chunk | None:
+        """The rows to which tools have shown media behind the prompt, or the others; None if there are none."""
+        kept = [place for place, row in enumerate(self.rows) if bool(row.behind) is behind]
         if not kept:
             return None
         rows = [self.rows[place] for place in kept]
@@ -174,22 +174,27 @@ class LogProbs:
         and if this chunk then has no more tokens. Packed rows are padded to the longest, and may have more where
         prompts have unequal numbers of long completions.
 
-        Pictures that tools have returned stand behind the prompt: their rows are scored one by one.
+        Rows to which tools have shown media behind the prompt are compared apart.
         """
-        if self.sharing.packing is None and not takes_packed_rows(self.trainer.accelerator.unwrap_model(model)):
+        sharing = self.sharing
+        if sharing.packing is None and not takes_packed_rows(self.trainer.accelerator.unwrap_model(model)):
             logger.info("shared-prefix scoring off: layers of this architecture carry a state from token to token")
-            self.sharing.packing = False
-        if self.sharing.packing is None:
-            alike = chunk.without_media_behind()
-            gap = NOTHING if alike is None else self._gap(model, replace(alike, temperatures_BC=None))
-            self.sharing.packing = self.sharing.agreed("scoring", gap)
-        if not self.sharing.packing or any(row.behind for row in chunk.rows):
+            sharing.packing = False
+        if sharing.packing is None:
+            sharing.packing = sharing.agreed("scoring", self._gap(model, chunk.only(behind=False)))
+        if sharing.packing and sharing.behind is None and self.trainer.generation.tools is not None:
+            gap = self._gap(model, chunk.only(behind=True))
+            sharing.behind = sharing.agreed("scoring of what tools have shown", gap)
+        if not sharing.packing or (not sharing.behind and any(row.behind for row in chunk.rows)):
             return False
         return packed_tokens(chunk.rows, chunk.completion_mask) <= chunk.input_ids.numel()
 
     @torch.no_grad()
-    def _gap(self, model: Any, chunk: Chunk) -> float:
+    def _gap(self, model: Any, chunk: Chunk | None) -> float:
         """How far the log-probs of packed rows are from those of plain ones; infinite if the model takes none."""
+        if chunk is None:
+            return NOTHING
+        chunk = replace(chunk, temperatures_BC=None)
         plain, _, _ = self._plain(model, chunk)
         try:
             shared, _ = self._packed(model, chunk)

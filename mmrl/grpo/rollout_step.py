@@ -167,13 +167,15 @@ def by_prompt(batches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows of `batches`, which TRL has shuffled, sorted into batches of the same size so that the rollouts of a
     prompt stand together; prompts keep the order in which they first appear.
 
-    >>> a, b = "first prompt", "second prompt"
-    >>> [batch["rows"] for batch in by_prompt([{"rows": [a, b]}, {"rows": [b, a]}])]
-    [['first prompt', 'first prompt'], ['second prompt', 'second prompt']]
+    >>> from mmrl.model.encoding import Encoded
+    >>> a, b = Encoded([1], {}, ()), Encoded([2], {}, ())
+    >>> batches = by_prompt([{"rows": [a, b]}, {"rows": [b, a]}])
+    >>> [[row.input_ids for row in batch["rows"]] for batch in batches]
+    [[[1], [1]], [[2], [2]]]
     """
     rows = [row for batch in batches for row in batch["rows"]]
-    first = {id(row): place for place, row in reversed(list(enumerate(rows)))}
-    order = sorted(range(len(rows)), key=lambda place: first[id(rows[place])])
+    first = {id(row.asked): place for place, row in reversed(list(enumerate(rows)))}
+    order = sorted(range(len(rows)), key=lambda place: first[id(rows[place].asked)])
     size = len(batches[0]["rows"])
     dealt = [order[start : start + size] for start in range(0, len(order), size)]
     return [{key: _ordered([batch[key] for batch in batches], places) for key in batches[0]} for places in dealt]

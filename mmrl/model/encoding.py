@@ -41,8 +41,9 @@ class Encoded:
     `input_ids` [L] are not padded. `tensors` are all others that the processor returned; those in `along` have a value
     for every token, [1, L, ...], the others belong to the media. `seen_size` is the (width, height) in pixels of each
     media item after the processor's resizing, `kinds` has the kind of each. `opened` is what the prompt has already
-    written of the answer, such as `<think>`. `lost` names what the processor returned and no tensor can hold. The last
-    `behind` media stand behind the prompt, as results of tools: `along` reaches as far, `seen_size` does not.
+    written of the answer, such as `<think>`. `lost` names what the processor returned and no tensor can hold. A row of
+    several turns has the media of its prompt and those `behind` it, which tools have returned; its `input_ids` and
+    `seen_size` are those of the `prompt`, and `along` reaches as far as the media do.
     """
 
     input_ids: list[int]
@@ -52,7 +53,13 @@ class Encoded:
     kinds: tuple[MediaKind, ...] = ()
     opened: str = ""
     lost: frozenset[str] = frozenset()
-    behind: int = 0
+    behind: tuple[Encoded, ...] = ()
+    prompt: Encoded | None = None
+
+    @property
+    def asked(self) -> Encoded:
+        """The prompt alone: the same object for all rollouts of a prompt."""
+        return self.prompt or self
 
 
 def encode(

@@ -39,6 +39,7 @@ class Conversation:
     own: list[bool] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
+    behind: list[Encoded] = field(default_factory=list)  # the results that show media
 
     @property
     def text(self) -> str:
@@ -48,11 +49,10 @@ class Conversation:
     @property
     def scored(self) -> Encoded:
         """The prompt with all media of the rollout, for a forward over the whole."""
-        behind = len(self.row.kinds) - len(self.prompt.kinds)
-        if not behind:
+        if not self.behind:
             return self.prompt
         parts = {"input_ids": self.prompt.input_ids, "seen_size": self.prompt.seen_size, "opened": self.prompt.opened}
-        return replace(self.row, **parts, behind=behind)
+        return replace(self.row, **parts, behind=tuple(self.behind), prompt=self.prompt)
 
 
 def scene_of(media: Sequence[Media], prompt: Encoded, answer: Any, space: CoordinateSpace) -> Scene:
@@ -136,6 +136,7 @@ def _read(one: Conversation, chat: ToolChat, outcomes: list[Outcome], *, longest
         if len(results.input_ids) < left:
             one.turns[-1].outcomes.extend(shown)
             one.row = chat.grown(one.row, said, results)
+            one.behind += [results] if results.kinds else []
             one.scene = _with(one.scene, shown, results)
             one.ids += results.input_ids
             one.own += [False] * len(results.input_ids)

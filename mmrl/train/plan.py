@@ -183,7 +183,10 @@ def _tools(config: TrainConfig) -> list[tuple[str, str]]:
         ("turns", f"at most {settings.max_turns}, of {length} tokens with the results among them"),
         ("a call", f"at most {settings.tool_seconds:g} seconds"),
         ("in the prompt", "by the chat template" if native else "in words, its chat template does not write tools"),
-        ("shared prompts", "as far as results are text; a rollout that was shown pictures is scored by itself"),
+        (
+            "shared prompts",
+            "read once per group when scoring, as without tools; each later turn reads its rollout anew",
+        ),
     ]
 
 

@@ -24,6 +24,7 @@ without a mask.
 The last prompt token is repeated because a causal model predicts a token at the place before it: with a single `p3` the
 place before `b1` would belong to `a2`. Media tokens stand in the prompt and have rotary positions of their own (time,
 height, width); completion tokens count on from the last of them.
+Media that tools have returned stand in a completion; its tokens have the positions that they have in the whole row.
 Shapes: B rollouts, C completion tokens, R packed rows (distinct prompts), P prompt tokens, T packed tokens.
 """
 
@@ -31,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -72,32 +73,38 @@ def packed(model: Any, rows: Sequence[Encoded], completion_BC: Tensor, valid_BC:
     """The rollouts of `rows` packed for `model`, the bare module; rollouts of one prompt have the same object there."""
     installed(model.config)
     device = completion_BC.device
-    prompts = list({id(row): row for row in rows}.values())
+    prompts = list({id(row.asked): row.asked for row in rows}.values())
     number = {id(prompt): r for r, prompt in enumerate(prompts)}
     lengths_B = valid_BC.sum(dim=1).tolist()
     ids = [prompt.input_ids[:-1] for prompt in prompts]
     segments = [[0] * len(row_ids) for row_ids in ids]
     steps = [list(range(len(row_ids))) for row_ids in ids]  # positions of text, as if the sequence stood alone
     place_BC = torch.zeros_like(completion_BC)
+    shown: list[list[Encoded]] = [[prompt] for prompt in prompts]  # all that shows media, in the order of the tokens
+    grown: list[Grown] = []
     for b, (row, completion) in enumerate(zip(rows, completion_BC.tolist(), strict=True)):
-        r, prompt = number[id(row)], row.input_ids
+        r, prompt = number[id(row.asked)], row.input_ids
         place_BC[b] = torch.arange(completion_BC.shape[1], device=device) + len(ids[r]) + 1
         segment = segments[r][-1] + 1 if segments[r] else 1
         ids[r] = [*ids[r], prompt[-1], *completion[: lengths_B[b]]]
         segments[r] = [*segments[r], *[segment] * (lengths_B[b] + 1)]
         steps[r] = [*steps[r], *range(len(prompt) - 1, len(prompt) + lengths_B[b])]
+        shown[r] += row.behind
+        if row.behind:
+            grown.append(Grown(row, completion[: lengths_B[b]], r, len(ids[r]) - lengths_B[b]))
     input_RT, segment_RT = _padded(ids, pad).to(device), _padded(segments, -1).to(device)
     step_RT = _padded(steps, 0).to(device)
-    row_B = torch.tensor([number[id(row)] for row in rows], device=device)
+    row_B = torch.tensor([number[id(row.asked)] for row in rows], device=device)
     place_BC = (place_BC + row_B.unsqueeze(1) * input_RT.shape[1]).clamp(max=input_RT.numel() - 1)
     labels_RT = torch.full_like(input_RT, IGNORED)
     labels_RT.view(-1)[place_BC[valid_BC]] = completion_BC[valid_BC]
-    media = {key: value.to(device) for key, value in collate(prompts, model).items()}
-    along = along_inputs(prompts, step_RT, model)
+    media = collate([part for parts in shown for part in parts], model)
+    media = {key: value.to(device) for key, value in media.items()}
+    along = _along(model, prompts, step_RT, grown)
     inputs = {
         "input_ids": input_RT,
         "attention_mask": carrier(segment_RT, _blocks(model, along)),
-        "position_ids": _positions(model, prompts, media, step_RT),
+        "position_ids": _positions(model, prompts, step_RT, grown),
         **{key: value for key, value in media.items() if key != "second_per_grid_ts"},
         **along,
     }
@@ -108,8 +115,33 @@ def packed_tokens(rows: Sequence[Encoded], valid_BC: Tensor) -> int:
     """R * T: how many tokens the packed rows of `rows` have, with the padding to the longest."""
     length: dict[int, int] = {}
     for row, tokens in zip(rows, valid_BC.sum(dim=1).tolist(), strict=True):
-        length[id(row)] = length.get(id(row), len(row.input_ids) - 1) + 1 + tokens
+        prompt = id(row.asked)
+        length[prompt] = length.get(prompt, len(row.input_ids) - 1) + 1 + tokens
     return len(length) * max(length.values())
+
+
+class Grown(NamedTuple):
+    """A rollout that was shown media behind its prompt: its completion begins at place `start` of packed row `r`."""
+
+    row: Encoded
+    completion: list[int]
+    r: int
+    start: int
+
+    @property
+    def places(self) -> tuple[int, slice]:
+        """The packed row, and its part that is the completion."""
+        return self.r, slice(self.start, self.start + len(self.completion))
+
+
+def _along(model: Any, prompts: Sequence[Encoded], step_RT: Tensor, grown: Sequence[Grown]) -> dict[str, Tensor]:
+    """The tensors with a value per token [R, T, ...]."""
+    along = along_inputs(prompts, step_RT, model)
+    for one in grown:
+        for key, values in along_inputs([one.row], step_RT[one.places][None], model).items():
+            whole = along.setdefault(key, values.new_zeros(*step_RT.shape, *values.shape[2:]))
+            whole[one.places] = values[0]
+    return along
 
 
 def _blocks(model: Any, along: dict[str, Tensor]) -> Tensor | None:
@@ -122,9 +154,33 @@ def _blocks(model: Any, along: dict[str, Tensor]) -> Tensor | None:
     return begins_RT.long().cumsum(dim=1) * of_picture_RT
 
 
-def _positions(model: Any, prompts: Sequence[Encoded], media: dict[str, Tensor], step_RT: Tensor) -> Tensor:
+def _positions(model: Any, prompts: Sequence[Encoded], step_RT: Tensor, grown: Sequence[Grown]) -> Tensor:
     """Position ids of the packed rows: [R, T], or [3, R, T] for models with multimodal rotary positions."""
-    grids = {key: value for key, value in media.items() if key.endswith("_grid_thw") or key == "second_per_grid_ts"}
+    position_3RT = _of_prompts(model, prompts, step_RT)
+    if not has_rope_index(model) or not grown:
+        return position_3RT
+    position_3RT = position_3RT.expand(3, -1, -1).clone()  # of prompts without media there is one row
+    for row, completion, r, start in grown:
+        ids_1L = torch.tensor([[*row.input_ids, *completion]]).to(step_RT)
+        types_1L = media_inputs([row], ids_1L, model, left=False)["mm_token_type_ids"].to(step_RT)
+        grids, seen = _grids([row], model, step_RT.device), torch.ones_like(ids_1L)
+        own_31L, _ = core(model).get_rope_index(ids_1L, mm_token_type_ids=types_1L, attention_mask=seen, **grids)
+        position_3RT[:, r, start : start + len(completion)] = own_31L[:, 0, len(row.input_ids) :]
+    return position_3RT
+
+
+def _grids(rows: Sequence[Encoded], model: Any, device: Any) -> dict[str, Tensor]:
+    """What multimodal positions are made of."""
+    return {
+        key: value.to(device)
+        for key, value in collate(rows, model).items()
+        if key.endswith("_grid_thw") or key == "second_per_grid_ts"
+    }
+
+
+def _of_prompts(model: Any, prompts: Sequence[Encoded], step_RT: Tensor) -> Tensor:
+    """Position ids of prompts, and of completions that are text."""
+    grids = _grids(prompts, model, step_RT.device)
     if not has_rope_index(model) or not grids:
         return step_RT
     prompt_RP = _padded([prompt.input_ids for prompt in prompts], 0).to(step_RT)

@@ -29,7 +29,8 @@ DECIDED = "shared_prefix.json"  # in a checkpoint: a resumed run that decided ag
 
 
 class PrefixSharing:
-    """Where prompts are shared: `packing` in scoring, `prefix_cache` in sampling; None until the first batch decides.
+    """Where prompts are shared: `packing` in scoring, `behind` there too if tools have shown media behind the prompt,
+    `prefix_cache` in sampling; None until the first batch decides.
 
     All processes decide the same. The decision is part of a checkpoint.
     """
@@ -37,6 +38,7 @@ class PrefixSharing:
     def __init__(self, trainer: Any, *, allowed: bool) -> None:
         self.trainer = trainer
         self.packing: bool | None = None if allowed else False
+        self.behind: bool | None = None if allowed else False
         self.prefix_cache: bool | None = None if allowed else False
 
     @property
@@ -57,7 +59,7 @@ class PrefixSharing:
 
     def save(self, checkpoint: Path) -> None:
         """Write the decisions into a checkpoint directory."""
-        decided = {"sharing": self.packing, "prefilling": self.prefix_cache}
+        decided = {"sharing": self.packing, "behind": self.behind, "prefilling": self.prefix_cache}
         (checkpoint / DECIDED).write_text(json.dumps(decided))
 
     def restore(self, checkpoint: Path) -> None:
@@ -65,6 +67,7 @@ class PrefixSharing:
         if (checkpoint / DECIDED).exists():
             decided = json.loads((checkpoint / DECIDED).read_text())
             self.packing, self.prefix_cache = decided["sharing"], decided["prefilling"]
+            self.behind = decided.get("behind")
 
 
 def agree(gap: float, *, half: bool) -> bool:

@@ -86,7 +86,7 @@ def test_a_picture_has_a_token_for_each_of_its_features(
     one = spoken.rollout(mixed_samples[1], turns, toolbox)
     assert [outcome.kind for outcome in one.turns[0].outcomes] == ["ok", "unusable"]
     scored, image = one.scored, spoken.model.config.image_token_id
-    assert scored.behind == 1
+    assert len(scored.behind) == 1
     grid = scored.tensors["image_grid_thw"]
     shown = [*one.prompt.input_ids, *one.ids].count(image)
     assert shown == int(grid.prod(dim=1).sum()) // spoken.processor.image_processor.merge_size**2

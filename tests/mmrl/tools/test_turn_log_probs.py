@@ -56,16 +56,17 @@ def logps_of_the_whole(model: Any, processor: Any, ids: list[int], pictures: lis
     return logits.log_softmax(-1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
 
 
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "plain"])
 @pytest.mark.parametrize(("architecture", "template"), CASES, ids=["-".join(case) for case in CASES])
 def test_log_probs_of_turns_are_those_of_one_plain_forward(
-    architecture: str, template: str, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
+    architecture: str, template: str, shared: bool, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
     model, processor = tiny_policy(budget, architecture)
     templated(processor, template)
     sample = mixed_samples[1]
     sizes: dict[str, Any] = {"num_generations": 4, "per_device_train_batch_size": 4, "max_completion_length": 600}
     twice: dict[str, Any] = {"num_iterations": 2, "max_steps": 2, "learning_rate": 1e-9}  # old log-probs as well
-    run = trainer(tmp_path, model, processor, [sample], budget, tools=TOOLS, **sizes, **twice)
+    run = trainer(tmp_path, model, processor, [sample], budget, tools=TOOLS, shared_prefix=shared, **sizes, **twice)
     engine = scripted(run, says)
     run.train()
 
@@ -84,7 +85,7 @@ def test_log_probs_of_turns_are_those_of_one_plain_forward(
             number = 0 if row.behind else 1 if "2*3" in text else 2 if "nothing" in text else 3
             expected = logps_of_the_whole(model, processor, tokens, shown[number])[len(row.input_ids) - 1 :]
             assert_close(got[: len(expected)], expected, atol=1e-4, rtol=0)
-    assert run.sharing.packing is True
+    assert run.sharing.packing is run.sharing.behind is shared
 
 
 def test_results_are_read_and_not_learned(mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path) -> None:
@@ -144,3 +145,4 @@ def test_a_video_from_a_tool_is_seen_in_scoring(
         logits = plain(input_ids=ids, attention_mask=torch.ones_like(ids), mm_token_type_ids=types, **media).logits[0]
     expected = logits[:-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0][len(rows[place].input_ids) - 1 :]
     assert_close(logps[place][: len(expected)], expected, atol=1e-4, rtol=0)
+    assert run.sharing.behind is True
