@@ -83,7 +83,6 @@ from mmrl.grpo.scoring import RolloutScoring
 from mmrl.grpo.shared_prefix.parity import PrefixSharing
 from mmrl.grpo.temperature import TemperatureSchedule, check_head
 from mmrl.model.inputs import media_inputs
-from mmrl.tools.settings import ToolSettings
 from mmrl.trainers import given
 from mmrl.trainers.dummy_media import DummyMedia
 from mmrl.trainers.evaluation import RecordedEvaluations
@@ -101,7 +100,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
     `mmrl.advantages.ADVANTAGES`, with `advantage_options`. `train_dataset` is what `mmrl.trainers.given.rows` takes.
     `space` is the coordinate space in which the model answers, `form` what is asked beside the questions.
     `engine`: vLLM draws the completions, with `ahead` 1 those of the next generation meanwhile. `tools`: those that the
-    policy may call while it answers.
+    policy may call while it answers, settings or a list.
     """
 
     model: Any  # TRL declares these as possibly None, or as one of many types
@@ -135,12 +134,12 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         credit: Credit | None = None,
         engine: VllmSettings | None = None,
         ahead: int = 0,
-        tools: ToolSettings | None = None,
+        tools: Any = None,
         **kwargs: Any,
     ) -> None:
         args, budget = args or GRPOConfig(), budget or VisionBudget()
         model, processing_class = given.policy(model, processing_class, budget)
-        rewards = given.suite(rewards, reward_funcs, args)
+        rewards, tools = given.suite(rewards, reward_funcs, args), given.tools(tools, kwargs)
         train_dataset = given.rows(train_dataset)
         if kwargs.get("eval_dataset") is not None:
             kwargs["eval_dataset"] = given.rows(kwargs["eval_dataset"], "test")

@@ -22,9 +22,11 @@ class Toolbox:
     def __init__(self, names: Sequence[str], seconds: float) -> None:
         self.tools: dict[str, Tool] = tools_of(names)
         self.seconds = seconds
+        targets = [tool.target for tool in self.tools.values()]
+        self._workers = [Worker("mmrl.tools.calling:called", first=targets) for _ in range(PROCESSES)]
         self._free: queue.LifoQueue[Worker] = queue.LifoQueue()
-        for _ in range(PROCESSES):
-            self._free.put(Worker("mmrl.tools.calling:called", first=[tool.target for tool in self.tools.values()]))
+        for worker in self._workers:
+            self._free.put(worker)
         self._threads = ThreadPoolExecutor(PROCESSES, "tools")
 
     def outcomes(self, turns: Sequence[tuple[Sequence[Call], Scene]]) -> list[list[Outcome]]:
@@ -41,10 +43,9 @@ class Toolbox:
         return outcomes
 
     def close(self) -> None:
-        """End the processes."""
-        self._threads.shutdown()
-        while not self._free.empty():
-            self._free.get().close()
+        """End the processes; a later call starts them again."""
+        for worker in self._workers:
+            worker.close()
 
     def _outcome(self, call: Call, scene: Scene) -> Outcome:
         def failed(kind: str, why: str) -> Outcome:

@@ -21,6 +21,7 @@ from mmrl.core.media.probe import probe
 from mmrl.core.vision import VisionBudget, apply_budget
 from mmrl.model.loading import load_processor, local
 from mmrl.model.policy import load_policy
+from mmrl.tools.settings import ToolSettings
 from mmrl.trainers.dataset import as_dataset, decoded, training_samples
 from mmrl.trainers.preferences import as_pairs
 from rewards import Suite
@@ -59,6 +60,27 @@ def suite(rewards: Any, reward_funcs: Any, args: Any) -> Suite:
         return chosen
     weights, args.reward_weights = args.reward_weights, None
     return Suite.of(chosen, weights=weights)
+
+
+def tools(given: Any, others: Mapping[str, Any]) -> ToolSettings | None:
+    """Settings of tools, from a list of names or of functions as TRL takes them; `others` are further arguments of a
+    trainer, of which those are refused that would draw completions in another way."""
+    for name in ("rollout_func", "environment_factory"):
+        if others.get(name) is not None:
+            raise InputError(f"{name} draws completions by itself; give tools: names, or functions of a module")
+    if not given or isinstance(given, ToolSettings):
+        return given or None
+    return ToolSettings(tools=[one if isinstance(one, str) else _named(one) for one in given])
+
+
+def _named(function: Any) -> str:
+    """The "module:function" of a function."""
+    module, name = getattr(function, "__module__", "__main__"), getattr(function, "__qualname__", repr(function))
+    if module == "__main__" or "<" in name:
+        raise InputError(
+            f"the tool {name!r:.80} runs in a process of its own: put it into a module that can be imported"
+        )
+    return f"{module}:{name}"
 
 
 def rows(data: Any, split: str | None = "train") -> Dataset:

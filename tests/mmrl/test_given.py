@@ -11,6 +11,7 @@ from PIL import Image
 
 from data_engine.dataset.shards import read_samples, write_dataset
 from mmrl.core.config import InputError
+from mmrl.tools.functions import crop
 from mmrl.trainers import given
 from rewards import Rollout, Suite
 from tests.support.training import questions
@@ -107,6 +108,21 @@ def test_a_function_for_trl_gets_messages_or_texts_and_the_columns() -> None:
     [row] = read({"prompt": ASK, "solution": "4"})
     Suite.of(right).score([Rollout("4", row["answer"], row["task"], row["prompt"], meta=row["meta"])])
     assert seen["completions"] == [[{"role": "assistant", "content": "4"}]]
+
+
+def test_tools_are_names_or_functions_of_a_module() -> None:
+    settings = given.tools(["zoom", crop], {})
+    assert settings is not None
+    assert settings.tools == ["zoom", "mmrl.tools.functions:crop"]
+    assert given.tools(settings, {"peft_config": None}) is settings
+    assert given.tools([], {}) is None
+    for wrong, others, message in (
+        ([lambda: None], {}, "put it into a module that can be imported"),
+        (["zoom"], {"environment_factory": object}, "environment_factory draws completions by itself"),
+        (None, {"rollout_func": print}, "rollout_func draws completions by itself"),
+    ):
+        with pytest.raises(InputError, match=message):
+            given.tools(wrong, others)
 
 
 def test_rewards_are_given_once_and_weights_belong_to_a_list() -> None:

@@ -119,6 +119,12 @@ def test_a_hanging_call_does_not_hold_up_the_others(toolbox: Toolbox) -> None:
     assert time.monotonic() - begin < 5
 
 
+def test_a_toolbox_that_was_closed_starts_again(toolbox: Toolbox) -> None:
+    toolbox.close()
+    (outcomes,) = toolbox.outcomes([(calls_in(call("calculator", expression="1+1")), Scene())])
+    assert outcomes[0].pieces == ("2",)
+
+
 def test_nonsense_never_raises(toolbox: Toolbox, scene: Scene) -> None:
     draw = random.Random(0)
     pieces = ["<tool_call>", "</tool_call>", '{"name":', '"crop"', '"arguments":', "{", "}", "[", "1e999", "null", ","]
