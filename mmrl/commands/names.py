@@ -5,7 +5,7 @@ from __future__ import annotations
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from mmrl.commands.catalogue import entry, first_lines, found, print_list
+from mmrl.commands.catalogue import description, entry, first_lines, found, print_list
 from mmrl.core.config import InputError, nearest
 
 if TYPE_CHECKING:
@@ -85,29 +85,37 @@ def _config_of(benchmark: Benchmark) -> list[str]:
 
 
 def list_train() -> None:
-    """Print the estimators, and the keys of a training config."""
+    """Print the estimators, the tools of rollouts, and the keys of a training config."""
     from mmrl.advantages import ADVANTAGES
     from mmrl.train.config import FOLDERS, TrainConfig
 
     print_list("estimator", first_lines(ADVANTAGES))
+    print()
+    print_list("tool", first_lines(_tools()))
     kinds = [(key, "a block: mmrl train show " + key if key in FOLDERS else "") for key in TrainConfig.model_fields]
     print()
     print_list("key of a config", kinds)
 
 
 def show_train(name: str) -> str:
-    """An estimator in full; or the keys of the block of a stage; or one of them, such as grpo.beta."""
+    """An estimator or a tool in full; or the keys of the block of a stage; or one of them, such as grpo.beta."""
     from mmrl.advantages import ADVANTAGES
     from mmrl.train.config import FOLDERS, schema_of
 
     block, _, key = name.partition(".")
     if block not in FOLDERS:
-        [(_, function)] = found(name, {"estimator": ADVANTAGES, "block": {}})
-        return entry(name, function, skip=2)
+        [(kind, function)] = found(name, {"estimator": ADVANTAGES, "tool": _tools(), "block": {}})
+        return entry(name, function, skip=2) if kind == "estimator" else f"{name}\n\n{description(function)}"
     fields = schema_of(block).__dataclass_fields__
     if key and key not in fields:
         raise InputError(f"no key {name}; {nearest(key, fields)}")
     return "\n".join(_key(block, each) for each in fields.values() if each.init and key in ("", each.name))
+
+
+def _tools() -> dict[str, Callable[..., Any]]:
+    from mmrl.tools.registry import TOOLS
+
+    return {name: resolve_name(place) for name, place in TOOLS.items()}
 
 
 def _key(block: str, field: Any) -> str:

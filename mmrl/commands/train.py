@@ -28,8 +28,8 @@ def train(
     """Train a model by the stages of CONFIG: SFT (`sft:` block), DPO (`dpo:`), GRPO (`grpo:`), in this order; an editor
     of pictures by `sft:` and `flow:`.
 
-    `mmrl train list` lists the estimators of advantages and the keys of a config. `mmrl train show NAME` shows an
-    estimator, the keys of a block (grpo), or one of them (grpo.beta).
+    `mmrl train list` lists the estimators of advantages, tools and the keys of a config. `mmrl train show NAME` shows
+    an estimator, a tool, the keys of a block (grpo), or one of them (grpo.beta).
     """
     if str(config) in ("list", "show") and not config.exists():
         _print_names(str(config), overrides or [])

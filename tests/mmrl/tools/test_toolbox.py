@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mmrl.cli import VERBS, run
 from mmrl.core.boxes import CoordinateSpace
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
@@ -155,6 +156,14 @@ def test_a_model_knows_nothing_of_the_scene() -> None:
     schema = tools_of(["crop"])["crop"].schema["function"]
     assert list(schema["parameters"]["properties"]) == ["box", "picture"]
     assert schema["parameters"]["required"] == ["box"]
+
+
+def test_tools_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, told in (["list"], "Cut a part out of a picture"), (["show", "crop"], "Args:\n    box: The corners"):
+        with pytest.raises(SystemExit) as done:
+            run("mmrl train", VERBS["train"][0], arguments)
+        assert done.value.code == 0
+        assert told in capsys.readouterr().out
 
 
 def test_an_unreadable_call_keeps_its_name() -> None:
