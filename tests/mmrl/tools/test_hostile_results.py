@@ -20,10 +20,11 @@ from mmrl.tools.scene import Scene, pieces_of
 from mmrl.tools.toolbox import Toolbox
 from mmrl.tools.turns import Conversation, Drawn, played
 from rewards.prompt_form import PLAIN
-from tests.mmrl.tools.test_turn_log_probs import CASES, templated
+from tests.mmrl.tools.test_turn_log_probs import templated
 from tests.support.scripted import call
 from tests.support.training import tiny_policy
 
+CASES = [(architecture, template) for architecture in ("qwen2_5_vl", "qwen3_vl") for template in ("words", "native")]
 NAMES = [f"tests.support.hostile_tools:{name}" for name in ("injects", "talks", "paints", "dies")]
 
 

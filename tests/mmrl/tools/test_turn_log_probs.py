@@ -22,7 +22,6 @@ from tests.support.scripted import call, scripted
 from tests.support.training import tiny_policy
 
 TOOLS = ToolSettings(tools=["crop", "calculator"], max_turns=3)
-CASES = [(architecture, template) for architecture in ("qwen2_5_vl", "qwen3_vl") for template in ("words", "native")]
 
 
 def templated(processor: Any, template: str) -> Any:
@@ -57,7 +56,7 @@ def logps_of_the_whole(model: Any, processor: Any, ids: list[int], pictures: lis
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "plain"])
-@pytest.mark.parametrize(("architecture", "template"), CASES, ids=["-".join(case) for case in CASES])
+@pytest.mark.parametrize(("architecture", "template"), [("qwen2_5_vl", "words"), ("qwen3_vl", "native")])
 def test_log_probs_of_turns_are_those_of_one_plain_forward(
     architecture: str, template: str, shared: bool, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
 ) -> None:
