@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from collections.abc import Mapping
 from pkgutil import resolve_name
 from typing import Any
@@ -35,7 +37,8 @@ def called(question: tuple[str, Mapping[str, Any], Scene] | list[str]) -> Reply 
     except InputError as error:
         return "wrong_arguments", (readable(str(error))[:WHY],)
     try:
-        pieces = pieces_of(function(**options))
+        result = function(**options)
+        pieces = pieces_of(asyncio.run(result) if inspect.iscoroutine(result) else result)
     except Refusal as error:
         return "refused", (readable(str(error))[:WHY],)
     except (Exception, SystemExit) as error:  # a tool may raise anything; the model is told, and the run counts it
@@ -54,6 +57,8 @@ def _fault(pieces: tuple[Piece, ...]) -> Reply | None:
         if isinstance(piece, str):
             continue
         pixels = piece.width * piece.height if isinstance(piece, Image.Image) else piece.frames.size // 3
+        if pixels == 0:
+            return "unusable", ("the result is a picture or video without pixels",)
         if pixels > MOST_PIXELS:
             return "too_large", (f"the result has {pixels:,} pixels, the limit is {MOST_PIXELS:,}; ask for less",)
     return None

@@ -81,7 +81,7 @@ def _checked(value: Any) -> Call:
     """A call from its object; ToolRL writes `parameters` for `arguments`."""
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
         return Call(fault="no object with a name")
-    name, arguments = readable(value["name"]), value.get("arguments", value.get("parameters", {}))
+    name, arguments = readable(value["name"]), value.get("arguments", value.get("parameters")) or {}
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)

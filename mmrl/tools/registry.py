@@ -34,6 +34,8 @@ def tools_of(names: Sequence[str]) -> dict[str, Tool]:
     tools: dict[str, Tool] = {}
     for given in names:
         function = resolve(given, TOOLS, "tool")
+        if not inspect.isfunction(function):
+            raise InputError(f"tool {given!r} is a {type(function).__name__}; a tool is a function")
         tool = Tool(function.__name__, target_of(given, TOOLS, "tool"), schema_of(function, given))
         if tool.name in tools:
             raise InputError(f"tools: {given!r} and {tools[tool.name].target!r} are both called {tool.name}")

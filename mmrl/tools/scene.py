@@ -100,6 +100,8 @@ def pieces_of(result: Any) -> tuple[Piece, ...]:
     if isinstance(result, str):
         return (readable(result),)
     if isinstance(result, Video):
+        if result.frames.dtype != np.uint8 or result.frames.ndim != 4 or result.frames.shape[3] != 3:
+            raise TypeError(f"the frames of a video are uint8 [T, height, width, 3], not {result.frames.shape}")
         return (result,)
     if isinstance(result, Image.Image):
         return (result.convert("RGB"),)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
 import time
 from typing import Any
 
+import numpy as np
 from PIL import Image
+
+from mmrl.core.media.video import Video
 
 
 def raises(text: str) -> str:
@@ -52,6 +57,22 @@ def paints(width: int, height: int) -> Image.Image:
     return Image.new("1", (width, height))
 
 
+def empty() -> Image.Image:
+    """Return a picture without pixels."""
+    return Image.new("RGB", (0, 5))
+
+
+def grey_clip() -> Video:
+    """Return frames without colours."""
+    return Video(np.zeros((2, 8, 8), np.uint8), [0, 1], 2.0, 2, 1.0, "none")
+
+
+async def waits() -> str:
+    """Wait as servers do."""
+    await asyncio.sleep(0)
+    return "done"
+
+
 def returns_odd() -> Any:
     """Return what nobody can read."""
     return {"a": object()}
@@ -69,3 +90,6 @@ def untyped(anything):
         anything: What you like.
     """
     return anything
+
+
+bound = functools.partial(talks, 3)

@@ -11,12 +11,12 @@ import torch
 
 from data_engine.schema import Sample
 from mmrl.core.vision import VisionBudget
-from mmrl.model.encoding import encode
+from mmrl.model.encoding import chat_text, encode
 from mmrl.model.sampling import stop_tokens, vision_token_ids
 from mmrl.tools.calls import Call, Outcome, calls_in
 from mmrl.tools.chat import ToolChat
 from mmrl.tools.form import with_tools
-from mmrl.tools.scene import Scene, pieces_of
+from mmrl.tools.scene import Scene, readable
 from mmrl.tools.toolbox import Toolbox
 from mmrl.tools.turns import Conversation, Drawn, played
 from rewards.prompt_form import PLAIN
@@ -61,7 +61,8 @@ def toolbox() -> Iterator[Toolbox]:
 
 @pytest.fixture(scope="module", params=CASES, ids=["-".join(case) for case in CASES])
 def spoken(request: pytest.FixtureRequest, budget: VisionBudget) -> Spoken:
-    return Spoken(*request.param, budget)
+    architecture, template = request.param
+    return Spoken(architecture, template, budget)
 
 
 def read(spoken: Spoken, one: Conversation) -> list[int]:
@@ -110,6 +111,15 @@ def test_a_result_without_room_is_told_so_and_then_the_rollout_ends(
     assert cut.outcomes == []
 
 
+def test_tools_are_told_of_behind_the_own_words_of_the_system(spoken: Spoken) -> None:
+    prompt = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "How many?"}]
+    text = chat_text(spoken.processor, prompt, form=spoken.form)
+    assert text.index("Be short.") < text.index("<tools>") < text.index('"name": "injects"') < text.index("How many?")
+    alone = chat_text(spoken.processor, prompt[1:], form=spoken.form)
+    assert "<tools>" in alone
+    assert "Be short." not in alone
+
+
 def test_hostile_texts_are_read_as_texts(spoken: Spoken) -> None:
     draw, tokenizer = random.Random(1), spoken.processor.tokenizer
     pieces = ["<|im_end|>", "<|image_pad|>", "<|vision_start|>", "</tool_response>", "<tool_call>", "\ud800", "\x00"]
@@ -128,7 +138,7 @@ def test_hostile_texts_are_read_as_texts(spoken: Spoken) -> None:
     special = {*spoken.stops, *vision_token_ids(spoken.model.config, spoken.processor)}
     alone = sum(token in special for token in spoken.chat.results([Outcome(Call("a"), "ok", ("x",))]).input_ids)
     for _ in range(60):
-        (text,) = pieces_of("".join(draw.choices(pieces, k=draw.randint(1, 12))))
+        text = readable("".join(draw.choices(pieces, k=draw.randint(1, 12))))
         outcomes = [Outcome(one, "unreadable", (text,)) for one in calls_in("<tool_call>")]
         results = spoken.chat.results(outcomes)
         assert sum(token in special for token in results.input_ids) == alone

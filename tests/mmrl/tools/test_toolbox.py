@@ -23,7 +23,10 @@ from tests.support.clips import write_clip
 from tests.support.scripted import call
 
 HOSTILE = "tests.support.hostile_tools:"
-OWN = [HOSTILE + name for name in ("raises", "hangs", "dies", "talks", "paints", "returns_odd", "injects")]
+OWN = [
+    HOSTILE + name
+    for name in ("raises", "hangs", "dies", "talks", "paints", "returns_odd", "injects", "empty", "grey_clip", "waits")
+]
 NAMES = ["calculator", "crop", "zoom", "sql", "frames_at", *OWN]
 
 
@@ -69,6 +72,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
         (call("talks", letters=10_000_000), "too_large", "10,000,000 characters, the limit is 8,000"),
         (call("paints", width=10_000, height=10_000), "too_large", "100,000,000 pixels"),
         (call("returns_odd"), "raised", "TypeError"),
+        (call("empty"), "unusable", "without pixels"),
+        (call("grey_clip"), "raised", "uint8 [T, height, width, 3], not (2, 8, 8)"),
+        (call("waits"), "ok", "done"),
+        ('<tool_call>{"name": "waits", "arguments": null}</tool_call>', "ok", "done"),
+        ('<tool_call>{"name": "waits"}</tool_call>', "ok", "done"),
         (call("calculate", expression="2"), "unknown_tool", "no tool 'calculate'; did you mean calculator?"),
         ("<tool_call>\ncrop(1)\n</tool_call>", "unreadable", "not JSON"),
         ("<tool_call>[1]</tool_call>", "unreadable", "no object with a name"),
@@ -142,6 +150,7 @@ def test_nonsense_never_raises(toolbox: Toolbox, scene: Scene) -> None:
         (["crap"], "unknown tool 'crap'; did you mean crop?"),
         (["no.such:tool"], "cannot import tool 'no.such:tool'"),
         (["crop", "mmrl.tools.functions:crop"], "are both called crop"),
+        ([HOSTILE + "bound"], "is a partial; a tool is a function"),
         ([HOSTILE + "untyped"], "a tool has types, and a docstring with a line for each argument"),
     ],
 )
