@@ -52,24 +52,6 @@ def test_a_killed_run_with_tools_ends_where_it_would_have_ended(world: Path, tmp
     assert not any("tool_response" in row["completion"] for rows in rollouts(whole).values() for row in rows)
 
 
-@pytest.mark.slow
-def test_two_processes_draw_the_rollouts_of_one(world: Path, tmp_path: Path) -> None:
-    """Their turns end at different times: each waits for the other's."""
-    grpo = GRPO | {"max_steps": 1, "save_strategy": "no"}
-    one, two = (
-        trained(
-            config(world, tmp_path / f"{n}.yaml", rollout=ROLLOUT, grpo=grpo | {"per_device_train_batch_size": 4 // n}),
-            processes=n,
-        )
-        for n in (1, 2)
-    )
-    drawn = [
-        [(row["completion"], row["turns"]) for rows in rollouts(run).values() for row in rows] for run in (one, two)
-    ]
-    assert drawn[0] == drawn[1]
-    assert metrics(one)[0]["loss"] == pytest.approx(metrics(two)[0]["loss"], rel=1e-4)
-
-
 def test_the_plan_says_how_the_tools_are_told_of(world: Path, tmp_path: Path) -> None:
     place = config(world, tmp_path / "a.yaml", grpo=GRPO, rollout=ROLLOUT)
     told = dict(dict(plan(load(TrainConfig, place)))["tools"])
