@@ -258,10 +258,19 @@ def shown(
     if any(entry is None for _, entry in media) or unseen != Counter(others):
         counts = ", ".join(f"{len(entries)} {kind}s" for kind, entries in given.items())
         raise RowError("marker_mismatch", f"the text marks {[*kinds, *others]} and the row has {counts}")
-    prompt = [
-        {"role": role, "content": user_prompt(text, MEDIA_MARKER.findall(text))[0]["content"]} for role, text in turns
-    ]
+    prompt = [{"role": role, "content": _content(text)} for role, text in turns]
     return prompt, [{**entry, "kind": kind} for kind, entry in media if entry]
+
+
+def _content(text: str) -> list[dict[str, Any]]:
+    """The parts of a turn, without the line breaks that part the question from media before or behind all of it."""
+    parts = user_prompt(text, MEDIA_MARKER.findall(text))[0]["content"]
+    places = [place for place, part in enumerate(parts) if part["type"] == "text"]
+    if places and places[0] > 0:
+        parts[places[0]]["text"] = parts[places[0]]["text"].lstrip("\n")
+    if places and places[-1] < len(parts) - 1:
+        parts[places[-1]]["text"] = parts[places[-1]]["text"].rstrip("\n")
+    return parts
 
 
 def _marked(turns: Sequence[Turn]) -> list[str]:

@@ -25,6 +25,7 @@ from mmrl.core.media.item import Media
 from mmrl.core.messages import pieces_of
 from mmrl.core.text import printable
 
+WIDE = 10_000  # columns: no table is wider
 ROW_CHARS = 500  # of a broken row that are printed
 
 
@@ -110,8 +111,9 @@ def _written(value: Any) -> str:
 
 def fitted(console: Console, table: Table, *droppable: str) -> Table:
     """`table` without the droppable columns, in their order, that the width of the console has no room for."""
+    whole = console.options.update(width=WIDE)  # within the console's own width every table fits: its cells are broken
     for name in droppable:
-        if console.measure(table).maximum > console.width:
+        if console.measure(table, options=whole).maximum > console.width:
             table.columns = [column for column in table.columns if column.header != name]
     return table
 

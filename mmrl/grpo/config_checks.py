@@ -64,6 +64,7 @@ WITHOUT_EFFECT_ON_DPO = {
     "pad_to_multiple_of": "remove it: rows are padded to the longest",
     "pad_token": "use the checkpoint's own",
 }
+GRPO_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo")  # as below
 DPO_LOSSES = (  # of TRL, which looks at their names in the first step
     *("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired"),
     *("apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"),
@@ -115,6 +116,8 @@ def check_settings(
     _check_effect(args, "grpo", WITHOUT_EFFECT)
     _check_steps(args, "grpo")
     check_sharding(args, "grpo")
+    if args.loss_type not in GRPO_LOSSES:
+        raise InputError(f"grpo.loss_type: unknown loss {args.loss_type!r}; {nearest(args.loss_type, GRPO_LOSSES)}")
     _check_sampling(args)
     held = args.per_device_train_batch_size * (args.steps_per_generation or 1)
     whole_groups = (

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, PositiveInt
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from mmrl.core.config import Config, InputError
+from mmrl.core.config import Config, InputError, nearest
 from mmrl.core.families import Part, family_of
 from mmrl.core.vision import VisionBudget, apply_budget
 from mmrl.model.loading import load_checkpoint, local
@@ -43,11 +43,22 @@ def load_policy(
     policy, processor = load_checkpoint(local(model), dtype=dtype)
     apply_budget(processor, budget)
     if attention is not None:
+        check_attention(attention)
         try:
             policy.set_attn_implementation(attention)
         except (ImportError, ValueError) as error:
             raise InputError(f"attention={attention!r}: {error}") from None
     return policy, processor
+
+
+def check_attention(name: str) -> None:
+    """Refuse an implementation that transformers does not have itself: `org/name` would fetch a kernel from the hub and
+    run it."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    known = {"eager", *(each for each in ALL_ATTENTION_FUNCTIONS.valid_keys() if "|" not in each)}
+    if name not in known:
+        raise InputError(f"attention={name!r} is no implementation of transformers' own; {nearest(name, known)}")
 
 
 def freeze(model: Any, frozen: Sequence[Part]) -> None:

@@ -19,8 +19,7 @@ class ToolSettings(Config):
 
     @model_validator(mode="after")
     def _for_tools(self) -> Self:
-        own = ("max_turns", "tool_seconds")
-        alone = [name for name in own if getattr(self, name) != type(self).model_fields[name].default]
+        alone = self.unusual(["max_turns", "tool_seconds"])
         if alone and not self.tools:
             raise ValueError(f"{alone[0]} is for tools; name them in tools: [crop, calculator]")
         if self.tools and self.max_turns < 2:

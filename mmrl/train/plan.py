@@ -209,8 +209,10 @@ def sharding_stage(args: Any) -> int:
 def _skeleton(config: TrainConfig) -> Any:
     """The policy of `config` without its weights."""
     from mmrl.model.loading import check_architecture, local, skeleton
-    from mmrl.model.policy import adapted
+    from mmrl.model.policy import adapted, check_attention
 
     path = local(config.model)
     check_architecture(path)
+    if config.attention is not None:
+        check_attention(config.attention)
     return adapted(skeleton(path), frozen=config.freeze, lora=config.lora)

@@ -85,9 +85,9 @@ async def judge(
     data = {"question": question, "response": response, "reference": _reference(rollout)}
     if mode == "yesno":
         word, reason = await asked(data=data, parse=_yes_or_no)
-        return Verdict(float(word == "yes"), f"{used.name}: {word}, {reason}")
+        return Verdict(float(word == "yes"), _why(f"{used.name}: {word}", reason))
     score, reason = await asked(data=data, parse=functools.partial(_score, top=top))
-    return Verdict(score / top, f"{used.name}: {score:g} of {top}, {reason}")
+    return Verdict(score / top, _why(f"{used.name}: {score:g} of {top}", reason))
 
 
 def _criteria(principles: tuple[str, ...], rubric: str) -> str:
@@ -124,6 +124,10 @@ def _yes_or_no(found: dict[str, Any]) -> tuple[str, str]:
 
 def _winner(found: dict[str, Any]) -> str:
     return replies.one_of(found, "verdict", tuple(WINS))
+
+
+def _why(verdict: str, reason: str) -> str:
+    return f"{verdict}, {reason}" if reason else verdict
 
 
 def _reason(found: dict[str, Any]) -> str:

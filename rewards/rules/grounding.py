@@ -35,14 +35,16 @@ def box_iou(
     threshold: Annotated[float | None, Field(ge=0, le=1)] = None,
     space: CoordinateSpace | None = None,
     as_released: bool = False,
+    cut: bool = True,
 ) -> list[Verdict]:
     """The overlap of the first box in the answer with the best gold box (RefCOCO; VLM-R1, 2504.07615).
 
-    Gold: `boxes` in pixels of the original image, which is the first media item. The completion's coordinates are in
-    `space`, else in the rollout's `meta["space"]`, else in pixels. Corners are put in order and boxes are cut at the
-    image. `kind` is `iou`, `giou` (1902.09630), `diou` or `ciou` (1911.08287); the last three are cut at 0. With a
-    `threshold` the score is 1 from that overlap on, else 0. `as_released=True` repeats the code of VLM-R1: boxes that
-    share at most one pixel of width or of height do not overlap.
+    Gold: `boxes` in pixels of the original image, which is the first media item. The completion's coordinates are
+    in `space`, else in the rollout's `meta["space"]`, else in pixels. Corners are put in order and boxes are cut at
+    the image; `cut=False` compares them whole, as published evaluations do. `kind` is `iou`, `giou` (1902.09630),
+    `diou` or `ciou` (1911.08287); the last three are cut at 0. With a `threshold` the score is 1 from that overlap
+    on, else 0. `as_released=True` repeats the code of VLM-R1: boxes that share at most one pixel of width or of
+    height do not overlap.
 
     >>> gold_box = {"boxes": [[0, 0, 10, 10]]}
     >>> [verdict.score for verdict in box_iou([Rollout(f"[0, 0, 10, {y}]", gold_box) for y in (5, 10)])]
@@ -51,7 +53,7 @@ def box_iou(
     golds: dict[int, Floats | None] = {}  # the rollouts of a group share their answer
     read = [_read(rollout, space, golds) for rollout in rollouts]
     scored = iter(
-        _overlaps([reading for reading in read if not isinstance(reading, Verdict)], kind, threshold, as_released)
+        _overlaps([reading for reading in read if not isinstance(reading, Verdict)], kind, threshold, as_released, cut)
     )
     return [reading if isinstance(reading, Verdict) else next(scored) for reading in read]
 
@@ -146,7 +148,9 @@ def _read(rollout: Rollout, space: CoordinateSpace | None, known: dict[int, Floa
     return _Reading(found[0], golds, frame) if found else unparsed("no box")
 
 
-def _overlaps(readings: Sequence[_Reading], kind: Kind, threshold: float | None, as_released: bool) -> list[Verdict]:
+def _overlaps(
+    readings: Sequence[_Reading], kind: Kind, threshold: float | None, as_released: bool, cut: bool
+) -> list[Verdict]:
     """The verdicts on all readings, from one IoU of arrays."""
     if not readings:
         return []
@@ -161,8 +165,9 @@ def _overlaps(readings: Sequence[_Reading], kind: Kind, threshold: float | None,
     golds_M4 = np.concatenate([reading.golds for reading in readings])
     first_N = np.cumsum(counts_N) - counts_N  # where the gold boxes of each reading begin
     ordered_N4 = ordered(boxes_N4)
-    cut_N4 = cut_at(ordered_N4, size_N2)
-    cut_M4 = cut_at(ordered(golds_M4), size_N2.repeat(counts_N, axis=0))
+    cut_N4, cut_M4 = ordered_N4, ordered(golds_M4)
+    if cut:
+        cut_N4, cut_M4 = cut_at(cut_N4, size_N2), cut_at(cut_M4, size_N2.repeat(counts_N, axis=0))
     cut_said_M4 = cut_N4.repeat(counts_N, axis=0)
     overlap_M = box_iou_paired(cut_said_M4, cut_M4, kind=kind).clip(0, 1)
     if as_released:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from data_engine.dataset.shards import write_dataset
 from data_engine.schema import Sample, user_prompt, with_id
 from eval.config import EvalConfig
 from mmrl.cli import VERBS, run
-from mmrl.core.config import load
+from mmrl.core.config import InputError, load, validate
+from mmrl.grpo.config_checks import check_settings
 from mmrl.model.tiny_twins import TinySize, tiny_model
-from mmrl.train.config import TrainConfig
+from mmrl.train.config import TrainConfig, arguments_of, without_device
 from mmrl.train.continuation import remember
 from mmrl.verifier.pairs import preferred_edits
 from rewards.suite import SuiteConfig
@@ -74,6 +76,7 @@ def test_a_config_opens_with_its_command_and_runs(
         {"temperature": {"schedule": "cosine", "start": 1.2, "end": 0.8}},
         {"temperature": {"schedule": "ead", "head": 2}},
         {"engine": "vllm", "vllm": {"base_url": "http://localhost:1"}},
+        {"tools": ["calculator"], "max_turns": 3},
     ],
 )
 def test_the_config_that_a_run_remembers_can_be_given_again(rollout: dict[str, Any], tmp_path: Path) -> None:
@@ -82,6 +85,25 @@ def test_the_config_that_a_run_remembers_can_be_given_again(rollout: dict[str, A
     remember(config, tmp_path)
     assert load(TrainConfig, tmp_path / "config.yaml") == config
     assert TrainConfig.model_validate(config.model_dump()) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"grpo": {"report_to": "swanlab"}}, "grpo.report_to=swanlab: the package swanlab is missing; pip install"),
+        ({"grpo": {"report_to": "tensorbord"}}, "grpo.report_to='tensorbord'; did you mean tensorboard?"),
+        ({"report_to": "none"}, "report_to is a setting of TRL and belongs into a block: grpo.report_to"),
+        ({"grpo": {"loss_type": "dapoo"}}, "grpo.loss_type: unknown loss 'dapoo'; did you mean dapo?"),
+    ],
+)
+def test_settings_of_trl_that_cannot_work_are_refused_at_once(values: dict[str, Any], message: str) -> None:
+    given = {"model": "m", "data": "d", "output": "o", **values}
+    with pytest.raises(InputError, match=re.escape(message)):
+        check(without_device(validate(TrainConfig, given, where="config")))
+
+
+def check(config: TrainConfig) -> None:
+    check_settings(arguments_of(config, "grpo"), "gdpo")
 
 
 def test_a_suite_file_can_be_extended_whole(tmp_path: Path) -> None:

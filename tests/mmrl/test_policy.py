@@ -14,7 +14,7 @@ from mmrl.core.config import InputError, RunError, load
 from mmrl.core.vision import VisionBudget
 from mmrl.model.encoding import encode
 from mmrl.model.loading import load_processor
-from mmrl.model.policy import LoraSettings, adapted
+from mmrl.model.policy import LoraSettings, adapted, load_policy
 from mmrl.train.config import TrainConfig
 from mmrl.train.stages import run
 from mmrl.trainers.final import compare, next_log_probs
@@ -45,6 +45,12 @@ def test_experts_without_adapters_are_told_and_can_have_them(caplog: pytest.LogC
     assert "experts" not in caplog.text
     trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
     assert any("experts" in name for name in trained)
+
+
+@pytest.mark.parametrize("name", ["kernels-community/flash-attn", "sdpaa"])
+def test_attention_that_transformers_does_not_have_itself_is_refused(name: str, world: Path) -> None:
+    with pytest.raises(InputError, match="is no implementation of transformers' own; "):
+        load_policy(world / "model", VisionBudget(), attention=name)
 
 
 def test_a_part_without_parameters_cannot_be_frozen(budget: VisionBudget) -> None:

@@ -28,11 +28,27 @@ def test_llava_conversations_end_in_their_gold(root: Path) -> None:
     (last,) = sound(conversations(path=write(root, "l.json", rows), root=root))
     assert last.answer == {"references": ["Yes."]}
     assert [message["role"] for message in last.prompt] == ["user", "assistant", "user"]
-    assert [part["type"] for part in last.prompt[0]["content"]] == ["image", "text"]
+    assert last.prompt[0]["content"] == [{"type": "image"}, {"type": "text", "text": "What colour?"}]
     assert last.meta == {"id": "7", "where": "l.json:2"}
     (first,) = sound(conversations(path="l.json", root=root, turn="first", task="text"))
     assert first.answer == {"text": ["Red."]}
     assert len(first.prompt) == 1
+
+
+def test_line_breaks_part_the_question_from_media_and_not_its_own_lines(root: Path) -> None:
+    texts = {
+        "One line\nand two.\n<image>\n<image>": [
+            {"type": "text", "text": "One line\nand two."},
+            *[{"type": "image"}] * 2,
+        ],
+        "<image>\nis A,\n<image>\nis B.\n": [
+            *({"type": "image"}, {"type": "text", "text": "is A,\n"}),
+            *({"type": "image"}, {"type": "text", "text": "\nis B.\n"}),
+        ],
+    }
+    rows = [{"images": ["a.png"] * 2, "conversations": talk(text, "Yes.")} for text in texts]
+    samples = sound(conversations(path=write(root, "l.json", rows), root=root))
+    assert [sample.prompt[0]["content"] for sample in samples] == list(texts.values())
 
 
 def test_sharegpt_rows_may_have_a_system_and_many_images(root: Path) -> None:

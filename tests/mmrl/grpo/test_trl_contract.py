@@ -17,7 +17,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from trl.trainer.utils import RepeatSampler, shuffle_sequence_dict, split_tensor_dict
 
 from mmrl.grpo import trainer
-from mmrl.grpo.config_checks import DPO_LOSSES
+from mmrl.grpo.config_checks import DPO_LOSSES, GRPO_LOSSES
 from mmrl.grpo.trainer import MultimodalGRPOTrainer
 from mmrl.trainers.checkpoints import WholeCheckpoints
 from mmrl.trainers.dpo import MultimodalDPOTrainer
@@ -126,6 +126,12 @@ def test_attributes_that_mmrl_reads_are_set() -> None:
     assert 'tool_mask = extra_fields.pop("env_mask", None)' in inspect.getsource(GRPOTrainer._generate)
     assert "self._logs" in inspect.getsource(GRPOTrainer.log)
     assert 'dataset_kwargs.get("skip_prepare_dataset"' in inspect.getsource(SFTTrainer.__init__)
+
+
+def test_the_losses_of_grpo_are_those_of_trl() -> None:
+    source = inspect.getsource(GRPOTrainer._compute_loss)
+    named = re.findall(r'loss_type == "(\w+)"', source) + re.findall(r"loss_type in (\[.*?\])", source)
+    assert set(re.findall(r"\w+", " ".join(named))) == set(GRPO_LOSSES)
 
 
 def test_the_losses_of_dpo_are_those_of_trl() -> None:

@@ -45,6 +45,15 @@ def test_a_run_is_a_page_with_scores_pictures_boxes_and_escaped_answers(tmp_path
     assert markup.named("path", "mark") or markup.named("rect", "mark")
 
 
+def test_the_confusion_of_yes_and_no_is_that_of_the_reward(tmp_path: Path) -> None:
+    said = ["</think>no<think></think>", "No, there is none.", "Yes.", "perhaps"]
+    out = written(tmp_path / "run", pictured([yesno(f"y{at}", text) for at, text in enumerate(said)], tmp_path))
+    text = checked(run_page(out, tmp_path / "report.html").read_text()).text
+    cells = text[text.index("gold, answered:") :].split()
+    assert cells[2:5] == ["no", "unparsed", "yes"]
+    assert cells[6:9] == ["2", "1", "1"]
+
+
 def test_tasks_take_turns_and_several_draws_have_a_table(tmp_path: Path) -> None:
     records = [yesno(f"y{at}", WRONG, draw=draw) for at in range(9) for draw in (0, 1)] + [grounding("g", WRONG)]
     out = written(tmp_path / "run", pictured(records, tmp_path))

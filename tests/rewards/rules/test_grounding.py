@@ -100,6 +100,12 @@ def test_boxes_are_cut_at_the_image() -> None:
     assert unknown.score == pytest.approx(0)
 
 
+def test_boxes_can_be_compared_whole() -> None:
+    assert overlap("[-5, -5, 5, 5]", [[0, 0, 10, 10]]).score == pytest.approx(25 / 100)
+    assert overlap("[-5, -5, 5, 5]", [[0, 0, 10, 10]], cut=False).score == pytest.approx(25 / 175)
+    assert overlap("[600, 0, 700, 100]", [[600, 0, 700, 100]], cut=False).score == 1
+
+
 def test_a_threshold_is_reached_from_itself_on() -> None:
     assert overlap("[0, 0, 10, 5]", [[0, 0, 10, 10]], threshold=0.5).score == 1
     assert overlap("[0, 0, 10, 4.9]", [[0, 0, 10, 10]], threshold=0.5).score == 0
