@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from data_engine.dataset.shards import read_samples
 from data_engine.schema import Sample
 from eval.answer.answer_cache import CachedGenerator
 from eval.generation import Draw
@@ -43,6 +44,17 @@ def served(url: str, **settings: Any) -> dict[str, Any]:
         "model": "served",
         "server": {"base_url": url, "backoff": 0.01, "videos": "frames", **settings},
     }
+
+
+def test_a_run_that_made_no_record_binds_nothing(dataset: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "answers.jsonl", tmp_path / "run"
+    file.write_text(json.dumps({"id": "another", "response": "7"}) + "\n")
+    with pytest.raises(InputError, match="holds no answer"):
+        run(config(dataset, out, engine="replay", model=str(file)))
+    assert (out / "run.json").is_file()
+    file.write_text("".join(json.dumps({"id": s.id, "response": "7"}) + "\n" for s in read_samples(dataset)))
+    records = run(config(dataset, out, engine="replay", model=str(file), blind=True))
+    assert {record.response for record in records} == {"7"}
 
 
 def test_a_replay_gives_the_same_answers_and_names_what_is_missing(dataset: Path, tmp_path: Path) -> None:
