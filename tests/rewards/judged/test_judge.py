@@ -137,7 +137,7 @@ def test_a_template_of_ones_own_is_checked_at_the_door(tmp_path: Path) -> None:
     )
     with serving(replying(score=2)) as server:
         result = score(server, "judge", Rollout("{{key}} {{top}}"), prompt=str(mine))
-        assert (result.score, result.why) == (0.2, "mine/3: 2 of 10, ")
+        assert (result.score, result.why) == (0.2, "mine/3: 2 of 10")
         assert quotes(server.bodies[0]) == ["{{key}} {{top}}"]
         for text, message in [
             ("version: 1\n[system]\n\n[user]\n{{respnse}}{{key}}", "did you mean response"),
