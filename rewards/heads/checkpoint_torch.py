@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 import transformers
 from PIL import Image
+from transformers.modeling_layers import GenericForSequenceClassification
 
 from mmrl.core.config import InputError
 from mmrl.core.media.files import MediaError
@@ -21,6 +22,7 @@ from rewards.base import Rollout
 Kind = Literal["score", "language", "embedding"]
 
 FRAMES = 8  # of a video, shown as pictures
+BY_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")  # inputs with a value for each token
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,9 @@ class Checkpoint:
 @functools.lru_cache(maxsize=8)
 def loaded(kind: Kind, name: str, device: str = "auto", dtype: str = "float32") -> Checkpoint:
     """The checkpoint at a path or of a hub id; code that comes with it is never run."""
-    auto = {
-        "score": transformers.AutoModelForSequenceClassification,
-        "language": transformers.AutoModelForCausalLM,
-        "embedding": transformers.AutoModel,
-    }[kind]
     options: dict[str, Any] = {"dtype": dtype_of(dtype), "trust_remote_code": False, "use_safetensors": True}
     try:
-        model, info = auto.from_pretrained(name, output_loading_info=True, **options)
+        model, info = _class_of(kind, name).from_pretrained(name, output_loading_info=True, **options)
         missing = sorted(info["missing_keys"])
         if missing:  # a head that starts at random gives random rewards
             raise InputError(f"checkpoint {name}: it has no weights for {', '.join(missing[:3])}")
@@ -60,6 +57,33 @@ def loaded(kind: Kind, name: str, device: str = "auto", dtype: str = "float32") 
             f"no {kind} model at {name}: {str(error).splitlines()[0] if str(error) else error!r}"
         ) from None
     return Checkpoint(name, model.to(place_of(device)).eval(), tokenizer, processor)
+
+
+def _class_of(kind: Kind, name: str) -> Any:
+    if kind == "score":
+        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+        known = type(config) in transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+        return transformers.AutoModelForSequenceClassification if known else scoring_class(config)
+    return transformers.AutoModelForCausalLM if kind == "language" else transformers.AutoModel
+
+
+def scoring_class(config: Any) -> type:
+    """The class of a model of this config with a head for sequence classification.
+
+    For families of which transformers has none, as most that see pictures: its generic head on their own backbone.
+    """
+    if type(config) in transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        return transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    if type(config) not in transformers.MODEL_MAPPING:
+        raise InputError(f"transformers has no backbone of {config.model_type} models, so no head can be put on one")
+    return _on_backbone(transformers.MODEL_MAPPING[type(config)])
+
+
+@functools.cache
+def _on_backbone(backbone: type) -> type:
+    family = next(base for base in backbone.__mro__[1:] if issubclass(base, transformers.PreTrainedModel))
+    name = f"{backbone.__name__.removesuffix('Model')}ForSequenceClassification"
+    return type(name, (GenericForSequenceClassification, family), {"__module__": __name__})
 
 
 def readers(name: str) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mmrl.core.config import InputError
+from mmrl.core.media.files import MediaError
 from rewards.base import BRIEF, TOO_LONG, Rollout, Verdict, abstain, failed, unparsed
 from rewards.heads.model_option import ModelName
 from rewards.heads.reward_model import Finite, Scale, squashed
@@ -31,12 +32,13 @@ def multi_response(
     so a score depends on the place in the row: it is the mean over `orders` rotations of the group. Groups larger than
     `at_once`, the number of responses in training, are scored in chunks that share one response as an anchor. Rotations
     and anchors are ours. Scores of different prompts have no common scale; `center` and `scale` are the mean and the
-    spread of raw scores on your data. It reads text alone. An empty answer scores 0.
+    spread of raw scores on your data. It sees the pictures if the model has a processor, a video as pictures. An empty
+    answer scores 0.
     """
-    from rewards.heads import multi_response_torch
-    from rewards.heads.checkpoint_torch import chat, plain
+    from rewards.heads.checkpoint_torch import chat, pictures_by_media, plain
+    from rewards.heads.multi_response_torch import averaged_scores, loaded
 
-    scorer = multi_response_torch.loaded(model, device, dtype)
+    scorer = loaded(model, device, dtype)
     verdicts = [abstain("no group: YOJO scores the answers to one prompt against each other")] * len(rollouts)
     groups: dict[str | int, list[int]] = {}
     for i, rollout in enumerate(rollouts):
@@ -52,11 +54,15 @@ def multi_response(
         elif len(members) < 2:
             found = [abstain(f"group {group!r} has one answer that says something")]
         else:
-            messages = chat(rollouts[members[0]], scorer.tokenizer)
-            score = functools.partial(
-                multi_response_torch.averaged_scores, scorer, messages, orders=orders, at_once=at_once
-            )
-            found = _scored([rollouts[i].answered for i in members], score)
+            first, texts = rollouts[members[0]], [rollouts[i].answered for i in members]
+            try:
+                pictures = pictures_by_media(first) if scorer.processor is not None else None
+                messages = chat(first, scorer.tokenizer, pictures)
+                found = _scored(
+                    texts, functools.partial(averaged_scores, scorer, messages, orders=orders, at_once=at_once)
+                )
+            except MediaError as error:
+                found = [abstain(str(error))] * len(members)
         for i, raw in zip(members, found, strict=True):
             verdicts[i] = raw if isinstance(raw, Verdict) else Verdict(squashed(raw, center, scale), f"raw {raw:.4f}")
     return verdicts

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmrl.core.config import InputError
-from rewards.heads.checkpoint_torch import dtype_of, place_of, plain
+from rewards.heads.checkpoint_torch import BY_TOKEN, dtype_of, place_of, plain, readers
 
 SEPARATOR = "<|resp_sep|>"
 HEAD = "response_head.safetensors"
@@ -53,22 +53,27 @@ class ResponseHead(nn.Module):
 
 
 class MultiResponseModel(nn.Module):
-    """A causal language model without its language head, the separator in its vocabulary, and a response head."""
+    """A causal language model without its language head, the separator in its vocabulary, and a response head.
 
-    def __init__(self, backbone: Any, tokenizer: Any) -> None:
+    With a `processor`, whose tokenizer it then is, the backbone sees the pictures of the messages.
+    """
+
+    def __init__(self, backbone: Any, tokenizer: Any, processor: Any = None) -> None:
         super().__init__()
         if SEPARATOR not in tokenizer.get_vocab():
             tokenizer.add_special_tokens({"additional_special_tokens": [SEPARATOR]}, replace_extra_special_tokens=False)
         if len(tokenizer) > backbone.get_input_embeddings().num_embeddings:
             backbone.resize_token_embeddings(len(tokenizer))
-        self.backbone, self.tokenizer = backbone, tokenizer
+        self.backbone, self.tokenizer, self.processor = backbone, tokenizer, processor
         self.head = ResponseHead(backbone.config.get_text_config().hidden_size)
 
     def forward(self, messages: Sequence[dict[str, Any]], responses: Sequence[str]) -> Tensor:
         """The scores [R] of responses to one prompt, from one pass; an empty response has -inf."""
-        ids, ends = self.encoded(messages, responses)
-        device = self.backbone.device
-        hidden_TH = self.backbone(input_ids=torch.tensor([ids], device=device), use_cache=False).last_hidden_state[0]
+        asked, device = self.asked(messages), self.backbone.device
+        ids, ends = self._followed(asked.pop("input_ids")[0].tolist(), responses)
+        inputs = {"input_ids": torch.tensor([ids]), **{key: self._whole(key, asked[key], len(ids)) for key in asked}}
+        inputs = {key: value.to(device) for key, value in inputs.items()}
+        hidden_TH = self.backbone(**inputs, use_cache=False).last_hidden_state[0]
         places_R = torch.tensor([0 if end is None else end for end in ends], device=device)
         empty_R = torch.tensor([end is None for end in ends], device=device)
         scores_R = self.head(hidden_TH[places_R].to(self.head.up.weight.dtype))
@@ -78,14 +83,28 @@ class MultiResponseModel(nn.Module):
         self, messages: Sequence[dict[str, Any]], responses: Sequence[str]
     ) -> tuple[list[int], list[int | None]]:
         """Token ids, prompt first, responses joined by the separator; and where each ends, None for an empty one."""
-        separator = self.tokenizer.convert_tokens_to_ids(SEPARATOR)
-        if self.tokenizer.chat_template:
-            made = self.tokenizer.apply_chat_template(
-                list(messages), tokenize=True, add_generation_prompt=True, return_dict=True
+        return self._followed(self.asked(messages)["input_ids"][0].tolist(), responses)
+
+    def asked(self, messages: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        """The prompt alone as inputs of the backbone: `input_ids` [1, T], and what its pictures are."""
+        reader = self.processor or self.tokenizer
+        if reader.chat_template:
+            made = reader.apply_chat_template(
+                list(messages), tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt"
             )
-            ids = list(made["input_ids"])
         else:
-            ids = list(self.tokenizer("\n".join(one["content"] for one in messages))["input_ids"])
+            made = self.tokenizer("\n".join(one["content"] for one in messages), return_tensors="pt")
+        kept = BY_TOKEN if self.processor is None else made
+        return {key: made[key] for key in made if key in kept and key != "attention_mask"}
+
+    def _whole(self, key: str, value: Tensor, length: int) -> Tensor:
+        """An input of the prompt for the whole row: what has a value for each token is 0 in the responses."""
+        if key in BY_TOKEN:
+            return functional.pad(value, (0, length - value.shape[1]))
+        return value.to(self.backbone.dtype) if value.is_floating_point() else value
+
+    def _followed(self, ids: list[int], responses: Sequence[str]) -> tuple[list[int], list[int | None]]:
+        separator = self.tokenizer.convert_tokens_to_ids(SEPARATOR)
         ends: list[int | None] = []
         for number, response in enumerate(responses):
             said = self.tokenizer(plain(response, self.tokenizer).strip(), add_special_tokens=False)["input_ids"]
@@ -100,7 +119,7 @@ class MultiResponseModel(nn.Module):
         """Write the model, its tokenizer and its head to a directory."""
         place = Path(directory)
         self.backbone.save_pretrained(place)
-        self.tokenizer.save_pretrained(place)
+        (self.processor or self.tokenizer).save_pretrained(place)
         weights = {name: value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
         save_file(weights, place / HEAD, {"separator": json.dumps(SEPARATOR)})
 
@@ -111,8 +130,7 @@ class MultiResponseModel(nn.Module):
         if not (place / HEAD).is_file():
             raise InputError(f"multi_response: no {HEAD} in {directory}; write one with MultiResponseModel.save")
         backbone = transformers.AutoModel.from_pretrained(place, dtype=dtype_of(dtype), trust_remote_code=False)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-        model = cls(backbone, tokenizer)
+        model = cls(backbone, *readers(str(place)))
         try:
             model.head.load_state_dict(load_file(place / HEAD))
         except RuntimeError as error:

@@ -29,9 +29,10 @@ def reward_model(
     """sigmoid((raw - center) / scale) of a checkpoint for sequence classification with one output.
 
     The `model` reads the prompt and the completion through its chat template (as a pair of texts if it has none), with
-    the pictures if it is a vision-language model. Two scores of one prompt then differ by a Bradley-Terry preference;
-    `center` and `scale` are the mean and the spread of raw scores on your data (`why` has the raw score). The wrapper
-    `shape` with `logit` restores the raw scores (PAR, 2502.18770). Special tokens in the completion are blanked.
+    the pictures if it is a vision-language model. The stage `reward` of `mmrl train` makes such checkpoints. Two scores
+    of one prompt differ by a Bradley-Terry preference; `center` and `scale` are the mean and the spread of raw scores
+    on your data (`why` has the raw score). The wrapper `shape` with `logit` restores the raw scores (PAR, 2502.18770).
+    Special tokens in the completion are blanked.
 
     >>> round(squashed(2.0, 1.0, 0.5), 7), squashed(-9999.0)
     (0.8807971, 0.0)

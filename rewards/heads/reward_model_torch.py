@@ -11,7 +11,7 @@ import torch
 from mmrl.core.config import InputError
 from mmrl.core.media.files import MediaError
 from rewards.base import BRIEF, Rollout, Verdict, abstain, failed, unparsed
-from rewards.heads.checkpoint_torch import Checkpoint, chat, loaded, pictures_by_media, plain
+from rewards.heads.checkpoint_torch import BY_TOKEN, Checkpoint, chat, loaded, pictures_by_media, plain
 
 Row = dict[str, Any]
 
@@ -23,7 +23,7 @@ def raw_scores(
     head = loaded("score", model, device, dtype)
     if head.model.config.num_labels != 1:
         raise InputError(f"reward_model {model}: its head has {head.model.config.num_labels} outputs, wanted 1")
-    found: list[float | Verdict] = [_row_or_verdict(one, head) for one in rollouts]  # pyright: ignore[reportAssignmentType]
+    found: list[float | Verdict] = [row_or_verdict(one, head) for one in rollouts]  # pyright: ignore[reportAssignmentType]
     ready = [i for i, row in enumerate(found) if not isinstance(row, Verdict)]
     ready.sort(key=lambda i: len(found[i]["input_ids"]))  # pyright: ignore[reportIndexIssue, reportArgumentType]
     step = batch if head.model.config.get_text_config().pad_token_id is not None else 1  # else padding would be read
@@ -31,13 +31,15 @@ def raw_scores(
         taken = ready[start : start + step]
         rows: list[Any] = [found[i] for i in taken]
         with torch.inference_mode():
-            scores = head.model(**_padded(rows, head)).logits[:, 0].float().tolist()
+            inputs = {name: value.to(head.model.device) for name, value in padded(rows, head).items()}
+            scores = head.model(**inputs).logits[:, 0].float().tolist()
         for i, score in zip(taken, scores, strict=True):
             found[i] = score
     return found
 
 
-def _row_or_verdict(rollout: Rollout, head: Checkpoint) -> Row | Verdict:
+def row_or_verdict(rollout: Rollout, head: Checkpoint) -> Row | Verdict:
+    """A rollout as inputs of the head, tensors without a dimension of rows, or the verdict where it cannot be read."""
     if not plain(rollout.completion, head.tokenizer).strip():
         return unparsed("empty completion")
     try:
@@ -57,7 +59,7 @@ def _row(rollout: Rollout, head: Checkpoint) -> Row:
         turn = {"role": "assistant", "content": [{"type": "text", "text": response}]}
         messages = [*chat(rollout, head.tokenizer, pictures_by_media(rollout)), turn]
         encoded = head.processor.apply_chat_template(messages, tokenize=True, return_dict=True, return_tensors="pt")
-        return {name: value[0] if name in _BY_TOKEN else value for name, value in encoded.items()}
+        return {name: value[0] if name in BY_TOKEN else value for name, value in encoded.items()}
     messages = chat(rollout, head.tokenizer)
     if head.tokenizer.chat_template:
         turn = {"role": "assistant", "content": response}
@@ -69,19 +71,16 @@ def _row(rollout: Rollout, head: Checkpoint) -> Row:
     return {name: value[0] for name, value in encoded.items()}
 
 
-_BY_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
-
-
-def _padded(rows: Sequence[Row], head: Checkpoint) -> Row:
+def padded(rows: Sequence[Row], head: Checkpoint) -> Row:
     """Rows as one batch, padded on the right; tensors of pictures are concatenated."""
     joined: Row = {}
     for name in dict.fromkeys(name for row in rows for name in row):
         values = [row[name] for row in rows if name in row]
-        if name in _BY_TOKEN:
+        if name in BY_TOKEN:
             fill = head.tokenizer.pad_token_id or 0 if name == "input_ids" else 0
             joined[name] = torch.nn.utils.rnn.pad_sequence(values, batch_first=True, padding_value=fill)
         else:
             joined[name] = torch.cat(values)
         if joined[name].is_floating_point():
             joined[name] = joined[name].to(head.model.dtype)
-    return {name: value.to(head.model.device) for name, value in joined.items()}
+    return joined

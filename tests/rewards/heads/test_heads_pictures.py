@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,9 +30,12 @@ from transformers import (
 
 import rewards
 from mmrl.core.config import InputError
-from mmrl.model.tiny_twins import trained_tokenizer
+from mmrl.model.tiny_twins import tiny_model, trained_tokenizer
 from rewards import Media, Rollout
+from rewards.heads.checkpoint_torch import chat, pictures_by_media
 from rewards.heads.embedding_similarity import embedding_similarity, goal_baseline
+from rewards.heads.multi_response import multi_response
+from rewards.heads.multi_response_torch import MultiResponseModel, best_of_loss
 from rewards.heads.relevance import distinct_trigrams, length_incentive, r3, relevance
 from rewards.heads.reward_model import reward_model
 from tests.conftest import TEXTS
@@ -264,3 +269,32 @@ def test_registering_these_loads_no_torch() -> None:
     code = f"import sys, rewards.registry as s; [s.options_of(s.function_of(n)) for n in {names}]"
     code += "; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+def test_a_yojo_model_sees_the_pictures_and_learns_what_they_decide(tmp_path: Path) -> None:
+    """The same question and answers, and another picture: another answer is the best one."""
+    torch.manual_seed(0)
+    policy, processor = tiny_model("qwen2_5_vl", TEXTS)
+    model = MultiResponseModel(policy.base_model, processor.tokenizer, processor)
+    answers, asked = ["yes", "no", "the 7"], [{"type": "image"}, {"type": "text", "text": "Which digit?"}]
+    shown = [Media("image", path=str(tmp_path / f"{number}.png")) for number in range(2)]
+    for number, item in enumerate(shown):
+        Image.new("RGB", (56, 56), [(255, 0, 0), (0, 0, 255)][number]).save(str(item.path))
+    groups = [
+        [Rollout(text, prompt=[{"role": "user", "content": asked}], media=[item], group=number) for text in answers]
+        for number, item in enumerate(shown)
+    ]
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    for step in range(40):
+        best = step % 2
+        messages = chat(groups[best][0], model.tokenizer, pictures_by_media(groups[best][0]))
+        loss = best_of_loss(model(messages, answers)[None], torch.tensor([best]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.save(tmp_path / "model")
+    verdicts = multi_response([*groups[0], *groups[1]], model=str(tmp_path / "model"), orders=1)
+    scores = [verdict.score or 0.0 for verdict in verdicts]
+    assert [max(range(3), key=lambda i: scores[start + i]) for start in (0, 3)] == [0, 1]
+    gone = [replace(rollout, media=[Media("image", path=str(tmp_path / "gone.png"))]) for rollout in groups[0]]
+    assert {verdict.kind for verdict in multi_response(gone, model=str(tmp_path / "model"))} == {"abstained"}
