@@ -25,8 +25,8 @@ def train(
     plan: Annotated[bool, typer.Option("--plan", help="print what the run would do and need, and stop")] = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="two steps on a CPU, with a tiny random twin")] = False,
 ) -> None:
-    """Train a model by the stages of CONFIG: SFT (`sft:` block), DPO (`dpo:`), GRPO (`grpo:`), in this order; an editor
-    of pictures by `sft:` and `flow:`.
+    """Train a model by the stages of CONFIG: SFT (`sft:` block), DPO (`dpo:`), GRPO (`grpo:`), in this order; a reward
+    model by `reward:`; an editor of pictures by `sft:` and `flow:`.
 
     `mmrl train list` lists the estimators of advantages, tools and the keys of a config. `mmrl train show NAME` shows
     an estimator, a tool, the keys of a block (grpo), or one of them (grpo.beta).

@@ -7,6 +7,7 @@ from typing import Any
 
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.reward_config import RewardConfig
 from trl.trainer.sft_config import SFTConfig
 
 from mmrl.advantages import batch_data_of, check_options, options_of
@@ -61,6 +62,17 @@ WITHOUT_EFFECT_ON_DPO = {
     "max_length": "remove it: nothing is truncated; limit: or a filter in the recipe leaves out long samples",
     "truncation_mode": "remove it: nothing is truncated",
     "padding_free": "remove it: each answer is a row of its own",
+    "pad_to_multiple_of": "remove it: rows are padded to the longest",
+    "pad_token": "use the checkpoint's own",
+}
+# The same for RewardConfig.
+WITHOUT_EFFECT_ON_REWARD = {
+    "model_init_kwargs": "use dtype and attention at the top level of the config",
+    "trust_remote_code": "remove it: code that comes with a checkpoint is not run",
+    "chat_template_path": "use the checkpoint's chat template",
+    "dataset_num_proc": "remove it: answers are encoded while the head trains",
+    "eos_token": "remove it: the chat template ends the answers",
+    "max_length": "remove it: nothing is truncated; limit: or a filter in the recipe leaves out long samples",
     "pad_to_multiple_of": "remove it: rows are padded to the longest",
     "pad_token": "use the checkpoint's own",
 }
@@ -206,6 +218,13 @@ def check_warm_up(args: SFTConfig) -> None:
     _check_order(args, "sft")
     _check_steps(args, "sft")
     check_sharding(args, "sft")
+
+
+def check_reward(args: RewardConfig) -> None:
+    """Refuse what the trainer of reward models cannot do."""
+    _check_effect(args, "reward", WITHOUT_EFFECT_ON_REWARD)
+    _check_order(args, "reward")
+    _check_steps(args, "reward")
 
 
 def check_dpo(args: DPOConfig) -> None:

@@ -85,8 +85,13 @@ def trainable_table(model: Any) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-def adapted(model: Any, *, frozen: Sequence[Part] = (), lora: LoraSettings | None = None) -> Any:
-    """`model` with the given parts frozen, or with LoRA adapters outside of those parts, which alone are trained."""
+def adapted(
+    model: Any, *, frozen: Sequence[Part] = (), lora: LoraSettings | None = None, task: str = "CAUSAL_LM"
+) -> Any:
+    """`model` with the given parts frozen, or with LoRA adapters outside of those parts, which alone are trained.
+
+    `task` is PEFT's; with SEQ_CLS the head `score` is trained as well.
+    """
     freeze(model, frozen)
     if lora is None:
         return model
@@ -100,7 +105,7 @@ def adapted(model: Any, *, frozen: Sequence[Part] = (), lora: LoraSettings | Non
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
         target_parameters=lora.target_parameters,
-        task_type="CAUSAL_LM",
+        task_type=task,
         exclude_modules=[name for name, _ in model.named_modules() if name and part_of(name) in frozen] or None,
     )
     shared = _shared_weights(model)

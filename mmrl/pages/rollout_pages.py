@@ -16,7 +16,7 @@ from eval.report import decoding
 from mmrl.core.config import InputError, nearest
 from mmrl.core.html import Html, element, page
 from mmrl.core.media.item import Media
-from mmrl.grpo.rollout_files import read_rollouts, rollout_files
+from mmrl.grpo.rollout_rows import files_by_step, rollout_rows
 from mmrl.pages.cards import Answer, Exhibit, card
 from mmrl.pages.curves import charts
 from rewards import Verdict
@@ -84,13 +84,13 @@ def left_out(selection: Shown) -> str:
 
 def rollouts(out: Path, step: int | None, task: str | None, limit: int) -> Shown:
     """The prompts of one step of a training run, each with its group of completions."""
-    files = rollout_files(out)
+    files = files_by_step(out)
     step = _newest(files, task) if step is None else step
     if step not in files:
         raise InputError(
             f"{out} has no rollouts of step {step}; it has {len(files)} steps, from {min(files)} to {max(files)}"
         )
-    groups = _grouped(read_rollouts(files[step]), lambda row: row["id"])
+    groups = _grouped(rollout_rows(files[step]), lambda row: row["id"])
     kept = _of_task(groups, task, lambda group: group[0]["task"])
     about = f"Step {step} of the {len(files)} steps from {min(files)} to {max(files)}; --step shows another."
     exhibits = [_rollout_exhibit(group, out) for group in spread(kept, len(kept), limit)]

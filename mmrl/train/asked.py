@@ -14,7 +14,7 @@ from mmrl.core.messages import prompt_text
 from mmrl.model.encoding import PARTS, chat_text, check_form, kinds_of
 from mmrl.model.loading import load_processor, local
 from mmrl.tools.form import with_tools
-from mmrl.train.config import TrainConfig, form_of, stages_of
+from mmrl.train.config import PREFERRING, TrainConfig, form_of, stages_of
 from mmrl.train.evaluation import evaluated
 from mmrl.train.samples import stage_samples
 from rewards.forms import marks_of
@@ -33,7 +33,7 @@ class Asked:
         check_form(self.processor, form_of(config))
         self.form = with_tools(form_of(config), self.processor, config.rollout.tools)
         stages = {*stages_of(config)}
-        self.samples = _by_task(stage_samples(config, "grpo") if stages - {"dpo"} else [])
+        self.samples = _by_task(stage_samples(config, "grpo") if stages - {*PREFERRING} else [])
         self.pairs = _by_task(stage_samples(config, "dpo") if "dpo" in stages else [])
         self._check_media()
 

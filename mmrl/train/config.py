@@ -92,22 +92,43 @@ class TrainingSplit(Config):
     limit: PositiveInt | None = None
 
 
+class Preferences(TrainingSplit):
+    """The samples of the task `preference` that the stages `dpo` and `reward` learn from.
+
+    `relabel`: each pair of `dpo` is asked for the score of either side, as a system message, and the side that has it
+    is preferred (2410.08067).
+    """
+
+    relabel: bool = False
+
+
+class HeadSettings(Config):
+    """The head of the stage `reward`, on the model of the config.
+
+    `margin` times the difference of two candidates' `meta.scores` is how much better the preferred one must score.
+    `held_out` are the preferences on which it is evaluated while it trains: by default the split `test`.
+    """
+
+    margin: Annotated[float, Field(ge=0)] = 0.0
+    held_out: TrainingSplit | None = None
+
+
 class TrainConfig(Config):
-    """Everything about a training run. `sft`, `dpo` and `grpo` go to TRL's SFTConfig, DPOConfig and GRPOConfig as they
-    are.
+    """Everything about a training run. `reward`, `sft`, `dpo` and `grpo` go to TRL's RewardConfig, SFTConfig, DPOConfig
+    and GRPOConfig as they are.
 
     A pipeline of diffusers that edits pictures learns by `sft`, which is flow matching with transformers'
     TrainingArguments, and by `flow`, reinforcement learning with those and `mmrl.flow.arguments.FlowArguments`.
 
     `prompt` says what is asked beside the questions; by default what the recipe of `data` says. `preferences` are the
-    samples of `dpo`, by default those of `data`. `form_only` names the tasks that rewards of form alone may score. A
-    reward that fails on more than `max_failed` of `min_calls` or more rollouts stops the run.
+    samples of `reward` and `dpo`, by default those of `data`. `form_only` names the tasks that rewards of form alone
+    may score. A reward that fails on more than `max_failed` of `min_calls` or more rollouts stops the run.
     """
 
     model: str
     data: str  # a dataset that `mmrl data build` wrote, or a table of TRL's columns: prompt, image(s), solution
     output: str
-    preferences: TrainingSplit | None = None
+    preferences: Preferences | None = None
     task: str | None = None  # of the rows of a table that do not name theirs
     split: str | None = "train"
     limit: PositiveInt | None = None
@@ -128,6 +149,8 @@ class TrainConfig(Config):
     freeze: list[Part] = Field(default_factory=list)
     lora: LoraSettings | None = None
     evaluation: Evaluation | None = None
+    head: HeadSettings = HeadSettings()
+    reward: dict[str, Any] | None = None
     sft: dict[str, Any] | None = None
     dpo: dict[str, Any] | None = None
     grpo: dict[str, Any] | None = None
@@ -169,13 +192,16 @@ def makes_pictures(config: TrainConfig) -> bool:
     return config.flow is not None or is_pipeline(Path(config.model))
 
 
-FOLDERS = {"sft": "sft", "dpo": "dpo", "grpo": "", "flow": ""}  # of the stages, in their order, below the run's output
+# Of the stages, in their order, below the run's output.
+FOLDERS = {"reward": "reward", "sft": "sft", "dpo": "dpo", "grpo": "", "flow": ""}
 SCHEMAS = {  # the trainer's arguments of each stage
+    "reward": "trl.trainer.reward_config:RewardConfig",
     "sft": "trl.trainer.sft_config:SFTConfig",
     "dpo": "trl.trainer.dpo_config:DPOConfig",
     "grpo": "trl.trainer.grpo_config:GRPOConfig",
     "flow": "mmrl.flow.arguments:FlowArguments",
 }
+PREFERRING = ("reward", "dpo")  # stages that learn from preferences
 AT_LEAST = {  # of settings that TRL and transformers do not check
     **dict.fromkeys(("num_generations", "num_iterations", "steps_per_generation", "generation_batch_size"), 1),
     **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps", "save_total_limit"), 1),

@@ -82,7 +82,7 @@ def _check_longer(config: TrainConfig, out: Path, stage: str) -> None:
     if not (folder / "metrics.jsonl").exists():
         return  # it has not begun
     stages = stages_of(config)
-    for after in stages[stages.index(stage) + 1 :]:
+    for after in stages[stages.index(stage) + 1 :] if stage != "reward" else ():
         if latest_checkpoint(out / FOLDERS[after]):
             raise InputError(
                 f"the {stage} stage of {out} cannot become longer: {after} began from it; choose another output"

@@ -11,12 +11,13 @@ from typing import Any
 import yaml
 
 from mmrl.core.files import sha256_of
-from mmrl.train.config import TrainConfig, TrainingSplit, makes_pictures
+from mmrl.train.config import FOLDERS, TrainConfig, TrainingSplit, makes_pictures
 from mmrl.train.samples import split_of
 
 WINDOW = 20  # logged steps of which the card gives the mean
 VERSIONED = ("mmrl-stack", "trl", "transformers", "torch")
 METHODS = {
+    "reward": "learning from preferences (a Bradley-Terry reward model)",
     "sft": "supervised fine-tuning",
     "dpo": "direct preference optimisation (DPO)",
     "grpo": "reinforcement learning (GRPO)",
@@ -49,6 +50,12 @@ edit = editor(
 ```"""
 
 
+USE_HEAD = """```yaml
+rewards:
+  head: {{weight: 1.0, fn: reward_model, args: {{model: {place}}}}}
+```"""
+
+
 def model_card(config: TrainConfig, stage: str, history: Sequence[Mapping[str, Any]], steps: int) -> str:
     """The text of `final/README.md` after `stage`; `history` is what the trainer logged in `steps` steps."""
     block = getattr(config, stage) or {}
@@ -61,10 +68,12 @@ def model_card(config: TrainConfig, stage: str, history: Sequence[Mapping[str, A
     ]
     if stage in ("grpo", "flow"):
         parts += ["## Rewards", _rewards(config), "## Scores", _scores(config, history)]
-    place = config.output + "/final"
+    place = Path(config.output, FOLDERS[stage], "final")
     if makes_pictures(config):
         steps = block.get("sampling_steps") or 10
         parts += ["## Use", USE_EDITOR.format(place=place, instruction="tint the left half red", steps=steps)]
+    elif stage == "reward":
+        parts += ["## Pairs ranked right", _accuracy(history), "## Use", USE_HEAD.format(place=place)]
     else:
         parts += ["## Use", USE.format(place=place, tokens=block.get("max_completion_length") or 512)]
     parts += ["## Settings", _settings(config, stage, block)]
@@ -103,6 +112,15 @@ def _rewards(config: TrainConfig) -> str:
     return _table(["reward", "weight", "function", "tasks"], rows)
 
 
+def _accuracy(history: Sequence[Mapping[str, Any]]) -> str:
+    """The shares of pairs whose preferred answer scores higher."""
+    trained = [line["accuracy"] for line in history if "accuracy" in line][-WINDOW:]
+    held_out = [line for line in history if "eval_accuracy" in line]
+    rows = [[f"training, mean over the last {len(trained)} logged steps", f"{fmean(trained):.3f}" if trained else "-"]]
+    rows += [[f"held out, at step {line.get('step', '?')}", f"{line['eval_accuracy']:.3f}"] for line in held_out[-1:]]
+    return _table(["pairs", "share"], rows)
+
+
 def _scores(config: TrainConfig, history: Sequence[Mapping[str, Any]]) -> str:
     """Means over the last logged steps, and the last evaluation while training if there was one."""
     trained = [line for line in history if "reward" in line][-WINDOW:]
@@ -122,7 +140,7 @@ def _scores(config: TrainConfig, history: Sequence[Mapping[str, Any]]) -> str:
 
 def _settings(config: TrainConfig, stage: str, block: Mapping[str, Any]) -> str:
     values = config.model_dump(mode="json", exclude_defaults=True)
-    kept = ("vision", "space", "seed", "dtype", "freeze", "lora", "advantages", "rollout", "prompt")
+    kept = ("vision", "space", "seed", "dtype", "freeze", "lora", "head", "advantages", "rollout", "prompt")
     settings = {key: values[key] for key in kept if key in values} | {stage: dict(block)}
     packages = [*VERSIONED, *(["diffusers"] if makes_pictures(config) else [])]
     versions = ", ".join(f"{name} {version(name)}" for name in packages)

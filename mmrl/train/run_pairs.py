@@ -15,14 +15,17 @@ from data_engine.schema import Sample, with_id
 from eval.records import RECORDS, TOTAL, Record, read_records, read_run
 from mmrl.core.config import InputError, nearest, read_yaml
 from mmrl.core.media.item import Media
-from mmrl.grpo.rollout_files import read_rollouts, rollout_files
+from mmrl.grpo.rollout_rows import files_by_step, rollout_rows
 from mmrl.train.config import schema_of
 from mmrl.trainers.preferences import TASK
 
 
 @dataclass(frozen=True)
 class Group:
-    """The answers to one prompt, each with its score, or None where the reward gave none."""
+    """The answers to one prompt, each whole and with its score, or None where the reward gave none.
+
+    An answer has what its prompt had written of it, such as `<think>`; `mmrl.trainers.targets.Answers` leaves that out.
+    """
 
     id: str
     task: str
@@ -79,15 +82,15 @@ def _trained(run: Path, reward: str | None) -> tuple[Iterator[Group], dict[str, 
     name = _named(reward, list(config["rewards"]), run)
     length = "max_completion_length"
     limit = (config["grpo"] or {}).get(length) or schema_of("grpo").__dataclass_fields__[length].default
-    return _of_rollouts(rollout_files(run), name, limit), config.get("prompt") or {}
+    return _of_rollouts(files_by_step(run), name, limit), config.get("prompt") or {}
 
 
 def _of_rollouts(files: Mapping[int, Path], reward: str, limit: int) -> Iterator[Group]:
     for step, file in files.items():
-        for name, group in _grouped(read_rollouts(file), lambda row: row["id"]):
+        for name, group in _grouped(rollout_rows(file), lambda row: row["id"]):
             first = group[0]
             drawn = [row for row in group if not row.get("injected") and row["tokens"] < limit]
-            answers = [(row["completion"], row[f"score/{reward}"]) for row in drawn]
+            answers = [(row.get("opened", "") + row["completion"], row[f"score/{reward}"]) for row in drawn]
             media = tuple(Media.from_row(item) for item in first["media"])
             where = {"reward": reward, "of": name, "step": step}
             yield Group(name, first["task"], json.loads(first["prompt"]), media, answers, where)
@@ -108,7 +111,9 @@ def _of_records(records: Sequence[Record], reward: str) -> Iterator[Group]:
     for name, group in _grouped(records, lambda record: record.item_id):
         first = group[0]
         drawn = [record for record in group if "truncated" not in record.flags]
-        answers = [(one.response, one.total if reward == TOTAL else one.scores.get(reward)) for one in drawn]
+        answers = [
+            (one.opened + one.response, one.total if reward == TOTAL else one.scores.get(reward)) for one in drawn
+        ]
         media = tuple(Media.from_row(item) for item in first.media)
         yield Group(name, first.task, first.prompt, media, answers, {"reward": reward, "of": name})
 

@@ -16,7 +16,7 @@ from mmrl.core.media.image import load_image
 from mmrl.core.media.pictures import as_media
 from mmrl.core.messages import texts_of
 from mmrl.train.chosen_samples import kind_of, spread
-from mmrl.train.config import TrainConfig, form_of, makes_pictures, stages_of
+from mmrl.train.config import PREFERRING, TrainConfig, form_of, makes_pictures, stages_of
 from mmrl.train.samples import split_of, stage_samples
 from mmrl.trainers.dataset import training_samples
 
@@ -61,10 +61,11 @@ def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
     count = len(samples)
     sft = None if config.sft is None else _small(config.sft, min(count, 2), count)
     blocks: dict[str, Any] = {"sft": sft, "grpo": None if config.grpo is None else _small_grpo(config.grpo, count)}
-    if preferred:
-        blocks["dpo"] = _small(config.dpo or {}, min(len(preferred), 2), len(preferred))
-        place = {"path": str(directory / "preferences"), "limit": None}
-        blocks["preferences"] = split_of(config, "dpo").model_copy(update=place)
+    for stage in PREFERRING:
+        if (block := getattr(config, stage)) is not None:
+            blocks[stage] = _small(block, min(len(preferred), 2), len(preferred))
+            place = {"path": str(directory / "preferences"), "limit": None}
+            blocks["preferences"] = split_of(config, stage).model_copy(update=place)
     changed = {"model": str(directory / "model"), "output": str(directory / "run"), "dtype": "float32"}
     changed |= {} if paired else {"data": str(directory / "data"), "limit": None, "prompt": form_of(config)}
     changed |= {"attention": None, "evaluation": None}
@@ -73,9 +74,9 @@ def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
 
 
 def _preferred(config: TrainConfig) -> list[Sample]:
-    """The samples whose pairs the stage `dpo` of `config` learns from."""
-    given = split_of(config, "dpo")
-    return training_samples(given.path, given.split, given.limit) if config.dpo is not None else []
+    """The samples whose pairs the stages `reward` and `dpo` of `config` learn from."""
+    given, learning = split_of(config, "dpo"), {*stages_of(config)} & {*PREFERRING}
+    return training_samples(given.path, given.split, given.limit) if learning else []
 
 
 def _of_pictures(config: TrainConfig, directory: Path) -> TrainConfig:
@@ -111,7 +112,7 @@ def _shape(path: Path) -> tuple[str, dict[str, int]]:
 
 def tried(config: TrainConfig, small: TrainConfig) -> list[str]:
     """What the smoke test of `config` has tried, a line each; RunError if a reward failed on all that it was asked."""
-    asked = {*stages_of(config)} - {"dpo"}
+    asked = {*stages_of(config)} - {*PREFERRING}
     samples = stage_samples(config, "grpo") if asked else []
     (kinds, left_out), (preferred, others) = spread(samples), spread(_preferred(config))
     kinds, left_out = [*kinds, *preferred], [*left_out, *others]

@@ -6,10 +6,11 @@ The stages of models that make pictures are in `picture_stages`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_engine.schema import Sample
 from eval.distributed import Processes
 from mmrl.core.config import InputError
 from mmrl.core.locks import alone
@@ -17,7 +18,7 @@ from mmrl.core.vision import check_budget
 from mmrl.engine.settings import VllmSettings
 from mmrl.train import picture_stages
 from mmrl.train.asked import Asked
-from mmrl.train.config import FOLDERS, TrainConfig, arguments_of, form_of, makes_pictures, stages_of
+from mmrl.train.config import FOLDERS, PREFERRING, TrainConfig, arguments_of, form_of, makes_pictures, stages_of
 from mmrl.train.continuation import check_change
 from mmrl.train.evaluation import check_evaluation, evaluated
 from mmrl.train.fitting import fitted
@@ -48,9 +49,12 @@ def run(config: TrainConfig) -> Path:
         if config.grpo is not None:
             Suite(config.rewards, judges=config.judges).check_judges()
         model = config.model
+        final = Path(model)
         for stage in stages_of(config):
-            model = str(_stage(config, stage, model, longer=stage in longer))
-    return Path(model)
+            final = _stage(config, stage, model, longer=stage in longer)
+            if stage != "reward":  # a head is no policy: the next stage begins where this one did
+                model = str(final)
+    return final
 
 
 def check(config: TrainConfig) -> None:
@@ -58,21 +62,30 @@ def check(config: TrainConfig) -> None:
     if makes_pictures(config):
         picture_stages.check(config)
         return
-    from mmrl.grpo.config_checks import check_dpo, check_filled, check_method, check_warm_up
-    from mmrl.train.samples import stage_samples
+    from mmrl.grpo.config_checks import check_dpo, check_filled, check_method, check_reward, check_warm_up
+    from mmrl.train.samples import held_out_pairs, stage_samples
     from mmrl.trainers.dataset import gold_keys
     from mmrl.trainers.targets import can_be_written, check_answers
 
     pairs = stage_samples(config, "dpo") if config.dpo is not None else []
-    samples = stage_samples(config, "grpo") if {*stages_of(config)} - {"dpo"} else []
+    samples = stage_samples(config, "grpo") if {*stages_of(config)} - {*PREFERRING} else []
     tasks = gold_keys(samples)
     form_of(config).check_tasks([*tasks, *gold_keys(pairs)])
-    check_evaluation(config, [(stage, arguments_of(config, stage)) for stage in stages_of(config)])
+    answering = [stage for stage in stages_of(config) if stage != "reward"]
+    check_evaluation(config, [(stage, arguments_of(config, stage)) for stage in answering])
+    if config.reward is not None:
+        arguments = arguments_of(config, "reward")
+        check_reward(arguments)
+        stage_samples(config, "reward")
+        if evaluates(arguments):
+            held_out_pairs(config)
     if config.sft is not None:
         check_answers(samples)
         check_warm_up(arguments_of(config, "sft"))
     if config.dpo is not None:
         check_dpo(arguments_of(config, "dpo"))
+        if config.preferences and config.preferences.relabel and form_of(config).system is not None:
+            raise InputError("preferences.relabel asks by a system message, which prompt.system would replace")
     if config.grpo is not None:
         from mmrl.advantages import options_of
         from mmrl.grpo.pair_sampler import pair_places
@@ -96,15 +109,10 @@ def _stage(config: TrainConfig, stage: str, model_path: str, *, longer: bool = F
     to become `longer`."""
     from transformers import set_seed
 
-    from eval.answer.local import check_frames, probe_sizes
-    from mmrl.grpo.context_length import check_context, context_of
-    from mmrl.model.encoding import check_form, encode, naming
-    from mmrl.model.inputs import check_inputs
-    from mmrl.model.policy import adapted, load_policy
-    from mmrl.tools.form import with_tools
+    from mmrl.model.encoding import encode, naming
     from mmrl.train.samples import stage_samples
     from mmrl.trainers.dataset import as_dataset
-    from mmrl.trainers.final import save_final
+    from mmrl.trainers.final import save_final, scores
 
     out = Path(config.output, FOLDERS[stage])
     final = out / "final"
@@ -113,26 +121,67 @@ def _stage(config: TrainConfig, stage: str, model_path: str, *, longer: bool = F
         return final
     set_seed(config.seed)  # LoRA's first weights are random, and the same whether or not a stage ran before
     samples = stage_samples(config, stage)
+    model, processor = _head(config, model_path) if stage == "reward" else _policy(config, stage, model_path, samples)
+    trainer = TRAINERS[stage](config, out, model, processor, as_dataset(samples))
+    if stage != "reward" and evaluates(trainer.args):
+        trainer.evaluation = StepEvaluation(evaluated(config), out / "eval")
+    fitted(trainer, config, out, longer=longer)
+    state = trainer.state
+    card = model_card(config, stage, state.log_history, state.global_step)
+    if stage == "reward":
+        pair = trainer.data_collator([trainer.train_dataset[0]])
+        save_final(trainer, processor, final, pair, card=card, reading=scores)
+        return final
+    first, form = samples[0], form_of(config)
+    with naming(first.id):
+        prompt = encode(processor, first.prompt, first.media, config.vision, task=first.task, form=form)
+    save_final(trainer, processor, final, prompt, card=card)
+    return final
+
+
+def _policy(config: TrainConfig, stage: str, model_path: str, samples: Sequence[Sample]) -> tuple[Any, Any]:
+    """(model, processor) of a stage that answers, checked against the samples."""
+    from eval.answer.local import check_frames, probe_sizes
+    from mmrl.grpo.context_length import check_context, context_of
+    from mmrl.model.encoding import check_form
+    from mmrl.model.inputs import check_inputs
+    from mmrl.model.policy import adapted, load_policy
+    from mmrl.tools.form import with_tools
+
     model, processor = load_policy(model_path, config.vision, dtype=config.dtype, attention=config.attention)
     check_form(processor, form_of(config))
     check_inputs(model, processor, [[media.kind for media in sample.media] for sample in samples])
     check_frames(model, samples, config.vision, processor)
     check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))
     if stage == "grpo":
-        new = arguments_of(config, "grpo", out).max_completion_length
+        new = arguments_of(config, "grpo").max_completion_length
         form = with_tools(form_of(config), processor, config.rollout.tools)
         check_context(samples, processor, config.vision, context_of(model), new, form)
-    model = adapted(model, frozen=config.freeze, lora=config.lora)
-    trainer = TRAINERS[stage](config, out, model, processor, as_dataset(samples))
-    if evaluates(trainer.args):
-        trainer.evaluation = StepEvaluation(evaluated(config), out / "eval")
-    fitted(trainer, config, out, longer=longer)
-    state = trainer.state
-    card, first, form = model_card(config, stage, state.log_history, state.global_step), samples[0], form_of(config)
-    with naming(first.id):
-        prompt = encode(processor, first.prompt, first.media, config.vision, task=first.task, form=form)
-    save_final(trainer, processor, final, prompt, card=card)
-    return final
+    return adapted(model, frozen=config.freeze, lora=config.lora), processor
+
+
+def _head(config: TrainConfig, model_path: str) -> tuple[Any, Any]:
+    """(model with a head, processor) of the stage `reward`."""
+    from mmrl.model.policy import adapted, load_policy
+    from mmrl.trainers.reward import with_head
+
+    policy, processor = load_policy(model_path, config.vision, dtype=config.dtype, attention=config.attention)
+    model = with_head(policy, processor)
+    made = adapted(model, frozen=config.freeze, lora=config.lora, task="SEQ_CLS")
+    if config.lora is None:
+        model.score.requires_grad_(True)  # whatever part of the model is frozen
+    return made, processor
+
+
+def reward_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:
+    """The trainer of the stage `reward`."""
+    from mmrl.train.samples import held_out_pairs
+    from mmrl.trainers.dataset import as_dataset
+    from mmrl.trainers.reward import MultimodalRewardTrainer
+
+    args = arguments_of(config, "reward", out)
+    held_out = as_dataset(held_out_pairs(config)) if evaluates(args) else None
+    return MultimodalRewardTrainer(model, processor=processor, args=args, train_dataset=dataset, eval_dataset=held_out)
 
 
 def sft_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:
@@ -187,7 +236,12 @@ def grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dat
     )
 
 
-TRAINERS: dict[str, Callable[..., Any]] = {"sft": sft_trainer, "dpo": dpo_trainer, "grpo": grpo_trainer}
+TRAINERS: dict[str, Callable[..., Any]] = {
+    "reward": reward_trainer,
+    "sft": sft_trainer,
+    "dpo": dpo_trainer,
+    "grpo": grpo_trainer,
+}
 
 
 def method_of(config: TrainConfig) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def _selected(logs: Mapping[str, Any]) -> list[tuple[str, float]]:
     tasks = [key.split("/") for key in logs if key.startswith("tasks/")]
     means = [(key[1], logs["/".join(key)]) for key in tasks if len(key) == 3 and key[2] == "reward"]
     dead = [("dead groups", logs["frac_reward_zero_std"])] if "frac_reward_zero_std" in logs else []
-    right = [("pairs ranked right", logs["rewards/accuracies"])] if "rewards/accuracies" in logs else []
+    right = [("pairs ranked right", logs[key]) for key in ("rewards/accuracies", "accuracy") if key in logs]
     pairs = [*means, *dead] if means else [("loss", logs["loss"]), *right] if "loss" in logs else []
     return [(name, value) for name, value in pairs if isinstance(value, float | int) and math.isfinite(value)]
 

@@ -72,7 +72,7 @@ class FiniteLoss(Trainer):
     def stop_on_nan(self, what: str) -> None:
         """Save the micro-batch of the loss and stop."""
         processor: Any = self.processing_class
-        decode, batch = processor.tokenizer.decode, self._loss_inputs
+        decode, batch = getattr(processor, "tokenizer", processor).decode, self._loss_inputs
         rows = []
         for ids, seen, answer in zip(
             batch["input_ids"], batch["attention_mask"].bool(), self.answer_tokens(batch), strict=True

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 from data_engine.schema import Sample
 from mmrl.core.config import InputError
+from mmrl.core.messages import parts_of
 from mmrl.core.text import shown
 
 TASK = "preference"
@@ -20,6 +23,39 @@ def as_pairs(samples: Iterable[Sample]) -> list[Sample]:
     elsewhere. InputError, with the sample's id, for what is not two different texts.
     """
     return [pair for sample in samples for pair in _pairs(sample)]
+
+
+def ranked_pairs(samples: Iterable[Sample], margin: float = 0.0) -> list[Sample]:
+    """The pairs of samples of the task `preference`, ranked by `meta.scores`, a number for each candidate.
+
+    Every two candidates are a pair, whose `answer.margin` is `margin` times the difference of their scores. Two with
+    equal scores are a tie: a pair in each order. Without scores the pairs are those of `as_pairs`.
+    """
+    return [pair for sample in samples for pair in _ranked(sample, margin)]
+
+
+GOAL = "Overall score: {score:g}"  # the system message of a relabelled pair
+
+
+def relabelled(samples: Iterable[Sample]) -> list[Sample]:
+    """The pairs of samples with `meta.scores`, each asked twice for a score (reward-augmented data, 2410.08067).
+
+    Asked for the score of the better answer, that one is preferred; asked for the score of the other, the other is. A
+    system message names the score; at inference one asks for the highest. Ties would contradict themselves and are left
+    out.
+    """
+    made = []
+    for sample in samples:
+        if sample.meta.get("scores") is None:
+            raise InputError(f"sample {sample.id} has no meta.scores, which relabelling asks for")
+        for pair in _ranked(sample, 1.0):
+            best, worst = pair.meta["scores"]
+            if best > worst:
+                better, other = sides(pair.answer)
+                made += [_asked_for(best, better, other, pair), _asked_for(worst, other, better, pair)]
+    if not made:
+        raise InputError("no sample has two candidates with different meta.scores, so there is nothing to relabel")
+    return made
 
 
 def sides(answer: Mapping[str, Any]) -> tuple[str, str]:
@@ -39,6 +75,49 @@ def _pairs(sample: Sample) -> Iterator[Sample]:
             name = sample.id if len(candidates) == 2 else f"{sample.id}#{number}"
             answer = {"candidates": [candidates[preferred], other], "preferred": 0}
             yield replace(sample, id=name, task=task, answer=answer)
+
+
+def _ranked(sample: Sample, margin: float) -> Iterator[Sample]:
+    candidates, scores = _checked(sample), sample.meta.get("scores")
+    if scores is None:
+        yield from _pairs(sample)
+        return
+    _check_scores(sample, scores)
+    for first, second in combinations(range(len(candidates)), 2):
+        better, worse = (first, second) if scores[first] >= scores[second] else (second, first)
+        orders = [(better, worse), (worse, better)] if scores[better] == scores[worse] else [(better, worse)]
+        for one, other in orders:
+            answer = {"candidates": [candidates[one], candidates[other]], "preferred": 0}
+            answer["margin"] = margin * (scores[better] - scores[worse])
+            meta = {**sample.meta, "scores": [scores[one], scores[other]]}
+            task = str(sample.meta.get("task", TASK))
+            yield replace(sample, id=f"{sample.id}#{one}-{other}", task=task, answer=answer, meta=meta)
+
+
+def _asked_for(score: float, better: str, other: str, pair: Sample) -> Sample:
+    """The pair asked for `score`, which `better` has."""
+    goal, first = {"type": "text", "text": GOAL.format(score=score)}, pair.prompt[0]
+    if first["role"] == "system":
+        prompt = [
+            {**first, "content": [*parts_of(first["content"]), {"type": "text", "text": "\n"}, goal]},
+            *pair.prompt[1:],
+        ]
+    else:
+        prompt = [{"role": "system", "content": [goal]}, *pair.prompt]
+    answer = {"candidates": [better, other], "preferred": 0}
+    return replace(pair, id=f"{pair.id}@{score:g}", prompt=prompt, answer=answer)
+
+
+def _check_scores(sample: Sample, scores: Any) -> None:
+    count, best = len(sample.answer["candidates"]), sample.answer["preferred"]
+    numbers = isinstance(scores, list) and all(type(score) in (int, float) for score in scores)
+    if not numbers or len(scores) != count or not all(map(math.isfinite, scores)):
+        raise InputError(f"sample {sample.id}: meta.scores must be {count} finite numbers, got {shown(scores)}")
+    if scores[best] < max(scores):
+        raise InputError(
+            f"sample {sample.id}: candidate {best} is preferred, and meta.scores has a higher score for another: "
+            f"{shown(scores)}"
+        )
 
 
 def _checked(sample: Sample) -> list[str]:

@@ -55,11 +55,11 @@ def test_a_config_opens_with_its_command_and_runs(
     place: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert place.read_text().startswith(f"# mmrl train configs/train/{place.name}")
-    data = world / ("pairs" if place.stem == "verifier" else "data")
+    data = world / {"verifier": "pairs", "reward": "preferences"}.get(place.stem, "data")
     overrides = [f"model={world / 'model'}", f"data={data}", f"output={tmp_path / 'run'}"]
     overrides += [f"preferences.path={world / 'preferences'}"] if "preferences: {" in place.read_text() else []
     overrides += [f"evaluation.data.path={data}"] if "evaluation: {data" in place.read_text() else []
-    for option, expected in (("--plan", "rewards by task"), ("--smoke", "smoke test passed")):
+    for option, expected in (("--plan", "memory of a process"), ("--smoke", "smoke test passed")):
         with pytest.raises(SystemExit) as done:
             run("mmrl train", VERBS["train"][0], [str(place), *overrides, option])
         output = capsys.readouterr()

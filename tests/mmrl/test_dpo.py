@@ -24,7 +24,7 @@ from mmrl.core.vision import VisionBudget
 from mmrl.model.encoding import chat_text
 from mmrl.model.policy import LoraSettings, adapted
 from mmrl.trainers.dpo import MultimodalDPOTrainer
-from mmrl.trainers.preferences import as_pairs
+from mmrl.trainers.preferences import as_pairs, relabelled, sides
 from tests.mmrl.grpo.test_stock_trl import lively
 from tests.mmrl.test_resume import assert_same_run, assert_same_weights
 from tests.support.training import config, material, metrics, preferences, trained
@@ -140,6 +140,28 @@ def test_every_other_candidate_is_a_pair_with_the_preferred_one() -> None:
     ]
 
 
+def test_a_pair_is_asked_for_the_score_of_either_side_and_the_answer_is_swapped() -> None:
+    """The vector of 2410.08067: (A, 9), (B, 7) become {goal 9: A > B}, {goal 7: B > A}; ties are left out."""
+    answer, scores = {"candidates": ["A", "B", "C"], "preferred": 0}, {"scores": [9, 7, 7]}
+    asked = user_prompt("Which?", ["image"])
+    pairs = relabelled([Sample("x", "s", "preference", asked, answer, (), {"task": "count", **scores})])
+    goals = [(pair.prompt[0]["content"][0]["text"], sides(pair.answer)) for pair in pairs[:2]]
+    assert goals == [("Overall score: 9", ("A", "B")), ("Overall score: 7", ("B", "A"))]
+    assert len(pairs) == 4
+    assert all((pair.prompt[0]["role"], pair.prompt[1:], pair.task) == ("system", asked, "count") for pair in pairs)
+    assert len({pair.id for pair in pairs}) == 4
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [(None, "sample x has no meta.scores, which relabelling asks for"), ([1, 1], "there is nothing to relabel")],
+)
+def test_what_cannot_be_relabelled_is_refused(scores: Any, message: str) -> None:
+    answer = {"candidates": ["A", "B"], "preferred": 0}
+    with pytest.raises(InputError, match=message):
+        relabelled([Sample("x", "s", "preference", user_prompt("?"), answer, (), {"scores": scores})])
+
+
 @pytest.mark.parametrize(
     ("task", "answer", "meta", "message"),
     [
@@ -214,6 +236,19 @@ def test_settings_without_effect_are_refused(
     key: str, value: Any, message: str, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in refused(stages(world, tmp_path / "run.yaml", dpo={**STAGE, key: value}), capsys, "--plan")
+
+
+def test_relabelling_refuses_what_would_replace_its_message(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {"preferences": {"path": str(world / "scored"), "relabel": True}}
+    samples = [replace(s, meta={**s.meta, "scores": [1, 9]}) for s in preferences("ti", tmp_path / "media")]
+    write_dataset(iter(samples), world / "scored")
+    blocks = {"sft": None, "grpo": None, "dpo": {**STAGE, "max_steps": 1}}
+    out = trained(stages(world, tmp_path / "run.yaml", **asked, **blocks))
+    assert len(metrics(out / "dpo")) == 1
+    place = stages(world, tmp_path / "other.yaml", **asked, **blocks, prompt={"system": "Be short."})
+    assert "preferences.relabel asks by a system message, which prompt.system would replace" in refused(place, capsys)
 
 
 def test_all_stages_are_checked_before_the_first_step(

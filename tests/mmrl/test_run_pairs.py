@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,12 @@ def test_rollouts_become_pairs_and_dpo_learns_from_them(
 
 
 def test_records_become_pairs(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whole answers: the chat template has begun them."""
+    shutil.copytree(world / "model", tmp_path / "model")
+    template = tmp_path / "model" / "chat_template.jinja"
+    template.write_text(template.read_text() + "{%- if add_generation_prompt %}{{ '<think>\\n' }}{%- endif %}")
     values = {
-        "model": str(world / "model"),
+        "model": str(tmp_path / "model"),
         "data": {"path": str(world / "data"), "split": "train"},
         "rewards": REWARDS,
         "out": str(tmp_path / "run"),
@@ -119,7 +124,7 @@ def test_records_become_pairs(world: Path, tmp_path: Path, capsys: pytest.Captur
     }
     records = evaluate(validate(EvalConfig, values, where="test"))
     pairs(capsys, tmp_path / "run", "--out", tmp_path / "pairs", "--reward", "total")
-    answered = {record.response: record.total for record in records}
+    answered = {f"<think>\n{record.response}": record.total for record in records}
     samples = list(read_samples(tmp_path / "pairs"))
     for sample in samples:
         assert sample.meta["scores"] == [answered[text] for text in sample.answer["candidates"]]

@@ -93,7 +93,7 @@ def config(material: Path, place: Path, **changes: Any) -> Path:
         "grpo": trl | {"num_generations": 2, "max_completion_length": 6, "per_device_train_batch_size": 2},
     }
     for key, value in changes.items():
-        block = key in ("grpo", "dpo", "sft") and value is not None
+        block = key in ("grpo", "dpo", "sft", "reward") and value is not None
         given: Any = value
         values[key] = {**values.get(key, trl), **given} if block else value
     place.write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not None}))

@@ -13,6 +13,7 @@ from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.reward_trainer import RewardTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 from trl.trainer.utils import RepeatSampler, shuffle_sequence_dict, split_tensor_dict
 
@@ -22,6 +23,7 @@ from mmrl.grpo.trainer import MultimodalGRPOTrainer
 from mmrl.trainers.checkpoints import WholeCheckpoints
 from mmrl.trainers.dpo import MultimodalDPOTrainer
 from mmrl.trainers.evaluation import RecordedEvaluations
+from mmrl.trainers.reward import MultimodalRewardTrainer
 from mmrl.trainers.sft import MultimodalSFTTrainer
 
 SCORING = """model input_ids attention_mask logits_to_keep batch_size=None compute_entropy=False compute_aux_loss=False
@@ -42,6 +44,7 @@ OVERRIDDEN: dict[Any, dict[str, str]] = {
         "_prepare_dataset": "dataset processing_class args dataset_name",
         "_precompute_ref_logps": "dataset name batch_size",
     },
+    RewardTrainer: {"_prepare_dataset": "dataset processing_class args dataset_name"},
     Trainer: {
         "_get_output_dir": "trial",
         "_save_checkpoint": "model trial",
@@ -88,7 +91,7 @@ def test_a_called_function_has_its_signature(function: Any) -> None:
 
 def test_every_private_override_is_under_contract() -> None:
     known = {name for names in OVERRIDDEN.values() for name in names}
-    trainers = (MultimodalGRPOTrainer, MultimodalSFTTrainer, MultimodalDPOTrainer)
+    trainers = (MultimodalGRPOTrainer, MultimodalSFTTrainer, MultimodalDPOTrainer, MultimodalRewardTrainer)
     for ours in (WholeCheckpoints, RecordedEvaluations, *trainers):
         theirs = {name for base in ours.__mro__ if not base.__module__.startswith("mmrl") for name in vars(base)}
         private = {name for name in vars(ours) if name.startswith("_") and not name.startswith("__")}

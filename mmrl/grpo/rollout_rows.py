@@ -9,7 +9,7 @@ from typing import Any
 from mmrl.core.config import InputError
 
 
-def rollout_files(out: Path) -> dict[int, Path]:
+def files_by_step(out: Path) -> dict[int, Path]:
     """The files of the run in `out` by their step, in order; InputError if there are none."""
     names = [(re.fullmatch(r"step-(\d+)\.parquet", file.name), file) for file in (out / "rollouts").iterdir()]
     files = {int(name[1]): file for name, file in names if name}
@@ -18,7 +18,7 @@ def rollout_files(out: Path) -> dict[int, Path]:
     return dict(sorted(files.items()))
 
 
-def read_rollouts(file: Path) -> list[dict[str, Any]]:
+def rollout_rows(file: Path) -> list[dict[str, Any]]:
     """The rows of a file (`mmrl.grpo.rollouts.columns_of`)."""
     import pyarrow.parquet as pq
 
