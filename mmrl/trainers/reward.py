@@ -56,7 +56,7 @@ class MultimodalRewardTrainer(FiniteLoss, RecordedEvaluations, RewardTrainer):
             data_collator=ScoredPairs(Checkpoint("the model", model, processor.tokenizer, processor)),
             **kwargs,
         )
-        check_alike(self, self.train_dataset)
+        check_alike(self, train_dataset)
         quieten(self)
         self.add_callback(FiniteNumbers(self))
 

@@ -72,8 +72,9 @@ def scoring_class(config: Any) -> type:
 
     For families of which transformers has none, as most that see pictures: its generic head on their own backbone.
     """
-    if type(config) in transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-        return transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    known: Any = transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+    if type(config) in known:
+        return known[type(config)]
     if type(config) not in transformers.MODEL_MAPPING:
         raise InputError(f"transformers has no backbone of {config.model_type} models, so no head can be put on one")
     return _on_backbone(transformers.MODEL_MAPPING[type(config)])
