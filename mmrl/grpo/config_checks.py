@@ -204,7 +204,7 @@ def _check_tools(args: GRPOConfig, *, tools: ToolSettings, **settings: Any) -> N
             args.mask_truncated_completions,
             "it would hide pictures whose pixels are there",
         ),
-        "grpo.deepspeed and grpo.fsdp": (args.deepspeed or args.fsdp, "processes would wait for each other's turns"),
+        "several processes": (args.world_size > 1, "they would wait for each other's turns; start one"),
     }
     for name, (given, why) in refused.items():
         if given:
