@@ -3,7 +3,7 @@ PYTHON ?= python3
 NEWEST ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-BENCHMARKS := grpo_step flow_step long_completions rewards judge images text_duplicates leaks recipe scale eval_scoring eval_batches
+BENCHMARKS := grpo_step flow_step long_completions reward_head rewards judge images text_duplicates leaks recipe scale eval_scoring eval_batches
 export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM ?= false
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks.band import dataset, difficulties, like, within
+from benchmarks.claims.band import dataset, difficulties, like, within
 from benchmarks.learning import ACCURACY
 from data_engine.dataset.shards import read_samples
 from data_engine.schema import Sample

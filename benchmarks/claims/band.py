@@ -1,8 +1,8 @@
 """What choosing by difficulty teaches: the demo's policy trained on the samples within its band, and on as many drawn
 from the same pool, seed by seed.
 
-    python -m benchmarks.band [counts.least=2 counts.most=6 ...] [--seeds 5] [--steps 40] [--limit 200] [--test 60]
-        [--batch 128] [--out DIR] [--quick] [--json FILE]
+    python -m benchmarks.claims.band [counts.least=2 counts.most=6 ...] [--seeds 5] [--steps 40] [--limit 200]
+        [--test 60] [--batch 128] [--out DIR] [--quick] [--json FILE]
 
 The pool is the demo's training samples, `--limit` of each task. `mmrl data difficulty` draws the policy's answers to
 them, and the operator `difficulty` keeps those that are right sometimes, more than by guessing, or whose scores vary;
@@ -36,7 +36,7 @@ from eval.sample_sets import selected
 from mmrl.core.config import load
 from mmrl.demo import steps as demo
 
-CONFIG = Path(__file__).parent.parent / "configs" / "difficulty" / "demo.yaml"
+CONFIG = Path(__file__).parents[2] / "configs" / "difficulty" / "demo.yaml"
 ARMS = ("within the band", "drawn from the pool")
 
 
