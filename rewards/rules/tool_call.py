@@ -68,20 +68,25 @@ def tool_format(rollout: Rollout, *, answer: str = "answer") -> Verdict:
     >>> [tool_format([Rollout(said, {"number": 1.0})])[0].score for said in (once, twice)]
     [0.0, 1.0]
     """
-    parts = re.split(rf"(</?(?:think|tool_call|{re.escape(answer)})>)", rollout.answered.strip())
+    parts = _tags(answer).split(rollout.answered.strip())
     order = "".join(_LETTERS.get(tag) or ("A" if tag.startswith("</") else "a") for tag in parts[1::2])
     wanted = gold(rollout, "tools") if isinstance(rollout.answer, Mapping) else None
-    shape = r"(?:tT(?:cC)+)*tTaA"
-    if wanted is not None:
-        more = bool(rollout.answer.keys() - {"tools"})
-        shape = "tT" + "cC" * bool(wanted) + "aA" * more
-    if not re.fullmatch(shape, order):
+    if wanted is None:
+        right = bool(_TURNS.fullmatch(order))
+    else:
+        right = order == "tT" + "cC" * bool(wanted) + "aA" * bool(rollout.answer.keys() - {"tools"})
+    if not right:
         return Verdict(0.0, "tags are missing, twice there, or out of order")
     if any(text.strip() for text in parts[0::4]):
         return Verdict(0.0, "text outside of the tags")
     return Verdict(1.0)
 
 
+def _tags(answer: str) -> re.Pattern[str]:
+    return re.compile(rf"(</?(?:think|tool_call|{re.escape(answer)})>)")
+
+
+_TURNS = re.compile(r"(?:tT(?:cC)+)*tTaA")
 _LETTERS = {"<think>": "t", "</think>": "T", "<tool_call>": "c", "</tool_call>": "C"}
 
 

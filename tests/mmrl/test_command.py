@@ -46,7 +46,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "key in the wrong place": ({"grpo": {"seed": 3}}, "grpo.seed is set at the top level"),
     "a value that TRL refuses": ({"grpo": {"num_generations": 3}}, "grpo: generation_batch_size (4) must be divisible"),
-    "nothing to train": ({"grpo": None}, "nothing to train: the config has none of the blocks sft, dpo, grpo"),
+    "nothing to train": (
+        {"grpo": None},
+        "nothing to train: the config has none of the blocks reward, sft, dpo, grpo, flow",
+    ),
     "a task that nothing scores": (
         {"rewards": {"boxes": {"fn": "box_iou", "tasks": ["grounding"]}}},
         "no reward scores the task 'count'",

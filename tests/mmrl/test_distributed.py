@@ -64,7 +64,8 @@ def alone(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def assert_close_runs(first: Path, two: Path) -> None:
     for out in (first, two):  # prompts are shared, in scoring and in sampling
-        assert json.loads((out / "checkpoint-2" / DECIDED).read_text()) == {"sharing": True, "prefilling": True}
+        decided = json.loads((out / "checkpoint-2" / DECIDED).read_text())
+        assert decided == {"sharing": True, "behind": None, "prefilling": True}
     for stage in ("sft", "."):
         for expected, got in zip(metrics(first / stage), metrics(two / stage), strict=True):
             compared = ("loss", "kl", "grad_norm") if "kl" in expected else ("loss", "grad_norm")

@@ -14,6 +14,7 @@ import pytest
 
 import rewards
 from rewards.parse.choices import _alone, _patterns
+from rewards.rules.tool_call import _tags
 from tests.rewards.rules.test_extract import BAITS
 
 CHOICE = {
@@ -23,6 +24,7 @@ CHOICE = {
 MADE = {  # functions that make patterns from their arguments -> patterns as they make them, and how they are called
     "rewards.parse.choices._patterns": [(_patterns("ABCD")[name], how) for name, how in CHOICE.items()],
     "rewards.parse.choices._alone": [(_alone("A"), "search"), (_alone("B"), "search")],
+    "rewards.rules.tool_call._tags": [(_tags("answer"), "split")],
     "rewards.heads.checkpoint_torch.plain": [(re.compile(r"<\|im_start\|>|<\|im_end\|>|<pad>"), "sub")],
 }
 METHODS = ("search", "match", "fullmatch", "findall", "finditer", "sub", "split")

@@ -77,7 +77,7 @@ def test_a_custom_reward_is_named_by_module_and_function() -> None:
         (
             "box_iou",
             {"treshold": 0.5},
-            r"unknown key treshold \(value 0.5\); did you mean threshold\? \(known: as_released, kind, space",
+            r"unknown key treshold \(value 0.5\); did you mean threshold\? \(known: as_released, cut, kind, space",
         ),
         ("box_iou", {"kind": "giuo"}, "reward box_iou: kind: Input should be 'iou', 'giou', 'diou' or 'ciou'"),
         ("box_iou", {"threshold": 50}, "threshold: .*less than or equal to 1"),

@@ -21,7 +21,7 @@ from mmrl.core.vision import CoordinateSpace, VisionBudget, apply_budget
 from mmrl.grpo.rollout_step import by_prompt
 from mmrl.grpo.rollouts import columns_of
 from mmrl.grpo.shared_prefix.prefix_cache import generated
-from mmrl.model.encoding import encode
+from mmrl.model.encoding import Encoded, encode
 from mmrl.model.inputs import media_inputs
 from mmrl.model.policy import load_policy
 from mmrl.model.tiny_twins import tiny_model
@@ -193,7 +193,7 @@ def test_a_prompt_is_read_by_as_few_micro_batches_as_hold_it(
 
 
 def test_rows_dealt_by_prompt_keep_their_tensors() -> None:
-    first, two, three = object(), object(), object()
+    first, two, three = (Encoded([number], {}, ()) for number in range(3))
     batches = [
         {"ids": torch.tensor([[1], [2]]), "rows": [first, two], "count": torch.tensor(6), "none": None},
         {"ids": torch.tensor([[3], [4]]), "rows": [three, two], "count": torch.tensor(6), "none": None},
