@@ -63,4 +63,4 @@ $(STAMP): pyproject.toml
 	touch .venv-vllm/.installed
 
 clean:
-	rm -rf .venv .venv-vllm .venv-newest demo_out runs site
+	rm -rf .venv .venv-vllm .venv-newest demo_out demo_edit_out runs site
