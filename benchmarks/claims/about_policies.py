@@ -116,6 +116,20 @@ RISING = Arm(
     "rising", _boxes({"fn": "progressive", "args": {"reward": _overlap(0.5), "schedule": {0.5: _overlap(0.75)}}})
 )
 
+
+def _rising(old: str, least: float, until: str) -> PolicyClaim:
+    """The threshold that rises against one that stays."""
+    return PolicyClaim(
+        paper="Vision-R1 (2503.18013)",
+        claim=f"a threshold that rises at half of the training teaches more than the {old} one {until}",
+        setting=f"boxes of digits; IoU of greedy answers, from 0.5 to 0.75 - {least}",
+        new=RISING,
+        old=Arm(old, _boxes(_overlap(least))),
+        measure=greedy,
+        tasks=("grounding",),
+    )
+
+
 # THR: tokens weigh by what they do to the right answers
 
 
@@ -125,8 +139,17 @@ def _numbers(tokens: dict[str, Any]) -> dict[str, Any]:
     return {"rewards": rewards, "advantages": {"name": "grpo"} | tokens}
 
 
-def _thr(p: float) -> dict[str, Any]:
-    return _numbers({"tokens": {"thr": {"reward": "number", "p": p}}})
+def _thr(p: float, side: str, gaining: str, measure: Callable[[Report, Report], float]) -> PolicyClaim:
+    """Weights of tokens against none."""
+    return PolicyClaim(
+        paper="THR (2510.03669)",
+        claim=f"with p {side} 0 {gaining} more than without weights of tokens",
+        setting=f"counting, and the first digit of a video; p = {p} - GRPO",
+        new=Arm(f"thr {p}", _numbers({"tokens": {"thr": {"reward": "number", "p": p}}})),
+        old=Arm("grpo", _numbers({})),
+        measure=measure,
+        tasks=("count", "number"),
+    )
 
 
 # The difficulty band
@@ -141,42 +164,10 @@ def _band(pool: Sequence[Sample], out: Path) -> list[Sample]:
 
 
 POLICIES: dict[str, PolicyClaim] = {
-    "progressive_strict": PolicyClaim(
-        paper="Vision-R1 (2503.18013)",
-        claim="a threshold that rises at half of the training teaches more than the strict one from the start",
-        setting="boxes of digits; IoU of greedy answers, from 0.5 to 0.75 - 0.75",
-        new=RISING,
-        old=Arm("strict", _boxes(_overlap(0.75))),
-        measure=greedy,
-        tasks=("grounding",),
-    ),
-    "progressive_lenient": PolicyClaim(
-        paper="Vision-R1 (2503.18013)",
-        claim="a threshold that rises at half of the training teaches more than the lenient one to the end",
-        setting="boxes of digits; IoU of greedy answers, from 0.5 to 0.75 - 0.5",
-        new=RISING,
-        old=Arm("lenient", _boxes(_overlap(0.5))),
-        measure=greedy,
-        tasks=("grounding",),
-    ),
-    "thr_exploit": PolicyClaim(
-        paper="THR (2510.03669)",
-        claim="with p above 0 greedy answers gain more than without weights of tokens",
-        setting="counting, and the first digit of a video; greedy answers, p = 0.1 - GRPO",
-        new=Arm("thr 0.1", _thr(0.1)),
-        old=Arm("grpo", _numbers({})),
-        measure=greedy,
-        tasks=("count", "number"),
-    ),
-    "thr_explore": PolicyClaim(
-        paper="THR (2510.03669)",
-        claim="with p below 0 pass@8 gains more than without weights of tokens",
-        setting="counting, and the first digit of a video; pass@8, p = -0.1 - GRPO",
-        new=Arm("thr -0.1", _thr(-0.1)),
-        old=Arm("grpo", _numbers({})),
-        measure=passed,
-        tasks=("count", "number"),
-    ),
+    "progressive_strict": _rising("strict", 0.75, "from the start"),
+    "progressive_lenient": _rising("lenient", 0.5, "to the end"),
+    "thr_exploit": _thr(0.1, "above", "greedy answers gain", greedy),
+    "thr_explore": _thr(-0.1, "below", "pass@8 gains", passed),
     "band": PolicyClaim(
         paper="difficulty band (ours)",
         claim="questions that are right sometimes teach more than as many drawn at random",

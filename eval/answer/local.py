@@ -18,7 +18,7 @@ from mmrl.core.config import InputError
 from mmrl.core.families import family_of
 from mmrl.core.media.item import Media
 from mmrl.core.vision import Size, VisionBudget, VisionGeometry, geometry_of
-from mmrl.model.encoding import Encoded, encode
+from mmrl.model.encoding import Encoded, encode, naming
 from mmrl.model.inputs import media_inputs
 from mmrl.model.sampling import RowSampler, banned, check_finite, plain_generation, stop_tokens, vision_token_ids
 from rewards.prompt_form import PLAIN, PromptForm
@@ -82,7 +82,7 @@ class LocalGenerator:
     def encoded(self, sample: Sample) -> Encoded:
         """The prompt and media of a sample as the model takes them."""
         prompt, media = (without_media(sample.prompt), ()) if self.blind else (sample.prompt, sample.media)
-        with naming(sample):
+        with naming(f"{sample.id} of {sample.source}"):
             return encode(self.processor, prompt, media, self.budget, task=sample.task, form=self.form)
 
     def seen_size(self, sample: Sample, prompt: Encoded) -> tuple[Size, ...]:
@@ -209,7 +209,7 @@ def probe_sizes(
     images: set[tuple[int, int]] = set()
     videos: set[tuple[int, int, int]] = set()
     for sample in samples:
-        with naming(sample):
+        with naming(f"{sample.id} of {sample.source}"):
             predicted_sizes(sample, budget, geometry)
         for media in sample.media:
             width, height = media.width or 0, media.height or 0
@@ -219,15 +219,6 @@ def probe_sizes(
                 videos.add((width, height, seen_frames(media, budget, geometry)))
     by_area = sorted(images, key=math.prod)
     return [*dict.fromkeys(by_area[:1] + by_area[-1:]), *sorted(videos, key=math.prod)[:1]]
-
-
-@contextmanager
-def naming(sample: Sample) -> Iterator[None]:
-    """Add the sample to the message of an InputError."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"sample {sample.id} of {sample.source}: {error}") from error
 
 
 @contextmanager

@@ -75,14 +75,15 @@ def of_edits(out: Path, overrides: list[str]) -> None:
 
     from data_engine.dataset.shards import read_samples
     from mmrl.demo.editor.report import write_report
-    from mmrl.demo.editor.steps import curated, edited, summarised, training
+    from mmrl.demo.editor.steps import HERE, edited, summarised
+    from mmrl.demo.steps import curated, training
     from mmrl.train.stages import run
 
     of_diffusers.disable_progress_bar()  # of parts that are loaded in a moment
     of_transformers.disable_progress_bar()
     console = Console(width=100)
     console.print("[bold]1/4[/] curate: photographs, instructions and right edits")
-    config = training(curated(out / "data"), out, overrides)
+    config = training(curated(out / "data", HERE), out, overrides, HERE)
     samples, steps = list(read_samples(Path(config.data), split="test")), (config.flow or {})["sampling_steps"]
     console.print("[bold]2/4[/] edit held-out photographs with the warm checkpoint")
     before = edited(Path(config.model), samples, steps)

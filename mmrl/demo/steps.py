@@ -13,20 +13,20 @@ HERE = Path(__file__).parent
 CHECKPOINT = HERE / "checkpoint"
 
 
-def curated(out: Path) -> Path:
-    """The demo's dataset, built from its recipe unless it is there."""
+def curated(out: Path, demo: Path = HERE) -> Path:
+    """The dataset of the demo in the folder `demo`, built from its recipe unless it is there."""
     from data_engine.engine.pipeline import run
     from data_engine.recipe import Recipe
 
     if not (out / "manifest.json").exists():
-        run(load(Recipe, HERE / "recipe.yaml"), out=out, workers=os.cpu_count() or 1)
+        run(load(Recipe, demo / "recipe.yaml"), out=out, workers=os.cpu_count() or 1)
     return out
 
 
-def training(data: Path, out: Path, overrides: list[str] | None) -> TrainConfig:
-    """The config of the demo's training."""
-    places = [f"model={CHECKPOINT}", f"data={data}", f"output={out / 'train'}"]
-    return load(TrainConfig, HERE / "train.yaml", [*places, *(overrides or [])])
+def training(data: Path, out: Path, overrides: list[str] | None, demo: Path = HERE) -> TrainConfig:
+    """The config of the training of the demo in the folder `demo`."""
+    places = [f"model={demo / 'checkpoint'}", f"data={data}", f"output={out / 'train'}"]
+    return load(TrainConfig, demo / "train.yaml", [*places, *(overrides or [])])
 
 
 def evaluated(config: TrainConfig, model: Path, out: Path, name: str, *, draws: int = 3) -> Path:

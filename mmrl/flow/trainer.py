@@ -15,6 +15,7 @@ What is drawn depends on the seed, the step, the prompt and the place in its gro
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ def collated(rows: Sequence[Row]) -> dict[str, Any]:
     return {"rows": list(rows)}
 
 
-class PictureTrainer(WholeCheckpoints, Trainer):
+class PictureTrainer(WholeCheckpoints, Trainer, ABC):
     """What both stages share; `loss_of` gives the loss of a micro-batch and numbers to log."""
 
     model: Any  # transformers declares it as possibly None
@@ -65,9 +66,9 @@ class PictureTrainer(WholeCheckpoints, Trainer):
         self.model_accepts_loss_kwargs = False  # the loss of a micro-batch is a mean
         self.add_callback(FiniteNumbers(self))
 
+    @abstractmethod
     def loss_of(self, policy: KontextPolicy, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
         """(the loss, numbers to log) of a micro-batch; `policy` has the network as the trainer has wrapped it."""
-        raise NotImplementedError
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Stops on a loss that is not finite."""

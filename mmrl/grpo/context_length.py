@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from data_engine.schema import Sample
-from eval.answer.local import naming, predicted_sizes, seen_frames
+from eval.answer.local import predicted_sizes, seen_frames
 from mmrl.core.config import InputError
 from mmrl.core.vision import VisionBudget, geometry_of
-from mmrl.model.encoding import chat_text, encode
+from mmrl.model.encoding import chat_text, encode, naming
 from rewards.prompt_form import PLAIN, PromptForm
 
 STAMPS = 12  # at most so many tokens do some processors write as a time stamp next to each pair of frames
@@ -36,7 +36,7 @@ def check_context(
     if context is None or geometry_of(processor) is None:
         return
     for sample in samples:
-        with naming(sample):
+        with naming(f"{sample.id} of {sample.source}"):
             if most_tokens(sample, processor, budget, form) + new > context:
                 encoded = encode(processor, sample.prompt, sample.media, budget, task=sample.task, form=form)
                 refuse_long(len(encoded.input_ids), new, context)

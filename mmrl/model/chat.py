@@ -57,7 +57,7 @@ class Chat:
                     **self.variables,
                     **({"sanitize_control_tokens": True} if written else {}),
                 )
-        except (ValueError, NotImplementedError) as error:
+        except ValueError as error:
             text = f"{written!r} stands in a text of the prompt and " if written else ""
             raise InputError(f"{text}{type(processor).__name__} refuses the prompt: {_line(error)}") from error
         if written and "token_type_ids" in processor.model_input_names and "token_type_ids" not in features:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmrl.core.config import InputError
 from mmrl.core.registry import checked_options
-from mmrl.tools.scene import SCENE, Piece, Refusal, Scene, pieces_of, readable
+from mmrl.tools.scene import SCENE, Piece, Scene, ToolError, pieces_of, readable
 
 LONGEST = 8_000  # characters of a result
 MOST_PIXELS = 50_000_000  # of a picture, or of all frames of a video
@@ -39,7 +39,7 @@ def called(question: tuple[str, Mapping[str, Any], Scene] | list[str]) -> Reply 
     try:
         result = function(**options)
         pieces = pieces_of(asyncio.run(result) if inspect.iscoroutine(result) else result)
-    except Refusal as error:
+    except ToolError as error:
         return "refused", (readable(str(error))[:WHY],)
     except (Exception, SystemExit) as error:  # a tool may raise anything; the model is told, and the run counts it
         return "raised", (readable(f"{type(error).__name__}: {error}")[:WHY],)

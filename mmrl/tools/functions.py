@@ -15,7 +15,7 @@ from PIL import Image
 from mmrl.core.config import InputError
 from mmrl.core.media.video import Video, load_video
 from mmrl.core.vision import VisionBudget
-from mmrl.tools.scene import Refusal, Scene
+from mmrl.tools.scene import Scene, ToolError
 from rewards.isolation.sqlite import QueryError, answered
 
 MOST_ROWS = 50  # of a table that a model reads
@@ -61,7 +61,7 @@ def frames_at(start: float, end: float, video: int = 1, *, scene: Scene) -> Vide
     try:
         return load_video(replace(wanted, start=start, end=end), budget)
     except InputError as error:
-        raise Refusal(str(error)) from None
+        raise ToolError(str(error)) from None
 
 
 def calculator(expression: str) -> str:
@@ -73,9 +73,9 @@ def calculator(expression: str) -> str:
     try:
         value = _value(ast.parse(expression.strip(), mode="eval").body)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # of texts that are no expressions
-        raise Refusal(f"this is no expression: {error}") from None
+        raise ToolError(f"this is no expression: {error}") from None
     except (ArithmeticError, TypeError) as error:
-        raise Refusal(f"this cannot be calculated: {error}") from None
+        raise ToolError(f"this cannot be calculated: {error}") from None
     return f"{value:.15g}"
 
 
@@ -86,11 +86,11 @@ def sql(query: str, *, scene: Scene) -> str:
         query: One SELECT statement of SQLite.
     """
     if scene.database is None:
-        raise Refusal("this question has no database")
+        raise ToolError("this question has no database")
     try:
         result = answered(scene.database, query)
     except QueryError as error:
-        raise Refusal(str(error)) from None
+        raise ToolError(str(error)) from None
     lines = [json.dumps(row, ensure_ascii=False, default=repr) for row in result.rows[:MOST_ROWS]]
     more = [f"... and {len(result.rows) - MOST_ROWS} more rows"] if len(result.rows) > MOST_ROWS else []
     return "\n".join([json.dumps(result.columns, ensure_ascii=False), *lines, *more])

@@ -21,7 +21,7 @@ Piece = str | Image.Image | Video  # of a result
 FAR = 1e9  # coordinates beyond it are cut before they are scaled
 
 
-class Refusal(Exception):  # noqa: N818 - named for what it is to the model: an answer, not a fault of the tool
+class ToolError(Exception):
     """A tool cannot do what it was asked; the model reads the text."""
 
 
@@ -62,7 +62,7 @@ class Scene:
         """The video of this number among the sample's videos, counted from 1."""
         content = self._numbered("video", number).content
         if not isinstance(content, Media):
-            raise Refusal(f"video {number} came from a tool; only a video of the question can be read again")
+            raise ToolError(f"video {number} came from a tool; only a video of the question can be read again")
         return content
 
     def box(self, box: Sequence[float], number: int) -> tuple[int, int, int, int]:
@@ -70,19 +70,19 @@ class Scene:
         shown = self._numbered("image", number)
         size = self.picture(number).size
         if len(box) != 4 or not np.isfinite(box).all():
-            raise Refusal(f"box must be four finite numbers [x1, y1, x2, y2], got {list(box)!r:.80}")
+            raise ToolError(f"box must be four finite numbers [x1, y1, x2, y2], got {list(box)!r:.80}")
         pixels = to_pixels(np.clip(box, -FAR, FAR), self.space, size, shown.seen_size)
         x1, y1, x2, y2 = np.clip(pixels, 0, [*size, *size])
         left, top, right, bottom = int(np.floor(x1)), int(np.floor(y1)), int(np.ceil(x2)), int(np.ceil(y2))
         if left >= right or top >= bottom:
-            raise Refusal(f"the box {list(box)!r:.80} holds no pixel of picture {number}")
+            raise ToolError(f"the box {list(box)!r:.80} holds no pixel of picture {number}")
         return left, top, right, bottom
 
     def _numbered(self, kind: str, number: int) -> Shown:
         found = [shown for shown in self.shown if shown.kind == kind]
         if not 1 <= number <= len(found):
             has = f"there are {len(found)}, counted from 1" if found else "there is none"
-            raise Refusal(f"no {kind} {number}: {has}")
+            raise ToolError(f"no {kind} {number}: {has}")
         return found[number - 1]
 
 

@@ -190,13 +190,8 @@ def sft_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, data
 
     return MultimodalSFTTrainer(
         model,
-        processing_class=processor,
-        args=arguments_of(config, "sft", out),
-        train_dataset=dataset,
-        eval_dataset=dataset,  # unread: `RecordedEvaluations` has its own, but transformers wants one
-        budget=config.vision,
         space=config.space,
-        form=form_of(config),
+        **_given(config, "sft", out, processor, dataset),
     )
 
 
@@ -204,15 +199,7 @@ def dpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, data
     """The trainer of the stage `dpo`."""
     from mmrl.trainers.dpo import MultimodalDPOTrainer
 
-    return MultimodalDPOTrainer(
-        model,
-        processing_class=processor,
-        args=arguments_of(config, "dpo", out),
-        train_dataset=dataset,
-        eval_dataset=dataset,  # unread, as above
-        budget=config.vision,
-        form=form_of(config),
-    )
+    return MultimodalDPOTrainer(model, **_given(config, "dpo", out, processor, dataset))
 
 
 def grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:
@@ -221,19 +208,26 @@ def grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dat
 
     return MultimodalGRPOTrainer(
         model,
-        processing_class=processor,
         rewards=Suite(config.rewards, judges=config.judges, max_failed=config.max_failed, min_calls=config.min_calls),
-        args=arguments_of(config, "grpo", out),
-        train_dataset=dataset,
-        eval_dataset=dataset,  # unread, as above
-        budget=config.vision,
         space=config.space,
-        form=form_of(config),
         advantages=config.advantages.name,
         advantage_options=config.advantages.options,
         shared_prefix=config.rollout.shared_prefix,
         **method_of(config),
+        **_given(config, "grpo", out, processor, dataset),
     )
+
+
+def _given(config: TrainConfig, stage: str, out: Path, processor: Any, dataset: Any) -> dict[str, Any]:
+    """What the trainers of all stages that answer prompts are given."""
+    return {
+        "processing_class": processor,
+        "args": arguments_of(config, stage, out),
+        "train_dataset": dataset,
+        "eval_dataset": dataset,  # unread: `RecordedEvaluations` has its own, but transformers wants one
+        "budget": config.vision,
+        "form": form_of(config),
+    }
 
 
 TRAINERS: dict[str, Callable[..., Any]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,15 +52,15 @@ class FiniteNumbers(TrainerCallback):
             self.trainer.stop_on_nan(f"a weight after the step, at learning_rate={args.learning_rate:g},")
 
 
-class FiniteLoss(Trainer):
+class FiniteLoss(Trainer, ABC):
     """A mixin for transformers trainers that learn from given answers: they stop at a loss that is not finite.
 
     Put it before the trainer's class among the bases.
     """
 
+    @abstractmethod
     def answer_tokens(self, inputs: Mapping[str, Any]) -> Tensor:
         """[B, T]: which tokens of a batch are of an answer."""
-        raise NotImplementedError
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """TRL's, which goes on with a loss that is NaN."""

@@ -16,7 +16,8 @@ from data_engine.sources.edit_pairs import edits, versions
 from mmrl.core.config import read_yaml
 from mmrl.core.media.image import load_image
 from mmrl.demo.editor.report import write_report
-from mmrl.demo.editor.steps import CHECKPOINT, HERE, METRICS, Edit, curated, edited, found, summarised
+from mmrl.demo.editor.steps import CHECKPOINT, HERE, METRICS, Edit, edited, found, summarised
+from mmrl.demo.steps import curated
 
 CHANGES = read_yaml(HERE / "recipe.yaml")["sources"][0]["args"]["changes"]
 
@@ -68,7 +69,7 @@ def test_the_checkpoint_edits_held_out_photographs_and_the_page_shows_them(
 def test_test_photographs_and_instructions_are_in_no_training_sample(tmp_path: Path) -> None:
     from data_engine.dataset.shards import read_samples
 
-    data = curated(tmp_path / "data")
+    data = curated(tmp_path / "data", HERE)
     asked = {split: {s.answer["instruction"] for s in read_samples(data, split=split)} for split in ("train", "test")}
     assert not asked["train"] & asked["test"]
     assert len(list(read_samples(data, split="test"))) == 300

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,10 +13,9 @@ from PIL import Image
 from data_engine.schema import Sample
 from data_engine.sources.edit_pairs import versions
 from eval.metrics import paired_estimate
-from mmrl.core.config import load, read_yaml
+from mmrl.core.config import read_yaml
 from mmrl.core.media.image import load_image
 from mmrl.core.media.pictures import as_media
-from mmrl.train.config import TrainConfig
 from rewards import Rollout, get
 
 HERE = Path(__file__).parent
@@ -44,22 +42,6 @@ class Edit:
     def values(self) -> dict[str, float]:
         """Its number for each of METRICS."""
         return dict(zip(METRICS, (float(self.kind == RIGHT), self.score, self.distance), strict=True))
-
-
-def curated(out: Path) -> Path:
-    """The demo's dataset, built from its recipe unless it is there."""
-    from data_engine.engine.pipeline import run
-    from data_engine.recipe import Recipe
-
-    if not (out / "manifest.json").exists():
-        run(load(Recipe, HERE / "recipe.yaml"), out=out, workers=os.cpu_count() or 1)
-    return out
-
-
-def training(data: Path, out: Path, overrides: list[str] | None) -> TrainConfig:
-    """The config of the demo's training."""
-    places = [f"model={CHECKPOINT}", f"data={data}", f"output={out / 'train'}"]
-    return load(TrainConfig, HERE / "train.yaml", [*places, *(overrides or [])])
 
 
 def edited(model: Path, samples: Sequence[Sample], steps: int) -> list[Edit]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -42,7 +43,7 @@ class Drawn:
         return [generator(use, *key) for key in self.keys]
 
 
-class Algorithm(Config):
+class Algorithm(Config, ABC):
     """Options of an algorithm. `draws_by` is the network that makes the pictures. A `dense` one has an advantage for
     each step, from the gain of the picture that the latent leads to."""
 
@@ -73,12 +74,12 @@ class Algorithm(Config):
         """The share of their own weights that copies keep after optimizer step `step`, from 0 on."""
         return {}
 
+    @abstractmethod
     def loss(
         self, policy: KontextPolicy, networks: Networks, drawn: Drawn, advantage_TN: Tensor
     ) -> tuple[Tensor, dict[str, float]]:
         """(the loss, numbers to log); `policy` has the network that learns, as the trainer has wrapped it. There is one
         row of advantages for all steps, or one for each step of a dense algorithm."""
-        raise NotImplementedError
 
 
 def generator(*key: object) -> torch.Generator:

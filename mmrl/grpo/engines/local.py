@@ -54,7 +54,7 @@ class LocalRollouts:
             try:
                 shared = self._completions_by(*asked, shared=True)
                 gap = gap_of_completions(shared, plain, half=self.sharing.half)
-            except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
                 # A cache of another kind cannot be copied, and models show it in any of these ways. Both ways draw the
                 # same tokens, so that only time is lost, and the log says so.
                 logger.warning("prompts are not prefilled once: %s: %s", type(error).__name__, error)
