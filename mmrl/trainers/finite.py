@@ -107,9 +107,10 @@ def stop(out: Path, step: int, name: str, batch: Mapping[str, Any], rows: Sequen
 
 
 def _all_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether every number is finite; the largest of them says it, and it cannot overflow as a sum of squares can."""
+    """Whether every number is finite; the least and the largest say it; they cannot overflow as a sum can."""
     filled = [tensor.detach() for tensor in tensors if tensor.numel() and tensor.is_floating_point()]
-    return not filled or bool(torch.nn.utils.get_total_norm(filled, float("inf")).isfinite())
+    finite = [extreme.isfinite() for tensor in filled for extreme in torch.aminmax(tensor)]
+    return not finite or bool(torch.stack([flag.to(finite[0].device) for flag in finite]).all())
 
 
 def _listed(names: Sequence[str]) -> str:
