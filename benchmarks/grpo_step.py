@@ -11,6 +11,7 @@ and once to learn: 4 (prompt + G completions) forwards, a backward counting as t
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import os
@@ -255,12 +256,14 @@ def peer(case: Case, out: Path) -> Any:
 
 
 def policy(case: Case, size: Any = None) -> tuple[Any, Any, Any]:
-    """A small random Qwen2.5-VL, its processor and the vision budget of the case."""
+    """A small random Qwen2.5-VL that never answers early, its processor and the vision budget of the case."""
     from mmrl.core.vision import VisionBudget, apply_budget
     from mmrl.model.tiny_twins import TinySize, tiny_model
 
     size = size or TinySize(hidden=256, layers=8, heads=8, mlp=768, vision_hidden=128, vision_layers=6, vision_heads=4)
+    model: Any
     model, processor = tiny_model("qwen2_5_vl", questions(case), size=size)
+    model.generate = functools.partial(model.generate, min_new_tokens=case.new_tokens)
     pixels = max(case.vision_tokens, 4) * 28 * 28
     budget = VisionBudget(min_pixels=4 * 28 * 28, max_pixels=pixels, total_pixels=64 * pixels)
     apply_budget(processor, budget)
