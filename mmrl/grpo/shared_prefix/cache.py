@@ -16,22 +16,40 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 class SharedPrefixLayer(DynamicLayer):
     """One layer: `prefix_keys` and `prefix_values` [P, K, L, D] of the prompts, `keys` and `values` [B, K, C, D] behind
-    them."""
+    them, which are the first C tokens of `rooms`. So a new token does not copy those before it."""
 
     def __init__(self, prefix_keys: Tensor, prefix_values: Tensor, valid_PL: Tensor) -> None:
         super().__init__()
         self.prefix_keys, self.prefix_values = prefix_keys, prefix_values
         self.valid_PL = None if bool(valid_PL.all()) else valid_PL
+        self.rooms = [prefix_keys[:0], prefix_values[:0]]
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """The tokens after the prompt; the keys carry this layer to the attention function."""
-        keys, values = super().update(key_states, value_states, *args, **kwargs)
-        cast(Any, keys).prefix = self
-        return keys, values
+        drawn = super().get_seq_length()
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        new = (key_states, value_states)
+        self.rooms = [_written(room, drawn, states) for room, states in zip(self.rooms, new, strict=True)]
+        self.keys, self.values = (room[..., : drawn + key_states.shape[-2], :] for room in self.rooms)
+        cast(Any, self.keys).prefix = self
+        return self.keys, self.values
 
     def get_seq_length(self) -> int:
         """Tokens read so far, the prompt's among them."""
         return self.prefix_keys.shape[-2] + super().get_seq_length()
+
+
+def _written(room: Tensor, drawn: int, states: Tensor) -> Tensor:
+    """`room` [B, K, R, D] with `states` behind the `drawn` tokens that it holds; half as large again if it is full."""
+    end = drawn + states.shape[-2]
+    if not drawn or end > room.shape[-2]:
+        larger = states.new_empty(*states.shape[:2], max(end * 3 // 2, 64), states.shape[-1])
+        if drawn:
+            larger[..., :drawn, :] = room[..., :drawn, :]
+        room = larger
+    room[..., drawn:end, :] = states
+    return room
 
 
 def shares(cache: Cache) -> bool:
