@@ -11,26 +11,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from data_engine.dataset.tables import STATS
 from data_engine.schema import Sample, from_row
 from mmrl.core.canonical_json import dumps
 from mmrl.core.html import Child, Html, element, joined, page, table
-from mmrl.core.media.data_uri import data_uri
+from mmrl.core.media.drawings import film, gold_places, gold_spans, picture
 from mmrl.core.media.files import MediaError
 from mmrl.core.media.image import load_image
-from mmrl.core.media.item import Media
-from mmrl.core.media.video import load_video
+from mmrl.core.media.item import Media, shown_seconds
+from mmrl.core.media.video import load_frames
 from mmrl.core.messages import prompt_text
-from mmrl.core.vision import VisionBudget
 
 SHOWN = 6  # examples per task
-SIDE = 160  # pixels of a thumbnail's longer side
+SIDE = 320  # pixels of a picture's longer side
+FRAMES = 4  # of a video
 CHARS = 220  # shown of a question or an answer
 BINS = 24
 WIDTH, HEIGHT, BASE = 320, 120, 18  # of a histogram, and of the line below it
-FRAME = VisionBudget(min_pixels=56 * 56, max_pixels=320 * 320, fps=1.0, min_frames=1, max_frames=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +139,7 @@ def _located(sample: Sample, directory: Path) -> Sample:
 
 
 def _shown(sample: Sample) -> Html:
-    pictures = [_thumbnail(media) for media in sample.media[:3]]
+    pictures = [_picture(sample.answer if place == 0 else {}, media) for place, media in enumerate(sample.media[:3])]
     asked = element("p", _short(prompt_text(sample.prompt)), class_="small")
     answer = element("p", _short(dumps(sample.answer)), class_="small dim")
     return element("figure", *pictures, asked, answer, element("figcaption", f"{sample.source} · {sample.id}"))
@@ -156,14 +154,17 @@ def _pair(repeat: Repeat, twin: Sample | None) -> Html:
     return joined(element("h3", repeat.stage), _gallery([_shown(repeat.sample), kept]))
 
 
-def _thumbnail(media: Media) -> Html:
-    """A thumbnail of an image, or of the first frame of a video."""
+def _picture(answer: Mapping[str, Any], media: Media) -> Html:
+    """An image, or frames of a video over its time, with the places or times of an answer: those of the first item."""
     try:
-        image = load_image(media) if media.kind == "image" else Image.fromarray(load_video(media, FRAME).frames[0])
+        if media.kind == "image":
+            image = load_image(media)
+            return picture(image, gold_places(answer, image.size), caption="", side=SIDE)
+        video = load_frames(media, FRAMES)
     except MediaError as error:
         return element("p", f"cannot be shown: {error.reason}", class_="missing")
-    image.thumbnail((SIDE, SIDE))
-    return element("img", src=data_uri(image, quality=70), alt=media.kind)
+    shown = Media("video", duration=video.duration, start=media.start, end=media.end)
+    return film(video.frames, shown_seconds(shown) or 0.0, gold_spans(answer), caption="")
 
 
 def _mix(mix: Mapping[str, Any]) -> Html:

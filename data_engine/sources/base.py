@@ -10,8 +10,6 @@ from data_engine.operator import Quarantined
 from data_engine.schema import Sample
 from mmrl.core.config import InputError
 from mmrl.core.media.files import MediaError, look_at
-from mmrl.core.media.item import Media
-from mmrl.core.media.probe import probe
 from rewards.tasks.keys import BadAnswer
 
 Items = Iterator[Sample | Quarantined]
@@ -45,9 +43,3 @@ def existing_file(root: Path, path: str, kind: str) -> Path:
     if file.is_dir():
         raise InputError(f"{file} is a folder; name the {kind} itself")
     return file
-
-
-def shown_size(media: Media) -> tuple[int, int]:
-    """(width, height) of an image as it is shown, after EXIF rotation."""
-    probed = probe(media, "image", validate=False)
-    return probed.width or 0, probed.height or 0

@@ -14,7 +14,7 @@ from data_engine.seeding import with_options
 from data_engine.sources.base import Items, RowError, existing
 from data_engine.sources.golds import check_task, gold
 from data_engine.sources.json_lines import json_table
-from data_engine.sources.row_format import Exif, Row, Rows, samples_of
+from data_engine.sources.row_format import LICENCES, Exif, Row, Rows, own_licence, samples_of
 from data_engine.sources.row_media import Shown, unread
 from data_engine.sources.tables import csv_rows, dataset_rows, parquet_files, parquet_rows, saved_rows
 from mmrl.core.media.item import Media
@@ -29,8 +29,22 @@ MEDIA_MARKER = re.compile(r"<(image|video)>")
 TALKS = ("conversations", "messages", "prompt", "problem", "question", "query")  # columns, the first that is there
 SOLUTIONS = ("solution", "answer", "ground_truth")
 OWN = ("start", "end", "seen_size")  # columns that a row of ours has, too
-META = ("id", "problem_id", "split", "source", "data_source", "licence", "license")
-READ = (*TALKS, *SOLUTIONS, *OWN, *META, "image", "images", "video", "videos", "objects", "system", "options", "task")
+META = ("id", "problem_id", "split", "source", "data_source")
+READ = (
+    *LICENCES,
+    *TALKS,
+    *SOLUTIONS,
+    *OWN,
+    *META,
+    "image",
+    "images",
+    "video",
+    "videos",
+    "objects",
+    "system",
+    "options",
+    "task",
+)
 PROBLEM_TYPES = {  # of Video-R1 -> task
     "multiple choice": "choice",
     "numerical": "number",
@@ -322,7 +336,7 @@ def _file(kind: str, entry: Any) -> dict[str, Any]:
 def kept(row: Mapping[str, Any]) -> dict[str, Any]:
     """The columns that a row has under our names, and the meta of its sample."""
     own, meta = ({name: row[name] for name in names if row.get(name) is not None} for names in (OWN, META))
-    return {**own, "meta": meta}
+    return {**own, "meta": meta, "licence": own_licence(row)}
 
 
 def _listed(value: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Temporal grounding: the annotation files of Charades-STA and ActivityNet Captions, with a folder of videos."""
+"""Temporal grounding: the annotation files of Charades-STA, ActivityNet Captions, Ego4D, with a folder of videos."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from data_engine.sources.base import Items, RowError, existing
-from data_engine.sources.json_lines import plain_json
+from data_engine.sources.json_lines import json_entries, plain_json
 from data_engine.sources.row_format import Row, Rows, samples_of
 from mmrl.core.config import InputError
 
 QUESTION = "When does this happen in the video: {sentence} Give the start and the end in seconds."
+EGO4D = "When in the video can this be answered: {sentence} Give the start and the end in seconds."
 CHARADES = re.compile(r"(\S+)\s+(\d+(?:\.\d+)?)\s+(\d+(?:\.\d+)?)\s*##\s*(.*\S)")
 
 
@@ -42,6 +43,57 @@ def activitynet(
             yield from _moments(f"{annotations}: {video}", video, entry, question, extension)
 
     return samples_of(rows(), Rows(task="temporal"), folder, "activitynet")
+
+
+def ego4d_nlq(*, annotations: str, videos: str, root: Path, question: str = EGO4D, extension: str = "mp4") -> Items:
+    """The language queries of an Ego4D file (`nlq_train.json`), each with its seconds; `{sentence}` is replaced.
+
+    The folder holds the clips by their `clip_uid`, or else the whole videos by their `video_uid`, of which the part of
+    the clip is shown. Queries without a text or without their time, as in the test file, are quarantined.
+    """
+    file, folder = existing(root, annotations, "Ego4D file"), existing(root, videos, "folder of videos")
+
+    def rows() -> Iterator[Row]:
+        for entry in json_entries(file, annotations, "videos"):
+            clips = entry.values.get("clips") if isinstance(entry.values, Mapping) else None
+            if entry.error or not isinstance(clips, list):
+                why = RowError("bad_row", "a video of Ego4D has a list of clips, with their language_queries")
+                yield entry._replace(error=entry.error or why)
+                continue
+            for clip in clips:
+                yield from _queries(annotations, entry.values, clip, folder, question, extension)
+
+    return samples_of(rows(), Rows(task="temporal"), folder, "ego4d_nlq")
+
+
+def _queries(
+    annotations: str, video: Mapping[str, Any], clip: Any, folder: Path, question: str, suffix: str
+) -> Iterator[Row]:
+    """The queries of one clip. Spans are seconds of the file that is there."""
+    clip = clip if isinstance(clip, Mapping) else {}
+    where, groups = f"{annotations}: {clip.get('clip_uid')}", clip.get("annotations")
+    groups = groups if isinstance(groups, list) else []
+    queries = [
+        group["language_queries"] for group in groups if isinstance(group, Mapping) and "language_queries" in group
+    ]
+    if not groups or len(queries) < len(groups) or not all(isinstance(group, list) for group in queries):
+        yield Row(where, clip, RowError("bad_row", "a clip of Ego4D has annotations, each with language_queries"))
+        return
+    alone = (folder / f"{clip.get('clip_uid')}.{suffix}").is_file()
+    name, sides = (clip.get("clip_uid"), "clip") if alone else (video.get("video_uid"), "video")
+    part = {} if alone else {"start": clip.get("video_start_sec"), "end": clip.get("video_end_sec")}
+    meta = {"split": video["split"]} if isinstance(video.get("split"), str) else {}
+    for number, query in enumerate((one for group in queries for one in group), start=1):
+        place, sentence = f"{where}#{number}", query.get("query") if isinstance(query, Mapping) else None
+        if not isinstance(sentence, str) or not sentence.strip():
+            yield Row(place, query, RowError("no_question", f"a query is a text, got {json.dumps(sentence)[:80]}"))
+            continue
+        span = [query.get(f"{sides}_start_sec"), query.get(f"{sides}_end_sec")]
+        if None in span:
+            yield Row(place, query, RowError("no_answer", f"the query has no {sides}_start_sec and {sides}_end_sec"))
+            continue
+        asked = question.replace("{sentence}", sentence.strip())
+        yield Row(place, {"video": f"{name}.{suffix}", "question": asked, "spans": [span], "meta": meta, **part})
 
 
 def _charades(file: Path, path: str, question: str, extension: str) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""Phrases that name a place in a photograph: RefCOCO and Visual Genome."""
+"""Phrases that name a place in a picture: RefCOCO, Visual Genome, OS-Atlas."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import pyarrow.parquet as pq
 
@@ -85,6 +85,28 @@ def visual_genome(
             yield from [entry] if entry.error else _regions(entry, question, extension)
 
     return samples_of(rows(), _form(exif), folder, "visual_genome")
+
+
+def os_atlas(
+    *,
+    annotations: str,
+    images: str,
+    root: Path,
+    task: Literal["grounding", "point"] = "grounding",
+    question: str = QUESTION,
+) -> Items:
+    """The elements of the screenshots of OS-Atlas or SeeClick, each with the box of what its instruction names.
+
+    An entry has `img_filename`, and in `elements` or itself an `instruction` and a `bbox` of corners from 0 to 1. The
+    task `point` asks for a point in that box.
+    """
+    file, folder = existing(root, annotations, "OS-Atlas file"), existing(root, images, "folder of screenshots")
+
+    def rows() -> Iterator[Row]:
+        for entry in json_entries(file, annotations):
+            yield from [entry] if entry.error else _elements(entry, question)
+
+    return samples_of(rows(), Rows(task=task, space=CoordinateSpace.unit), folder, "os_atlas")
 
 
 def _form(exif: Exif, boxes: Coordinates = "xywh") -> Rows:
@@ -184,6 +206,23 @@ def _regions(row: Row, question: str, extension: str) -> Iterator[Row]:
         meta = {"region_id": region["region_id"]} if isinstance(region.get("region_id"), int) else {}
         picture = {"path": f"{image}.{extension}", **_size(row.values)}
         yield _phrase(where, region.get("phrase"), picture, box, meta, question)
+
+
+def _elements(row: Row, question: str) -> Iterator[Row]:
+    values = row.values if isinstance(row.values, Mapping) else {}
+    elements = values.get("elements", [values])
+    if not isinstance(values.get("img_filename"), str) or not isinstance(elements, list):
+        right = "an img_filename, and a list of elements or an instruction with its bbox"
+        yield row._replace(error=RowError("bad_row", f"a screenshot of OS-Atlas has {right}"))
+        return
+    for number, element in enumerate(elements, start=1):
+        where = f"{row.where}#{number}"
+        box = element.get("bbox") if isinstance(element, Mapping) else None
+        if not isinstance(box, list) or not all(isinstance(side, int | float) and 0 <= side <= 1 for side in box):
+            yield Row(where, element, RowError("bad_box", f"bbox is four numbers from 0 to 1, got {box!r:.80}"))
+            continue
+        meta = {name: element[name] for name in ("data_type", "data_source") if isinstance(element.get(name), str)}
+        yield _phrase(where, element.get("instruction"), values["img_filename"], box, meta, question)
 
 
 def _size(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from data_engine.measure.measures import is_number
 from data_engine.media.remote import Remote
 from data_engine.schema import Sample, user_prompt
 from data_engine.seeding import with_options
-from data_engine.sources.base import Items, RowError, quarantined, shown_size
+from data_engine.sources.base import Items, RowError, quarantined
 from data_engine.sources.row_media import MEDIA_COLUMNS, MediaForm, kept_names, link_folders, media_of, unread
 from mmrl.core.config import Config, nearest
 from mmrl.core.media.files import MediaError
-from mmrl.core.media.image import orientation_of
+from mmrl.core.media.image import image_shape
 from mmrl.core.media.item import Media, MediaKind
 from mmrl.core.vision import CoordinateSpace, to_pixels
 from rewards.tasks.keys import KEYS, BadAnswer, ChoiceForm, letter_of, nested
@@ -30,6 +30,7 @@ PLAIN_COLUMNS = (
     *("question", "prompt", "task", "answer", "meta", "licence", "license"),
     *(*MEDIA_COLUMNS, "start", "end", "seen_size"),
 )
+LICENCES = {"licence", "license", "licences", "licenses", "licence_name", "license_name"}
 PERCENT = "percent"  # a space of sources alone: 0 to 100 of the picture's width and height
 Coordinates = Literal["xyxy", "xywh", "cxcywh"]
 Exif = Literal["applied", "ignored"]
@@ -152,7 +153,7 @@ def _sample(values: Any, form: Rows, media_form: MediaForm, source: str, where: 
     _into_pixels(answer, form, media, row.get("seen_size"))
     _into_cut(answer, media)
     prompt = _prompt(row, form, media, answer)
-    meta = {**_meta(row), **kept_names(shown, names), "where": where}
+    meta = {**_meta(row, values), **kept_names(shown, names), "where": where}
     if "space" in form.model_fields_set and answer.keys() & {"boxes", "points"}:
         meta["box_space"] = str(form.space)  # the space that was declared; what is stored are pixels
     if "boxes" in form.model_fields_set and "boxes" in answer:
@@ -203,7 +204,7 @@ def _task(task: Any, row: Mapping[str, Any]) -> str:
 
 def _declared_upright(media: Media) -> Media:
     """A picture whose declared size is that of its stored pixels, with the size as it is shown."""
-    turned = media.kind == "image" and None not in (media.width, media.height) and orientation_of(media) >= 5
+    turned = media.kind == "image" and None not in (media.width, media.height) and image_shape(media).orientation >= 5
     return replace(media, width=media.height, height=media.width) if turned else media
 
 
@@ -269,7 +270,8 @@ def _into_pixels(answer: dict[str, Any], form: Rows, media: tuple[Media, ...], s
 def _place(answer: dict[str, Any], written: list[str], form: Rows, media: tuple[Media, ...], seen_size: Any) -> None:
     if not media or media[0].kind != "image":
         raise RowError("no_image", f"{', '.join(written)} in space {form.space} need an image to refer to")
-    size, orientation = shown_size(media[0]), orientation_of(media[0]) if form.exif == "ignored" else 1
+    size, orientation = image_shape(media[0])
+    orientation = orientation if form.exif == "ignored" else 1
     stored = (size[1], size[0]) if orientation >= 5 else size
     for name in written:
         placed = pixels(answer[name], form.space, stored, seen_size) if form.space != "pixel" else answer[name]
@@ -297,12 +299,17 @@ def upright(place: list[float], stored: tuple[int, int], orientation: int) -> li
     return [horizontal[0], vertical[0], horizontal[1], vertical[1]][: len(place)]
 
 
-def _meta(row: Mapping[str, Any]) -> dict[str, Any]:
+def own_licence(values: Mapping[str, Any]) -> Any:
+    """What a row says of its licence, whatever the case of its column; None if it says nothing."""
+    return next((value for column, value in values.items() if value and str(column).casefold() in LICENCES), None)
+
+
+def _meta(row: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """What a row keeps, with its licence: one that names its own is never filed under another."""
     meta = row.get("meta", {})
     if not isinstance(meta, Mapping):
         raise RowError("bad_meta", f"meta is an object with named values, got {meta!r:.80}")
-    own = row.get("licence", row.get("license"))
+    own = row.get("licence") or own_licence(values)
     named = any(meta.get(name) for name in ("licence", "license"))
     return {**meta, "licence": licence_of(own)} if own and not named else dict(meta)
 

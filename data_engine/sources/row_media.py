@@ -24,6 +24,8 @@ IMAGES = ("jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "jp
 VIDEOS = ("mp4", "m4v", "webm", "mkv", "mov", "avi", "flv", "ts", "mpg", "mpeg", "ogv", "wmv", "3gp")
 NAMES = "media_names"  # the key of meta for file names that neither a path nor a hash keeps
 
+SOUNDS = ("wav", "mp3", "flac", "ogg", "m4a", "aac", "opus")
+
 DATA_URI = re.compile(r"data:(?:image|video)/[\w.+-]+(?:;[\w=.+-]+)*;base64,", re.IGNORECASE)
 BASE64 = re.compile(r"(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|Qk[0-3])[A-Za-z0-9+/\s]{96,}=*\s*")  # of a picture's first bytes
 MEDIA_WORDS = re.compile(r"images?|imgs?|pictures?|pics?|photos?|frames?|videos?|vid|clips?|screenshots?")
@@ -92,13 +94,21 @@ def unread(
     """
     names: list[str] = []
     for column, value in values.items():
-        if column in read or value is None or value in ("", []):
+        hidden = column == "meta" and not shown  # it is kept, and shows nothing
+        if (column in read and not hidden) or value is None or value in ("", []):
             continue
+        if not shown and _is_sound(value):
+            raise RowError("unread_media", f"column {column} holds a sound, which is not read; list it in rows.ignore")
         if isinstance(value, str) and _names_media(value) and not DATA_URI.match(value):
             names.append(value)
         if _is_lost(str(column), value, shown, form):
             ours = "video" if _words(str(column)) & {"video", "videos", "vid", "clip", "clips"} else "image"
-            right = right or f"name it in rows.columns ({ours}: {column}), or list it in rows.ignore"
+            field = (
+                next((f".{key}" for key, inner in value.items() if _names_media(inner)), "")
+                if isinstance(value, Mapping)
+                else ""
+            )
+            right = right or f"name it in rows.columns ({ours}: {column}{field}), or list it in rows.ignore"
             raise RowError("unread_media", f"column {column} holds {_short(value)}, which nothing would show; {right}")
     return names
 
@@ -132,7 +142,7 @@ def _names_media(value: Any) -> bool:
     if isinstance(value, bytes):
         return bool(suffix_of(value))
     if isinstance(value, Mapping):
-        return _names_media(value.get("bytes")) or _names_media(value.get("path"))
+        return any(_names_media(inner) for inner in value.values())
     if isinstance(value, list):
         return any(map(_names_media, value[:8]))
     if not isinstance(value, str):
@@ -156,6 +166,13 @@ def _words(column: str) -> set[str]:
 
 def _has_suffix(name: str) -> bool:
     return PurePath(name).suffix.lower()[1:] in (*IMAGES, *VIDEOS)
+
+
+def _is_sound(value: Any) -> bool:
+    """Whether a value is the name of a sound, or holds one."""
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    named = isinstance(value, str) and len(value) < 1024 and PurePath(value).suffix.lower()[1:] in SOUNDS
+    return named or any(map(_is_sound, inner))
 
 
 def _items(kind: MediaKind, entry: Any, form: MediaForm) -> Iterator[Shown]:

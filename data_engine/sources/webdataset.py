@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from data_engine.sources.base import Items, RowError, existing
 from data_engine.sources.json_lines import plain_json
 from data_engine.sources.row_format import PLAIN_ROWS, Row, Rows, samples_of
-from data_engine.sources.row_media import IMAGES, MEDIA_COLUMNS, VIDEOS
+from data_engine.sources.row_media import IMAGES, MEDIA_COLUMNS, SOUNDS, VIDEOS
 from data_engine.sources.tables import refuse_at
 from mmrl.core.config import InputError
 
@@ -141,6 +141,8 @@ def _fill(values: dict[str, Any], tar: tarfile.TarFile, parts: Iterable[Part], f
                 media["images" if last in IMAGES else "videos"].append((part.suffix, held))
             else:
                 values[part.suffix] = held  # which `rows` names, or which is refused as unread
+        elif last in SOUNDS:
+            values[part.suffix] = member.name  # refused where nothing else is shown
         elif part.suffix == "json":
             values.update(_object(member.name, content.read()))
         elif last == "json":

@@ -11,11 +11,11 @@ from typing import NamedTuple
 from data_engine.schema import Sample
 from data_engine.validate.fault import Fault, Limits
 from mmrl.core.media.container_headers import declared_seconds
-from mmrl.core.media.files import MediaError, Place, name_of, place_of, stamp
+from mmrl.core.media.files import MediaError, Place, name_of, open_place, place_of, stamp
 from mmrl.core.media.frames import decoded, frame_table, open_video
-from mmrl.core.media.image import image_facts
+from mmrl.core.media.image import facts_in
 from mmrl.core.media.item import Media, MediaKind
-from mmrl.core.media.probe import probe
+from mmrl.core.media.probe import probe, probe_image
 
 CLOSE = 1.0  # seconds, and
 CLOSE_SHARE = 0.05  # as a share, by which a declared duration may differ: sound and picture rarely end together
@@ -68,10 +68,13 @@ def _written(path: str) -> tuple[int, int] | None:
 
 
 def _inspected(media: Media) -> Inspected:
-    measured = probe(media)
-    if media.kind == "image":
-        return Inspected(measured, image_facts(media))
-    return Inspected(measured, dict(_video_facts(place_of(media))))
+    place = place_of(media)
+    if media.kind == "video":
+        return Inspected(probe(media), dict(_video_facts(place)))
+    with open_place(place) as file:
+        measured = probe_image(file, place, media)
+        file.seek(0)
+        return Inspected(measured, facts_in(file, place))
 
 
 def _video_facts(place: Place) -> Iterator[tuple[str, str]]:

@@ -52,12 +52,13 @@ def box_order(sample: Sample, _: Limits) -> Fault | None:
 
 
 def box_space(sample: Sample, _: Limits) -> Fault | None:
-    """Boxes that all lie between 0 and 1 in a picture of many pixels."""
-    boxes, picture = _boxes(sample), _only_picture(sample)
+    """Boxes or points that all lie between 0 and 1 in a picture of many pixels."""
+    picture = _only_picture(sample)
+    places, name = (_boxes(sample), "boxes") if sample.answer.get("boxes") else (_points(sample), "points")
     small = picture is None or min(picture.width or 0, picture.height or 0) < SMALLEST_UNIT
-    if small or not boxes or any(not 0 <= side <= 1 for box in boxes for side in box):
+    if small or not places or any(not 0 <= side <= 1 for place in places for side in place):
         return None
-    return Fault(f"{boxes[0]} of boxes: all coordinates are between 0 and 1; declare space: unit")
+    return Fault(f"{places[0]} of {name}: all coordinates are between 0 and 1; declare space: unit")
 
 
 def box_over_edge(sample: Sample, limits: Limits) -> Fault | None:
@@ -186,6 +187,10 @@ def bad_cut(sample: Sample, _: Limits) -> Fault | None:
 def _boxes(sample: Sample) -> list[Box]:
     """The boxes, if they are lists of four numbers; other values are `bad_answer`."""
     return _rows(sample.answer.get("boxes"), 4)
+
+
+def _points(sample: Sample) -> list[list[float]]:
+    return _rows(sample.answer.get("points"), 2)
 
 
 def _spans(sample: Sample) -> list[list[float]]:

@@ -15,6 +15,13 @@ from rewards.tasks.keys import KEYS, is_list
 from rewards.tasks.table import TASKS
 
 MARKERS = re.compile(r"<\s*(?:image|video)[ _-]?(\d*)\s*>|<\s*image-placeholder\s*>", re.IGNORECASE)  # also <image 1>
+TAGS = (
+    re.compile(  # that show something in pages and in other people's prompts; where a sample has media, they are a text
+        r"<img\b[^<>]{0,300}>|!\[[^\]\n]{0,200}\]\([^)\n]{1,300}\)|\[\s?(?:img|image|picture|video)[ _-]?\d*\s?\]"
+        r"|<\s?(?:imagehere|picture|img|audio|sound|speech)[ _-]?\d*\s?/?>",
+        re.IGNORECASE,
+    )
+)
 
 
 def bad_prompt(sample: Sample, _: Limits) -> Fault | None:
@@ -28,7 +35,9 @@ def marker_mismatch(sample: Sample, _: Limits) -> Fault | None:
     kinds, media = media_parts(sample.prompt), [media.kind for media in sample.media]
     if kinds != media:
         return Fault(f"the prompt has media parts {kinds} but the sample has media {media}")
-    left = [marker[0] for marker in MARKERS.finditer(prompt_text(sample.prompt)) if _shows_nothing(marker, len(media))]
+    text = prompt_text(sample.prompt)
+    left = [marker[0] for marker in MARKERS.finditer(text) if _shows_nothing(marker, len(media))]
+    left += [] if media else [tag[0][:80] for tag in TAGS.finditer(text)]
     return Fault(f"the text holds {left}, which show nothing there; make each a part of the message") if left else None
 
 

@@ -22,6 +22,7 @@ from mmrl.core.vision import CoordinateSpace, VisionBudget, VisionGeometry, to_p
 
 LEAST_SIDE = 2.0  # pixels: a box with a shorter side shows nothing
 NEARLY = 0.8  # the share of boxes in the space that fits best, where some boxes are wrong
+FEW = 0.1  # the share of boxes that may be wrong where all of them fit another space
 NAMED = 3  # boxes in a message
 FITS = 0.99  # the share of boxes that must be possible in a space that fits
 CLOSE = 0.95  # of the furthest reach: spaces closer than that are ranked by their order, pixel first
@@ -47,6 +48,7 @@ class Fit:
     plausible: float
     reach: float
     misfits: tuple[int, ...] = ()
+    reach_of_fitting: float = 0.0  # the same without those places
 
     @property
     def possible(self) -> bool:
@@ -95,6 +97,9 @@ def fits(gold: Sequence[Gold], budget: VisionBudget, geometry: VisionGeometry, o
 def verdict(candidates: Sequence[Fit], gold: Sequence[Gold]) -> str:
     """The space to believe in a sentence, with the boxes that do not fit it."""
     if chosen := best(candidates):
+        if other := _further(candidates, chosen):
+            also = f"; all boxes fit {chosen.space} too, but reach {chosen.reach:.0%} of the way there"
+            return f"fits best: {other.space}{_exceptions(other, gold)}{also}"
         return f"fits: {chosen.space}{_exceptions(chosen, gold)}"
     nearly = sorted(candidates, key=lambda fit: len(fit.misfits))
     if len(nearly[0].misfits) > (1 - NEARLY) * len(gold) or len(nearly[0].misfits) == len(nearly[1].misfits):
@@ -117,6 +122,12 @@ def best(candidates: Sequence[Fit]) -> Fit | None:
     return next((fit for fit in possible if fit.reach >= CLOSE * furthest), None)
 
 
+def _further(candidates: Sequence[Fit], chosen: Fit) -> Fit | None:
+    """A space that all but a few boxes fit, and in which these reach clearly further towards the edges."""
+    nearly = [fit for fit in candidates if not fit.possible and len(fit.misfits) <= FEW * fit.boxes]
+    return next((fit for fit in nearly if chosen.reach < CLOSE * fit.reach_of_fitting), None)
+
+
 def _pictures(directory: Path) -> Iterator[Sample]:
     return (sample for sample in read_samples(directory) if sample.media)
 
@@ -130,6 +141,7 @@ def _fit(space: CoordinateSpace, boxes: np.ndarray, sizes: np.ndarray, over: flo
     upper, lower = boxes[:, 2:], boxes[:, :2]
     inside = (lower >= -over).all(axis=1) & (upper <= sizes + over).all(axis=1)
     plausible = (upper - lower >= LEAST_SIDE).all(axis=1)
-    reach = np.quantile((upper / sizes).max(axis=1), 0.99)
-    misfits = tuple(np.flatnonzero(~(inside & plausible)).tolist())
-    return Fit(space, len(boxes), float(inside.mean()), float(plausible.mean()), float(reach), misfits)
+    reach, right = (upper / sizes).max(axis=1), inside & plausible
+    far = [float(np.quantile(reaches, 0.99)) if len(reaches) else 0.0 for reaches in (reach, reach[right])]
+    misfits = tuple(np.flatnonzero(~right).tolist())
+    return Fit(space, len(boxes), float(inside.mean()), float(plausible.mean()), far[0], misfits, far[1])

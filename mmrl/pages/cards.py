@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -18,26 +18,25 @@ import numpy as np
 
 from mmrl.core.config import InputError
 from mmrl.core.html import Child, Html, element, joined
+from mmrl.core.media.drawings import Mark, Region, cut, film, gold_places, gold_rows, gold_spans, picture, swatch
 from mmrl.core.media.files import check_recorded, resolve
 from mmrl.core.media.image import load_image
 from mmrl.core.media.item import Media, shown_seconds
 from mmrl.core.media.video import load_frames
 from mmrl.core.messages import parts_of
 from mmrl.core.vision import to_pixels
-from mmrl.pages.drawings import Mark, film, picture, swatch
 from mmrl.pages.turn_cards import turn_cards
 from rewards import Verdict
 from rewards.parse.extract import answer_text
+from rewards.parse.objects import points
 from rewards.parse.regions import boxes
 from rewards.parse.spans import spans
-from rewards.tasks.keys import BOXES, SPANS, AnswerKey
+from rewards.tasks.keys import BOXES, POINTS, SPANS
 
 FRAMES = 8  # of a strip
 FAR = 1e9  # pixels; boxes are cut here before they are scaled, as the reward does
-DRAWN = (BOXES, SPANS)  # the keys of gold answers that are drawn
+DRAWN = (BOXES, POINTS, SPANS)  # the keys of gold answers that are drawn
 CHARACTERS = 4000  # of a completion that are shown
-
-Region = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def card(exhibit: Exhibit, *, badge: str | None = None) -> Html:
     """The exhibit as an article: a single picture is next to the text, other media are above it."""
     title = element("h3", exhibit.title), badge and element("span", badge, class_="badge")
     figures = element("div", *_figures(exhibit), class_="figures") if exhibit.media else None
-    drawn = any(gold_rows(exhibit.gold, key) for key in DRAWN)
+    drawn = any(gold_rows(exhibit.gold, key.name, key.numbers) for key in DRAWN)
     gold = element("p", swatch("gold") if drawn else None, " gold: ", _plain(exhibit.gold))
     question = element("p", _prompt_text(exhibit.prompt), class_="question")
     answers = element("div", *(_answer(answer, drawn, exhibit.run) for answer in exhibit.answers), class_="answers")
@@ -93,13 +92,22 @@ def card(exhibit: Exhibit, *, badge: str | None = None) -> Html:
 
 def answer_boxes(answer: Answer, size: Sequence[int]) -> list[Region]:
     """The boxes that a completion names, in pixels of a picture of `size`, as `rewards.rules.grounding` reads them."""
+    return _placed(answer, boxes, size)
+
+
+def answer_points(answer: Answer, size: Sequence[int]) -> list[Region]:
+    """The points that a completion names, in the same pixels, as `point_match` reads them."""
+    return _placed(answer, points, size)
+
+
+def _placed(answer: Answer, read: Callable[[str], Sequence[Region]], size: Sequence[int]) -> list[Region]:
     text = answer_text(answer.completion)
-    read = boxes(text) if text is not None else []
-    if not read:
+    found = read(text) if text is not None else []
+    if not found:
         return []
     seen_size = answer.seen_size[0] if answer.seen_size else ()
     try:
-        return _cut(to_pixels(np.clip(read, -FAR, FAR), answer.space, size, seen_size), size)
+        return cut(to_pixels(np.clip(found, -FAR, FAR), answer.space, size, seen_size).tolist(), size)
     except InputError:  # the size that the model saw is unknown; the reward's verdict gives the reason
         return []
 
@@ -108,18 +116,6 @@ def answer_spans(answer: Answer) -> list[Region]:
     """The spans of seconds that a completion names."""
     text = answer_text(answer.completion)
     return list(spans(text)) if text is not None else []
-
-
-def gold_rows(gold: Any, key: AnswerKey) -> list[Region]:
-    """The gold boxes or spans under `key`; none where the answer has no rows of as many numbers there."""
-    try:
-        rows = np.asarray(gold[key.name], dtype=np.float64)
-    except (KeyError, IndexError, TypeError, ValueError):
-        return []
-    if rows.ndim == 1:
-        rows = rows[None]
-    fits = rows.ndim == 2 and rows.shape[1] == key.numbers and np.isfinite(rows).all()
-    return [tuple(row) for row in rows.tolist()] if fits else []
 
 
 def _figures(exhibit: Exhibit) -> Iterable[Html]:
@@ -143,7 +139,7 @@ def _check_recorded(media: Media, run: Path | None) -> None:
 
 def _picture(exhibit: Exhibit, media: Media, caption: str, place: int) -> Html:
     image = load_image(media)
-    marks = _marks(exhibit, BOXES, image.size) if place == 0 else []
+    marks = _places(exhibit, image.size) if place == 0 else []
     return picture(image, marks, caption=f"{caption} {image.width}×{image.height}".strip())
 
 
@@ -153,26 +149,29 @@ def _film(exhibit: Exhibit, media: Media, caption: str) -> Html:
     assert seconds is not None
     height, width = video.frames.shape[1:3]
     caption = f"{caption} {width}×{height}, {video.num_frames} frames".strip()
-    return film(video.frames, seconds, _marks(exhibit, SPANS), caption=caption)
+    return film(video.frames, seconds, _times(exhibit), caption=caption)
 
 
-def _marks(exhibit: Exhibit, key: AnswerKey, size: Sequence[int] = ()) -> list[Mark]:
-    """The gold regions under `key` and those of the answers: one region of each, or all where there are labels."""
-    golds = gold_rows(exhibit.gold, key)
+def _places(exhibit: Exhibit, size: Sequence[int]) -> list[Mark]:
+    """The gold boxes and points, and the places of the answers: all points where these are asked for, all boxes where
+    there are labels, else the first box of each."""
+    golds = gold_places(exhibit.gold, size)
     if not golds:
         return []
-    count = None if "labels" in exhibit.gold else 1
-    marks = [Mark("gold", "gold", region) for region in (_cut(golds, size) if size else golds)]
+    labelled = "labels" in exhibit.gold
+    pointed = not labelled and any(len(mark.region) == 2 for mark in golds)
     for answer in exhibit.answers:
-        given = answer_boxes(answer, size) if size else answer_spans(answer)
-        marks += [Mark(answer.kind, answer.label, region) for region in given[:count]]
-    return marks
+        given = answer_points(answer, size) if pointed else answer_boxes(answer, size)[: None if labelled else 1]
+        golds += [Mark(answer.kind, answer.label, region) for region in given]
+    return golds
 
 
-def _cut(regions: Any, size: Sequence[int]) -> list[Region]:
-    """Boxes with their corners in order, cut at the picture."""
-    corners = np.sort(np.asarray(regions, dtype=np.float64).reshape(-1, 2, 2), axis=1).reshape(-1, 4)
-    return [tuple(box) for box in np.clip(corners, 0, np.tile(size, 2)).tolist()]
+def _times(exhibit: Exhibit) -> list[Mark]:
+    """The gold spans, and the first of each answer."""
+    golds = gold_spans(exhibit.gold)
+    for answer in exhibit.answers if golds else ():
+        golds += [Mark(answer.kind, answer.label, span) for span in answer_spans(answer)[:1]]
+    return golds
 
 
 def _answer(answer: Answer, drawn: bool, run: Path | None) -> Html:

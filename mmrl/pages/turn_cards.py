@@ -8,9 +8,9 @@ from typing import Any
 
 from mmrl.core.config import InputError
 from mmrl.core.html import Html, element
+from mmrl.core.media.drawings import picture
 from mmrl.core.media.image import load_image
 from mmrl.core.media.item import Media
-from mmrl.pages.drawings import picture
 
 READ = 1000  # characters of a result that are shown
 

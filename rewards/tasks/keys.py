@@ -9,13 +9,15 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from string import ascii_uppercase
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any, Literal
 
 Answer = Mapping[str, Any]
 ChoiceForm = Literal["letter", "index", "index_from_1", "text"]  # how a table says which option is right
 
-OWN_LETTER = re.compile(r"\(?([A-Z])[.:)]+\s*(.*)", re.DOTALL)  # of an option that brings it: "A. cat", "(B) dog"
+OWN_LETTER = re.compile(  # of an option that brings it: "A. cat", "(B) dog", "(c) bus"
+    r"\(?([A-Z]|[a-z](?=[.:)]+\s))[.:)]+\s*(.*)", re.DOTALL
+)
 STATED = re.compile(r"\W*(?:option\s+|choice\s+)?\(?([A-Z])[.:)]*\W*", re.IGNORECASE)  # a letter alone: "(B)", "b."
 SEVERAL = re.compile(r"[A-Z](?:[\s,;&]*[A-Z])+")  # letters of more than one option: "A, C"
 
@@ -146,9 +148,11 @@ def _number(value: Any, _: Any = None) -> float:
     try:
         if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
             raise ValueError("Python reads these as numbers, people do not")
-        return float(value)
+        if not math.isfinite(number := float(value)):
+            raise ValueError("no gold is infinite")
+        return number
     except (TypeError, ValueError, OverflowError):
-        raise BadAnswer(f"{value!r:.80} is not a number") from None
+        raise BadAnswer(f"{value!r:.80} is not a finite number") from None
 
 
 def _yesno(value: Any, _: Answer) -> bool:
@@ -169,11 +173,14 @@ def _texts(value: Any, _: Answer) -> list[Any]:
 
 def _options(value: Any, _: Any = None) -> list[Any]:
     """The texts of the options; letters that they bring themselves, all in order, are left out."""
-    value = listed(value)
-    if isinstance(value, Mapping):
-        value = value.get("text")  # of lists under text and label
+    given = listed(value)
+    if isinstance(given, Mapping):
+        by_letter = "".join(map(str, given)).upper() == ascii_uppercase[: len(given)] != ""
+        value = [*given.values()] if by_letter else given.get("text")  # else of lists under text and label
+    else:
+        value = given
     if not isinstance(value, list):
-        raise BadAnswer(f"options are a list of texts, got {value!r:.80}")
+        raise BadAnswer(f"options are a list of texts, or an object of them by A, B, ...; got {given!r:.80}")
     options = [_text(_said(option)) for option in value]
     if len(options) > len(ascii_uppercase):
         raise BadAnswer(f"{len(options)} options have no letters; a choice has at most {len(ascii_uppercase)}")
@@ -190,7 +197,7 @@ def without_letters(options: list[Any]) -> list[Any]:
     """The options without the letters that all of them bring, in order: "A. cat", "B. dog"."""
     hits = [OWN_LETTER.fullmatch(option) if isinstance(option, str) else None for option in options]
     own = [hit[1] if hit and hit[2].strip() else "" for hit in hits]
-    if len(options) < 2 or own != list(ascii_uppercase[: len(own)]):
+    if len(options) < 2 or "".join(own) not in (ascii_uppercase[: len(own)], ascii_lowercase[: len(own)]):
         return options
     return [hit[2].strip() for hit in hits if hit]
 
@@ -245,8 +252,8 @@ def _letter(value: Any, options: list[Any], form: ChoiceForm) -> str | None:
     if form == "letter":
         whole = OWN_LETTER.fullmatch(value) if isinstance(value, str) else None
         if whole and whole[2].strip():  # a letter with its text: "B. dog"
-            place = known.find(whole[1])
-            return whole[1] if place >= 0 and options[place] == whole[2].strip() else None
+            place = known.find(whole[1].upper())
+            return known[place] if place >= 0 and options[place] == whole[2].strip() else None
         stated = STATED.fullmatch(value) if isinstance(value, str) else None
         return stated[1].upper() if stated and stated[1].upper() in known else None
     if isinstance(value, bool) or not (isinstance(value, int) or _is_digits(value)):

@@ -18,7 +18,7 @@ from data_engine.dataset.plain import plain_samples
 from data_engine.dataset.shards import write_dataset
 from data_engine.ops.validate import validate
 from data_engine.schema import Sample, user_prompt, with_id
-from data_engine.sources.coco import coco, coco_captions
+from data_engine.sources.annotated.coco import coco, coco_captions
 from data_engine.sources.conversations import conversations, trl
 from data_engine.sources.ms_swift import ms_swift
 from data_engine.sources.synthesis import png

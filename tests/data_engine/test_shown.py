@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from data_engine.engine.cost import measure_costs
+from data_engine.engine.pipeline import run
 from data_engine.recipe import Recipe, plan
 from data_engine.schema import Sample, user_prompt
 from data_engine.similar.index import Leak
@@ -20,6 +22,8 @@ from mmrl.core.media.item import Media
 from mmrl.core.vision import VisionBudget, VisionGeometry
 from tests.data_engine.ops.test_difficulty import numbers, row
 from tests.data_engine.test_commands import printed
+from tests.support.clips import write_clip
+from tests.support.markup import checked
 
 RIGHT = [Gold([10.0 + n, 10.0, 1590.0 - n, 1100.0], (1600, 1200), f"right {n}") for n in range(22)]
 OVER = Gold([500.0, 10.0, 1700.0, 400.0], (1600, 1200), "wrong (boxes.json:7)")
@@ -40,6 +44,17 @@ def test_a_box_that_is_wrong_does_not_hide_the_space_of_the_others() -> None:
     assert verdict(fits([OVER] * 5, VisionBudget(), VisionGeometry(14, 2, 2), 0.0), [OVER] * 5).startswith(
         "no space fits"
     )
+
+
+def test_a_box_over_the_edge_does_not_make_per_mille_of_pixels() -> None:
+    size = (640, 480)
+    right = [Gold([10.0 + n, 10.0, 630.0 - n, 470.0 - n], size, f"right {n}") for n in range(22)]
+    gold = [*right, Gold([500.0, 10.0, 700.0, 400.0], size, "wrong (boxes.json:7)")]
+    said = verdict(fits(gold, VisionBudget(), VisionGeometry(14, 2, 2), 0.0), gold)
+    assert said.startswith("fits best: pixel, but for 1 of 23 boxes")
+    assert "all boxes fit per_mille too" in said
+    spread = [Gold([40.0 * n, 20.0, 40.0 * n + 120, 960.0], size) for n in range(22)]
+    assert verdict(fits(spread, VisionBudget(), VisionGeometry(14, 2, 2), 0.0), spread) == "fits: per_mille"
 
 
 def test_a_narrow_terminal_loses_columns_before_words() -> None:
@@ -68,6 +83,8 @@ def test_a_plan_writes_options_as_recipes_do(tmp_path: Path) -> None:
         Recipe, {"root": str(tmp_path), "sources": [source], "operators": [{"fn": "validate"}]}, where="recipe"
     )
     steps = plan(recipe, engine="local", run=True)
+    _, (reading, validating) = measure_costs(steps, 6)
+    assert (reading.files, validating.files) == (6, 5), "once to read, once to check; the first before the clock runs"
     assert '{"space": "unit"}' in shown(plan_table(steps, "local", None))
 
 
@@ -86,6 +103,26 @@ def test_a_box_over_the_edge_is_told_with_what_would_help(box: list[int], advice
     text = printed("show", tmp_path / "out", "--quarantine")
     assert advice in text
     assert "more characters" in text  # a row that is cut says so
+
+
+def test_the_report_draws_gold_places_and_times(tmp_path: Path) -> None:
+    Image.new("RGB", (640, 427)).save(tmp_path / "a.png")
+    write_clip(tmp_path / "a.mp4", 50)
+    rows = [
+        {"question": "Where?", "image": "a.png", "task": "grounding", "boxes": [[64, 40, 320, 200]]},
+        {"question": "Where else?", "image": "a.png", "task": "point", "points": [[100, 50]]},
+        {"question": "When?", "video": "a.mp4", "spans": [[0.5, 1]]},
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    recipe = {"root": tmp_path, "sources": [{"fn": "jsonl", "args": {"path": "rows.jsonl"}}]}
+    run(Recipe.model_validate(recipe), out=tmp_path / "out")
+    markup = checked((tmp_path / "out" / "report.html").read_text())
+    (box,) = markup.named("rect", "mark")
+    assert [box[side] for side in ("x", "y", "width", "height")] == ["64.0", "40.0", "256.0", "160.0"]
+    (cross,) = markup.named("path", "mark")
+    assert "M100.0 " in str(cross["d"])
+    (span,) = (given for given in markup.named("rect", "gold") if given is not box)
+    assert (span["x"], span["width"]) == ("25.00%", "25.00%")
 
 
 def test_leaks_count_my_samples_and_show_each_once() -> None:

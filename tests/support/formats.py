@@ -34,7 +34,9 @@ def write_formats(root: Path) -> None:
     tables(root)
     chats(root)
     places(root)
+    more_places(root)
     moments(root)
+    answered(root)
 
 
 def photo(name: str) -> Image.Image:
@@ -140,9 +142,40 @@ def places(root: Path) -> None:
     (root / "regions.json").write_text(json.dumps([{"id": 7, "regions": [region]}]))
 
 
+def more_places(root: Path) -> None:
+    """Open Images, VisDrone, Label Studio, OS-Atlas."""
+    head = "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsGroupOf"
+    (root / "boxes.csv").write_text(f"{head}\nchina,xclick,/m/06k2mb,1,0.1,0.4,0.1,0.6,0\n")
+    (root / "classes.csv").write_text("/m/06k2mb,Pagoda\n")
+    (root / "drone").mkdir()
+    (root / "drone" / "china.txt").write_text("30,20,40,50,1,4,0,0\n")
+    value = {"x": 10, "y": 20, "width": 30, "height": 40, "rotation": 0, "rectanglelabels": ["veranda"]}
+    result = {"from_name": "label", "to_name": "image", "type": "rectanglelabels", "value": value}
+    result |= {"original_width": SIZE[0], "original_height": SIZE[1], "image_rotation": 0}
+    task = {"id": 1, "data": {"image": "/data/upload/1/0a1b2c3d-china.jpg"}, "annotations": [{"result": [result]}]}
+    (root / "studio.json").write_text(json.dumps([task]))
+    element = {"instruction": "the lantern by the door", "bbox": [0.2, 0.3, 0.4, 0.5], "data_type": "icon"}
+    (root / "atlas.json").write_text(json.dumps([{"img_filename": "china.jpg", "elements": [element]}]))
+
+
+def answered(root: Path) -> None:
+    """VQAv2, OCR-VQA."""
+    asked = {"image_id": 7, "question": "What is by the lake?", "question_id": 70}
+    (root / "vqa_q.json").write_text(json.dumps({"data_subtype": "train2014", "questions": [asked]}))
+    said = [{"answer": "temple", "answer_confidence": "yes", "answer_id": number} for number in range(10)]
+    told = {"image_id": 7, "question_id": 70, "multiple_choice_answer": "temple", "answers": said}
+    (root / "vqa_a.json").write_text(json.dumps({"annotations": [told]}))
+    cover = {"imageURL": "http://books.example.org/51.jpg", "split": 1}
+    cover |= {"questions": ["Who is the author of this book?"], "answers": ["Jo Doe"]}
+    (root / "covers.json").write_text(json.dumps({"7": cover}))
+
+
 def moments(root: Path) -> None:
-    """Videos with questions, Charades-STA, ActivityNet."""
+    """Videos with questions, Charades-STA, ActivityNet, Ego4D."""
     lines(root / "clips.jsonl", [{"video": "a.mp4", "question": "When does the window turn?", "spans": [[0.2, 0.9]]}])
     (root / "charades.txt").write_text("a 0.1 0.8##the view moves over a roof.\n")
     entry = {"duration": 2.0, "timestamps": [[0.5, 1.5]], "sentences": ["The view moves on."]}
     (root / "activitynet.json").write_text(json.dumps({"a": entry}))
+    query = {"query": "Where was the roof?", "clip_start_sec": 0.4, "clip_end_sec": 1.2}
+    clip = {"clip_uid": "a", "annotations": [{"language_queries": [query]}]}
+    (root / "nlq.json").write_text(json.dumps({"videos": [{"video_uid": "v", "split": "train", "clips": [clip]}]}))

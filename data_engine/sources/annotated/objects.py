@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_engine.schema import Sample, user_prompt
-from data_engine.sources.base import Items, RowError, quarantined, shown_size
+from data_engine.sources.base import Items, RowError, quarantined
 from data_engine.sources.row_format import Coordinates, Exif, pixels, upright
 from data_engine.sources.row_media import Shown, kept_names
 from mmrl.core.media.files import MediaError, resolve
-from mmrl.core.media.image import orientation_of
+from mmrl.core.media.image import image_shape
 from mmrl.core.media.item import Media
 from mmrl.core.vision import CoordinateSpace
 
@@ -109,7 +109,7 @@ def _is_flat(box: Box) -> bool:
 
 def _placed(media: Media, entry: Annotated, asked: Asked) -> list[Box]:
     """The boxes in pixels of the image as it is shown, after EXIF rotation."""
-    size, orientation = shown_size(media), orientation_of(media)
+    size, orientation = image_shape(media)
     stored = (size[1], size[0]) if orientation >= 5 else size
     drawn_on = size if asked.exif == "applied" else stored
     width, height = entry.size

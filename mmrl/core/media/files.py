@@ -8,7 +8,7 @@ import io
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -189,6 +189,13 @@ def check_recorded(media: Media) -> None:
     """MediaError for a file that is not the one whose hash was recorded: it was replaced, or nobody ever hashed it."""
     if media.path is not None and (media.sha256 is None or content_hash(media) != media.sha256):
         raise MediaError("changed", f"{media.path} is not what was recorded: it has no hash, or another one")
+
+
+def check_unchanged(media: Iterable[Media]) -> None:
+    """MediaError for a file that was replaced since its hash was recorded; what has no hash is taken as it is."""
+    for item in media:
+        if item.sha256 is not None:
+            check_recorded(item)
 
 
 def stamp(place: Place) -> Stamp:

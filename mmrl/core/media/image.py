@@ -8,13 +8,24 @@ import io
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmrl.core.config import InputError, RunError
 from mmrl.core.media.damage import FAULTS, MAX_SCANS, has_many_scans
-from mmrl.core.media.files import MAX_PIXELS, MediaError, Place, Source, check_machine, name_of, open_place, place_of
+from mmrl.core.media.files import (
+    MAX_PIXELS,
+    MediaError,
+    Place,
+    Source,
+    Stamp,
+    check_machine,
+    name_of,
+    open_place,
+    place_of,
+    stamp,
+)
 from mmrl.core.media.pixels import profile_change, to_rgb, white_of
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")  # EPS would start a program
@@ -50,15 +61,14 @@ def load_grey(source: Source, root: Path | None = None, *, side: int = 64) -> Im
         return upright if upright.mode == "L" and not converted else to_rgb(upright).convert("L")
 
 
-def image_facts(source: Source, root: Path | None = None) -> dict[str, str]:
-    """The unusual properties of an image by code: `wrong_extension`, `animated`, `image_mode`, `alpha`, `orientation`,
-    `pixel_aspect`.
+def facts_in(file: BinaryIO, place: Place) -> dict[str, str]:
+    """The unusual properties of an open image file by code: `wrong_extension`, `animated`, `image_mode`, `alpha`,
+    `orientation`, `pixel_aspect`.
 
     `load_image` handles all of them; other programs may show the picture differently.
     """
-    place = place_of(source, root)
     facts: dict[str, str] = {}
-    with open_place(place) as file, _pillow_errors(place):
+    with _pillow_errors(place):
         image = _header(file, place, MAX_PIXELS)
         form, orientation = image.format or "", image.getexif().get(ORIENTATION, 1)
         suffix = place.suffix.lower() if isinstance(place, Path) else ""
@@ -78,12 +88,29 @@ def image_facts(source: Source, root: Path | None = None) -> dict[str, str]:
     return facts
 
 
-def orientation_of(source: Source, root: Path | None = None) -> int:
-    """The EXIF orientation of an image, 1 to 8; from 5 on it swaps width and height."""
+class Shape(NamedTuple):
+    """(width, height) of an image as it is shown, and its EXIF orientation, 1 to 8; from 5 on it swaps the two."""
+
+    size: tuple[int, int]
+    orientation: int
+
+
+def image_shape(source: Source, root: Path | None = None) -> Shape:
+    """The shape of an image from its header; an unchanged file is opened once per process."""
     place = place_of(source, root)
+    return _shape_at(place) if isinstance(place, bytes) else _shape_of_file(place, stamp(place))
+
+
+@functools.lru_cache(maxsize=4096)
+def _shape_of_file(place: Path, _: Stamp) -> Shape:
+    return _shape_at(place)
+
+
+def _shape_at(place: Place) -> Shape:
     with open_place(place) as file, _pillow_errors(place):
-        orientation = _header(file, place, MAX_PIXELS).getexif().get(ORIENTATION, 1)
-    return orientation if orientation in range(1, 9) else 1
+        image = _header(file, place, MAX_PIXELS)
+        orientation = image.getexif().get(ORIENTATION, 1)
+        return Shape(_shown_size(image), orientation if orientation in range(1, 9) else 1)
 
 
 def plain_png(source: Source, root: Path | None = None) -> bytes:
@@ -95,10 +122,15 @@ def plain_png(source: Source, root: Path | None = None) -> bytes:
 
 def image_size(place: Place, *, decode: bool = False) -> tuple[int, int]:
     """(width, height) after EXIF rotation: from the header alone, or after every pixel was decoded."""
-    with open_place(place) as file, _pillow_errors(place):
+    with open_place(place) as file:
+        return size_in(file, place, decode=decode)
+
+
+def size_in(file: BinaryIO, place: Place, *, decode: bool = False) -> tuple[int, int]:
+    """The same of the open file of a place."""
+    with _pillow_errors(place):
         image = _header(file, place, MAX_PIXELS)
-        width, height = image.size
-        turned = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in range(5, 9)  # TIFF turns on its own
+        size = _shown_size(image)
         if decode:
             if image.format in ("JPEG", "MPO"):
                 _check_scans(file, place)
@@ -106,7 +138,12 @@ def image_size(place: Place, *, decode: bool = False) -> tuple[int, int]:
             white_of(image)
             if fault := FAULTS.get(image.format or "", lambda _: None)(file):
                 raise MediaError(fault[0], f"{name_of(place)} is damaged ({fault[1]}); get the whole file")
-        return (height, width) if turned else (width, height)
+        return size
+
+
+def _shown_size(image: Image.Image) -> tuple[int, int]:
+    turned = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in range(5, 9)  # TIFF turns on its own
+    return image.size[::-1] if turned else image.size
 
 
 def _pixel_aspect(image: Image.Image) -> float:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 from mmrl.core.files import sha256_of
 from mmrl.core.media.files import MediaError, Place, Source, open_place, place_of
-from mmrl.core.media.image import image_size
+from mmrl.core.media.image import image_size, size_in
 from mmrl.core.media.item import Media, MediaKind
 from mmrl.core.media.video import probe_video
+
+Opened = io.BytesIO | io.BufferedReader
 
 
 def probe(source: Source, kind: MediaKind | None = None, *, root: Path | None = None, validate: bool = True) -> Media:
@@ -25,11 +28,18 @@ def probe(source: Source, kind: MediaKind | None = None, *, root: Path | None = 
     else:
         media = Media(kind, bytes=source) if isinstance(source, bytes) else Media(kind, path=str(source))
     with open_place(place) as file:
+        if kind == "image":
+            return probe_image(file, place, media, validate=validate)
         media = replace(media, sha256=sha256_of(file))
-    if kind == "video":
-        return replace(media, **probe_video(place, validate=validate))
-    width, height = image_size(place, decode=validate)
-    return replace(media, width=width, height=height)
+    return replace(media, **probe_video(place, validate=validate))
+
+
+def probe_image(file: Opened, place: Place, media: Media, *, validate: bool = True) -> Media:
+    """The image `media` of an open file with its hash and measures."""
+    sha256 = sha256_of(file)
+    file.seek(0)
+    width, height = size_in(file, place, decode=validate)
+    return replace(media, sha256=sha256, width=width, height=height)
 
 
 def _kind(place: Place) -> MediaKind:

@@ -10,10 +10,10 @@ from typing import Any
 from PIL import Image
 
 from mmrl.core.html import Html, element, page, table, write_page
+from mmrl.core.media.drawings import picture
 from mmrl.core.media.image import load_image
 from mmrl.demo.editor.steps import RIGHT, Edit
 from mmrl.pages.curves import charts
-from mmrl.pages.drawings import picture
 from mmrl.pages.rollout_pages import spread
 
 SHOWN = 18

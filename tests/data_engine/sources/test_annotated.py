@@ -13,9 +13,9 @@ from data_engine.engine.pipeline import run
 from data_engine.operator import Quarantined
 from data_engine.recipe import Recipe
 from data_engine.schema import Sample
+from data_engine.sources.annotated.coco import coco, coco_captions
 from data_engine.sources.annotated.pascal_voc import pascal_voc
 from data_engine.sources.annotated.yolo import yolo
-from data_engine.sources.coco import coco, coco_captions
 from data_engine.sources.folders import image_folder
 from mmrl.core.config import InputError
 from tests.support.rows import only_sample, reasons, sound

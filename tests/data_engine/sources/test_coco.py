@@ -13,7 +13,7 @@ from PIL import Image
 from data_engine.operator import Quarantined
 from data_engine.ops.validate import validate
 from data_engine.schema import Sample
-from data_engine.sources.coco import coco
+from data_engine.sources.annotated.coco import coco
 from mmrl.core.config import InputError
 from tests.support.rows import HEIGHT, WIDTH, only_sample, read_rows, reasons
 

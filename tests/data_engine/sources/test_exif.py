@@ -14,7 +14,7 @@ from PIL import Image
 
 from data_engine.ops.validate import validate
 from data_engine.schema import Sample
-from data_engine.sources.coco import coco
+from data_engine.sources.annotated.coco import coco
 from data_engine.sources.conversations import vlm_r1
 from data_engine.sources.ms_swift import ms_swift
 from data_engine.sources.phrases import refcoco, refcoco_table, visual_genome

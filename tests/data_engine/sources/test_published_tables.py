@@ -17,7 +17,7 @@ from PIL import Image
 from data_engine.operator import Quarantined
 from data_engine.recipe import Recipe, plan
 from data_engine.schema import Sample
-from data_engine.sources.coco import coco_captions
+from data_engine.sources.annotated.coco import coco_captions
 from data_engine.sources.phrases import refcoco_table
 from data_engine.sources.row_format import Rows
 from data_engine.sources.tables import hub_dataset, parquet, saved_dataset

@@ -9,6 +9,7 @@ import pytest
 
 from data_engine.operator import Quarantined
 from data_engine.ops.options import shuffle_options
+from data_engine.ops.validate import validate
 from data_engine.schema import Sample, with_id
 from tests.support.rows import only_sample, read_rows, reasons
 
@@ -64,6 +65,9 @@ def test_an_option_is_named_in_every_usual_way(answer: Any) -> None:
         '["cat", "dog"]',
         {"text": ["cat", "dog"], "label": ["A", "B"]},
         [{"choice": "cat"}, {"text": "dog"}],
+        {"A": "cat", "B": "dog"},
+        ["(a) cat", "(b) dog"],
+        ["a. cat", "b. dog"],
     ],
 )
 def test_options_may_be_written_as_a_text_or_as_objects(options: Any) -> None:
@@ -98,7 +102,7 @@ def test_options_that_bring_letters_are_not_put_in_another_order() -> None:
     assert {outcome.answer["options"][0] for outcome in shuffled if isinstance(outcome, Sample)} == {"A. cat"}
 
 
-@pytest.mark.parametrize("answer", [True, "1_000", "nan?", [3]])
+@pytest.mark.parametrize("answer", [True, "1_000", "nan?", [3], "nan", "inf"])
 def test_what_only_python_reads_as_a_number_is_none(answer: Any) -> None:
     assert reasons(_read([{"question": "?", "task": "number", "answer": answer}])) == ["bad_answer"]
 
@@ -120,3 +124,11 @@ def test_points_of_screens_are_objects_percents_or_boxes(
     sample = only_sample(read_rows(root, [asked], **form))
     assert sample.answer["points"] == points
     assert sample.answer.get("boxes") == boxes
+
+
+def test_points_from_0_to_1_are_no_pixels(root: Path) -> None:
+    asked = {"question": "Where is OK?", "image": "a.png", "task": "point", "answer": [0.25, 0.5]}
+    told = validate(only_sample(read_rows(root, [asked])))
+    assert isinstance(told, Quarantined)
+    assert (told.reason, "declare space: unit" in told.why) == ("box_space", True)
+    assert isinstance(validate(only_sample(read_rows(root, [asked], space="unit"))), Sample)

@@ -46,6 +46,7 @@ NAMED = "COCO_train2014_000000000099.jpg"
         {"url": "https://example.org/a.jpg?size=2"},
         {"screenshot": "data:image/png;base64,iVBORw0KGgo="},
         {"views": ["a.png", "a.png"]},
+        {"scene": {"camera": "a.png"}},
     ],
 )
 def test_a_row_whose_media_nobody_reads_is_refused(root: Path, media: dict[str, Any]) -> None:
@@ -55,6 +56,24 @@ def test_a_row_whose_media_nobody_reads_is_refused(root: Path, media: dict[str, 
     assert next(iter(media)) in item.why
     assert "rows.columns" in item.why
     assert reasons(read_rows(root, [{**ASKED, **media}], ignore=list(media))) == ["count"]
+
+
+def test_a_row_loses_no_sound_and_no_picture_of_its_meta(root: Path) -> None:
+    for more in ({"audio": "a.wav"}, {"speech": {"path": "a.flac", "bytes": None}}, {"meta": {"image": "a.png"}}):
+        assert reasons(read_rows(root, [{**ASKED, **more}])) == ["unread_media"]
+    assert reasons(read_rows(root, [{**ASKED, "audio": "a.wav"}], ignore=["audio"])) == ["count"]
+    assert reasons(read_rows(root, [{**ASKED, "image": "a.png", "meta": {"image": "a.png"}}])) == ["count"]
+    named = read_rows(root, [{**ASKED, "meta": {"image": "a.png"}}], columns={"image": "meta.image"})
+    assert len(only_sample(named).media) == 1
+
+
+@pytest.mark.parametrize("tag", ['<img src="a.png">', "![](a.png)", "[image]", "<image_1>", "<ImageHere>", "<audio>"])
+def test_a_tag_that_shows_nothing_is_told_where_a_row_has_no_media(root: Path, tag: str) -> None:
+    told = validate(only_sample(read_rows(root, [{**ASKED, "question": f"{tag} How many dogs?"}])))
+    assert isinstance(told, Quarantined)
+    assert (told.reason, tag[:5] in told.why) == ("marker_mismatch", True)
+    code = {**ASKED, "question": f"What does {tag} do in this page?", "image": "a.png"}
+    assert isinstance(validate(only_sample(read_rows(root, [code]))), Sample)
 
 
 @pytest.mark.parametrize(
@@ -180,8 +199,12 @@ def test_a_row_is_never_filed_under_another_licence_than_its_own(root: Path) -> 
         ({"license": "cc-by-nc-4.0"}, "cc-by-nc-4.0"),
         ({"licence": ["cc-by-4.0", {"name": "mit"}]}, "cc-by-4.0, mit"),
         ({"license": "cc-by-nc-4.0", "meta": {"licence": "cc-by-4.0"}}, "cc-by-4.0"),
+        ({"License": "cc-by-nc-4.0"}, "cc-by-nc-4.0"),
+        ({"licenses": ["cc-by-4.0", "gpl"]}, "cc-by-4.0, gpl"),
     ):
         assert only_sample(read_rows(root, [{**ASKED, **row}])).meta["licence"] == licence
+    talk = {"conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "Red."}], "LICENSE": "gpl"}
+    assert only_sample(conversations(path=write(root, "t.jsonl", [talk]), root=root)).meta["licence"] == "gpl"
     rights = only_sample(read_rows(root, [{**ASKED, "rights": "GPL"}], columns={"licence": "rights"}))
     assert rights.meta["licence"] == "GPL"
     held = json.dumps({**ASKED, "license": None})

@@ -14,13 +14,12 @@ from PIL import Image
 from data_engine.schema import user_prompt
 from data_engine.sources.synthesis import digits_grounding, digits_video
 from mmrl.core.html import Html, element, line_chart, page, table, ticks, write_page
+from mmrl.core.media.drawings import SIDE, Mark, film, gold_rows, picture
 from mmrl.core.media.image import load_image
 from mmrl.core.media.item import Media
 from mmrl.core.vision import box_iou
-from mmrl.pages.cards import Answer, Exhibit, answer_boxes, card, gold_rows
-from mmrl.pages.drawings import SIDE, Mark, film, picture
+from mmrl.pages.cards import Answer, Exhibit, answer_boxes, answer_points, card
 from rewards import Rollout, Verdict, get
-from rewards.tasks.keys import BOXES
 from tests.support.gallery import HOSTILE
 from tests.support.markup import Markup, checked
 
@@ -133,6 +132,16 @@ def test_only_the_box_that_counts_is_drawn(photo: Media) -> None:
     assert len(rects(Markup(card(detection)))) == 4
 
 
+def test_points_are_drawn_where_points_are_asked_for(photo: Media) -> None:
+    said = answer("(20, 30), (500, 40)")
+    gold = {"points": [[5, 5]], "boxes": [[0, 0, 9, 9]]}
+    markup = Markup(card(exhibit(said, gold=gold, media=[photo])))
+    assert rects(markup) == [[0, 0, 9, 9]]
+    lines = [str(given["d"]).partition("V")[0] for given in markup.named("path", "mark") if "V" in str(given["d"])]
+    assert [line.rpartition("M")[2].split()[0] for line in lines] == ["5.0", "20.0", "192.0"]
+    assert answer_points(replace(said, space="nowhere"), SIZE) == []
+
+
 def test_boxes_that_have_no_place_are_not_drawn() -> None:
     assert answer_boxes(answer("[1, 2, 3, 4]", space="resized", seen_size=[]), SIZE) == []
     assert answer_boxes(answer("[1, 2, 3, 4]", space="nowhere"), SIZE) == []
@@ -143,7 +152,7 @@ def test_boxes_that_have_no_place_are_not_drawn() -> None:
     "gold", [None, 3, "yes", {}, {"boxes": None}, {"boxes": [[1, 2]]}, {"boxes": [["a"] * 4]}, [1]]
 )
 def test_odd_gold_answers_are_shown_without_boxes(gold: Any, photo: Media) -> None:
-    assert gold_rows(gold, BOXES) == []
+    assert gold_rows(gold, "boxes", 4) == []
     assert rects(Markup(card(exhibit(answer("[1, 2, 3, 4]"), gold=gold, media=[photo])))) == []
 
 

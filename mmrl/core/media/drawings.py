@@ -1,10 +1,11 @@
-"""Pictures and videos for pages, with places and times marked on them."""
+"""Pictures and videos for pages, with places and times marked on them: the gold ones, and those that answers name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,25 +17,63 @@ SIDE = 640  # pixels of a picture's longer side on the page; larger ones are sca
 FRAME = (160, 120)  # the largest a frame of a strip may be
 
 
+Region = tuple[float, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A box (x1, y1, x2, y2) in pixels of the picture, or a span (start, end) in seconds of the video.
+    """A box (x1, y1, x2, y2) or point (x, y) in pixels of the picture, or a span (start, end) in seconds of the video.
 
     `kind` says how it looks: `gold`, `before`, `after` or `answer`. The label of an answer is written next to it.
     """
 
     kind: str
     label: str
-    region: tuple[float, ...]
+    region: Region
 
 
-def picture(image: Image.Image, marks: Iterable[Mark], *, caption: str) -> Html:
-    """The picture with the boxes of `marks` as SVG over it, in coordinates of the picture's own pixels."""
+def gold_rows(gold: Any, name: str, numbers: int) -> list[Region]:
+    """The rows of so many numbers that a gold answer has under a name; none where it has no such rows there."""
+    try:
+        rows = np.asarray(gold[name], dtype=np.float64)
+    except (KeyError, IndexError, TypeError, ValueError):
+        return []
+    if rows.ndim == 1:
+        rows = rows[None]
+    fits = rows.ndim == 2 and rows.shape[1] == numbers and np.isfinite(rows).all()
+    return [tuple(row) for row in rows.tolist()] if fits else []
+
+
+def gold_places(gold: Any, size: Sequence[int]) -> list[Mark]:
+    """The boxes and points of a gold answer, in pixels of a picture of `size`."""
+    boxes, points = gold_rows(gold, "boxes", 4), gold_rows(gold, "points", 2)
+    return [Mark("gold", "gold", region) for region in (*cut(boxes, size), *cut(points, size))]
+
+
+def gold_spans(gold: Any) -> list[Mark]:
+    """The spans of a gold answer, in seconds."""
+    return [Mark("gold", "gold", span) for span in gold_rows(gold, "spans", 2)]
+
+
+def cut(regions: Sequence[Region], size: Sequence[int]) -> list[Region]:
+    """Boxes with their corners in order, or points, cut at the picture."""
+    if not regions:
+        return []
+    corners = np.asarray(regions, dtype=np.float64).reshape(len(regions), -1, 2)
+    return [tuple(row.ravel().tolist()) for row in np.clip(np.sort(corners, axis=1), 0, np.asarray(size))]
+
+
+def picture(image: Image.Image, marks: Iterable[Mark], *, caption: str, side: int = SIDE) -> Html:
+    """The picture with the places of `marks` as SVG over it, in coordinates of the picture's own pixels.
+
+    What is embedded has at most `side` pixels a side.
+    """
     width, height = image.size
     thumbnail = image.copy()
-    thumbnail.thumbnail((SIDE, SIDE))
+    thumbnail.thumbnail((side, side))
     below = element("image", href=_embedded(thumbnail), width=width, height=height)
-    over = [_box(mark, max(width, height) / 18) for mark in marks]
+    letter = max(width, height) / 18
+    over = [_box(mark, letter) if len(mark.region) == 4 else _point(mark, letter / 2) for mark in marks]
     drawing = element("svg", below, *over, viewBox=f"0 0 {width} {height}", role="img", aria_label=caption)
     return element("figure", drawing, element("figcaption", caption))
 
@@ -73,6 +112,14 @@ def _box(mark: Mark, letter: float) -> Html:
     style = {"font_size": round(letter, 1), "stroke_width": round(letter / 4, 1), "class_": "number-mark"}
     number = element("text", mark.label, x=round(x1 + letter / 4, 1), y=round(y1 + letter, 1), **style)
     return joined(halo, drawn, number)
+
+
+def _point(mark: Mark, arm: float) -> Html:
+    """A cross at the point, with arms of that length."""
+    x, y = (round(side, 2) for side in mark.region)
+    lines = f"M{x - arm:.2f} {y}H{x + arm:.2f}M{x} {y - arm:.2f}V{y + arm:.2f}"
+    halo = element("path", d=lines, class_=f"halo {mark.kind}")
+    return joined(halo, element("path", element("title", mark.label), d=lines, class_=f"mark {mark.kind}"))
 
 
 def _side_by_side(frames: np.ndarray) -> Image.Image:
