@@ -15,6 +15,7 @@ from rewards.parse.extract import answer_text, reply
 logger = logging.getLogger(__name__)
 
 Kind = Literal["scored", "unparsed", "abstained", "failed"]
+IN_UNIT = "all numbers between 0 and 1, as in the space unit"  # in the `why` of places in another space
 ROUNDING = 1e-6  # how far float32 arithmetic may carry a score beyond 1
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, PositiveInt
 
 from mmrl.core.config import Config, InputError, RunError, load, nearest, validate
-from rewards.base import Kind, Reward, Rollout, Verdict, abstain, checked
+from rewards.base import IN_UNIT, Kind, Reward, Rollout, Verdict, abstain, checked
 from rewards.functions import of_rollouts
 from rewards.judge_client.judge_spec import JudgeSpec
 from rewards.registry import Call, made
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 OTHER_TASK = abstain("a reward of other tasks")
+DOUBTED = 4  # answers of a batch, and half of it, from which on their coordinates are doubted
 FailedShare = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -82,6 +83,7 @@ class Suite:
         self.judges = _judges(self.config.judges)
         given = {name: checked(of_rollouts(function), name=name) for name, function in (functions or {}).items()}
         self._rewards = {name: given.get(name) or _named(name, spec, self.judges) for name, spec in self.specs.items()}
+        self._doubted = set[str]()  # rewards whose coordinates were doubted in the log
         self._recent: dict[str, tuple[int, int]] = dict.fromkeys(
             self.specs, (0, 0)
         )  # calls, failures since last judged
@@ -175,6 +177,16 @@ class Suite:
         causes = [verdict.why for verdict in verdicts if verdict.kind == "failed"]
         if causes:
             logger.warning("reward %s failed on %d of %d rollouts: %s", name, len(causes), len(verdicts), causes[-1])
+        doubted = sum(IN_UNIT in verdict.why for verdict in verdicts)
+        if doubted >= max(DOUBTED, len(verdicts) / 2) and name not in self._doubted:
+            self._doubted.add(name)
+            logger.warning(
+                "reward %s: %d of %d answers have %s; is that what the model speaks?",
+                name,
+                doubted,
+                len(verdicts),
+                IN_UNIT,
+            )
         calls, failures = self._recent[name]
         calls, failures = calls + len(verdicts), failures + len(causes)
         if calls < self.config.min_calls:

@@ -90,7 +90,8 @@ def choice_letter(text: str, letters: str = ascii_uppercase, options: Sequence[s
         letter, after = _boxed_letter(content, letters, options), BOXED.sub(" ", text[end:])
         if letter:
             return letter if _stated(after, letters, options) in (None, letter) else None
-        return _follows(after, letters, options) or _stated(BOXED.sub(" ", text), letters, options)
+        stated = _follows(after, letters, options) or _stated(BOXED.sub(" ", text), letters, options)
+        return stated or _option(content, letters, options, least=1)
     patterns = _patterns(letters)
     plain = ascii_forms(text).replace("*", "")  # markdown
     if whole := patterns["whole"].fullmatch(plain):
@@ -279,13 +280,13 @@ _WORD_START = re.compile(rf"(?<!{_JOINS})(?<!\d[.,])")  # 5 in 5.5 is not a whol
 _WORD_END = re.compile(rf"(?!{_JOINS}|[.,]\d)")
 
 
-def _option(text: str, letters: str, options: Sequence[str]) -> str | None:
-    """The letter of the only option that the whole text is, but for its article."""
+def _option(text: str, letters: str, options: Sequence[str], least: int = 2) -> str | None:
+    """The letter of the only option, of at least so many signs, that the whole text is, but for its article."""
     if len(text) > MAX_NAMING or not options:
         return None
     said = _bare(text)
     found = [letter for letter, option in zip(letters, _bare_options(tuple(options)), strict=False) if said == option]
-    return found[0] if len(found) == 1 and len(said) > 1 else None
+    return found[0] if len(found) == 1 and len(said) >= least else None
 
 
 def _same(a: str, b: str) -> bool:

@@ -105,9 +105,28 @@ def ascii_forms(text: str) -> str:
     return text if text.isascii() else text.translate(_FORMS)
 
 
+_ALIKE = str.maketrans(
+    {
+        **dict.fromkeys("‘’‛ʼ′", "'"),
+        **dict.fromkeys("‐‑", "-"),
+        **dict.fromkeys("\u200b\u200c\u2060\ufeff\u00ad"),
+        **{"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl"},
+    }
+)
+
+_BLANK = re.compile(
+    r"[\u2002\u2003]|(?<!\d)[\xa0\u2009\u202f]|[\xa0\u2009\u202f](?!\d)"
+)  # else it sets groups of digits apart
+
+
 def composed(text: str) -> str:
-    """The text with letters and their accents as one character each (NFC)."""
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+    """The text with letters and their accents as one character each (NFC), and one form of what looks alike:
+    apostrophes, hyphens, blanks, ligatures; what shows nothing goes.
+
+    >>> composed("it’s co‑op"), composed("ﬁne\u200b")
+    ("it's co-op", 'fine')
+    """
+    return text if text.isascii() else _BLANK.sub(" ", unicodedata.normalize("NFC", text).translate(_ALIKE))
 
 
 _DRESS = re.compile(r"\\(?:text\w*+|math(?:rm|bf|it|sf|tt|up)|mbox|emph|operatorname|boldsymbol|bm)\s?\{([^{}]*)\}")
@@ -160,8 +179,8 @@ def finite(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-_YES = {"ja", "jawohl", "oui", "sí", "sì", "sim", "да"}
-_NO = {"nein", "nee", "non", "não", "нет"}
+_YES = {"yeah", "yep", "yup", "ja", "jawohl", "oui", "sí", "sì", "sim", "да"}
+_NO = {"nope", "nah", "nein", "nee", "non", "não", "нет"}
 _SIGNED = re.compile(  # yes or no at the start, in languages without blanks, and the whole text "true"
     r"[\s\"*“「]*+(?:(?P<yes>是的|对的?(?=\W|\Z)|對的?(?=\W|\Z)|是(?=\W|\Z)|有(?=\W|\Z)|はい|ええ(?=\W|\Z)|예(?=\W|\Z)|네(?=\W|\Z)|true\W*+\Z)"
     r"|(?P<no>不是|没有|沒有|否|[不没沒](?=\W|\Z)|いいえ|いえ(?=\W|\Z)|違います|아니|false\W*+\Z))"

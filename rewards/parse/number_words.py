@@ -22,6 +22,13 @@ _SMALL = {
 _TENS = _numbered("twenty thirty forty fifty sixty seventy eighty ninety", 20, 10)
 _TENS |= {"zwanzig": 20, "vingt": 20, "veinte": 20}
 _POWERS = {"hundred": 100, "thousand": 1000, "million": 1_000_000}
+_VALUES = _SMALL | _TENS
+_AND_HALF = re.compile(r"(?:\band a half|\bet demie?|einhalb|\by medi[oa]|[个個]半)(?!\w)")
+_PARTS = re.compile(  # of something; and times, dozens, decimals in Chinese characters
+    rf"\b(?:an?|{'|'.join(_VALUES)})[ -](?:half|halves|thirds?|quarters?|fourths?|fifths?|sixths?|eighths?|tenths?)\b"
+    r"|\bhalf an?\b|\b(?:quarter|half) (?:to|past)\b|\bdozens?\b|分之|一半|半[个個]"
+    r"|[零一二两三四五六七八九十][点點][零一二三四五六七八九]"
+)
 _OF_OTHER_MEANINGS = {  # they count where they are the whole text
     *("one", "un", "une", "uno", "una", "ein", "eine", "eins", "null", "once", "elf", "none", "keine", "acht"),
 }
@@ -48,21 +55,33 @@ def in_words(text: str) -> float | None:
     if len(text) > _LONGEST:
         return None
     plain = text.casefold().replace("*", "")
+    plain, half = _AND_HALF.subn("", plain)
     words = re.findall(r"[^\W\d_]+", plain.replace("-", " "))
     if len(words) == 1 and words[0] in _SMALL:
-        return float(_SMALL[words[0]])
+        return _SMALL[words[0]] + half / 2
+    if half > 1 or _PARTS.search(plain) or _is_open(words):
+        return None
     found = _word_runs(words, plain)
     runs = [_han(run) for run in _HAN.findall(_HAN_WORDS.sub(" ", plain))]
     found += [value for value in runs if value != 1] or runs[:1]
     sign = -1.0 if _MINUS.search(plain) else 1.0
-    return sign * found[0] if len(set(found)) == 1 else None
+    return sign * (found[0] + half / 2) if len(set(found)) == 1 else None
+
+
+def _is_open(words: list[str]) -> bool:
+    """Whether two numbers are offered: "one or two"."""
+    between = zip(words, words[1:], words[2:], strict=False)
+    return any(word in ("or", "to", "oder", "bis", "ou", "o") and {a, b} <= _VALUES.keys() for a, word, b in between)
 
 
 def _word_runs(words: list[str], plain: str) -> list[int]:
     runs: list[int] = []
-    total, current, open_run = 0, 0, False
+    total, current, open_run, before = 0, 0, False, ""
     for word in [*words, ""]:
         one = word == "one" and (open_run or bool(_ONE.search(plain)))
+        if word in _POWERS and not open_run and before in ("a", "an"):
+            current, open_run = 1, True
+        before = word
         value = _TENS.get(word, _SMALL.get(word) if word not in _OF_OTHER_MEANINGS or one else None)
         if value is not None:
             current, open_run = current + value, True

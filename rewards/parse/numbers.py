@@ -13,7 +13,9 @@ from rewards.parse.number_words import in_words
 LOOKED_AT = 4_000  # characters at the end of a text; answers stand there
 
 _PLAIN = re.compile(r"\s*+([-+]?+\d{1,300}(?:\.\d{1,300})?+)\.?\s*+", re.ASCII)
-POWER_OF_TEN = re.compile(r"\s?(?:×|\*|x|\\times|\\cdot|·)\s?10\s?(?:\^\s?\{?([-+]?\d++)\}?|([⁻⁺]?[⁰¹²³⁴-⁹]+))")
+POWER_OF_TEN = re.compile(
+    r"\s?(?:×|\*|x|\\times|\\cdot|·)\s?10\s?(?:(?:\^|\*\*)\s?\{?([-+]?\d++)\}?|([⁻⁺]?[⁰¹²³⁴-⁹]+))"
+)
 _GOES_ON = r"(?:(?<=\^)\{\s?[-+]?\d|\s?(?:\\[dtc]?frac\s?\{?\d|\\(?:sqrt|pi)(?![a-zA-Z])|[√π])|[⁰¹²³⁴-⁹¼-¾⅐-⅞])"
 _NUMERIC = re.compile(
     r"[-+.\d](?<![a-zA-Z\d_.,/^{\u00c0-\u024f].)(?:(?<=\d)|\.?\d)[\d.,:/^]*+(?:[eE][-+]?\d++)?+(?:\s?\\?%)?+"
@@ -58,6 +60,10 @@ _DENIED = re.compile(
 _MINUS = re.compile(
     r"(?<![\d)]\s)(?:\b(?:minus|negative|moins|menos|meno)\s|负|負|マイナス\s?|마이너스\s?)(?=\d)", re.IGNORECASE
 )
+_AND_HALF = re.compile(r"(?<=\d)\s?(?:and a half|et demie?|einhalb|y medi[oa]|个半|個半)(?!\w)", re.IGNORECASE)
+_PARTS = re.compile(
+    r"\d\s(?:and (?:a|an|one|three)\s)?(?:thirds?|quarters?|fourths?|fifths?|tenths?|halves|dozens?)\b", re.IGNORECASE
+)
 _BLANK_GROUPS = re.compile(r"(?<![\d.,'’])(?<!\d )(\d{1,3})((?:[ ’']\d{3})+)(?![\d'’]| \d)")
 _EQUAL_TO_SUM = re.compile(
     r"((?<![\d.,])[-+]?\d[\d.,]*+)\s?=\s?[-+(]*\d[\d.,]*+(?:\s?[-+*/×·÷]\s?[(]*\d[\d.,]*+[)]*){1,20}[\s.$)]*\Z"
@@ -71,7 +77,7 @@ _RANGE = re.compile(  # at the end
 _UNUSUAL = re.compile(
     rf"=|[+*×·÷~〜–或到至]|[-/]\s|\d-\d|\d\s?(?:to|or|bis|oder|ou|à|a|o)\s?\d|between|zwischen|entre|から"
     rf"|\d[ ’']\d|\d(?:k|K|M|mn|B|bn)\b|not\b|n['’]t\b|nicht|\bpas\b|rather|instead|statt"
-    rf"|plutôt|不是|minus|negative|moins|menos|meno"
+    rf"|plutôt|不是|hal[fv]|demi|medi[oa]|半|third|quarter|fourth|fifth|tenth|dozen|minus|negative|moins|menos|meno"
     rf"|负|負|マイナス|마이너스|\b(?:confid|confia|certain|prob|sicher|sure)|置信|信心|確信|把握|\\(?:times|div|cdot)|(?:{_SCALE_WORDS})",
     re.IGNORECASE,
 )
@@ -96,8 +102,8 @@ def number(text: str, *, thousands: bool = False, percent: bool = False, scales:
     text = POWER_OF_TEN.sub(as_exponent, with_commas(ascii_forms(text[-LOOKED_AT:])))
     if _UNUSUAL.search(text):
         text = _settled(text, thousands, scales)
-        if (_SUM.search(text) and "=" not in text) or _RANGE.search(text):
-            return None  # it is not worked out, or not decided
+        if (_SUM.search(text) and "=" not in text) or _RANGE.search(text) or _PARTS.search(text):
+            return None  # it is not worked out, not decided, or a part of something
     tokens = _NUMERIC.findall(text)
     if not tokens:
         return None if any(sign.isdigit() for sign in text) else in_words(text)
@@ -133,7 +139,7 @@ def _without_groups(token: str, count: int) -> str:
 def _settled(text: str, thousands: bool, scales: bool) -> str:
     """The text without what does not count, and with signs, groups and scales in digits."""
     text = _DENIED.sub(" ", _CONFIDENCE.sub(" ", text))
-    text = _MINUS.sub("-", text)
+    text = _AND_HALF.sub(".5", _MINUS.sub("-", text))
     if thousands:
         text = _BLANK_GROUPS.sub(lambda found: found[1] + re.sub(r"\D", "", found[2]), text)
     if scales:

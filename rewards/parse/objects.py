@@ -14,15 +14,14 @@ from rewards.parse.extract import ascii_forms, composed
 from rewards.parse.regions import (
     BOX_KEYS,
     MAX_REGIONS,
-    Y_FIRST,
     Box,
     as_box,
     by_sides,
     first_key,
     inner_values,
     json_regions,
+    under_key,
     written_boxes,
-    x_first,
 )
 
 Point = tuple[float, float]
@@ -118,7 +117,7 @@ def _objects_of(value: Any) -> Iterator[Object]:
         if box := as_box(node):
             yield Object(box, label, point, score)
         elif isinstance(node, dict) and (key := first_key(node, BOX_KEYS)):
-            placed = x_first(node[key]) if key in Y_FIRST else node[key]
+            placed = under_key(key, node[key])
             label = plain_label(node.get(first_key(node, LABEL_KEYS)))
             point = _as_point(node.get(first_key(node, POINT_KEYS)))
             score = _finite(node.get(first_key(node, SCORE_KEYS)))

@@ -14,14 +14,19 @@ from rewards.parse.extract import ascii_forms
 Box = tuple[float, float, float, float]
 Region = TypeVar("Region")
 
-BOX_KEYS = ("bbox_2d", "bbox", "box_2d", "box", "coordinates")
 CORNERS = (  # names of the sides of a box
     ("x1", "y1", "x2", "y2"),
     ("xmin", "ymin", "xmax", "ymax"),
     ("x_min", "y_min", "x_max", "y_max"),
     ("left", "top", "right", "bottom"),
 )
-Y_FIRST = ("box_2d",)  # [y1, x1, y2, x2], as Gemini writes it
+Y_FIRST = ("box_2d", "bbox_yxyx", "yxyx")  # [y1, x1, y2, x2]; box_2d is what Gemini writes
+BY_SIZE = {  # [x, y, width, height] -> where in the box x and y are: its corner or its middle
+    **dict.fromkeys(("bbox_xywh", "box_xywh", "xywh"), 0.0),
+    **dict.fromkeys(("bbox_cxcywh", "box_cxcywh", "cxcywh"), 0.5),
+}
+BOX_KEYS = ("bbox_2d", "bbox", "box_2d", "box", "coordinates", "bbox_xyxy", "xyxy", *Y_FIRST[1:], *BY_SIZE)
+SIZED = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "width", "height"))
 MAX_REGIONS = 1000  # an answer names a few; more, or much broken JSON, would only cost time
 MAX_BROKEN = 3
 
@@ -29,7 +34,12 @@ _NUMBER = r"[-+]?+(?:\d++(?:\.\d*+)?+|\.\d++)(?:[eE][-+]?\d++)?+"
 _COMMA = r"(?:\s*+,\s*+|\s++)"
 _MIDDLE = rf"(?:\s*+[\])]\s*+,?+\s*+[\[(]\s*+|{_COMMA})"  # nested pairs: [[x1, y1], [x2, y2]] or (x1,y1),(x2,y2)
 _CORNERS = rf"({_NUMBER}){_COMMA}({_NUMBER}){_MIDDLE}({_NUMBER}){_COMMA}({_NUMBER})"
-_TAGGED_BOX = re.compile(rf"<(?:box|\|box_start\|)>[\[(\s]*+{_CORNERS}[\])\s]*+<(?:/box|\|box_end\|)>")
+_TAGGED_BOX = re.compile(rf"<(?:b?box|\|box_start\|)>[\[(\s]*+{_CORNERS}[\])\s]*+<(?:/b?box|\|box_end\|)>")
+_SIDE = rf"\s?['\"]?\s?[=:]\s?({_NUMBER})['\"]?[\s,;]*+(?:and\s)?['\"]?"
+_NAMED_BOX = re.compile(
+    rf"\b(?:x1{_SIDE}y1{_SIDE}x2{_SIDE}y2{_SIDE}|x_?min{_SIDE}y_?min{_SIDE}x_?max{_SIDE}y_?max{_SIDE})"
+)
+_Y_NAMED = re.compile(r"\by_?(?:min|1)\W{1,4}x_?(?:min|1)\W{1,4}y_?(?:max|2)\W{1,4}x_?(?:max|2)\b", re.IGNORECASE)
 _PAIR = rf"[\[(]\s*+{_NUMBER}{_COMMA}{_NUMBER}\s*+[\])]"
 _POLYGON = re.compile(rf"{_PAIR}(?:(?:\s*+,\s*+|\s*+){_PAIR}){{3,99}}+")  # so many corners are no two boxes
 _BRACKETED_BOX = re.compile(rf"[\[(]\s*+(?:[\[(]\s*+)?+{_CORNERS}\s*+[\])]")
@@ -47,17 +57,19 @@ def boxes(text: str) -> list[Box]:
     ([(1.0, 2.0, 30.0, 40.0)], [])
     """
     text = ascii_forms(text)
-    return json_regions(text, _boxes_of) or written_boxes(text)
+    found = json_regions(text, _boxes_of) or written_boxes(text)
+    return [(x1, y1, x2, y2) for y1, x1, y2, x2 in found] if _Y_NAMED.search(text) else found
 
 
 def written_boxes(text: str) -> list[Box]:
-    """The boxes of a text that are not JSON: in tags, else around the corners of polygons, else in brackets."""
-    for pattern in (_TAGGED_BOX, _BRACKETED_BOX):
+    """The boxes of a text that are not JSON: in tags, else around the corners of polygons, else by named sides or
+    in brackets."""
+    for pattern in (_TAGGED_BOX, _NAMED_BOX, _BRACKETED_BOX):
         if pattern is _BRACKETED_BOX and (polygon := _POLYGON.search(text)):
             sides = [float(side) for side in re.findall(_NUMBER, polygon[0])]
             return [hull(list(zip(sides[::2], sides[1::2], strict=True)))]
         matches = islice(pattern.finditer(text), MAX_REGIONS)
-        if found := [box for match in matches if (box := as_box([float(side) for side in match.groups()]))]:
+        if found := [box for match in matches if (box := as_box([float(side) for side in match.groups() if side]))]:
             return found
     return []
 
@@ -95,7 +107,7 @@ def _boxes_of(value: Any) -> Iterator[Box]:
         if box := as_box(node):
             yield box
         elif isinstance(node, dict) and (key := first_key(node, BOX_KEYS)):
-            nodes.append(x_first(node[key]) if key in Y_FIRST else node[key])
+            nodes.append(under_key(key, node[key]))
         else:
             nodes.extend(inner_values(node) or by_sides(node))
 
@@ -117,6 +129,25 @@ def first_key(node: Mapping[str, Any], keys: Iterable[str]) -> str | None:
     return None
 
 
+def under_key(key: str, node: Any) -> Any:
+    """What an object has under a key of BOX_KEYS, with corners, x first: the key says how it is written.
+
+    >>> under_key("box_2d", [1, 2, 3, 4]), under_key("bbox_xywh", [10, 10, 5, 5])
+    ([2, 1, 4, 3], [10.0, 10.0, 15.0, 15.0])
+    """
+    if key in Y_FIRST:
+        return x_first(node)
+    return cornered(node, BY_SIZE[key]) if key in BY_SIZE else node
+
+
+def cornered(node: Any, share: float) -> Any:
+    """[x, y, width, height], or a list of such, as corners; `share` of a box lies before its x and y."""
+    if not isinstance(node, list) or not all(isinstance(side, int | float) for side in node) or len(node) != 4:
+        return [cornered(inner, share) for inner in node] if isinstance(node, list) else node
+    x, y, width, height = node
+    return [x - share * width, y - share * height, x + (1 - share) * width, y + (1 - share) * height]
+
+
 def x_first(node: Any) -> Any:
     """A box, a corner, or several of them, that have y first, with x first."""
     if not isinstance(node, list):
@@ -130,7 +161,9 @@ def by_sides(node: Any) -> list[Any]:
     """The box of an object that names its sides, in a list."""
     if not isinstance(node, dict):
         return []
-    return [[node[name] for name in names] for names in CORNERS if all(name in node for name in names)][:1]
+    sides = [[node[name] for name in names] for names in CORNERS if all(name in node for name in names)]
+    sized = [[node[name] for name in names] for names in SIZED if all(name in node for name in names)]
+    return sides[:1] or [cornered(box, 0.0) for box in sized[:1]]
 
 
 def hull(corners: Sequence[Sequence[float]]) -> Box:

@@ -36,6 +36,7 @@ class Scene:
     pred_points_N2: Floats
     gold_points_M2: Floats
     progress: float | None = None
+    doubt: str = ""  # a note for the verdict
 
 
 def in_one_order(scene: Scene) -> Scene:

@@ -75,7 +75,7 @@ def box_set(
     if mode in TIED and not (mode == "map" and as_released):  # that one and od_length are about the response's order
         scene = in_one_order(scene)
     score = MODES[mode](scene, threshold, as_released)
-    return Verdict(min(max(float(score), 0.0), 1.0), f"{mode} {score:.3f}, {counts}")
+    return Verdict(min(max(float(score), 0.0), 1.0), f"{mode} {score:.3f}, {counts}{scene.doubt}")
 
 
 @per_rollout
@@ -115,7 +115,8 @@ def point_match(
         assert golds_M2 is not None
         hits_NM = np.linalg.norm(points_N2[:, None] - golds_M2, axis=-1) <= radius
     hits = int(matched(hits_NM.astype(np.float64)).sum())
-    return Verdict(2 * hits / sum(hits_NM.shape), f"{hits} hits of {hits_NM.shape[1]}, {hits_NM.shape[0]} points")
+    told = f"{hits} hits of {hits_NM.shape[1]}, {hits_NM.shape[0]} points{frame.doubt(found)}"
+    return Verdict(2 * hits / sum(hits_NM.shape), told)
 
 
 def _scene(rollout: Rollout, space: CoordinateSpace | None, classes: bool) -> Scene | Verdict:
@@ -155,4 +156,5 @@ def _scene(rollout: Rollout, space: CoordinateSpace | None, classes: bool) -> Sc
         else np.full((len(found), 2), np.nan),
         gold_points_M2=np.full((len(gold_M4), 2), np.nan) if gold_points_M2 is None else gold_points_M2,
         progress=progress(rollout),
+        doubt=frame.doubt([item.box for item in found]),
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mmrl.core.vision import CoordinateSpace, box_iou_paired, to_pixels
-from rewards.base import Rollout, Verdict, abstain, failed, gold, per_answer, unparsed
+from rewards.base import IN_UNIT, Rollout, Verdict, abstain, failed, gold, per_answer, unparsed
 from rewards.parse.extract import answer_text
 from rewards.parse.regions import Box, boxes
 from rewards.parse.spans import Span, spans
@@ -23,6 +23,7 @@ Kind = Literal["iou", "giou", "diou", "ciou"]
 Floats = NDArray[np.float64]
 Sides = tuple[float, float]
 
+DOUBT = f", {IN_UNIT}"
 FAR = 1e9  # pixels; boxes are cut at it where the size of the image is unknown, so that no area overflows
 UNKNOWN: Sides = (FAR, FAR)
 _SPACES = {space.value: space for space in CoordinateSpace}
@@ -104,6 +105,12 @@ class Frame:
             else to_pixels(rows, self.space, self.size, self.seen_size)
         )
 
+    def doubt(self, coords: Sequence[Sequence[float]]) -> str:
+        """A note for verdicts on coordinates [n, 2k] that read like shares of the picture in another space."""
+        rows = np.asarray(coords, dtype=np.float64)
+        doubted = rows.size and self.space != CoordinateSpace.unit and bool(in_unit(rows).all())
+        return DOUBT if doubted else ""
+
 
 ANYWHERE = Frame(CoordinateSpace.pixel, UNKNOWN, UNKNOWN)
 
@@ -158,6 +165,7 @@ def _overlaps(
     size_N2 = np.array([reading.frame.size for reading in readings], dtype=np.float64)
     seen_N2 = np.array([reading.frame.seen_size for reading in readings], dtype=np.float64)
     spaces = np.array([reading.frame.space.value for reading in readings])
+    doubted_N = in_unit(boxes_N4) & (spaces != CoordinateSpace.unit.value)
     for space in set(spaces.tolist()) - {CoordinateSpace.pixel.value}:
         rows = spaces == space
         boxes_N4[rows] = to_pixels(boxes_N4[rows], space, size_N2[rows], seen_N2[rows])
@@ -178,13 +186,23 @@ def _overlaps(
     area_N = np.maximum.reduceat((cut_M4[:, 2:] - cut_M4[:, :2]).prod(axis=1), first_N)
     reordered_N = (ordered_N4 != boxes_N4).any(axis=1)
     return [
-        Verdict(score, f"{kind} {overlap:.3f}{', corners reordered' if reordered else ''}")
+        Verdict(score, f"{kind} {overlap:.3f}{', corners reordered' if reordered else ''}{DOUBT if doubted else ''}")
         if area > 0
         else abstain("gold boxes have no area inside the image")
-        for score, overlap, area, reordered in zip(
-            scores_N.tolist(), overlap_N.tolist(), area_N.tolist(), reordered_N.tolist(), strict=True
+        for score, overlap, area, reordered, doubted in zip(
+            scores_N.tolist(),
+            overlap_N.tolist(),
+            area_N.tolist(),
+            reordered_N.tolist(),
+            doubted_N.tolist(),
+            strict=True,
         )
     ]
+
+
+def in_unit(rows_NK: Floats) -> NDArray[np.bool_]:
+    """Which rows of coordinates are within 0 and 1."""
+    return ((rows_NK >= 0) & (rows_NK <= 1)).all(axis=1)
 
 
 def ordered(boxes_N4: Floats) -> Floats:

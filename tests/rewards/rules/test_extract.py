@@ -211,7 +211,7 @@ def test_commas_and_percent_signs_are_read_only_where_asked_for() -> None:
         ("yes, it is not red", True),
         ("no yes", None),
         ("not", None),
-        ("nope", None),
+        ("nonetheless", None),
         ("notice", None),
         ("", None),
     ],

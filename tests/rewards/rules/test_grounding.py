@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mmrl.core.vision import CoordinateSpace, from_pixels
-from rewards import Media, Rollout, Verdict, get
+from rewards import Media, Rollout, Suite, Verdict, get
 
 SIZE, SEEN = (640, 480), (224, 168)
 GOLD = [160.0, 120.0, 320.0, 240.0]
@@ -182,3 +182,21 @@ def test_every_span_scores_in_0_to_1_and_the_gold_itself_scores_1(
     assert score is not None
     assert 0 <= score <= 1
     assert seconds(json.dumps(gold), [gold]) == 1
+
+
+def test_shares_of_the_picture_in_another_space_are_doubted(caplog: pytest.LogCaptureFixture) -> None:
+    shares = rollout("[0.25, 0.25, 0.5, 0.5]", meta={"space": "resized"})
+    suite = Suite({"place": {"fn": "box_iou"}, "set": {"fn": "box_set", "args": {"classes": False}}})
+    for _ in range(2):
+        verdicts = suite.score([shares] * 4)
+    doubt = "all numbers between 0 and 1, as in the space unit"
+    assert [one.why for one in verdicts[0].values()] == [f"iou 0.000, {doubt}", f"f1 0.000, 1 boxes for 1, {doubt}"]
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        f"reward {name}: 4 of 4 answers have {doubt}; is that what the model speaks?" for name in ("place", "set")
+    ]
+    right = rollout("[0.25, 0.25, 0.5, 0.5]", meta={"space": "unit"})
+    pixels = rollout("[56, 42, 112, 84]", meta={"space": "resized"})
+    assert [one.why for one in reward_of("box_iou")([right, pixels])] == ["iou 1.000", "iou 1.000"]
+    near = Rollout("(0.2, 0.2)", {"points": [[100, 100]]}, media=[Media(width=640, height=480)])
+    assert reward_of("point_match")([near])[0].why.endswith(doubt)
