@@ -228,6 +228,7 @@ def _needed(files: list[Path], name: str) -> Path:
 BENCHMARKS = [
     Benchmark(
         name="amber_discriminative",
+        version=2,
         about="Yes or no: existence, attributes, relations. F1 with no as the positive answer.",
         hub="junyangwang0410/AMBER",
         columns=("id", "image", "query", "truth", "type"),

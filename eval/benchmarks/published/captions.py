@@ -96,6 +96,7 @@ _captions = partial(
 BENCHMARKS = [
     _captions(
         name="coco_captions",
+        version=2,
         about="One sentence. CIDEr, BLEU and ROUGE-L of the whole set by pycocoevalcap.",
         hub="lmms-lab/COCO-Caption",
         columns=("image", "answer"),
@@ -103,12 +104,14 @@ BENCHMARKS = [
     ),
     _captions(
         name="coco_karpathy",
+        version=2,
         about="As coco_captions, from Karpathy's JSON of splits.",
         hub="Karpathy's dataset_coco.json",
         columns=("filename", "split", "sentences"),
     ),
     _captions(
         name="nocaps",
+        version=2,
         about="One sentence. CIDEr, BLEU and ROUGE-L, also by domain.",
         hub="lmms-lab/NoCaps",
         columns=("image", "annotations_captions"),
@@ -117,6 +120,7 @@ BENCHMARKS = [
     ),
     _captions(
         name="flickr30k",
+        version=2,
         about="One sentence. CIDEr, BLEU and ROUGE-L.",
         hub="lmms-lab/flickr30k",
         columns=("image", "caption"),

@@ -194,6 +194,7 @@ BENCHMARKS = [
     *(
         Benchmark(
             name=f"mmbench_{language}",
+            version=2,
             about="A letter, once for every rotation of the options. Circular accuracy: all rotations must be right.",
             hub="lmms-lab/MMBench",
             columns=_MMBENCH,
@@ -209,6 +210,7 @@ BENCHMARKS = [
     ),
     Benchmark(
         name="mmbench_circular",
+        version=2,
         about="As mmbench_en, from a file that holds the rotations already.",
         hub="lmms-lab/MMBench",
         columns=_MMBENCH,
@@ -220,6 +222,7 @@ BENCHMARKS = [
     ),
     Benchmark(
         name="seedbench",
+        version=2,
         about="A letter, with one image or several frames. Accuracy by kind of data.",
         hub="lmms-lab/SEED-Bench",
         columns=_SEED,
@@ -231,6 +234,7 @@ BENCHMARKS = [
     *(
         Benchmark(
             name=name,
+            version=2,
             about="A letter about a diagram, with or without masks over its labels. Accuracy.",
             hub=hub,
             columns=("question", "options", "answer", "image"),
@@ -243,6 +247,7 @@ BENCHMARKS = [
     ),
     Benchmark(
         name="scienceqa_img",
+        version=2,
         about="A letter; only questions with an image. Accuracy.",
         hub="lmms-lab/ScienceQA",
         columns=("question", "choices", "answer", "image"),
@@ -255,6 +260,7 @@ BENCHMARKS = [
     ),
     Benchmark(
         name="blink",
+        version=2,
         about="A letter, with up to four images. Accuracy: the mean, and the mean over subtasks.",
         hub="BLINK-Benchmark/BLINK",
         columns=("idx", "prompt", "choices", "answer", "image_1"),
@@ -266,6 +272,7 @@ BENCHMARKS = [
     ),
     Benchmark(
         name="realworldqa",
+        version=2,
         about="A letter or a word, as the question says. Accuracy.",
         hub="xai-org/RealworldQA",
         columns=("question", "answer", "image"),
@@ -276,6 +283,7 @@ BENCHMARKS = [
     ),
     Benchmark(
         name="mmstar",
+        version=2,
         about="A letter; questions that need the image. Accuracy: the mean, and the mean over abilities.",
         hub="Lin-Chen/MMStar",
         columns=("index", "question", "answer", "category", "image"),

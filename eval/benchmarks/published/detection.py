@@ -213,7 +213,7 @@ BENCHMARKS = [
         scorers=SCORERS,
         metrics=coco_metrics,
         known_by="AP",
-        version=2,
+        version=3,
         split="val2017",
         rows=5000,
         read=coco_rows,
@@ -227,6 +227,6 @@ BENCHMARKS = [
         scorers=SCORERS,
         metrics=odinw_metrics,
         known_by="mean_AP",
-        version=2,
+        version=3,
     ),
 ]

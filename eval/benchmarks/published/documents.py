@@ -131,6 +131,7 @@ _documents = partial(
 BENCHMARKS = [
     _documents(
         name="docvqa",
+        version=2,
         about="A phrase from a scanned page. ANLS.",
         metrics=scored_by("kind"),
         split="validation",
@@ -139,6 +140,7 @@ BENCHMARKS = [
     ),
     _documents(
         name="infovqa",
+        version=2,
         about="A phrase from an infographic. ANLS.",
         split="validation",
         rows=2801,
@@ -147,6 +149,7 @@ BENCHMARKS = [
     *(
         _documents(
             name=name,
+            version=2,
             about=f"{folder} with hidden answers: no number here, but a file to submit.",
             rows=rows,
             needs=_HIDDEN,
@@ -156,6 +159,7 @@ BENCHMARKS = [
     ),
     Benchmark(
         name="chartqa",
+        version=2,
         about="A number or a phrase from a chart. Relaxed accuracy: numbers may be 5 % off.",
         hub="lmms-lab/ChartQA",
         columns=("type", "question", "answer", "image"),
@@ -166,6 +170,7 @@ BENCHMARKS = [
     ),
     Benchmark(
         name="ocrbench",
+        version=2,
         about="Free text that must contain the answer. Points of 1,000, in all and by part.",
         hub="echo840/OCRBench",
         columns=("dataset", "question", "question_type", "answer", "image"),

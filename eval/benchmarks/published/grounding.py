@@ -112,6 +112,7 @@ def _boxes(rollout: Rollout, space: CoordinateSpace | None) -> tuple[Floats, Flo
 BENCHMARKS = [
     Benchmark(
         name=f"{name}_{split}",
+        version=2,
         about="One box for one expression. Acc@0.5; also other thresholds, the mean IoU and the centre.",
         hub=hub,
         columns=COLUMNS,

@@ -129,6 +129,7 @@ _HALLUSION = ("category", "subcategory", "set_id", "figure_id", "question_id", "
 BENCHMARKS = [
     Benchmark(
         name="pope",
+        version=2,
         about="Yes or no: is an object there? Accuracy, precision, recall, F1 and the share of yes, by category.",
         hub="lmms-lab/POPE",
         columns=("question_id", "question", "answer", "category", "image"),
@@ -149,7 +150,7 @@ BENCHMARKS = [
         known_by="aAcc",
         split="image",
         rows=951,
-        version=2,
+        version=3,
         judged={"judge_published": variant("eval.benchmarks.published.hallucination:hallusion_judged")},
     ),
 ]

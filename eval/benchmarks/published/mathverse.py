@@ -224,6 +224,7 @@ _VISION = ("id", "question", "options", "decoded_image", "answer", "level", "sub
 BENCHMARKS = [
     Benchmark(
         name="mathverse",
+        version=2,
         about="A letter or an expression, in six versions of a problem. The mean over five; Text Only is apart.",
         hub="AI4Math/MathVerse",
         columns=(*_VERSE, "question_for_eval"),
@@ -237,6 +238,7 @@ BENCHMARKS = [
     ),
     Benchmark(
         name="mathvision",
+        version=2,
         about="A letter, an option's value or an expression. Accuracy by subject and level.",
         hub="MathLLMs/MathVision",
         columns=_VISION,

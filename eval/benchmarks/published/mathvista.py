@@ -129,6 +129,7 @@ _VISTA = ("pid", "question", "decoded_image", "choices", "answer", "question_typ
 BENCHMARKS = [
     Benchmark(
         name="mathvista",
+        version=2,
         about="A letter, a number or a list, as the hint asks. Accuracy by task and skill.",
         hub="AI4Math/MathVista",
         columns=_VISTA,

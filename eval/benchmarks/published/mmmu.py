@@ -152,6 +152,7 @@ def _open_right(right: str, tails: Sequence[str], numbers: set[float]) -> bool:
 BENCHMARKS = [
     Benchmark(
         name="mmmu_val",
+        version=2,
         about="A letter or a phrase about college exam questions with images in the text. Accuracy by discipline.",
         hub="MMMU/MMMU",
         columns=("id", "question", "options", "answer", "question_type", "image_1"),

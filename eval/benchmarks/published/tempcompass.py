@@ -162,6 +162,7 @@ def _option(answer: Any) -> str:
 BENCHMARKS = [
     Benchmark(
         name="tempcompass",
+        version=2,
         about="A letter, an option line, or yes or no about order and change in a video. Accuracy by dimension.",
         hub="lmms-lab/TempCompass",
         columns=("video_id", "question", "answer", "dim"),

@@ -73,6 +73,7 @@ _MME = ("videoID", "question_id", "question", "options", "answer", "duration")
 BENCHMARKS = [
     Benchmark(
         name="videomme",
+        version=2,
         about="A letter about a video, with or without subtitles. Accuracy by duration.",
         hub="lmms-lab/Video-MME",
         columns=_MME,
@@ -83,6 +84,7 @@ BENCHMARKS = [
     ),
     Benchmark(
         name="mvbench",
+        version=2,
         about="A letter about a clip. Accuracy by task, and the mean over the 20 tasks.",
         hub="OpenGVLab/MVBench",
         columns=("video", "question", "candidates", "answer", "task_type"),

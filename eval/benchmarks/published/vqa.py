@@ -140,6 +140,7 @@ def _split_s(text: str) -> str:
 BENCHMARKS = [
     Benchmark(
         name="vqav2",
+        version=2,
         about="A word or phrase. Agreement with ten annotators.",
         hub="lmms-lab/VQAv2",
         columns=_COLUMNS,
@@ -151,6 +152,7 @@ BENCHMARKS = [
     ),
     Benchmark(
         name="textvqa",
+        version=2,
         about="A word or phrase that is written in the image. Agreement with ten annotators.",
         hub="lmms-lab/textvqa",
         columns=_COLUMNS,
@@ -162,6 +164,7 @@ BENCHMARKS = [
     ),
     Benchmark(
         name="vizwiz",
+        version=2,
         about="A word or phrase about photographs by blind people; some have no answer. Agreement with ten annotators.",
         hub="lmms-lab/VizWiz-VQA",
         columns=_COLUMNS,
@@ -172,6 +175,7 @@ BENCHMARKS = [
     ),
     Benchmark(
         name="gqa",
+        version=2,
         about="A word about a scene. Exactly the answer, but for case and blanks around it.",
         hub="lmms-lab/GQA",
         columns=("id", "question", "answer", "image"),
@@ -184,6 +188,7 @@ BENCHMARKS = [
     ),
     Benchmark(
         name="ocrvqa",
+        version=2,
         about="A phrase from a book cover. Exactly the answer, but for case and blanks around it.",
         hub="howard-hou/OCR-VQA",
         columns=("question", "answer", "image"),
