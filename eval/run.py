@@ -37,6 +37,7 @@ from eval.sample_sets import SampleSet, split_samples
 from eval.score import evaluation_suite, scored, suite_identity
 from mmrl.core.config import InputError, shown
 from mmrl.core.locks import alone
+from mmrl.core.media.files import check_unchanged
 from rewards import Suite
 from rewards.prompt_form import PLAIN
 
@@ -116,6 +117,8 @@ def evaluate(
     quiet, scorer = not (processes.main and sys.stderr.isatty()), info.scorer
     with RecordWriter(out, processes.file) as writer:
         for batch in track(plan, "evaluating", console=Console(stderr=True), disable=quiet):
+            for draw in batch:
+                check_unchanged(draw.sample.media)
             answers = generator(batch)
             records = [_record(draw, answer, evaluated, info) for draw, answer in zip(batch, answers, strict=True)]
             writer.append(scored([record for record in records if record.key in missing], suite, scorer))

@@ -7,8 +7,8 @@ Needs the extra `lmms`, and lmms-eval without its requirements, which conflict w
 from __future__ import annotations
 
 import io
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,7 @@ def _adapter(answerer: Answerer, sampling: Sampling, batch_size: int) -> Any:
 
         def generate_until(self, requests: Any) -> list[Any]:
             answers: dict[int, Any] = {}
+            numbers = draw_numbers(request.args[3:] for request in requests)
             alike: dict[Sampling, list[int]] = defaultdict(list)
             for at, request in enumerate(requests):
                 alike[task_sampling(request.args[2], sampling)].append(at)
@@ -97,15 +98,14 @@ def _adapter(answerer: Answerer, sampling: Sampling, batch_size: int) -> Any:
                 places.sort(key=lambda at: -len(requests[at].args[0]))
                 for start in range(0, len(places), batch_size):
                     batch = places[start : start + batch_size]
-                    draws = [self._draw(requests, at) for at in batch]
+                    draws = [self._draw(requests[at].args, numbers[at]) for at in batch]
                     for at, answer in zip(batch, generator(draws), strict=True):
                         text = until(answer.response, requests[at].args[2].get("until"))
                         answers[at] = GenerationResult(text, TokenCounts(output_tokens=answer.tokens))
             return [answers[at] for at in range(len(requests))]
 
-        def _draw(self, requests: Any, at: int) -> Draw:
-            _, messages, _, place, task, split = requests[at].args
-            number = sum(request.args[3:] == requests[at].args[3:] for request in requests[:at])  # of the same item
+        def _draw(self, args: Any, number: int) -> Draw:
+            _, messages, _, place, task, split = args
             return Draw(sample_of(messages(self.task_dict[task][split][place]), f"lmms_eval/{task}"), number)
 
         def loglikelihood(self, requests: Any) -> list[tuple[float, bool]]:
@@ -115,6 +115,19 @@ def _adapter(answerer: Answerer, sampling: Sampling, batch_size: int) -> Any:
             raise InputError("engine lmms_eval answers once; tasks of several rounds are not supported")
 
     return Adapter()
+
+
+def draw_numbers(items: Iterable[Hashable]) -> list[int]:
+    """How many of the items before each are the same.
+
+    >>> draw_numbers("abca")
+    [0, 0, 0, 1]
+    """
+    seen, numbers = Counter[Hashable](), list[int]()
+    for item in items:
+        numbers.append(seen[item])
+        seen[item] += 1
+    return numbers
 
 
 def task_sampling(settings: Mapping[str, Any], base: Sampling) -> Sampling:

@@ -14,7 +14,7 @@ from data_engine.dataset.shards import is_plain, read_samples, with_own_ids
 from data_engine.ops.quotas import times_shown
 from data_engine.schema import Sample, from_row, to_row
 from mmrl.core.config import InputError
-from mmrl.core.media.files import check_recorded
+from mmrl.core.media.files import check_unchanged
 
 
 def training_samples(
@@ -55,9 +55,7 @@ def decoded(batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
     """Rows as the trainers take them; InputError for media that were replaced since the dataset was built."""
     samples = [from_row(dict(zip(batch, values, strict=True))) for values in zip(*batch.values(), strict=True)]
     for sample in samples:
-        for media in sample.media:
-            if media.sha256 is not None:
-                check_recorded(media)
+        check_unchanged(sample.media)
     return {
         "id": [sample.id for sample in samples],
         "prompt": [sample.prompt for sample in samples],

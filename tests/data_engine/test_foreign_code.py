@@ -32,6 +32,14 @@ def texts(*, mark: str):
     yield "not a sample"
 """
 
+OWN = """
+from data_engine.schema import Sample, user_prompt
+
+
+def rows():
+    yield Sample("", "lab", "yesno", user_prompt("Is it?", []), {"yesno": True})
+"""
+
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -69,6 +77,21 @@ def test_running_code_that_is_not_ours_is_told_once(recipe: Path, caplog: pytest
 def test_a_function_of_python_is_no_source(fn: str, recipe: Path) -> None:
     with pytest.raises(InputError, match=f"source {fn!r} is a part of Python; name a function that was written as a"):
         run(validate(Recipe, {"sources": [{"fn": fn}]}, where="recipe"), out=recipe.parent / "out")
+
+
+def test_a_function_of_an_installed_package_is_a_source_if_it_was_written_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "table.pkl").write_bytes(b"")
+    spec = {"fn": "pandas:read_pickle", "args": {"filepath_or_buffer": str(tmp_path / "table.pkl")}}
+    with pytest.raises(InputError, match="is of an installed package that knows nothing of mmrl; write a function of"):
+        run(validate(Recipe, {"sources": [spec]}, where="recipe"), out=tmp_path / "out")
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    (installed / "lab_rows.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(installed))
+    counts = run(validate(Recipe, {"sources": [{"fn": "lab_rows:rows"}]}, where="recipe"), out=tmp_path / "out")
+    assert counts.kept.total() == 1
 
 
 @pytest.mark.parametrize("fn", ["os:system", "shutil:rmtree", "subprocess:Popen", "builtins:print"])

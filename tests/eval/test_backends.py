@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from eval.run import EvalConfig, run
 from eval.score import rescore
 from mmrl.core.config import InputError, validate
 from mmrl.model.tiny_twins import tiny_model
+from mmrl.trainers.dataset import as_dataset, training_samples
 from tests.conftest import TEXTS
 from tests.support.judge_server import Reply, serving, verdict
 
@@ -55,6 +57,21 @@ def test_a_run_that_made_no_record_binds_nothing(dataset: Path, tmp_path: Path) 
     file.write_text("".join(json.dumps({"id": s.id, "response": "7"}) + "\n" for s in read_samples(dataset)))
     records = run(config(dataset, out, engine="replay", model=str(file), blind=True))
     assert {record.response for record in records} == {"7"}
+
+
+def test_a_picture_that_was_replaced_under_its_name_is_neither_asked_about_nor_trained_on(
+    dataset: Path, tmp_path: Path
+) -> None:
+    built, file = shutil.copytree(dataset, tmp_path / "built"), tmp_path / "answers.jsonl"
+    samples = list(read_samples(built))
+    file.write_text("".join(json.dumps({"id": sample.id, "response": "7"}) + "\n" for sample in samples))
+    pictures = [item.path for sample in samples for item in sample.media if item.kind == "image" and item.path]
+    Path(pictures[0]).write_bytes(Path(pictures[1]).read_bytes())
+    with pytest.raises(InputError, match=f"{pictures[0]} is not what was recorded"):
+        run(config(built, tmp_path / "run", engine="replay", model=str(file), blind=True))
+    rows = as_dataset(training_samples(built, "test"))
+    with pytest.raises(InputError, match=f"{pictures[0]} is not what was recorded"):
+        list(rows)
 
 
 def test_a_replay_gives_the_same_answers_and_names_what_is_missing(dataset: Path, tmp_path: Path) -> None:
