@@ -30,7 +30,8 @@ SPECIAL = re.compile(
     r"<\|[^|<>\n]{1,48}\|>"  # <|im_end|>, <|image_pad|>, <|begin_of_text|>, <|start_header_id|>
     r"|<[|\uff5c][^|<>\uff5c\n]{1,48}[|\uff5c]>"  # of DeepSeek, with full-width bars
     r"|</?(?:s|bos|eos|pad|unk|mask)>"
-    r"|<(?:start_of_turn|end_of_turn|start_of_image|end_of_image|image_soft_token|end_of_utterance|eot|eom)>"
+    r"|<(?:start_of_turn|end_of_turn|start_of_image|end_of_image|image_soft_token|end_of_utterance|eot|eom"
+    r"|audio_soft_token|start_of_audio|end_of_audio)>|<\|turn>|<turn\|>"
     r"|</?(?:img|image_soft_token)>|<IMG_CONTEXT>|<(?:image|video|audio)_(?:token|pad|placeholder|start|end)>"
     r"|<(?:fake_token_around_image|global-img|row_\d+_col_\d+|image_newline|unused\d+)>"
     r"|\[/?(?:INST|IMG|IMG_BREAK|IMG_END|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]|\[gMASK\]|<<SYS>>"

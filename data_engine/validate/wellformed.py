@@ -15,12 +15,11 @@ from rewards.tasks.keys import KEYS, is_list
 from rewards.tasks.table import TASKS
 
 MARKERS = re.compile(r"<\s*(?:image|video)[ _-]?(\d*)\s*>|<\s*image-placeholder\s*>", re.IGNORECASE)  # also <image 1>
-TAGS = (
-    re.compile(  # that show something in pages and in other people's prompts; where a sample has media, they are a text
-        r"<img\b[^<>]{0,300}>|!\[[^\]\n]{0,200}\]\([^)\n]{1,300}\)|\[\s?(?:img|image|picture|video)[ _-]?\d*\s?\]"
-        r"|<\s?(?:imagehere|picture|img|audio|sound|speech)[ _-]?\d*\s?/?>",
-        re.IGNORECASE,
-    )
+# They show something in pages and in prompts of other people; where a sample has media, they may be a text.
+TAGS = re.compile(
+    r"<img\s[^<>]{1,300}>|!\[[^\]\n]{0,200}\]\([^)\n]{1,300}\)|\[\s?(?:image|picture|video)[ _-]?\d*\s?\]"
+    r"|<\s?(?:imagehere|picture|audio|sound|speech)[ _-]?\d*\s?/?>",
+    re.IGNORECASE,
 )
 
 

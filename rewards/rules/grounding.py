@@ -202,7 +202,7 @@ def _overlaps(
 
 def in_unit(rows_NK: Floats) -> NDArray[np.bool_]:
     """Which rows of coordinates are within 0 and 1."""
-    return ((rows_NK >= 0) & (rows_NK <= 1)).all(axis=1)
+    return np.all((rows_NK >= 0) & (rows_NK <= 1), axis=1)
 
 
 def ordered(boxes_N4: Floats) -> Floats:

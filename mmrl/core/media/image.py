@@ -143,7 +143,8 @@ def size_in(file: BinaryIO, place: Place, *, decode: bool = False) -> tuple[int,
 
 def _shown_size(image: Image.Image) -> tuple[int, int]:
     turned = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in range(5, 9)  # TIFF turns on its own
-    return image.size[::-1] if turned else image.size
+    width, height = image.size
+    return (height, width) if turned else (width, height)
 
 
 def _pixel_aspect(image: Image.Image) -> float:

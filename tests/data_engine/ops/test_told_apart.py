@@ -102,7 +102,17 @@ def test_a_gold_that_is_given_away_is_found(question: str, gold: str) -> None:
     "token",
     [
         *("<|image_pad|>", "<|im_end|>", "<|endoftext|>", "<|begin_of_text|>", "<|vision_start|>", "</s>", "<bos>"),
-        *("<start_of_turn>", "<end_of_utterance>", "[INST]", "[/INST]", "[IMG]", "<img>", "<IMG_CONTEXT>"),
+        *(
+            "<start_of_turn>",
+            "<|turn>",
+            "<audio_soft_token>",
+            "<end_of_utterance>",
+            "[INST]",
+            "[/INST]",
+            "[IMG]",
+            "<img>",
+            "<IMG_CONTEXT>",
+        ),
         *("<image_soft_token>", "<fake_token_around_image>", "<row_1_col_2>", "<｜User｜>", "<<SYS>>", "[gMASK]"),
     ],
 )

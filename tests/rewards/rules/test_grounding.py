@@ -187,8 +187,7 @@ def test_every_span_scores_in_0_to_1_and_the_gold_itself_scores_1(
 def test_shares_of_the_picture_in_another_space_are_doubted(caplog: pytest.LogCaptureFixture) -> None:
     shares = rollout("[0.25, 0.25, 0.5, 0.5]", meta={"space": "resized"})
     suite = Suite({"place": {"fn": "box_iou"}, "set": {"fn": "box_set", "args": {"classes": False}}})
-    for _ in range(2):
-        verdicts = suite.score([shares] * 4)
+    verdicts, _ = suite.score([shares] * 4), suite.score([shares] * 4)
     doubt = "all numbers between 0 and 1, as in the space unit"
     assert [one.why for one in verdicts[0].values()] == [f"iou 0.000, {doubt}", f"f1 0.000, 1 boxes for 1, {doubt}"]
     told = [record.getMessage() for record in caplog.records]

@@ -39,6 +39,10 @@ BOX = (1.0, 2.5, 30.0, 40.0)
         'The cat [see above] is at {"box": [1, 2.5, 30, 40]}, I think.',
         '{"bbox_2d": [1, 2.5, 30, 40], "label": "cut off',
         "[1] says it is at [1, 2.5, 30, 40]",
+        "x1=1 y1=2.5 x2=30 y2=40",
+        '{"x": 1, "y": 2.5, "w": 29, "h": 37.5}',
+        '{"bbox_xywh": [1, 2.5, 29, 37.5]}',
+        "[ymin, xmin, ymax, xmax] = [2.5, 1, 40, 30]",
     ],
 )
 def test_a_box_is_read_in_every_notation(text: str) -> None:
@@ -56,7 +60,7 @@ def test_a_box_is_read_in_every_notation(text: str) -> None:
         '["1", "2", "3", "4"]',
         "[1; 2; 3; 4]",
         "[true, 1, 2, 3]",
-        *['{"bbox": [NaN, 1, 2, 3]}', "[1e999, 1, 2, 3]", '{"bbox": {"x1": 1}}', "x1=1 y1=2 x2=3 y2=4"],
+        *['{"bbox": [NaN, 1, 2, 3]}', "[1e999, 1, 2, 3]", '{"bbox": {"x1": 1}}', "x1=1 y1=2 x2=3"],
     ],
 )
 def test_what_is_not_four_finite_numbers_is_no_box(text: str) -> None:
