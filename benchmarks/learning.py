@@ -8,15 +8,17 @@ answer as one of a group's rollouts against plain `grpo`, from a policy that has
 out, greedy and sampled; the interval of a difference is Student's over seeds. Runs that are done are not done again.
 
 `level`: the demo's training against stock TRL's on its questions about pictures. The level is TRL's reward at the end,
-as the mean of ten steps. The rows are the steps until either is there, of as many rollouts, and their seconds.
+as the mean of ten steps. The rows are the steps until either is there, of as many rollouts, and their CPU seconds.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,17 +150,32 @@ def curves(out: Path, data: Path, seed: int, steps: int) -> list[list[dict[str, 
     """What our trainer and TRL's log of each step, on the demo's questions about pictures."""
     place = out / "curves.json"
     if not place.exists():
+        shutil.rmtree(out, ignore_errors=True)  # of a training that was stopped, the seconds are not known
         train = read_samples(demo.curated(data), split="train")
         pictures = [sample for sample in train if sample.media[0].kind == "image"]
         write_dataset(pictures, out / "data")
         base = demo.training(out / "data", out, None)
         grpo = (base.grpo or {}) | {"max_steps": steps, "save_strategy": "no"}
         config = TrainConfig.model_validate(base.model_dump() | {"seed": seed, "grpo": grpo})
-        run(config)
-        lines = [json.loads(line) for line in (out / "train" / "metrics.jsonl").read_text().splitlines()]
-        peer = stock_grpo.logged(demo.CHECKPOINT, pictures, config, out / "trl")
-        place.write_text(json.dumps([[line for line in lines if "reward" in line], peer]))
+        sides = (
+            timed(lambda: metrics(run(config).parent)),
+            timed(lambda: stock_grpo.logged(demo.CHECKPOINT, pictures, config, out / "trl")),
+        )
+        place.write_text(json.dumps(sides))
     return json.loads(place.read_text())
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    """What our trainer logged of each step."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "reward" in line]
+
+
+def timed(training: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """What a training logs of its steps, each with its share of the CPU seconds of the whole."""
+    before = time.process_time()
+    lines = training()
+    return [line | {"seconds": (time.process_time() - before) / len(lines)} for line in lines]
 
 
 def smoothed(rewards: Sequence[float], steps: int = 10) -> list[float]:
@@ -171,9 +188,9 @@ def smoothed(rewards: Sequence[float], steps: int = 10) -> list[float]:
 
 
 def cost_of(level: float, lines: Sequence[Mapping[str, Any]], unit: str) -> float:
-    """The rollouts or seconds of the steps until the smoothed reward is at the level; infinite if it never is.
+    """The number or the seconds of the steps until the smoothed reward is at the level; infinite if it never is.
 
-    >>> lines = [{"reward": reward, "step_time": 2.0} for reward in (0.0, 0.4, 0.8)]
+    >>> lines = [{"reward": reward, "seconds": 2.0} for reward in (0.0, 0.4, 0.8)]
     >>> cost_of(0.4, lines, "seconds"), cost_of(0.4, lines, "steps"), cost_of(0.9, lines, "steps")
     (6.0, 3.0, inf)
     """
@@ -181,7 +198,7 @@ def cost_of(level: float, lines: Sequence[Mapping[str, Any]], unit: str) -> floa
     if not reached:
         return float("inf")
     until = lines[: reached[0] + 1]
-    return float(sum(line["step_time"] for line in until) if unit == "seconds" else len(until))
+    return float(sum(line["seconds"] for line in until) if unit == "seconds" else len(until))
 
 
 def beginner(out: Path, steps: int) -> Path:

@@ -19,12 +19,17 @@ from rich.table import Table
 from scipy import stats
 
 from benchmarks.claims.about_boxes import BOXES
+from benchmarks.claims.about_captions import CAPTION_CLAIMS
 from benchmarks.claims.about_estimators import ESTIMATORS
-from benchmarks.claims.about_policies import POLICIES, PolicyClaim
+from benchmarks.claims.about_policies import POLICIES
+from benchmarks.claims.about_sequences import SEQUENCES, SequenceClaim
+from benchmarks.claims.about_verifiers import VERIFIERS, VerifierClaim
 from benchmarks.claims.claim import Claim
+from benchmarks.claims.policy_claim import PolicyClaim
 from benchmarks.rounds import parser_of, save
 
-CLAIMS: dict[str, Claim | PolicyClaim] = ESTIMATORS | BOXES | POLICIES
+Tried = Claim | SequenceClaim | PolicyClaim | VerifierClaim
+CLAIMS: dict[str, Tried] = ESTIMATORS | SEQUENCES | BOXES | POLICIES | CAPTION_CLAIMS | VERIFIERS
 
 
 def main() -> None:
@@ -46,7 +51,7 @@ def main() -> None:
     save(rows, options.json)
 
 
-def tried(claim: Claim | PolicyClaim, seeds: Sequence[int], out: Path) -> dict[str, Any]:
+def tried(claim: Tried, seeds: Sequence[int], out: Path) -> dict[str, Any]:
     """The row of a claim."""
     differences = claim.differences(seeds, out)
     mean, error = float(np.mean(differences)), float(stats.sem(differences))

@@ -15,6 +15,11 @@ RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 TUNING = range(900, 903)  # seeds that choose the learning rate of each arm, and are not reported
 
 
+def best_rate(score: Callable[[int, float], float]) -> float:
+    """The learning rate with the best score, as a function of seed and rate, over the seeds for tuning."""
+    return max(RATES, key=lambda lr: float(np.mean([score(seed, lr) for seed in TUNING])))
+
+
 @functools.lru_cache(maxsize=32)
 def _drawn(world: Callable[[np.random.Generator], World], seed: int) -> World:
     """The world of a seed, which all runs of it share."""
@@ -50,7 +55,7 @@ class Claim:
 
     def _scores(self, arm: Arm, seeds: Sequence[int]) -> list[float]:
         tuned = self.tuned_by or self.measure
-        rate = max(RATES, key=lambda lr: float(np.mean([self._run(arm, seed, lr, tuned) for seed in TUNING])))
+        rate = best_rate(lambda seed, lr: self._run(arm, seed, lr, tuned))
         return [self._run(arm, seed, rate, self.measure) for seed in seeds]
 
     def _run(self, arm: Arm, seed: int, lr: float, measure: Callable[[World, Floats], float]) -> float:
