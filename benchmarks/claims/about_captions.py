@@ -60,7 +60,7 @@ def _content(paper: str, name: str, reward: dict[str, Any]) -> PolicyClaim:
         measure=greedy,
         start=CAPTIONS,
         tasks=("caption",),
-        steps=30,
+        steps=20,
     )
 
 

@@ -20,6 +20,34 @@ def best_rate(score: Callable[[int, float], float]) -> float:
     return max(RATES, key=lambda lr: float(np.mean([score(seed, lr) for seed in TUNING])))
 
 
+Learner = Callable[[int, float, int], float]  # of a seed, a learning rate and a number of steps: what it reaches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnerClaim:
+    """What a paper says, and the experiment: a learner of its way and one of the usual way, each at its best rate."""
+
+    paper: str
+    claim: str
+    setting: str
+    new: Learner
+    old: Learner
+    steps: int
+
+    def quick(self) -> LearnerClaim:
+        """The same with few steps."""
+        return replace(self, steps=5)
+
+    def differences(self, seeds: Sequence[int], out: Path) -> list[float]:
+        """New minus old, seed by seed. Nothing is kept in `out`."""
+        new, old = (self._scores(learner, seeds) for learner in (self.new, self.old))
+        return [one - other for one, other in zip(new, old, strict=True)]
+
+    def _scores(self, learner: Learner, seeds: Sequence[int]) -> list[float]:
+        rate = best_rate(lambda seed, lr: learner(seed, lr, self.steps))
+        return [learner(seed, rate, self.steps) for seed in seeds]
+
+
 @functools.lru_cache(maxsize=32)
 def _drawn(world: Callable[[np.random.Generator], World], seed: int) -> World:
     """The world of a seed, which all runs of it share."""

@@ -95,13 +95,17 @@ def softmax(logits: Floats) -> Floats:
     return scaled / scaled.sum(axis=-1, keepdims=True)
 
 
+def sampled(policy: Floats, group: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """`group` draws from each distribution along the last axis, in its place."""
+    passed = rng.random((*policy.shape[:-1], group, 1)) > policy.cumsum(axis=-1)[..., None, :]
+    return np.minimum(passed.sum(axis=-1), policy.shape[-1] - 1)
+
+
 def _drawn(
     world: World, logits_PA: Floats, asked_B: NDArray[Any], group: int, rng: np.random.Generator
 ) -> tuple[NDArray[Any], Floats]:
     """Actions [B, G] and their rewards [B, G, K]."""
-    cumulative_BA = softmax(logits_PA[asked_B]).cumsum(axis=1)
-    actions_BG = (rng.random((len(asked_B), group, 1)) > cumulative_BA[:, None]).sum(axis=2)
-    actions_BG = np.minimum(actions_BG, logits_PA.shape[1] - 1)
+    actions_BG = sampled(softmax(logits_PA[asked_B]), group, rng)
     means_BGK = world.means_PAK[asked_B[:, None], actions_BG]
     noise_K, drawn_K = np.asarray(world.noise_K, float), np.asarray(world.drawn_K)
     noisy_BGK = means_BGK + noise_K * rng.standard_normal(means_BGK.shape)

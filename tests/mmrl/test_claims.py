@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 
 from benchmarks.claims.about_estimators import never_sampled
+from benchmarks.claims.about_pairs import EDITS, agreement, verifier
 from benchmarks.claims.about_sequences import ANNEALED_T, CONSTANT_T, solved
 from benchmarks.claims.about_sequences import trained as taught
-from benchmarks.claims.about_verifiers import agreement
 from benchmarks.claims.table_policy import Arm, World, earned, trained
-from rewards import Rollout
 
 
 def test_a_table_of_logits_learns_the_best_action_of_each_prompt() -> None:
@@ -44,23 +43,27 @@ def test_a_sequence_is_learned_from_right_answers_alone() -> None:
     assert solved(taught((-8.0, -8.0), ANNEALED_T, steps=40, **options)) == 0  # every answer slips
 
 
-def test_a_chain_about_the_worse_side_agrees_by_a_low_score() -> None:
-    chain = '[{"question": "done", "score": 1}] <score>%s</score>'
-    said = [(chain % 8, True), (chain % 8, False), ("<score>8</score>", False)]
-    rollouts = [Rollout(text, {"principles": ["done"]}, meta={"preferred": preferred}) for text, preferred in said]
-    assert [verdict.score for verdict in agreement(rollouts)] == pytest.approx([0.8, 0.2, 0.0])
+@pytest.mark.parametrize("estimator", ["gcpo", "grpo"])
+def test_a_verifier_learns_the_order_that_people_prefer(estimator: Any) -> None:
+    worth_E = np.linspace(-3, 3, EDITS)
+    before = agreement(verifier(worth_E, estimator, seed=0, lr=1.0, steps=0), worth_E)
+    after = agreement(verifier(worth_E, estimator, seed=0, lr=1.0, steps=80), worth_E)
+    assert before == pytest.approx(0.5)
+    assert after > 0.8
 
 
 @pytest.mark.parametrize(
     ("names", "papers"),
     [
-        (("gdpo", "od_length", "ead"), ["GDPO (2601.05242)", "VLM-R1 (2504.07615)", "EAD (2510.05251)"]),
+        (
+            ("gdpo", "od_length", "ead", "gcpo"),
+            ["GDPO (2601.05242)", "VLM-R1 (2504.07615)", "EAD (2510.05251)", "Edit-R1 (2604.27505)"],
+        ),
         pytest.param(
             ("progressive_strict", "progressive_lenient"), ["Vision-R1 (2503.18013)"] * 2, marks=pytest.mark.slow
         ),
         pytest.param(("thr_exploit", "thr_explore"), ["THR (2510.03669)"] * 2, marks=pytest.mark.slow),
         pytest.param(("bmas", "bleu"), ["Mixed-R1 (2505.24164)", "BLEUBERI (2505.11080)"], marks=pytest.mark.slow),
-        pytest.param(("gcpo",), ["Edit-R1 (2604.27505)"], marks=pytest.mark.slow),
     ],
 )
 def test_claims_are_tried_from_the_command_line(names: Sequence[str], papers: list[str], tmp_path: Path) -> None:
