@@ -7,8 +7,9 @@ weight 1. `gdpo_weighed`: the same with that reward at weight 0.1, as decoupling
 answer as one of a group's rollouts against plain `grpo`, from a policy that has only learned to answer in form. Held
 out, greedy and sampled; the interval of a difference is Student's over seeds. Runs that are done are not done again.
 
-`level`: the demo's training against stock TRL's on its questions about pictures. The level is TRL's reward at the end,
-as the mean of ten steps. The rows are the steps until either is there, of as many rollouts, and their CPU seconds.
+`level`: the demo's training against stock TRL's on its questions about pictures. The level is the lower of both sides'
+rewards at the end, as means of ten steps. The rows are the steps until either is there, of as many rollouts, their CPU
+seconds, and the rewards at the end.
 """
 
 from __future__ import annotations
@@ -130,15 +131,17 @@ def compared(comparison: str, out: Path, data: Path, seeds: range, steps: int) -
 
 
 def levels(out: Path, data: Path, seeds: range, steps: int) -> list[dict[str, Any]]:
-    """What either side spends until the reward that stock TRL has at the end: means, and their ratio seed by seed."""
-    spent: dict[str, list[list[float]]] = {"steps": [], "seconds": []}
+    """What either side spends until the reward that both have at the end, and that reward: means, and their ratio seed
+    by seed."""
+    found: dict[str, list[list[float]]] = {"steps": [], "seconds": [], "reward": []}
     for seed in seeds:
-        ours, peer = curves(out / str(seed), data, seed, steps)
-        level = smoothed([line["reward"] for line in peer])[-1]
-        for unit, pairs in spent.items():
-            pairs.append([cost_of(level, side, unit) for side in (ours, peer)])
+        sides = curves(out / str(seed), data, seed, steps)
+        ends = [smoothed([line["reward"] for line in side])[-1] for side in sides]
+        for unit in ("steps", "seconds"):
+            found[unit].append([cost_of(min(ends), side, unit) for side in sides])
+        found["reward"].append(ends)
     rows = []
-    for unit, pairs in spent.items():
+    for unit, pairs in found.items():
         ours_S, peer_S = np.array(pairs).T
         low, high = interval(ours_S / peer_S)
         means = {"ours": float(ours_S.mean()), "peer": float(peer_S.mean()), "ratio": float((ours_S / peer_S).mean())}
