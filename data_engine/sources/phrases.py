@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from data_engine.sources.base import Items, RowError, existing
 from data_engine.sources.json_lines import json_entries
-from data_engine.sources.row_format import Coordinates, Exif, Row, Rows, samples_of
+from data_engine.sources.row_format import Coordinates, Exif, Row, Rows, licence_of, own_licence, samples_of
 from data_engine.sources.row_media import NAMES
 from data_engine.sources.tables import parquet_files, parquet_rows
 from mmrl.core.config import InputError
@@ -103,8 +103,14 @@ def os_atlas(
     file, folder = existing(root, annotations, "OS-Atlas file"), existing(root, images, "folder of screenshots")
 
     def rows() -> Iterator[Row]:
+        found = False
         for entry in json_entries(file, annotations):
+            found |= isinstance(entry.values, Mapping) and "img_filename" in entry.values
             yield from [entry] if entry.error else _elements(entry, question)
+        if not found:
+            raise InputError(
+                f"{file} is no file of OS-Atlas: an array of screenshots, each with img_filename and elements"
+            )
 
     return samples_of(rows(), Rows(task=task, space=CoordinateSpace.unit), folder, "os_atlas")
 
@@ -179,7 +185,9 @@ def _phrases(row: Row, question: str) -> Iterator[Row]:
     phrases = next((values[name] for name in PHRASES if values.get(name) is not None), None)
     picture = next((values[name] for name in PICTURES if values.get(name) is not None), None)
     phrases = phrases if isinstance(phrases, list) else [phrases]
-    meta = {name: values[name] for name in (*IDS, "licence", "license") if values.get(name) is not None}
+    meta: dict[str, Any] = {name: values[name] for name in IDS if values.get(name) is not None}
+    if own := own_licence(values):
+        meta["licence"] = licence_of(own)
     if names := [name for column in PICTURES if isinstance(name := values.get(column), str) and name != picture]:
         meta[NAMES] = names
     if not phrases:

@@ -13,14 +13,14 @@ from typing import Any
 from data_engine.seeding import letter
 from data_engine.sources.base import Items, RowError, existing_file
 from data_engine.sources.delimited import header, lines, next_row
-from data_engine.sources.row_format import Row, Rows, samples_of
+from data_engine.sources.row_format import Row, Rows, own_licence, samples_of
 from data_engine.sources.row_media import NAMES
 from mmrl.core.config import InputError
 
 REFERENCE = 64  # characters: a shorter image text is the index of another row, as VLMEvalKit reads it
 LETTERS = "ABCDEFGHIJ"
 NEEDED = ("index", "image", "question", "answer")
-KEPT = ("index", "category", "split", "hint", "licence", "license")
+KEPT = ("index", "category", "split", "hint")
 
 
 def vlmevalkit(*, path: str, root: Path, task: str = "choice", list_options: bool = True) -> Items:
@@ -75,6 +75,7 @@ def _row(where: str, values: Mapping[Any, Any]) -> Row:
             question = f"{hint}\n{question}"
         names = [name for name in (values.get("image_path"), values.get("file_name")) if name]
         row = {
+            "licence": own_licence(values),
             "images": _images(values["image"]),
             "question": question,
             "meta": meta | ({NAMES: names} if names else {}),

@@ -53,8 +53,13 @@ def ocr_vqa(*, path: str, images: str, root: Path, split: Split | None = None) -
     file, folder = existing_file(root, path, "OCR-VQA file"), existing(root, images, "image folder")
 
     def rows() -> Iterator[Row]:
+        found = False
         for row in json_entries(file, path):
+            found |= isinstance(row.values, Mapping) and "questions" in row.values
             yield from [row] if row.error else _cover(row, split)
+        if not found:
+            right = "an object of covers by id, each with imageURL, questions, answers and split"
+            raise InputError(f"{file} is no file of OCR-VQA: {right}")
 
     return samples_of(rows(), Rows(task="text"), folder, "ocr_vqa")
 

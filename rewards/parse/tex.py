@@ -105,6 +105,7 @@ _TRANSLATED = str.maketrans(_SYMBOLS)
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
 _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _EXPONENT = re.compile(r"(?<![\w.\\])(\d+(?:\.\d+)?|\.\d+)[eE]([-+]?\d+)(?![\w.])")
+_BY_TEN = re.compile(r"(?<=\d)\s?x\s?(?=10\s?(?:\^|\*\*))")
 _MIXED = re.compile(r"(?<![\d.^_/}\w])(\d+) (\d+)\s?/\s?(\d+)(?![\d./])|(?<![\d.^_/}\w])(\d+)\s?\\[dt]frac")
 _RADIANS = re.compile(
     r"(\\?(?:sin|cos|tan|cot|sec|csc)\s?(?:\^\s?\{?\d\}?)?\s?[({]?\s?)(\d+(?:\.\d+)?)\s?(?:\^\s?\{?\s?\\circ\s?\}?|°)"
@@ -160,6 +161,7 @@ def plain(text: str) -> str:
         text = _AMPERSAND.sub(", ", text)
     text = _COMMAS.sub(", ", joined(text))
     text = _BLANK_GROUPS.sub(lambda found: found[1].replace(" ", ""), text)
+    text = _BY_TEN.sub(r"\\times ", text)
     text = _EXPONENT.sub(r"\1\\times 10^{\2}", text)
     text = _MIXED.sub(_mixed, text)
     text = _REPEATED.sub(_repeating, text)

@@ -65,7 +65,7 @@ def test_a_picture_that_was_replaced_under_its_name_is_neither_asked_about_nor_t
     built, file = shutil.copytree(dataset, tmp_path / "built"), tmp_path / "answers.jsonl"
     samples = list(read_samples(built))
     file.write_text("".join(json.dumps({"id": sample.id, "response": "7"}) + "\n" for sample in samples))
-    pictures = [item.path for sample in samples for item in sample.media if item.kind == "image" and item.path]
+    pictures = sorted({item.path for sample in samples for item in sample.media if item.kind == "image" and item.path})
     Path(pictures[0]).write_bytes(Path(pictures[1]).read_bytes())
     with pytest.raises(InputError, match=f"{pictures[0]} is not what was recorded"):
         run(config(built, tmp_path / "run", engine="replay", model=str(file), blind=True))

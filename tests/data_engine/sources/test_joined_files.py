@@ -69,6 +69,15 @@ def test_ocr_vqa_has_the_questions_of_a_cover_in_two_lists(root: Path) -> None:
     assert reasons(ocr_vqa(path="o.json", images=".", root=root, split="test")) == ["bad_row", "bad_row"]
 
 
+@pytest.mark.parametrize("content", ["[]", '[{"image": "a.png"}]', '{"questions": []}', "no JSON"])
+def test_a_file_of_another_kind_is_refused(root: Path, content: str) -> None:
+    (root / "other.json").write_text(content)
+    with pytest.raises(InputError, match=r"other\.json is no file of OCR-VQA"):
+        list(ocr_vqa(path="other.json", images=".", root=root))
+    with pytest.raises(InputError, match=r"other\.json is no file of OS-Atlas"):
+        list(os_atlas(annotations="other.json", images=".", root=root))
+
+
 def test_os_atlas_elements_have_boxes_from_0_to_1(root: Path) -> None:
     button = {"instruction": "close the window", "bbox": [0.1, 0.2, 0.5, 0.6], "data_type": "icon"}
     odd = [{**button, "bbox": [10, 10, 50, 30]}, {**button, "instruction": " "}, "button"]

@@ -205,6 +205,9 @@ def test_a_row_is_never_filed_under_another_licence_than_its_own(root: Path) -> 
         assert only_sample(read_rows(root, [{**ASKED, **row}])).meta["licence"] == licence
     talk = {"conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "Red."}], "LICENSE": "gpl"}
     assert only_sample(conversations(path=write(root, "t.jsonl", [talk]), root=root)).meta["licence"] == "gpl"
+    phrase = {"image": "a.png", "bbox": [1, 2, 10, 20], "answer": ["the wall"], "License": "cc-by-sa-4.0"}
+    pq.write_table(pa.Table.from_pylist([phrase]), root / "p.parquet")
+    assert only_sample(refcoco_table(path="p.parquet", root=root)).meta["licence"] == "cc-by-sa-4.0"
     rights = only_sample(read_rows(root, [{**ASKED, "rights": "GPL"}], columns={"licence": "rights"}))
     assert rights.meta["licence"] == "GPL"
     held = json.dumps({**ASKED, "license": None})
