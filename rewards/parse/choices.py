@@ -191,7 +191,7 @@ def _patterns(letters: str) -> dict[str, re.Pattern[str]]:
     denials = (
         rf"(?i:\bnot(?: be)?|n't(?: be)?|n’t(?: be)?|\bcannot be|不是|\bnicht|\bpas|\bneither|\bnor|\bno es"
         rf"|rules? out|ruled out|eliminat\w+"
-        rf"|exclud\w+|reject\w*"
+        rf"|exclud\w+|reject\w*|\bdoubt\b|\b(?:any|every|all)\w* but|\bexcept(?: for)?|\bother than|apart from"
         rf"|rather than|instead of|\bthan|\bunlike|statt|plutôt que|au lieu d[e']|en lugar de|排除|而不是)"
         rf"\s?(?:(?i:the|la|le|el|die|der)\s)?(?:(?i:option|choice|letter|opción)s?\s)?{one}"
     )
@@ -230,7 +230,7 @@ def _patterns(letters: str) -> dict[str, re.Pattern[str]]:
 _IS_A_WORD = re.compile(rf"\s++(?!{_GOES_ON})[a-z]")  # what follows the article A and the pronoun I
 _DENIES = re.compile(
     r"(?i)\bnot\b|n['’]t|不|错|排除|违|ない|違|誤|\bnicht|\bpas\b|neither|\bnor\b|no es|rule|eliminat|exclud"
-    r"|reject|rather|instead|than"
+    r"|reject|rather|instead|than|doubt|\bbut\b|except|apart"
     r"|unlike|statt|plut|lieu|lugar|wrong|incorrect|false|\bout\b|impossible|falsch|faux|fals|cannot|do not"
 )
 

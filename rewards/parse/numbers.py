@@ -61,6 +61,23 @@ _MINUS = re.compile(
     r"(?<![\d)]\s)(?:\b(?:minus|negative|moins|menos|meno)\s|负|負|マイナス\s?|마이너스\s?)(?=\d)", re.IGNORECASE
 )
 _AND_HALF = re.compile(r"(?<=\d)\s?(?:and a half|et demie?|einhalb|y medi[oa]|个半|個半)(?!\w)", re.IGNORECASE)
+_BOUND = re.compile(  # of the last number: a guess from one side
+    r"(?:[<>≤≥]=?|\b(?:more|less|fewer|greater|higher|lower) than|\b(?:at least|at most|up to|over|under|above|below)"
+    r"|(?:mehr|weniger) als|mindestens|höchstens|(?:plus|moins|más|menos) de|au moins|au plus|al menos"
+    r"|至少|至多|超过|不到)"
+    r"\s?[$€£¥]?[-+]?\d[\d.,]*+[^\d<>]{0,30}\Z"
+    r"|\d\+[^\w]{0,8}\Z|\d\s?(?:or (?:more|less|fewer|higher|lower)\b|以上|以下|多)[^\d]{0,30}\Z",
+    re.IGNORECASE,
+)
+_COMPOUND = re.compile(  # 1 hour 30 minutes, 5 feet 3 inches: two numbers that are one
+    r"\d\s?(?:hours?|hrs?|h|minutes?|mins?|m|feet|foot|ft|stunden?|std|heures?|horas?|小时|分钟?)\.?,?\s(?:and\s|und\s|et\s|y\s)?\d+\s?"
+    r"(?:minutes?|mins?|seconds?|secs?|s|m|inch(?:es)?|in|minuten?|sekunden?|minutos?|segundos?|分钟?|秒)(?![a-z])",
+    re.IGNORECASE,
+)
+_OUT_OF = re.compile(
+    r"(\d[\d.,]*+)\s(?:out of|of the|of these|of all|of|sur|von|de)\s\d[\d.,]*+(?!\s?%)", re.IGNORECASE
+)
+_DASH = re.compile(r"(?<![\w)\]])(?<![\d)]\s)–(?=\d)")
 _PARTS = re.compile(
     r"\d\s(?:and (?:a|an|one|three)\s)?(?:thirds?|quarters?|fourths?|fifths?|tenths?|halves|dozens?)\b", re.IGNORECASE
 )
@@ -74,11 +91,13 @@ _RANGE = re.compile(  # at the end
     r"|(?:between|zwischen|entre)\s[-\d.,]{1,20}\s(?:and|und|et|y)\s[-\d.,]{1,20}[^\d=]{0,30}\Z",
     re.IGNORECASE,
 )
-_UNUSUAL = re.compile(
-    rf"=|[+*×·÷~〜–或到至]|[-/]\s|\d-\d|\d\s?(?:to|or|bis|oder|ou|à|a|o)\s?\d|between|zwischen|entre|から"
-    rf"|\d[ ’']\d|\d(?:k|K|M|mn|B|bn)\b|not\b|n['’]t\b|nicht|\bpas\b|rather|instead|statt"
-    rf"|plutôt|不是|hal[fv]|demi|medi[oa]|半|third|quarter|fourth|fifth|tenth|dozen|minus|negative|moins|menos|meno"
-    rf"|负|負|マイナス|마이너스|\b(?:confid|confia|certain|prob|sicher|sure)|置信|信心|確信|把握|\\(?:times|div|cdot)|(?:{_SCALE_WORDS})",
+_OPEN = (_RANGE, _BOUND, _PARTS, _COMPOUND)  # not decided, or a part of something, or of several parts
+_UNUSUAL = re.compile(  # what some of the patterns above need: most texts are plain
+    rf"[=<>≤≥+*×·÷~〜–或到至超不以半多]|[-/]\s|\d-\d|\d\s?(?:to|or|bis|oder|ou|à|a|o)\s?\d|between|zwischen|entre|から"
+    rf"|\d[ ’']\d|\d(?:k|K|M|mn|B|bn)\b|\d\s?[a-z小分]+\.?,?\s(?:\w+\s)?\d|\b(?:than|or|over|under|above|below|up to)\b"
+    rf"|not\b|n['’]t\b|nicht|\bpas\b|rather|instead|statt|plutôt|minus|negative|moins|menos|meno|负|負|マイナス|마이너스"
+    rf"|least|most|mindest|höchst|als|plus|más|hal[fv]|demi|medi[oa]|third|quarter|fourth|fifth|tenth|dozen"
+    rf"|\b(?:confid|confia|certain|prob|sicher|sure)|置信|信心|確信|把握|\\(?:times|div|cdot)|(?:{_SCALE_WORDS})",
     re.IGNORECASE,
 )
 
@@ -99,11 +118,11 @@ def number(text: str, *, thousands: bool = False, percent: bool = False, scales:
     text = boxed(text)
     if plain := _PLAIN.fullmatch(text):
         return finite(plain[1])
-    text = POWER_OF_TEN.sub(as_exponent, with_commas(ascii_forms(text[-LOOKED_AT:])))
+    text = _DASH.sub("-", POWER_OF_TEN.sub(as_exponent, with_commas(ascii_forms(text[-LOOKED_AT:]))))
     if _UNUSUAL.search(text):
         text = _settled(text, thousands, scales)
-        if (_SUM.search(text) and "=" not in text) or _RANGE.search(text) or _PARTS.search(text):
-            return None  # it is not worked out, not decided, or a part of something
+        if any(pattern.search(text) for pattern in _OPEN) or (_SUM.search(text) and "=" not in text):
+            return None
     tokens = _NUMERIC.findall(text)
     if not tokens:
         return None if any(sign.isdigit() for sign in text) else in_words(text)
@@ -144,6 +163,7 @@ def _settled(text: str, thousands: bool, scales: bool) -> str:
         text = _BLANK_GROUPS.sub(lambda found: found[1] + re.sub(r"\D", "", found[2]), text)
     if scales:
         text = _SCALED.sub(_times_scale, text)
+    text = _OUT_OF.sub(r"\1", text)
     equal = _EQUAL_TO_SUM.search(text)
     return text[: equal.end(1)] if equal else text
 

@@ -6,7 +6,7 @@ import functools
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -18,6 +18,7 @@ from rewards.parse.regions import (
     as_box,
     by_sides,
     first_key,
+    headed,
     inner_values,
     json_regions,
     under_key,
@@ -62,7 +63,9 @@ def objects(text: str) -> list[Object]:
     Object(box=(1.0, 2.0, 3.0, 4.0), label='cat', point=(2.0, 3.0), score=None)
     """
     text = ascii_forms(text)
-    return json_regions(text, _objects_of) or [Object(box) for box in written_boxes(text)]
+    found = json_regions(text, _objects_of) or [Object(box) for box in written_boxes(text)]
+    corners = headed(text)
+    return [replace(item, box=corners(item.box)) for item in found]
 
 
 def points(text: str) -> list[Point]:

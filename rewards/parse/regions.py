@@ -39,6 +39,7 @@ _SIDE = rf"\s?['\"]?\s?[=:]\s?({_NUMBER})['\"]?[\s,;]*+(?:and\s)?['\"]?"
 _NAMED_BOX = re.compile(
     rf"\b(?:x1{_SIDE}y1{_SIDE}x2{_SIDE}y2{_SIDE}|x_?min{_SIDE}y_?min{_SIDE}x_?max{_SIDE}y_?max{_SIDE})"
 )
+_SIZE_NAMED = re.compile(r"\bx\W{1,4}y\W{1,4}w(?:idth)?\W{1,4}h(?:eight)?\b", re.IGNORECASE)
 _Y_NAMED = re.compile(r"\by_?(?:min|1)\W{1,4}x_?(?:min|1)\W{1,4}y_?(?:max|2)\W{1,4}x_?(?:max|2)\b", re.IGNORECASE)
 _PAIR = rf"[\[(]\s*+{_NUMBER}{_COMMA}{_NUMBER}\s*+[\])]"
 _POLYGON = re.compile(rf"{_PAIR}(?:(?:\s*+,\s*+|\s*+){_PAIR}){{3,99}}+")  # so many corners are no two boxes
@@ -58,7 +59,20 @@ def boxes(text: str) -> list[Box]:
     """
     text = ascii_forms(text)
     found = json_regions(text, _boxes_of) or written_boxes(text)
-    return [(x1, y1, x2, y2) for y1, x1, y2, x2 in found] if _Y_NAMED.search(text) else found
+    return list(map(headed(text), found))
+
+
+def headed(text: str) -> Callable[[Box], Box]:
+    """How the boxes of a text become corners, x first, if its words name the order of their numbers.
+
+    >>> headed("[ymin, xmin, ymax, xmax]")((2, 1, 4, 3)), headed("[x, y, w, h]")((1, 2, 10, 10))
+    ((1, 2, 3, 4), (1, 2, 11, 12))
+    """
+    if _Y_NAMED.search(text):
+        return lambda box: (box[1], box[0], box[3], box[2])
+    if _SIZE_NAMED.search(text):
+        return lambda box: (box[0], box[1], box[0] + box[2], box[1] + box[3])
+    return lambda box: box
 
 
 def written_boxes(text: str) -> list[Box]:
