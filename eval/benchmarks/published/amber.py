@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,26 +128,33 @@ def generative_metrics(records: Sequence[Record]) -> Metrics:
 
 
 def amber_chair(
-    rollouts: Sequence[Rollout], *, similarity: str | None = None, device: str = "auto", dtype: str = "float32"
+    rollouts: Sequence[Rollout],
+    *,
+    similarity: str | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    as_released: bool = False,
 ) -> list[Verdict]:
     """1 - the share of named objects that are not in the image (AMBER's CHAIR; gold: `truth`, `hallu`).
 
     Every listed word of the description counts, each time. It is right if it is a safe word, in `truth`, or related to
     a word in `truth`. `similarity` is a checkpoint for text embeddings: a word with a similarity above 0.8 to a word of
     `truth` or `hallu` then stands for it. The published model is spaCy's en_core_web_lg, with the nouns of NLTK's
-    tagger. Without `similarity` a word stands for itself alone. `why` holds the counts as JSON.
+    tagger. Without `similarity` a word stands for itself alone. With `as_released` a
+    word stands for the first object that it is associated with, even if it is an object itself: then `cover` is lower.
+    `why` holds the counts as JSON.
     """
     similar = nearest_by(similarity, device, dtype) if similarity else None
-    return _amber_chair(rollouts, similar=similar, name=similarity or "none")
+    return _amber_chair(rollouts, similar=similar, name=similarity or "none", as_released=as_released)
 
 
 @per_rollout
-def _amber_chair(rollout: Rollout, *, similar: Similar | None, name: str) -> Verdict:
+def _amber_chair(rollout: Rollout, *, similar: Similar | None, name: str, as_released: bool) -> Verdict:
     gold, root = rollout.answer, str(rollout.meta.get("words"))
     if not isinstance(gold, Mapping) or words_digest(root) != gold.get("words_sha256"):
         return abstain(f"the word lists in {root} are not those of the benchmark")
     text = answer_text(rollout.answered)
-    counts = counted(text or "", gold["truth"], gold["hallu"], words_of(root), similar)
+    counts = counted(text or "", gold["truth"], gold["hallu"], words_of(root), similar, as_released)
     why = json.dumps({**counts, "similarity": name})
     if not text:
         return unparsed(why)
@@ -155,15 +162,16 @@ def _amber_chair(rollout: Rollout, *, similar: Similar | None, name: str) -> Ver
 
 
 def counted(
-    text: str, truth: Sequence[str], hallu: Sequence[str], lists: Words, similar: Similar | None = None
+    text: str,
+    truth: Sequence[str],
+    hallu: Sequence[str],
+    lists: Words,
+    similar: Similar | None = None,
+    as_released: bool = False,
 ) -> dict[str, int]:
     """The number of listed words in a text, of wrong ones among them, and of covered objects of both kinds."""
     named = [lists.listed[word] for word in words(text) if word in lists.listed]
-    there, made = (
-        {other: word for word in objects for other in sorted(lists.near.get(word, ()))}
-        | {word: word for word in objects}
-        for objects in (truth, hallu)
-    )
+    there, made = (_stands_for(objects, lists.near, as_released) for objects in (truth, hallu))
     covered, imagined, wrong = set[str](), set[str](), 0
     for word in named:
         if word in lists.safe:
@@ -181,6 +189,18 @@ def counted(
         wrong += 1
     sizes = {"truth": len(set(truth)), "hallu": len(set(hallu))}
     return {"named": len(named), "wrong": wrong, "covered": len(covered), "imagined": len(imagined), **sizes}
+
+
+def _stands_for(objects: Sequence[str], near: Mapping[str, Collection[str]], as_released: bool) -> dict[str, str]:
+    """The object that a word stands for: itself, else the last that it is associated with; or as released, the first
+    that it is associated with, else itself.
+
+    >>> _stands_for(["dog", "cat"], {"cat": ["dog"]}, False), _stands_for(["dog", "cat"], {"cat": ["dog"]}, True)
+    ({'dog': 'dog', 'cat': 'cat'}, {'cat': 'cat', 'dog': 'cat'})
+    """
+    themselves = [(word, word) for word in objects]
+    associated = [(other, word) for word in objects for other in sorted(near.get(word, ()))]
+    return dict([*themselves[::-1], *associated[::-1]] if as_released else [*associated, *themselves])
 
 
 def nearest_by(model: str, device: str, dtype: str) -> Similar:
