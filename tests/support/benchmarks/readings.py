@@ -20,24 +20,12 @@ FORMS = (  # of the right answer
 )
 TEXTS = (  # of a model that says the same to every question
     *("A is correct, B is not.", "I choose A because B is wrong", "Answer: a cat", "Option b", "(C)", "答案是B"),
-    *("\\boxed{12}. The answer is D.", "\\boxed{1} and \\boxed{2}", "x=2 and y=3", "1,200", "1.2M", "three and a half"),
-    *("12 cm^2", "1.6 \\times 10^{-19}", "1/2", "50%", "it’s", "minus 3", "two dozen", "12 (not 13)", "3 or 4"),
-    *(
-        "Yes, no doubt.",
-        "There is no dog.",
-        "Nope",
-        "[10, 10, 20, 20]",
-        '{"box_2d": [10, 10, 30, 20]}',
-        "[0.1, 0.1, 1, 1]",
-    ),
-    *(
-        '{"bbox_xywh": [10, 10, 20, 20]}',
-        "(15, 15)",
-        "0 to 1",
-        "1m12s to 1m30s",
-        "frames 0 to 1",
-        "a dog and a frisbee",
-    ),
+    *("\\boxed{12}. The answer is D.", "\\boxed{1} and \\boxed{2}", "x=2 and y=3", "anything but B", "I doubt A"),
+    *("1,200", "1.2M", "three and a half", "12 cm^2", "1.6 \\times 10^{-19}", "2.5 x 10^3", "1/2", "50%", "minus 3"),
+    *("two dozen", "12 (not 13)", "3 or 4", "at least 3", "3 out of 10", "1 hour 30 minutes", "it’s"),
+    *("Yes, no doubt.", "There is no dog.", "Nope", "[10, 10, 20, 20]", '{"box_2d": [10, 10, 30, 20]}'),
+    *("[0.1, 0.1, 1, 1]", '{"bbox_xywh": [10, 10, 20, 20]}', "[x, y, w, h] = [10, 10, 20, 20]", "(15, 15)"),
+    *("0 to 1", "1m12s to 1m30s", "frames 0 to 1", "a dog and a frisbee"),
 )
 
 
