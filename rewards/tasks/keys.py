@@ -148,11 +148,15 @@ def _number(value: Any, _: Any = None) -> float:
     try:
         if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
             raise ValueError("Python reads these as numbers, people do not")
-        if not math.isfinite(number := float(value)):
-            raise ValueError("no gold is infinite")
-        return number
+        return float(value)
     except (TypeError, ValueError, OverflowError):
-        raise BadAnswer(f"{value!r:.80} is not a finite number") from None
+        raise BadAnswer(f"{value!r:.80} is not a number") from None
+
+
+def _finite(value: Any, _: Answer) -> float:
+    if not math.isfinite(number := _number(value)):
+        raise BadAnswer(f"{value!r:.80} is not a finite number")
+    return number
 
 
 def _yesno(value: Any, _: Answer) -> bool:
@@ -279,7 +283,7 @@ CHOICE = AnswerKey(
 )
 OPTIONS = AnswerKey(name="options", shaped=_options, column=True)  # `choice` checks them
 YESNO = AnswerKey(name="yesno", right="true or false", is_right=lambda value, _: isinstance(value, bool), shaped=_yesno)
-NUMBER = AnswerKey(name="number", right="a finite number", is_right=is_number, shaped=_number)
+NUMBER = AnswerKey(name="number", right="a finite number", is_right=is_number, shaped=_finite)
 UNIT = AnswerKey(name="unit", column=True)
 MATH = AnswerKey(name="math", right="a text that is not blank", is_right=is_text, shaped=_text)
 SQL = AnswerKey(name="sql", right="a query", is_right=is_text)
