@@ -22,11 +22,11 @@ from data_engine.schema import Sample
 from data_engine.sources.edit_pairs import edits
 from mmrl.core.media.pictures import as_media
 from mmrl.flow.arguments import FlowArguments
-from mmrl.flow.kontext import Condition, KontextPolicy
-from mmrl.flow.pictures import opened
 from mmrl.flow.policy_gradient import clipped_loss
-from mmrl.flow.process import at, log_density, step
 from mmrl.flow.trainer import FlowTrainer
+from mmrl.model.flow.kontext import Condition, KontextPolicy
+from mmrl.model.flow.pictures import opened
+from mmrl.model.flow.process import at, log_density, step
 from mmrl.model.tiny_editors import tiny_kontext
 from mmrl.trainers.dataset import as_dataset
 from rewards import Rollout, Suite, get

@@ -10,24 +10,28 @@ from pydantic import Field, PositiveInt, model_validator
 from eval.answer.lmms_eval import LmmsTasks
 from eval.answer.server import ServerSpec
 from eval.benchmarks.base import BenchmarkFiles
-from eval.decode.config import SAMPLED, DecodeSpec
+from eval.decode.config import OF_PICTURES, OF_PICTURES_ALONE, SAMPLED, DecodeSpec, TreeSearch
 from eval.generation import Sampling
 from eval.sample_sets import DatasetSplit
 from mmrl.core.config import Config
 from mmrl.core.vision import CoordinateSpace, VisionBudget
 from mmrl.engine.settings import VllmSettings
+from mmrl.model.flow.settings import PictureSettings
 from mmrl.tools.settings import ToolSettings
 from rewards import RewardSpec
 from rewards.judge_client.judge_spec import JudgeSpec
 from rewards.prompt_form import PromptForm
 from rewards.suite import FailedShare
 
+OF_TEXT = ("vision", "space", "prompt", "rollout", "blind", "cache")
+
 
 class EvalConfig(Config):
     """`mmrl eval run`: a model, the samples it answers, the rewards that score it, and where the records go.
 
     `engine`: `local` (a checkpoint in this process), `vllm` (a checkpoint answered by vLLM, which the block `vllm` says
-    how to reach, as `local` to rounding), `openai` (a server, with `model` the name it serves), `replay`
+    how to reach, as `local` to rounding), `flow` (a pipeline of diffusers, which makes pictures as the block `flow`
+    says), `openai` (a server, with `model` the name it serves), `replay`
     (`model` is the directory of another run, or a JSONL file of responses), `given` (the pictures that an editor called
     `model` made, for benchmarks with `edits`) or `lmms_eval` (a checkpoint that answers the tasks `lmms` of that
     harness, which scores them and writes its own files). `decode` lets rewards guide the answers. `space` is the
@@ -42,10 +46,11 @@ class EvalConfig(Config):
     benchmarks: dict[str, BenchmarkFiles] = Field(default_factory=dict)
     judges: dict[str, JudgeSpec] = Field(default_factory=dict)
     out: str
-    engine: Literal["local", "vllm", "openai", "replay", "given", "lmms_eval"] = "local"
+    engine: Literal["local", "vllm", "flow", "openai", "replay", "given", "lmms_eval"] = "local"
     lmms: LmmsTasks | None = None
     server: ServerSpec | None = None
     vllm: VllmSettings | None = None
+    flow: PictureSettings = PictureSettings()
     sampling: Sampling = Sampling()
     decode: DecodeSpec | None = None
     vision: VisionBudget = VisionBudget()
@@ -99,12 +104,39 @@ class EvalConfig(Config):
             raise ValueError(f"engine {self.engine} with server {self.server!r}; `server` goes with engine: openai")
         if self.vllm and self.engine != "vllm":
             raise ValueError(f"engine {self.engine} with a block vllm, which goes with engine: vllm")
+        if self.engine == "flow":
+            self._check_pictures()
+        elif "flow" in self.model_fields_set:
+            raise ValueError(f"engine {self.engine} with a block flow, which goes with engine: flow")
         if self.server and self.space == "resized" and not self.server.geometry:
             raise ValueError("space resized needs server.geometry (patch, merge), or the seen size is not known")
-        if self.decode and self.engine not in ("local", "lmms_eval"):
-            raise ValueError(f"decode {self.decode.method} steers a model in this process; set engine: local")
+        if self.decode and self.engine not in ("local", "flow", "lmms_eval"):
+            raise ValueError(f"decode {self.decode.method} steers a model in this process; set engine: local or flow")
+        if isinstance(self.decode, OF_PICTURES_ALONE) and self.engine != "flow":
+            raise ValueError(f"decode {self.decode.method} makes pictures; set engine: flow")
         if self.rollout.tools and (self.engine != "local" or self.decode or self.cache):
             raise ValueError("rollout.tools needs engine: local, and goes neither with decode nor with cache")
-        if isinstance(self.decode, SAMPLED) and not self.sampling.do_sample:
+        if isinstance(self.decode, SAMPLED) and not self.sampling.do_sample and self.engine != "flow":
             raise ValueError(f"decode {self.decode.method} would choose among equal greedy answers; do_sample: true")
         return self
+
+    def _check_pictures(self) -> None:
+        for key in OF_TEXT:
+            if getattr(self, key) != type(self).model_fields[key].get_default(call_default_factory=True):
+                raise ValueError(f"{key} is for models that write, not for engine: flow; remove it")
+        if extra := sorted(self.sampling.model_fields_set - {"do_sample", "samples", "seed"}):
+            raise ValueError(f"sampling.{extra[0]} is for models that write; of pictures it has samples and seed")
+        if self.decode is None:
+            return
+        method, noise, steps = self.decode.method, self.flow.noise, self.flow.steps
+        if method not in OF_PICTURES:
+            raise ValueError(f"decode {method} is for models that write; pictures have {', '.join(OF_PICTURES)}")
+        if method == "reno" and noise:
+            raise ValueError(f"decode reno follows the flow, but flow.noise is {noise:g}; leave it out")
+        if isinstance(self.decode, TreeSearch):
+            if not noise:
+                raise ValueError(f"decode {method} needs steps that differ: set flow.noise, such as 0.7")
+            if self.decode.evaluations < steps:
+                raise ValueError(
+                    f"decode.evaluations is {self.decode.evaluations}, but a picture takes flow.steps: {steps}"
+                )

@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from data_engine.schema import Sample
 from mmrl.core.config import Config
+from mmrl.core.media.item import Media
 from mmrl.core.vision import Size
 
 
@@ -50,7 +51,8 @@ class Generation:
     """The answer of a model to one draw: the text, its number of tokens, whether the token limit ended it, and the
     (width, height) in pixels of each media item as the model sees it. `spent` holds the costs of guided decoding,
     `opened` what the prompt had already written of the answer, `turns` what was said and called in each turn, if there
-    were tools (`mmrl.tools.records`)."""
+    were tools (`mmrl.tools.records`), `made` the pictures of a policy that makes some, with paths that begin in the
+    folder of the run."""
 
     response: str
     tokens: int
@@ -59,6 +61,7 @@ class Generation:
     spent: Mapping[str, float] = field(default_factory=dict)
     opened: str = ""
     turns: Sequence[Mapping[str, Any]] = ()
+    made: Sequence[Media] = ()
 
 
 class Generator(Protocol):

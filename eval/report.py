@@ -150,10 +150,8 @@ def title(content: Mapping[str, Any]) -> str:
 def about(content: Mapping[str, Any]) -> str:
     """A sentence on the model, how its answers were drawn, and how many there are."""
     run, blind = content["run"], ", asked without the media" if content["run"]["blind"] else ""
-    return (
-        f"Model {run['model']}, {decoding(run)}{blind}; "
-        f"{content['records']} records, {content['truncated']:.1%} cut off by the token limit."
-    )
+    cut = "" if run["decoding"] == "pictures" else f", {content['truncated']:.1%} cut off by the token limit"
+    return f"Model {run['model']}, {decoding(run)}{blind}; {content['records']} records{cut}."
 
 
 def decoded(decode: Mapping[str, Any]) -> str:
@@ -184,13 +182,16 @@ def _costs(records: Sequence[Record]) -> dict[str, dict[str, float]]:
     """The mean and the median of the tokens of an answer and of the costs of guided decoding."""
     costs: dict[str, list[float]] = defaultdict(list)
     for record in records:
-        for name, value in {"tokens": record.tokens, **record.spent}.items():
+        tokens = {} if record.made else {"tokens": record.tokens}
+        for name, value in {**tokens, **record.spent}.items():
             costs[name].append(value)
     return {name: {"mean": fmean(values), "median": median(values)} for name, values in costs.items()}
 
 
 def decoding(run: Mapping[str, Any]) -> str:
     """How the answers of a run were drawn, in words."""
+    if run["decoding"] == "pictures":
+        return f"pictures made in {run['steps']} steps"
     return f"sampled at temperature {run['temperature']:g}" if run["decoding"] == "sampled" else "greedy"
 
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import track
 
-from eval.answer.backends import Loaded, check_guides, fingerprint_of, generator_of
+from eval.answer.backends import Loaded, check_guides, check_pictures, fingerprint_of, generator_of
 from eval.benchmarks.load import benchmark_samples
 from eval.config import EvalConfig
 from eval.distributed import Processes, parts_of
@@ -38,6 +38,8 @@ from eval.score import evaluation_suite, scored, suite_identity
 from mmrl.core.config import InputError, shown
 from mmrl.core.locks import alone
 from mmrl.core.media.files import check_unchanged
+from mmrl.core.vision import CoordinateSpace
+from mmrl.model.flow.pictures import asked_and_right
 from rewards import Suite
 from rewards.prompt_form import PLAIN
 
@@ -67,7 +69,8 @@ def sample_set(config: EvalConfig) -> SampleSet:
     if not config.benchmarks:
         return split_samples(config.data)
     [(name, files)] = config.benchmarks.items()
-    return benchmark_samples(name, files, space=config.space, media=Path(config.out).parent / "media")
+    media = Path(config.out).parent / "media"
+    return benchmark_samples(name, files, space=config.space, media=media, makes=config.engine == "flow")
 
 
 def _run(config: EvalConfig, evaluated: SampleSet, loaded: Loaded) -> list[Record]:
@@ -77,6 +80,8 @@ def _run(config: EvalConfig, evaluated: SampleSet, loaded: Loaded) -> list[Recor
     suite, tasks = evaluation_suite(config.rewards, config.judges), {sample.task for sample in samples}
     suite.check_tasks(tasks)
     (config.prompt or PLAIN).check_tasks(tasks)
+    if config.engine == "flow":
+        check_pictures(config, samples)
     out = Path(config.out)
     draws = [Draw(sample, number) for sample in samples for number in range(config.sampling.samples)]
     info = run_info(config, evaluated, suite, planned=len(draws), fingerprint=loaded.fingerprint(config))
@@ -121,7 +126,7 @@ def evaluate(
                 check_unchanged(draw.sample.media)
             answers = generator(batch)
             records = [_record(draw, answer, evaluated, info) for draw, answer in zip(batch, answers, strict=True)]
-            writer.append(scored([record for record in records if record.key in missing], suite, scorer))
+            writer.append(scored([record for record in records if record.key in missing], suite, scorer, out))
     processes.wait()
     if processes.main and processes.count > 1:
         place = {key_of(draw, info): at for at, draw in enumerate(draw for batch in whole for draw in batch)}
@@ -164,7 +169,7 @@ def prepare(out: Path, info: RunInfo, suite: Suite) -> RunInfo:
         scorer = info.scorer
         if any(record.scorer != scorer for record in records):
             logger.warning("the rewards or their version changed: %d records in %s are scored again", len(records), out)
-            replace_records(out, scored(records, suite, scorer), info)
+            replace_records(out, scored(records, suite, scorer, out), info)
     write_run(out, info)
     return info
 
@@ -184,9 +189,7 @@ def run_info(
         "benchmark": evaluated.name,
         "version": evaluated.version,
         "split": evaluated.split,
-        **config.sampling.protocol(),
-        "vision": config.vision.model_dump(mode="json"),
-        "space": config.space.value,
+        **_asked(config),
         "blind": config.blind,
     }
     if config.prompt and config.prompt.protocol():
@@ -205,6 +208,14 @@ def run_info(
     return RunInfo(config.model, protocol, suite_identity(suite), versions, config.max_unjudged, planned)
 
 
+def _asked(config: EvalConfig) -> dict[str, Any]:
+    """The settings that decide an answer to a question of a sample."""
+    if config.engine == "flow":
+        return {**config.flow.protocol(config.sampling.seed), "space": CoordinateSpace.pixel.value}
+    vision = config.vision.model_dump(mode="json")
+    return {**config.sampling.protocol(), "vision": vision, "space": config.space.value}
+
+
 def _gather(out: Path, info: RunInfo, suite: Suite, place: Mapping[str, int]) -> None:
     """Move the records that several processes wrote into one file, in the order of the plan."""
     parts, files = parts_of(out)
@@ -216,7 +227,7 @@ def _gather(out: Path, info: RunInfo, suite: Suite, place: Mapping[str, int]) ->
     merged = sorted(records.values(), key=lambda record: place.get(record.key, -1))
     scorer = info.scorer
     if any(record.scorer != scorer for record in merged):
-        merged = scored(merged, suite, scorer)
+        merged = scored(merged, suite, scorer, out)
     replace_records(out, merged, info)
     for file in files:
         file.unlink()
@@ -224,7 +235,9 @@ def _gather(out: Path, info: RunInfo, suite: Suite, place: Mapping[str, int]) ->
 
 def _record(draw: Draw, answer: Generation, evaluated: SampleSet, info: RunInfo) -> Record:
     sample, blind = draw.sample, info.protocol["blind"]
-    flags = {"blind": blind, "truncated": answer.truncated, "empty": not answer.response.strip()}
+    empty = not answer.response.strip() and not answer.made
+    flags = {"blind": blind, "truncated": answer.truncated, "empty": empty}
+    shown, golds = asked_and_right(sample) if answer.made else (sample.media, ())
     prompt = without_media(sample.prompt) if blind else sample.prompt
     return Record(
         key=key_of(draw, info),
@@ -237,7 +250,7 @@ def _record(draw: Draw, answer: Generation, evaluated: SampleSet, info: RunInfo)
         source=sample.source,
         prompt_id=digest(prompt),
         prompt=prompt,
-        media=[media.row() for media in sample.media],
+        media=[media.row() for media in shown],
         seen_size=[list(size) for size in answer.seen_size],
         response=answer.response,
         tokens=answer.tokens,
@@ -247,4 +260,6 @@ def _record(draw: Draw, answer: Generation, evaluated: SampleSet, info: RunInfo)
         spent=dict(answer.spent),
         opened=answer.opened,
         turns=[dict(turn) for turn in answer.turns],
+        made=[media.row() for media in answer.made],
+        gold_media=[media.row() for media in golds],
     )

@@ -52,14 +52,14 @@ def _rescored(out: Path, source: Path | None) -> list[Record]:
     suite = evaluation_suite(specs, judges)
     suite.check_tasks(record.task for record in records)
     info = replace(info, suite=suite_identity(suite))
-    rescored = scored(records, suite, info.scorer)
+    rescored = scored(records, suite, info.scorer, out)
     replace_records(out, rescored, info)
     return rescored
 
 
-def scored(records: Sequence[Record], suite: Suite, scorer: str) -> list[Record]:
-    """`records` with the verdicts of `suite`, and with `scorer` as the hash of the suite."""
-    rollouts = [rollout_of(record) for record in records]
+def scored(records: Sequence[Record], suite: Suite, scorer: str, run: Path = Path()) -> list[Record]:
+    """`records` of the folder `run` with the verdicts of `suite`, and with `scorer` as the hash of the suite."""
+    rollouts = [rollout_of(record, run) for record in records]
     vectors = suite.score(rollouts)
     names = suite.tasks_scored(record.task for record in records)
     weights = dict(zip(suite.names, suite.weights, strict=True))
@@ -91,8 +91,8 @@ def weighted_sum(scores: Mapping[str, float | None], weights: Mapping[str, float
     return sum(present) if present else None
 
 
-def rollout_of(record: Record) -> Rollout:
-    """The rollout of a record, as rewards take it."""
+def rollout_of(record: Record, run: Path = Path()) -> Rollout:
+    """The rollout of a record, as rewards take it; `run` is the folder in which what was made lies."""
     return Rollout(
         completion=record.response,
         answer=record.gold,
@@ -103,4 +103,11 @@ def rollout_of(record: Record) -> Rollout:
         meta=record.meta,
         group=record.item_id,
         opened=record.opened,
+        made=made_of(record, run),
+        gold_media=[Media.from_row(row) for row in record.gold_media],
     )
+
+
+def made_of(record: Record, run: Path) -> list[Media]:
+    """The pictures of a record, with the paths of their files in the folder `run`."""
+    return [replace(media, path=str(run / media.path)) for row in record.made if (media := Media.from_row(row)).path]

@@ -112,6 +112,16 @@ def sees_pictures(fn: str, args: Args) -> bool:
     return name in OF_PICTURES or name not in REWARDS
 
 
+def check_sees_pictures(specs: Mapping[str, RewardSpec], where: str = "rewards") -> None:
+    """InputError for a reward that reads what a model writes."""
+    for name, spec in specs.items():
+        if not sees_pictures(spec.fn, spec.args):
+            raise InputError(
+                f"{where}.{name}: {spec.fn} reads what a model writes; pictures are scored by "
+                f"{', '.join(sorted(OF_PICTURES))}, or one of your own"
+            )
+
+
 def marks_of(fn: str, args: Args) -> list[str]:
     """What a prompt must name if it asks for the form that a reward reads, in the rewards inside of it as well.
 

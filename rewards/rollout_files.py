@@ -78,7 +78,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 where = f"{path}:{number}"
-                yield where, _recorded(_object(line, where=where))
+                yield where, _recorded(_object(line, where=where), path.parent)
 
 
 def _trained(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -101,13 +101,14 @@ def _trained(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, {**kept, **texts, **own, "id": f"{row['id']}/{row['draw']}"}
 
 
-def _recorded(row: dict[str, Any]) -> dict[str, Any]:
-    """A row as it is, or a record of an evaluation as one."""
+def _recorded(row: dict[str, Any], run: Path) -> dict[str, Any]:
+    """A row as it is, or a record of an evaluation, whose folder is `run`, as one."""
     if not {"response", "gold", "item_id"} <= row.keys():
         return row
     kept = {name: row[name] for name in ("task", "prompt", "media", "seen_size", "meta")}
     own = {"completion": row["response"], "answer": row["gold"], "group": row["item_id"]}
-    own["opened"] = row.get("opened", "")
+    own["opened"], own["gold_media"] = row.get("opened", ""), row.get("gold_media", [])
+    own["made"] = [{**made, "path": str(run / str(made["path"]))} for made in row.get("made", ())]
     return {**kept, **own, "id": f"{row['item_id']}/{row['draw']}"}
 
 

@@ -14,6 +14,7 @@ from eval.answer.given_edits import GivenEdits
 from eval.answer.lmms_eval import LmmsTasks, run_tasks
 from eval.answer.server import ServerGenerator, check_videos
 from eval.config import EvalConfig
+from eval.decode.config import NoiseSearch
 from eval.distributed import Processes, state
 from eval.generation import Draw, Generator, Sampling
 from eval.records import RunInfo
@@ -21,6 +22,8 @@ from eval.score import evaluation_suite
 from mmrl.core.config import InputError
 from mmrl.core.locks import alone
 from mmrl.engine.settings import VllmSettings
+from rewards.forms import check_sees_pictures
+from rewards.gradients import check_gradients
 from rewards.prompt_form import PLAIN
 
 if TYPE_CHECKING:
@@ -38,7 +41,12 @@ def fingerprint_of(config: EvalConfig) -> str:
     from mmrl.model.loading import check_architecture, fingerprint, local
 
     model = local(config.model)
-    check_architecture(model)
+    if config.engine == "flow":
+        from mmrl.model.flow.loading import check_editor
+
+        check_editor(model)
+    else:
+        check_architecture(model)
     return fingerprint(model)
 
 
@@ -48,6 +56,7 @@ class Loaded:
     def __init__(self) -> None:
         self._hashes: dict[str, str] = {}
         self._models: dict[str, tuple[Any, Any]] = {}
+        self._editor: Any = None
 
     def fingerprint(self, config: EvalConfig) -> str:
         """`fingerprint_of` the config's model."""
@@ -64,6 +73,25 @@ class Loaded:
             self._models[config.model] = model.to(state().device).eval(), processor
         return self._models[config.model]
 
+    def editor(self, config: EvalConfig) -> Any:
+        """The pipeline of the config as a policy, on the device of this process."""
+        from mmrl.model.flow.loading import load_editor
+        from mmrl.model.loading import local
+
+        if self._editor is None:
+            self._editor = load_editor(local(config.model), dtype=config.flow.dtype, guidance=config.flow.guidance)
+            self._editor.transformer.requires_grad_(False)
+            self._editor.pipeline.to(state().device)
+        return self._editor
+
+
+def check_pictures(config: EvalConfig, samples: Sequence[Sample]) -> None:
+    """Refuse samples and rewards that are not of pictures that a policy makes, before a model is loaded."""
+    from mmrl.model.flow.pictures import check_asked
+
+    check_asked(samples)
+    check_sees_pictures(config.rewards)
+
 
 def check_guides(config: EvalConfig, samples: Sequence[Sample]) -> None:
     """Refuse a `decode:` block whose rewards do not score every task, before a model is loaded."""
@@ -73,6 +101,10 @@ def check_guides(config: EvalConfig, samples: Sequence[Sample]) -> None:
             evaluation_suite(spec.rewards, spec.judges).check_tasks(sample.task for sample in samples)
         except InputError as error:
             raise InputError(f"decode.rewards: {error}") from None
+        if config.engine == "flow":
+            check_sees_pictures(spec.rewards, where="decode.rewards")
+        if isinstance(spec, NoiseSearch):
+            check_gradients(spec.rewards)
 
 
 def generator_of(
@@ -81,6 +113,8 @@ def generator_of(
     """The generator of `config`."""
     if config.engine == "given":
         return GivenEdits()
+    if config.engine == "flow":
+        return picture_generator(config, loaded)
     if config.engine == "replay":
         answers = replay.ReplayGenerator(Path(config.model))
         answers.check(draws)
@@ -94,6 +128,19 @@ def generator_of(
     else:
         generator = guided(local_generator(config, samples, loaded), config)
     return CachedGenerator(generator, config.cache, info.protocol) if config.cache else generator
+
+
+def picture_generator(config: EvalConfig, loaded: Loaded | None = None) -> Generator:
+    """The pipeline of `config` in this process."""
+    from eval.answer.pictures import PictureGenerator
+
+    policy = (loaded or Loaded()).editor(config)
+    guided = None
+    if config.decode is not None:
+        from eval.decode.pictures import GuidedPictures
+
+        guided = GuidedPictures(config.decode, level=config.flow.noise, batch=config.batch_size)
+    return PictureGenerator(policy, config.flow, Path(config.out), seed=config.sampling.seed, guided=guided)
 
 
 def local_generator(config: EvalConfig, samples: Sequence[Sample], loaded: Loaded | None = None) -> LocalGenerator:

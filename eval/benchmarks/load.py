@@ -33,20 +33,27 @@ NAMED = "benchmark"  # the key of a record's meta with the name of its benchmark
 ITEM = "item"
 
 
-def benchmark_samples(name: str, location: BenchmarkFiles, *, space: CoordinateSpace, media: Path) -> SampleSet:
-    """The samples of the benchmark `name` at `location`; images that are bytes are written below `media`."""
-    benchmark, files = find_benchmark(name), given_files(name, location)
+def benchmark_samples(
+    name: str, location: BenchmarkFiles, *, space: CoordinateSpace, media: Path, makes: bool = False
+) -> SampleSet:
+    """The samples of the benchmark `name` at `location`; images that are bytes are written below `media`. A run that
+    `makes` the edited pictures of a benchmark is given none."""
+    benchmark, files = find_benchmark(name), given_files(name, location, makes)
     split = location.split or benchmark.split or "all"
     root = Path(location.media_root) if location.media_root else files[0].parent
     version = f"{benchmark.version}-{fingerprint_of(files)}"
     return SampleSet(name, version, split, partial(_load, benchmark, files, root, media, space, location))
 
 
-def given_files(name: str, location: BenchmarkFiles) -> list[Path]:
+def given_files(name: str, location: BenchmarkFiles, makes: bool = False) -> list[Path]:
     """The files of `location` with the rows of the benchmark `name`."""
     benchmark = find_benchmark(name)
-    if benchmark.edits != bool(location.edits):
-        wants = "needs `edits`, the directory of edited pictures" if benchmark.edits else "takes no `edits`"
+    if (benchmark.edits and not makes) != bool(location.edits):
+        wants = "takes no `edits`"
+        if benchmark.edits:
+            wants = (
+                "needs `edits`, the directory of edited pictures" if not makes else f"{wants}, engine flow makes them"
+            )
         raise InputError(f"benchmark {name} {wants}; got {location.edits!r}")
     return files_of(
         location.path, location.revision, benchmark.hub, location.split or benchmark.split, benchmark.folders

@@ -15,10 +15,16 @@ from rewards.parse.extract import answer_text
 def best_of_n(policy: Policy, spec: BestOfN) -> Steps[Ids]:
     """The answer with the largest reward, the first among ties; with `soft`, one drawn by softmax(reward / soft)."""
     answers = yield from policy.continued([[]] * spec.n, policy.limit, policy.temperature)
-    scores = [-math.inf if score is None else score for score in (yield from policy.rewards(answers))]
-    if spec.soft is None:
-        return answers[scores.index(max(scores))]
-    return answers[picked(softmax([score / spec.soft for score in scores]), policy.uniform("soft"))]
+    scores = yield from policy.rewards(answers)
+    return answers[best_place(scores, spec.soft, policy.uniform("soft"))]
+
+
+def best_place(scores: Sequence[float | None], soft: float | None, uniform: float) -> int:
+    """The place of the largest reward, the first among ties; with `soft` the one that a uniform number draws."""
+    known = [-math.inf if score is None else score for score in scores]
+    if soft is None:
+        return known.index(max(known))
+    return picked(softmax([score / soft for score in known]), uniform)
 
 
 def self_consistency(policy: Policy, spec: SelfConsistency) -> Steps[Ids]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from mmrl.core.config import Config
 from rewards import RewardSpec
@@ -83,7 +83,33 @@ class MonteCarlo(Guided):
         return self
 
 
+class NoiseSearch(Guided):
+    """ReNO: the noise that a picture begins with follows the gradient of the rewards for `steps` steps of `rate`, with
+    gradients of a norm of at most `max_norm`; the picture of largest reward on the way is taken. `weight` is that of a
+    penalty which holds the norm of the noise near a Gaussian's."""
+
+    method: Literal["reno"]
+    steps: PositiveInt = 50
+    rate: PositiveFloat = 5.0
+    weight: NonNegativeFloat = 0.01
+    max_norm: PositiveFloat = 0.1
+
+
+class TreeSearch(Guided):
+    """A tree over the steps of a picture grows until the network has been asked `evaluations` times. `dts` draws a
+    picture in proportion to exp(`sharpness` x reward), `dts_star` takes the best. `explore`: how much DTS* prefers
+    branches that it has seen rarely."""
+
+    method: Literal["dts", "dts_star"]
+    evaluations: PositiveInt = 280
+    sharpness: PositiveFloat = 10.0
+    explore: NonNegativeFloat = 1.0
+
+
 DecodeSpec = Annotated[
-    BestOfN | SelfConsistency | PhaseWise | LookaheadSearch | MonteCarlo, Field(discriminator="method")
+    BestOfN | SelfConsistency | PhaseWise | LookaheadSearch | MonteCarlo | NoiseSearch | TreeSearch,
+    Field(discriminator="method"),
 ]
 SAMPLED = (BestOfN, SelfConsistency)  # draw by the run's `sampling`
+OF_PICTURES = ("best_of_n", "reno", "dts", "dts_star")
+OF_PICTURES_ALONE = (NoiseSearch, TreeSearch)

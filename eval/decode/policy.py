@@ -131,20 +131,23 @@ class SuiteGuide:
     """The weighted sum of the rewards of `spec`, which see the gold answer only if `spec.gold` is true."""
 
     def __init__(self, spec: Any, space: CoordinateSpace) -> None:
-        self._suite, self._gold, self._space = evaluation_suite(spec.rewards, spec.judges), spec.gold, space.value
+        self._suite, self.gold, self._space = evaluation_suite(spec.rewards, spec.judges), spec.gold, space.value
         self._weights = dict(zip(self._suite.names, self._suite.weights, strict=True))
 
     def scores(self, draw: Draw, seen_size: tuple[Size, ...], texts: Sequence[str], opened: str) -> Scores:
         """The score of each text, which goes on with the `opened` answer, None without a verdict; not all are None."""
         sample = draw.sample
-        meta, gold = {**sample.meta, "space": self._space}, sample.answer if self._gold else None
+        meta, gold = {**sample.meta, "space": self._space}, sample.answer if self.gold else None
         asked = Rollout("", gold, sample.task, sample.prompt, sample.media, seen_size, meta, opened=opened)
-        rollouts = [replace(asked, completion=text) for text in texts]
+        return self.of([replace(asked, completion=text) for text in texts])
+
+    def of(self, rollouts: Sequence[Rollout]) -> Scores:
+        """The score of each rollout of a sample, None without a verdict; not all are None."""
         vectors = self._suite.score(rollouts)
         scores = [weighted_sum({name: v.score for name, v in vector.items()}, self._weights) for vector in vectors]
         if all(score is None for score in scores):
-            hint = "" if self._gold else "; rewards that compare with the gold answer need gold: true"
-            raise InputError(f"decode: no reward has a verdict on the task {sample.task}{hint}")
+            hint = "" if self.gold else "; rewards that compare with the gold answer need gold: true"
+            raise InputError(f"decode: no reward has a verdict on the task {rollouts[0].task}{hint}")
         return scores
 
 

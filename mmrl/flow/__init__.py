@@ -1,6 +1,4 @@
-"""Policies that make pictures by a rectified flow: the mathematics of their steps, losses and searches.
+"""How policies that make pictures learn: the mathematics of their losses, and their trainers.
 
-Convention: x_t = (1 - t) x_0 + t e with noise e, so the velocity is v = e - x_0. Sampling runs t from 1 to 0; a step
-goes from `time` to the earlier `following`, dt = following - time < 0. Shapes: N samples, P prompts, G samples of a
-prompt, T steps; latents are [N, ...]. Sums over latent dimensions are means, as in the released code of the papers.
+Convention and shapes are those of `mmrl.model.flow`; besides, P prompts and G samples of a prompt.
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mmrl.flow.process import squared_error
+from mmrl.model.flow.process import squared_error
 
 SMALLEST_ERROR = 1e-5
 

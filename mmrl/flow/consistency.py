@@ -11,7 +11,7 @@ from torch import Tensor
 def predicted_clean(noisy: Tensor, predicted_noise: Tensor, kept: float) -> Tensor:
     """x_0 = (x_t - sqrt(1 - kept) e) / sqrt(kept) of a diffusion model, where `kept` is alpha-bar at t.
 
-    Flow models have `mmrl.flow.process.clean_from`.
+    Flow models have `mmrl.model.flow.process.clean_from`.
     """
     return (noisy - (1 - kept) ** 0.5 * predicted_noise) / kept**0.5
 

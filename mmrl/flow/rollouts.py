@@ -20,13 +20,13 @@ from mmrl.advantages.arrays import as_array, mixed
 from mmrl.core.canonical_json import dumps
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import as_media
-from mmrl.flow.algorithms.base import TRAINED, Drawn, generator
-from mmrl.flow.pictures import edit_of, instruction_of, opened, source_of
+from mmrl.flow.algorithms.base import TRAINED, Drawn
 from mmrl.flow.policy_gradient import gains
-from mmrl.flow.sampling import sampled
 from mmrl.grpo.batch import RolloutBatch, gathered
 from mmrl.grpo.batch_advantages import Estimated, Estimation
 from mmrl.grpo.rollouts import verdict_columns, write_rollouts
+from mmrl.model.flow.pictures import edit_of, instruction_of, opened, source_of
+from mmrl.model.flow.sampling import generator, sampled
 from rewards import Rollout, Suite, Verdict
 
 FLAT = 2 / 255  # a picture whose channels spread less is constant

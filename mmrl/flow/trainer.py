@@ -27,14 +27,15 @@ from torch import Tensor
 from transformers import Trainer, TrainingArguments
 
 from mmrl.flow.algorithms import algorithm_of
-from mmrl.flow.algorithms.base import Drawn, generator
+from mmrl.flow.algorithms.base import Drawn
 from mmrl.flow.arguments import FlowArguments
-from mmrl.flow.kontext import KontextPolicy
 from mmrl.flow.networks import Networks, Snapshots
-from mmrl.flow.pictures import edit_of, instruction_of, opened, source_of
-from mmrl.flow.process import gaussian, noised, squared_error
 from mmrl.flow.rollouts import Rollouts
 from mmrl.grpo.batch_advantages import Estimation
+from mmrl.model.flow.kontext import KontextPolicy
+from mmrl.model.flow.pictures import edit_of, instruction_of, opened, source_of
+from mmrl.model.flow.process import gaussian, noised, squared_error
+from mmrl.model.flow.sampling import generator
 from mmrl.trainers.checkpoints import WholeCheckpoints
 from mmrl.trainers.finite import FiniteNumbers, stop
 from mmrl.trainers.monitor import SilentSteps

@@ -25,8 +25,9 @@ def is_pipeline(path: Path) -> bool:
 
 def fingerprint(path: Path) -> str:
     """The hash of the weights, configs, tokenizer and chat template in `path`: equal files, equal fingerprint."""
-    files = sorted({file for pattern in _DECISIVE for file in path.glob(pattern)})
-    return digest([[file.name, sha256_of(file)] for file in files])
+    patterns = [INDEX, *(f"*/{pattern}" for pattern in _DECISIVE)] if is_pipeline(path) else _DECISIVE
+    files = sorted({file for pattern in patterns for file in path.glob(pattern)})
+    return digest([[file.relative_to(path).as_posix(), sha256_of(file)] for file in files])
 
 
 def local(model: str | Path) -> Path:

@@ -177,10 +177,18 @@ def _times(exhibit: Exhibit) -> list[Mark]:
 def _answer(answer: Answer, drawn: bool, run: Path | None) -> Html:
     title = swatch(answer.kind) if drawn else None, element("strong", answer.label)
     header = element("header", *title, *(element("span", fact, class_="dim") for fact in answer.facts))
-    made = [picture(load_image(media), (), caption="") for media in answer.made]
+    made = [_made(media, run) for media in answer.made]
     text = [element("div", *made, class_="figures")] if made else list(turn_cards(answer.turns, run))
     text = text or [element("pre", _shortened(answer.completion))]
     return element("section", header, *text, *_verdicts(answer.verdicts), class_="answer")
+
+
+def _made(media: Media, run: Path | None) -> Html:
+    try:
+        _check_recorded(media, run)
+        return picture(load_image(media), (), caption="")
+    except InputError as error:
+        return element("p", f"not shown: {error}", class_="missing")
 
 
 def _verdicts(verdicts: Mapping[str, Verdict]) -> Iterable[Html]:

@@ -52,7 +52,7 @@ def compare_page(before: Path, after: Path, place: Path, *, limit: int = SHOWN) 
         for name, change in content["protocol"].items()
     ]
     sections = [
-        _flips(kind, [(old[item], new[item]) for item in whole[key][:limit]], len(whole[key]), before)
+        _flips(kind, [(old[item], new[item]) for item in whole[key][:limit]], len(whole[key]), (before, after))
         for kind, key in (("Gained", "gained"), ("Lost", "lost"))
     ]
     body = page(
@@ -105,12 +105,14 @@ def _gallery(title: str, items: Sequence[Sequence[Record]], run: Path) -> Html |
     return joined(element("h2", title), *(card(record_exhibit(item, run)) for item in items))
 
 
-def _flips(title: str, items: Sequence[tuple[Sequence[Record], Sequence[Record]]], total: int, run: Path) -> Html:
+def _flips(
+    title: str, items: Sequence[tuple[Sequence[Record], Sequence[Record]]], total: int, runs: tuple[Path, Path]
+) -> Html:
     cards = []
     for old, new in items:
-        answers = [record_answer(record, kind="before", label="A") for record in old[:1]]
-        answers += [record_answer(record, kind="after", label="B") for record in new[:1]]
-        cards.append(card(replace(record_exhibit(old, run), answers=answers)))
+        answers = [record_answer(record, runs[0], kind="before", label="A") for record in old[:1]]
+        answers += [record_answer(record, runs[1], kind="after", label="B") for record in new[:1]]
+        cards.append(card(replace(record_exhibit(old, runs[0]), answers=answers)))
     return joined(element("h2", title), element("p", f"{total} items, {len(items)} shown."), *cards)
 
 

@@ -13,6 +13,7 @@ from data_engine.dataset.shards import read_manifest, read_samples
 from data_engine.schema import Sample
 from eval.records import RECORDS, Record, read_records, read_run
 from eval.report import decoding
+from eval.score import made_of
 from mmrl.core.config import InputError, nearest
 from mmrl.core.html import Html, element, page
 from mmrl.core.media.item import Media
@@ -138,20 +139,21 @@ def samples(out: Path, task: str | None, limit: int) -> Shown:
 def record_exhibit(draws: Sequence[Record], run: Path | None = None) -> Exhibit:
     """The records of one item, in the folder `run`, as an exhibit."""
     first = draws[0]
-    answers = [record_answer(record, kind="answer", label=str(record.draw)) for record in draws]
+    answers = [record_answer(record, run, kind="answer", label=str(record.draw)) for record in draws]
     media = [Media.from_row(entry) for entry in first.media]
+    golds = [Media.from_row(entry) for entry in first.gold_media]
     about = f"{first.source} · {first.item_id}"
-    return Exhibit(first.task, about, first.prompt, first.gold, media, answers, run)
+    return Exhibit(first.task, about, first.prompt, first.gold, media, answers, run, golds)
 
 
-def record_answer(record: Record, *, kind: str, label: str) -> Answer:
-    """The completion of a record with its verdicts."""
+def record_answer(record: Record, run: Path | None = None, *, kind: str, label: str) -> Answer:
+    """The completion of a record, or what was made in the folder `run`, with its verdicts."""
     total = [] if record.total is None else [f"total {record.total:.2f}"]
     verdicts = {
         name: Verdict(score, record.why.get(name, ""), record.kinds[name])  # pyright: ignore[reportArgumentType]
         for name, score in record.scores.items()
     }
-    facts = [*total, f"{record.tokens} tokens", *record.flags]
+    facts = [*total, *([] if record.made else [f"{record.tokens} tokens"]), *record.flags]
     return Answer(
         kind,
         label,
@@ -161,6 +163,7 @@ def record_answer(record: Record, *, kind: str, label: str) -> Answer:
         record.meta.get("space", "pixel"),
         record.seen_size,
         record.turns,
+        made_of(record, run or Path()),
     )
 
 

@@ -12,7 +12,7 @@ from mmrl.train.fitting import fitted
 from mmrl.train.model_card import model_card
 from mmrl.trainers.evaluation import evaluates
 from rewards import Suite
-from rewards.forms import sees_pictures
+from rewards.forms import check_sees_pictures
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ def trained(config: TrainConfig, out: Path, longer: set[str]) -> Path:
 
 def check(config: TrainConfig) -> None:
     """Refuse wrong settings, data and models before the first stage begins."""
-    from mmrl.flow.loading import check_editor
-    from mmrl.flow.pictures import TASK, check_edits
+    from mmrl.model.flow.loading import check_editor
+    from mmrl.model.flow.pictures import TASK, check_edits
     from mmrl.model.loading import local
     from mmrl.trainers.dataset import training_samples
 
@@ -69,18 +69,14 @@ def _check_method(config: TrainConfig, args: Any) -> None:
     check_options(config.advantages.name, config.advantages.options, rewards=len(config.rewards))
     if config.advantages.tokens is not None:
         raise InputError("advantages.tokens spreads an advantage over tokens, and a picture has none; remove it")
-    for name, spec in config.rewards.items():
-        if not sees_pictures(spec.fn, spec.args):
-            raise InputError(
-                f"rewards.{name}: {spec.fn} reads what a model writes; pictures are scored by edit_match, edit_score, "
-                "edit_verifier, embedding_similarity, judge, or one of your own"
-            )
+    check_sees_pictures(config.rewards)
 
 
 def _stage(config: TrainConfig, stage: str, out: Path, model_path: str, *, longer: bool) -> Path:
     from transformers import set_seed
 
-    from mmrl.flow.loading import adapted_editor, check_finite, load_editor, save_editor
+    from mmrl.flow.saving import save_editor
+    from mmrl.model.flow.loading import adapted_editor, check_finite, load_editor
     from mmrl.model.loading import INDEX, local
     from mmrl.trainers.dataset import as_dataset, training_samples
 

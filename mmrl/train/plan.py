@@ -109,7 +109,7 @@ def _rewards(config: TrainConfig, samples: Sequence[Sample]) -> list[Table]:
 def _of_pictures(config: TrainConfig, processes: int) -> list[Table]:
     """The same of a pipeline that makes pictures, from the heads of its files."""
     from mmrl.flow.algorithms import algorithm_of
-    from mmrl.flow.loading import sizes_of
+    from mmrl.model.flow.loading import sizes_of
     from mmrl.model.loading import local
     from mmrl.trainers.dataset import training_samples
 

@@ -54,6 +54,14 @@ def clip_pictures(pictures: Sequence[Image.Image], *, model: str, device: str, d
     return _unit(embed, pictures, batch)
 
 
+def pixel_vectors(pixels_N3HW: torch.Tensor, *, model: str, device: str, dtype: str) -> torch.Tensor:
+    """Unit vectors [N, D] of pictures in [0, 1] in the space of a CLIP-like model, with a gradient."""
+    clip = _clip(model, device, dtype)
+    shown = clip.processor.image_processor(images=list(pixels_N3HW), do_rescale=False, return_tensors="pt")
+    features = clip.model.get_image_features(pixel_values=shown["pixel_values"].to(clip.model.device, clip.model.dtype))
+    return torch.nn.functional.normalize(_features(features).float(), dim=1)
+
+
 @functools.lru_cache(maxsize=4)
 def _clip(model: str, device: str, dtype: str) -> Any:
     clip = loaded("embedding", model, device, dtype)

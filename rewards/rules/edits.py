@@ -37,10 +37,10 @@ def edit_match(rollout: Rollout, *, tolerance: Annotated[float, Field(gt=0, le=1
         return abstain("no right edit of a source picture to compare with")
     if not rollout.made:
         return unparsed("no picture was made")
-    source, gold, made = map(_pixels, (rollout.media[0], rollout.gold_media[0], rollout.made[-1]))
+    source, gold, made = map(pixels_of, (rollout.media[0], rollout.gold_media[0], rollout.made[-1]))
     if made.shape != gold.shape:
         return Verdict(0.0, f"made {_size(made)}, the right edit is {_size(gold)}")
-    asked = np.ones(gold.shape[:2], bool) if source.shape != gold.shape else (source != gold).any(axis=2)
+    asked = asked_for(source, gold)
     if not asked.any():
         return abstain("the right edit is the source itself")
     gap = np.abs(made - gold).mean(axis=2)
@@ -50,7 +50,13 @@ def edit_match(rollout: Rollout, *, tolerance: Annotated[float, Field(gt=0, le=1
     return Verdict(min(done, kept), f"done {done:.2f}, kept {kept:.2f}")
 
 
-def _pixels(media: Media) -> Pixels:
+def asked_for(source: Pixels, gold: Pixels) -> NDArray[np.bool_]:
+    """[H, W]: where the right edit changes the source; everywhere if it has another size."""
+    return np.ones(gold.shape[:2], bool) if source.shape != gold.shape else (source != gold).any(axis=2)
+
+
+def pixels_of(media: Media) -> Pixels:
+    """[H, W, 3] in [0, 1]."""
     return np.asarray(load_image(media), dtype=np.float64) / 255
 
 

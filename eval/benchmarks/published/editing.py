@@ -1,7 +1,8 @@
-"""Edited images that a model made before: GEdit-Bench and ImgEdit-Bench, scored by a judge.
+"""Edited images: GEdit-Bench and ImgEdit-Bench, scored by a judge.
 
-`edits` is their directory, in the official layout; run with `engine: given`. An edit that is missing or does not decode
-scores 0. With another judge and with our words for the prompts, numbers differ from those of the papers.
+With `engine: flow` a policy makes them. With `engine: given` they were made before, and `edits` is their directory, in
+the official layout. An edit that is missing or does not decode scores 0. With another judge and with our words for the
+prompts, numbers differ from those of the papers.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def gedit_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     if len(source) != 1:
         raise InputError(f"{key}: input_image and input_image_raw are both empty; expected one image")
     meta = {"group": kind, "language": language, "intersection": bool(row.get("Intersection_exist"))}
-    made = edited(Path(row[EDITS]), "fullset", kind, language, key)
-    yield _item(f"{language}/{key}", str(row["instruction"]), {}, (*source, made), meta)
+    made = _made(row, "fullset", kind, language, key)
+    yield _item(f"{language}/{key}", str(row["instruction"]), {}, (*source, *made), meta)
 
 
 def gedit_metrics(records: Sequence[Record]) -> Metrics:
@@ -67,7 +68,7 @@ async def gedit_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
 
     Gold: `instruction`. A missing edit is 0. `why` holds SC and PQ as JSON.
     """
-    if len(rollout.media) < 2:
+    if len(rollout.all_media) < 2:
         return unparsed(json.dumps(NO_EDIT["gedit"]))
     source, edit = _shown(rollout)
     read = partial(_scores, count=2, low=0, high=10)
@@ -82,8 +83,8 @@ async def gedit_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
 def imgedit_items(row: Row, space: CoordinateSpace) -> Iterator[Item]:
     """An entry of ImgEdit-Bench's JSON: `id` is the path of the source, the edit is `<key>.png`."""
     key, kind = str(row["key"]), str(row.get("edit_type") or "hard")
-    made = edited(Path(row[EDITS]), key)
-    yield _item(key, str(row["prompt"]), {"kind": kind}, (*picture(row["id"]), made), {"kind": kind})
+    made = _made(row, key)
+    yield _item(key, str(row["prompt"]), {"kind": kind}, (*picture(row["id"]), *made), {"kind": kind})
 
 
 def imgedit_metrics(records: Sequence[Record]) -> Metrics:
@@ -112,7 +113,7 @@ async def imgedit_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     By the protocol no score exceeds the first one. `as_said` in `why` is the mean without this rule, as in the released
     code. Gold: `instruction` and `kind`. A missing edit is 0.
     """
-    if len(rollout.media) < 2:
+    if len(rollout.all_media) < 2:
         return unparsed(json.dumps(NO_EDIT["imgedit"]))
     scores = await verdict_of(
         judge,
@@ -125,6 +126,11 @@ async def imgedit_judged(rollout: Rollout, *, judge: Judge) -> Verdict:
     return Verdict(
         score / 5, json.dumps({"score": score, "as_said": round(fmean(scores), 2), "prompt": prompt("imgedit").name})
     )
+
+
+def _made(row: Row, *parts: str) -> tuple[Medium, ...]:
+    """The edited image that the run was given for a row; none if its policy makes them."""
+    return (edited(Path(row[EDITS]), *parts),) if EDITS in row else ()
 
 
 def edited(root: Path, *parts: str) -> Medium:
@@ -160,7 +166,7 @@ def _rounded(values: Iterable[float]) -> float | None:
 
 
 def _shown(rollout: Rollout) -> tuple[Shown, ...]:
-    return tuple(Shown(item, label) for item, label in zip(rollout.media, ("Original:", "Edit:"), strict=False))
+    return tuple(Shown(item, label) for item, label in zip(rollout.all_media, ("Original:", "Edit:"), strict=False))
 
 
 def _instruction(rollout: Rollout) -> dict[str, str]:

@@ -47,8 +47,8 @@ class Edit:
 def edited(model: Path, samples: Sequence[Sample], steps: int) -> list[Edit]:
     """What the editor in `model` makes of the samples, without noise in its steps and with the same noise to begin."""
     from mmrl.flow.algorithms.base import generator
-    from mmrl.flow.loading import load_editor
-    from mmrl.flow.sampling import sampled
+    from mmrl.model.flow.loading import load_editor
+    from mmrl.model.flow.sampling import sampled
 
     policy, pictures = load_editor(model), []
     for start in range(0, len(samples), BATCH):

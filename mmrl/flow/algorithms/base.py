@@ -10,11 +10,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from data_engine.seeding import digest
 from mmrl.core.config import Config, InputError
-from mmrl.flow.kontext import Condition, KontextPolicy
 from mmrl.flow.networks import Networks
-from mmrl.flow.sampling import Trajectory
+from mmrl.model.flow.kontext import Condition, KontextPolicy
+from mmrl.model.flow.sampling import Trajectory, generator
 
 TRAINED = "trained"
 Key = tuple[object, ...]
@@ -80,8 +79,3 @@ class Algorithm(Config, ABC):
     ) -> tuple[Tensor, dict[str, float]]:
         """(the loss, numbers to log); `policy` has the network that learns, as the trainer has wrapped it. There is one
         row of advantages for all steps, or one for each step of a dense algorithm."""
-
-
-def generator(*key: object) -> torch.Generator:
-    """A generator whose draws depend on the key alone."""
-    return torch.Generator().manual_seed(int(digest(*key)[:15], 16))

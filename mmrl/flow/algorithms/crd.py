@@ -10,9 +10,9 @@ from torch import Tensor
 
 from mmrl.flow import centred_distillation as crd
 from mmrl.flow.algorithms.base import Algorithm, Drawn
-from mmrl.flow.kontext import KontextPolicy
 from mmrl.flow.networks import Networks
-from mmrl.flow.process import gaussian, noised
+from mmrl.model.flow.kontext import KontextPolicy
+from mmrl.model.flow.process import gaussian, noised
 
 EARLIEST, LATEST = 0.05, 0.95  # times at which pictures are noised
 

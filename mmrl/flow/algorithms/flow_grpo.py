@@ -10,11 +10,11 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from mmrl.flow.algorithms.base import Algorithm, Drawn
-from mmrl.flow.kontext import KontextPolicy
 from mmrl.flow.networks import Networks
 from mmrl.flow.policy_gradient import clipped_loss
-from mmrl.flow.process import noise_scale, step_kl
-from mmrl.flow.sampling import replayed
+from mmrl.model.flow.kontext import KontextPolicy
+from mmrl.model.flow.process import noise_scale, step_kl
+from mmrl.model.flow.sampling import replayed
 
 
 class FlowGrpo(Algorithm):

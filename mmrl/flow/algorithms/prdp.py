@@ -10,10 +10,10 @@ from torch import Tensor
 
 from mmrl.core.config import InputError
 from mmrl.flow.algorithms.base import Algorithm, Drawn
-from mmrl.flow.kontext import KontextPolicy
 from mmrl.flow.networks import Networks
 from mmrl.flow.policy_gradient import proximal_difference_loss
-from mmrl.flow.sampling import replayed
+from mmrl.model.flow.kontext import KontextPolicy
+from mmrl.model.flow.sampling import replayed
 
 
 class Prdp(Algorithm):

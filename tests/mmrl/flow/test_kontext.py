@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from mmrl.core.config import InputError
-from mmrl.flow.kontext import KontextPolicy
 from mmrl.flow.policy_gradient import clipped_loss
-from mmrl.flow.sampling import replayed, sampled
+from mmrl.model.flow.kontext import KontextPolicy
+from mmrl.model.flow.sampling import replayed, sampled
 from mmrl.model.tiny_editors import TEXT_TOKENS, tiny_kontext
 
 INSTRUCTIONS = ["tint the left half red", "invert the upper half"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmrl.flow.process import at, clean_from, log_density, noise_scale, noised, step, step_kl, times
+from mmrl.model.flow.process import at, clean_from, log_density, noise_scale, noised, step, step_kl, times
 
 
 @pytest.mark.parametrize(

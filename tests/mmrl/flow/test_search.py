@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmrl.flow.noise_search import norm_penalty, optimised
-from mmrl.flow.tree_search import Node, Tree, soft_value, upper_bounds
+from mmrl.model.flow.noise_search import norm_penalty, optimised
+from mmrl.model.flow.tree_search import Node, Tree, soft_value, upper_bounds
 
 
 def test_the_norm_of_a_noise_is_held_near_that_of_a_gaussian() -> None:

@@ -23,8 +23,8 @@ from mmrl.core.media.item import MediaKind
 from mmrl.core.media.pictures import as_media
 from mmrl.flow.algorithms import ALGORITHMS
 from mmrl.flow.arguments import FlowArguments
-from mmrl.flow.loading import load_editor
 from mmrl.flow.trainer import FlowTrainer
+from mmrl.model.flow.loading import load_editor
 from mmrl.model.tiny_editors import tiny_kontext
 from mmrl.pages.rollout_pages import as_page, chosen
 from mmrl.train.config import TrainConfig

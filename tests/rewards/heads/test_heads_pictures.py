@@ -31,7 +31,8 @@ from transformers import (
 import rewards
 from mmrl.core.config import InputError
 from mmrl.model.tiny_twins import tiny_model, trained_tokenizer
-from rewards import Media, Rollout
+from rewards import Media, RewardSpec, Rollout
+from rewards.gradients import gradient_of
 from rewards.heads.checkpoint_torch import chat, pictures_by_media
 from rewards.heads.embedding_similarity import embedding_similarity, goal_baseline
 from rewards.heads.multi_response import multi_response
@@ -146,6 +147,17 @@ def test_a_long_completion_is_cut_at_the_context_of_the_model(clip: str, picture
         embedding_similarity([Rollout("digit 7 " * 99, media=[Media(path=pictures[0])])], model=clip)[0].score
         is not None
     )
+
+
+def test_similarity_on_pixels_is_that_of_the_picture_and_has_a_gradient(clip: str, pictures: list[str]) -> None:
+    options: dict[str, Any] = {"model": clip, "goal": "the 7", "baseline": "a picture", "alpha": 0.5}
+    pixels = torch.from_numpy(np.array(Image.open(pictures[0]))).permute(2, 0, 1)[None] / 255
+    score = gradient_of({"near": RewardSpec(fn="embedding_similarity", args=options)})
+    scores = score(pixels.requires_grad_(True), Rollout(""))
+    [known] = embedding_similarity([Rollout("", made=[Media(path=pictures[0])])], **options)
+    assert scores.tolist() == pytest.approx([known.score], abs=1e-3)
+    [slope] = torch.autograd.grad(scores.sum(), pixels)
+    assert slope.abs().sum() > 0
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Pipelines that make pictures: read from a directory, given adapters, and written again."""
+"""Pipelines that make pictures: read from a directory, checked, and given adapters."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from data_engine.schema import Sample
-from mmrl.core.config import InputError, RunError
-from mmrl.core.files import put_in_place
-from mmrl.flow.kontext import Condition, KontextPolicy
-from mmrl.flow.pictures import instruction_of, opened, source_of
-from mmrl.flow.process import at
+from mmrl.core.config import InputError
+from mmrl.model.flow.kontext import Condition, KontextPolicy
+from mmrl.model.flow.pictures import instruction_of, opened, row_of, source_of
+from mmrl.model.flow.process import at
 from mmrl.model.loading import INDEX, is_pipeline
 from mmrl.model.policy import LoraSettings
-from mmrl.trainers.final import EXACT, HALF
-from mmrl.trainers.finite import check_saved
 
 
 def check_editor(path: Path) -> int:
@@ -97,34 +94,6 @@ def check_finite(policy: KontextPolicy, sample: Sample) -> None:
             raise InputError(f"the {part} of the model gives NaN for sample {sample.id}; use whole weights, or float32")
 
 
-def save_editor(trainer: Any, final: Path, sample: Sample, *, card: str) -> None:
-    """Write the pipeline (adapters merged) and its card to `final`, whole or not at all.
-
-    What is on disk must predict the velocity that the trained network does for `sample`; else it is a RunError.
-    """
-    policy, staging = trainer.policy, final.with_name(".final.writing")
-    network = policy.transformer
-    check_saved(network)
-    trained = velocity_of(policy, sample)
-    if getattr(network, "_hf_peft_config_loaded", False):
-        network.fuse_lora()
-        network.unload_lora()
-    if trainer.accelerator.is_main_process:
-        for part in (policy.pipeline, policy.pipeline.vae, network):
-            part.register_to_config(_name_or_path="")  # a folder of this machine
-        policy.pipeline.save_pretrained(staging)
-        (staging / "README.md").write_text(card, encoding="utf-8")
-        again = load_editor(staging, dtype=str(network.dtype).removeprefix("torch."), guidance=policy.guidance)
-        gap = float((velocity_of(again, sample) - trained).abs().mean())
-        if not gap < (EXACT if network.dtype == torch.float32 else HALF):
-            raise RunError(
-                f"{staging} is not the model that was trained: velocities differ by {gap:.2g} on one sample; it is "
-                "left there, and the checkpoints are whole"
-            )
-        put_in_place(staging, final)
-    trainer.accelerator.wait_for_everyone()
-
-
 @torch.no_grad()
 def velocity_of(policy: KontextPolicy, sample: Sample) -> Tensor:
     """[1, S, C]: the velocity halfway to an edit of a sample, on the CPU."""
@@ -134,5 +103,5 @@ def velocity_of(policy: KontextPolicy, sample: Sample) -> Tensor:
 
 
 def _condition(policy: KontextPolicy, sample: Sample) -> Condition:
-    row = {"answer": sample.answer, "prompt": sample.prompt, "media": sample.media}
+    row = row_of(sample)
     return policy.condition([instruction_of(row)], opened([source_of(row)]))

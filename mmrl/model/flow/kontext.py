@@ -17,7 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from mmrl.core.config import InputError
-from mmrl.flow.process import Draws, gaussian
+from mmrl.model.flow.pictures import check_size
+from mmrl.model.flow.process import Draws, gaussian
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,10 @@ class Condition:
         """Each sample `count` times, next to each other: a group reads its source once."""
         return self._with_rows(lambda part: part.repeat_interleave(count, dim=0))
 
+    def only(self, place: int) -> Condition:
+        """The sample at `place` alone."""
+        return self._with_rows(lambda part: part[place : place + 1])
+
     def tiled(self, count: int) -> Condition:
         """All samples in their order, `count` times."""
         return self._with_rows(lambda part: part.repeat(count, *[1] * (part.dim() - 1))) if count > 1 else self
@@ -45,12 +50,6 @@ class Condition:
     def _with_rows(self, change: Callable[[Tensor], Tensor]) -> Condition:
         text, pooled, source = map(change, (self.text_NLD, self.pooled_ND, self.source_NSC))
         return Condition(text, pooled, self.text_ids, source, self.place_ids, self.size)
-
-
-def check_size(size: tuple[int, int], step: int) -> None:
-    """InputError for a size in pixels that a VAE and patches which take multiples of `step` cannot take."""
-    if any(side % step for side in size):
-        raise InputError(f"a picture of {size[0]}x{size[1]}; both sides must be multiples of {step}")
 
 
 class KontextPolicy:
@@ -68,6 +67,11 @@ class KontextPolicy:
     def transformer(self) -> Any:
         """The module of the pipeline that predicts velocities."""
         return self.pipeline.transformer
+
+    @property
+    def multiple(self) -> int:
+        """The number of pixels of which the sides of pictures are multiples."""
+        return 2 * self.pipeline.vae_scale_factor
 
     def using(self, network: Callable[..., Any]) -> KontextPolicy:
         """The same policy with the velocities of another network: a copy of earlier weights, or one that is wrapped."""
@@ -96,7 +100,7 @@ class KontextPolicy:
         sizes = {picture.size for picture in sources}
         if len(sizes) > 1:
             raise InputError(f"pictures of the sizes {sorted(sizes)} in one batch; must have one size")
-        check_size(sizes.pop(), 2 * self.pipeline.vae_scale_factor)
+        check_size(sizes.pop(), self.multiple)
 
     def velocity(self, latent_NSC: Tensor, time_N: Tensor, condition: Condition) -> Tensor:
         """[N, S, C]: the predicted velocity e - x_0 at a time of its own for each sample."""
@@ -142,8 +146,14 @@ class KontextPolicy:
     @torch.no_grad()
     def pictures(self, latent_NSC: Tensor, condition: Condition) -> list[Image.Image]:
         """The pictures of clean latents."""
+        return self.pipeline.image_processor.postprocess(self._decoded(latent_NSC, condition), output_type="pil")
+
+    def pixels(self, latent_NSC: Tensor, condition: Condition) -> Tensor:
+        """[N, 3, H, W] in [0, 1]: the same as tensors, through which gradients flow."""
+        return self.pipeline.image_processor.postprocess(self._decoded(latent_NSC, condition), output_type="pt")
+
+    def _decoded(self, latent_NSC: Tensor, condition: Condition) -> Tensor:
         pipeline, (width, height) = self.pipeline, condition.size
         unpacked = pipeline._unpack_latents(latent_NSC, height, width, pipeline.vae_scale_factor)
         config = pipeline.vae.config
-        decoded = pipeline.vae.decode(unpacked / config.scaling_factor + config.shift_factor, return_dict=False)[0]
-        return pipeline.image_processor.postprocess(decoded, output_type="pil")
+        return pipeline.vae.decode(unpacked / config.scaling_factor + config.shift_factor, return_dict=False)[0]

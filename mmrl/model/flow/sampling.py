@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from mmrl.flow.process import Draws, at, gaussian, log_density, step
+from data_engine.seeding import digest
+from mmrl.model.flow.process import Draws, at, gaussian, log_density, step
 
 
 class FlowPolicy(Protocol):
@@ -84,3 +85,8 @@ def replayed(policy: FlowPolicy, condition: Any, trajectory: Trajectory, places:
         mean, std = step(latent, part, time, following, level=trajectory.levels[place])
         replays.append(Replay(log_density(trajectory.latents[place + 1], mean, std), mean, std))
     return replays
+
+
+def generator(*key: object) -> torch.Generator:
+    """A generator whose draws depend on the key alone."""
+    return torch.Generator().manual_seed(int(digest(*key)[:15], 16))

@@ -42,8 +42,7 @@ def optimised(
             raise ValueError(f"the loss of the noise is {value.item()}; must be finite")
         if best is None or value.item() < best[2]:
             best = picture.detach(), noise.detach().clone(), value.item()
-        optimizer.zero_grad()
-        (value + weight * norm_penalty(noise)).backward()
+        (noise.grad,) = torch.autograd.grad(value + weight * norm_penalty(noise), noise)  # of no weight
         torch.nn.utils.clip_grad_norm_([noise], max_norm)
         optimizer.step()
     if best is None:

@@ -1,0 +1,92 @@
+"""`engine: flow`: pictures that a policy makes. Their files lie in the folder of the run, named by their content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_engine.schema import Sample
+from eval.generation import Draw, Generation
+from mmrl.core.files import write_atomic
+from mmrl.core.media.image import load_image
+from mmrl.core.media.pictures import as_media
+from mmrl.model.flow.pictures import fitted, instruction_of, resized, row_of, source_of
+from mmrl.model.flow.sampling import generator, sampled
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from eval.decode.pictures import GuidedPictures
+    from mmrl.model.flow.kontext import KontextPolicy
+    from mmrl.model.flow.settings import PictureSettings
+
+FOLDER = "made"  # of the pictures, in the folder of a run
+
+
+class PictureGenerator:
+    """Answers draws with a picture each. All that is random of a draw depends on the seed, its sample and its number.
+
+    With `guided` a method of decoding makes the picture of each draw.
+    """
+
+    def __init__(
+        self,
+        policy: KontextPolicy,
+        settings: PictureSettings,
+        out: Path,
+        *,
+        seed: int,
+        guided: GuidedPictures | None = None,
+    ) -> None:
+        self._policy, self._settings, self._out, self._seed, self._guided = policy, settings, out, seed, guided
+
+    def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
+        """One picture per draw; those of one size are made together."""
+        sizes: dict[tuple[int, int], list[int]] = defaultdict(list)
+        sources = [load_image(source_of(row_of(draw.sample))) for draw in draws]
+        for place, source in enumerate(sources):
+            sizes[fitted(source.size, self._policy.multiple, self._settings.pixels)].append(place)
+        made: dict[int, Generation] = {}
+        for size, places in sizes.items():
+            some = [sources[place] for place in places]
+            answers = self._made([draws[place] for place in places], some, size)
+            for place, (picture, spent) in zip(places, answers, strict=True):
+                made[place] = self._kept(picture, spent)
+        return [made[place] for place in range(len(draws))]
+
+    def cost(self, sample: Sample) -> int:
+        """The pixels of the source."""
+        source = source_of(row_of(sample))
+        return (source.width or 0) * (source.height or 0)
+
+    def _made(
+        self, draws: Sequence[Draw], sources: Sequence[Image.Image], size: tuple[int, int]
+    ) -> list[tuple[Image.Image, dict[str, float]]]:
+        """(the picture, its costs) of each draw, made in `size` and brought to that of its source."""
+        policy, settings = self._policy, self._settings
+        asked = [instruction_of(row_of(draw.sample)) for draw in draws]
+        condition = policy.condition(asked, [resized(source, size) for source in sources])
+        keys, sizes = [(self._seed, draw.sample.id, draw.number) for draw in draws], [source.size for source in sources]
+        times = policy.times(settings.steps, condition)
+        if self._guided is not None:
+            return self._guided(policy, condition, times, draws, keys, sizes)
+        streams = [generator("picture", *key) for key in keys]
+        noise = policy.noise(condition, streams)
+        clean = sampled(policy, condition, noise, times, level=settings.noise, generator=streams).clean
+        pictures = zip(policy.pictures(clean, condition), sizes, strict=True)
+        return [(resized(picture, own), {}) for picture, own in pictures]
+
+    def _kept(self, picture: Image.Image, spent: dict[str, float]) -> Generation:
+        """The answer that is a picture; its file is on disk."""
+        media = as_media(picture)
+        assert media.bytes is not None
+        content = hashlib.sha256(media.bytes).hexdigest()
+        place = Path(FOLDER) / f"{content[:32]}.png"
+        if not (self._out / place).exists():
+            write_atomic(self._out / place, media.bytes)
+        kept = replace(media, bytes=None, path=str(place), sha256=content)
+        return Generation("", 0, False, (picture.size,), spent, made=(kept,))

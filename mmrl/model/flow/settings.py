@@ -1,0 +1,24 @@
+"""The block `flow:` of an evaluation: how a policy makes its pictures."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from mmrl.core.config import Config
+
+
+class PictureSettings(Config):
+    """`steps` from noise to a picture, each with `noise` of its own (0: the flow itself); `guidance` is for networks
+    that take one as an input. A source of more than `pixels` pixels is made smaller, and its edit as large again."""
+
+    steps: PositiveInt = 28
+    noise: NonNegativeFloat = 0.0
+    guidance: Annotated[float, Field(ge=0)] = 3.5
+    pixels: PositiveInt = 1024**2
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    def protocol(self, seed: int) -> dict[str, Any]:
+        """The settings that decide a picture."""
+        return {"decoding": "pictures", "seed": seed, **self.model_dump(mode="json")}
