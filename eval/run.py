@@ -39,7 +39,7 @@ from mmrl.core.config import InputError, shown
 from mmrl.core.locks import alone
 from mmrl.core.media.files import check_unchanged
 from mmrl.core.vision import CoordinateSpace
-from mmrl.model.flow.pictures import asked_and_right
+from mmrl.model.flow.pictures import right_of, row_of, sources_of
 from rewards import Suite
 from rewards.prompt_form import PLAIN
 
@@ -237,7 +237,8 @@ def _record(draw: Draw, answer: Generation, evaluated: SampleSet, info: RunInfo)
     sample, blind = draw.sample, info.protocol["blind"]
     empty = not answer.response.strip() and not answer.made
     flags = {"blind": blind, "truncated": answer.truncated, "empty": empty}
-    shown, golds = asked_and_right(sample) if answer.made else (sample.media, ())
+    row = row_of(sample)
+    shown, golds = (sources_of(row), right_of(row)) if answer.made else (sample.media, ())
     prompt = without_media(sample.prompt) if blind else sample.prompt
     return Record(
         key=key_of(draw, info),

@@ -23,7 +23,9 @@ MADE_OF_REWARDS = {
     *("blend", "cosine_length", "fallback", "gate", "group_rank", "length_mask", "length_penalty"),
     *("progressive", "scheduled", "shape"),
 }
-OF_PICTURES = {"edit_match", "edit_score", "edit_verifier", "embedding_similarity", "judge"}  # that a policy has made
+OF_PICTURES = {  # rewards that look at pictures that a policy has made
+    *("content_match", "edit_match", "edit_score", "edit_verifier", "embedding_similarity", "judge", "transport"),
+}
 MARKS: dict[str, Callable[[Args], list[str]]] = {  # what a prompt names if it asks for the form that a reward reads
     "json_format": lambda args: ["JSON", *args.get("keys", ())],
     "tag_format": lambda args: [f"<{tag}>" for tag in args.get("tags", ("think", "answer"))],
@@ -42,6 +44,7 @@ GOLDS: dict[str, tuple[str, ...]] = {  # the keys of the gold that a reward read
     "caption_recall": ("units", "references"),
     "caption_utility": ("questions",),
     "choice_match": ("choice",),
+    "content_match": ("content",),
     "chrf": _TEXTS,
     "math_match": ("math",),
     "nugget_support": ("nuggets",),
@@ -70,6 +73,7 @@ WITHOUT_GOLD = {  # they look at the completion with its question, its media or 
         "endogenous",
     ),
     *("judge", "multi_response", "principle_ranking", "relevance", "reward_model", "self_hallucination"),
+    "transport",
     "verifier_score",
 }
 _NAMES = {place: name for name, place in REWARDS.items()}

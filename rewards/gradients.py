@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 DIFFERENTIABLE = {  # (pixels [N, 3, H, W] in [0, 1], rollout, **options of the reward) -> scores [N]
     "edit_match": "rewards.heads.gradients_torch:edit_match",
     "embedding_similarity": "rewards.heads.gradients_torch:embedding_similarity",
+    "transport": "rewards.heads.gradients_torch:transport",
 }
 
 
@@ -38,7 +39,7 @@ def gradient_of(specs: Mapping[str, RewardSpec]) -> Callable[[Any, Rollout], Any
     parts = [
         (
             spec.weight,
-            resolve(DIFFERENTIABLE[spec.fn], DIFFERENTIABLE, "gradient"),
+            resolve(spec.fn, DIFFERENTIABLE, "gradient"),
             checked_options(function_of(spec.fn), spec.args, f"reward {spec.fn}"),
         )
         for spec in specs.values()

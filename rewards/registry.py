@@ -33,6 +33,7 @@ REWARDS = {
     "caption_utility": "rewards.judged.captions:caption_utility",
     "choice_match": "rewards.rules.exact_match:choice_match",
     "chrf": "rewards.rules.text:chrf",
+    "content_match": "rewards.rules.content:content_match",
     "cosine_length": "rewards.rules.lengths:cosine_length",
     "edit_match": "rewards.rules.edits:edit_match",
     "edit_score": "rewards.judged.edits:edit_score",
@@ -74,6 +75,7 @@ REWARDS = {
     "think_format": "rewards.rules.format:think_format",
     "tool_call": "rewards.rules.tool_call:tool_call",
     "tool_format": "rewards.rules.tool_call:tool_format",
+    "transport": "rewards.heads.transport:transport",
     "verifier_score": "rewards.judged.edit_chain:verifier_score",
     "yesno_match": "rewards.rules.exact_match:yesno_match",
 }

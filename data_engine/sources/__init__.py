@@ -55,5 +55,6 @@ SOURCES: dict[str, str] = {  # the name in a recipe -> where the function is; an
     "bar_charts": "data_engine.sources.scenes:bar_charts",
     "sums": "data_engine.sources.scenes:sums",
     "edit_pairs": "data_engine.sources.edit_pairs:edit_pairs",
+    "descriptions": "data_engine.sources.descriptions:descriptions",
     "edits": "data_engine.sources.edit_pairs:edits",
 }

@@ -79,7 +79,8 @@ class Loaded:
         from mmrl.model.loading import local
 
         if self._editor is None:
-            self._editor = load_editor(local(config.model), dtype=config.flow.dtype, guidance=config.flow.guidance)
+            made = {"guidance": config.flow.guidance, "side": config.flow.side}
+            self._editor = load_editor(local(config.model), dtype=config.flow.dtype, **made)
             self._editor.transformer.requires_grad_(False)
             self._editor.pipeline.to(state().device)
         return self._editor
@@ -114,7 +115,7 @@ def generator_of(
     if config.engine == "given":
         return GivenEdits()
     if config.engine == "flow":
-        return picture_generator(config, loaded)
+        return picture_generator(config, (loaded or Loaded()).editor(config))
     if config.engine == "replay":
         answers = replay.ReplayGenerator(Path(config.model))
         answers.check(draws)
@@ -130,11 +131,10 @@ def generator_of(
     return CachedGenerator(generator, config.cache, info.protocol) if config.cache else generator
 
 
-def picture_generator(config: EvalConfig, loaded: Loaded | None = None) -> Generator:
-    """The pipeline of `config` in this process."""
+def picture_generator(config: EvalConfig, policy: Any) -> Generator:
+    """A policy that makes pictures as `config` says."""
     from eval.answer.pictures import PictureGenerator
 
-    policy = (loaded or Loaded()).editor(config)
     guided = None
     if config.decode is not None:
         from eval.decode.pictures import GuidedPictures

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from data_engine.schema import Sample
 from eval.generation import Draw, Generation
 from mmrl.core.files import write_atomic
-from mmrl.core.media.image import load_image
 from mmrl.core.media.pictures import as_media
-from mmrl.model.flow.pictures import fitted, instruction_of, resized, row_of, source_of
+from mmrl.core.vision import Size
+from mmrl.model.flow.pictures import fitted, instruction_of, opened, resized, right_of, row_of, size_of, sources_of
 from mmrl.model.flow.sampling import generator, sampled
 
 if TYPE_CHECKING:
@@ -45,32 +45,37 @@ class PictureGenerator:
         self._policy, self._settings, self._out, self._seed, self._guided = policy, settings, out, seed, guided
 
     def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
-        """One picture per draw; those of one size are made together."""
-        sizes: dict[tuple[int, int], list[int]] = defaultdict(list)
-        sources = [load_image(source_of(row_of(draw.sample))) for draw in draws]
-        for place, source in enumerate(sources):
-            sizes[fitted(source.size, self._policy.multiple, self._settings.pixels)].append(place)
+        """One picture per draw; those of one task and size are made together."""
+        alike: dict[tuple[str, Size], list[int]] = defaultdict(list)
+        for place, draw in enumerate(draws):
+            fits = fitted(self._size(draw.sample), self._policy.multiple, self._settings.pixels)
+            alike[draw.sample.task, fits].append(place)
         made: dict[int, Generation] = {}
-        for size, places in sizes.items():
-            some = [sources[place] for place in places]
-            answers = self._made([draws[place] for place in places], some, size)
+        for (_, size), places in alike.items():
+            answers = self._made([draws[place] for place in places], size)
             for place, (picture, spent) in zip(places, answers, strict=True):
                 made[place] = self._kept(picture, spent)
         return [made[place] for place in range(len(draws))]
 
     def cost(self, sample: Sample) -> int:
-        """The pixels of the source."""
-        source = source_of(row_of(sample))
-        return (source.width or 0) * (source.height or 0)
+        """The pixels of the picture."""
+        width, height = self._size(sample)
+        return width * height
 
-    def _made(
-        self, draws: Sequence[Draw], sources: Sequence[Image.Image], size: tuple[int, int]
-    ) -> list[tuple[Image.Image, dict[str, float]]]:
-        """(the picture, its costs) of each draw, made in `size` and brought to that of its source."""
+    def _size(self, sample: Sample) -> Size:
+        """The size of the picture: that of the source, or of the right picture of a text, or that of the policy."""
+        row = row_of(sample)
+        like = [*sources_of(row), *right_of(row)][:1]
+        return size_of(like[0]) if like else (self._policy.side, self._policy.side)
+
+    def _made(self, draws: Sequence[Draw], size: Size) -> list[tuple[Image.Image, dict[str, float]]]:
+        """(the picture, its costs) of each draw of a task, made in `size` and brought to its own."""
         policy, settings = self._policy, self._settings
-        asked = [instruction_of(row_of(draw.sample)) for draw in draws]
-        condition = policy.condition(asked, [resized(source, size) for source in sources])
-        keys, sizes = [(self._seed, draw.sample.id, draw.number) for draw in draws], [source.size for source in sources]
+        rows = [row_of(draw.sample) for draw in draws]
+        sources = [resized(source, size) for source in opened([media for row in rows for media in sources_of(row)])]
+        condition = policy.condition([instruction_of(row) for row in rows], sources or None, size)
+        keys = [(self._seed, draw.sample.id, draw.number) for draw in draws]
+        sizes = [self._size(draw.sample) for draw in draws]
         times = policy.times(settings.steps, condition)
         if self._guided is not None:
             return self._guided(policy, condition, times, draws, keys, sizes)

@@ -14,7 +14,7 @@ from eval.decode.policy import Scores, SuiteGuide
 from eval.generation import Draw
 from mmrl.core.media.pictures import as_media
 from mmrl.model.flow.kontext import Condition, KontextPolicy
-from mmrl.model.flow.pictures import asked_and_right, instruction_of, resized, row_of
+from mmrl.model.flow.pictures import instruction_of, resized, right_of, row_of, sources_of
 from mmrl.model.flow.process import at, gaussian, step
 from mmrl.model.flow.sampling import generator, sampled
 from rewards import Rollout
@@ -116,15 +116,14 @@ class Canvas:
     def _asked(self) -> Rollout:
         """What the guide sees beside a picture: the gold only if it may."""
         sample, row = self._draw.sample, row_of(self._draw.sample)
-        shown, right = asked_and_right(sample)
         gold: Any = sample.answer if self._guide.gold else {"instruction": instruction_of(row)}
         return Rollout(
             "",
             gold,
             sample.task,
             sample.prompt,
-            shown,
+            sources_of(row),
             meta=sample.meta,
             group=sample.id,
-            gold_media=right if self._guide.gold else (),
+            gold_media=right_of(row) if self._guide.gold else (),
         )

@@ -12,7 +12,9 @@ BUNDLES = {
     "train": ("train", "data", "judge", "rewards"),
     "demo": ("demo", "flow", "train", "data", "judge", "rewards"),
 }
-NAMED = {"skimage": "scikit-image", "sklearn": "scikit-learn", "easy_vqa": "easy-vqa"}  # imported: its distribution
+NAMED = {  # imported: its distribution
+    **{"skimage": "scikit-image", "sklearn": "scikit-learn", "easy_vqa": "easy-vqa", "ot": "POT"},
+}
 
 
 def missing(error: ModuleNotFoundError, extra: str) -> str:

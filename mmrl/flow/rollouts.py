@@ -25,7 +25,7 @@ from mmrl.flow.policy_gradient import gains
 from mmrl.grpo.batch import RolloutBatch, gathered
 from mmrl.grpo.batch_advantages import Estimated, Estimation
 from mmrl.grpo.rollouts import verdict_columns, write_rollouts
-from mmrl.model.flow.pictures import edit_of, instruction_of, opened, source_of
+from mmrl.model.flow.pictures import condition_of, right_of, sources_of
 from mmrl.model.flow.sampling import generator, sampled
 from rewards import Rollout, Suite, Verdict
 
@@ -94,8 +94,7 @@ class Rollouts:
         args, algorithm, networks = self.trainer.args, self.trainer.algorithm, self.trainer.model
         network = networks.trained if algorithm.draws_by == TRAINED else networks.copies[algorithm.draws_by]
         policy, group = self.trainer.policy.using(network), args.num_generations
-        condition = policy.condition([instruction_of(row) for row in rows], opened([source_of(row) for row in rows]))
-        condition = condition.repeated(group)
+        condition = condition_of(policy, rows).repeated(group)
         step = self.trainer.state.global_step
         keys = [(args.seed, step, row["id"], place) for row in rows for place in range(group)]
         draws = [generator("draw", *key) for key in keys]
@@ -106,19 +105,19 @@ class Rollouts:
         return Drawn(condition, trajectory, keys, group)
 
     def _rollout(self, row: Row, made: Media) -> Rollout:
-        state, gold = self.trainer.state, edit_of(row)
+        state = self.trainer.state
         return Rollout(
             completion="",
             answer=row["answer"],
             task=row["task"],
             prompt=row["prompt"],
-            media=[source_of(row)],
+            media=sources_of(row),
             meta=row["meta"],
             group=row["id"],
             step=state.global_step,
             total_steps=state.max_steps,
             made=[made],
-            gold_media=[gold] if gold else [],
+            gold_media=right_of(row),
         )
 
     def _estimated(
@@ -155,14 +154,13 @@ def columns_of(
 ) -> dict[str, Any]:
     """A picture as one row of a rollout file: the columns of `mmrl.grpo.rollouts.columns_of`, and the picture itself
     in `made` if it is `kept`."""
-    gold = edit_of(row)
     return {
         "id": row["id"],
         "task": row["task"],
         "prompt": dumps(row["prompt"]),
         "answer": dumps(row["answer"]),
-        "media": [source_of(row).row()],
-        "gold_media": [gold.row()] if gold else [],
+        "media": [media.row() for media in sources_of(row)],
+        "gold_media": [media.row() for media in right_of(row)],
         "made": [{"kind": made.kind, "bytes": made.bytes, "width": made.width, "height": made.height}] if kept else [],
         "seen_size": [],
         "opened": "",

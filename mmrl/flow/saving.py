@@ -32,7 +32,9 @@ def save_editor(trainer: Any, final: Path, sample: Sample, *, card: str) -> None
             part.register_to_config(_name_or_path="")  # a folder of this machine
         policy.pipeline.save_pretrained(staging)
         (staging / "README.md").write_text(card, encoding="utf-8")
-        again = load_editor(staging, dtype=str(network.dtype).removeprefix("torch."), guidance=policy.guidance)
+        again = load_editor(
+            staging, dtype=str(network.dtype).removeprefix("torch."), guidance=policy.guidance, side=policy.side
+        )
         gap = float((velocity_of(again, sample) - trained).abs().mean())
         if not gap < (EXACT if network.dtype == torch.float32 else HALF):
             raise RunError(

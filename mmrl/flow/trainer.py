@@ -33,10 +33,10 @@ from mmrl.flow.networks import Networks, Snapshots
 from mmrl.flow.rollouts import Rollouts
 from mmrl.grpo.batch_advantages import Estimation
 from mmrl.model.flow.kontext import KontextPolicy
-from mmrl.model.flow.pictures import edit_of, instruction_of, opened, source_of
+from mmrl.model.flow.pictures import condition_of, instruction_of, opened, right_of
 from mmrl.model.flow.process import gaussian, noised, squared_error
 from mmrl.model.flow.sampling import generator
-from mmrl.trainers.checkpoints import WholeCheckpoints
+from mmrl.trainers.evaluation import RecordedEvaluations, StepEvaluation, evaluates, weights_fingerprint
 from mmrl.trainers.finite import FiniteNumbers, stop
 from mmrl.trainers.monitor import SilentSteps
 from mmrl.trainers.quiet import quieten
@@ -50,7 +50,7 @@ def collated(rows: Sequence[Row]) -> dict[str, Any]:
     return {"rows": list(rows)}
 
 
-class PictureTrainer(WholeCheckpoints, Trainer, ABC):
+class PictureTrainer(RecordedEvaluations, Trainer, ABC):
     """What both stages share; `loss_of` gives the loss of a micro-batch and numbers to log."""
 
     model: Any  # transformers declares it as possibly None
@@ -61,7 +61,10 @@ class PictureTrainer(WholeCheckpoints, Trainer, ABC):
         args.remove_unused_columns = False
         self.policy, self._numbers = policy, defaultdict[str, list[float]](list)
         networks: Any = Networks(policy.transformer, copies)
-        super().__init__(model=networks, args=args, train_dataset=train_dataset, data_collator=collated)
+        held_out = train_dataset if evaluates(args) else None  # unread, but transformers wants one
+        super().__init__(
+            model=networks, args=args, train_dataset=train_dataset, eval_dataset=held_out, data_collator=collated
+        )
         quieten(self)
         self.policy.pipeline.to(self.accelerator.device)
         self.model_accepts_loss_kwargs = False  # the loss of a micro-batch is a mean
@@ -87,8 +90,21 @@ class PictureTrainer(WholeCheckpoints, Trainer, ABC):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """With what was kept since the line before."""
+        if any(name.startswith("eval_") for name in logs):
+            super().log(logs, *args, **kwargs)
+            return
         super().log({**logs, **{name: fmean(values) for name, values in self._numbers.items()}}, *args, **kwargs)
         self._numbers.clear()
+
+    def measured(self, evaluation: StepEvaluation) -> dict[str, float]:
+        """The metrics of the pictures that the network makes as it is."""
+        from eval.answer.backends import picture_generator
+
+        network = self.model.trained
+        policy = self.policy.using(network)
+        return evaluation.measured(
+            lambda config: picture_generator(config, policy), weights_fingerprint(network), self.state.global_step
+        )
 
     def stop_on_nan(self, what: str) -> None:
         """Save the ids and instructions of the micro-batch and stop."""
@@ -97,13 +113,13 @@ class PictureTrainer(WholeCheckpoints, Trainer, ABC):
 
 
 class FlowMatchingTrainer(PictureTrainer):
-    """Supervised: the velocity from a noised edit must be that to the edit which the sample shows."""
+    """Supervised: the velocity from a noised picture must be that to the right one which the sample shows."""
 
     def loss_of(self, policy: KontextPolicy, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
         """|v - (e - x_0)|^2 at a time of its own for each sample."""
         rows = batch["rows"]
-        condition = policy.condition([instruction_of(row) for row in rows], opened([source_of(row) for row in rows]))
-        clean = policy.latents(opened([edit for row in rows if (edit := edit_of(row))]), condition)
+        condition = condition_of(policy, rows)
+        clean = policy.latents(opened([right for row in rows for right in right_of(row)]), condition)
         draws = [generator("sft", self.args.seed, self.state.global_step, row["id"]) for row in rows]
         time = torch.cat([torch.rand(1, generator=each) for each in draws]).to(clean)
         noise = gaussian(clean, draws)

@@ -77,7 +77,8 @@ class Exhibit:
 def card(exhibit: Exhibit, *, badge: str | None = None) -> Html:
     """The exhibit as an article: a single picture is next to the text, other media are above it."""
     title = element("h3", exhibit.title), badge and element("span", badge, class_="badge")
-    figures = element("div", *_figures(exhibit), class_="figures") if exhibit.media else None
+    shown = exhibit.media or exhibit.gold_media
+    figures = element("div", *_figures(exhibit), class_="figures") if shown else None
     drawn = any(gold_rows(exhibit.gold, key.name, key.numbers) for key in DRAWN)
     gold = element("p", swatch("gold") if drawn else None, " gold: ", _plain(exhibit.gold))
     question = element("p", _prompt_text(exhibit.prompt), class_="question")
@@ -123,7 +124,7 @@ def _figures(exhibit: Exhibit) -> Iterable[Html]:
     golds = [(media, "gold") for media in exhibit.gold_media]
     named = [(media, f"{media.kind} {place}") for place, media in enumerate(exhibit.media, 1)] + golds
     for place, (media, name) in enumerate(named):
-        caption = name if len(named) > 1 else ""
+        caption = name if len(named) > 1 or not exhibit.media else ""
         try:
             _check_recorded(media, exhibit.run)
             yield _picture(exhibit, media, caption, place) if media.kind == "image" else _film(exhibit, media, caption)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from eval.generation import Sampling
 from eval.sample_sets import DatasetSplit
 from mmrl.core.config import InputError, nearest, validate
 from mmrl.tools.settings import ToolSettings
-from mmrl.train.config import Evaluation, TrainConfig, form_of
+from mmrl.train.config import Evaluation, TrainConfig, form_of, makes_pictures
 from mmrl.trainers.evaluation import REWARD, StepEvaluation, evaluates
+from rewards import RewardSpec
 
 
 def evaluated(config: TrainConfig) -> EvalConfig:
@@ -21,6 +22,8 @@ def evaluated(config: TrainConfig) -> EvalConfig:
     given = chosen.rewards or config.rewards
     if not given:
         raise InputError("evaluation: no rewards to score with; give evaluation.rewards")
+    if makes_pictures(config):
+        return _of_pictures(config, chosen, given)
     length = (config.grpo or {}).get("max_completion_length", Sampling().max_new_tokens)
     values = {
         "model": config.model,
@@ -33,6 +36,27 @@ def evaluated(config: TrainConfig) -> EvalConfig:
         "space": config.space,
         "prompt": form_of(config),
         "rollout": config.rollout.model_dump(include=set(ToolSettings.model_fields), exclude_unset=True),
+        "batch_size": chosen.batch_size,
+        "max_unjudged": chosen.max_unjudged,
+    }
+    return validate(EvalConfig, values, where="evaluation")
+
+
+def _of_pictures(config: TrainConfig, chosen: Evaluation, rewards: Mapping[str, RewardSpec]) -> EvalConfig:
+    """The evaluation of a pipeline: pictures are made as those that it learns from, but without noise in the steps."""
+    from mmrl.flow.arguments import FlowArguments
+
+    block = config.flow or {}
+    made = {name: block.get(name, getattr(FlowArguments, name)) for name in ("sampling_steps", "guidance", "side")}
+    values = {
+        "engine": "flow",
+        "model": config.model,
+        "data": chosen.data or DatasetSplit(path=config.data),
+        "rewards": rewards,
+        "judges": chosen.judges or config.judges,
+        "out": config.output,
+        "sampling": chosen.sampling or Sampling(),
+        "flow": {"steps": made.pop("sampling_steps"), **made},
         "batch_size": chosen.batch_size,
         "max_unjudged": chosen.max_unjudged,
     }

@@ -6,11 +6,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from eval.answer.backends import check_pictures
+from eval.sample_sets import split_samples
 from mmrl.core.config import InputError
 from mmrl.train.config import FOLDERS, TrainConfig, arguments_of, stages_of
+from mmrl.train.evaluation import check_evaluation, evaluated
 from mmrl.train.fitting import fitted
 from mmrl.train.model_card import model_card
-from mmrl.trainers.evaluation import evaluates
+from mmrl.trainers.evaluation import StepEvaluation, evaluates
 from rewards import Suite
 from rewards.forms import check_sees_pictures
 
@@ -18,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 OF_TEXT = (
     *("vision", "space", "prompt", "freeze", "attention"),
-    *("evaluation", "rollout", "form_only", "dpo", "preferences", "grpo"),
+    *("rollout", "form_only", "dpo", "preferences", "grpo"),
 )
 GIVEN = {"tasks_P", "failed_PG", "injected_PG"}  # what an estimator may want of a batch
 
@@ -37,7 +40,7 @@ def trained(config: TrainConfig, out: Path, longer: set[str]) -> Path:
 def check(config: TrainConfig) -> None:
     """Refuse wrong settings, data and models before the first stage begins."""
     from mmrl.model.flow.loading import check_editor
-    from mmrl.model.flow.pictures import TASK, check_edits
+    from mmrl.model.flow.pictures import check_edits, check_size
     from mmrl.model.loading import local
     from mmrl.trainers.dataset import training_samples
 
@@ -45,15 +48,19 @@ def check(config: TrainConfig) -> None:
         if getattr(config, key) != type(config).model_fields[key].get_default(call_default_factory=True):
             raise InputError(f"{key} is for models that write, not for a pipeline that makes pictures; remove it")
     arguments = {stage: arguments_of(config, stage) for stage in stages_of(config)}
-    for stage, args in arguments.items():
-        if evaluates(args):
-            raise InputError(f"{stage}.eval_strategy and eval_on_start are for models that write; remove them")
+    check_evaluation(config, list(arguments.items()))
+    if config.evaluation is not None:
+        asked = evaluated(config)
+        check_pictures(asked, split_samples(asked.data).load())
+    samples = training_samples(config.data, config.split, config.limit, config.task)
     if config.flow is not None:
         _check_method(config, arguments["flow"])
         suite = Suite(config.rewards, judges=config.judges)
-        suite.check_tasks([TASK])
-    samples = training_samples(config.data, config.split, config.limit, config.task)
-    check_edits(samples, check_editor(local(config.model)), edits=config.sft is not None)
+        suite.check_tasks(sample.task for sample in samples)
+    step = check_editor(local(config.model))
+    check_edits(samples, step, edits=config.sft is not None)
+    if "flow" in arguments and not all(sample.media for sample in samples):
+        check_size((arguments["flow"].side,) * 2, step)
 
 
 def _check_method(config: TrainConfig, args: Any) -> None:
@@ -77,6 +84,7 @@ def _stage(config: TrainConfig, stage: str, out: Path, model_path: str, *, longe
 
     from mmrl.flow.saving import save_editor
     from mmrl.model.flow.loading import adapted_editor, check_finite, load_editor
+    from mmrl.model.flow.pictures import SIDE
     from mmrl.model.loading import INDEX, local
     from mmrl.trainers.dataset import as_dataset, training_samples
 
@@ -87,10 +95,13 @@ def _stage(config: TrainConfig, stage: str, out: Path, model_path: str, *, longe
     set_seed(config.seed)
     args = arguments_of(config, stage, out)
     samples = training_samples(config.data, config.split, config.limit, config.task)
-    policy = load_editor(local(model_path), dtype=config.dtype, guidance=getattr(args, "guidance", 1.0))
+    made = {"guidance": getattr(args, "guidance", 1.0), "side": getattr(args, "side", SIDE)}
+    policy = load_editor(local(model_path), dtype=config.dtype, **made)
     check_finite(policy, samples[0])
     adapted_editor(policy, config.lora)
     trainer = _trainer(config, stage, policy, args, as_dataset(samples))
+    if evaluates(args):
+        trainer.evaluation = StepEvaluation(evaluated(config), out / "eval")
     fitted(trainer, config, out, longer=longer)
     card = model_card(config, stage, trainer.state.log_history, trainer.state.global_step)
     save_editor(trainer, final, samples[0], card=card)

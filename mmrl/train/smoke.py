@@ -93,10 +93,10 @@ def _of_pictures(config: TrainConfig, directory: Path) -> TrainConfig:
     texts = [instruction_of(row_of(sample)) for sample in samples]
     tiny_kontext(texts, seed=config.seed).save_pretrained(directory / "model")
     changed = {"model": str(directory / "model"), "output": str(directory / "run"), "dtype": "float32"}
-    changed |= {"data": str(directory / "data"), "limit": None}
+    changed |= {"data": str(directory / "data"), "limit": None, "evaluation": None}
     blocks = {name: _small(getattr(config, name), 2, len(samples)) for name in stages_of(config)}
     if "flow" in blocks:
-        blocks["flow"] |= {"num_generations": 2, "sampling_steps": 2}
+        blocks["flow"] |= {"num_generations": 2, "sampling_steps": 2, "side": 16}
     return config.model_copy(update=changed | blocks)
 
 

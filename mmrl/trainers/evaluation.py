@@ -7,6 +7,7 @@ When it happens and which checkpoint is kept are transformers' own settings, in 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -20,7 +21,7 @@ from eval.answer.backends import guided
 from eval.answer.local import LocalGenerator, evaluating
 from eval.config import EvalConfig
 from eval.distributed import Processes
-from eval.generation import Draw
+from eval.generation import Draw, Generator
 from eval.records import ALL, RUN, TOTAL, read_run
 from eval.report import report, reported
 from eval.run import asking, evaluate, prepare, run_info
@@ -53,14 +54,24 @@ class StepEvaluation:
         return [REWARD, *pairs, *(f"{ALL}/{name}" for name in self.suite.names)]
 
     def __call__(self, model: Any, processor: Any, step: int) -> dict[str, float]:
-        """The metrics of `model`, of which every process evaluates a share; records of an interrupted step are reused.
+        """The metrics of `model`."""
+
+        def answering(config: EvalConfig) -> Generator:
+            form = with_tools(config.prompt or PLAIN, processor, config.rollout.tools)
+            plain = LocalGenerator(model, processor, budget=config.vision, sampling=config.sampling, form=form)
+            return guided(plain, config)
+
+        return self.measured(answering, weights_fingerprint(model), step)
+
+    def measured(self, answering: Callable[[EvalConfig], Generator], fingerprint: str, step: int) -> dict[str, float]:
+        """The metrics of the weights of that fingerprint, with which `answering` makes a generator. Every process
+        evaluates a share; records of an interrupted step are reused.
 
         A metric that the report withholds is NaN.
         """
         processes, out = Processes(), self.out / f"step-{step:05d}"
         sampling = self.config.sampling
         draws = [Draw(sample, number) for sample in self.samples for number in range(sampling.samples)]
-        fingerprint = weights_fingerprint(model)
         info = run_info(self.config, self.split, self.suite, planned=len(draws), fingerprint=fingerprint)
         info = replace(info, model=f"{info.model}, trained for {step} steps")
         if processes.main:
@@ -68,9 +79,7 @@ class StepEvaluation:
                 shutil.rmtree(out)  # of other weights: the training was started again
             info = prepare(out, info, self.suite)
         processes.wait()
-        form = with_tools(self.config.prompt or PLAIN, processor, self.config.rollout.tools)
-        plain = LocalGenerator(model, processor, budget=self.config.vision, sampling=sampling, form=form)
-        generator = guided(plain, self.config.model_copy(update={"out": str(out)}))
+        generator = answering(self.config.model_copy(update={"out": str(out)}))
         evaluate(generator, draws, self.split, self.suite, info, out, batch_size=self.config.batch_size)
         content = report(out) if processes.main else reported(out)
         means = {f"{row['task']}/{row['reward']}": row["mean"] for row in content["rows"]}
@@ -87,21 +96,25 @@ class RecordedEvaluations(WholeCheckpoints):
         """Evaluate as `mmrl eval run` does; without an `evaluation`, as the trainer's class does."""
         if self.evaluation is None:
             return super().evaluate(*args, **kwargs)
+        with evaluating(self.model):  # TRL files what it logs meanwhile under evaluation
+            metrics = self.measured(self.evaluation)
+            self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def measured(self, evaluation: StepEvaluation) -> dict[str, float]:
+        """The metrics of the model as it is."""
         from trl.models.utils import unwrap_model_for_generation
 
         recompute: Any = self.args.gradient_checkpointing_kwargs
         wrapped: Any = self.model_wrapped
         model: Any
         with (
-            evaluating(self.model),  # TRL files what it logs meanwhile under evaluation
             unwrap_model_for_generation(wrapped, self.accelerator, gradient_checkpointing_kwargs=recompute) as model,
             gathered_by_fsdp(model),
         ):
             plain = model.get_base_model() if is_peft_model(model) else model
-            metrics = self.evaluation(plain, self.processing_class, self.state.global_step)
-            self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
+            return evaluation(plain, self.processing_class, self.state.global_step)
 
     def _determine_best_metric(self, metrics: Any, trial: Any) -> bool:
         """Save a new best checkpoint, whether or not a save is due."""

@@ -19,7 +19,7 @@ from mmrl.core.media.pictures import pictures_of
 from mmrl.core.messages import parts_of, texts_of
 from rewards.base import Rollout
 
-Kind = Literal["score", "language", "embedding"]
+Kind = Literal["score", "language", "embedding", "matching"]
 
 FRAMES = 8  # of a video, shown as pictures
 BY_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")  # inputs with a value for each token
@@ -64,6 +64,11 @@ def _class_of(kind: Kind, name: str) -> Any:
         config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
         known = type(config) in transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
         return transformers.AutoModelForSequenceClassification if known else scoring_class(config)
+    if kind == "matching":
+        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+        if config.model_type != "blip":
+            raise InputError(f"{name} is a {config.model_type} model; transport wants BLIP with a matching head")
+        return transformers.BlipForImageTextRetrieval
     return transformers.AutoModelForCausalLM if kind == "language" else transformers.AutoModel
 
 

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from mmrl.core.config import InputError
+from mmrl.core.messages import user_text
 from rewards.base import Rollout
 from rewards.heads.embeddings_torch import clip_texts, pixel_vectors
+from rewards.heads.transport_torch import Matching
 from rewards.rules.edits import asked_for, pixels_of
 
 
@@ -55,6 +57,14 @@ def embedding_similarity(
         alpha, length = 0.0, length + 1
     shared_ND = (gap_ND @ along_D / length)[:, None] * along_D
     return 1 - (alpha * shared_ND + (1 - alpha) * gap_ND).square().sum(dim=1) / 2
+
+
+def transport(
+    pixels_N3HW: Tensor, rollout: Rollout, *, model: str, goal: str | None = None, batch: int = 16, **options: Any
+) -> Tensor:
+    """[N]: how well pictures show the text, by optimal transport (`rewards.heads.transport`); plans are constants."""
+    device, dtype = options.pop("device", "auto"), options.pop("dtype", "float32")
+    return Matching(model, device, dtype, **options).of(pixels_N3HW, goal or user_text(rollout.prompt))
 
 
 def _mean(texts: str | list[str], options: dict[str, Any]) -> Tensor:

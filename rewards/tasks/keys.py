@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from string import ascii_lowercase, ascii_uppercase
 from typing import Any, Literal
 
+from rewards.tasks.content import COLOURS, PLACES, SHAPES, SQUARE
+
 Answer = Mapping[str, Any]
 ChoiceForm = Literal["letter", "index", "index_from_1", "text"]  # how a table says which option is right
 
@@ -103,6 +105,18 @@ def _is_choice(value: Any, answer: Answer) -> bool:
 def _are_questions(value: Any, _: Answer) -> bool:
     return is_list(value, 0) and all(
         isinstance(entry, Mapping) and is_text(entry.get("question")) and _is_choice(entry.get("choice"), entry)
+        for entry in value
+    )
+
+
+def _is_content(value: Any, _: Answer) -> bool:
+    return is_list(value) and all(
+        isinstance(entry, Mapping)
+        and (entry.get("what") == SQUARE or str(entry.get("what")) in SHAPES)
+        and entry.get("colour") in COLOURS
+        and type(entry.get("count")) is int
+        and entry["count"] > 0
+        and ("place" not in entry or entry["place"] in PLACES)
         for entry in value
     )
 
@@ -340,11 +354,16 @@ CANDIDATES = AnswerKey(
 PREFERRED = AnswerKey(name="preferred", right="the number of a candidate, from 0", is_right=_is_candidate, column=True)
 INSTRUCTION = AnswerKey(name="instruction", right="a text that is not blank", is_right=is_text)
 SCORE = AnswerKey(name="score", right="a finite number", is_right=is_number)
+CONTENT = AnswerKey(
+    name="content",
+    right="a list of {what, colour, count, perhaps place} as content_match reads it",
+    is_right=_is_content,
+)
 
 KEYS: dict[str, AnswerKey] = {  # of all tasks, and those that any answer may have
     key.name: key
     for key in (
         *(CHOICE, YESNO, NUMBER, MATH, TEXT, BOXES, LABELS, POINTS, SPANS, REFERENCES, QUESTIONS),
-        *(CANDIDATES, PREFERRED, INSTRUCTION, SCORE, OPTIONS, UNIT),
+        *(CANDIDATES, PREFERRED, INSTRUCTION, SCORE, CONTENT, OPTIONS, UNIT),
     )
 }

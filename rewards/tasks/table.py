@@ -158,6 +158,11 @@ TASKS: dict[str, TaskType] = {
         completion=gold.chain,
         category="image-to-image",
     ),
+    "text_to_image": TaskType(
+        example={"content": [{"what": "7", "colour": "red", "count": 2, "place": "left half"}]},
+        keys=(),
+        category="text-to-image",
+    ),
 }
 
 

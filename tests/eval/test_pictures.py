@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from data_engine.dataset.shards import write_dataset
 from data_engine.schema import Sample, user_prompt, with_id
+from data_engine.sources.descriptions import descriptions
 from data_engine.sources.edit_pairs import edits
 from eval.records import Record, read_records
 from eval.run import EvalConfig, run
@@ -122,6 +123,16 @@ def test_a_source_of_another_size_gives_an_edit_of_its_own_size(tmp_path: Path) 
     assert record.kinds == {"match": "scored"}
 
 
+def test_texts_alone_are_answered_with_pictures_and_counted(tmp_path: Path) -> None:
+    write_dataset(descriptions(n=3, side=16, things=["square"], split="test"), tmp_path / "data")
+    rewards = {"content": {"fn": "content_match"}}
+    records = made(config(tmp_path / "data", tmp_path / "out", rewards=rewards))
+    assert all(not record.media and len(record.gold_media) == len(record.made) == 1 for record in records)
+    assert {record.kinds["content"] for record in records} == {"scored"}
+    page = as_page(chosen(tmp_path / "out", step=None, task=None, limit=9))
+    assert page.count("<figcaption>gold 16×16") == 3
+
+
 def test_published_sets_of_instructions_are_answered_by_the_policy(tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "gedit", GEDIT, "parquet"), write_rows(tmp_path / "imgedit", IMGEDIT, "json")
     benchmarks = {"gedit": {"path": str(rows[0])}, "imgedit_basic": {"path": str(rows[1])}}
@@ -161,10 +172,10 @@ def test_a_policy_is_asked_for_edits_alone_and_is_given_none(tmp_path: Path) -> 
     asked = with_id(Sample("", "x", "caption", user_prompt("Describe."), {"references": ["a cat"]}, ()))
     write_dataset([asked], tmp_path / "data")
     given = config(tmp_path / "data", tmp_path / "out", split="train")
-    with pytest.raises(InputError, match="an editor answers the task edit; the data have caption"):
+    with pytest.raises(InputError, match="pictures are made of edit and text_to_image; the data have caption"):
         made(given)
     pope = {"pope": {"path": str(write_rows(tmp_path / "pope", POPE, "parquet"))}}
-    with pytest.raises(InputError, match="an editor answers the task edit; the data have yesno"):
+    with pytest.raises(InputError, match="pictures are made of edit and text_to_image; the data have yesno"):
         made(config(tmp_path, tmp_path / "out", data=None, rewards=None, benchmarks=pope))
     gedit = write_rows(tmp_path / "gedit", GEDIT, "parquet")
     edited = {"gedit": {"path": str(gedit), "edits": str(write_edits(tmp_path / "edits", "gedit"))}}

@@ -1,4 +1,4 @@
-"""Editors of the Flux Kontext family as policies: a picture and an instruction in, an edited picture out.
+"""Pipelines of the Flux Kontext family as policies: a picture and an instruction in, or a text alone; a picture out.
 
 Encoding and decoding are those of diffusers' pipeline. Its loop is not used, since it gives no log-densities.
 Shapes: N samples, S tokens of a latent, C channels of a token, L tokens of an instruction.
@@ -17,13 +17,14 @@ from PIL import Image
 from torch import Tensor
 
 from mmrl.core.config import InputError
-from mmrl.model.flow.pictures import check_size
+from mmrl.model.flow.pictures import SIDE, check_size
 from mmrl.model.flow.process import Draws, gaussian
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What N samples are made of: the encoded instructions and source pictures, all pictures of one size."""
+    """What N samples are made of: the encoded instructions and source pictures, all pictures of one size. Without
+    sources `source_NSC` has no token."""
 
     text_NLD: Tensor
     pooled_ND: Tensor
@@ -34,6 +35,11 @@ class Condition:
 
     def __len__(self) -> int:
         return len(self.source_NSC)
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens of a latent."""
+        return len(self.place_ids) - self.source_NSC.shape[1]
 
     def repeated(self, count: int) -> Condition:
         """Each sample `count` times, next to each other: a group reads its source once."""
@@ -55,12 +61,13 @@ class Condition:
 class KontextPolicy:
     """A `FluxKontextPipeline` as a policy; `transformer` has the weights that learn, `network` predicts velocities."""
 
-    def __init__(self, pipeline: Any, *, guidance: float = 3.5, text_tokens: int = 512) -> None:
+    def __init__(self, pipeline: Any, *, guidance: float = 3.5, text_tokens: int = 512, side: int = SIDE) -> None:
         if type(pipeline).__name__ != "FluxKontextPipeline":
             raise InputError(f"the pipeline is a {type(pipeline).__name__}; must be a FluxKontextPipeline")
         if not hasattr(pipeline.scheduler, "sigmas"):
             raise InputError(f"the scheduler {type(pipeline.scheduler).__name__} has no sigmas; must be a flow's")
         self.pipeline, self.guidance, self.network = pipeline, guidance, pipeline.transformer
+        self.side = side  # of pictures of texts, in pixels
         self.text_tokens = min(text_tokens, pipeline.tokenizer_2.model_max_length)
 
     @property
@@ -80,17 +87,30 @@ class KontextPolicy:
         return other
 
     @torch.no_grad()
-    def condition(self, instructions: Sequence[str], sources: Sequence[Image.Image]) -> Condition:
-        """The encoded instructions and pictures of N prompts. All pictures must have one size that the VAE takes."""
-        self._check(instructions, sources)
-        pipeline, (width, height) = self.pipeline, sources[0].size
+    def condition(
+        self,
+        instructions: Sequence[str],
+        sources: Sequence[Image.Image] | None,
+        size: tuple[int, int] | None = None,
+    ) -> Condition:
+        """The encoded instructions and pictures of N prompts; of texts alone, `sources` is None and pictures get the
+        `size`. All pictures must have one size that the VAE takes."""
+        if sources is not None:
+            self._check(instructions, sources)
+            size = sources[0].size
+        assert size is not None
+        check_size(size, self.multiple)
+        pipeline, (width, height) = self.pipeline, size
         text, pooled, text_ids = pipeline.encode_prompt(list(instructions), max_sequence_length=self.text_tokens)
-        pixels = pipeline.image_processor.preprocess([picture.convert("RGB") for picture in sources], height, width)
+        shown = None if sources is None else [picture.convert("RGB") for picture in sources]
+        pixels = None if shown is None else pipeline.image_processor.preprocess(shown, height, width)
         channels, device = self.transformer.config.in_channels // 4, pipeline._execution_device
-        _, source, latent_ids, source_ids = pipeline.prepare_latents(
-            pixels, len(sources), channels, height, width, text.dtype, device, torch.Generator(device).manual_seed(0)
+        noise, source, place_ids, source_ids = pipeline.prepare_latents(
+            pixels, len(text), channels, height, width, text.dtype, device, torch.Generator(device).manual_seed(0)
         )
-        return Condition(text, pooled, text_ids, source, torch.cat([latent_ids, source_ids]), (width, height))
+        if source is None:
+            return Condition(text, pooled, text_ids, noise[:, :0], place_ids, size)
+        return Condition(text, pooled, text_ids, source, torch.cat([place_ids, source_ids]), size)
 
     def _check(self, instructions: Sequence[str], sources: Sequence[Image.Image]) -> None:
         if not sources or len(instructions) != len(sources):
@@ -100,7 +120,6 @@ class KontextPolicy:
         sizes = {picture.size for picture in sources}
         if len(sizes) > 1:
             raise InputError(f"pictures of the sizes {sorted(sizes)} in one batch; must have one size")
-        check_size(sizes.pop(), self.multiple)
 
     def velocity(self, latent_NSC: Tensor, time_N: Tensor, condition: Condition) -> Tensor:
         """[N, S, C]: the predicted velocity e - x_0 at a time of its own for each sample."""
@@ -119,7 +138,8 @@ class KontextPolicy:
 
     def noise(self, condition: Condition, generator: Draws) -> Tensor:
         """[N, S, C]: the noise that sampling starts from."""
-        return gaussian(condition.source_NSC, generator)
+        count, _, channels = condition.source_NSC.shape
+        return gaussian(condition.source_NSC.new_empty(count, condition.tokens, channels), generator)
 
     def times(self, count: int, condition: Condition) -> list[float]:
         """The times of `count` steps, from 1 to 0, by the pipeline's scheduler."""
@@ -130,7 +150,7 @@ class KontextPolicy:
         settings = [
             scheduler.config.get(name, default) for name, default in zip(names, (256, 4096, 0.5, 1.15), strict=True)
         ]
-        shift = calculate_shift(condition.source_NSC.shape[1], *settings)
+        shift = calculate_shift(condition.tokens, *settings)
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / count, count), mu=shift)
         return scheduler.sigmas.tolist()
 

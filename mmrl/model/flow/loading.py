@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from data_engine.schema import Sample
 from mmrl.core.config import InputError
-from mmrl.model.flow.kontext import Condition, KontextPolicy
-from mmrl.model.flow.pictures import instruction_of, opened, row_of, source_of
+from mmrl.model.flow.kontext import KontextPolicy
+from mmrl.model.flow.pictures import SIDE, condition_of, row_of
 from mmrl.model.flow.process import at
 from mmrl.model.loading import INDEX, is_pipeline
 from mmrl.model.policy import LoraSettings
@@ -48,7 +48,7 @@ def sizes_of(path: Path) -> dict[str, int]:
     return counts
 
 
-def load_editor(path: Path, *, dtype: str = "float32", guidance: float = 3.5) -> KontextPolicy:
+def load_editor(path: Path, *, dtype: str = "float32", guidance: float = 3.5, side: int = SIDE) -> KontextPolicy:
     """The policy of the `FluxKontextPipeline` in `path`; InputError for anything else, or one with damaged weights."""
     import diffusers
 
@@ -65,7 +65,7 @@ def load_editor(path: Path, *, dtype: str = "float32", guidance: float = 3.5) ->
     for part in ("vae", "text_encoder", "text_encoder_2"):
         getattr(pipeline, part).requires_grad_(False).eval()
     pipeline.transformer.requires_grad_(True)
-    return KontextPolicy(pipeline, guidance=guidance)
+    return KontextPolicy(pipeline, guidance=guidance, side=side)
 
 
 def adapted_editor(policy: KontextPolicy, lora: LoraSettings | None) -> None:
@@ -87,7 +87,7 @@ def adapted_editor(policy: KontextPolicy, lora: LoraSettings | None) -> None:
 
 def check_finite(policy: KontextPolicy, sample: Sample) -> None:
     """InputError for a VAE or text encoders that give NaN for a sample."""
-    condition = _condition(policy, sample)
+    condition = condition_of(policy, [row_of(sample)])
     parts = {"text_encoder": condition.pooled_ND, "text_encoder_2": condition.text_NLD, "vae": condition.source_NSC}
     for part, values in parts.items():
         if not values.isfinite().all():
@@ -97,11 +97,6 @@ def check_finite(policy: KontextPolicy, sample: Sample) -> None:
 @torch.no_grad()
 def velocity_of(policy: KontextPolicy, sample: Sample) -> Tensor:
     """[1, S, C]: the velocity halfway to an edit of a sample, on the CPU."""
-    condition = _condition(policy, sample)
+    condition = condition_of(policy, [row_of(sample)])
     noise = policy.noise(condition, torch.Generator().manual_seed(0))
     return policy.velocity(noise, at(0.5, noise), condition).float().cpu()
-
-
-def _condition(policy: KontextPolicy, sample: Sample) -> Condition:
-    row = row_of(sample)
-    return policy.condition([instruction_of(row)], opened([source_of(row)]))

@@ -1,4 +1,6 @@
-"""Samples of the task `edit` as an editor needs them: an instruction, a source picture, and an edit of it."""
+"""Samples as policies that make pictures need them: of the task `edit` an instruction, a source picture and an edit of
+it; of the task `text_to_image` a text and a picture of it. The picture that is right is not always there.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,13 @@ from mmrl.core.media.image import image_size, load_image
 from mmrl.core.media.item import Media
 from mmrl.core.messages import user_text
 
-TASK = "edit"
+EDIT, FROM_TEXT = "edit", "text_to_image"
+SIDE = 512  # pixels a side of a picture of a text, where nothing says more
 
 
 def row_of(sample: Sample) -> dict[str, Any]:
     """A sample as a row of a training dataset."""
-    return {"answer": sample.answer, "prompt": sample.prompt, "media": sample.media}
+    return {"task": sample.task, "answer": sample.answer, "prompt": sample.prompt, "media": sample.media}
 
 
 def instruction_of(row: Mapping[str, Any]) -> str:
@@ -29,19 +32,24 @@ def instruction_of(row: Mapping[str, Any]) -> str:
     return row["answer"].get("instruction") or user_text(row["prompt"])
 
 
-def source_of(row: Mapping[str, Any]) -> Media:
-    """The picture to edit."""
-    return row["media"][0]
+def sources_of(row: Mapping[str, Any]) -> Sequence[Media]:
+    """The picture to edit; none of a text alone."""
+    return row["media"][: row["task"] == EDIT]
 
 
-def edit_of(row: Mapping[str, Any]) -> Media | None:
-    """The edit that the sample shows; None where it has the source alone."""
-    return row["media"][1] if len(row["media"]) > 1 else None
+def right_of(row: Mapping[str, Any]) -> Sequence[Media]:
+    """The picture that is right: the edit, or one of the text; none where the sample does not show it."""
+    return row["media"][row["task"] == EDIT :]
 
 
-def asked_and_right(sample: Sample) -> tuple[tuple[Media, ...], tuple[Media, ...]]:
-    """(what a policy is shown, the pictures that would be right)."""
-    return sample.media[:1], sample.media[1:2]
+def condition_of(policy: Any, rows: Sequence[Mapping[str, Any]]) -> Any:
+    """The condition of a policy (`mmrl.model.flow.kontext`) for rows of one task. A picture of a text has the size of
+    the right one, if the first row has it, else that of the policy."""
+    asked, sources = [instruction_of(row) for row in rows], [media for row in rows for media in sources_of(row)]
+    if sources:
+        return policy.condition(asked, opened(sources))
+    right = right_of(rows[0])
+    return policy.condition(asked, None, size_of(right[0]) if right else (policy.side, policy.side))
 
 
 def opened(media: Sequence[Media]) -> list[Image.Image]:
@@ -73,13 +81,15 @@ def check_size(size: tuple[int, int], step: int) -> None:
 
 def check_asked(samples: Sequence[Sample]) -> None:
     """InputError for samples that no policy which makes pictures can be asked about."""
-    tasks = Counter(sample.task for sample in samples if sample.task != TASK)
-    if tasks:
-        raise InputError(f"an editor answers the task {TASK}; the data have {', '.join(sorted(tasks))}")
+    tasks = {sample.task for sample in samples}
+    if others := tasks - {EDIT, FROM_TEXT}:
+        raise InputError(f"pictures are made of {EDIT} and {FROM_TEXT}; the data have {', '.join(sorted(others))}")
     for sample in samples:
         kinds = [media.kind for media in sample.media]
-        if kinds not in (["image"], ["image", "image"]):
-            raise InputError(f"sample {sample.id} shows {kinds}; must be a source picture, and perhaps its edit")
+        least = int(sample.task == EDIT)
+        if kinds not in (["image"] * least, ["image"] * (least + 1)):
+            wanted = "a source picture, and perhaps its edit" if least else "nothing, or the picture that is right"
+            raise InputError(f"sample {sample.id} shows {kinds}; must be {wanted}")
         if not instruction_of(row_of(sample)).strip():
             raise InputError(f"sample {sample.id} has no instruction, neither in its answer nor in its prompt")
 
@@ -88,22 +98,32 @@ def check_edits(samples: Sequence[Sample], step: int, *, edits: bool) -> None:
     """InputError for samples that an editor of pictures with multiples of `step` pixels cannot be asked about, or, with
     `edits`, that show none to learn from."""
     check_asked(samples)
+    if len(tasks := {sample.task for sample in samples}) > 1:
+        raise InputError(f"the data have the tasks {' and '.join(sorted(tasks))}; a run learns one of them")
     for sample in samples:
-        if edits and edit_of(row_of(sample)) is None:
+        if edits and not right_of(row_of(sample)):
             raise InputError(
-                f"sample {sample.id} shows no edit to learn from; sft: needs one after each source picture"
+                f"sample {sample.id} shows no picture to learn from; sft: needs an edit after each source picture, or "
+                "a picture of each text"
             )
-    sizes = Counter(_size(media) for sample in samples for media in (sample.media if edits else sample.media[:1]))
+    sizes = Counter(size_of(media) for sample in samples for media in _sized(sample, edits))
     if len(sizes) > 1:
         (most, count), (other, few), *_ = sizes.most_common()
         raise InputError(
             f"pictures of {len(sizes)} sizes, such as {count:,} of {_named(most)} and {few:,} of {_named(other)}; an "
             "editor's batches need one size"
         )
-    check_size(next(iter(sizes)), step)
+    for size in sizes:
+        check_size(size, step)
 
 
-def _size(media: Media) -> tuple[int, int]:
+def _sized(sample: Sample, edits: bool) -> Sequence[Media]:
+    """The pictures that decide the size of what is made."""
+    return sample.media if edits or sample.task == FROM_TEXT else sample.media[:1]
+
+
+def size_of(media: Media) -> tuple[int, int]:
+    """The width and the height of a picture in pixels."""
     if media.width and media.height:
         return media.width, media.height
     return image_size(place_of(media))

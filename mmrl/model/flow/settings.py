@@ -11,12 +11,14 @@ from mmrl.core.config import Config
 
 class PictureSettings(Config):
     """`steps` from noise to a picture, each with `noise` of its own (0: the flow itself); `guidance` is for networks
-    that take one as an input. A source of more than `pixels` pixels is made smaller, and its edit as large again."""
+    that take one as an input. A source of more than `pixels` pixels is made smaller, and its edit as large again.
+    `side` is that of pictures of texts, in pixels, where the data show no right one."""
 
     steps: PositiveInt = 28
     noise: NonNegativeFloat = 0.0
     guidance: Annotated[float, Field(ge=0)] = 3.5
     pixels: PositiveInt = 1024**2
+    side: PositiveInt = 512
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
     def protocol(self, seed: int) -> dict[str, Any]:

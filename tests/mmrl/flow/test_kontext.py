@@ -43,6 +43,19 @@ def test_without_noise_the_pictures_are_those_of_the_pipeline(
     assert [picture.size for picture in made] == [(16, 8)] * 2
 
 
+def test_of_a_text_alone_the_pictures_are_those_of_the_pipeline(policy: KontextPolicy) -> None:
+    condition = policy.condition(INSTRUCTIONS, None, (16, 8))
+    noise = policy.noise(condition, torch.Generator().manual_seed(1))
+    ours = sampled(policy, condition, noise, policy.times(3, condition), level=0)
+    policy.pipeline.set_progress_bar_config(disable=True)
+    theirs = policy.pipeline(
+        prompt=INSTRUCTIONS, height=8, width=16, num_inference_steps=3, latents=noise,
+        max_sequence_length=TEXT_TOKENS, output_type="latent", max_area=8 * 16,
+    ).images  # fmt: skip
+    assert torch.allclose(ours.clean, theirs, atol=1e-5)
+    assert [picture.size for picture in policy.pictures(ours.clean, condition)] == [(16, 8)] * 2
+
+
 def test_replayed_densities_are_those_drawn_and_teach(policy: KontextPolicy, sources: list[Image.Image]) -> None:
     condition = policy.condition(INSTRUCTIONS, sources).repeated(3)
     assert len(condition) == 6

@@ -15,9 +15,13 @@ from safetensors.torch import load_file
 
 from data_engine.dataset.shards import write_dataset
 from data_engine.schema import Sample, user_prompt, with_id
+from data_engine.sources.descriptions import descriptions
 from data_engine.sources.edit_pairs import edits
+from eval.records import read_records
+from eval.run import EvalConfig
+from eval.run import run as evaluate
 from mmrl.cli import VERBS, run
-from mmrl.core.config import InputError, load
+from mmrl.core.config import InputError, load, validate
 from mmrl.core.media.image import load_image
 from mmrl.core.media.item import MediaKind
 from mmrl.core.media.pictures import as_media
@@ -30,6 +34,7 @@ from mmrl.pages.rollout_pages import as_page, chosen
 from mmrl.train.config import TrainConfig
 from mmrl.train.stages import check
 from mmrl.train.stages import run as train
+from mmrl.trainers.callbacks import read_metrics
 from mmrl.trainers.dataset import as_dataset, training_samples
 from rewards import Rollout, Suite, Verdict
 from rewards.base import abstain
@@ -134,17 +139,71 @@ def test_the_page_of_a_run_shows_the_source_the_right_edit_and_what_was_made(und
     assert "not shown" not in page
 
 
-def test_the_config_of_the_project_is_planned_and_runs_in_miniature(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", ["editor", "text_to_image"])
+def test_a_config_of_the_project_is_planned_and_runs_in_miniature(
+    world: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    overrides = [f"model={world / 'model'}", f"data={world / 'data'}", f"output={tmp_path / 'run'}"]
+    if name == "editor":
+        data = world / "data"
+    else:
+        write_dataset(descriptions(n=4, side=32), data := tmp_path / "data")
+    overrides = [f"model={world / 'model'}", f"data={data}", f"output={tmp_path / 'run'}"]
     for option, expected in (("--plan", "pictures a step"), ("--smoke", "smoke test passed")):
         with pytest.raises(SystemExit) as done:
-            run("mmrl train", VERBS["train"][0], ["configs/flow/editor.yaml", *overrides, option])
+            run("mmrl train", VERBS["train"][0], [f"configs/flow/{name}.yaml", *overrides, option])
         output = capsys.readouterr()
         assert done.value.code == 0, output.err
         assert expected in output.out
     assert not (tmp_path / "run").exists()
+
+
+def test_held_out_pictures_are_made_and_scored_while_it_learns_and_the_best_weights_are_kept(
+    world: Path, tmp_path: Path
+) -> None:
+    write_dataset(edits(n=5, side=8, changes=CHANGES, split="test"), tmp_path / "held_out")
+    flow = {"eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "edit/match"}
+    flow |= {"load_best_model_at_end": True, "learning_rate": 0.02}
+    place = config(world, tmp_path / "run.yaml", flow=flow, evaluation={"data": {"path": str(tmp_path / "held_out")}})
+    out = trained(place)
+    lines = {line["step"]: line for line in read_metrics(out / "metrics.jsonl") if "eval_reward" in line}
+    assert list(lines) == [2, 4]
+    best = max(lines, key=lambda step: (lines[step]["eval_edit/match"], -step))
+    records = {step: read_records(out / "eval" / f"step-{step:05d}") for step in lines}
+    assert all(len(some) == 5 and all(record.made for record in some) for some in records.values())
+    asked = {"engine": "flow", "model": str(out / "final"), "out": str(tmp_path / "again"), "flow": {"steps": 2}}
+    asked |= {"data": {"path": str(tmp_path / "held_out")}, "rewards": {"match": {"fn": "edit_match"}}}
+    again = evaluate(validate(EvalConfig, asked, where="test"))
+    assert {r.item_id: r.scores["match"] for r in again} == pytest.approx(
+        {r.item_id: r.scores["match"] for r in records[best]}, abs=1e-4
+    )
+    plain = trained(config(world, tmp_path / "plain.yaml", flow={"learning_rate": 0.02}))
+    assert metrics(out) == metrics(plain)
+
+
+def test_a_pipeline_learns_from_texts_alone(world: Path, tmp_path: Path) -> None:
+    write_dataset(descriptions(n=8, side=16, things=["square"]), tmp_path / "data")
+    out = trained(
+        config(
+            world,
+            tmp_path / "run.yaml",
+            data=str(tmp_path / "data"),
+            rewards={"content": {"fn": "content_match"}, "bright": {"fn": f"{__name__}:bright"}},
+            sft={**STEPS, "max_steps": 1, "per_device_train_batch_size": 4},
+            flow={"max_steps": 2, "algorithm": "flow_grpo"},
+        )
+    )
+    rows = [row for file in rollouts(out).values() for row in file]
+    assert len(rows) == 2 * 6
+    assert all(row["media"] == [] and len(row["gold_media"]) == 1 for row in rows)
+    assert {(row["made"][0]["width"], row["kind/content"]) for row in rows} == {(16, "scored")}
+    page = as_page(chosen(out, step=2, task=None, limit=9))
+    assert page.count("<figcaption>gold 16×16") == 2
+    plain = [asked([], "a red square", "text_to_image")]
+    write_dataset(plain, tmp_path / "prompts")
+    flow = {"max_steps": 1, "side": 8, "per_device_train_batch_size": 1}
+    prompts = {"data": str(tmp_path / "prompts"), "rewards": {"bright": {"fn": f"{__name__}:bright"}}}
+    small = train(load(TrainConfig, config(world, tmp_path / "plain.yaml", flow=flow, **prompts))).parent
+    assert {row["made"][0]["width"] for file in rollouts(small).values() for row in file} == {8}
 
 
 def _sampled(policy: Any) -> tuple[torch.Tensor, Any]:
@@ -235,14 +294,33 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "steps": ({"flow": {"sampling_steps": 0}}, "flow.sampling_steps=0; it must be at least 1"),
     "reward": ({"rewards": {"right": {"fn": "choice_match"}}}, "rewards.right: choice_match reads what a model writes"),
     "estimator": ({"advantages": {"name": "gcpo"}}, "the estimator gcpo needs pairs_P"),
-    "evaluation": ({"flow": {"eval_strategy": "steps"}}, "flow.eval_strategy and eval_on_start are for models"),
+    "evaluation": ({"flow": {"eval_strategy": "steps"}}, "flow.eval_strategy=steps needs an `evaluation:` block"),
+    "held-out reward": (
+        {"flow": {"eval_strategy": "steps", "eval_steps": 2}, "evaluation": {"rewards": {"right": {"fn": "anls"}}}},
+        "rewards.right: anls reads what a model writes",
+    ),
     "grpo": ({"grpo": {}}, "flow: is for models that make pictures"),
     "space": ({"space": "unit"}, "space is for models that write"),
     "class": ({"model": other_class}, "holds a FluxPipeline; must be a FluxKontextPipeline"),
     "no pipeline": ({"model": lambda world, _: str(world / "data")}, "no model_index.json in"),
     "no source": ({"data": [asked([])]}, "must be a source picture, and perhaps its edit"),
-    "no edit": ({"data": [asked([picture()])], "sft": STEPS}, "shows no edit to learn from"),
-    "other task": ({"data": [asked([picture()], task="caption")]}, "an editor learns the task edit"),
+    "no edit": ({"data": [asked([picture()])], "sft": STEPS}, "shows no picture to learn from"),
+    "other task": (
+        {"data": [asked([picture()], task="caption")]},
+        "the data have caption",
+    ),
+    "two tasks": (
+        {"data": [asked([picture()]), asked([], "a square", "text_to_image")]},
+        "the data have the tasks edit and text_to_image; a run learns one of them",
+    ),
+    "two pictures": (
+        {"data": [asked([picture(), picture(16)], "a square", "text_to_image")]},
+        "must be nothing, or the picture that is right",
+    ),
+    "odd side": (
+        {"data": [asked([], "a square", "text_to_image")], "flow": {"side": 10}},
+        "10x10; both sides must be multiples of 4",
+    ),
     "odd size": ({"data": [asked([picture(10)])]}, "10x8; both sides must be multiples of 4"),
     "two sizes": (
         {"data": [asked([picture()]), asked([picture(16)], "blur it")]},
