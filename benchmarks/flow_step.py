@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmarks.rounds import compared, parser_of, report
 from data_engine.schema import Sample
-from data_engine.sources.edit_pairs import edits
+from data_engine.sources.editing.edit_pairs import edits
 from mmrl.core.media.pictures import as_media
 from mmrl.flow.arguments import FlowArguments
 from mmrl.flow.policy_gradient import clipped_loss

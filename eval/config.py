@@ -106,7 +106,7 @@ class EvalConfig(Config):
             raise ValueError(f"engine {self.engine} with a block vllm, which goes with engine: vllm")
         if self.engine == "flow":
             self._check_pictures()
-        elif "flow" in self.model_fields_set:
+        elif self.flow != PictureSettings():
             raise ValueError(f"engine {self.engine} with a block flow, which goes with engine: flow")
         if self.server and self.space == "resized" and not self.server.geometry:
             raise ValueError("space resized needs server.geometry (patch, merge), or the seen size is not known")

@@ -54,7 +54,7 @@ SOURCES: dict[str, str] = {  # the name in a recipe -> where the function is; an
     "digits_scene": "data_engine.sources.scenes:digits_scene",
     "bar_charts": "data_engine.sources.scenes:bar_charts",
     "sums": "data_engine.sources.scenes:sums",
-    "edit_pairs": "data_engine.sources.edit_pairs:edit_pairs",
-    "descriptions": "data_engine.sources.descriptions:descriptions",
-    "edits": "data_engine.sources.edit_pairs:edits",
+    "edit_pairs": "data_engine.sources.editing.edit_pairs:edit_pairs",
+    "descriptions": "data_engine.sources.editing.descriptions:descriptions",
+    "edits": "data_engine.sources.editing.edit_pairs:edits",
 }

@@ -1,7 +1,4 @@
-"""How well a picture goes with a text, by optimal transport between them (PISCES, 2602.01624).
-
-Shapes: N text tokens, M patches of a picture, B pictures or texts, D dimensions.
-"""
+"""How well a picture goes with a text, by optimal transport between them (PISCES, 2602.01624)."""
 
 from __future__ import annotations
 
@@ -9,8 +6,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from mmrl.core.config import InputError
@@ -24,9 +19,7 @@ from rewards.heads.reward_model import Batch
 if TYPE_CHECKING:
     from PIL import Image
 
-Array = NDArray[np.float64]
 Share = Annotated[float, Field(gt=0, le=1)]
-FORBIDDEN = 1e3  # the cost between two dummies: no mass goes there
 
 
 def transport(
@@ -92,42 +85,3 @@ def _shown(rollout: Rollout, goal: str | None) -> tuple[str, Image.Image] | Verd
         return text, load_image(last)
     except MediaError as error:
         return abstain(str(error))
-
-
-def plan(cost_NM: ArrayLike, *, mass: float = 0.9, smoothing: float = 0.1) -> Array:
-    """[N, M]: the plan of least cost that moves the share `mass` between uniform weights, with an entropy of weight
-    `smoothing`.
-
-    A dummy token and a dummy patch take the rest at no cost, the usual reduction to the balanced problem; their entropy
-    counts, too. At a `mass` of 1 there are none.
-    """
-    import ot
-
-    cost = np.asarray(cost_NM, dtype=np.float64)
-    tokens, patches = (np.full(count, 1 / count) for count in cost.shape)
-    if mass == 1:
-        return ot.sinkhorn(tokens, patches, cost, smoothing, method="sinkhorn_log")
-    with_dummies = np.pad(cost, (0, 1))
-    with_dummies[-1, -1] = FORBIDDEN
-    weights = np.append(tokens, 1 - mass), np.append(patches, 1 - mass)
-    return ot.sinkhorn(*weights, with_dummies, smoothing, method="sinkhorn_log")[:-1, :-1]
-
-
-def expected(attention_NM: ArrayLike, places_MK: ArrayLike) -> Array:
-    """[N, K]: where each token looks, the mean of the patches' places by its attention.
-
-    >>> expected([[0.5, 0.3, 0.2]], [[0], [1], [2]]).round(4).tolist()
-    [[0.7]]
-    """
-    return np.asarray(attention_NM, dtype=np.float64) @ np.asarray(places_MK, dtype=np.float64)
-
-
-def costs(cosine_NM: ArrayLike, attention_NM: ArrayLike, places_M2: ArrayLike, *, place: float = 0.2) -> Array:
-    """[N, M]: 1 - cosine + `place` times the distance between a patch and where the token looks.
-
-    >>> costs([[1.0, 0.0]], [[0.5, 0.5]], [[0.0, 0.0], [1.0, 0.0]]).round(4).tolist()
-    [[0.1, 1.1]]
-    """
-    looks_N2 = expected(attention_NM, places_M2)
-    far_NM = np.linalg.norm(looks_N2[:, None] - np.asarray(places_M2, dtype=np.float64)[None], axis=-1)
-    return 1 - np.asarray(cosine_NM, dtype=np.float64) + place * far_NM

@@ -19,7 +19,7 @@ from mmrl.core.config import InputError
 from mmrl.core.media.image import load_image
 from mmrl.core.messages import user_text
 from rewards.heads.checkpoint_torch import Checkpoint, loaded
-from rewards.heads.transport import costs, plan
+from rewards.heads.transport_plan import costs, plan
 from rewards.rollout_files import read_gold
 
 REGULAR = 1e-3  # added to the variances of the Gaussians: a dataset may have fewer pictures than dimensions

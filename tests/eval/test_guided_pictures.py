@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from data_engine.dataset.shards import write_dataset
-from data_engine.sources.edit_pairs import edits
+from data_engine.sources.editing.edit_pairs import edits
 from eval.records import Record
 from eval.report import report
 from eval.run import EvalConfig, run

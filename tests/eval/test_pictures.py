@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from data_engine.dataset.shards import write_dataset
 from data_engine.schema import Sample, user_prompt, with_id
-from data_engine.sources.descriptions import descriptions
-from data_engine.sources.edit_pairs import edits
+from data_engine.sources.editing.descriptions import descriptions
+from data_engine.sources.editing.edit_pairs import edits
 from eval.records import Record, read_records
 from eval.run import EvalConfig, run
 from eval.score import rescore

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from data_engine.schema import Sample
-from data_engine.sources.edit_pairs import edits, versions
+from data_engine.sources.editing.edit_pairs import edits, versions
 from mmrl.core.config import read_yaml
 from mmrl.core.media.image import load_image
 from mmrl.demo.editor.report import write_report

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from data_engine.schema import Sample
-from data_engine.sources.edit_pairs import versions
+from data_engine.sources.editing.edit_pairs import versions
 from eval.metrics import paired_estimate
 from mmrl.core.config import read_yaml
 from mmrl.core.media.image import load_image

@@ -20,7 +20,7 @@ from data_engine.dataset.shards import read_samples
 from data_engine.engine.pipeline import run as build
 from data_engine.recipe import Recipe
 from data_engine.schema import Sample
-from data_engine.sources.edit_pairs import CHANGES, PLACES
+from data_engine.sources.editing.edit_pairs import CHANGES, PLACES
 from mmrl.core.config import load
 from mmrl.core.failures import reported
 from mmrl.core.media.image import load_image

@@ -13,7 +13,7 @@ from data_engine.dataset.shards import read_samples
 from data_engine.engine.pipeline import run
 from data_engine.recipe import Recipe
 from data_engine.schema import Sample
-from data_engine.sources.edit_pairs import FAULTS, QUARTERS, edit_pairs
+from data_engine.sources.editing.edit_pairs import FAULTS, QUARTERS, edit_pairs
 from mmrl.core.config import InputError, validate
 from mmrl.core.media.image import load_image
 from mmrl.core.messages import prompt_text

@@ -10,7 +10,7 @@ import pytest
 
 from data_engine.engine.pipeline import run
 from data_engine.recipe import Recipe
-from data_engine.sources.edit_pairs import CHANGES, FAULTS, PLACES, edits, instructions, versions
+from data_engine.sources.editing.edit_pairs import CHANGES, FAULTS, PLACES, edits, instructions, versions
 from mmrl.core.config import InputError, validate
 from mmrl.core.media.image import load_image
 from mmrl.core.messages import prompt_text

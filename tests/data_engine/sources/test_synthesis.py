@@ -16,7 +16,7 @@ from data_engine.ops.validate import validate
 from data_engine.recipe import Recipe, plan
 from data_engine.schema import Sample
 from data_engine.sources import synthesis
-from data_engine.sources.edit_pairs import edit_pairs
+from data_engine.sources.editing.edit_pairs import edit_pairs
 from data_engine.sources.synthesis import digits_count, digits_grounding, digits_reading, digits_video, rng_of
 from mmrl.core.config import InputError
 from mmrl.core.media.image import load_image

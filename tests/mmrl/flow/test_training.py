@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from data_engine.dataset.shards import write_dataset
 from data_engine.schema import Sample, user_prompt, with_id
-from data_engine.sources.descriptions import descriptions
-from data_engine.sources.edit_pairs import edits
+from data_engine.sources.editing.descriptions import descriptions
+from data_engine.sources.editing.edit_pairs import edits
 from eval.records import read_records
 from eval.run import EvalConfig
 from eval.run import run as evaluate

@@ -25,7 +25,7 @@ from mmrl.core.config import InputError
 from mmrl.core.media.pictures import as_media
 from rewards import RewardSpec, Rollout, get
 from rewards.gradients import gradient_of
-from rewards.heads.transport import plan
+from rewards.heads.transport_plan import plan
 from rewards.heads.transport_torch import fused
 
 COST = [[0.1, 0.8, 0.6], [0.7, 0.2, 0.5]]

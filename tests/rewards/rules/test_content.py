@@ -12,7 +12,7 @@ from PIL import Image
 from data_engine.operator import Quarantined
 from data_engine.ops.validate import validate
 from data_engine.schema import Sample
-from data_engine.sources.descriptions import contents, descriptions
+from data_engine.sources.editing.descriptions import contents, descriptions
 from mmrl.core.config import InputError
 from mmrl.core.media.image import load_image
 from mmrl.core.media.pictures import as_media
@@ -53,7 +53,7 @@ def test_each_thing_that_is_said_counts_alike(squares: list[Any], score: float, 
 
 
 def test_things_that_touch_are_one_and_dirt_is_none() -> None:
-    assert verdict(picture(("red", 1, 1), ("red", 6, 6)), TWO_RED).score == pytest.approx(3 / 4)
+    assert verdict(picture(("red", 1, 1), ("red", 1, 6)), TWO_RED).score == pytest.approx(3 / 4)
     dirty = picture(("red", 1, 1), ("red", 1, 20))
     dirty.paste(COLOURS["blue"], (20, 20, 21, 22))
     assert verdict(dirty, TWO_RED).score == 1
