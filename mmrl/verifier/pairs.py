@@ -4,8 +4,8 @@ Photographs are crops of `side` pixels; an instruction is an operation at a plac
 (every fourth) occur in no training sample, and are asked about photographs that no training sample shows. Everything is
 a function of the seed.
 
-The source `edit_pairs` (data_engine.sources.editing.edit_pairs) makes larger and more varied pairs for real models. These stay
-separate: the published figures of the verifier are measured on them.
+The source `edit_pairs` (data_engine.sources.editing.edit_pairs) makes larger and more varied pairs for real models.
+These stay separate: the published figures of the verifier are measured on them.
 """
 
 from __future__ import annotations

@@ -45,6 +45,7 @@ def transport(
     pictures of `real`, a dataset directory of pictures with their texts, and the score is the cosine to the made one.
     The paper trains a network for that map; here it is the optimal one between Gaussians. The paper scores videos.
 
+    >>> from rewards.heads.transport_plan import plan
     >>> plan([[0.1, 0.8, 0.6], [0.7, 0.2, 0.5]], mass=0.9).round(4).tolist()
     [[0.331, 0.0015, 0.1017], [0.0004, 0.3219, 0.1435]]
     """
