@@ -143,11 +143,14 @@ def test_the_page_of_a_run_shows_the_source_the_right_edit_and_what_was_made(und
 def test_a_config_of_the_project_is_planned_and_runs_in_miniature(
     world: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if name == "editor":
-        data = world / "data"
-    else:
-        write_dataset(descriptions(n=4, side=32), data := tmp_path / "data")
-    overrides = [f"model={world / 'model'}", f"data={data}", f"output={tmp_path / 'run'}"]
+    data = world / "data"
+    overrides = [f"model={world / 'model'}", f"output={tmp_path / 'run'}"]
+    if name == "text_to_image":
+        data = tmp_path / "data"
+        made = [*descriptions(n=4, side=32), *descriptions(n=2, side=32, split="test")]
+        write_dataset(made, data)
+        overrides.append(f"evaluation.data.path={data}")
+    overrides.append(f"data={data}")
     for option, expected in (("--plan", "pictures a step"), ("--smoke", "smoke test passed")):
         with pytest.raises(SystemExit) as done:
             run("mmrl train", VERBS["train"][0], [f"configs/flow/{name}.yaml", *overrides, option])
