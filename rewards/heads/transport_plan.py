@@ -5,6 +5,9 @@ Shapes: N tokens, M patches, K coordinates of a place.
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -21,14 +24,15 @@ def plan(cost_NM: ArrayLike, *, mass: float = 0.9, smoothing: float = 0.1) -> Ar
     """
     import ot
 
+    balanced: Any = functools.partial(ot.sinkhorn, reg=smoothing, method="sinkhorn_log")
     cost = np.asarray(cost_NM, dtype=np.float64)
     tokens, patches = (np.full(count, 1 / count) for count in cost.shape)
     if mass == 1:
-        return ot.sinkhorn(tokens, patches, cost, smoothing, method="sinkhorn_log")
+        return balanced(tokens, patches, cost)
     with_dummies = np.pad(cost, (0, 1))
     with_dummies[-1, -1] = FORBIDDEN
     weights = np.append(tokens, 1 - mass), np.append(patches, 1 - mass)
-    return ot.sinkhorn(*weights, with_dummies, smoothing, method="sinkhorn_log")[:-1, :-1]
+    return balanced(*weights, with_dummies)[:-1, :-1]
 
 
 def expected(attention_NM: ArrayLike, places_MK: ArrayLike) -> Array:

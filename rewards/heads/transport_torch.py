@@ -83,7 +83,7 @@ class Matching:
     def _by_distribution(self, values: Tensor, text: str) -> Tensor:
         assert self.map is not None
         matrix_DD, shift_D = self.map
-        carried_D = _text_vector(self.checkpoint, text) @ matrix_DD + shift_D
+        carried_D = (_text_vector(self.checkpoint, text) @ matrix_DD + shift_D).reshape(-1)
         made_BD = _picture_vectors(self.checkpoint, values)
         return made_BD @ normalize(torch.from_numpy(carried_D).to(made_BD), dim=-1)
 
@@ -148,7 +148,8 @@ def _map(real: str, model: str, device: str, dtype: str) -> tuple[NDArray[np.flo
         raise InputError(f"transport: real {real} has {len(rows)} samples with a picture; it needs at least 2")
     texts_BD = np.stack([_text_vector(checkpoint, text) for text, _ in rows])
     pictures_BD = np.concatenate([_real_vector(checkpoint, place / str(media.path)) for _, media in rows])
-    return ot.gaussian.empirical_bures_wasserstein_mapping(texts_BD, pictures_BD, reg=REGULAR)
+    found: Any = ot.gaussian.empirical_bures_wasserstein_mapping(texts_BD, pictures_BD, reg=REGULAR)
+    return found
 
 
 @torch.no_grad()

@@ -85,7 +85,8 @@ def things(pixels: NDArray[np.float64], tolerance: float) -> list[Thing]:
     nearest = np.where(gaps.min(axis=-1) <= tolerance, gaps.argmin(axis=-1), len(names) - 1)
     found = []
     for number, colour in enumerate(names[:-1]):
-        labels, _ = ndimage.label(nearest == number, structure=TOUCHING)
+        labelled: Any = ndimage.label(nearest == number, structure=TOUCHING)
+        labels = labelled[0]
         for part, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
             mask = labels[rows, columns] == part
             if mask.sum() >= SMALLEST * height * width:
