@@ -338,6 +338,8 @@ def test_what_cannot_be_trained_is_refused_before_the_first_step(world: Path, tm
     made: dict[str, Any] = dict(changes)
     if isinstance(make := made.get("model"), Callable):
         made["model"] = make(world, tmp_path)
+    if "evaluation" in made:
+        made["evaluation"] |= {"data": {"path": str(world / "data"), "split": "train"}}
     if "data" in made:
         write_dataset(made["data"], tmp_path / "data")
         made["data"] = str(tmp_path / "data")
