@@ -238,7 +238,7 @@ def _record(draw: Draw, answer: Generation, evaluated: SampleSet, info: RunInfo)
     empty = not answer.response.strip() and not answer.made
     flags = {"blind": blind, "truncated": answer.truncated, "empty": empty}
     row = row_of(sample)
-    shown, golds = (sources_of(row), right_of(row)) if answer.made else (sample.media, ())
+    seen, golds = (sources_of(row), right_of(row)) if answer.made else (sample.media, ())
     prompt = without_media(sample.prompt) if blind else sample.prompt
     return Record(
         key=key_of(draw, info),
@@ -251,7 +251,7 @@ def _record(draw: Draw, answer: Generation, evaluated: SampleSet, info: RunInfo)
         source=sample.source,
         prompt_id=digest(prompt),
         prompt=prompt,
-        media=[media.row() for media in shown],
+        media=[media.row() for media in seen],
         seen_size=[list(size) for size in answer.seen_size],
         response=answer.response,
         tokens=answer.tokens,
