@@ -19,18 +19,22 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.rounds import compared, parser_of, report
 from mmrl.core.vision import VisionBudget, apply_budget
 from mmrl.model.tiny_twins import TinySize, tiny_model
-from rewards.heads.multi_response_torch import MultiResponseModel
+from rewards.heads.checkpoint_torch import Checkpoint
+from rewards.heads.multi_response_torch import add_separator, scored_together
+from rewards.heads.token_scores_torch import with_token_scores
 
 SIDE = 448  # pixels: 16 x 16 vision tokens of 28 pixels
 WORDS = ["the", "red", "square", "is", "left", "of", "the", "blue", "circle", "and", "above", "the", "green", "star"]
 
 
-def scorer() -> MultiResponseModel:
+def scorer() -> Checkpoint:
     """A model of random weights in which the language part costs most, as in those of real size."""
     size = TinySize(hidden=256, layers=4, mlp=768, heads=4, vision_hidden=128, vocab=400)
     policy, processor = tiny_model("qwen2_5_vl", WORDS, size=size)
     apply_budget(processor, VisionBudget(min_pixels=SIDE * SIDE, max_pixels=SIDE * SIDE))
-    return MultiResponseModel(policy.base_model, processor.tokenizer, processor).eval()
+    model = with_token_scores(policy.base_model, "multi_response").eval()
+    add_separator(model, processor.tokenizer)
+    return Checkpoint("a small Qwen2.5-VL", model, processor.tokenizer, processor)
 
 
 def answers(count: int, words: int = 24) -> list[str]:
@@ -38,16 +42,14 @@ def answers(count: int, words: int = 24) -> list[str]:
     return [" ".join(WORDS[(place * (start + 1)) % len(WORDS)] for place in range(words)) for start in range(count)]
 
 
-@torch.inference_mode()
-def together(model: MultiResponseModel, messages: list[dict[str, Any]], texts: Sequence[str]) -> float:
+def together(model: Checkpoint, messages: list[dict[str, Any]], texts: Sequence[str]) -> float:
     """One pass; the score of the first answer."""
-    return model(messages, texts)[0].item()
+    return scored_together(model, messages, texts)[0].item()
 
 
-@torch.inference_mode()
-def one_by_one(model: MultiResponseModel, messages: list[dict[str, Any]], texts: Sequence[str]) -> float:
+def one_by_one(model: Checkpoint, messages: list[dict[str, Any]], texts: Sequence[str]) -> float:
     """A pass for each answer; the score of the first."""
-    first, *_ = [model(messages, [text])[0].item() for text in texts]
+    first, *_ = [scored_together(model, messages, [text])[0].item() for text in texts]
     return first
 
 

@@ -17,8 +17,9 @@ from mmrl.trainers.finite import FiniteLoss, FiniteNumbers
 from mmrl.trainers.preferences import sides
 from mmrl.trainers.quiet import quieten
 from rewards.base import Rollout, Verdict
-from rewards.heads.checkpoint_torch import Checkpoint, scoring_class
+from rewards.heads.checkpoint_torch import Checkpoint
 from rewards.heads.reward_model_torch import padded, row_or_verdict
+from rewards.heads.scoring_classes_torch import scoring_class
 
 SPREAD = 0.02  # of the first weights of a head
 

@@ -11,15 +11,15 @@ from typing import Any, Literal
 import torch
 import transformers
 from PIL import Image
-from transformers.modeling_layers import GenericForSequenceClassification
 
 from mmrl.core.config import InputError
 from mmrl.core.media.files import MediaError
 from mmrl.core.media.pictures import pictures_of
 from mmrl.core.messages import parts_of, texts_of
 from rewards.base import Rollout
+from rewards.heads.scoring_classes_torch import scoring_class, token_scores_class
 
-Kind = Literal["score", "language", "embedding", "matching"]
+Kind = Literal["score", "tokens", "language", "embedding", "matching"]
 
 FRAMES = 8  # of a video, shown as pictures
 BY_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")  # inputs with a value for each token
@@ -64,32 +64,14 @@ def _class_of(kind: Kind, name: str) -> Any:
         config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
         known = type(config) in transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
         return transformers.AutoModelForSequenceClassification if known else scoring_class(config)
+    if kind == "tokens":
+        return token_scores_class(type(transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)))
     if kind == "matching":
         config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
         if config.model_type != "blip":
             raise InputError(f"{name} is a {config.model_type} model; transport wants BLIP with a matching head")
         return transformers.BlipForImageTextRetrieval
     return transformers.AutoModelForCausalLM if kind == "language" else transformers.AutoModel
-
-
-def scoring_class(config: Any) -> type:
-    """The class of a model of this config with a head for sequence classification.
-
-    For families of which transformers has none, as most that see pictures: its generic head on their own backbone.
-    """
-    known: Any = transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
-    if type(config) in known:
-        return known[type(config)]
-    if type(config) not in transformers.MODEL_MAPPING:
-        raise InputError(f"transformers has no backbone of {config.model_type} models, so no head can be put on one")
-    return _on_backbone(transformers.MODEL_MAPPING[type(config)])
-
-
-@functools.cache
-def _on_backbone(backbone: type) -> type:
-    family = next(base for base in backbone.__mro__[1:] if issubclass(base, transformers.PreTrainedModel))
-    name = f"{backbone.__name__.removesuffix('Model')}ForSequenceClassification"
-    return type(name, (GenericForSequenceClassification, family), {"__module__": __name__})
 
 
 def readers(name: str) -> tuple[Any, Any]:

@@ -28,7 +28,7 @@ def multi_response(
 ) -> list[Verdict]:
     """sigmoid((raw - center) / scale) of a YOJO model, which reads the whole group at once (2604.10966).
 
-    `model` is a directory written by `rewards.heads.multi_response_torch.MultiResponseModel.save`. Attention is causal,
+    `model` is what the stage `reward` of `mmrl train` makes with `head: {kind: multi_response}`. Attention is causal,
     so a score depends on the place in the row: it is the mean over `orders` rotations of the group. Groups larger than
     `at_once`, the number of responses in training, are scored in chunks that share one response as an anchor. Rotations
     and anchors are ours. Scores of different prompts have no common scale; `center` and `scale` are the mean and the
@@ -36,9 +36,10 @@ def multi_response(
     answer scores 0.
     """
     from rewards.heads.checkpoint_torch import chat, pictures_by_media, plain
-    from rewards.heads.multi_response_torch import averaged_scores, loaded
+    from rewards.heads.multi_response_torch import averaged_scores
+    from rewards.heads.token_scores_torch import token_scores
 
-    scorer = loaded(model, device, dtype)
+    scorer = token_scores(model, ("multi_response",), device, dtype)
     verdicts = [abstain("no group: YOJO scores the answers to one prompt against each other")] * len(rollouts)
     groups: dict[str | int, list[int]] = {}
     for i, rollout in enumerate(rollouts):

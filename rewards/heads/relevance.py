@@ -1,10 +1,16 @@
-"""R3: relevance to the question or to the reference, held in check by length and repetition."""
+"""Nearness of texts in the space of a text encoder: R3's relevance, and DR-IRL's similarity to a demonstration.
+
+Shapes: K clauses of an answer, L clauses of a gold text, D dimensions.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated
 
+import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import Field
 
 from mmrl.core.messages import texts_of
@@ -15,6 +21,7 @@ from rewards.parse.extract import answer_text
 from rewards.parse.strings import gold_texts
 
 OPEN_TASKS = ["open", "caption"]
+CLAUSE_END = re.compile(r"(?<=[.!?;:,])\s+|\n+")
 
 
 def relevance(
@@ -66,6 +73,54 @@ def relevance(
         score = r3(min(max(near, 0.0), 1.0), distinct, long if is_open else 1.0)
         verdicts[i] = Verdict(score, f"relevance {near:.3f}, distinct trigrams {distinct:.3f}")
     return verdicts
+
+
+def clause_similarity(
+    rollouts: Sequence[Rollout], *, model: ModelName, batch: Batch = 16, device: str = "auto", dtype: str = "float32"
+) -> list[Verdict]:
+    """The mean over the clauses of an answer of the cosine to the nearest clause of a gold text (DR-IRL, 2503.18991).
+
+    A clause ends at a line's end, or at one of `. ! ? ; : ,` before a blank. For several gold texts the best counts. A
+    negative mean is 0. The estimator `grpo_s` takes 1 less this score as the hardness of a rollout, with any weight.
+    `model` is an encoder as for `relevance`.
+
+    >>> nearest_clauses([[1.0, 0.0], [0.6, 0.8]], [[1.0, 0.0]])
+    0.8
+    """
+    from rewards.heads.embeddings_torch import text_embeddings
+
+    answers = [clauses(answer_text(rollout.answered) or "") for rollout in rollouts]
+    golds = [[clauses(text) for text in gold_texts(rollout) if text.strip()] for rollout in rollouts]
+    texts = list(
+        dict.fromkeys(text for parts in (*answers, *(one for each in golds for one in each)) for text in parts)
+    )
+    vectors_TD = text_embeddings(texts, model=model, device=device, dtype=dtype, batch=batch) if texts else None
+    places = {text: place for place, text in enumerate(texts)}
+    verdicts: list[Verdict] = []
+    for answer, references in zip(answers, golds, strict=True):
+        if not references:
+            verdicts.append(abstain("no gold text"))
+        elif not answer or vectors_TD is None:
+            verdicts.append(unparsed("empty answer"))
+        else:
+            answer_KD = vectors_TD[[places[text] for text in answer]]
+            near = max(nearest_clauses(answer_KD, vectors_TD[[places[t] for t in gold]]) for gold in references)
+            verdicts.append(Verdict(min(max(near, 0.0), 1.0), f"{len(answer)} clauses"))
+    return verdicts
+
+
+def nearest_clauses(answer_KD: ArrayLike, gold_LD: ArrayLike) -> float:
+    """The mean over the rows of the largest inner product with a row of the other."""
+    return float((np.asarray(answer_KD) @ np.asarray(gold_LD).T).max(axis=1).mean())
+
+
+def clauses(text: str) -> list[str]:
+    """The clauses of a text.
+
+    >>> clauses("A red car, parked. Nobody is there!")
+    ['A red car,', 'parked.', 'Nobody is there!']
+    """
+    return [part.strip() for part in CLAUSE_END.split(text) if part.strip()]
 
 
 def r3(near: float, distinct: float, long: float = 1.0) -> float:

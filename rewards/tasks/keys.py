@@ -12,9 +12,23 @@ from dataclasses import dataclass
 from string import ascii_lowercase, ascii_uppercase
 from typing import Any, Literal
 
-from rewards.tasks.content import COLOURS, PLACES, SHAPES, SQUARE
+from rewards.tasks.right_values import (
+    Answer,
+    are_boxes,
+    are_labels,
+    are_questions,
+    are_rows,
+    are_spans,
+    are_step_scores,
+    are_texts,
+    is_candidate,
+    is_choice,
+    is_content,
+    is_list,
+    is_number,
+    is_text,
+)
 
-Answer = Mapping[str, Any]
 ChoiceForm = Literal["letter", "index", "index_from_1", "text"]  # how a table says which option is right
 
 OWN_LETTER = re.compile(  # of an option that brings it: "A. cat", "(B) dog", "(c) bus"
@@ -50,80 +64,6 @@ class AnswerKey:
     shaped: Callable[[Any, Answer], Any] = _as_it_is  # the value that a row of a table means: "yes" is True
     column: bool = False  # a column of this name in a table is part of the answer
     numbers: int = 0  # of regions: how many numbers a row of the value has
-
-
-# when a value is well-formed
-
-
-def is_list(value: Any, least: int = 1) -> bool:
-    """Whether the value is a list of at least so many items."""
-    return isinstance(value, (list, tuple)) and len(value) >= least
-
-
-def is_text(value: Any, _: Any = None) -> bool:
-    """Whether the value is a text that is not blank."""
-    return isinstance(value, str) and bool(value.strip())
-
-
-def is_number(value: Any, _: Any = None) -> bool:
-    """Whether the value is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def are_texts(value: Any, least: int = 1) -> bool:
-    """Whether the value is a list of at least so many texts, none blank."""
-    return is_list(value, least) and all(map(is_text, value))
-
-
-def are_rows(value: Any, width: int) -> bool:
-    """Whether the value is a list, perhaps empty, of rows of `width` finite numbers."""
-    return is_list(value, 0) and all(
-        is_list(row, width) and len(row) == width and all(map(is_number, row)) for row in value
-    )
-
-
-def _are_boxes(value: Any, _: Answer) -> bool:
-    return are_rows(value, 4) and all(x1 < x2 and y1 < y2 for x1, y1, x2, y2 in value)
-
-
-def _are_spans(value: Any, _: Answer) -> bool:
-    return are_rows(value, 2) and all(0 <= start < end for start, end in value) and sorted(value) == list(value)
-
-
-def _are_labels(value: Any, answer: Answer) -> bool:
-    boxes = answer.get("boxes", ())
-    return are_texts(value, least=0) and is_list(boxes, 0) and len(value) == len(boxes)
-
-
-def _is_choice(value: Any, answer: Answer) -> bool:
-    options = answer.get("options")
-    if not isinstance(options, (list, tuple)) or not are_texts(options, least=2):
-        return False
-    return len(options) <= len(ascii_uppercase) and value in list(ascii_uppercase[: len(options)])
-
-
-def _are_questions(value: Any, _: Answer) -> bool:
-    return is_list(value, 0) and all(
-        isinstance(entry, Mapping) and is_text(entry.get("question")) and _is_choice(entry.get("choice"), entry)
-        for entry in value
-    )
-
-
-def _is_content(value: Any, _: Answer) -> bool:
-    return is_list(value) and all(
-        isinstance(entry, Mapping)
-        and (entry.get("what") == SQUARE or str(entry.get("what")) in SHAPES)
-        and entry.get("colour") in COLOURS
-        and type(entry.get("count")) is int
-        and entry["count"] > 0
-        and ("place" not in entry or entry["place"] in PLACES)
-        for entry in value
-    )
-
-
-def _is_candidate(value: Any, answer: Answer) -> bool:
-    candidates = answer.get("candidates", ())
-    return type(value) is int and is_list(candidates, 0) and 0 <= value < len(candidates)
 
 
 # what the value in a row of a table means
@@ -292,7 +232,7 @@ def letters(answer: Answer) -> str:
 CHOICE = AnswerKey(
     name="choice",
     right="the letter of one of at least two options: A, B, ...",
-    is_right=_is_choice,
+    is_right=is_choice,
     shaped=_choice,
 )
 OPTIONS = AnswerKey(name="options", shaped=_options, column=True)  # `choice` checks them
@@ -311,7 +251,7 @@ TEXT = AnswerKey(
 BOXES = AnswerKey(
     name="boxes",
     right="a list of [x1, y1, x2, y2] with x1 < x2 and y1 < y2",
-    is_right=_are_boxes,
+    is_right=are_boxes,
     shaped=lambda value, _: nested(value, 4, "a box is four numbers, the corners x1, y1, x2, y2"),
     column=True,
     numbers=4,
@@ -319,7 +259,7 @@ BOXES = AnswerKey(
 LABELS = AnswerKey(
     name="labels",
     right="a list with one text for each box",
-    is_right=_are_labels,
+    is_right=are_labels,
     shaped=lambda value, _: listed(value),
     column=True,
 )
@@ -334,7 +274,7 @@ POINTS = AnswerKey(
 SPANS = AnswerKey(
     name="spans",
     right="a list of [start, end] in seconds, 0 <= start < end, the earliest first",
-    is_right=_are_spans,
+    is_right=are_spans,
     shaped=lambda value, _: nested(value, 2, "a span is [start, end] in seconds"),
     column=True,
     numbers=2,
@@ -346,24 +286,30 @@ REFERENCES = AnswerKey(
     shaped=_texts,
 )
 QUESTIONS = AnswerKey(
-    name="questions", right="a list of {question, options, choice}", is_right=_are_questions, column=True
+    name="questions", right="a list of {question, options, choice}", is_right=are_questions, column=True
 )
 CANDIDATES = AnswerKey(
     name="candidates", right="a list of at least two", is_right=lambda value, _: is_list(value, 2), column=True
 )
-PREFERRED = AnswerKey(name="preferred", right="the number of a candidate, from 0", is_right=_is_candidate, column=True)
+PREFERRED = AnswerKey(name="preferred", right="the number of a candidate, from 0", is_right=is_candidate, column=True)
+STEPS = AnswerKey(
+    name="steps", right="a list of texts, none blank", is_right=lambda value, _: are_texts(value), column=True
+)
+STEP_SCORES = AnswerKey(
+    name="step_scores", right="a number in [0, 1] or null for each step", is_right=are_step_scores, column=True
+)
 INSTRUCTION = AnswerKey(name="instruction", right="a text that is not blank", is_right=is_text)
 SCORE = AnswerKey(name="score", right="a finite number", is_right=is_number)
 CONTENT = AnswerKey(
     name="content",
     right="a list of {what, colour, count, perhaps place} as content_match reads it",
-    is_right=_is_content,
+    is_right=is_content,
 )
 
 KEYS: dict[str, AnswerKey] = {  # of all tasks, and those that any answer may have
     key.name: key
     for key in (
         *(CHOICE, YESNO, NUMBER, MATH, TEXT, BOXES, LABELS, POINTS, SPANS, REFERENCES, QUESTIONS),
-        *(CANDIDATES, PREFERRED, INSTRUCTION, SCORE, CONTENT, OPTIONS, UNIT),
+        *(CANDIDATES, PREFERRED, STEPS, STEP_SCORES, INSTRUCTION, SCORE, CONTENT, OPTIONS, UNIT),
     )
 }

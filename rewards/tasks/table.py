@@ -152,6 +152,12 @@ TASKS: dict[str, TaskType] = {
         read=None,
         category="image-text-to-text",
     ),
+    "steps": TaskType(
+        example={"steps": ["A dog runs.", " A cat sleeps."], "step_scores": [1.0, 0.2]},
+        keys=(key.STEPS, key.STEP_SCORES),
+        read=None,
+        category="image-text-to-text",
+    ),
     "edit": TaskType(
         example={"instruction": "make it blue", "principles": [], "score": 7.5},
         keys=(key.INSTRUCTION,),

@@ -9,6 +9,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, LlamaModel
 
 from mmrl.model.tiny_twins import QWEN_TEMPLATE, QWEN_TOKENS, trained_tokenizer
+from rewards.heads.checkpoint_torch import Checkpoint
+from rewards.heads.multi_response_torch import add_separator
+from rewards.heads.token_scores_torch import with_token_scores
 from tests.conftest import TEXTS
 
 
@@ -35,6 +38,14 @@ def tiny_head(kind: type[Any], place: Path, **more: Any) -> str:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return saved(kind(config_of(tokenizer, **more)), tokenizer, place)
+
+
+def response_head(backbone: Any, tokenizer: Any, processor: Any = None) -> Checkpoint:
+    """A random head for several responses on a backbone."""
+    model = with_token_scores(backbone, "multi_response")
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    add_separator(model, tokenizer)
+    return Checkpoint("tiny", model, tokenizer, processor)
 
 
 def tiny_heads(out: Path) -> dict[str, str]:

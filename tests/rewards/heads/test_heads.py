@@ -23,11 +23,17 @@ from rewards import Rollout
 from rewards.heads.endogenous import endogenous
 from rewards.heads.endogenous_torch import aggregated, token_logprobs, token_rewards
 from rewards.heads.multi_response import multi_response
-from rewards.heads.multi_response_torch import HEAD, SEPARATOR, MultiResponseModel, best_of_loss
+from rewards.heads.multi_response_torch import (
+    SEPARATOR,
+    best_of_loss,
+    followed,
+    scored_together,
+)
 from rewards.heads.reward_model import reward_model
+from rewards.heads.token_scores_torch import asked, token_scores
 from tests.conftest import TEXTS
 from tests.data_engine.ops.test_difficulty import replaying
-from tests.support.heads import config_of, saved
+from tests.support.heads import config_of, response_head, saved
 
 PROMPT = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which digit comes first?"}]}]
 SAID = ["the 7 is here", "I see two digits and the 3 is visible, which is new", "no", "yes no A B C D"]
@@ -57,15 +63,12 @@ def language(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def yojo(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     torch.manual_seed(2)
-    model = MultiResponseModel(
-        LlamaModel(config_of(tokenizer)), trained_tokenizer(TEXTS, QWEN_TOKENS, vocab=512, eos="<|im_end|>")
-    )
-    model.tokenizer.chat_template = QWEN_TEMPLATE
+    made = trained_tokenizer(TEXTS, QWEN_TOKENS, vocab=512, eos="<|im_end|>")
+    made.chat_template = QWEN_TEMPLATE
+    head = response_head(LlamaModel(config_of(made)), made)
     with torch.no_grad():
-        model.head.down.weight.mul_(300)
-    place = tmp_path_factory.mktemp("yojo")
-    model.save(place)
-    return str(place)
+        head.model.score.down.weight.mul_(300)
+    return saved(head.model, made, tmp_path_factory.mktemp("yojo"))
 
 
 def raws(verdicts: Any) -> list[float]:
@@ -136,7 +139,7 @@ def test_errors_name_the_value(scorer: str, language: str, tokenizer: Any, tmp_p
         reward_model(ROLLOUTS, model=scorer, dtype="float8")
     with pytest.raises(InputError, match="'gpu'"):
         reward_model(ROLLOUTS, model=scorer, device="gpu")
-    with pytest.raises(InputError, match=HEAD):
+    with pytest.raises(InputError, match="no weights for score"):
         multi_response(ROLLOUTS, model=scorer)
     two = saved(LlamaForSequenceClassification(config_of(tokenizer, num_labels=2)), tokenizer, tmp_path)
     with pytest.raises(InputError, match="2 outputs, wanted 1"):
@@ -226,20 +229,21 @@ def test_yojo_rows_without_a_signal_are_left_out() -> None:
 
 
 def test_a_yojo_score_is_read_before_the_separator_and_does_not_see_what_follows(yojo: str) -> None:
-    model = MultiResponseModel.load(yojo).eval()
+    head = token_scores(yojo, ("multi_response",), "cpu", "float32")
     messages = [{"role": "user", "content": "Which digit?"}]
-    ids, ends = model.encoded(messages, ["the 7", "", "no"])
-    separator = model.tokenizer.convert_tokens_to_ids(SEPARATOR)
+    row, ends = followed(asked(head, messages), ["the 7", "", "no"], head)
+    ids, separator = row["input_ids"].tolist(), head.tokenizer.convert_tokens_to_ids(SEPARATOR)
     assert ids.count(separator) == 2
     assert ends[0] is not None
     assert ids[ends[0] + 1] == separator
     assert (ends[1], ends[2]) == (None, len(ids) - 1)
-    scores = model(messages, ["the 7", "", "no"])
-    hidden = model.backbone(input_ids=torch.tensor([ids])).last_hidden_state[0, ends[0]]
-    assert_close(scores[0], model.head.down(torch.nn.functional.silu(model.head.up(hidden)))[0] / math.sqrt(32))
+    scores = scored_together(head, messages, ["the 7", "", "no"])
+    hidden = head.model.model(input_ids=torch.tensor([ids])).last_hidden_state[0, ends[0]]
+    up, down = head.model.score.up, head.model.score.down
+    assert_close(scores[0], down(torch.nn.functional.silu(up(hidden)))[0] / math.sqrt(32))
     assert scores[1] == -torch.inf
-    assert_close(model(messages, ["the 7", "yes A"])[0], scores[0])
-    assert model.encoded(messages, [f"a{SEPARATOR}b"])[0].count(separator) == 0
+    assert_close(scored_together(head, messages, ["the 7", "yes A"])[0], scores[0])
+    assert separator not in followed(asked(head, messages), [f"a{SEPARATOR}b"], head)[0]["input_ids"]
 
 
 def test_every_rotation_makes_yojo_blind_to_the_order_up_to_rotation(yojo: str) -> None:
@@ -255,8 +259,11 @@ def test_yojo_chunks_share_the_scale_of_an_anchor(yojo: str) -> None:
     whole = raws(multi_response(ROLLOUTS, model=yojo, orders=1, at_once=4))
     chunked = raws(multi_response(ROLLOUTS, model=yojo, orders=1, at_once=3))
     assert chunked[:3] == pytest.approx(whole[:3], abs=1e-4)
-    model, messages = MultiResponseModel.load(yojo).eval(), [{"role": "user", "content": "Which digit comes first?"}]
-    anchor, last = model(messages, [SAID[0], SAID[3]]).tolist()
+    head, messages = (
+        token_scores(yojo, ("multi_response",), "cpu", "float32"),
+        [{"role": "user", "content": "Which digit comes first?"}],
+    )
+    anchor, last = scored_together(head, messages, [SAID[0], SAID[3]]).tolist()
     assert chunked[3] - chunked[0] == pytest.approx(last - anchor, abs=1e-4)
 
 
@@ -265,27 +272,3 @@ def test_yojo_abstains_where_there_is_no_group(yojo: str) -> None:
     assert (alone.kind, single.kind) == ("abstained", "abstained")
     mixed = multi_response([Rollout("no", prompt="a", group=3), Rollout("no", prompt="b", group=3)], model=yojo)
     assert {verdict.kind for verdict in mixed} == {"failed"}
-
-
-def test_a_yojo_model_learns_and_comes_back_from_disk(tokenizer: Any, tmp_path: Path) -> None:
-    torch.manual_seed(3)
-    model = MultiResponseModel(LlamaModel(config_of(tokenizer)), tokenizer)
-    messages, answers = [{"role": "user", "content": "Which digit comes first?"}], ["yes", "no", "the 7"]
-    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
-    losses = []
-    for step in range(30):
-        order = [(i + step) % 3 for i in range(3)]
-        loss = best_of_loss(model(messages, [answers[i] for i in order])[None], torch.tensor([order.index(2)]))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[0] > 1 > 0.2 > losses[-1]
-    model.save(tmp_path)
-    verdicts = multi_response(
-        [Rollout(answer, prompt="Which digit comes first?", group=1) for answer in answers], model=str(tmp_path)
-    )
-    scores = [verdict.score or 0.0 for verdict in verdicts]
-    assert scores[2] > max(scores[:2])
-    model.eval()
-    assert_close(MultiResponseModel.load(tmp_path).eval()(messages, answers), model(messages, answers))

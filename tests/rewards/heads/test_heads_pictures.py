@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,14 +28,12 @@ from transformers import (
 
 import rewards
 from mmrl.core.config import InputError
-from mmrl.model.tiny_twins import tiny_model, trained_tokenizer
+from mmrl.model.tiny_twins import trained_tokenizer
 from rewards import Media, RewardSpec, Rollout
 from rewards.gradients import gradient_of
-from rewards.heads.checkpoint_torch import chat, pictures_by_media
 from rewards.heads.embedding_similarity import embedding_similarity, goal_baseline
-from rewards.heads.multi_response import multi_response
-from rewards.heads.multi_response_torch import MultiResponseModel, best_of_loss
-from rewards.heads.relevance import distinct_trigrams, length_incentive, r3, relevance
+from rewards.heads.embeddings_torch import text_embeddings
+from rewards.heads.relevance import clause_similarity, distinct_trigrams, length_incentive, r3, relevance
 from rewards.heads.reward_model import reward_model
 from tests.conftest import TEXTS
 
@@ -283,30 +279,13 @@ def test_registering_these_loads_no_torch() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
 
 
-def test_a_yojo_model_sees_the_pictures_and_learns_what_they_decide(tmp_path: Path) -> None:
-    """The same question and answers, and another picture: another answer is the best one."""
-    torch.manual_seed(0)
-    policy, processor = tiny_model("qwen2_5_vl", TEXTS)
-    model = MultiResponseModel(policy.base_model, processor.tokenizer, processor)
-    answers, asked = ["yes", "no", "the 7"], [{"type": "image"}, {"type": "text", "text": "Which digit?"}]
-    shown = [Media("image", path=str(tmp_path / f"{number}.png")) for number in range(2)]
-    for number, item in enumerate(shown):
-        Image.new("RGB", (56, 56), [(255, 0, 0), (0, 0, 255)][number]).save(str(item.path))
-    groups = [
-        [Rollout(text, prompt=[{"role": "user", "content": asked}], media=[item], group=number) for text in answers]
-        for number, item in enumerate(shown)
-    ]
-    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
-    for step in range(40):
-        best = step % 2
-        messages = chat(groups[best][0], model.tokenizer, pictures_by_media(groups[best][0]))
-        loss = best_of_loss(model(messages, answers)[None], torch.tensor([best]))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    model.save(tmp_path / "model")
-    verdicts = multi_response([*groups[0], *groups[1]], model=str(tmp_path / "model"), orders=1)
-    scores = [verdict.score or 0.0 for verdict in verdicts]
-    assert [max(range(3), key=lambda i: scores[start + i]) for start in (0, 3)] == [0, 1]
-    gone = [replace(rollout, media=[Media("image", path=str(tmp_path / "gone.png"))]) for rollout in groups[0]]
-    assert {verdict.kind for verdict in multi_response(gone, model=str(tmp_path / "model"))} == {"abstained"}
+def test_a_clause_is_compared_with_the_nearest_clause_of_the_gold(encoder: str) -> None:
+    """Their order does not matter, and a clause that says something else costs."""
+    said = ["yes, the 7 is here. I see two digits", "I see two digits\nyes,", "yes, no A B C D", " "]
+    rollouts = [*(Rollout(text, {"text": said[:1]}, "text") for text in said), Rollout("yes")]
+    same, turned, more, silent, none = clause_similarity(rollouts, model=encoder)
+    assert (same.score, turned.score) == (pytest.approx(1, abs=1e-5), pytest.approx(1, abs=1e-5))
+    texts = ["no A B C D", "yes,", "the 7 is here.", "I see two digits"]
+    other, *gold = text_embeddings(texts, model=encoder, device="cpu", dtype="float32", batch=1)
+    assert more.score == pytest.approx((1 + max(float(other @ one) for one in gold)) / 2, abs=1e-5)
+    assert (silent.kind, silent.score, none.kind) == ("unparsed", 0.0, "abstained")

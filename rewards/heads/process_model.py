@@ -1,0 +1,52 @@
+"""Scores at the ends of the steps of an answer, by a head that has learned them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from rewards.base import Rollout, Span, Verdict, unparsed
+from rewards.heads.model_option import ModelName
+from rewards.heads.reward_model import Batch, Finite, Scale, squashed
+from rewards.judged.self_hallucination import stretches
+
+
+def process_model(
+    rollouts: Sequence[Rollout],
+    *,
+    model: ModelName,
+    reduce: Literal["mean", "min", "last"] = "mean",
+    center: Finite = 0.0,
+    scale: Scale = 1.0,
+    batch: Batch = 8,
+    device: str = "auto",
+    dtype: str = "float32",
+) -> list[Verdict]:
+    """sigmoid((raw - center) / scale) at the end of each step of an answer; their `mean`, `min` or the `last` of them.
+
+    `model` is what the stage `reward` of `mmrl train` makes with `head: {kind: process}` or `distilled`. The steps are
+    the sentences of the completion. The verdict's spans have the score of each, so that `advantages.tokens.spans` can
+    move an advantage to the good ones. With `last` the completion may end in the midst of a sentence, as while it is
+    decoded (PSRD, 2604.17982). It sees pictures as `reward_model` does.
+    """
+    from rewards.heads.process_model_torch import step_scores
+
+    steps = [stretches(rollout.completion) if reduce != "last" else _whole(rollout.completion) for rollout in rollouts]
+    rows = [i for i, found in enumerate(steps) if found]
+    verdicts = [unparsed("empty completion")] * len(rollouts)
+    scored = step_scores(
+        [rollouts[i] for i in rows], [steps[i] for i in rows], model=model, device=device, dtype=dtype, batch=batch
+    )
+    for i, raw in zip(rows, scored, strict=True):
+        if isinstance(raw, Verdict):
+            verdicts[i] = raw
+            continue
+        values = [squashed(one, center, scale) for one in raw]
+        total = {"mean": sum(values) / len(values), "min": min(values), "last": values[-1]}[reduce]
+        spans = tuple(Span(start, stop, value) for (start, stop), value in zip(steps[i], values, strict=True))
+        verdicts[i] = Verdict(total, f"{len(values)} steps", spans=spans)
+    return verdicts
+
+
+def _whole(text: str) -> list[tuple[int, int]]:
+    return [(0, len(text))] if text.strip() else []
