@@ -9,7 +9,7 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -19,10 +19,10 @@ from data_engine.measure.bands import Band, Counts, Spread, is_decided, moments
 from data_engine.measure.difficulty_table import Difficulty, asked_key, write_difficulty
 from data_engine.schema import Sample
 from eval.distributed import Processes
-from eval.generation import Draw, Sampling
+from eval.generation import Draw, Generator, Sampling
 from eval.records import TOTAL, Record, RunInfo, read_records, read_run, write_run
 from eval.run import EvalConfig, asking, evaluate, generator_of, pending, prepare, run_info
-from eval.sample_sets import DatasetSplit, split_samples
+from eval.sample_sets import DatasetSplit, SampleSet, split_samples
 from eval.score import evaluation_suite
 from mmrl.core.config import Config, InputError, nearest
 from mmrl.core.locks import alone
@@ -59,16 +59,12 @@ def with_rules(given: Mapping[str, RewardSpec]) -> dict[str, RewardSpec]:
     return {**usual, **named}
 
 
-class DifficultyConfig(EvalConfig):
-    """`mmrl data difficulty`: an evaluation of `data` whose draws come in rounds.
+class DrawnConfig(EvalConfig):
+    """An evaluation of training samples, `data`, whose scored draws say something about each sample.
 
-    `rounds` are how many draws a sample has in all after each round. A sample goes to the next round only while it is
-    open, with less than `confidence`, on which side of its band it ends: `counts` where answers are right or wrong,
-    `spread` where scores are graded, or as `bands` (task -> counts or spread) sets it. `chance_corrected` removes the
-    expected share of right guesses from choices and yes/no. `reward` names the reward that decides (for all tasks, or
-    task -> name). By default it is the reward whose function is the rule of the task, or the only reward of the task.
-    `rewards` join the rules of all other tasks. `tasks` are those that are drawn; default: all.
-    An answer is right if its score is at least `right`.
+    `rewards` join the rules of all other tasks. `tasks` are those that are drawn; default: all. `reward` names the
+    reward that decides (for all tasks, or task -> name). By default it is the reward whose function is the rule of the
+    task, or the only reward of the task.
     """
 
     data: DatasetSplit = DatasetSplit(path="", split="train")
@@ -76,13 +72,6 @@ class DifficultyConfig(EvalConfig):
     tasks: list[str] | None = None
     sampling: Sampling = Sampling(do_sample=True)
     reward: Reward = None
-    right: Right = 0.5
-    rounds: Annotated[list[PositiveInt], Field(min_length=1)] = Field(default_factory=lambda: [4, 8])
-    counts: Counts = Counts()
-    spread: Spread = Spread()
-    bands: dict[str, Band] = Field(default_factory=dict)
-    chance_corrected: bool = True
-    confidence: Annotated[float, Field(gt=0.5, le=1)] = 0.95
 
     @field_validator("rewards")
     @classmethod
@@ -95,11 +84,34 @@ class DifficultyConfig(EvalConfig):
         return {"split": "train", **given} if isinstance(given, dict) else given
 
     @model_validator(mode="after")
-    def _draws_add_up(self) -> Self:
+    def _of_samples(self) -> Self:
         if self.blind:
             raise ValueError("blind draws do not say how hard a sample is; leave blind out")
         if self.benchmarks:
-            raise ValueError("difficulty is that of training samples; give `data`, no `benchmarks`")
+            raise ValueError("the draws are those of training samples; give `data`, no `benchmarks`")
+        return self
+
+
+class DifficultyConfig(DrawnConfig):
+    """`mmrl data difficulty`: an evaluation of `data` whose draws come in rounds.
+
+    `rounds` are how many draws a sample has in all after each round. A sample goes to the next round only while it is
+    open, with less than `confidence`, on which side of its band it ends: `counts` where answers are right or wrong,
+    `spread` where scores are graded, or as `bands` (task -> counts or spread) sets it. `chance_corrected` removes the
+    expected share of right guesses from choices and yes/no. An answer is right if its score is at least `right`.
+    `rewards`, `tasks` and `reward` are those of a DrawnConfig.
+    """
+
+    right: Right = 0.5
+    rounds: Annotated[list[PositiveInt], Field(min_length=1)] = Field(default_factory=lambda: [4, 8])
+    counts: Counts = Counts()
+    spread: Spread = Spread()
+    bands: dict[str, Band] = Field(default_factory=dict)
+    chance_corrected: bool = True
+    confidence: Annotated[float, Field(gt=0.5, le=1)] = 0.95
+
+    @model_validator(mode="after")
+    def _draws_add_up(self) -> Self:
         if self.rounds != sorted(set(self.rounds)):
             raise ValueError(f"rounds {self.rounds}: each is the number of draws so far, so they must rise")
         if not self.sampling.do_sample and self.rounds != [1]:
@@ -127,29 +139,55 @@ def measured(config: DifficultyConfig) -> list[Difficulty]:
 
 
 def _measured(config: DifficultyConfig, processes: Processes) -> list[Difficulty]:
-    split = split_samples(config.data)
-    config, samples = asking(config, split), _of_tasks(split.load(), config.tasks)
-    suite, out = evaluation_suite(config.rewards, config.judges), Path(config.out)
-    check_scored({sample.task for sample in samples}, suite)
-    info = run_info(config, split, suite, planned=0)
-    deciding = deciding_rewards({sample.task for sample in samples}, info, config.reward)
-    if processes.main:
-        info = prepare(out, info, suite)
-    processes.wait()
-    generator, asked, before = None, samples, 0
+    out, run = Path(config.out), opened(config, processes)
+    asked, before = run.samples, 0
     for total in config.rounds:
-        draws = [Draw(sample, number) for sample in asked for number in range(before, total)]
-        if pending(draws, info, out):
-            generator = generator or generator_of(config, samples, draws, info)
-            evaluate(generator, draws, split, suite, info, out, batch_size=config.batch_size, processes=processes)
-        asked, before = _open(asked, read_records(out), deciding, config), total
-        logger.info("after %d draws %d of %d samples are open", total, len(asked), len(samples))
+        run.drawn([Draw(sample, number) for sample in asked for number in range(before, total)])
+        asked, before = _open(asked, read_records(out), run.deciding, config), total
+        logger.info("after %d draws %d of %d samples are open", total, len(asked), len(run.samples))
     records = read_records(out)
-    rows = tabulated(records, info, deciding, right=config.right)
+    rows = tabulated(records, run.info, run.deciding, right=config.right)
     if processes.main:
-        write_run(out, replace(info, planned=len(records)))
+        write_run(out, replace(run.info, planned=len(records)))
         write_difficulty(rows, out / FILE)
     return rows
+
+
+@dataclass
+class DrawnRun:
+    """A run of a DrawnConfig whose `out` is open; the rewards of `deciding` decide for each task."""
+
+    config: DrawnConfig
+    split: SampleSet
+    samples: list[Sample]
+    suite: Suite
+    info: RunInfo
+    deciding: dict[str, str]
+    processes: Processes
+    generator: Generator | None = None
+
+    def drawn(self, draws: Sequence[Draw]) -> list[Record]:
+        """All records, once there is one of each of `draws`."""
+        config, out = self.config, Path(self.config.out)
+        if pending(draws, self.info, out):
+            self.generator = self.generator or generator_of(config, self.samples, draws, self.info)
+            shared = {"batch_size": config.batch_size, "processes": self.processes}
+            evaluate(self.generator, draws, self.split, self.suite, self.info, out, **shared)
+        return read_records(out)
+
+
+def opened(config: DrawnConfig, processes: Processes) -> DrawnRun:
+    """The run of `config`, whose `out` this process has locked, with its settings checked and no model loaded."""
+    split = split_samples(config.data)
+    config, samples = asking(config, split), _of_tasks(split.load(), config.tasks)
+    suite, tasks = evaluation_suite(config.rewards, config.judges), {sample.task for sample in samples}
+    check_scored(tasks, suite)
+    info = run_info(config, split, suite, planned=0)
+    deciding = deciding_rewards(tasks, info, config.reward)
+    if processes.main:
+        info = prepare(Path(config.out), info, suite)
+    processes.wait()
+    return DrawnRun(config, split, samples, suite, info, deciding, processes)
 
 
 def _of_tasks(samples: list[Sample], tasks: Sequence[str] | None) -> list[Sample]:
@@ -184,7 +222,7 @@ def tabulated(
     """One row per sample."""
     if info.protocol["blind"]:
         raise InputError("these records were made blind, without the media; they do not say how hard a sample is")
-    drawn = _by_item(records)
+    drawn = by_item(records)
     graded = _graded(records, deciding)
     return [_row(item, draws, info, deciding, graded, right) for item, draws in drawn.items()]
 
@@ -214,10 +252,10 @@ def _open(
     samples: Sequence[Sample], records: Sequence[Record], deciding: Mapping[str, str], config: DifficultyConfig
 ) -> list[Sample]:
     """The samples for which more draws may still change whether they are kept."""
-    drawn, graded = _by_item(records), _graded(records, deciding)
+    drawn, graded = by_item(records), _graded(records, deciding)
     left = []
     for sample in samples:
-        scores = _scores(drawn[sample.id], deciding[sample.task])
+        scores = scores_of(drawn[sample.id], deciding[sample.task])
         band = config.bands.get(sample.task, config.spread if sample.task in graded else config.counts)
         chance = TASKS.get(sample.task, OTHER).chance(sample.answer) if config.chance_corrected else 0.0
         right = sum(score >= config.right for score in scores)
@@ -226,14 +264,16 @@ def _open(
     return left
 
 
-def _by_item(records: Iterable[Record]) -> dict[str, list[Record]]:
+def by_item(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """The records of each sample, by its id."""
     drawn: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         drawn[record.item_id].append(record)
     return drawn
 
 
-def _scores(draws: Iterable[Record], reward: str) -> list[float]:
+def scores_of(draws: Iterable[Record], reward: str) -> list[float]:
+    """The scores that `reward` gave the draws, without those that have none."""
     scores = (draw.total if reward == TOTAL else draw.scores.get(reward) for draw in draws)
     return [score for score in scores if score is not None]
 
@@ -241,7 +281,7 @@ def _scores(draws: Iterable[Record], reward: str) -> list[float]:
 def _graded(records: Sequence[Record], deciding: Mapping[str, str]) -> set[str]:
     """The tasks with scores between right and wrong."""
     return {
-        record.task for record in records for score in _scores([record], deciding[record.task]) if score not in (0, 1)
+        record.task for record in records for score in scores_of([record], deciding[record.task]) if score not in (0, 1)
     }
 
 
@@ -249,7 +289,7 @@ def _row(
     item: str, draws: Sequence[Record], info: RunInfo, deciding: Mapping[str, str], graded: set[str], right: float
 ) -> Difficulty:
     first = draws[0]
-    scores = _scores(draws, deciding[first.task])
+    scores = scores_of(draws, deciding[first.task])
     mean, variance = moments(scores) if scores else (None, None)
     decoding = {name: info.protocol[name] for name in _DECODING if name in info.protocol}
     return Difficulty(

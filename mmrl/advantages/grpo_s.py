@@ -26,8 +26,9 @@ def grpo_s(
 
         A[i,j] = hardness_scale[i,j] * response_scale[i] * (R[i,j] - mean_j R) / (std_j R + eps)
 
-    `hardness_PG` is 1 - similarity to the demonstration, `gaps_PG` the reward of the response less that of the
-    demonstration; one of the two must be given, NaN in them scales by 1. Gaps whose squared distance from the group's
+    `hardness_PG` is 1 - similarity to the demonstration, which the reward `clause_similarity` gives in a training;
+    `gaps_PG` is the reward of the response less that of the demonstration, from `mmrl data score`. One of the two must
+    be given; NaN in them scales by 1. Gaps whose squared distance from the group's
     mean is above `tau` count as outliers. Formulas after a summary of the paper. It is not the GRPO-S of 2508.04349,
     which goes by entropy. The scales break the zero mean.
     """

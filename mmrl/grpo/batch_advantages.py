@@ -50,7 +50,7 @@ class Estimation:
         rewards_PGK = gathered(batch.rewards_BK).view(-1, group, len(names))
         injected_PG = gathered(batch.injected_B).view(-1, group)
         tasks_P = gather_object([sample["task"] for sample in batch.samples])[::group]
-        given = EstimatorBatch(batch, group, names, self.inject, self.compared_K, whole=whole)
+        given = EstimatorBatch(batch, group, self.suite, self.inject, self.compared_K, whole=whole)
         options = estimator_data(self.takes, given)
         weights_K = torch.as_tensor(weights).to(rewards_PGK)
         advantages_PG = self.estimator(rewards_PGK, weights_K, **options)

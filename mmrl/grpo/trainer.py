@@ -73,6 +73,7 @@ from mmrl.grpo.config_checks import check_method
 from mmrl.grpo.credit import Credit, TokenCredit
 from mmrl.grpo.engines.choice import rollout_engine
 from mmrl.grpo.epoch_sampler import EpochSampler
+from mmrl.grpo.estimator_data import check_demonstrations
 from mmrl.grpo.generate import RolloutGeneration
 from mmrl.grpo.injection import Injection
 from mmrl.grpo.logprobs import LogProbs
@@ -155,6 +156,8 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         if "pairs_P" in options_of(advantages):
             columns = train_dataset[:]
             self._pairs = pair_places(columns["id"], columns["meta"])
+        if "gaps_PG" in options_of(advantages):
+            check_demonstrations(rewards, train_dataset[:]["meta"])
         super().__init__(
             model=model,
             reward_funcs=[_named(name) for name in rewards.names],

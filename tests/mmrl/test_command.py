@@ -58,7 +58,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an estimator that is not there": ({"advantages": {"name": "gdop"}}, "did you mean gdpo?"),
     "an estimator that asks for too much": (
         {"advantages": {"name": "grpo_s"}},
-        "grpo_s needs gaps_PG, hardness_PG, which this trainer does not have (it has tasks_P",
+        "grpo_s needs scores of the gold answers in meta.demonstration_scores",
     ),
     "a split that is not there": ({"split": "trian"}, "no split 'trian'; did you mean train?"),
     "a save amid a cycle": (
