@@ -220,9 +220,25 @@ def check_warm_up(args: SFTConfig) -> None:
     check_sharding(args, "sft")
 
 
-def check_reward(args: RewardConfig) -> None:
-    """Refuse what the trainer of reward models cannot do."""
+def check_shaping(args: SFTConfig | None) -> None:
+    """Refuse a shaped loss where there is no warm-up, or where it has another loss already."""
+    if args is None:
+        raise InputError("sft_shaping is the loss of the stage sft, which the config does not have; add sft: {...}")
+    if args.loss_type != "nll" or args.label_smoothing_factor:
+        raise InputError(
+            f"sft_shaping is a loss of its own, next to sft.loss_type={args.loss_type} and "
+            f"sft.label_smoothing_factor={args.label_smoothing_factor:g}; leave out one of them"
+        )
+
+
+def check_reward(args: RewardConfig, kind: str = "scalar") -> None:
+    """Refuse what the trainer of reward models cannot do, for a head of this kind."""
     _check_effect(args, "reward", WITHOUT_EFFECT_ON_REWARD)
+    if args.center_rewards_coefficient is not None and kind != "scalar":
+        raise InputError(
+            f"reward.center_rewards_coefficient={args.center_rewards_coefficient:g} is for pairs; a head of the kind "
+            f"{kind} has none, so leave it out"
+        )
     _check_order(args, "reward")
     _check_steps(args, "reward")
 

@@ -90,7 +90,7 @@ def adapted(
 ) -> Any:
     """`model` with the given parts frozen, or with LoRA adapters outside of those parts, which alone are trained.
 
-    `task` is PEFT's; with SEQ_CLS the head `score` is trained as well.
+    `task` is PEFT's; with SEQ_CLS and TOKEN_CLS the head `score` is trained as well.
     """
     freeze(model, frozen)
     if lora is None:
@@ -99,6 +99,10 @@ def adapted(
 
     part_of = family_of(model.config).part_of
     _tell_experts(model, frozen, lora)
+
+    def outside(name: str) -> bool:  # of the adapters: a head of two layers is trained as it is
+        return part_of(name) in frozen or name.startswith("score.")
+
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
@@ -106,7 +110,7 @@ def adapted(
         target_modules=lora.target_modules,
         target_parameters=lora.target_parameters,
         task_type=task,
-        exclude_modules=[name for name, _ in model.named_modules() if name and part_of(name) in frozen] or None,
+        exclude_modules=[name for name, _ in model.named_modules() if name and outside(name)] or None,
     )
     shared = _shared_weights(model)
     try:

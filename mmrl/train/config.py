@@ -24,6 +24,7 @@ from mmrl.model.loading import is_pipeline
 from mmrl.model.policy import LoraSettings
 from mmrl.tools.settings import ToolSettings
 from mmrl.trainers.monitor import Watch
+from mmrl.trainers.token_losses import Shaping, TokenReward
 from rewards import RewardSpec
 from rewards.judge_client.judge_spec import JudgeSpec
 from rewards.prompt_form import PLAIN, PromptForm
@@ -96,21 +97,35 @@ class Preferences(TrainingSplit):
     """The samples of the task `preference` that the stages `dpo` and `reward` learn from.
 
     `relabel`: each pair of `dpo` is asked for the score of either side, as a system message, and the side that has it
-    is preferred (2410.08067).
+    is preferred (2410.08067). `token_reward`: `dpo` with T-REG's regulariser.
     """
 
     relabel: bool = False
+    token_reward: TokenReward | None = None
+
+
+HeadKind = Literal["scalar", "multi_response", "process", "distilled"]
 
 
 class HeadSettings(Config):
     """The head of the stage `reward`, on the model of the config.
 
-    `margin` times the difference of two candidates' `meta.scores` is how much better the preferred one must score.
-    `held_out` are the preferences on which it is evaluated while it trains: by default the split `test`.
+    `kind`: `scalar` scores an answer, for the reward `reward_model`; `multi_response` all answers to a prompt in one
+    pass, for the reward of that name; `process` the end of each step of an answer, and `distilled` as a slower teacher
+    scored it, for the reward `process_model`. With `scalar`, `margin` times the difference of two candidates'
+    `meta.scores` is how much better the preferred one must score. `held_out` are the samples on which it is evaluated
+    while it trains: by default the split `test` of the preferences.
     """
 
+    kind: HeadKind = "scalar"
     margin: Annotated[float, Field(ge=0)] = 0.0
     held_out: TrainingSplit | None = None
+
+    @model_validator(mode="after")
+    def _margin_of_pairs(self) -> Self:
+        if self.margin and self.kind != "scalar":
+            raise ValueError(f"margin {self.margin:g} is between two answers; a head of the kind {self.kind} has none")
+        return self
 
 
 class TrainConfig(Config):
@@ -121,8 +136,9 @@ class TrainConfig(Config):
     TrainingArguments, and by `flow`, reinforcement learning with those and `mmrl.flow.arguments.FlowArguments`.
 
     `prompt` says what is asked beside the questions; by default what the recipe of `data` says. `preferences` are the
-    samples of `reward` and `dpo`, by default those of `data`. `form_only` names the tasks that rewards of form alone
-    may score. A reward that fails on more than `max_failed` of `min_calls` or more rollouts stops the run.
+    samples of `reward` and `dpo`, by default those of `data`. `sft_shaping` is another loss for `sft`. `form_only`
+    names the tasks that rewards of form alone may score. A reward that fails on more than `max_failed` of `min_calls`
+    or more rollouts stops the run.
     """
 
     model: str
@@ -150,6 +166,7 @@ class TrainConfig(Config):
     lora: LoraSettings | None = None
     evaluation: Evaluation | None = None
     head: HeadSettings = HeadSettings()
+    sft_shaping: Shaping | None = None
     reward: dict[str, Any] | None = None
     sft: dict[str, Any] | None = None
     dpo: dict[str, Any] | None = None

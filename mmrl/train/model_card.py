@@ -17,7 +17,7 @@ from mmrl.train.samples import split_of
 WINDOW = 20  # logged steps of which the card gives the mean
 VERSIONED = ("mmrl-stack", "trl", "transformers", "torch")
 METHODS = {
-    "reward": "learning from preferences (a Bradley-Terry reward model)",
+    "reward": "learning from preferences (a reward model)",
     "sft": "supervised fine-tuning",
     "dpo": "direct preference optimisation (DPO)",
     "grpo": "reinforcement learning (GRPO)",
@@ -52,8 +52,15 @@ edit = editor(
 
 USE_HEAD = """```yaml
 rewards:
-  head: {{weight: 1.0, fn: reward_model, args: {{model: {place}}}}}
+  head: {{weight: 1.0, fn: {fn}, args: {{model: {place}}}}}
 ```"""
+
+
+READ_BY = {
+    "scalar": "reward_model",
+    "multi_response": "multi_response",
+    **dict.fromkeys(("process", "distilled"), "process_model"),
+}
 
 
 def model_card(config: TrainConfig, stage: str, history: Sequence[Mapping[str, Any]], steps: int) -> str:
@@ -73,7 +80,8 @@ def model_card(config: TrainConfig, stage: str, history: Sequence[Mapping[str, A
         steps = block.get("sampling_steps") or 10
         parts += ["## Use", USE_EDITOR.format(place=place, instruction="tint the left half red", steps=steps)]
     elif stage == "reward":
-        parts += ["## Pairs ranked right", _accuracy(history), "## Use", USE_HEAD.format(place=place)]
+        fn = READ_BY[config.head.kind]
+        parts += ["## Ranked right", _accuracy(history), "## Use", USE_HEAD.format(place=place, fn=fn)]
     else:
         parts += ["## Use", USE.format(place=place, tokens=block.get("max_completion_length") or 512)]
     parts += ["## Settings", _settings(config, stage, block)]
@@ -113,12 +121,12 @@ def _rewards(config: TrainConfig) -> str:
 
 
 def _accuracy(history: Sequence[Mapping[str, Any]]) -> str:
-    """The shares of pairs whose preferred answer scores higher."""
+    """The shares of pairs whose preferred answer scores higher, or of prompts whose best answer scores highest."""
     trained = [line["accuracy"] for line in history if "accuracy" in line][-WINDOW:]
     held_out = [line for line in history if "eval_accuracy" in line]
     rows = [[f"training, mean over the last {len(trained)} logged steps", f"{fmean(trained):.3f}" if trained else "-"]]
     rows += [[f"held out, at step {line.get('step', '?')}", f"{line['eval_accuracy']:.3f}"] for line in held_out[-1:]]
-    return _table(["pairs", "share"], rows)
+    return _table(["of", "share"], rows)
 
 
 def _scores(config: TrainConfig, history: Sequence[Mapping[str, Any]]) -> str:

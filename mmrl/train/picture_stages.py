@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 OF_TEXT = (
     *("vision", "space", "prompt", "freeze", "attention"),
-    *("rollout", "form_only", "dpo", "preferences", "grpo"),
+    *("rollout", "form_only", "dpo", "preferences", "grpo", "sft_shaping"),
 )
 GIVEN = {"tasks_P", "failed_PG", "injected_PG"}  # what an estimator may want of a batch
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from data_engine.schema import Sample
-from mmrl.train.config import PREFERRING, TrainConfig, TrainingSplit
+from mmrl.train.config import PREFERRING, HeadKind, TrainConfig, TrainingSplit
 from mmrl.trainers.dataset import training_samples
-from mmrl.trainers.preferences import as_pairs, ranked_pairs, relabelled
+from mmrl.trainers.preferences import as_pairs, ranked_pairs, rankings, relabelled, with_step_scores
 
 
 def split_of(config: TrainConfig, stage: str) -> TrainingSplit:
@@ -16,17 +16,24 @@ def split_of(config: TrainConfig, stage: str) -> TrainingSplit:
 
 
 def stage_samples(config: TrainConfig, stage: str) -> list[Sample]:
-    """The samples of a stage; those of `dpo` and `reward` are pairs (`mmrl.trainers.preferences`)."""
+    """The samples of a stage; those of `dpo` and `reward` are made of preferences."""
     given = split_of(config, stage)
     samples = training_samples(given.path, given.split, given.limit, config.task)
     if stage == "reward":
-        return ranked_pairs(samples, config.head.margin)
+        return judged(samples, config.head.kind, config.head.margin)
     if stage == "dpo":
         return relabelled(samples) if config.preferences and config.preferences.relabel else as_pairs(samples)
     return samples
 
 
-def held_out_pairs(config: TrainConfig) -> list[Sample]:
-    """The pairs on which the stage `reward` is evaluated."""
+def held_out_samples(config: TrainConfig) -> list[Sample]:
+    """What the stage `reward` is evaluated on."""
     given = config.head.held_out or split_of(config, "reward").model_copy(update={"split": "test", "limit": None})
-    return ranked_pairs(training_samples(given.path, given.split, given.limit))
+    return judged(training_samples(given.path, given.split, given.limit), config.head.kind)
+
+
+def judged(samples: list[Sample], kind: HeadKind, margin: float = 0.0) -> list[Sample]:
+    """What a head of this kind learns from: pairs, whole rankings, or answers with scored steps."""
+    if kind == "scalar":
+        return ranked_pairs(samples, margin)
+    return rankings(samples) if kind == "multi_response" else with_step_scores(samples)

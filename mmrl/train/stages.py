@@ -62,8 +62,15 @@ def check(config: TrainConfig) -> None:
     if makes_pictures(config):
         picture_stages.check(config)
         return
-    from mmrl.grpo.config_checks import check_dpo, check_filled, check_method, check_reward, check_warm_up
-    from mmrl.train.samples import held_out_pairs, stage_samples
+    from mmrl.grpo.config_checks import (
+        check_dpo,
+        check_filled,
+        check_method,
+        check_reward,
+        check_shaping,
+        check_warm_up,
+    )
+    from mmrl.train.samples import held_out_samples, stage_samples
     from mmrl.trainers.dataset import gold_keys
     from mmrl.trainers.targets import can_be_written, check_answers
 
@@ -75,19 +82,21 @@ def check(config: TrainConfig) -> None:
     check_evaluation(config, [(stage, arguments_of(config, stage)) for stage in answering])
     if config.reward is not None:
         arguments = arguments_of(config, "reward")
-        check_reward(arguments)
+        check_reward(arguments, config.head.kind)
         stage_samples(config, "reward")
         if evaluates(arguments):
-            held_out_pairs(config)
+            held_out_samples(config)
+    if config.sft_shaping is not None:
+        check_shaping(None if config.sft is None else arguments_of(config, "sft"))
     if config.sft is not None:
         check_answers(samples)
         check_warm_up(arguments_of(config, "sft"))
     if config.dpo is not None:
         check_dpo(arguments_of(config, "dpo"))
-        if config.preferences and config.preferences.relabel and form_of(config).system is not None:
-            raise InputError("preferences.relabel asks by a system message, which prompt.system would replace")
+        _check_messages(config)
     if config.grpo is not None:
         from mmrl.advantages import options_of
+        from mmrl.grpo.estimator_data import check_demonstrations
         from mmrl.grpo.pair_sampler import pair_places
 
         arguments = arguments_of(config, "grpo")
@@ -95,6 +104,8 @@ def check(config: TrainConfig) -> None:
         check_method(arguments, suite.names, estimator.name, estimator.options, **method_of(config))
         if config.rollout.inject is not None:
             check_answers([sample for sample in samples if can_be_written(sample.task)])
+        if "gaps_PG" in options_of(estimator.name):
+            check_demonstrations(suite, (sample.meta for sample in samples))
         if "pairs_P" in options_of(estimator.name):
             pair_places([sample.id for sample in samples], [sample.meta for sample in samples])
         suite.check_tasks(tasks)
@@ -102,6 +113,15 @@ def check(config: TrainConfig) -> None:
         check_filled(len(samples), arguments.generation_batch_size // arguments.num_generations)
         for task, names in suite.tasks_scored(tasks).items():
             logger.warning("task %s is scored by %s", task, ", ".join(names))
+
+
+def _check_messages(config: TrainConfig) -> None:
+    """Refuse a system message next to those by which `dpo` asks, and T-REG without a reference that it can read."""
+    asking = [name for name in ("relabel", "token_reward") if getattr(config.preferences, name, None)]
+    if asking and form_of(config).system is not None:
+        raise InputError(f"preferences.{asking[0]} asks by a system message, which prompt.system would replace")
+    if "token_reward" in asking and not arguments_of(config, "dpo").precompute_ref_log_probs:
+        raise InputError("preferences.token_reward reads log-probs of the reference: dpo.precompute_ref_log_probs=true")
 
 
 def _stage(config: TrainConfig, stage: str, model_path: str, *, longer: bool = False) -> Path:
@@ -129,8 +149,9 @@ def _stage(config: TrainConfig, stage: str, model_path: str, *, longer: bool = F
     state = trainer.state
     card = model_card(config, stage, state.log_history, state.global_step)
     if stage == "reward":
-        pair = trainer.data_collator([trainer.train_dataset[0]])
-        save_final(trainer, processor, final, pair, card=card, reading=scores)
+        batch = trainer.data_collator([trainer.train_dataset[0]])
+        read = {name: value for name, value in batch.items() if name not in ("places", "targets", "margin")}
+        save_final(trainer, processor, final, read, card=card, reading=scores)
         return final
     first, form = samples[0], form_of(config)
     with naming(first.id):
@@ -164,10 +185,12 @@ def _head(config: TrainConfig, model_path: str) -> tuple[Any, Any]:
     """(model with a head, processor) of the stage `reward`."""
     from mmrl.model.policy import adapted, load_policy
     from mmrl.trainers.reward import with_head
+    from mmrl.trainers.token_rewards import with_scores
 
     policy, processor = load_policy(model_path, config.vision, dtype=config.dtype, attention=config.attention)
-    model = with_head(policy, processor)
-    made = adapted(model, frozen=config.freeze, lora=config.lora, task="SEQ_CLS")
+    kind = config.head.kind
+    model = with_head(policy, processor) if kind == "scalar" else with_scores(policy, processor, kind)
+    made = adapted(model, frozen=config.freeze, lora=config.lora, task="SEQ_CLS" if kind == "scalar" else "TOKEN_CLS")
     if config.lora is None:
         model.score.requires_grad_(True)  # whatever part of the model is frozen
     return made, processor
@@ -175,13 +198,17 @@ def _head(config: TrainConfig, model_path: str) -> tuple[Any, Any]:
 
 def reward_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:
     """The trainer of the stage `reward`."""
-    from mmrl.train.samples import held_out_pairs
+    from mmrl.train.samples import held_out_samples
     from mmrl.trainers.dataset import as_dataset
     from mmrl.trainers.reward import MultimodalRewardTrainer
+    from mmrl.trainers.token_rewards import ROWS, PlacesTrainer
 
     args = arguments_of(config, "reward", out)
-    held_out = as_dataset(held_out_pairs(config)) if evaluates(args) else None
-    return MultimodalRewardTrainer(model, processor=processor, args=args, train_dataset=dataset, eval_dataset=held_out)
+    held_out = as_dataset(held_out_samples(config)) if evaluates(args) else None
+    given = {"processor": processor, "args": args, "train_dataset": dataset, "eval_dataset": held_out}
+    if config.head.kind == "scalar":
+        return MultimodalRewardTrainer(model, **given)
+    return PlacesTrainer(model, rows=ROWS[config.head.kind], **given)
 
 
 def sft_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:
@@ -191,6 +218,7 @@ def sft_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, data
     return MultimodalSFTTrainer(
         model,
         space=config.space,
+        shaping=config.sft_shaping,
         **_given(config, "sft", out, processor, dataset),
     )
 
@@ -199,7 +227,8 @@ def dpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, data
     """The trainer of the stage `dpo`."""
     from mmrl.trainers.dpo import MultimodalDPOTrainer
 
-    return MultimodalDPOTrainer(model, **_given(config, "dpo", out, processor, dataset))
+    token_reward = config.preferences.token_reward if config.preferences else None
+    return MultimodalDPOTrainer(model, token_reward=token_reward, **_given(config, "dpo", out, processor, dataset))
 
 
 def grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:

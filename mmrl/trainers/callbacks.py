@@ -50,7 +50,7 @@ class MetricsFile(TrainerCallback):
 
 
 class ProgressLine(TrainerCallback):
-    """The mean reward of every task and dead groups (or the loss, and the share of pairs ranked right), pace and time
+    """The mean reward of every task and dead groups (or the loss, and the share ranked right), pace and time
     left, in one line.
 
     On a terminal the line is written anew at each logged step. Elsewhere, as in a log file, it is a new line at the
@@ -115,7 +115,7 @@ def _selected(logs: Mapping[str, Any]) -> list[tuple[str, float]]:
     tasks = [key.split("/") for key in logs if key.startswith("tasks/")]
     means = [(key[1], logs["/".join(key)]) for key in tasks if len(key) == 3 and key[2] == "reward"]
     dead = [("dead groups", logs["frac_reward_zero_std"])] if "frac_reward_zero_std" in logs else []
-    right = [("pairs ranked right", logs[key]) for key in ("rewards/accuracies", "accuracy") if key in logs]
+    right = [("ranked right", logs[key]) for key in ("rewards/accuracies", "accuracy") if key in logs]
     pairs = [*means, *dead] if means else [("loss", logs["loss"]), *right] if "loss" in logs else []
     return [(name, value) for name, value in pairs if isinstance(value, float | int) and math.isfinite(value)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -12,8 +12,10 @@ from data_engine.schema import Sample
 from mmrl.core.config import InputError
 from mmrl.core.messages import parts_of
 from mmrl.core.text import shown
+from rewards.tasks import keys
 
 TASK = "preference"
+STEPS = "steps"  # the task of answers whose steps are scored
 
 
 def as_pairs(samples: Iterable[Sample]) -> list[Sample]:
@@ -32,6 +34,41 @@ def ranked_pairs(samples: Iterable[Sample], margin: float = 0.0) -> list[Sample]
     equal scores are a tie: a pair in each order. Without scores the pairs are those of `as_pairs`.
     """
     return [pair for sample in samples for pair in _ranked(sample, margin)]
+
+
+def rankings(samples: Iterable[Sample]) -> list[Sample]:
+    """Samples of the task `preference` with all their candidates, as they are scored in one pass.
+
+    The preferred one is the best; `meta.scores`, where they are given, must agree.
+    """
+    ranked = []
+    for sample in samples:
+        _checked(sample)
+        if sample.meta.get("scores") is not None:
+            _check_scores(sample, sample.meta["scores"])
+        ranked.append(replace(sample, task=str(sample.meta.get("task", TASK))))
+    return ranked
+
+
+def with_step_scores(samples: Iterable[Sample]) -> list[Sample]:
+    """Samples of the task `steps` that have a score at the end of a step.
+
+    Each is asked as its question is (`meta.task`). InputError, with the sample's id, for what is no such answer.
+    """
+    found = []
+    for sample in samples:
+        if sample.task != STEPS:
+            raise InputError(
+                f"sample {sample.id} is of the task {sample.task!r}; scored steps are of the task {STEPS!r}"
+            )
+        for key in (keys.STEPS, keys.STEP_SCORES):
+            if not key.is_right(value := sample.answer.get(key.name), sample.answer):
+                raise InputError(f"sample {sample.id}: {key.name} must be {key.right}, got {shown(value)}")
+        if any(score is not None for score in sample.answer["step_scores"]):
+            found.append(replace(sample, task=str(sample.meta.get("task", STEPS))))
+    if not found:
+        raise InputError("no sample has a score at the end of a step")
+    return found
 
 
 GOAL = "Overall score: {score:g}"  # the system message of a relabelled pair
@@ -96,16 +133,21 @@ def _ranked(sample: Sample, margin: float) -> Iterator[Sample]:
 
 def _asked_for(score: float, better: str, other: str, pair: Sample) -> Sample:
     """The pair asked for `score`, which `better` has."""
-    goal, first = {"type": "text", "text": GOAL.format(score=score)}, pair.prompt[0]
-    if first["role"] == "system":
-        prompt = [
-            {**first, "content": [*parts_of(first["content"]), {"type": "text", "text": "\n"}, goal]},
-            *pair.prompt[1:],
-        ]
-    else:
-        prompt = [{"role": "system", "content": [goal]}, *pair.prompt]
+    prompt = with_system(pair.prompt, GOAL.format(score=score))
     answer = {"candidates": [better, other], "preferred": 0}
     return replace(pair, id=f"{pair.id}@{score:g}", prompt=prompt, answer=answer)
+
+
+def with_system(prompt: Sequence[Mapping[str, Any]], text: str) -> list[Mapping[str, Any]]:
+    """`prompt` with a text in its system message, below what is there.
+
+    >>> with_system([{"role": "user", "content": "Why?"}], "Be brief.")[0]
+    {'role': 'system', 'content': [{'type': 'text', 'text': 'Be brief.'}]}
+    """
+    added, first = {"type": "text", "text": text}, prompt[0]
+    if first["role"] != "system":
+        return [{"role": "system", "content": [added]}, *prompt]
+    return [{**first, "content": [*parts_of(first["content"]), {"type": "text", "text": "\n"}, added]}, *prompt[1:]]
 
 
 def _check_scores(sample: Sample, scores: Any) -> None:

@@ -18,15 +18,15 @@ from mmrl.trainers.evaluation import RecordedEvaluations
 from mmrl.trainers.finite import FiniteLoss, FiniteNumbers
 from mmrl.trainers.quiet import quieten
 from mmrl.trainers.targets import rendered
+from mmrl.trainers.token_losses import IGNORED, ShapedLoss, Shaping
 from rewards.prompt_form import PLAIN, PromptForm
-
-IGNORED = -100
 
 
 class MultimodalSFTTrainer(FiniteLoss, RecordedEvaluations, SFTTrainer):
     """TRL's SFTTrainer on prompts with images, several images, videos or none; only the answer is learned.
 
     `model` is a path, a hub id or a loaded model, `train_dataset` what `mmrl.trainers.given.rows` takes.
+    `shaping` weighs tokens by how sure the model is of them.
     """
 
     model: Any  # TRL declares these as possibly None, or as one of many types
@@ -42,6 +42,7 @@ class MultimodalSFTTrainer(FiniteLoss, RecordedEvaluations, SFTTrainer):
         budget: VisionBudget | None = None,
         space: CoordinateSpace = CoordinateSpace.resized,
         form: PromptForm = PLAIN,
+        shaping: Shaping | None = None,
         **kwargs: Any,
     ) -> None:
         args, budget = args or SFTConfig(), budget or VisionBudget()
@@ -56,6 +57,7 @@ class MultimodalSFTTrainer(FiniteLoss, RecordedEvaluations, SFTTrainer):
             train_dataset=train_dataset,
             processing_class=processing_class,
             data_collator=collator,
+            compute_loss_func=None if shaping is None else ShapedLoss(shaping),
             **kwargs,
         )
         quieten(self)

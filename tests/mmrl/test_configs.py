@@ -26,6 +26,8 @@ from tests.support.training import preferences, questions
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "train").glob("*.yaml"))
 
+DATA = {"verifier": "pairs", "reward": "preferences", "response_head": "preferences", "student": "steps"}
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -39,6 +41,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = [replace(s, meta={**s.meta, "split": split}) for s, split in zip(asked, splits * 2, strict=True)]
     write_dataset(iter(made), out / "data")
     write_dataset(preferences("tivi", out / "more"), out / "preferences")
+    scored = {"steps": ["It shows one.", " It is new."], "step_scores": [1.0, 0.2]}
+    write_dataset((with_id(replace(s, task="steps", answer=scored)) for s in made[:10]), out / "steps")
     pairs = [*preferred_edits(n=4, side=56), *preferred_edits(n=2, side=56, split="test")]
     write_dataset(iter(pairs), out / "pairs")
     return out
@@ -55,7 +59,7 @@ def test_a_config_opens_with_its_command_and_runs(
     place: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert place.read_text().startswith(f"# mmrl train configs/train/{place.name}")
-    data = world / {"verifier": "pairs", "reward": "preferences"}.get(place.stem, "data")
+    data = world / DATA.get(place.stem, "data")
     overrides = [f"model={world / 'model'}", f"data={data}", f"output={tmp_path / 'run'}"]
     overrides += [f"preferences.path={world / 'preferences'}"] if "preferences: {" in place.read_text() else []
     overrides += [f"evaluation.data.path={data}"] if "evaluation: {data" in place.read_text() else []
