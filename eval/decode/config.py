@@ -38,16 +38,24 @@ class SelfConsistency(Config):
 
 class PhaseWise(Config):
     """PSRD: a sentence whose first `onset` tokens score below `threshold` is started again, from the best of
-    `candidates`. Without `rewards` the model itself is asked whether its statement is visible."""
+    `candidates`. The score is that of `rewards`; of `head`, which the stage `reward` of `mmrl train` has distilled; or,
+    without either, the model's own answer to the question whether its statement is visible."""
 
     method: Literal["psrd"]
     candidates: PositiveInt = 4
     onset: PositiveInt = 8
     threshold: Share = 0.5
     temperature: PositiveFloat = 0.7
+    head: str | None = None
     rewards: dict[str, RewardSpec] = Field(default_factory=dict)
     judges: dict[str, JudgeSpec] = Field(default_factory=dict)
     gold: bool = False
+
+    @model_validator(mode="after")
+    def _one_guide(self) -> Self:
+        if self.head is not None and self.rewards:
+            raise ValueError(f"head {self.head} and rewards both score the phases; leave out one of the two")
+        return self
 
 
 class LookaheadSearch(Guided):
@@ -56,7 +64,7 @@ class LookaheadSearch(Guided):
 
     method: Literal["deal"]
     candidates: PositiveInt = 5
-    lookahead: PositiveInt = 32
+    lookahead: Annotated[int, Field(ge=0)] = 32
     scale: Annotated[float, Field(ge=0)] = 1.0
     commit: Literal["token", "segment"] = "token"
 

@@ -18,7 +18,10 @@ from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace, Size, geometry_of
 from mmrl.model.encoding import Encoded, encode
 from mmrl.model.sampling import row_generator
-from rewards import Rollout
+from rewards import Rollout, Verdict
+from rewards.heads.process_model_torch import KINDS, scores_at, step_row
+from rewards.heads.reward_model import squashed
+from rewards.heads.token_scores_torch import token_scores
 from rewards.prompt_form import PromptForm
 
 Ids = list[int]
@@ -63,7 +66,7 @@ class Policy(Protocol):
 class ModelPolicy:
     """The policy of a local model for the prompt of a draw."""
 
-    def __init__(self, generator: LocalGenerator, draw: Draw, guide: SuiteGuide | SelfGuide | None) -> None:
+    def __init__(self, generator: LocalGenerator, draw: Draw, guide: SuiteGuide | HeadGuide | SelfGuide | None) -> None:
         self.spent: dict[str, float] = defaultdict(float, generated=0, prefill=0, reward_calls=0)
         self.limit, self.temperature = generator.sampling.max_new_tokens, generator.sampling.temperature
         self._generator, self._draw, self._guide = generator, draw, guide
@@ -97,6 +100,10 @@ class ModelPolicy:
             raise ValueError("this method of decoding has no rewards")
         self.spent["reward_calls"] += len(prefixes)
         texts = [self.text(ids) for ids in prefixes]
+        if isinstance(self._guide, HeadGuide):
+            scores, read = self._guide.scores(self._draw, texts, self.opened)
+            self.spent["prefill"] += read
+            return scores
         if isinstance(self._guide, SuiteGuide):
             return self._guide.scores(self._draw, self.seen_size, texts, self.opened)
         rows = self._guide.questions(self._draw, texts)
@@ -120,10 +127,12 @@ class ModelPolicy:
         return (self._generator.sampling.seed, self._draw.sample.id, self._draw.number)
 
 
-def guide_of(generator: LocalGenerator, spec: Any, space: CoordinateSpace) -> SuiteGuide | SelfGuide | None:
-    """The guide of `spec`: its rewards, or the model itself if PSRD names none; None for methods without a guide."""
+def guide_of(generator: LocalGenerator, spec: Any, space: CoordinateSpace) -> SuiteGuide | HeadGuide | SelfGuide | None:
+    """The guide of `spec`: its rewards, its head, or the model itself if PSRD names neither; None without a guide."""
     if not hasattr(spec, "rewards"):
         return None
+    if getattr(spec, "head", None) is not None:
+        return HeadGuide(spec.head, blind=generator.blind)
     return SuiteGuide(spec, space) if spec.rewards else SelfGuide(generator)
 
 
@@ -149,6 +158,25 @@ class SuiteGuide:
             hint = "" if self.gold else "; rewards that compare with the gold answer need gold: true"
             raise InputError(f"decode: no reward has a verdict on the task {rollouts[0].task}{hint}")
         return scores
+
+
+class HeadGuide:
+    """The score of a head that has learned those of a slower teacher, at the end of each text."""
+
+    def __init__(self, model: str, *, blind: bool) -> None:
+        self._head, self._blind = token_scores(model, KINDS, "auto", "float32"), blind
+
+    def scores(self, draw: Draw, texts: Sequence[str], opened: str) -> tuple[Scores, int]:
+        """(the score of each text, None where nothing is shown or it cannot be read; the tokens that were read)."""
+        sample = draw.sample
+        if self._blind or not sample.media:
+            return [None] * len(texts), 0
+        asked = Rollout("", prompt=sample.prompt, media=sample.media, opened=opened)
+        found = [step_row(replace(asked, completion=text), [(0, len(text))], self._head) for text in texts]
+        rows = [row for row in found if not isinstance(row, Verdict)]
+        scores = iter(scores_at(rows, self._head))
+        read = sum(len(row["input_ids"]) for row, _ in rows)
+        return [None if isinstance(row, Verdict) else squashed(*next(scores)) for row in found], read
 
 
 class SelfGuide:

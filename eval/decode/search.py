@@ -96,10 +96,10 @@ def deal_step(log_probs: Sequence[float], rewards: Sequence[float | None], scale
 
 
 def _ahead(policy: Policy, starts: Sequence[Ids], length: int) -> Steps[list[Ids]]:
-    """Each start with its greedy continuation; an ended one stays as it is."""
+    """Each start with its greedy continuation of up to `length` tokens; an ended one stays as it is."""
     open_ = [at for at, start in enumerate(starts) if not policy.ended(start)]
     ahead = list(starts)
-    if open_:
+    if open_ and length:
         room = _room(policy, starts[0], length)
         continuations = yield from policy.continued([starts[at] for at in open_], room, 0.0)
         for at, more in zip(open_, continuations, strict=True):

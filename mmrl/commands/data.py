@@ -1,5 +1,5 @@
 """`mmrl data`, also `python -m data_engine`: build, plan, show, stats, index, leaks, difficulty, push,
-export, lint-boxes, pairs."""
+export, lint-boxes, pairs, steps, score."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from mmrl.commands import new_app
-from mmrl.commands.pairs import pairs
+from mmrl.commands.own_answers import pairs, score, steps
 from mmrl.core.config import InputError, load
 from mmrl.core.files import check_writable, write_atomic
 
 app = new_app("Build, look at and check datasets.")
 app.command()(pairs)
+app.command()(steps)
+app.command()(score)
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, as in configs/data/.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="Changes to the recipe.")]

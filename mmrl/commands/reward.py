@@ -1,4 +1,4 @@
-"""`mmrl reward`: list the rewards, show one, score a file of rollouts, test rewards on spoilt gold answers."""
+"""`mmrl reward`: list the rewards, show one, score a file of rollouts, test rewards on spoilt gold answers, attack."""
 
 from __future__ import annotations
 
@@ -88,6 +88,27 @@ def try_rewards(
             print(f"{finding.reward} on {finding.task or 'any task'}: {flag}")
     if strict and any(finding.lax or finding.failed for finding in findings):
         raise typer.Exit(1)
+
+
+@app.command()
+def attack(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An AttackConfig, as configs/rewards/attack.yaml.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]")] = None,
+) -> None:
+    """Find answers that a reward scores wrongly, and write them as pairs to train it on.
+
+    A policy writes them under the reward itself, and a second judge says whether they are good. A run that was stopped
+    goes on where it stopped.
+    """
+    from mmrl.train.attack import FOUND, AttackConfig, attacked
+
+    chosen = load(AttackConfig, config, overrides)
+    counts = attacked(chosen)
+    console = Console()
+    for what, count in sorted(counts.items()):
+        console.print(f"{count:,} {what}", markup=False, soft_wrap=True)
+    broken = sum(counts[what] for what in FOUND.values())
+    console.print(f"{chosen.dataset}: {broken:,} pairs" if broken else "no failure found", markup=False, soft_wrap=True)
 
 
 class _Options(Config):

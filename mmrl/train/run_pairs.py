@@ -19,6 +19,8 @@ from mmrl.grpo.rollout_rows import files_by_step, rollout_rows
 from mmrl.train.config import schema_of
 from mmrl.trainers.preferences import TASK
 
+ANY = ""  # in the place of a reward's name: whichever there is
+
 
 @dataclass(frozen=True)
 class Group:
@@ -42,7 +44,7 @@ def write_pairs(run: Path, reward: str | None, out: Path, *, gap: float = 0.0) -
     The best and the worst answer of a group must be more than `gap` apart. Answers without a score, injected ones and
     those that the token limit cut are no candidates.
     """
-    groups, prompt = _trained(run, reward) if (run / "rollouts").is_dir() else _recorded(run, reward)
+    groups, prompt = groups_of(run, reward)
     counts: Counter[str] = Counter()
     with DatasetWriter(out, name=out.name) as writer:
         writer.explain(origin={"sources": [], "operators": [], "prompt": prompt})
@@ -52,7 +54,7 @@ def write_pairs(run: Path, reward: str | None, out: Path, *, gap: float = 0.0) -
             if isinstance(made, Sample):
                 writer.add(made)
         if not counts["pairs"]:
-            raise InputError(f"{run} gives no pairs: {_listed(counts) or 'it has no answers'}")
+            raise InputError(f"{run} gives no pairs: {listed(counts, 'groups') or 'it has no answers'}")
     return counts
 
 
@@ -74,6 +76,11 @@ def pair_of(group: Group, gap: float = 0.0) -> Sample | str:
     answer = {"candidates": candidates, "preferred": places.index(best[1])}
     meta = {"task": group.task, "scores": [group.answers[place][1] for place in places], **group.where}
     return with_id(Sample("", "answers", TASK, group.prompt, answer, group.media, {"split": "train", **meta}))
+
+
+def groups_of(run: Path, reward: str | None) -> tuple[Iterator[Group], dict[str, Any]]:
+    """(the groups of a run with the scores of `reward`, how its questions were asked); ANY stands for any reward."""
+    return _trained(run, reward) if (run / "rollouts").is_dir() else _recorded(run, reward)
 
 
 def _trained(run: Path, reward: str | None) -> tuple[Iterator[Group], dict[str, Any]]:
@@ -120,7 +127,7 @@ def _of_records(records: Sequence[Record], reward: str) -> Iterator[Group]:
 
 def _named(reward: str | None, known: Sequence[str], run: Path) -> str:
     """The reward that decides: the named one, or the only one there is."""
-    if reward is None and len({*known} - {TOTAL}) == 1:
+    if reward == ANY or (reward is None and len({*known} - {TOTAL}) == 1):
         return known[0]
     if reward is None:
         raise InputError(f"{run} has the scores of {', '.join(known)}; name the one that decides with --reward")
@@ -133,5 +140,6 @@ def _grouped(items: Iterable[Any], key: Any) -> Iterator[tuple[str, list[Any]]]:
     return ((name, list(group)) for name, group in groupby(sorted(items, key=key), key=key))
 
 
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} groups with {cause}" for cause, count in counts.items())
+def listed(counts: Mapping[str, int], what: str) -> str:
+    """How many of `what` were left out, by the cause."""
+    return ", ".join(f"{count:,} {what} with {cause}" for cause, count in counts.items())
