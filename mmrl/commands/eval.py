@@ -1,4 +1,4 @@
-"""`mmrl eval run | score | report | compare | export | rewards`, also `python -m eval`."""
+"""`mmrl eval run | score | report | compare | frontier | export | rewards`, also `python -m eval`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 app = new_app("Evaluate a model and compare evaluations.")
 
 WIDTH = 140  # of the widest table
+BEST_OF = (2, 4, 8, 16, 32)  # of a frontier
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="An evaluation, as in configs/eval/.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="Changes to the config.")]
 Numbers = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the numbers to FILE.")]
@@ -124,6 +125,40 @@ def compare(
         compare_page(before, after, html)
     if content["unmatched"]:
         console.print(f"{content['unmatched']} items are in one of the runs only and do not count")
+
+
+@app.command()
+def frontier(
+    reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="A run of the model that others began from.")],
+    runs: Annotated[list[Path] | None, typer.Argument(metavar="[RUN...]", help="Runs of trained models.")] = None,
+    reward: Annotated[str, typer.Option(help="The reward; default: the weighted sum.")] = "total",
+    coverage: Annotated[float, typer.Option(min=0, max=1, help="Least probability of a prompt's draws.")] = 0.9,
+    to: Numbers = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page with the curve.")] = None,
+) -> None:
+    """Print how much reward each policy has for how far it moved, next to best of n and the best that can be had.
+
+    The runs are of `mmrl eval run` with several sampled draws of the same questions. Divergences are exact on the
+    answers that were drawn: the models are loaded and say how likely they are.
+    """
+    from eval.frontier import frontier as found_frontier
+    from mmrl.pages.frontier_page import HEAD, frontier_page, frontier_row
+    from mmrl.train.answer_laws import drawn_answers
+
+    for file in filter(None, (to, html)):
+        check_writable(file)
+    named = {str(place): place for place in runs or ()}
+    found = found_frontier(drawn_answers(reference, named, reward), BEST_OF, coverage=coverage)
+    if to:
+        write_atomic(to, json.dumps(found, indent=2) + "\n")
+    if html:
+        frontier_page(found, html)
+    table = Table(*HEAD, box=box.SIMPLE)
+    for point in found["points"]:
+        table.add_row(*map(Text, frontier_row(point)))
+    console = _console()
+    console.print(table)
+    console.print(f"{found['prompts']} prompts, {found['left_out']} left out (too little of the probability was drawn)")
 
 
 @app.command()
