@@ -205,12 +205,15 @@ def configs() -> str:
     from data_engine.sources.row_format import Rows
     from data_engine.validate.fault import Limits
     from eval.config import EvalConfig
-    from eval.difficulty import DifficultyConfig
+    from eval.difficulty import DifficultyConfig, DrawnConfig
+    from mmrl.train.attack import AttackConfig
     from mmrl.train.config import TrainConfig
+    from mmrl.train.reference_scores import ScoreConfig
     from rewards.registry import Call
     from rewards.suite import SuiteConfig
 
-    tops = (Recipe, TrainConfig, EvalConfig, DifficultyConfig, SuiteConfig, Call, Rows, Limits)
+    tops = (Recipe, TrainConfig, EvalConfig, DrawnConfig, DifficultyConfig, ScoreConfig)
+    tops += (SuiteConfig, AttackConfig, Call, Rows, Limits)
     return "\n\n".join(f"### {model.__name__}\n\n{config(model)}" for model in configs_below(*tops, *_of_operators()))
 
 

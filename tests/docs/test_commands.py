@@ -19,7 +19,9 @@ from eval.config import EvalConfig
 from eval.difficulty import DifficultyConfig
 from mmrl.cli import VERBS
 from mmrl.core.config import Config, InputError, load, validate
+from mmrl.train.attack import AttackConfig
 from mmrl.train.config import TrainConfig
+from mmrl.train.reference_scores import ScoreConfig
 from rewards import Suite
 from rewards.suite import SuiteConfig
 from tests.docs.pages import PAGES, ROOT, blocks, commands, files_in, name_of
@@ -28,10 +30,13 @@ SCHEMAS: dict[str, type[Config]] = {
     "data build": Recipe,
     "data plan": Recipe,
     "data difficulty": DifficultyConfig,
+    "data score": ScoreConfig,
+    "data steps": SuiteConfig,
     "train": TrainConfig,
     "eval run": EvalConfig,
     "reward score": SuiteConfig,
     "reward test": SuiteConfig,
+    "reward attack": AttackConfig,
     "eval score": SuiteConfig,
 }
 PROGRAMS = {"mmrl": "", "data_engine": "data", "eval": "eval"}  # `python -m` NAME: the verb it stands for
