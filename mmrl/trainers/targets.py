@@ -50,7 +50,7 @@ def rendered(
     if kind.completion:
         return kind.completion(row["answer"])
     thought = kind.thought(row["answer"]) if kind.thought else row["meta"].get("rationale", "I look")
-    return form.format(rationale=thought, answer=answer_text(row, space, seen_size))
+    return (kind.form or form).format(rationale=thought, answer=answer_text(row, space, seen_size))
 
 
 def check_answers(samples: Iterable[Sample]) -> None:

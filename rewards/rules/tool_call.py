@@ -21,11 +21,12 @@ _BLOCK = re.compile(r"<tool_call>([^<]*+(?:<(?!/?tool_call>)[^<]*+)*+)</tool_cal
 def tool_call(rollout: Rollout, *, variant: Variant = "full") -> Verdict:
     r"""How well the calls of tools agree with the gold calls: names, parameter names and values (ToolRL, 2504.13958).
 
-    Gold: `tools`, a list of objects with `name` and `parameters`. Calls stand in `<tool_call>` blocks, one JSON object
-    a line. The paper's range of [-3, 3] becomes [0, 1]. With J the multiset Jaccard index: J of the names, and for each
-    gold call the best unused call of its name, J of the parameter names and 1 for each equal value, over the largest
-    possible sum. `variant`: `full` is this, `coarse` is all or nothing, `refined` makes each J all or nothing,
-    `intermediate` counts equal calls. Where no call is wanted, any call scores 0; ToolRL gives 0 with and without one.
+    Gold: `tools`, a list of objects with `name` and `parameters`, which templates call `arguments`. Calls stand in
+    `<tool_call>` blocks, one JSON object a line. The paper's range of [-3, 3] becomes [0, 1]. With J the multiset
+    Jaccard index: J of the names, and for each gold call the best unused call of its name, J of the parameter names and
+    1 for each equal value, over the largest possible sum. `variant`: `full` is this, `coarse` is all or nothing,
+    `refined` makes each J all or nothing, `intermediate` counts equal calls. Where no call is wanted, any call scores
+    0; ToolRL gives 0 with and without one.
 
     >>> call = {"name": "search", "parameters": {"q": "cat", "k": 5}}
     >>> lines = '{"name": "search", "parameters": {"q": "cat", "k": 6}}', json.dumps(call)
@@ -129,7 +130,7 @@ def _calls(value: Any) -> list[Call] | None:
     for call in value if isinstance(value, list | tuple) else [None]:
         if not isinstance(call, Mapping):
             return None
-        name, parameters = call.get("name"), call.get("parameters")
+        name, parameters = call.get("name"), call.get("parameters", call.get("arguments"))
         if not isinstance(name, str) or not isinstance(parameters, Mapping):
             return None
         calls.append((name, dict(parameters)))

@@ -89,6 +89,12 @@ def each_span(answer: Answer, _: Place) -> list[str]:
     return [plain_json(span) for span in answer["spans"]]
 
 
+def calls(answer: Answer, _: Place) -> list[str]:
+    """All calls of tools, one JSON object a line, in ToolRL's form (2504.13958)."""
+    lines = [plain_json({"name": call["name"], "parameters": call["parameters"]}) for call in answer["tools"]]
+    return ["\n".join(["<tool_call>", *lines, "</tool_call>"])]
+
+
 def chain(answer: Answer) -> str:
     """What a verifier says of an edit, by Edit-RRM's parse contract (2604.27505): its checklist, then its score.
 

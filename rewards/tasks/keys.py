@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from string import ascii_lowercase, ascii_uppercase
 from typing import Any, Literal
 
+from rewards.parse.calls import are_calls, gold_calls
 from rewards.tasks.right_values import (
     Answer,
     are_boxes,
@@ -224,6 +225,13 @@ def _is_digits(value: Any) -> bool:
     return isinstance(value, str) and value.isascii() and value.strip().isdigit()
 
 
+def _calls(value: Any, _: Answer) -> list[Any]:
+    try:
+        return gold_calls(value)
+    except ValueError as error:
+        raise BadAnswer(str(error)) from None
+
+
 def letters(answer: Answer) -> str:
     """The letters of the options of an answer; of options that are not known, the first four."""
     return ascii_uppercase[: len(answer.get("options") or "ABCD")]
@@ -241,6 +249,7 @@ NUMBER = AnswerKey(name="number", right="a finite number", is_right=is_number, s
 UNIT = AnswerKey(name="unit", column=True)
 MATH = AnswerKey(name="math", right="a text that is not blank", is_right=is_text, shaped=_text)
 SQL = AnswerKey(name="sql", right="a query", is_right=is_text)
+TOOLS = AnswerKey(name="tools", right="calls, each {name, parameters}", is_right=are_calls, shaped=_calls)
 DATABASE = AnswerKey(name="database", right="the statements that make a database", is_right=is_text, column=True)
 TEXT = AnswerKey(
     name="text",

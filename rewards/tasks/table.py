@@ -32,6 +32,7 @@ class TaskType:
         None  # what an answer to learn thinks; default: the sample's own rationale
     )
     completion: Callable[[Answer], str] | None = None  # all that is to be learnt, where it is not thought and answer
+    form: str = ""  # how thought and answer stand in what is to be learnt; default: that of the training
     inline: str = "{}"  # how a gold is set apart from the words around it
     needs: Callable[[Answer], str] = lambda _: ""  # what an answer lacks, in words, beyond the form of its keys
     category: str = "visual-question-answering"  # what the hub calls it
@@ -132,6 +133,13 @@ TASKS: dict[str, TaskType] = {
         rule="sql_match",
         golds=gold.texts("sql"),
         category="table-question-answering",
+    ),
+    "tool": TaskType(
+        example={"tools": [{"name": "crop", "parameters": {"box": [0, 0, 9, 9]}}, {"name": "ask", "parameters": {}}]},
+        keys=(key.TOOLS,),
+        rule="tool_call",
+        golds=gold.calls,
+        form="<think>{rationale}</think>\n{answer}",
     ),
     "caption": TaskType(
         example={"references": ["a cat"]},

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
+from mmrl.core.vision import CoordinateSpace
+from mmrl.trainers.targets import rendered
 from rewards import Rollout, Verdict, get
 from rewards.parse.numbers import number
 from rewards.registry import REWARDS
@@ -129,6 +131,32 @@ def test_polygons_and_boxes_with_y_first_become_boxes_and_a_column_of_corners_is
     with pytest.raises(BadAnswer, match="corners x1, y1, x2, y2"):
         KEYS["boxes"].shaped(polygon, {})
     assert KEYS["points"].shaped(polygon, {}) == polygon
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        [{"name": "crop", "arguments": {"box": [1, 2, 3, 4]}}],
+        {"type": "function", "function": {"name": "crop", "arguments": '{"box": [1, 2, 3, 4]}'}},
+        '{"name": "crop", "parameters": {"box": [1, 2, 3, 4]}}',
+        '<tool_call>\n{"name": "crop", "parameters": {"box": [1, 2, 3, 4]}}\n</tool_call>',
+    ],
+)
+def test_gold_calls_are_read_as_datasets_write_them(written: Any) -> None:
+    calls = TASKS["tool"].keys[0].shaped(written, {})
+    assert calls == [{"name": "crop", "parameters": {"box": [1, 2, 3, 4]}}]
+    row = {"id": "a", "task": "tool", "answer": {"tools": calls}, "media": (), "meta": {}}
+    target = rendered(row, CoordinateSpace.resized, [])
+    assert target == (
+        '<think>I look</think>\n<tool_call>\n{"name":"crop","parameters":{"box":[1,2,3,4]}}\n</tool_call>'
+    )
+    assert [get(name)([Rollout(target, row["answer"])])[0].score for name in ("tool_call", "tool_format")] == [1, 1]
+
+
+@pytest.mark.parametrize("written", ["crop it", [{"name": "crop"}], [3], {"parameters": {}}])
+def test_what_is_no_call_is_named(written: Any) -> None:
+    with pytest.raises(BadAnswer, match="a call is an object"):
+        TASKS["tool"].keys[0].shaped(written, {})
 
 
 def test_an_unknown_task_names_the_nearest_one() -> None:

@@ -153,6 +153,12 @@ def test_the_form_of_calls_follows_the_gold(gold: dict[str, Any], said: str, sco
     assert get("tool_format", answer="response")([Rollout(said, gold)])[0].score == score
 
 
+def test_a_call_as_templates_write_it_is_the_same_call() -> None:
+    said = '<tool_call>\n{"name": "crop", "arguments": {"box": [1, 2]}}\n</tool_call>'
+    gold = {"tools": [{"name": "crop", "parameters": {"box": [1, 2]}}]}
+    assert get("tool_call")([Rollout(said, gold)])[0].score == 1
+
+
 def test_tool_calls_that_cannot_be_read_or_are_not_wanted() -> None:
     def verdict(completion: str, tools: Any, **options: Any) -> Verdict:
         return get("tool_call", **options)([Rollout(completion, {"tools": tools})])[0]
