@@ -20,7 +20,7 @@ Args = Mapping[str, Any]
 OF_FORM = {"json_format", "length_penalty", "length_window", "overlong", "repetition"}
 OF_FORM |= {"tag_format", "think_format", "tool_format"}
 MADE_OF_REWARDS = {
-    *("blend", "cosine_length", "fallback", "gate", "group_rank", "length_mask", "length_penalty"),
+    *("blend", "cosine_length", "each_step", "fallback", "gate", "group_rank", "length_mask", "length_penalty"),
     *("progressive", "scheduled", "shape"),
 }
 OF_PICTURES = {  # rewards that look at pictures that a policy has made

@@ -36,6 +36,7 @@ REWARDS = {
     "clause_similarity": "rewards.heads.relevance:clause_similarity",
     "content_match": "rewards.rules.content:content_match",
     "cosine_length": "rewards.rules.lengths:cosine_length",
+    "each_step": "rewards.composed.steps:each_step",
     "edit_match": "rewards.rules.edits:edit_match",
     "edit_score": "rewards.judged.edits:edit_score",
     "edit_verifier": "rewards.judged.edits:edit_verifier",
