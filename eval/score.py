@@ -105,6 +105,7 @@ def rollout_of(record: Record, run: Path = Path()) -> Rollout:
         opened=record.opened,
         made=made_of(record, run),
         gold_media=[Media.from_row(row) for row in record.gold_media],
+        turns=record.turns,
     )
 
 

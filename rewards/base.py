@@ -26,7 +26,9 @@ class Rollout:
     `seen_size` is the (width, height) in pixels of each media item as the model saw it; `meta["space"]` names the
     coordinate space the model speaks (`mmrl.core.vision.CoordinateSpace`), `pixel` when absent. `opened` is what the
     prompt had already written of the answer, such as `<think>`. `made` are the pictures of a policy that makes some,
-    and `gold_media` those that are right, where they are known; no judge sees the latter.
+    and `gold_media` those that are right, where they are known; no judge sees the latter. With tools, `turns` has what
+    was `said` in each turn, and of its `calls` the `name`, the `arguments` as JSON, the kind of `outcome` and what was
+    `read`.
     """
 
     completion: str
@@ -42,6 +44,7 @@ class Rollout:
     opened: str = ""
     made: Sequence[Media] = ()
     gold_media: Sequence[Media] = ()
+    turns: Sequence[Mapping[str, Any]] = ()
 
     @property
     def all_media(self) -> Sequence[Media]:

@@ -33,6 +33,7 @@ class RolloutRow(Config):
     opened: str = ""
     made: list[Media] = Field(default_factory=list)
     gold_media: list[Media] = Field(default_factory=list)
+    turns: list[dict[str, Any]] = Field(default_factory=list)
 
     def rollout(self) -> Rollout:
         """The rollout as rewards see it."""
@@ -50,6 +51,7 @@ class RolloutRow(Config):
             opened=self.opened,
             made=self.made,
             gold_media=self.gold_media,
+            turns=self.turns,
         )
 
 
@@ -92,11 +94,11 @@ def _trained(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise InputError(f"{file} cannot be read: {error}") from None
     for place, row in enumerate(rows):
         where = f"{file}: row {place}"
-        if missing := {"id", "draw", "completion", "answer"} - row.keys():
+        if missing := {"id", "draw", "completion", "answer", "prompt"} - row.keys():
             raise InputError(f"{where} is no rollout of a training: it lacks {', '.join(sorted(missing))}")
         kept = {name: row[name] for name in ("task", "completion", "media", "seen_size")}
         kept |= {name: row[name] for name in ("made", "gold_media") if name in row}
-        texts = {name: json.loads(row[name]) for name in ("prompt", "answer")}
+        texts = {name: json.loads(row[name]) for name in ("prompt", "answer", "turns") if name in row}
         own = {"group": row["id"], "meta": {"space": row["space"]}, "opened": row.get("opened", "")}
         yield where, {**kept, **texts, **own, "id": f"{row['id']}/{row['draw']}"}
 
@@ -107,7 +109,7 @@ def _recorded(row: dict[str, Any], run: Path) -> dict[str, Any]:
         return row
     kept = {name: row[name] for name in ("task", "prompt", "media", "seen_size", "meta")}
     own = {"completion": row["response"], "answer": row["gold"], "group": row["item_id"]}
-    own["opened"], own["gold_media"] = row.get("opened", ""), row.get("gold_media", [])
+    own |= {name: row.get(name, default) for name, default in (("opened", ""), ("gold_media", []), ("turns", []))}
     own["made"] = [{**made, "path": str(run / str(made["path"]))} for made in row.get("made", ())]
     return {**kept, **own, "id": f"{row['item_id']}/{row['draw']}"}
 

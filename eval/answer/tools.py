@@ -10,6 +10,7 @@ from data_engine.schema import Sample
 from eval.answer.local import LocalGenerator
 from eval.generation import Draw, Generation
 from mmrl.core.vision import CoordinateSpace
+from mmrl.model.sampling import seed_of
 from mmrl.tools.chat import ToolChat
 from mmrl.tools.records import recorded
 from mmrl.tools.settings import ToolSettings
@@ -31,11 +32,13 @@ class ToolGenerator:
 
     def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
         """One answer per draw, with all its turns."""
+        sampling = self.plain.sampling
         once = {draw.sample.id: self.plain.encoded(draw.sample) for draw in draws}
         answers = []
         for draw in draws:
             sample, prompt = draw.sample, once[draw.sample.id]
-            scene = scene_of(() if self.plain.blind else sample.media, prompt, sample.answer, self.space)
+            media, seed = () if self.plain.blind else sample.media, seed_of(sampling.seed, sample.id)
+            scene = scene_of(media, prompt, sample.answer, self.space, seed)
             answers.append(Conversation(prompt, scene, prompt))
 
         def speak(numbers: Sequence[int], turn: int, length: int) -> Drawn:
@@ -45,7 +48,6 @@ class ToolGenerator:
             ids = self.plain.continued(rows, length, temperature=temperature, keys=keys)
             return Drawn(ids, [[0.0] * len(one) for one in ids])
 
-        sampling = self.plain.sampling
         temperature = sampling.temperature if sampling.do_sample else 0.0
         turns, longest = self.settings.max_turns, sampling.max_new_tokens
         played(answers, speak, self.toolbox, self.chat, max_turns=turns, longest=longest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from accelerate.utils import gather
@@ -14,6 +14,14 @@ from mmrl.model.encoding import Encoded
 from mmrl.tools.turns import Turn
 from rewards import Verdict
 
+
+class Branch(NamedTuple):
+    """The number in its group (`draw`) of the rollout from which one branches off, and how many tokens they share."""
+
+    draw: int
+    tokens: int
+
+
 UNSET = torch.empty(0)
 OF_THE_STEP = (
     "samples",
@@ -22,6 +30,7 @@ OF_THE_STEP = (
     "verdicts",
     "rewards_BK",
     "turns",
+    "branches",
 )  # not needed any more when the loss is computed
 
 
@@ -45,6 +54,7 @@ class RolloutBatch:
     rewards_BK: Tensor = UNSET  # NaN where a reward has no score
     own: Sequence[Sequence[bool]] = ()  # with tools: which tokens behind the prompt the policy has drawn
     turns: Sequence[Sequence[Turn]] = ()  # with tools: what was said, and what came of its calls; else empty
+    branches: Sequence[Branch | None] = ()  # with trees: where each rollout has branched off; else None
 
 
 def gathered(tensor: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from mmrl.advantages import batch_data_of, check_options, options_of
 from mmrl.core.config import InputError, nearest
 from mmrl.engine.settings import VllmSettings
 from mmrl.grpo.credit import Credit, check_credit
+from mmrl.grpo.engines.tree import Tree
 from mmrl.grpo.estimator_data import PROVIDED
 from mmrl.grpo.injection import Injection, check_injection
 from mmrl.grpo.pair_sampler import check_pairs, compared_flags
@@ -106,6 +107,8 @@ def check_method(
     check_options(advantages, named, rewards=len(rewards))
     if settings.get("tools"):
         _check_tools(args, inject=inject, credit=credit, **settings)
+    if settings.get("tree"):
+        _check_tree(args, inject=inject, **settings)
     if inject is not None:
         check_injection(inject, rewards, advantages, options_of(advantages))
     if credit is not None:
@@ -123,6 +126,7 @@ def check_settings(
     engine: VllmSettings | None = None,
     ahead: int = 0,
     tools: ToolSettings | None = None,
+    tree: Tree | None = None,
 ) -> None:
     """Refuse what the GRPO trainer cannot do, and what would make a resumed run differ from an undisturbed one."""
     _check_effect(args, "grpo", WITHOUT_EFFECT)
@@ -134,8 +138,10 @@ def check_settings(
     held = args.per_device_train_batch_size * (args.steps_per_generation or 1)
     whole_groups = (
         (f"rollout.refills={refills}", refills),
+        ("rollout.tree", tree),
         ("advantages.tokens.thr", credit and credit.thr),
         ("advantages.tokens.sibling", credit and credit.sibling),
+        ("advantages.tokens.steps", credit and credit.steps),
     )
     for what, wanted in whole_groups:
         if wanted and held % (args.num_generations or 1):
@@ -189,13 +195,32 @@ def check_settings(
         )
 
 
+def _check_tree(args: GRPOConfig, tree: Tree, **settings: Any) -> None:
+    """Refuse groups that no trees fill, and what a rollout that begins in the middle cannot be combined with."""
+    if (args.num_generations or 1) % tree.size:
+        raise InputError(
+            f"rollout.tree: {{branches: {tree.branches}, depth: {tree.depth}}} makes trees of {tree.size} rollouts; "
+            f"grpo.num_generations={args.num_generations} must be a multiple of that"
+        )
+    schedule = settings.get("temperature")
+    refused = {
+        "rollout.tools": settings.get("tools"),
+        "rollout.inject": settings.get("inject"),
+        "rollout.ahead": settings.get("ahead"),
+        "rollout.temperature: {schedule: ead}": schedule is not None and schedule.schedule == "ead",
+    }
+    for name, given in refused.items():
+        if given:
+            raise InputError(f"rollout.tree cannot be combined with {name}; leave out one of the two")
+
+
 def _check_tools(args: GRPOConfig, *, tools: ToolSettings, **settings: Any) -> None:
     """Refuse what rollouts of several turns cannot be combined with, and tools that cannot be told of."""
-    schedule = settings.get("temperature")
+    schedule, credit = settings.get("temperature"), settings.get("credit")
     refused = {
         "rollout.inject": (settings.get("inject"), "a gold answer has no turns"),
         "rollout.ahead": (settings.get("ahead"), "the engine would draw later turns with other weights"),
-        "advantages.tokens": (settings.get("credit"), "spans are places in a text without the results"),
+        "advantages.tokens.thr": (credit is not None and credit.thr, "it would weigh the tokens of results"),
         "rollout.temperature: {schedule: ead}": (
             schedule is not None and schedule.schedule == "ead",
             "it counts the tokens of one turn; use cosine",
@@ -204,7 +229,6 @@ def _check_tools(args: GRPOConfig, *, tools: ToolSettings, **settings: Any) -> N
             args.mask_truncated_completions,
             "it would hide pictures whose pixels are there",
         ),
-        "several processes": (args.world_size > 1, "they would wait for each other's turns; start one"),
     }
     for name, (given, why) in refused.items():
         if given:

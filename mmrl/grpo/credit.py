@@ -5,6 +5,7 @@ Shapes: B rows of this process, C completion tokens, groups of G consecutive row
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -15,11 +16,13 @@ from torch import Tensor
 
 from mmrl.advantages.arrays import mixed
 from mmrl.advantages.sibling import sibling_advantages
+from mmrl.advantages.steps import renormed, step_advantages
 from mmrl.advantages.token_credit import Array, residuals, span_credit, thr_scores, thr_weights
 from mmrl.core.config import Config, InputError
 from mmrl.grpo.batch import RolloutBatch
 from rewards import Verdict
 
+Offsets = list[tuple[int, int]]
 States = Callable[[slice], tuple[Tensor, Tensor]]
 
 
@@ -49,20 +52,40 @@ class SiblingCredit(Config):
     whole_branch: bool = False
 
 
+class StepCredit(Config):
+    """The spans of `reward` are steps, each up to the next. `mmrl.advantages.steps.step_advantages` of their scores,
+    times `weight`, are added to the advantage of their tokens. With an `outcome`, a reward, the scores are `renormed`
+    by it, and the advantages of steps stand alone."""
+
+    reward: str
+    outcome: str | None = None
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    to_go: bool = False
+
+
 class Credit(Config):
-    """`spans` moves a rollout's advantage between its tokens, `thr` weights the tokens, `sibling` adds the advantage of
-    a branch among its siblings. Any of them may be given."""
+    """`spans` moves a rollout's advantage between its tokens, `steps` gives each step its own, `thr` weights the
+    tokens, `sibling` adds the advantage of a branch among its siblings. Any of them may be given."""
 
     spans: SpanCredit | None = None
+    steps: StepCredit | None = None
     thr: HiddenReward | None = None
     sibling: SiblingCredit | None = None
 
 
 def check_credit(credit: Credit, rewards: Sequence[str]) -> None:
     """Refuse a reward that the suite does not have."""
-    for name, part in (("spans", credit.spans), ("thr", credit.thr)):
-        if part is not None and part.reward not in rewards:
-            raise InputError(f"advantages.tokens.{name}: no reward {part.reward!r}; there are {', '.join(rewards)}")
+    steps = credit.steps
+    for name, wanted in (
+        ("spans", credit.spans and credit.spans.reward),
+        ("steps", steps and steps.reward),
+        ("steps.outcome", steps and steps.outcome),
+        ("thr", credit.thr and credit.thr.reward),
+    ):
+        if wanted and wanted not in rewards:
+            raise InputError(f"advantages.tokens.{name}: no reward {wanted!r}; there are {', '.join(rewards)}")
+    if credit.spans and steps:
+        raise InputError("advantages.tokens: spans and steps both divide a rollout's advantage; leave out one of them")
 
 
 class TokenCredit:
@@ -83,8 +106,9 @@ class TokenCredit:
             return advantages_B
         advantages_BC = advantages_B.unsqueeze(1).repeat(1, mask_BC.shape[1])
         if settings.spans is not None:
-            ids = [row[:count].tolist() for row, (_, count) in zip(ids_BC, batch.completions, strict=True)]
-            advantages_BC = by_spans(advantages_BC, settings.spans, batch.verdicts, ids, self.trainer._tokenizer)
+            advantages_BC = by_spans(advantages_BC, settings.spans, batch.verdicts, self._offsets(batch, output))
+        if settings.steps is not None:
+            advantages_BC = self._by_steps(settings.steps, batch, self._offsets(batch, output), advantages_BC)
         if settings.sibling is not None:
             advantages_BC = advantages_BC + self._sibling(settings.sibling, batch, ids_BC, mask_BC).to(advantages_BC)
         if settings.thr is not None:
@@ -95,6 +119,35 @@ class TokenCredit:
         if "importance" in output:
             advantages_BC = advantages_BC * output["importance"].to(advantages_BC)
         return advantages_BC
+
+    def _offsets(self, batch: RolloutBatch, output: Mapping[str, Any]) -> list[Offsets]:
+        """The characters of each token in the text of its rollout."""
+        tokenizer, lengths = self.trainer._tokenizer, output["completion_mask"].sum(dim=1).tolist()
+        ids = [row[:length].tolist() for row, length in zip(output["completion_ids"], lengths, strict=True)]
+        if not batch.own:
+            return [token_offsets(one, tokenizer) for one in ids]
+        said = [[turn.said for turn in turns] for turns in batch.turns]
+        return [turn_offsets(*row, tokenizer) for row in zip(ids, batch.own, said, strict=True)]
+
+    def _by_steps(
+        self, settings: StepCredit, batch: RolloutBatch, offsets: Sequence[Offsets], advantages_BC: Tensor
+    ) -> Tensor:
+        """[B, C]: the advantages of steps, added to `advantages_BC` if there is no outcome in them."""
+        spans = [sorted(verdict[settings.reward].spans, key=lambda span: span.start) for verdict in batch.verdicts]
+        rewards = [np.array([span.score for span in of_row] or [np.nan]) for of_row in spans]
+        if settings.outcome is not None:
+            outcome_B = batch.rewards_BK[:, self.rewards.index(settings.outcome)].tolist()
+            rewards = [renormed(*row) for row in zip(rewards, outcome_B, strict=True)]
+            advantages_BC = torch.zeros_like(advantages_BC)
+        spread_BC, group = advantages_BC.clone(), self.trainer.num_generations
+        for first in range(0, len(rewards), group):
+            part = slice(first, first + group)
+            for row, own_S in enumerate(step_advantages(rewards[part], to_go=settings.to_go), first):
+                begins = [span.start for span in spans[row]] or [0]
+                step_T = np.searchsorted(begins, [start for start, _ in offsets[row]], side="right") - 1
+                own_T = torch.from_numpy(own_S[step_T.clip(min=0)])
+                spread_BC[row, : len(own_T)] += settings.weight * own_T.to(spread_BC)
+        return spread_BC
 
     def _sibling(self, settings: SiblingCredit, batch: RolloutBatch, ids_BC: Tensor, mask_BC: Tensor) -> Tensor:
         weights_K = self.trainer.reward_weights.to(batch.rewards_BK)
@@ -128,26 +181,42 @@ def by_spans(
     advantages_BC: Tensor,
     settings: SpanCredit,
     verdicts: Sequence[Mapping[str, Verdict]],
-    completions: Sequence[Sequence[int]],
-    tokenizer: Any,
+    offsets: Sequence[Offsets],
 ) -> Tensor:
     """[B, C]: `advantages_BC`, which is the same for all tokens of a row, moved to the spans that the reward scored
     well."""
     spread_BC = advantages_BC.clone()
-    for row, (verdict, ids) in enumerate(zip(verdicts, completions, strict=True)):
+    for row, (verdict, offsets_T) in enumerate(zip(verdicts, offsets, strict=True)):
         if spans := verdict[settings.reward].spans:
             credit_T = span_credit(
                 spans,
-                token_offsets(ids, tokenizer),
+                offsets_T,
                 float(advantages_BC[row, 0]),
                 strength=settings.strength,
                 scale=settings.scale,
             )
-            spread_BC[row, : len(ids)] = torch.from_numpy(credit_T).to(spread_BC)
+            spread_BC[row, : len(offsets_T)] = torch.from_numpy(credit_T).to(spread_BC)
     return spread_BC
 
 
-def token_offsets(ids: Sequence[int], tokenizer: Any) -> list[tuple[int, int]]:
+def turn_offsets(ids: Sequence[int], own: Sequence[bool], said: Sequence[str], tokenizer: Any) -> Offsets:
+    """`token_offsets` of a rollout with tools, whose text is what was `said` in each turn, a turn to a paragraph.
+    Tokens that are not its `own`, those of results, have no characters."""
+    offsets: Offsets = []
+    place, turns = 0, iter(said)
+    for mine, run in itertools.groupby(zip(ids, own, strict=True), key=lambda pair: pair[1]):
+        tokens = [token for token, _ in run]
+        if not mine:
+            offsets += [(place, place)] * len(tokens)
+            continue
+        inside, end = token_offsets(tokens, tokenizer), place + len(next(turns))
+        ahead = end - inside[-1][1]  # what the template had written of the turn comes before
+        offsets += [(start + ahead, stop + ahead) for start, stop in inside]
+        place = end + 1
+    return offsets
+
+
+def token_offsets(ids: Sequence[int], tokenizer: Any) -> Offsets:
     """The characters (start, stop) of each token in the decoded completion; special tokens have none.
 
     A character of several tokens belongs to the last of them. Each token is decoded together with the ones before it,

@@ -181,27 +181,29 @@ class LogProbs:
             logger.info("shared-prefix scoring off: layers of this architecture carry a state from token to token")
             sharing.packing = False
         if sharing.packing is None:
-            sharing.packing = sharing.agreed("scoring", self._gap(model, chunk.only(behind=False)))
+            sharing.packing = sharing.agreed("scoring", self._gap(model, chunk, behind=False))
         if sharing.packing and sharing.behind is None and self.trainer.generation.tools is not None:
-            gap = self._gap(model, chunk.only(behind=True))
-            sharing.behind = sharing.agreed("scoring of what tools have shown", gap)
+            sharing.behind = sharing.agreed("scoring of what tools have shown", self._gap(model, chunk, behind=True))
         if not sharing.packing or (not sharing.behind and any(row.behind for row in chunk.rows)):
             return False
         return packed_tokens(chunk.rows, chunk.completion_mask) <= chunk.input_ids.numel()
 
     @torch.no_grad()
-    def _gap(self, model: Any, chunk: Chunk | None) -> float:
-        """How far the log-probs of packed rows are from those of plain ones; infinite if the model takes none."""
-        if chunk is None:
-            return NOTHING
-        chunk = replace(chunk, temperatures_BC=None)
+    def _gap(self, model: Any, chunk: Chunk, *, behind: bool) -> float:
+        """How far the log-probs of packed rows are from those of plain ones; infinite if the model takes none.
+
+        Compared are the rows to which tools have shown media `behind` the prompt, or the others. A process without such
+        rows reads all of its rows for nothing: all processes make the same forwards.
+        """
+        compared = chunk.only(behind=behind)
+        chunk = replace(self._with_dummies(compared or chunk), temperatures_BC=None)
         plain, _, _ = self._plain(model, chunk)
         try:
             shared, _ = self._packed(model, chunk)
         except (IndexError, RuntimeError, TypeError, ValueError) as error:
             logger.warning("prompts are not shared: %s", error)
-            return float("inf")
-        return gap_of(shared, plain, chunk.completion_mask, half=self.sharing.half)
+            shared = torch.full_like(plain, torch.inf)
+        return NOTHING if compared is None else gap_of(shared, plain, chunk.completion_mask, half=self.sharing.half)
 
 
 def _of_the_policy(entropy_BC: Tensor, attention_mask: Tensor, injected_B: Tensor) -> Tensor:

@@ -79,6 +79,7 @@ class RolloutStep:
             temperatures_BC=None if temperatures is None else torch.tensor([temperatures] * len(samples)),
             samples=samples,
             turns=[()] * len(samples),
+            branches=[None] * len(samples),
             copies=copies(gather_object([sample["id"] for sample in samples]), group)[first : first + len(samples)],
         )
 

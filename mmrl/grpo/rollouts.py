@@ -14,9 +14,10 @@ from torch import Tensor
 from mmrl.core.canonical_json import dumps
 from mmrl.core.files import appearing
 from mmrl.core.vision import CoordinateSpace
-from mmrl.grpo.batch import RolloutBatch
+from mmrl.grpo.batch import Branch, RolloutBatch
 from mmrl.model.encoding import Encoded
-from mmrl.tools.records import recorded
+from mmrl.tools.records import recorded, told
+from mmrl.tools.turns import Turn
 from rewards import Rollout, Verdict
 
 
@@ -27,6 +28,7 @@ def rollout_of(
     space: CoordinateSpace,
     step: int,
     total_steps: int,
+    turns: Sequence[Turn] = (),
 ) -> Rollout:
     """The rollout that the rewards see; `completion` is a text or TRL's list with one assistant message."""
     text = completion if isinstance(completion, str) else completion[0]["content"]
@@ -42,6 +44,7 @@ def rollout_of(
         step=step,
         total_steps=total_steps,
         opened=encoded.opened,
+        turns=told(turns),
     )
 
 
@@ -64,6 +67,7 @@ class RolloutFiles:
             advantages_B.tolist(),
             batch.injected_B.tolist(),
             batch.drawn_at,
+            batch.branches,
             strict=True,
         )
         out, step = Path(str(self.trainer.args.output_dir)), self.trainer.state.global_step + 1  # as in the log
@@ -82,6 +86,7 @@ def columns_of(
     advantage: float,
     injected: bool,
     drawn_at: int,
+    branch: Branch | None = None,
     *,
     space: CoordinateSpace,
     turns: Sequence[Mapping[str, Any]] = (),
@@ -91,7 +96,8 @@ def columns_of(
     The sample's id, task, prompt and gold answer; its media as references to files, so that no bytes travel between
     processes; the size at which the model saw each of them; `completion` as text and number of tokens; the advantage;
     whether the completion is the injected gold answer; the optimizer step whose weights drew it; a score, a kind and a
-    reason for every reward; the coordinate space of the model. With tools, the `turns` as JSON.
+    reason for every reward; the coordinate space of the model. With tools, the `turns` as JSON; with trees, from which
+    draw of the group it has branched off behind how many tokens.
     """
     columns = {
         "id": row["id"],
@@ -109,6 +115,8 @@ def columns_of(
     }
     if turns:
         columns["turns"] = dumps(list(turns))
+    if branch is not None:
+        columns |= {"branch_of": branch.draw, "branch_after": branch.tokens}
     return columns | verdict_columns(verdicts) | {"space": space.value}
 
 

@@ -33,8 +33,10 @@ class RolloutScoring:
         if batch.own:  # results of tools are no words of the policy
             completions = ["\n".join(turn.said for turn in turns) for turns in batch.turns]
         rollouts = [
-            rollout_of(sample, completion, encoded, self.space, state.global_step, state.max_steps)
-            for sample, completion, encoded in zip(batch.samples, completions, batch.rows, strict=True)
+            rollout_of(sample, completion, encoded, self.space, state.global_step, state.max_steps, turns)
+            for sample, completion, encoded, turns in zip(
+                batch.samples, completions, batch.rows, batch.turns, strict=True
+            )
         ]
         batch.verdicts = self.suite.score(rollouts)
         scores = [[_number(verdicts[name].score) for name in names] for verdicts in batch.verdicts]

@@ -11,6 +11,7 @@ import torch
 from mmrl.core.vision import CoordinateSpace
 from mmrl.grpo.batch import RolloutBatch, gathered
 from mmrl.grpo.engines.base import Completions, Keys, RolloutEngine
+from mmrl.model.sampling import seed_of
 from mmrl.tools.calls import KINDS
 from mmrl.tools.chat import ToolChat
 from mmrl.tools.form import with_tools
@@ -38,8 +39,8 @@ class ToolTurns:
         Sets `batch.rows` to the prompts with all media of their rollouts, `batch.own` and `batch.turns`.
         """
         rollouts = [
-            Conversation(row, scene_of(sample["media"], row, sample["answer"], self.space), row)
-            for sample, row in zip(batch.samples, batch.rows, strict=True)
+            Conversation(row, scene_of(sample["media"], row, sample["answer"], self.space, seed_of(*key[:4])), row)
+            for sample, row, key in zip(batch.samples, batch.rows, keys, strict=True)
         ]
         steps: list[int] = []
 

@@ -72,6 +72,7 @@ from mmrl.grpo.batch_advantages import BatchAdvantages, Estimation
 from mmrl.grpo.config_checks import check_method
 from mmrl.grpo.credit import Credit, TokenCredit
 from mmrl.grpo.engines.choice import rollout_engine
+from mmrl.grpo.engines.tree import Tree
 from mmrl.grpo.epoch_sampler import EpochSampler
 from mmrl.grpo.estimator_data import check_demonstrations
 from mmrl.grpo.generate import RolloutGeneration
@@ -101,7 +102,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
     `mmrl.advantages.ADVANTAGES`, with `advantage_options`. `train_dataset` is what `mmrl.trainers.given.rows` takes.
     `space` is the coordinate space in which the model answers, `form` what is asked beside the questions.
     `engine`: vLLM draws the completions, with `ahead` 1 those of the next generation meanwhile. `tools`: those that the
-    policy may call while it answers, settings or a list.
+    policy may call while it answers, settings or a list. `tree`: the rollouts of a group share beginnings.
     """
 
     model: Any  # TRL declares these as possibly None, or as one of many types
@@ -136,6 +137,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         engine: VllmSettings | None = None,
         ahead: int = 0,
         tools: Any = None,
+        tree: Tree | None = None,
         **kwargs: Any,
     ) -> None:
         args, budget = args or GRPOConfig(), budget or VisionBudget()
@@ -145,7 +147,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         if kwargs.get("eval_dataset") is not None:
             kwargs["eval_dataset"] = given.rows(kwargs["eval_dataset"], "test")
         method = {"temperature": temperature, "refills": refills, "importance_cap": importance_cap, "credit": credit}
-        method |= {"tools": tools, "ahead": ahead}
+        method |= {"tools": tools, "ahead": ahead, "tree": tree}
         options = check_method(args, rewards.names, advantages, advantage_options or {}, inject=inject, **method)
         args.reward_weights = list(rewards.weights)
         processing_class.tokenizer.padding_side = "left"  # on the right TRL misplaces what belongs to the prompt
@@ -172,7 +174,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         self.sharing = PrefixSharing(self, allowed=shared_prefix)
         self.generation = RolloutGeneration(
             self,
-            rollout_engine(self, self.sharing, engine, ahead=ahead),
+            rollout_engine(self, self.sharing, engine, ahead=ahead, tree=tree),
             budget=budget,
             space=space,
             form=form,
@@ -181,7 +183,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
             weighted=importance_cap is not None,
             tools=tools,
         )
-        dummies = DummyMedia(self, processing_class, train_dataset)
+        dummies = DummyMedia(self, processing_class, train_dataset, tools=tools is not None)
         self.logprobs = LogProbs(self, super()._get_per_token_logps_and_entropies, self.sharing, dummies)
         self.scoring = RolloutScoring(self, rewards, space, injects=inject is not None)
         rounds = {"refills": refills, "importance_cap": importance_cap}

@@ -88,8 +88,12 @@ def check_finite(scores_BV: Tensor) -> None:
 
 def row_generator(*key: int | str) -> np.random.Generator:
     """A stream of random numbers keyed by numbers and words."""
-    digest = hashlib.sha256(repr(key).encode()).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
+    return np.random.Generator(np.random.Philox(key=seed_of(*key)))
+
+
+def seed_of(*key: int | str) -> int:
+    """A number of 128 bits made of numbers and words."""
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:16], "little")
 
 
 @contextmanager

@@ -189,6 +189,7 @@ def _rollout_exhibit(group: Sequence[Mapping[str, Any]], run: Path) -> Exhibit:
                 f"advantage {row['advantage']:+.2f}",
                 *([] if row.get("made") else [f"{row['tokens']} tokens"]),
                 *(["injected"] if row.get("injected") else []),
+                *([f"{row['branch_after']} of them shared with {row['branch_of']}"] if row.get("branch_after") else []),
             ),
             row["space"],
             row["seen_size"],

@@ -19,12 +19,8 @@ from mmrl.tools.turns import Turn
 MEDIA = Path("turns")  # in the folder of a run
 
 
-def recorded(turns: Sequence[Turn], out: Path) -> list[dict[str, Any]]:
-    """What was said in each turn, and of each call its name, arguments as JSON, kind of outcome and what was read.
-
-    Pictures become rows of media, a video one for each frame. Their files are named by their content and their paths
-    begin in `out`, the folder of the run.
-    """
+def told(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    """What was said in each turn, and of each call its name, arguments as JSON, kind of outcome and what was read."""
     return [
         {
             "said": said,
@@ -34,13 +30,24 @@ def recorded(turns: Sequence[Turn], out: Path) -> list[dict[str, Any]]:
                     "arguments": json.dumps(outcome.call.arguments),
                     "outcome": outcome.kind,
                     "read": "".join(piece for piece in outcome.told() if isinstance(piece, str)),
-                    "media": [_stored(image, out) for piece in outcome.pieces for image in _images(piece)],
                 }
                 for outcome in outcomes
             ],
         }
         for said, outcomes in turns
     ]
+
+
+def recorded(turns: Sequence[Turn], out: Path) -> list[dict[str, Any]]:
+    """`told` with the pictures as rows of media, a video as one for each frame.
+
+    Their files are named by their content, and their paths begin in `out`, the folder of the run.
+    """
+    rows = told(turns)
+    for row, turn in zip(rows, turns, strict=True):
+        for call, outcome in zip(row["calls"], turn.outcomes, strict=True):
+            call["media"] = [_stored(image, out) for piece in outcome.pieces for image in _images(piece)]
+    return rows
 
 
 def _images(piece: Piece) -> list[Image.Image]:

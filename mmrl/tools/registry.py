@@ -20,32 +20,66 @@ TOOLS = {
 }
 
 
+_COLLECTING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+NO_TOOLS = ("reset", "close")  # methods of an object with a state that no model calls
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that a model may call. `target` is its "module:function", `schema` what the chat template writes."""
+    """What a model may call: a function, or a `method` of an object with a state. `target` is the "module:function" or
+    "module:class", `schema` what the chat template writes. A class that `closes` wants to know when a rollout ends."""
 
     name: str
     target: str
     schema: dict[str, Any]
+    method: str = ""
+    closes: bool = False
 
 
 def tools_of(names: Sequence[str]) -> dict[str, Tool]:
-    """The tools of these names, or "module:function", by the name under which a model calls them."""
+    """The tools of these names, or "module:function", by the name under which a model calls them.
+
+    A "module:class" is an object with a state for each rollout; each of its public methods is a tool.
+    """
     tools: dict[str, Tool] = {}
     for given in names:
-        function = resolve(given, TOOLS, "tool")
-        if not inspect.isfunction(function):
-            raise InputError(f"tool {given!r} is a {type(function).__name__}; a tool is a function")
-        tool = Tool(function.__name__, target_of(given, TOOLS, "tool"), schema_of(function, given))
-        if tool.name in tools:
-            raise InputError(f"tools: {given!r} and {tools[tool.name].target!r} are both called {tool.name}")
-        tools[tool.name] = tool
+        found, target = resolve(given, TOOLS, "tool"), target_of(given, TOOLS, "tool")
+        if inspect.isclass(found):
+            made = [
+                Tool(name, target, schema, name, hasattr(found, "close")) for name, schema in _methods(found, given)
+            ]
+        elif inspect.isfunction(found):
+            made = [Tool(found.__name__, target, schema_of(found, given))]
+        else:
+            raise InputError(f"tool {given!r} is a {type(found).__name__}; a tool is a function, or a class with reset")
+        for tool in made:
+            if tool.name in tools:
+                raise InputError(f"tools: {given!r} and {tools[tool.name].target!r} are both called {tool.name}")
+            tools[tool.name] = tool
     return tools
+
+
+def _methods(kind: type, given: str) -> list[tuple[str, dict[str, Any]]]:
+    """(name, schema) of the methods of a class that a model may call, in the order in which they are written."""
+    public = {name: method for name, method in inspect.getmembers_static(kind, inspect.isfunction) if name[0] != "_"}
+    if "reset" not in public:
+        raise InputError(f"tool {given!r} is a class without a method reset(self), with which a rollout begins")
+    if "get_reward" in public:
+        raise InputError(f"tool {given!r}: get_reward has no effect; write a reward that reads rollout.turns")
+    for name in ("__init__", *NO_TOOLS):
+        parameters = list(inspect.signature(getattr(kind, name, object.__init__)).parameters.values())[1:]
+        wanted = [one.name for one in parameters if one.default is one.empty and one.kind not in _COLLECTING]
+        if others := set(wanted) - {SCENE if name == "reset" else ""}:
+            raise InputError(f"tool {given!r}: {name} wants {min(others)}; only reset may want something, the {SCENE}")
+    tools = sorted(public.keys() - set(NO_TOOLS), key=lambda name: public[name].__code__.co_firstlineno)
+    if not tools:
+        raise InputError(f"tool {given!r} is a class without a method that a model could call, such as step")
+    return [(name, schema_of(public[name], given)) for name in tools]
 
 
 def schema_of(function: Callable[..., Any], given: str) -> dict[str, Any]:
     """The JSON schema of a tool from its signature and docstring (`get_json_schema` of transformers), without the
-    argument `scene`."""
+    arguments `self` and `scene`."""
     from transformers.utils.chat_template_utils import (
         DocstringParsingException,
         TypeHintParsingException,
@@ -53,15 +87,16 @@ def schema_of(function: Callable[..., Any], given: str) -> dict[str, Any]:
     )
 
     try:
-        parameters = inspect.signature(function).parameters
+        all_parameters = inspect.signature(function).parameters
+        parameters = {name: one for name, one in all_parameters.items() if name not in ("self", SCENE)}
         hints = get_type_hints(function)
 
         def told() -> None: ...
 
         told.__name__, told.__doc__ = function.__name__, function.__doc__
-        told.__annotations__ = {name: hints[name] for name in parameters if name in hints and name != SCENE}
+        told.__annotations__ = {name: hints[name] for name in parameters if name in hints}
         told.__signature__ = inspect.Signature(  # pyright: ignore[reportFunctionMemberAccess]
-            [parameter for name, parameter in parameters.items() if name != SCENE]
+            list(parameters.values())
         )
         return get_json_schema(told)
     except (DocstringParsingException, TypeHintParsingException, NameError, ValueError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,14 +44,20 @@ _KINDS = ("image", "video")
 @dataclass(frozen=True, slots=True)
 class Scene:
     """The pictures and videos that the model has seen, the sample's first and then those that tools returned; the space
-    in which the model gives coordinates; the statements that make the sample's database, if it has one.
+    in which the model gives coordinates; the sample's gold `answer`; and a `seed`, which all rollouts of a group share.
 
     A tool gets it as its argument `scene`, of which the model knows nothing.
     """
 
     shown: tuple[Shown, ...] = ()
     space: CoordinateSpace = CoordinateSpace.pixel
-    database: str | None = None
+    answer: Any = None
+    seed: int = 0
+
+    @property
+    def database(self) -> str | None:
+        """The statements that make the sample's database, if it has one."""
+        return self.answer.get("database") if isinstance(self.answer, Mapping) else None
 
     def picture(self, number: int) -> Image.Image:
         """The picture of this number among the pictures, counted from 1."""

@@ -10,8 +10,9 @@ from mmrl.core.config import Config
 
 
 class ToolSettings(Config):
-    """The tools that the model may call while it answers, names of `mmrl.tools.registry.TOOLS` or "module:function";
-    how often it may speak (`max_turns`; in the last turn it may not call); the deadline of a call in seconds."""
+    """The tools that the model may call while it answers, names of `mmrl.tools.registry.TOOLS`, "module:function" or
+    "module:class"; how often it may speak (`max_turns`; in the last turn it may not call); the deadline of a call in
+    seconds."""
 
     tools: list[str] = Field(default_factory=list)
     max_turns: PositiveInt = 4

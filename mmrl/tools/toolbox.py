@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import queue
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from mmrl.core.config import nearest
-from mmrl.tools.calling import WHY
+from mmrl.tools.calling import WHY, Asked, Reply
 from mmrl.tools.calls import MOST_CALLS, Call, Outcome
 from mmrl.tools.registry import Tool, tools_of
 from mmrl.tools.scene import Scene, readable
 from rewards.isolation.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+States = dict[str, bytes]  # of a rollout: the pickled objects of its tools, by their "module:class"
 
 PROCESSES = 4  # that run calls at the same time; each starts when it is first needed
 
@@ -22,46 +27,84 @@ class Toolbox:
     def __init__(self, names: Sequence[str], seconds: float) -> None:
         self.tools: dict[str, Tool] = tools_of(names)
         self.seconds = seconds
-        targets = [tool.target for tool in self.tools.values()]
+        targets = list(dict.fromkeys(tool.target for tool in self.tools.values()))
         self._workers = [Worker("mmrl.tools.calling:called", first=targets) for _ in range(PROCESSES)]
         self._free: queue.LifoQueue[Worker] = queue.LifoQueue()
         for worker in self._workers:
             self._free.put(worker)
         self._threads = ThreadPoolExecutor(PROCESSES, "tools")
 
-    def outcomes(self, turns: Sequence[tuple[Sequence[Call], Scene]]) -> list[list[Outcome]]:
+    def outcomes(
+        self, turns: Sequence[tuple[Sequence[Call], Scene]], states: Sequence[States] | None = None
+    ) -> list[list[Outcome]]:
         """The outcomes of the calls of several turns, each with what its model has seen. Of a turn MOST_CALLS run, and
-        all others have one outcome together."""
-        begun = [
-            [self._threads.submit(self._outcome, call, scene) for call in calls[:MOST_CALLS]] for calls, scene in turns
-        ]
-        outcomes = [[future.result() for future in futures] for futures in begun]
+        all others have one outcome together.
+
+        `states` are those of the rollouts of these turns, which become those after the calls.
+        """
+        kept = [{} for _ in turns] if states is None else states
+        begun = [self._begun(calls[:MOST_CALLS], scene, own) for (calls, scene), own in zip(turns, kept, strict=True)]
+        outcomes = [_in_places(futures) for futures in begun]
         for (calls, _), came in zip(turns, outcomes, strict=True):
             if more := calls[MOST_CALLS:]:
                 told = f"{len(more)} more calls of this turn are not answered, at most {MOST_CALLS} are"
                 came.append(Outcome(more[0], "too_many", (told,)))
         return outcomes
 
+    def ended(self, states: Iterable[States]) -> None:
+        """Rollouts with these states have ended: objects that have a method `close` are told so."""
+        closing = {tool.target for tool in self.tools.values() if tool.closes}
+        held = [(target, state) for own in states for target, state in own.items() if target in closing]
+        asked = [Asked(target, "close", {}, Scene(), state) for target, state in held]
+        for reply in self._threads.map(self._reply, asked, [f"{target}.close" for target, _ in held]):
+            if reply.kind != "ok":
+                logger.warning("an object of a tool could not be closed: %s: %s", reply.kind, reply.pieces[0])
+
     def close(self) -> None:
         """End the processes; a later call starts them again."""
         for worker in self._workers:
             worker.close()
 
-    def _outcome(self, call: Call, scene: Scene) -> Outcome:
-        def failed(kind: str, why: str) -> Outcome:
-            return Outcome(call, kind, (readable(why)[:WHY],))
+    def _begun(self, calls: Sequence[Call], scene: Scene, states: States) -> list[Future[dict[int, Outcome]]]:
+        """Outcomes of calls by their place. They run at the same time, but those of one object one after the other."""
+        chains: dict[int | str, dict[int, Call]] = {}
+        for place, call in enumerate(calls):
+            tool = self.tools.get(call.name)
+            chains.setdefault(tool.target if tool and tool.method else place, {})[place] = call
+        return [self._threads.submit(self._in_order, chain, scene, states) for chain in chains.values()]
 
+    def _in_order(self, calls: Mapping[int, Call], scene: Scene, states: States) -> dict[int, Outcome]:
+        return {place: self._outcome(call, scene, states) for place, call in calls.items()}
+
+    def _outcome(self, call: Call, scene: Scene, states: States) -> Outcome:
         if call.fault:
-            return failed("unreadable", f"the call cannot be read: {call.fault}")
-        if call.name not in self.tools:
-            return failed("unknown_tool", f"no tool {call.name!r:.60}; {nearest(call.name, self.tools)}")
+            reply = _failed("unreadable", f"the call cannot be read: {call.fault}")
+        elif call.name not in self.tools:
+            reply = _failed("unknown_tool", f"no tool {call.name!r:.60}; {nearest(call.name, self.tools)}")
+        else:
+            tool = self.tools[call.name]
+            asked = Asked(tool.target, tool.method, call.arguments or {}, scene, states.get(tool.target))
+            reply = self._reply(asked, call.name)
+            if reply.state is not None:
+                states[tool.target] = reply.state
+        return Outcome(call, reply.kind, reply.pieces)
+
+    def _reply(self, asked: Asked, name: str) -> Reply:
         worker = self._free.get()
         try:
-            kind, pieces = worker.ask((self.tools[call.name].target, call.arguments, scene), seconds=self.seconds)
-            return Outcome(call, kind, pieces)
+            return worker.ask(asked, seconds=self.seconds)
         except TimeoutError:
-            return failed("timed_out", f"{call.name} did not end within {self.seconds:g} seconds")
+            return _failed("timed_out", f"{name} did not end within {self.seconds:g} seconds")
         except RuntimeError:  # WorkerDied, or a module that could not be imported again
-            return failed("died", f"{call.name} ended its process")
+            return _failed("died", f"{name} ended its process")
         finally:
             self._free.put(worker)
+
+
+def _in_places(futures: Sequence[Future[dict[int, Outcome]]]) -> list[Outcome]:
+    came = {place: outcome for future in futures for place, outcome in future.result().items()}
+    return [came[place] for place in sorted(came)]
+
+
+def _failed(kind: str, why: str) -> Reply:
+    return Reply(kind, (readable(why)[:WHY],))

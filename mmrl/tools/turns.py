@@ -6,7 +6,7 @@ a rollout behind its prompt: what the policy drew, results, what it drew next, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from mmrl.model.encoding import Encoded
 from mmrl.tools.calls import Call, Outcome
 from mmrl.tools.chat import ToolChat
 from mmrl.tools.scene import Scene, Shown
-from mmrl.tools.toolbox import Toolbox
+from mmrl.tools.toolbox import States, Toolbox
 
 
 class Turn(NamedTuple):
@@ -40,6 +40,7 @@ class Conversation:
     logprobs: list[float] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     behind: list[Encoded] = field(default_factory=list)  # the results that show media
+    states: States = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -55,11 +56,10 @@ class Conversation:
         return replace(self.row, **parts, behind=tuple(self.behind), prompt=self.prompt)
 
 
-def scene_of(media: Sequence[Media], prompt: Encoded, answer: Any, space: CoordinateSpace) -> Scene:
+def scene_of(media: Sequence[Media], prompt: Encoded, answer: Any, space: CoordinateSpace, seed: int) -> Scene:
     """What tools may look at when the answer to a sample with this `media` and gold `answer` begins."""
     shown = [Shown(item, size) for item, size in zip(media, prompt.seen_size, strict=True)]
-    database = answer.get("database") if isinstance(answer, Mapping) else None
-    return Scene(tuple(shown), space, database)
+    return Scene(tuple(shown), space, answer, seed)
 
 
 class Drawn(NamedTuple):
@@ -87,6 +87,21 @@ def played(
 
     `anyone` says whether any process goes on: `draw` is called equally often in all of them.
     """
+    try:
+        _play(conversations, draw, toolbox, chat, max_turns, longest, anyone)
+    finally:
+        toolbox.ended([one.states for one in conversations])
+
+
+def _play(
+    conversations: Sequence[Conversation],
+    draw: Draw,
+    toolbox: Toolbox,
+    chat: ToolChat,
+    max_turns: int,
+    longest: int,
+    anyone: Callable[[bool], bool],
+) -> None:
     going = list(range(len(conversations)))
     for turn in range(max_turns):
         if not anyone(bool(going)):
@@ -101,7 +116,8 @@ def played(
             for _, one, calls in called:
                 one.turns[-1].outcomes.extend(Outcome(call, "no_turn_left", ()) for call in calls)
             return
-        outcomes = toolbox.outcomes([(calls, one.scene) for _, one, calls in called])
+        asked = [(calls, one.scene) for _, one, calls in called]
+        outcomes = toolbox.outcomes(asked, [one.states for _, one, _ in called])
         going = [
             number
             for (number, one, _), came in zip(called, outcomes, strict=True)

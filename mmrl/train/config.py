@@ -18,6 +18,7 @@ from mmrl.core.text import shown
 from mmrl.core.vision import CoordinateSpace, VisionBudget
 from mmrl.engine.settings import VllmSettings
 from mmrl.grpo.credit import Credit
+from mmrl.grpo.engines.tree import Tree
 from mmrl.grpo.injection import Injection
 from mmrl.grpo.temperature import TemperatureSchedule
 from mmrl.model.loading import is_pipeline
@@ -48,6 +49,7 @@ class RolloutSettings(ToolSettings):
     importance weight (2 where `ahead` is 1). `engine`: who draws, the policy in this process or vLLM, reached as the
     block `vllm` says. `ahead`: the engine draws so many generations before they are learned from. `tools`, `max_turns`,
     `tool_seconds`: what the policy may call while it answers; `max_completion_length` then counts results as well.
+    `tree`: rollouts of a group share beginnings.
     """
 
     shared_prefix: bool = True
@@ -58,6 +60,7 @@ class RolloutSettings(ToolSettings):
     engine: Literal["local", "vllm"] = "local"
     vllm: VllmSettings | None = None
     ahead: Literal[0, 1] = 0
+    tree: Tree | None = None
 
     @model_validator(mode="after")
     def _engine_fits(self) -> Self:

@@ -280,4 +280,5 @@ def method_of(config: TrainConfig) -> dict[str, Any]:
         "engine": (rollout.vllm or VllmSettings()) if rollout.engine == "vllm" else None,
         "ahead": rollout.ahead,
         "tools": rollout if rollout.tools else None,
+        "tree": rollout.tree,
     }

@@ -16,15 +16,17 @@ from datasets import Dataset
 
 from mmrl.core.config import InputError
 from mmrl.core.media.item import MediaKind
-from mmrl.model.encoding import Encoded, blank_prompt
+from mmrl.model.encoding import Encoded, blank_prompt, kinds_of
 
 
 class DummyMedia:
-    """The rows to add: none if nothing is sharded, and no media of kinds that the training set does not have."""
+    """The rows to add: none if nothing is sharded, and no media of kinds that the training set does not have; with
+    `tools` any kind, since their results may show all that the processor takes."""
 
-    def __init__(self, trainer: Any, processor: Any, dataset: Dataset) -> None:
-        sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
-        self.kinds: set[MediaKind] = media_kinds(dataset) if sharded and trainer.args.world_size > 1 else set()
+    def __init__(self, trainer: Any, processor: Any, dataset: Dataset, *, tools: bool = False) -> None:
+        self.kinds: set[MediaKind] = set()
+        if (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled) and trainer.args.world_size > 1:
+            self.kinds = kinds_of(processor) if tools else media_kinds(dataset)
         self.made = functools.cache(functools.partial(blank_prompt, processor))
 
     def lacking(self, rows: Sequence[Encoded]) -> list[Encoded]:

@@ -63,18 +63,20 @@ def suite(rewards: Any, reward_funcs: Any, args: Any) -> Suite:
 
 
 def tools(given: Any, others: Mapping[str, Any]) -> ToolSettings | None:
-    """Settings of tools, from a list of names or of functions as TRL takes them; `others` are further arguments of a
-    trainer, of which those are refused that would draw completions in another way."""
+    """Settings of tools, from a list of names, functions or classes as TRL takes them.
+
+    `others` are further arguments of a trainer, of which those are refused that would draw completions in another way.
+    """
     for name in ("rollout_func", "environment_factory"):
         if others.get(name) is not None:
-            raise InputError(f"{name} draws completions by itself; give tools: names, or functions of a module")
+            raise InputError(f"{name} draws completions by itself; give tools: names, functions or classes of a module")
     if not given or isinstance(given, ToolSettings):
         return given or None
     return ToolSettings(tools=[one if isinstance(one, str) else _named(one) for one in given])
 
 
 def _named(function: Any) -> str:
-    """The "module:function" of a function."""
+    """The "module:function" of a function or class."""
     module, name = getattr(function, "__module__", "__main__"), getattr(function, "__qualname__", repr(function))
     if module == "__main__" or "<" in name:
         raise InputError(

@@ -18,6 +18,12 @@ from tests.conftest import TEXTS
 from tests.support.training import VISION, questions
 
 
+def answered(rollouts: Any) -> list[float]:
+    """The share of the calls that had a result."""
+    kinds = [[call["outcome"] for turn in rollout.turns for call in turn["calls"]] for rollout in rollouts]
+    return [made.count("ok") / len(made) if made else 0.0 for made in kinds]
+
+
 def calling_material(out: Path, kinds: str, said: str, tools: list[str]) -> Path:
     """`out` with a dataset of `questions` in `data` and in `model` a policy that mostly says `said`."""
     write_dataset(questions(kinds, out / "media"), out / "data")
@@ -36,13 +42,16 @@ def by_heart(model: Any, processor: Any, samples: Any, said: str, tools: list[st
     answer = [*tokenizer(said, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     rows = [encode(processor, one.prompt, one.media, budget, task=one.task, form=form) for one in samples]
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    loss = torch.tensor(torch.inf)
-    for step in range(120):
+    losses = [torch.inf] * len(rows)
+    for step in range(600):
         row = rows[step % len(rows)]
         ids = torch.tensor([[*row.input_ids, *answer]])
         logits = model(input_ids=ids, **media_inputs([row], ids, model, left=False)).logits[0, -len(answer) - 1 : -1]
         loss = torch.nn.functional.cross_entropy(logits, torch.tensor(answer))
+        losses[step % len(rows)] = loss.item()
+        if max(losses) < 0.003:  # of a token; the whole text is said nine times of ten
+            return
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert loss < 0.05
+    raise AssertionError(losses)

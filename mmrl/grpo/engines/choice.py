@@ -8,14 +8,21 @@ from typing import Any
 from mmrl.engine.settings import VllmSettings
 from mmrl.grpo.engines.base import RolloutEngine
 from mmrl.grpo.engines.local import LocalRollouts
+from mmrl.grpo.engines.tree import Tree, TreeRollouts
 from mmrl.grpo.shared_prefix.parity import PrefixSharing
 from mmrl.model.sampling import vision_token_ids
 
 
 def rollout_engine(
-    trainer: Any, sharing: PrefixSharing, settings: VllmSettings | None, *, ahead: int = 0
+    trainer: Any, sharing: PrefixSharing, settings: VllmSettings | None, *, ahead: int = 0, tree: Tree | None = None
 ) -> RolloutEngine:
-    """The policy itself, or vLLM if there are `settings` of it, with `ahead` 1 asked one generation ahead."""
+    """The policy itself, or vLLM if there are `settings` of it, with `ahead` 1 asked one generation ahead; the groups
+    are trees if there are settings of one."""
+    engine = _engine(trainer, sharing, settings, ahead)
+    return engine if tree is None else TreeRollouts(trainer, engine, tree)
+
+
+def _engine(trainer: Any, sharing: PrefixSharing, settings: VllmSettings | None, ahead: int) -> RolloutEngine:
     policy: Any = trainer.accelerator.unwrap_model(trainer.model)
     banned = vision_token_ids(policy.config, trainer.processing_class)
     if settings is None:

@@ -27,7 +27,7 @@ SUITE = {
     "length": {"fn": "tests.mmrl.grpo.test_trainer:brevity"},
     "letters": {"fn": "tests.mmrl.grpo.test_trainer:letters", "weight": 0.5},
 }
-OWN = {"advantages", "shared_prefix", "temperature", "refills", "inject", "importance_cap", "credit", "tools"}
+OWN = {"advantages", "shared_prefix", "temperature", "refills", "inject", "importance_cap", "credit", "tools", "tree"}
 
 
 def brevity(rollouts: Any) -> list[float]:

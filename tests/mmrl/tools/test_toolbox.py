@@ -45,7 +45,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     picture.save(place)
     media = Media("image", str(place), width=200, height=100)
     database = "CREATE TABLE users (name, age); INSERT INTO users VALUES ('Ann', 9), ('Bo', 3);"
-    return Scene((Shown(media, (100, 50)),), CoordinateSpace.resized, database)
+    return Scene((Shown(media, (100, 50)),), CoordinateSpace.resized, {"database": database})
 
 
 @pytest.mark.parametrize(

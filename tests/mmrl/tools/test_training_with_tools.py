@@ -18,11 +18,12 @@ from mmrl.train.config import TrainConfig
 from mmrl.train.plan import plan
 from mmrl.train.stages import check
 from mmrl.trainers.callbacks import read_metrics
+from rewards.rollout_files import read_rollouts
 from tests.mmrl.test_resume import assert_same_run
-from tests.support.callers import calling_material
+from tests.support.callers import answered, calling_material
 from tests.support.engine_server import COMMAND
 from tests.support.scripted import call
-from tests.support.training import VISION, config, metrics, rollouts, trained
+from tests.support.training import REWARDS, VISION, config, metrics, rollouts, trained
 
 SAID = call("crop", box=[0, 0, 28, 28])
 ROLLOUT = {"tools": ["crop"], "max_turns": 2}
@@ -36,6 +37,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_killed_run_with_tools_ends_where_it_would_have_ended(world: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"grpo": GRPO | {"learning_rate": 1e-4}, "rollout": ROLLOUT}
+    options["rewards"] = REWARDS | {"answered": {"fn": "tests.support.callers:answered", "weight": 0}}
     whole = trained(config(world, tmp_path / "whole.yaml", **options))
     broken = config(world, tmp_path / "broken.yaml", **options)
     trained(broken, dies=True, DIE_AT="1")
@@ -50,6 +52,14 @@ def test_a_killed_run_with_tools_ends_where_it_would_have_ended(world: Path, tmp
         (media["width"], media["height"]) for media in shown
     }
     assert not any("tool_response" in row["completion"] for rows in rollouts(whole).values() for row in rows)
+    assert [rollout.turns for _, rollout in read_rollouts(whole)] == turns
+    scores = [row["score/answered"] for rows in rollouts(whole).values() for row in rows]
+    assert scores == answered([rollout for _, rollout in read_rollouts(whole)])
+    page = as_page(chosen(whole, step=1, task=None, limit=10))
+    first = [json.loads(row["turns"]) for row in rollouts(whole)["step-00001.parquet"]]
+    calls = [one for turns in first for turn in turns for one in turn["calls"]]
+    assert page.count("<strong>crop</strong>") == [one["name"] for one in calls].count("crop") >= 2
+    assert page.count("<svg") >= sum(len(one["media"]) for one in calls) >= 1
 
 
 def test_the_plan_says_how_the_tools_are_told_of(world: Path, tmp_path: Path) -> None:
@@ -61,19 +71,31 @@ def test_the_plan_says_how_the_tools_are_told_of(world: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("rollout", "grpo", "why"),
+    ("changes", "why"),
     [
-        ({"tools": ["crop"], "inject": {}}, {}, "rollout.tools cannot be combined with rollout.inject"),
-        ({"tools": ["crop"]}, {"mask_truncated_completions": True}, "grpo.mask_truncated_completions"),
-        ({"tools": ["crap"]}, {}, "unknown tool 'crap'"),
+        ({"rollout": {"inject": {}}}, "rollout.tools cannot be combined with rollout.inject"),
+        ({"rollout": {"ahead": 1, "engine": "vllm"}}, "rollout.tools cannot be combined with rollout.ahead"),
+        ({"rollout": {"temperature": {"schedule": "ead"}}}, "rollout.temperature: {schedule: ead}"),
+        ({"rollout": {"tools": ["crap"]}}, "unknown tool 'crap'"),
+        ({"grpo": {"mask_truncated_completions": True}}, "grpo.mask_truncated_completions"),
+        ({"advantages": {"tokens": {"thr": {"reward": "letters"}}}}, "advantages.tokens.thr: it would weigh"),
+        ({"advantages": {"tokens": {"steps": {"reward": "steps"}}}}, "advantages.tokens.steps: no reward 'steps'"),
+        (
+            {"advantages": {"tokens": {"steps": {"reward": "letters", "outcome": "right"}}}},
+            "advantages.tokens.steps.outcome: no reward 'right'; there are letters, brevity",
+        ),
+        (
+            {"advantages": {"tokens": {"steps": {"reward": "letters"}, "spans": {"reward": "letters"}}}},
+            "spans and steps both divide a rollout's advantage",
+        ),
     ],
 )
-def test_what_does_not_go_with_tools_is_refused(
-    world: Path, tmp_path: Path, rollout: dict[str, Any], grpo: dict[str, Any], why: str
-) -> None:
-    place = config(world, tmp_path / "a.yaml", grpo=GRPO | grpo, rollout=rollout)
-    with pytest.raises(InputError, match=why):
+def test_what_does_not_go_with_tools_is_refused(world: Path, tmp_path: Path, changes: dict[str, Any], why: str) -> None:
+    blocks = {"grpo": GRPO | changes.get("grpo", {}), "rollout": {"tools": ["crop"]} | changes.get("rollout", {})}
+    place = config(world, tmp_path / "a.yaml", **{**changes, **blocks})
+    with pytest.raises(InputError) as error:
         check(load(TrainConfig, place))
+    assert why in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +117,7 @@ def test_an_evaluation_calls_the_same_tools(world: Path, tmp_path: Path) -> None
         "data": {"path": str(world / "data"), "split": "train"},
         "out": str(tmp_path / "eval"),
         "vision": VISION,
-        "rewards": {"letters": {"fn": "tests.support.training:letters"}},
+        "rewards": {"answered": {"fn": "tests.support.callers:answered"}},
         "sampling": {"max_new_tokens": 120},
         "rollout": ROLLOUT,
     }
@@ -104,6 +126,9 @@ def test_an_evaluation_calls_the_same_tools(world: Path, tmp_path: Path) -> None
     assert {one["outcome"] for record in records for turn in record.turns for one in turn["calls"]} >= {"ok", "refused"}
     assert all("<tool_call>" in record.response for record in records)
     assert "tool_response" not in "".join(record.response for record in records)
+    kinds = [[one["outcome"] for turn in record.turns for one in turn["calls"]] for record in records]
+    scores = [record.scores["answered"] for record in records]
+    assert scores == [made.count("ok") / len(made) for made in kinds]
     assert read_run(tmp_path / "eval").protocol["tools"]["tools"] == ["crop"]
     page = as_page(chosen(tmp_path / "eval", step=None, task=None, limit=10))
     called = [one["name"] for record in records for turn in record.turns for one in turn["calls"]]
