@@ -26,7 +26,7 @@ class ToolGenerator:
 
     def __init__(self, plain: LocalGenerator, settings: ToolSettings, space: CoordinateSpace, out: Path) -> None:
         self.plain, self.settings, self.space, self.out = plain, settings, space, out
-        self.toolbox = Toolbox(settings.tools, settings.tool_seconds)
+        self.toolbox = Toolbox(settings.tools, settings.tool_seconds, settings.search_in)
         weakref.finalize(self, self.toolbox.close)
         self.chat = ToolChat(plain.model, plain.processor, plain.stops, plain.form)
 
@@ -38,7 +38,8 @@ class ToolGenerator:
         for draw in draws:
             sample, prompt = draw.sample, once[draw.sample.id]
             media, seed = () if self.plain.blind else sample.media, seed_of(sampling.seed, sample.id)
-            scene = scene_of(media, prompt, sample.answer, self.space, seed)
+            known = {"answer": sample.answer, "seed": seed, "index": self.toolbox.index}
+            scene = scene_of(media, prompt, space=self.space, **known)
             answers.append(Conversation(prompt, scene, prompt))
 
         def speak(numbers: Sequence[int], turn: int, length: int) -> Drawn:

@@ -12,7 +12,7 @@ import numpy as np
 from mmrl.advantages.arrays import Array, in_range
 
 
-def renormed(process_S: Array, outcome: float) -> Array:
+def renormed(process_S: Array | Sequence[float], outcome: float) -> Array:
     """[S]: the scores of steps, centred together with the outcome of their rollout (ReNorm of PPR, 2509.25598).
 
         r_s = (p_s - 1/2) + (o - 1/2)
@@ -27,7 +27,9 @@ def renormed(process_S: Array, outcome: float) -> Array:
     return np.where(np.isnan(both_S2).all(axis=1), np.nan, np.nansum(both_S2, axis=1))
 
 
-def step_advantages(rewards_GS: Sequence[Array], *, to_go: bool = False, eps: float = 1e-4) -> list[Array]:
+def step_advantages(
+    rewards_GS: Sequence[Array | Sequence[float]], *, to_go: bool = False, eps: float = 1e-4
+) -> list[Array]:
     """The advantage of each step of a group's rollouts, each [S] (process supervision of DeepSeekMath, 2402.03300).
 
         A_s = (r_s - mean r) / (std r + eps)

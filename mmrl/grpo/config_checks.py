@@ -204,7 +204,6 @@ def _check_tree(args: GRPOConfig, tree: Tree, **settings: Any) -> None:
         )
     schedule = settings.get("temperature")
     refused = {
-        "rollout.tools": settings.get("tools"),
         "rollout.inject": settings.get("inject"),
         "rollout.ahead": settings.get("ahead"),
         "rollout.temperature: {schedule: ead}": schedule is not None and schedule.schedule == "ead",

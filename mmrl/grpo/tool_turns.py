@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,10 +11,12 @@ import torch
 from mmrl.core.vision import CoordinateSpace
 from mmrl.grpo.batch import RolloutBatch, gathered
 from mmrl.grpo.engines.base import Completions, Keys, RolloutEngine
+from mmrl.model.encoding import Encoded
 from mmrl.model.sampling import seed_of
 from mmrl.tools.calls import KINDS
 from mmrl.tools.chat import ToolChat
 from mmrl.tools.form import with_tools
+from mmrl.tools.scene import Scene
 from mmrl.tools.settings import ToolSettings
 from mmrl.tools.toolbox import Toolbox
 from mmrl.tools.turns import Conversation, Drawn, played, scene_of
@@ -28,7 +30,7 @@ class ToolTurns:
         self, trainer: Any, engine: RolloutEngine, settings: ToolSettings, form: PromptForm, space: CoordinateSpace
     ) -> None:
         self.trainer, self.engine, self.settings, self.space = trainer, engine, settings, space
-        self.toolbox = Toolbox(settings.tools, settings.tool_seconds)
+        self.toolbox = Toolbox(settings.tools, settings.tool_seconds, settings.search_in)
         self.form = with_tools(form, trainer.processing_class, settings.tools)
         policy = trainer.accelerator.unwrap_model(trainer.model)
         self.chat = ToolChat(policy, trainer.processing_class, trainer.eos_token_ids, self.form)
@@ -39,7 +41,7 @@ class ToolTurns:
         Sets `batch.rows` to the prompts with all media of their rollouts, `batch.own` and `batch.turns`.
         """
         rollouts = [
-            Conversation(row, scene_of(sample["media"], row, sample["answer"], self.space, seed_of(*key[:4])), row)
+            Conversation(row, self._scene(sample, row, key), row)
             for sample, row, key in zip(batch.samples, batch.rows, keys, strict=True)
         ]
         steps: list[int] = []
@@ -64,6 +66,10 @@ class ToolTurns:
     def close(self) -> None:
         """End the processes of the tools."""
         self.toolbox.close()
+
+    def _scene(self, sample: Mapping[str, Any], row: Encoded, key: Sequence[int | str]) -> Scene:
+        known = {"answer": sample["answer"], "seed": seed_of(*key[:4]), "index": self.toolbox.index}
+        return scene_of(sample["media"], row, space=self.space, **known)
 
     def _anyone(self, here: bool) -> bool:
         return bool(gathered(torch.tensor([here], device=self.trainer.accelerator.device)).any())

@@ -19,7 +19,6 @@ LONGEST = 8_000  # characters of a result
 MOST_PIXELS = 50_000_000  # of a picture, or of all frames of a video
 MOST_PIECES = 16
 WHY = 300  # characters of what a tool says when it fails
-
 LARGEST_STATE = 16 << 20  # bytes of a pickled object
 
 

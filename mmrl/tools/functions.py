@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import math
 import operator
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from mmrl.core.config import InputError
@@ -94,6 +96,27 @@ def sql(query: str, *, scene: Scene) -> str:
     lines = [json.dumps(row, ensure_ascii=False, default=repr) for row in result.rows[:MOST_ROWS]]
     more = [f"... and {len(result.rows) - MOST_ROWS} more rows"] if len(result.rows) > MOST_ROWS else []
     return "\n".join([json.dumps(result.columns, ensure_ascii=False), *lines, *more])
+
+
+def ocr(picture: int = 1, box: list[float] | None = None, *, scene: Scene) -> str:
+    """Read the printed words in a picture, or in a part of it.
+
+    Args:
+        picture: The number of the picture among those you have seen; the first is 1.
+        box: The corners of the part to read: [x1, y1, x2, y2]. Without it the whole picture is read.
+    """
+    whole = scene.picture(picture).convert("RGB")
+    part = whole if box is None else whole.crop(scene.box(box, picture))
+    lines, _ = _reader()(np.asarray(part)[:, :, ::-1])  # it takes blue first
+    return "\n".join(text for _, text, _ in lines or ()) or "no words found"
+
+
+@functools.cache
+def _reader() -> Any:
+    """RapidOCR, whose models come with its wheel."""
+    from rapidocr_onnxruntime import RapidOCR
+
+    return RapidOCR(intra_op_num_threads=1, inter_op_num_threads=1)
 
 
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {

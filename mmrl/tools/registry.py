@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, get_type_hints
 
 from mmrl.core.config import InputError
+from mmrl.core.extras import missing
 from mmrl.core.registry import resolve, target_of
 from mmrl.tools.scene import SCENE
 
@@ -15,13 +17,14 @@ TOOLS = {
     "calculator": "mmrl.tools.functions:calculator",
     "crop": "mmrl.tools.functions:crop",
     "frames_at": "mmrl.tools.functions:frames_at",
+    "ocr": "mmrl.tools.functions:ocr",
+    "search": "mmrl.tools.search:search",
     "sql": "mmrl.tools.functions:sql",
     "zoom": "mmrl.tools.functions:zoom",
 }
-
-
-_COLLECTING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+NEEDED = {"ocr": "rapidocr_onnxruntime", "search": "bm25s"}  # packages of the extra `tools`
 NO_TOOLS = ("reset", "close")  # methods of an object with a state that no model calls
+_COLLECTING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,13 @@ def tools_of(names: Sequence[str]) -> dict[str, Tool]:
     """
     tools: dict[str, Tool] = {}
     for given in names:
+        if given in NEEDED and find_spec(NEEDED[given]) is None:
+            why = missing(ModuleNotFoundError(name=NEEDED[given]), "tools")
+            raise InputError(f"the tool {given} cannot be used: {why}")
         found, target = resolve(given, TOOLS, "tool"), target_of(given, TOOLS, "tool")
         if inspect.isclass(found):
-            made = [
-                Tool(name, target, schema, name, hasattr(found, "close")) for name, schema in _methods(found, given)
-            ]
+            closes = hasattr(found, "close")
+            made = [Tool(name, target, schema, name, closes) for name, schema in _methods(found, given)]
         elif inspect.isfunction(found):
             made = [Tool(found.__name__, target, schema_of(found, given))]
         else:

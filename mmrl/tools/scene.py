@@ -44,7 +44,8 @@ _KINDS = ("image", "video")
 @dataclass(frozen=True, slots=True)
 class Scene:
     """The pictures and videos that the model has seen, the sample's first and then those that tools returned; the space
-    in which the model gives coordinates; the sample's gold `answer`; and a `seed`, which all rollouts of a group share.
+    in which the model gives coordinates; the sample's gold `answer`; a `seed`, which all rollouts of a group share; and
+    the folder with the `index` of the documents that can be searched.
 
     A tool gets it as its argument `scene`, of which the model knows nothing.
     """
@@ -53,6 +54,7 @@ class Scene:
     space: CoordinateSpace = CoordinateSpace.pixel
     answer: Any = None
     seed: int = 0
+    index: str | None = None
 
     @property
     def database(self) -> str | None:

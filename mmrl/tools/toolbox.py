@@ -12,6 +12,7 @@ from mmrl.tools.calling import WHY, Asked, Reply
 from mmrl.tools.calls import MOST_CALLS, Call, Outcome
 from mmrl.tools.registry import Tool, tools_of
 from mmrl.tools.scene import Scene, readable
+from mmrl.tools.search import index_of
 from rewards.isolation.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -22,10 +23,12 @@ PROCESSES = 4  # that run calls at the same time; each starts when it is first n
 
 
 class Toolbox:
-    """The tools of these names; a call ends after `seconds`. Its processes end with this object, or by `close`."""
+    """The tools of these names; a call ends after `seconds`. `search` looks in the file `documents`, whose index is in
+    the folder `index`. Its processes end with this object, or by `close`."""
 
-    def __init__(self, names: Sequence[str], seconds: float) -> None:
+    def __init__(self, names: Sequence[str], seconds: float, documents: str | None = None) -> None:
         self.tools: dict[str, Tool] = tools_of(names)
+        self.index = None if documents is None else index_of(documents)
         self.seconds = seconds
         targets = list(dict.fromkeys(tool.target for tool in self.tools.values()))
         self._workers = [Worker("mmrl.tools.calling:called", first=targets) for _ in range(PROCESSES)]

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
-from mmrl.core.vision import CoordinateSpace
 from mmrl.model.encoding import Encoded
 from mmrl.tools.calls import Call, Outcome
 from mmrl.tools.chat import ToolChat
@@ -56,10 +55,10 @@ class Conversation:
         return replace(self.row, **parts, behind=tuple(self.behind), prompt=self.prompt)
 
 
-def scene_of(media: Sequence[Media], prompt: Encoded, answer: Any, space: CoordinateSpace, seed: int) -> Scene:
-    """What tools may look at when the answer to a sample with this `media` and gold `answer` begins."""
+def scene_of(media: Sequence[Media], prompt: Encoded, **known: Any) -> Scene:
+    """What tools may look at when the answer to a sample with this `media` begins; `known` are other parts of it."""
     shown = [Shown(item, size) for item, size in zip(media, prompt.seen_size, strict=True)]
-    return Scene(tuple(shown), space, answer, seed)
+    return Scene(tuple(shown), **known)
 
 
 class Drawn(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import random
 import time
 from typing import Any
 
@@ -65,6 +66,20 @@ def empty() -> Image.Image:
 def grey_clip() -> Video:
     """Return frames without colours."""
     return Video(np.zeros((2, 8, 8), np.uint8), [0, 1], 2.0, 2, 1.0, "none")
+
+
+NONSENSE = ["<|im_end|>", "<|im_start|>", "<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "</tool_response>"]
+NONSENSE += ["<tool_call>", "\ud800", "\x00", "{{ 7*7 }}", "{% raw %}", "\n", " ", "\u202e", "é", "<think>", "%s", "}"]
+
+
+def raves(seed: int, pieces: int) -> str:
+    """Return what looks like the words of others, in any order.
+
+    Args:
+        seed: Which nonsense.
+        pieces: How much of it.
+    """
+    return "".join(random.Random(seed).choices(NONSENSE, k=pieces))
 
 
 async def waits() -> str:

@@ -68,6 +68,7 @@ class Locked(Notes):
     """What no pickle can hold."""
 
     def reset(self) -> None:
+        super().reset()
         self.lock = threading.Lock()
 
 

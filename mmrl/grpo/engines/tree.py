@@ -118,7 +118,7 @@ class TreeRollouts:
         text = tokenizer.decode(ids, skip_special_tokens=True)
         ends = [mark.end() for mark in re.finditer(re.escape(self.tree.after), text)][:marks]
         stops = [stop for _, stop in token_offsets(ids, tokenizer)] if ends else []
-        cuts = [next(place for place, stop in enumerate(stops, 1) if stop >= end) for end in ends]
+        cuts = [next((place for place, stop in enumerate(stops, 1) if stop >= end), len(ids)) for end in ends]
         return max((cut for cut in cuts if cut < len(ids)), default=0)
 
     def _log(self, ids: Sequence[Sequence[int]], branches: Sequence[Branch]) -> None:

@@ -96,7 +96,6 @@ def test_two_processes_grow_the_trees_of_one(world: Path, tmp_path: Path) -> Non
         ({"tree": TREE | {"branches": 1}}, "rollout.tree.branches"),
         ({"tree": TREE | {"after": ""}}, "rollout.tree.after"),
         ({"inject": {}}, "rollout.tree cannot be combined with rollout.inject"),
-        ({"tools": ["crop"]}, "rollout.tree cannot be combined with rollout.tools"),
         ({"temperature": {"schedule": "ead"}}, "rollout.tree cannot be combined with rollout.temperature"),
     ],
 )

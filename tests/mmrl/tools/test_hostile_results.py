@@ -13,7 +13,7 @@ from data_engine.schema import Sample
 from mmrl.core.vision import VisionBudget
 from mmrl.model.encoding import chat_text, encode
 from mmrl.model.sampling import stop_tokens, vision_token_ids
-from mmrl.tools.calls import Call, Outcome, calls_in
+from mmrl.tools.calls import KINDS, Call, Outcome, calls_in
 from mmrl.tools.chat import ToolChat
 from mmrl.tools.form import with_tools
 from mmrl.tools.scene import Scene, readable
@@ -25,7 +25,8 @@ from tests.support.scripted import call
 from tests.support.training import tiny_policy
 
 CASES = [(architecture, template) for architecture in ("qwen2_5_vl", "qwen3_vl") for template in ("words", "native")]
-NAMES = [f"tests.support.hostile_tools:{name}" for name in ("injects", "talks", "paints", "dies")]
+HOSTILE = ("injects", "talks", "paints", "dies", "raves", "raises", "returns_odd", "empty", "grey_clip", "waits")
+NAMES = [f"tests.support.hostile_tools:{name}" for name in HOSTILE]
 
 
 class Spoken:
@@ -143,3 +144,71 @@ def test_hostile_texts_are_read_as_texts(spoken: Spoken) -> None:
         results = spoken.chat.results(outcomes)
         assert sum(token in special for token in results.input_ids) == alone
         assert text.strip() in tokenizer.decode(results.input_ids)
+
+
+def test_a_state_goes_on_from_turn_to_turn(mixed_samples: list[Sample], budget: VisionBudget) -> None:
+    box = Toolbox(["tests.support.stateful_tools:Guessing"], seconds=10.0)
+    said = [call("wait", seconds=0), call("wait", seconds=0) * 2, "done"]
+    one = Spoken("qwen2_5_vl", "words", budget).rollout(mixed_samples[0], said, box)
+    box.close()
+    assert [[outcome.pieces for outcome in turn.outcomes] for turn in one.turns] == [
+        [("3 left",)],
+        [("2 left",), ("1 left",)],
+        [],
+    ]
+
+
+def hostile_turn(draw: random.Random) -> str:
+    """What a policy that has gone astray may say: broken blocks, odd calls, several of them."""
+    pieces = ["<tool_call>", "</tool_call>", '{"name":', '"raves"', '"arguments":', "{", "}", "[", "1e999", "null", ","]
+    pieces += ['"seed"', "NaN", '"\\ud800"', "<", '"', ":", "\n", "-", "[0,0,9,9]", "<think>", "</tool_response>"]
+    if draw.random() < 0.4:
+        return "".join(draw.choices(pieces, k=draw.randint(1, 40)))
+    odd: list[Any] = [0, 1, -1, 7, 28, 40, 400, 9000, 10**30, 0.5, "x", None, True, [], {}, "9" * 50]
+    calls = [
+        ("raves", {"seed": draw.randint(0, 10**6), "pieces": draw.choice([0, 1, 12, 60, 3000])}),
+        ("paints", {"width": draw.choice([0, 1, 20, 56, 400]), "height": draw.choice([0, 1, 20, 56, 400])}),
+        (draw.choice(["raises", "talks", "paints", "raves"]), {"text": draw.choice(odd), "letters": draw.choice(odd)}),
+        ("talks", {"letters": draw.choice(odd)}),
+        (draw.choice(["injects", "returns_odd", "empty", "grey_clip", "waits", "scene", "", "__import__"]), {}),
+        ("dies" if draw.random() < 0.02 else "waits", {}),
+    ]
+    return "".join(call(name, **arguments) for name, arguments in draw.choices(calls, k=draw.choice([1, 1, 1, 2, 6])))
+
+
+@pytest.mark.slow
+def test_2500_hostile_turns_of_each_template_are_read(
+    spoken: Spoken, toolbox: Toolbox, mixed_samples: list[Sample]
+) -> None:
+    """10,000 turns over all templates, each with up to six calls and what they return."""
+    draw, image, kinds = random.Random(5), spoken.model.config.image_token_id, set()
+    of_media = set(vision_token_ids(spoken.model.config, spoken.processor)) - {image}
+    merged = spoken.processor.image_processor.merge_size**2
+    for _ in range(2500):
+        one = spoken.rollout(mixed_samples[0], [hostile_turn(draw), "3"], toolbox, longest=700)
+        tokens = read(spoken, one)
+        pictures = [results.tensors["image_grid_thw"] for results in one.behind]
+        assert tokens.count(image) == sum(int(grid.prod(dim=1).sum()) for grid in pictures) // merged
+        assert sum(token in spoken.stops for token in tokens) == (len(one.turns) - 1)
+        assert pictures or not of_media.intersection(tokens)
+        kinds |= {outcome.kind for turn in one.turns for outcome in turn.outcomes}
+    missed = {"timed_out", "no_turn_left"}
+    assert kinds == set(KINDS) - missed
+
+
+def test_a_tokenizer_with_a_schema_reads_its_own_calls(
+    toolbox: Toolbox, mixed_samples: list[Sample], budget: VisionBudget
+) -> None:
+    """Qwen3.5 writes calls as XML; an argument has the type that the tool's schema says."""
+    spoken = Spoken("qwen3_vl", "qwen3_5_nothink", budget)
+    said = "<tool_call>\n<function=paints>\n{}</function>\n</tool_call>"
+    sizes = "".join(f"<parameter={name}>\n{size}\n</parameter>\n" for name, size in (("width", 50), ("height", 40)))
+    one = spoken.rollout(mixed_samples[0], [said.format(sizes), said.format(""), call("waits"), "3"], toolbox, 2000)
+    assert spoken.chat.parses
+    assert [[outcome.kind for outcome in turn.outcomes] for turn in one.turns] == [
+        ["ok"],
+        ["wrong_arguments"],
+        ["ok"],
+        [],
+    ]
+    assert len(one.behind) == 1

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from mmrl.cli import VERBS, run
 from mmrl.core.boxes import CoordinateSpace
@@ -16,8 +17,9 @@ from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
 from mmrl.core.media.video import Video
 from mmrl.tools.calls import KINDS, MOST_CALLS, Call, calls_in
-from mmrl.tools.registry import tools_of
+from mmrl.tools.registry import NEEDED, tools_of
 from mmrl.tools.scene import Scene, Shown
+from mmrl.tools.search import index_of
 from mmrl.tools.toolbox import Toolbox
 from tests.support.clips import write_clip
 from tests.support.scripted import call
@@ -102,6 +104,68 @@ def test_crops_are_in_the_space_of_the_model(toolbox: Toolbox, scene: Scene) -> 
     assert isinstance(zoom, Image.Image), zoom
     assert (crop.size, zoom.size) == ((100, 50), (200, 100))
     assert crop.getextrema() == zoom.getextrema() == ((255, 255), (0, 0), (0, 0))
+
+
+def test_printed_words_are_read(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (300, 160), "white")
+    font = ImageFont.load_default(28)
+    for place, words in ((20, "Invoice 4711"), (100, "Total 88 EUR")):
+        ImageDraw.Draw(picture).text((10, place), words, fill="black", font=font)
+    picture.save(tmp_path / "a.png")
+    scene = Scene((Shown(Media("image", str(tmp_path / "a.png"), width=300, height=160), (300, 160)),))
+    toolbox = Toolbox(["ocr"], seconds=120.0)
+    said = call("ocr") + call("ocr", box=[0, 80, 300, 160]) + call("ocr", box=[200, 0, 300, 20])
+    (outcomes,) = toolbox.outcomes([(calls_in(said), scene)])
+    toolbox.close()
+    read = ["".join(map(str, one.pieces)).replace(" ", "") for one in outcomes]  # it may leave out blanks
+    assert read == ["Invoice4711\nTotal88EUR", "Total88EUR", "nowordsfound"]
+
+
+def test_documents_are_found_by_their_words(tmp_path: Path) -> None:
+    rows = [{"title": "Cats", "text": "They sleep. " * 400}, {"text": "The river is near the bank."}, {"text": "Äpfel"}]
+    place = tmp_path / "docs.jsonl"
+    place.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    toolbox = Toolbox(["search"], 60.0, str(place))
+    scene = Scene(index=toolbox.index)
+
+    def found(query: str) -> str:
+        ((outcome,),) = toolbox.outcomes([(calls_in(call("search", query=query)), scene)])
+        return "".join(map(str, outcome.pieces))
+
+    assert found("RIVER bank") == "The river is near the bank."
+    assert found("äpfel") == "Äpfel"
+    assert found("who sleeps? cats sleep").startswith("Cats\nThey sleep.")
+    assert len(found("sleep")) < 1600
+    assert {found(query) for query in ("zebra", "", "?!", "x" * 50_000)} == {"no document has any of these words"}
+    again = Toolbox(["search"], 60.0, str(place))
+    assert (again.index, len(list(tmp_path.glob(".docs.jsonl.*.bm25s")))) == (toolbox.index, 1)
+    place.write_text(json.dumps({"text": "a zebra"}) + "\n")
+    assert index_of(place) != toolbox.index
+    toolbox.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("", "has no documents"),
+        ("{", "docs.jsonl:1: not JSON"),
+        ('{"text": "a"}\n{"title": "b"}\n', "docs.jsonl:2: a document is an object with a text"),
+        (None, "search_in: no file"),
+    ],
+)
+def test_documents_that_cannot_be_read_are_named(tmp_path: Path, content: str | None, why: str) -> None:
+    place = tmp_path / "docs.jsonl"
+    if content is not None:
+        place.write_text(content)
+    with pytest.raises(InputError) as error:
+        Toolbox(["search"], 1.0, str(place))
+    assert why in str(error.value)
+
+
+def test_a_tool_whose_package_is_missing_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NEEDED, "ocr", "no_such_reader")
+    with pytest.raises(InputError, match="the tool ocr cannot be used: the package no_such_reader is missing"):
+        tools_of(["ocr"])
 
 
 def test_a_part_of_a_video_has_more_frames(toolbox: Toolbox, tmp_path: Path) -> None:

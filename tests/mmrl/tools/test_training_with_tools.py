@@ -104,6 +104,8 @@ def test_what_does_not_go_with_tools_is_refused(world: Path, tmp_path: Path, cha
         ({"max_turns": 3}, "max_turns is for tools; name them in tools"),
         ({"tools": ["crop"], "max_turns": 1}, "leaves no turn in which a result is read"),
         ({"tools": ["crop"], "tool_seconds": 0}, "rollout.tool_seconds"),
+        ({"tools": ["search"]}, "search_in is the file of documents for the tool search; give both, or neither"),
+        ({"tools": ["crop"], "search_in": "a.jsonl"}, "search_in is the file of documents for the tool search"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(world: Path, tmp_path: Path, rollout: dict[str, Any], why: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from torch.testing import assert_close
+from trl.chat_template_utils import add_response_schema
 
 from data_engine.schema import Sample
 from mmrl.core.media.image import load_image
@@ -25,10 +26,13 @@ TOOLS = ToolSettings(tools=["crop", "calculator"], max_turns=3)
 
 
 def templated(processor: Any, template: str) -> Any:
-    """`processor` with the published chat template of Qwen3-VL, which writes tools, or with its own, which does not."""
-    if template == "native":
-        processor.chat_template = files("trl").joinpath("chat_templates/qwen3_vl.jinja").read_text()
-    return processor
+    """`processor` with a published chat template that writes tools, that of Qwen3-VL if `native`, or with its own
+    (`words`), which does not."""
+    if template == "words":
+        return processor
+    name = "qwen3_vl" if template == "native" else template
+    processor.chat_template = files("trl").joinpath(f"chat_templates/{name}.jinja").read_text()
+    return processor if template == "native" else add_response_schema(processor)
 
 
 def says(rollout: int, turn: int) -> str:
