@@ -82,7 +82,7 @@ def test_the_plan_says_how_the_tools_are_told_of(world: Path, tmp_path: Path) ->
         ({"advantages": {"tokens": {"steps": {"reward": "steps"}}}}, "advantages.tokens.steps: no reward 'steps'"),
         (
             {"advantages": {"tokens": {"steps": {"reward": "letters", "outcome": "right"}}}},
-            "advantages.tokens.steps.outcome: no reward 'right'; there are letters, brevity",
+            "advantages.tokens.steps.outcome: no reward 'right'; there are brevity, letters",
         ),
         (
             {"advantages": {"tokens": {"steps": {"reward": "letters"}, "spans": {"reward": "letters"}}}},
