@@ -124,10 +124,11 @@ class TokenCredit:
         """The characters of each token in the text of its rollout."""
         tokenizer, lengths = self.trainer._tokenizer, output["completion_mask"].sum(dim=1).tolist()
         ids = [row[:length].tolist() for row, length in zip(output["completion_ids"], lengths, strict=True)]
-        if not batch.own:
+        if "tool_mask" not in output:
             return [token_offsets(one, tokenizer) for one in ids]
-        said = [[turn.said for turn in turns] for turns in batch.turns]
-        return [turn_offsets(*row, tokenizer) for row in zip(ids, batch.own, said, strict=True)]
+        own, said = output["tool_mask"].bool().tolist(), [[turn.said for turn in turns] for turns in batch.turns]
+        rows = zip(ids, own, lengths, said, strict=True)
+        return [turn_offsets(one, mine[:length], text, tokenizer) for one, mine, length, text in rows]
 
     def _by_steps(
         self, settings: StepCredit, batch: RolloutBatch, offsets: Sequence[Offsets], advantages_BC: Tensor
