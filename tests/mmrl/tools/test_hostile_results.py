@@ -192,7 +192,7 @@ def test_2500_hostile_turns_of_each_template_are_read(
         assert sum(token in spoken.stops for token in tokens) == (len(one.turns) - 1)
         assert pictures or not of_media.intersection(tokens)
         kinds |= {outcome.kind for turn in one.turns for outcome in turn.outcomes}
-    missed = {"timed_out", "no_turn_left"}
+    missed = {"refused", "timed_out", "no_turn_left"}  # no tool here does so, and the last turn makes no call
     assert kinds == set(KINDS) - missed
 
 
