@@ -75,7 +75,7 @@ _COMPOUND = re.compile(  # 1 hour 30 minutes, 5 feet 3 inches: two numbers that 
     re.IGNORECASE,
 )
 _OUT_OF = re.compile(
-    r"(\d[\d.,]*+)\s(?:out of|of the|of these|of all|of|sur|von|de)\s\d[\d.,]*+(?!\s?%)", re.IGNORECASE
+    r"(?<![\d.,])(\d[\d.,]*+)\s(?:out of|of the|of these|of all|of|sur|von|de)\s\d[\d.,]*+(?!\s?%)", re.IGNORECASE
 )
 _DASH = re.compile(r"(?<![\w)\]])(?<![\d)]\s)–(?=\d)")
 _PARTS = re.compile(
@@ -91,7 +91,6 @@ _RANGE = re.compile(  # at the end
     r"|(?:between|zwischen|entre)\s[-\d.,]{1,20}\s(?:and|und|et|y)\s[-\d.,]{1,20}[^\d=]{0,30}\Z",
     re.IGNORECASE,
 )
-_OPEN = (_RANGE, _BOUND, _PARTS, _COMPOUND)  # not decided, or a part of something, or of several parts
 _UNUSUAL = re.compile(  # what some of the patterns above need: most texts are plain
     rf"[=<>≤≥+*×·÷~〜–或到至超不以半多]|[-/]\s|\d-\d|\d\s?(?:to|or|bis|oder|ou|à|a|o)\s?\d|between|zwischen|entre|から"
     rf"|\d[ ’']\d|\d(?:k|K|M|mn|B|bn)\b|\d\s?[a-z小分]+\.?,?\s(?:\w+\s)?\d|\b(?:than|or|over|under|above|below|up to)\b"
@@ -121,8 +120,10 @@ def number(text: str, *, thousands: bool = False, percent: bool = False, scales:
     text = _DASH.sub("-", POWER_OF_TEN.sub(as_exponent, with_commas(ascii_forms(text[-LOOKED_AT:]))))
     if _UNUSUAL.search(text):
         text = _settled(text, thousands, scales)
-        if any(pattern.search(text) for pattern in _OPEN) or (_SUM.search(text) and "=" not in text):
-            return None
+        if _RANGE.search(text) or _BOUND.search(text) or (_SUM.search(text) and "=" not in text):
+            return None  # it is not decided, or not worked out
+        if _PARTS.search(text) or _COMPOUND.search(text):
+            return None  # a part of something, or of several parts
     tokens = _NUMERIC.findall(text)
     if not tokens:
         return None if any(sign.isdigit() for sign in text) else in_words(text)
