@@ -62,10 +62,11 @@ def write_scored(config: ScoreConfig) -> Counter[str]:
         count = config.sampling.samples
         records = run.drawn([Draw(sample, number) for sample in run.samples for number in range(count)])
         notes: dict[str, dict[str, Any]] = {sample.id: {} for sample in run.samples}
-        for name, drawn in by_item(record for record in records if record.draw < count).items():
+        ours = [record for record in records if record.item_id in notes and record.draw < count]  # `out` may hold more
+        for name, drawn in by_item(ours).items():
             if scores := scores_of(drawn, run.deciding[drawn[0].task]):
                 notes[name][REFERENCE_SCORES] = scores
-        for record in _demonstrated(run, records) if config.demonstrations else ():
+        for record in _demonstrated(run, ours) if config.demonstrations else ():
             scores = {reward: score for reward, score in record.scores.items() if score is not None}
             notes[record.item_id][DEMONSTRATION_SCORES] = scores
         if not processes.main:
@@ -107,7 +108,8 @@ def _demonstrated(run: DrawnRun, records: Sequence[Record]) -> list[Record]:
     run.processes.wait()
     golds = Demonstrations(seen, run.config.space)
     shared = {"batch_size": run.config.batch_size, "processes": run.processes}
-    return evaluate(golds, draws, run.split, run.suite, info, out, **shared)
+    found = evaluate(golds, draws, run.split, run.suite, info, out, **shared)
+    return [record for record in found if record.item_id in seen]
 
 
 class Demonstrations:

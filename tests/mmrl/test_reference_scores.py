@@ -110,6 +110,19 @@ def test_a_stopped_run_goes_on_where_it_stopped(
     ]
 
 
+def test_fewer_samples_or_answers_than_before_are_those_that_are_asked_for(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The records of the others stay where they are."""
+    place = settings(world, tmp_path)
+    score(capsys, place, "demonstrations=true")
+    less = ["data.limit=1", "sampling.samples=2", "demonstrations=true"]
+    assert score(capsys, place, *less) == f"{tmp_path / 'scored'}: 3 scored, 1 as they were\n"
+    for sample in read_samples(tmp_path / "scored", split="train"):
+        assert len(sample.meta["reference_scores"]) == 2
+        assert sample.meta["demonstration_scores"]
+
+
 def test_par_compares_with_the_answers(world: Path, scored: Path, tmp_path: Path) -> None:
     """From a build to a step of training."""
     shaped = {"fn": "shape", "args": {"method": "par", "reward": {"fn": REWARDS["letters"]["fn"]}}}
