@@ -66,7 +66,8 @@ def _documents(place: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _words(texts: Sequence[str]) -> list[list[str]]:
+def _words(texts: Sequence[str]) -> Any:
+    """The words of each text."""
     import bm25s
 
     options: dict[str, Any] = {"return_ids": False, "show_progress": False}

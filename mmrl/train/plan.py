@@ -157,6 +157,8 @@ def _stage(
         steps=steps,
         iterations=iterations,
     )
+    if stage == "grpo" and config.rollout.tree is not None:
+        numbers["rollouts of a group drawn whole"] = group // config.rollout.tree.size
     reference = config.lora is None and _has_reference(stage, args)
     needs = memory(parameters, config.dtype, reference=reference, stage=sharding_stage(args), processes=processes)
     return [
@@ -182,6 +184,7 @@ def _tools(config: TrainConfig) -> list[tuple[str, str]]:
         *parameters.items(),
         ("turns", f"at most {settings.max_turns}, of {length} tokens with the results among them"),
         ("a call", f"at most {settings.tool_seconds:g} seconds"),
+        *([("documents", settings.search_in)] if settings.search_in else []),
         ("in the prompt", "by the chat template" if native else "in words, its chat template does not write tools"),
         (
             "shared prompts",

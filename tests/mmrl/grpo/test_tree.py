@@ -16,6 +16,7 @@ from mmrl.grpo.engines.tree import Tree
 from mmrl.model.sampling import banned, vision_token_ids
 from mmrl.pages.rollout_pages import as_page, chosen
 from mmrl.train.config import TrainConfig
+from mmrl.train.plan import plan
 from mmrl.train.stages import check
 from tests.mmrl.grpo.test_trainer import Recording, logits_alone, trainer
 from tests.support.training import config, material, metrics, rollouts, tiny_policy, trained
@@ -89,12 +90,18 @@ def test_two_processes_grow_the_trees_of_one(world: Path, tmp_path: Path) -> Non
         assert f"{row['branch_after']} of them shared with {row['branch_of']}" in page
 
 
+def test_the_plan_says_how_many_rollouts_are_drawn_whole(world: Path, tmp_path: Path) -> None:
+    tables = dict(plan(load(TrainConfig, config(world, tmp_path / "a.yaml", **settings(1)))))
+    assert dict(tables["grpo: batch"])["rollouts of a group drawn whole"] == "1"
+
+
 @pytest.mark.parametrize(
     ("rollout", "why"),
     [
         ({"tree": TREE | {"depth": 3}}, "makes trees of 8 rollouts; grpo.num_generations=4 must be a multiple"),
         ({"tree": TREE | {"branches": 1}}, "rollout.tree.branches"),
         ({"tree": TREE | {"after": ""}}, "rollout.tree.after"),
+        ({"ahead": 1, "engine": "vllm"}, "rollout.tree cannot be combined with rollout.ahead"),
         ({"inject": {}}, "rollout.tree cannot be combined with rollout.inject"),
         ({"temperature": {"schedule": "ead"}}, "rollout.tree cannot be combined with rollout.temperature"),
     ],
