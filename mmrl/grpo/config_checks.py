@@ -31,6 +31,8 @@ WITHOUT_EFFECT = {
     "model_init_kwargs": "use dtype and attention at the top level of the config",
     "trust_remote_code": "remove it: code that comes with a checkpoint is not run",
     "chat_template_kwargs": "use prompt: {chat_template_kwargs: {...}} at the top level of the config",
+    "label_smoothing_factor": "use 0: this loss has no labels to smooth",
+    "log_multimodal": "use `mmrl view`, which shows each rollout with its pictures",
     "repetition_penalty": "use rewards: {fn: repetition}; a penalty while sampling is not in the log-probs",
     "generation_kwargs": "use temperature, top_p, top_k and min_p of the grpo block, or rollout.temperature",
     "cast_lm_head_to_fp32": "use dtype: float32; TRL finds the head of pure language models only",

@@ -105,9 +105,10 @@ def number(text: str, *, thousands: bool = False, percent: bool = False, scales:
     r"""The last number of a text (of its last box, if it has one); None if that is not a plain decimal number.
 
     `thousands` allows 1,200, 1 200 and 1'200 for 1200, and 3,5 for 3.5; `percent` allows 12% for 12; without them these
-    are no numbers. Nor are 1/2, 10^3, 2\sqrt{3}, 12:30, 3 + 4, "3 to 4" and what no float can hold. `scales`: "1.2M",
-    "5 million" and 3万 are taken times their scale. A number that is denied ("not 13") and a confidence do not count,
-    and of "293 = 256+37" the sum does not. A text without digits may have one number in words.
+    are no numbers. Nor are 1/2, 10^3, 2\sqrt{3}, 12:30, 3 + 4, "3 to 4", "at least 3", "2 thirds", "1 hour 30 minutes"
+    and what no float can hold. `scales`: "1.2M", "5 million" and 3万 are taken times their scale. A number that is
+    denied ("not 13") and a confidence do not count, of "293 = 256+37" the sum does not, and of "7 out of 10" the 10. A
+    text without digits may have one number in words.
 
     >>> number("3 cats and 2 dogs are 5"), number("-1.5e3 cm"), number("1,200", thousands=True), number("1/2")
     (5.0, -1500.0, 1200.0, None)

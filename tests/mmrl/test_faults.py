@@ -100,6 +100,8 @@ def test_tiles_without_room_are_refused_as_they_are_encoded(
         ({"repetition_penalty": 1.1}, "rewards: {fn: repetition}"),
         ({"generation_kwargs": {"num_beams": 2}}, "temperature, top_p"),
         ({"model_init_kwargs": {"attn_implementation": "eager"}}, "attention at the top level"),
+        ({"label_smoothing_factor": 0.1}, "no labels"),
+        ({"log_multimodal": False}, "`mmrl view`"),
         ({"use_vllm": True}, "rollout: {engine: vllm}"),
         ({"vllm_server_port": 9}, "the block rollout.vllm"),
         ({"chat_template_kwargs": {"enable_thinking": False}}, "prompt: {chat_template_kwargs"),
