@@ -22,14 +22,15 @@ from benchmarks.claims.about_boxes import BOXES
 from benchmarks.claims.about_captions import CAPTION_CLAIMS
 from benchmarks.claims.about_estimators import ESTIMATORS
 from benchmarks.claims.about_pairs import PAIRS_JUDGED
+from benchmarks.claims.about_pictures import PICTURES, PictureClaim
 from benchmarks.claims.about_policies import POLICIES
 from benchmarks.claims.about_sequences import SEQUENCES
 from benchmarks.claims.claim import Claim, LearnerClaim
 from benchmarks.claims.policy_claim import PolicyClaim
 from benchmarks.rounds import parser_of, save
 
-Tried = Claim | LearnerClaim | PolicyClaim
-CLAIMS: dict[str, Tried] = ESTIMATORS | SEQUENCES | PAIRS_JUDGED | BOXES | POLICIES | CAPTION_CLAIMS
+Tried = Claim | LearnerClaim | PolicyClaim | PictureClaim
+CLAIMS: dict[str, Tried] = ESTIMATORS | SEQUENCES | PAIRS_JUDGED | BOXES | POLICIES | CAPTION_CLAIMS | PICTURES
 
 
 def main() -> None:

@@ -63,6 +63,11 @@ def test_a_verifier_learns_the_order_that_people_prefer(estimator: Any) -> None:
             ("progressive_strict", "progressive_lenient"), ["Vision-R1 (2503.18013)"] * 2, marks=pytest.mark.slow
         ),
         pytest.param(("thr_exploit", "thr_explore"), ["THR (2510.03669)"] * 2, marks=pytest.mark.slow),
+        pytest.param(
+            ("dts_star", "reno", "crd"),
+            ["DTS* (2506.20701)", "ReNO (2406.04312)", "CRD (2603.14128)"],
+            marks=pytest.mark.slow,
+        ),
         pytest.param(("bmas", "bleu"), ["Mixed-R1 (2505.24164)", "BLEUBERI (2505.11080)"], marks=pytest.mark.slow),
     ],
 )

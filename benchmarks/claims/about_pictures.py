@@ -1,0 +1,136 @@
+"""Claims about policies that make pictures: the demo's editor, searched with its weights as they are, or trained."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Self
+
+from data_engine.dataset.shards import read_samples
+from eval.config import EvalConfig
+from eval.run import run as answered
+from mmrl.demo.editor.steps import CHECKPOINT, HERE, RIGHT, edited
+from mmrl.demo.steps import curated, training
+from mmrl.train.stages import run as trained
+
+EVALUATIONS, STEPS = 40, 4  # of the network for a picture; of a sampler
+RULE = {"match": {"fn": "edit_match"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """The settings of a search, with the noise of its steps, or changes to the block `flow:` of the demo's training."""
+
+    name: str
+    settings: dict[str, Any]
+    noise: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureClaim(ABC):
+    """What a paper says, and the experiment: `new` against `old` on the same held-out photographs."""
+
+    paper: str
+    claim: str
+    setting: str
+    new: Arm
+    old: Arm
+    pictures: int
+
+    @abstractmethod
+    def quick(self) -> Self:
+        """The same with little to do."""
+
+    @abstractmethod
+    def score(self, arm: Arm, seed: int, place: Path, data: Path) -> float:
+        """What an arm reaches; its files go to `place`."""
+
+    def differences(self, seeds: Sequence[int], out: Path) -> list[float]:
+        """New minus old, seed by seed; what is done under `out` is not done again."""
+        return [self._known(self.new, seed, out) - self._known(self.old, seed, out) for seed in seeds]
+
+    def _known(self, arm: Arm, seed: int, out: Path) -> float:
+        place = out / f"{arm.name}-{self.pictures}-{seed}"
+        if not (place / "score.json").exists():
+            place.mkdir(parents=True, exist_ok=True)
+            (place / "score.json").write_text(json.dumps(self.score(arm, seed, place, curated(out / "edits", HERE))))
+        return json.loads((place / "score.json").read_text())
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchClaim(PictureClaim):
+    """Two ways to search with the same number of evaluations of the network; the rule is the guide and the measure."""
+
+    pictures: int = 30
+
+    def quick(self) -> Self:
+        """The same with two photographs."""
+        return replace(self, pictures=2)
+
+    def score(self, arm: Arm, seed: int, place: Path, data: Path) -> float:
+        """The mean of the rule."""
+        values = {
+            "engine": "flow",
+            "model": str(CHECKPOINT),
+            "data": {"path": str(data), "limit": self.pictures},
+            "rewards": RULE,
+            "decode": {"rewards": RULE, "gold": True, **arm.settings},
+            "flow": {"steps": STEPS, "noise": arm.noise},
+            "sampling": {"seed": seed},
+            "out": str(place / "made"),
+        }
+        return fmean(record.scores["match"] or 0.0 for record in answered(EvalConfig.model_validate(values)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingClaim(PictureClaim):
+    """Two ways to learn in as many optimizer steps; measured on the held-out instructions of the demo."""
+
+    pictures: int = 300
+    steps: int = 20
+
+    def quick(self) -> Self:
+        """The same with two steps and few photographs."""
+        return replace(self, pictures=4, steps=1)
+
+    def score(self, arm: Arm, seed: int, place: Path, data: Path) -> float:
+        """The share of edits that are nearer to the right one than to the source and the faulty ones."""
+        config = training(data, place, [f"model={CHECKPOINT}", f"seed={seed}"], HERE)
+        block = {**(config.flow or {}), "max_steps": self.steps, "save_strategy": "no", "save_pictures_steps": 0}
+        final = trained(config.model_copy(update={"flow": block | arm.settings}))
+        test = list(read_samples(data, split="test"))[: self.pictures]
+        return fmean(edit.kind == RIGHT for edit in edited(final, test, block["sampling_steps"]))
+
+
+def _best_of_n(noise: float) -> Arm:
+    name = f"best_of_n-{noise:g}"
+    return Arm(name, {"method": "best_of_n", "n": EVALUATIONS // STEPS}, noise)
+
+
+PICTURES: dict[str, PictureClaim] = {
+    "dts_star": SearchClaim(
+        paper="DTS* (2506.20701)",
+        claim="a tree over the steps finds better pictures than best of n, at equal evaluations of the network",
+        setting=f"edits of the demo's editor, {EVALUATIONS} evaluations each, stochastic steps; the rule, DTS* - best of n",
+        new=Arm("dts_star", {"method": "dts_star", "evaluations": EVALUATIONS}, 0.7),
+        old=_best_of_n(0.7),
+    ),
+    "reno": SearchClaim(
+        paper="ReNO (2406.04312)",
+        claim="following the gradient of a reward finds better pictures than best of n, at equal forwards",
+        setting=f"edits of the demo's editor, {EVALUATIONS} forwards each; the rule, ReNO - best of n",
+        new=Arm("reno", {"method": "reno", "steps": EVALUATIONS // STEPS}),
+        old=_best_of_n(0.0),
+    ),
+    "crd": TrainingClaim(
+        paper="CRD (2603.14128)",
+        claim="distilling centred rewards teaches more than a policy gradient on stochastic steps",
+        setting="the demo's editor, 20 steps of 96 pictures; right edits, CRD - Flow-GRPO, both with their anchor",
+        new=Arm("crd", {}),
+        old=Arm("flow_grpo", {"algorithm": "flow_grpo", "options": {}}),
+    ),
+}
