@@ -115,7 +115,7 @@ PICTURES: dict[str, PictureClaim] = {
     "dts_star": SearchClaim(
         paper="DTS* (2506.20701)",
         claim="a tree over the steps finds better pictures than best of n, at equal evaluations of the network",
-        setting=f"edits of the demo's editor, {EVALUATIONS} evaluations each, stochastic steps; the rule, DTS* - best of n",
+        setting=f"edits of the demo's editor, {EVALUATIONS} evaluations each, noisy steps; the rule, DTS* - best of n",
         new=Arm("dts_star", {"method": "dts_star", "evaluations": EVALUATIONS}, 0.7),
         old=_best_of_n(0.7),
     ),
