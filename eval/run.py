@@ -195,7 +195,7 @@ def run_info(
     if config.prompt and config.prompt.protocol():
         protocol["prompt"] = config.prompt.protocol()
     if config.rollout.tools:
-        protocol["tools"] = config.rollout.model_dump(mode="json")
+        protocol["tools"] = config.rollout.protocol()
     if config.decode:
         protocol["decode"] = config.decode.model_dump(mode="json")
     if config.engine == "vllm":

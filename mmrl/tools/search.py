@@ -36,9 +36,7 @@ def index_of(documents: str | Path) -> str:
     The file has a JSON object a line, each with a `text` and perhaps a `title`.
     """
     place = Path(documents)
-    if not place.is_file():
-        raise InputError(f"search_in: no file {place}; a file of JSON lines, each with a text")
-    folder = beside(place, f"{sha256_of(place)[:16]}.bm25s")
+    folder = beside(place, f"{digest_of(place)[:16]}.bm25s")
     if not folder.exists():
         import bm25s
 
@@ -48,6 +46,13 @@ def index_of(documents: str | Path) -> str:
         with appearing(folder) as staging:
             index.save(staging, corpus=rows, show_progress=False)
     return str(folder)
+
+
+def digest_of(documents: str | Path) -> str:
+    """The SHA-256 of the file of documents."""
+    if not Path(documents).is_file():
+        raise InputError(f"search_in: no file {documents}; a file of JSON lines, each with a text")
+    return sha256_of(Path(documents))
 
 
 def _documents(place: Path) -> list[dict[str, Any]]:

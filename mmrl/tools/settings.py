@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
 from mmrl.core.config import Config
+from mmrl.tools.search import digest_of
 
 
 class ToolSettings(Config):
@@ -18,6 +19,10 @@ class ToolSettings(Config):
     max_turns: PositiveInt = 4
     tool_seconds: Annotated[float, Field(gt=0)] = 10.0
     search_in: str | None = None
+
+    def protocol(self) -> dict[str, Any]:
+        """The settings as they stand in the protocol of an evaluation: documents by their content."""
+        return self.model_dump(mode="json") | {"search_in": self.search_in and digest_of(self.search_in)}
 
     @model_validator(mode="after")
     def _for_tools(self) -> Self:

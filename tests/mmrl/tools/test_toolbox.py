@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from mmrl.tools.calls import KINDS, MOST_CALLS, Call, calls_in
 from mmrl.tools.registry import NEEDED, tools_of
 from mmrl.tools.scene import Scene, Shown
 from mmrl.tools.search import index_of
+from mmrl.tools.settings import ToolSettings
 from mmrl.tools.toolbox import Toolbox
 from tests.support.clips import write_clip
 from tests.support.scripted import call
@@ -139,8 +141,12 @@ def test_documents_are_found_by_their_words(tmp_path: Path) -> None:
     assert {found(query) for query in ("zebra", "", "?!", "x" * 50_000)} == {"no document has any of these words"}
     again = Toolbox(["search"], 60.0, str(place))
     assert (again.index, len(list(tmp_path.glob(".docs.jsonl.*.bm25s")))) == (toolbox.index, 1)
+    settings = ToolSettings(tools=["search"], search_in=str(place))
+    copied = settings.model_copy(update={"search_in": str(shutil.copy(place, tmp_path / "b"))})
+    before = settings.protocol()
     place.write_text(json.dumps({"text": "a zebra"}) + "\n")
     assert index_of(place) != toolbox.index
+    assert settings.protocol() != before == copied.protocol()
     toolbox.close()
 
 
