@@ -94,6 +94,15 @@ def test_a_function_of_an_installed_package_is_a_source_if_it_was_written_as_one
     assert counts.kept.total() == 1
 
 
+def test_rules_of_our_benchmarks_are_not_announced_as_code_of_others(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreign, "_said", set())
+    with caplog.at_level(logging.WARNING, logger=foreign.__name__):
+        get("eval.benchmarks.published.vqa:exact_match")
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("fn", ["os:system", "shutil:rmtree", "subprocess:Popen", "builtins:print"])
 def test_a_function_of_python_is_no_reward(fn: str) -> None:
     with pytest.raises(InputError, match=f"reward {fn!r} is a part of Python"):
