@@ -34,6 +34,8 @@ def export(out: Path, layout: str, to: Path) -> list[Path]:
         raise InputError(f"unknown layout {layout!r}; {nearest(layout, LAYOUTS)}")
     info, records = read_run(out), read_records(out)
     check_scorer(out, info, records)
+    if any(record.made for record in records):
+        raise InputError(f"{out} holds pictures, for which {layout} has no place; they are in {out / 'made'}")
     to.mkdir(parents=True, exist_ok=True)
     files = LAYOUTS[layout](out, info, records)
     for name, content in files.items():

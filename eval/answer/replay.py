@@ -52,6 +52,8 @@ def recorded(source: Path) -> Answers:
     answers: Answers = {}
     if source.is_dir():
         for record in read_records(source):
+            if record.made:
+                raise InputError(f"{source} holds pictures, which are not replayed; mmrl eval score scores them again")
             sizes = tuple((width, height) for width, height in record.seen_size)
             answers[record.item_id, record.draw] = record.response, record.tokens, "truncated" in record.flags, sizes
         return answers

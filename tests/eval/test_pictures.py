@@ -14,6 +14,8 @@ from data_engine.dataset.shards import write_dataset
 from data_engine.schema import Sample, user_prompt, with_id
 from data_engine.sources.editing.descriptions import descriptions
 from data_engine.sources.editing.edit_pairs import edits
+from eval.difficulty import DifficultyConfig
+from eval.export import export
 from eval.records import Record, read_records
 from eval.run import EvalConfig, run
 from eval.score import rescore
@@ -182,6 +184,17 @@ def test_a_policy_is_asked_for_edits_alone_and_is_given_none(tmp_path: Path) -> 
     judges = {"judge": {"base_url": "http://127.0.0.1:9/v1", "model": "x"}}
     with pytest.raises(InputError, match="takes no `edits`, engine flow makes them"):
         made(config(tmp_path, tmp_path / "out", data=None, rewards=None, benchmarks=edited, judges=judges))
+
+
+def test_pictures_are_neither_replayed_nor_written_as_another_harness_does(data: Path, tmp_path: Path) -> None:
+    made(config(data, tmp_path / "out"))
+    replay = {"engine": "replay", "model": str(tmp_path / "out"), "flow": None}
+    with pytest.raises(InputError, match=r"holds pictures, which are not replayed; mmrl eval score scores them again"):
+        made(config(data, tmp_path / "again", **replay))
+    with pytest.raises(InputError, match="holds pictures, for which lmms_eval has no place"):
+        export(tmp_path / "out", "lmms_eval", tmp_path / "files")
+    with pytest.raises(InputError, match="difficulty is that of questions to a model that writes"):
+        validate(DifficultyConfig, config(data, tmp_path / "hard"), where="test")
 
 
 def test_a_page_shows_no_picture_that_lies_elsewhere(data: Path, tmp_path: Path) -> None:
