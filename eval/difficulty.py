@@ -87,6 +87,8 @@ class DrawnConfig(EvalConfig):
     def _of_samples(self) -> Self:
         if self.blind:
             raise ValueError("blind draws do not say how hard a sample is; leave blind out")
+        if self.engine == "flow":
+            raise ValueError("difficulty is that of questions to a model that writes; engine: flow makes pictures")
         if self.benchmarks:
             raise ValueError("the draws are those of training samples; give `data`, no `benchmarks`")
         return self
