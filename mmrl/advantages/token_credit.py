@@ -7,7 +7,7 @@ of a completion that scored better than the rest.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -168,3 +168,13 @@ def _judged(correct_G: Array) -> Array:
     if len(wrong):
         raise ValueError(f"correct_G holds {wrong[0]:g}; must be 1 (right), 0 (wrong) or NaN (not known)")
     return correct_G
+
+
+def log_ratio(after_BC: Any, before_BC: Any, *, scale: float = 0.05, clip: float = 0.05) -> Array:
+    """[B, C]: clip(scale (log pi_dpo - log pi_ref), +-clip), RTO's reward of tokens (2404.18922 and its code).
+
+    >>> log_ratio([-1.0, -0.5, -2.0], [-1.2, -1.5, -1.0]).round(7).tolist()
+    [0.01, 0.05, -0.05]
+    """
+    gap_BC = np.subtract(np.asarray(after_BC, np.float64), np.asarray(before_BC, np.float64))
+    return np.clip(scale * gap_BC, -clip, clip)

@@ -222,6 +222,7 @@ def _check_tools(args: GRPOConfig, *, tools: ToolSettings, **settings: Any) -> N
         "rollout.inject": (settings.get("inject"), "a gold answer has no turns"),
         "rollout.ahead": (settings.get("ahead"), "the engine would draw later turns with other weights"),
         "advantages.tokens.thr": (credit is not None and credit.thr, "it would weigh the tokens of results"),
+        "advantages.tokens.log_ratio": (credit is not None and credit.log_ratio, "it reads prompts of one turn"),
         "rollout.temperature: {schedule: ead}": (
             schedule is not None and schedule.schedule == "ead",
             "it counts the tokens of one turn; use cosine",

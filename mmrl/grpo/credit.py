@@ -17,9 +17,10 @@ from torch import Tensor
 from mmrl.advantages.arrays import mixed
 from mmrl.advantages.sibling import sibling_advantages
 from mmrl.advantages.steps import renormed, step_advantages
-from mmrl.advantages.token_credit import Array, residuals, span_credit, thr_scores, thr_weights
+from mmrl.advantages.token_credit import Array, log_ratio, residuals, span_credit, thr_scores, thr_weights
 from mmrl.core.config import Config, InputError
 from mmrl.grpo.batch import RolloutBatch
+from mmrl.grpo.logprobs import frozen_like, log_probs_of
 from rewards import Verdict
 
 Offsets = list[tuple[int, int]]
@@ -63,14 +64,27 @@ class StepCredit(Config):
     to_go: bool = False
 
 
+class LogRatio(Config):
+    """RTO (2404.18922): what a policy has learned by DPO is a reward of each token. `scale` times the log-probability
+    under `policy` less that under `reference`, at most `clip` in size, is added to the token's advantage. Both are
+    checkpoints of the model's own architecture and vocabulary."""
+
+    policy: str
+    reference: str
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.05
+    clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.05
+
+
 class Credit(Config):
     """`spans` moves a rollout's advantage between its tokens, `steps` gives each step its own, `thr` weights the
-    tokens, `sibling` adds the advantage of a branch among its siblings. Any of them may be given."""
+    tokens, `sibling` adds the advantage of a branch among its siblings, `log_ratio` what a policy after DPO finds
+    likelier. Any of them may be given."""
 
     spans: SpanCredit | None = None
     steps: StepCredit | None = None
     thr: HiddenReward | None = None
     sibling: SiblingCredit | None = None
+    log_ratio: LogRatio | None = None
 
 
 def check_credit(credit: Credit, rewards: Sequence[str]) -> None:
@@ -98,6 +112,8 @@ class TokenCredit:
         self.settings = settings or Credit()
         self.rewards = tuple(rewards)
         self.states = states  # `LogProbs.states`
+        ratio = self.settings.log_ratio
+        self.learned = [frozen_like(trainer, place) for place in (ratio.policy, ratio.reference)] if ratio else []
 
     def __call__(self, batch: RolloutBatch, output: Mapping[str, Any], advantages_B: Tensor) -> Tensor:
         """[B] `advantages_B` as they are, or [B, C] where something distinguishes the tokens of a rollout."""
@@ -111,6 +127,8 @@ class TokenCredit:
             advantages_BC = self._by_steps(settings.steps, batch, self._offsets(batch, output), advantages_BC)
         if settings.sibling is not None:
             advantages_BC = advantages_BC + self._sibling(settings.sibling, batch, ids_BC, mask_BC).to(advantages_BC)
+        if settings.log_ratio is not None:
+            advantages_BC = advantages_BC + self._log_ratio(settings.log_ratio, batch, output).to(advantages_BC)
         if settings.thr is not None:
             weights_BC = self._thr(settings.thr, batch, output)
             advantages_BC = advantages_BC * weights_BC.to(advantages_BC)
@@ -161,6 +179,22 @@ class TokenCredit:
             for row, own_T in zip(rows, own_G, strict=True):
                 credit_BC[row, : len(own_T)] = torch.from_numpy(own_T)
         return settings.weight * credit_BC
+
+    def _log_ratio(self, settings: LogRatio, batch: RolloutBatch, output: Mapping[str, Any]) -> Tensor:
+        """[B, C]: 0 behind the end of a completion."""
+        mask_BC, ids_BC = output["completion_mask"], output["completion_ids"]
+        input_ids = torch.cat([output["prompt_ids"], ids_BC], dim=1)
+        attention_mask = torch.cat([output["prompt_mask"], mask_BC], dim=1)
+        size, keep = self.trainer.args.per_device_train_batch_size, mask_BC.shape[1]
+        parts = [slice(start, start + size) for start in range(0, len(ids_BC), size)]
+        after, before = (
+            torch.cat([log_probs_of(model, batch.rows[p], input_ids[p], attention_mask[p], keep) for p in parts])
+            for model in self.learned
+        )
+        ratio_BC = torch.from_numpy(log_ratio(after.cpu(), before.cpu(), scale=settings.scale, clip=settings.clip))
+        clipped = (ratio_BC.abs() >= settings.clip)[mask_BC.bool().cpu()]
+        self.trainer._metrics["train"]["log_ratio/clipped"].append(float(clipped.float().mean()))
+        return ratio_BC.to(mask_BC.device) * mask_BC
 
     def _thr(self, settings: HiddenReward, batch: RolloutBatch, output: Mapping[str, Any]) -> Tensor:
         mask_BC, ids_BC = output["completion_mask"], output["completion_ids"]

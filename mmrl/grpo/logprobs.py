@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmrl.core.config import InputError
 from mmrl.grpo.batch import RolloutBatch
 from mmrl.grpo.injection import own_entropy
 from mmrl.grpo.shared_prefix.attention import takes_packed_rows
@@ -23,6 +24,8 @@ from mmrl.grpo.shared_prefix.packing import packed, packed_tokens
 from mmrl.grpo.shared_prefix.parity import NOTHING, PrefixSharing, gap_of
 from mmrl.grpo.temperature import before_completion, tempered
 from mmrl.model.encoding import Encoded
+from mmrl.model.inputs import bare, media_inputs
+from mmrl.model.loading import load_checkpoint, local
 from mmrl.trainers.dummy_media import DummyMedia
 
 logger = logging.getLogger(__name__)
@@ -211,3 +214,23 @@ def _of_the_policy(entropy_BC: Tensor, attention_mask: Tensor, injected_B: Tenso
     if not injected_B.any():
         return entropy_BC
     return own_entropy(entropy_BC, attention_mask[:, -entropy_BC.shape[1] :], injected_B)
+
+
+@torch.no_grad()
+def log_probs_of(model: Any, rows: Sequence[Encoded], ids: Tensor, mask: Tensor, keep: int) -> Tensor:
+    """[B, C] under a model that is not trained: of the last `keep` tokens of `ids` behind the prompts `rows`."""
+    media = {name: value.to(ids.device) for name, value in media_inputs(rows, ids, model, completion=keep).items()}
+    output = model(input_ids=ids, attention_mask=mask, **media, logits_to_keep=keep + 1, use_cache=False)
+    return output.logits[:, -keep - 1 : -1].float().log_softmax(dim=-1).gather(2, ids[:, -keep:, None])[..., 0]
+
+
+def frozen_like(trainer: Any, place: str) -> Any:
+    """The checkpoint at a path or of a hub id on the trainer's device; InputError if it is of another kind than the
+    policy."""
+    policy = trainer.accelerator.unwrap_model(trainer.model)
+    model, _ = load_checkpoint(local(place), dtype="auto")
+    kinds = [(one.config.model_type, one.get_input_embeddings().num_embeddings) for one in (bare(policy), model)]
+    if kinds[0] != kinds[1]:
+        (own, count), (other, found) = kinds
+        raise InputError(f"{place} is a {other} with {found:,} tokens, and the policy a {own} with {count:,}")
+    return model.to(trainer.accelerator.device, policy.dtype).eval().requires_grad_(False)
