@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from benchmarks.claims.policy_claim import Arm, PolicyClaim, Start, greedy
+from benchmarks.claims.policy_claim import Arm, PolicyClaim, Report, Start
 from data_engine.dataset.shards import write_dataset
 from data_engine.schema import Sample
 from data_engine.sources.scenes import digits_scene
@@ -17,8 +17,12 @@ from mmrl.core.config import load
 from mmrl.demo.steps import CHECKPOINT
 from mmrl.train.config import TrainConfig
 from mmrl.train.stages import run
+from rewards.base import Rollout, Score, per_rollout
+from rewards.parse.extract import answer_text
 
 LAPTOP = Path(__file__).parents[2] / "configs" / "papers" / "mixed_r1" / "laptop.yaml"
+FACT = r"a \d at the (?:top|bottom) (?:left|right)"
+SENTENCE = re.compile(rf"A photograph with {FACT}(?:, {FACT})*\.")
 SIDE = 192  # pixels
 
 
@@ -44,27 +48,59 @@ def captioner(out: Path, steps: int) -> Path:
     return run(load(TrainConfig, LAPTOP, [*places, f"sft.max_steps={steps}", "grpo=null"]))
 
 
-CAPTIONS = Start(data=captions, model=captioner, scored={"facts": {"fn": "reward_chain"}}, lessons=150)
+@per_rollout
+def sentence(rollout: Rollout) -> Score:
+    """1 if the answer is a sentence like those of the captions, whatever it says of the picture."""
+    return float(SENTENCE.fullmatch(answer_text(rollout.answered)) is not None)
+
+
+SCORED = {"facts": {"fn": "reward_chain"}, "sentence": {"fn": "benchmarks.claims.about_captions:sentence"}}
+CAPTIONS = Start(data=captions, model=captioner, scored=SCORED, lessons=150)
 GRPO = {"per_device_train_batch_size": 32, "max_completion_length": 72}
 FORM = {"format": {"fn": "think_format", "weight": 0.2}}
 
 
-def _content(paper: str, name: str, reward: dict[str, Any]) -> PolicyClaim:
-    """A reward that compares a caption with the reference, beside that of form, against form alone."""
+ARMS = {
+    "BMAS": Arm(
+        "bmas", {"rewards": {"text": {"fn": "bmas", "args": {"table": str(CHECKPOINT)}}, **FORM}, "grpo": GRPO}
+    ),
+    "BLEU": Arm("bleu", {"rewards": {"text": {"fn": "bleu"}, **FORM}, "grpo": GRPO}),
+    "form": Arm("form", {"rewards": FORM, "form_only": ["caption"], "grpo": GRPO}),
+}
+
+
+def _claim(paper: str, claim: str, new: str, old: str, measured: str = "facts") -> PolicyClaim:
+    """A reward beside that of form against another; all compare a caption with its reference, but form alone."""
+    shares = {"facts": "which digits and which places are named", "sentence": "the share that is a sentence"}
     return PolicyClaim(
         paper=paper,
-        claim=f"{name} with references teaches what a caption says, which a reward of form does not",
-        setting=f"captions of two digits; which digits and which places are named, greedy, {name} - form",
-        new=Arm(name.lower(), {"rewards": {"text": reward, **FORM}, "grpo": GRPO}),
-        old=Arm("form", {"rewards": FORM, "form_only": ["caption"], "grpo": GRPO}),
-        measure=greedy,
+        claim=claim,
+        setting=f"captions of two digits; {shares[measured]}, greedy, {new} - {old}",
+        new=ARMS[new],
+        old=ARMS[old],
+        measure=lambda reports: mean_of(reports[0], measured),
         start=CAPTIONS,
         tasks=("caption",),
         steps=20,
     )
 
 
+def mean_of(answers: Report, reward: str) -> float:
+    """The mean of a reward on captions."""
+    [mean] = [row["mean"] for row in answers["rows"] if (row["task"], row["reward"]) == ("caption", reward)]
+    return mean
+
+
+MIXED, BLEUBERI = "Mixed-R1 (2505.24164)", "BLEUBERI (2505.11080)"
+TEACHES = "with references teaches what a caption says, which a reward of form does not"
 CAPTION_CLAIMS: dict[str, PolicyClaim] = {
-    "bmas": _content("Mixed-R1 (2505.24164)", "BMAS", {"fn": "bmas", "args": {"table": str(CHECKPOINT)}}),
-    "bleu": _content("BLEUBERI (2505.11080)", "BLEU", {"fn": "bleu"}),
+    "bmas": _claim(MIXED, f"BMAS {TEACHES}", "BMAS", "form"),
+    "bleu": _claim(BLEUBERI, f"BLEU {TEACHES}", "BLEU", "form"),
+    "words": _claim(
+        BLEUBERI,
+        "words compared leave more of what a caption says than letters, of which BMAS has a table here",
+        "BLEU",
+        "BMAS",
+    ),
+    "words_sentence": _claim(BLEUBERI, "the same of its sentences", "BLEU", "BMAS", "sentence"),
 }

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.claims.about_captions import sentence
 from benchmarks.claims.about_estimators import never_sampled
 from benchmarks.claims.about_pairs import EDITS, agreement, verifier
 from benchmarks.claims.about_sequences import ANNEALED_T, CONSTANT_T, solved
 from benchmarks.claims.about_sequences import trained as taught
 from benchmarks.claims.table_policy import Arm, World, earned, trained
+from rewards import Rollout
 
 
 def test_a_table_of_logits_learns_the_best_action_of_each_prompt() -> None:
@@ -41,6 +43,11 @@ def test_a_sequence_is_learned_from_right_answers_alone() -> None:
     assert solved(taught((8.0, 8.0), ANNEALED_T, steps=0, **options)) == 0
     assert solved(taught((8.0, 8.0), ANNEALED_T, steps=40, **options)) == 1
     assert solved(taught((-8.0, -8.0), ANNEALED_T, steps=40, **options)) == 0  # every answer slips
+
+
+def test_a_caption_of_broken_words_is_no_sentence() -> None:
+    said = ["A photograph with a 1 at the top left, a 2 at the bottom right.", "A photogph with a 1 at the bop lerft."]
+    assert [verdict.score for verdict in sentence([Rollout(f"<answer>{text}</answer>") for text in said])] == [1, 0]
 
 
 @pytest.mark.parametrize("estimator", ["gcpo", "grpo"])
@@ -68,7 +75,9 @@ def test_a_verifier_learns_the_order_that_people_prefer(estimator: Any) -> None:
             ["DTS* (2506.20701)", "ReNO (2406.04312)", "CRD (2603.14128)"],
             marks=pytest.mark.slow,
         ),
-        pytest.param(("bmas", "bleu"), ["Mixed-R1 (2505.24164)", "BLEUBERI (2505.11080)"], marks=pytest.mark.slow),
+        pytest.param(
+            ("bmas", "words_sentence"), ["Mixed-R1 (2505.24164)", "BLEUBERI (2505.11080)"], marks=pytest.mark.slow
+        ),
     ],
 )
 def test_claims_are_tried_from_the_command_line(names: Sequence[str], papers: list[str], tmp_path: Path) -> None:
