@@ -51,7 +51,7 @@ def captioner(out: Path, steps: int) -> Path:
 @per_rollout
 def sentence(rollout: Rollout) -> Score:
     """1 if the answer is a sentence like those of the captions, whatever it says of the picture."""
-    return float(SENTENCE.fullmatch(answer_text(rollout.answered)) is not None)
+    return float(SENTENCE.fullmatch(answer_text(rollout.answered) or "") is not None)
 
 
 SCORED = {"facts": {"fn": "reward_chain"}, "sentence": {"fn": "benchmarks.claims.about_captions:sentence"}}
