@@ -22,7 +22,7 @@ def process_model(
     device: str = "auto",
     dtype: str = "float32",
 ) -> list[Verdict]:
-    """sigmoid((raw - center) / scale) at the end of each step of an answer; their `mean`, `min` or the `last` of them.
+    """sigmoid((raw - center) / scale) at the end of each step; of these `reduce` takes the `mean`, `min` or `last`.
 
     `model` is what the stage `reward` of `mmrl train` makes with `head: {kind: process}` or `distilled`. The steps are
     the sentences of the completion. The verdict's spans have the score of each, so that `advantages.tokens.spans` can

@@ -45,7 +45,8 @@ def test_every_example_is_valid() -> None:
 def test_every_key_of_a_task_is_needed(task: str) -> None:
     for key in TASKS[task].keys:
         assert fault(task, {**VALID[task], key.name: None}) == "no_answer"
-    assert fault(task, {}) == "no_answer"
+    if TASKS[task].keys:  # a picture may be made of a text alone
+        assert fault(task, {}) == "no_answer"
     assert fault(task, "Paris") == "no_answer"
 
 
