@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,24 +37,29 @@ def with_head(policy: Any, processor: Any) -> Any:
     return made
 
 
-class MultimodalRewardTrainer(FiniteLoss, RecordedEvaluations, RewardTrainer):
-    """TRL's RewardTrainer on prompts with images, several images, videos or none (Bradley-Terry, 1706.03741).
-
-    `model` is what `with_head` gives, `train_dataset` and `eval_dataset` are rows of pairs. A row's `answer.margin` is
-    taken from the difference of the scores. A pair is read as the reward `reward_model` reads it, videos as pictures.
-    """
+class HeadTrainer(FiniteLoss, RecordedEvaluations, RewardTrainer):
+    """TRL's RewardTrainer on prompts with images, several images, videos or none; texts are encoded by a collator."""
 
     model: Any  # TRL declares these as possibly None, or as one of many types
     processing_class: Any
 
-    def __init__(self, model: Any, *, processor: Any, args: RewardConfig, train_dataset: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        processor: Any,
+        args: RewardConfig,
+        train_dataset: Any,
+        collator: Callable[[Checkpoint], Any],
+        **kwargs: Any,
+    ) -> None:
         args.remove_unused_columns = False
         super().__init__(
             model=model,
             args=args,
             train_dataset=train_dataset,
             processing_class=processor.tokenizer,
-            data_collator=ScoredPairs(Checkpoint("the model", model, processor.tokenizer, processor)),
+            data_collator=collator(Checkpoint("the model", model, processor.tokenizer, processor)),
             **kwargs,
         )
         check_alike(self, train_dataset)
@@ -62,12 +67,23 @@ class MultimodalRewardTrainer(FiniteLoss, RecordedEvaluations, RewardTrainer):
         self.add_callback(FiniteNumbers(self))
 
     def answer_tokens(self, inputs: Mapping[str, Any]) -> Tensor:
-        """None: question and answer are read as one text."""
+        """None: question and answers are read as one text."""
         return torch.zeros_like(inputs["attention_mask"], dtype=torch.bool)
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         """The rows as they are: the collator encodes them."""
         return dataset
+
+
+class MultimodalRewardTrainer(HeadTrainer):
+    """Learns from pairs which answer is better (Bradley-Terry, 1706.03741).
+
+    `model` is what `with_head` gives, `train_dataset` and `eval_dataset` are rows of pairs. A row's `answer.margin` is
+    taken from the difference of the scores. A pair is read as the reward `reward_model` reads it, videos as pictures.
+    """
+
+    def __init__(self, model: Any, **kwargs: Any) -> None:
+        super().__init__(model, collator=ScoredPairs, **kwargs)
 
 
 class ScoredPairs:

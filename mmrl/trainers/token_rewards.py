@@ -19,10 +19,7 @@ from trl.trainer.reward_trainer import RewardTrainer
 from data_engine.seeding import shuffled
 from mmrl.core.config import InputError
 from mmrl.core.media.files import MediaError
-from mmrl.trainers.dummy_media import check_alike
-from mmrl.trainers.evaluation import RecordedEvaluations
-from mmrl.trainers.finite import FiniteLoss, FiniteNumbers
-from mmrl.trainers.quiet import quieten
+from mmrl.trainers.reward import HeadTrainer
 from rewards.base import Rollout
 from rewards.heads.checkpoint_torch import Checkpoint, chat, pictures_by_media
 from rewards.heads.multi_response_torch import add_separator, best_of_loss, followed
@@ -65,36 +62,14 @@ class PlacesLoss(RewardTrainer):
         return (loss, outputs) if return_outputs else loss
 
 
-class PlacesTrainer(FiniteLoss, RecordedEvaluations, PlacesLoss):
+class PlacesTrainer(HeadTrainer, PlacesLoss):
     """Trains what `with_scores` gives on the batches of a `Places`; media are shown as the rewards show them."""
 
-    processing_class: Any  # as above
+    def __init__(self, model: Any, *, args: RewardConfig, rows: type[Places], **kwargs: Any) -> None:
+        def collator(head: Checkpoint) -> Places:
+            return rows(head, args.seed, epoch=lambda: int(self.state.epoch or 0))
 
-    def __init__(
-        self, model: Any, *, processor: Any, args: RewardConfig, train_dataset: Any, rows: type[Places], **kwargs: Any
-    ) -> None:
-        args.remove_unused_columns = False
-        head = Checkpoint("the model", model, processor.tokenizer, processor)
-        collator = rows(head, args.seed, epoch=lambda: int(self.state.epoch or 0))
-        super().__init__(
-            model=model,
-            args=args,
-            train_dataset=train_dataset,
-            processing_class=processor.tokenizer,
-            data_collator=collator,  # pyright: ignore[reportArgumentType]
-            **kwargs,
-        )
-        check_alike(self, train_dataset)
-        quieten(self)
-        self.add_callback(FiniteNumbers(self))
-
-    def answer_tokens(self, inputs: Mapping[str, Any]) -> Tensor:
-        """None: question and answers are read as one text."""
-        return torch.zeros_like(inputs["attention_mask"], dtype=torch.bool)
-
-    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        """The rows as they are: the collator encodes them."""
-        return dataset
+        super().__init__(model, args=args, collator=collator, **kwargs)
 
 
 class Places(ABC):
