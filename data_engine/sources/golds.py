@@ -28,6 +28,6 @@ def gold(task: str, value: Any, question: str) -> dict[str, Any]:
         columns = read(value, question)
     except BadAnswer as error:
         raise RowError(error.reason, str(error)) from None
-    if task_type(task).keys[0].name == "choice" and isinstance(columns.get("answer"), str):
+    if [key.name for key in task_type(task).keys][:1] == ["choice"] and isinstance(columns.get("answer"), str):
         return {**columns, "answer": {"choice": columns["answer"]}}  # a letter, even if an option reads the same
     return columns

@@ -226,12 +226,12 @@ def _prompt(row: Mapping[str, Any], form: Rows, media: tuple[Media, ...], answer
 def _answer(task: str, row: Mapping[str, Any], form: Rows) -> dict[str, Any]:
     """The answer with the keys of its task, from the short forms that tables use."""
     keys, given = TASKS[task].keys, row.get("answer")
-    first = keys[0].name
+    first = keys[0].name if keys else None
     answer = {name: row[name] for name in answer_columns() if name in row}
     answer |= given if isinstance(given, Mapping) and not {"x", "y"} <= given.keys() else _short(first, given)
     if first == "points" and answer.get(first) is None and answer.get("boxes") is not None:
         answer[first] = []  # their centres, once they are pixels
-    if answer.get(first) is None:
+    if first is not None and answer.get(first) is None:
         raise RowError("no_answer", f"task {task} needs the answer keys {', '.join(key.name for key in keys)}")
     answer = {name: value for name, value in answer.items() if value is not None}
     known = KEYS | {key.name: key for key in keys}
@@ -250,10 +250,14 @@ def _letter_in(form: ChoiceForm | None, given: Any) -> Callable[[Any, Mapping[st
     return lambda value, answer: letter_of(value, answer.get("options", []), said)
 
 
-def _short(first: str, given: Any) -> dict[str, Any]:
+def _short(first: str | None, given: Any) -> dict[str, Any]:
     """The answer of a single value: the first key of its task. A box as the gold of a point is where it may lie."""
+    if given is None:
+        return {}
+    if first is None:
+        raise RowError("no_answer", f"the task needs no answer; name the keys of what is given, not {given!r:.80}")
     is_box = isinstance(given, list) and len(given) == 4 and all(map(is_number, given))
-    return {} if given is None else {"boxes" if first == "points" and is_box else first: given}
+    return {"boxes" if first == "points" and is_box else first: given}
 
 
 def _into_pixels(answer: dict[str, Any], form: Rows, media: tuple[Media, ...], seen_size: Any) -> None:

@@ -162,6 +162,24 @@ def test_no_row_stops_the_run(row: dict[str, Any], task: str) -> None:
             assert with_id(checked).id
 
 
+def test_a_text_alone_is_a_row_of_a_task_that_needs_no_answer() -> None:
+    def read(**row: Any) -> Sample | Quarantined:
+        form = Rows.model_validate({"task": "text_to_image"})
+        (item,) = samples_of(
+            [Row("rows.jsonl:1", {"question": "a red 7", **row})], form, Path(__file__).parent, "jsonl"
+        )
+        return item
+
+    content = {"content": [{"what": "7", "colour": "red", "count": 1}]}
+    alone, told, short = read(), read(answer=content), read(answer="a 7")
+    assert isinstance(alone, Sample)
+    assert alone.answer == {}
+    assert isinstance(told, Sample)
+    assert told.answer == content
+    assert isinstance(short, Quarantined)
+    assert "name the keys of what is given, not 'a 7'" in short.why
+
+
 def test_a_missing_table_is_found_when_the_source_is_called(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no JSONL file at .*nowhere.jsonl"):
         jsonl(path="nowhere.jsonl", root=tmp_path)
