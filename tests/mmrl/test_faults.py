@@ -125,7 +125,8 @@ def test_weights_in_shards_are_gathered_to_answer(tmp_path: Path) -> None:
 def test_fsdp_where_it_would_be_left_out_in_silence_is_refused(processes: int, world: Path, tmp_path: Path) -> None:
     place = config(world, tmp_path / "run.yaml", grpo={"fsdp": True})
     codes, output = ended(place, [{}] * processes, timeout=120)
-    assert codes == [2] * processes
+    assert 2 in codes
+    assert set(codes) <= {1, 2}  # 1: it lost the other, which had ended first, while both were still meeting
     assert "grpo.fsdp=True divides nothing in one process or on a CPU; start several processes" in output
 
 
