@@ -3,13 +3,13 @@
 from mmrl.core.media.item import Media
 from rewards.base import Reward, Rollout, Span, Verdict, per_rollout
 from rewards.registry import REWARDS, get
-from rewards.suite import RewardFailure, RewardSpec, Suite
+from rewards.suite import RewardError, RewardSpec, Suite
 
 __all__ = [
     "REWARDS",
     "Media",
     "Reward",
-    "RewardFailure",
+    "RewardError",
     "RewardSpec",
     "Rollout",
     "Span",

@@ -45,7 +45,7 @@ class SuiteConfig(Config):
     form_only: list[str] = Field(default_factory=list)
 
 
-class RewardFailure(RunError):  # noqa: N818 - named for what happened, not a mistake in the code
+class RewardError(RunError):
     """A reward fails too often to continue."""
 
 
@@ -130,7 +130,7 @@ class Suite:
         return [spec.weight for spec in self.specs.values()]
 
     def score(self, rollouts: Sequence[Rollout]) -> list[dict[str, Verdict]]:
-        """The verdict of every reward on every rollout; RewardFailure once a reward fails too often."""
+        """The verdict of every reward on every rollout; RewardError once a reward fails too often."""
         columns = {name: self._column(name, rollouts) for name in self.specs}
         return [{name: column[i] for name, column in columns.items()} for i in range(len(rollouts))]
 
@@ -194,7 +194,7 @@ class Suite:
             return
         self._recent[name] = (0, 0)  # a reward that breaks late is seen as soon as one that never worked
         if failures > self.config.max_failed * calls:
-            raise RewardFailure(
+            raise RewardError(
                 f"reward {name} failed on {failures} of its last {calls} rollouts, more than max_failed="
                 f"{self.config.max_failed:g}; the last cause: {causes[-1] if causes else 'see the log'}"
             )

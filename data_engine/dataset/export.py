@@ -25,7 +25,7 @@ from mmrl.core.config import InputError, nearest
 from mmrl.core.files import appearing
 from mmrl.core.media.item import Media
 from mmrl.core.messages import parts_of, pieces_of
-from rewards.tasks.keys import BadAnswer
+from rewards.tasks.keys import GoldError
 from rewards.tasks.table import TASKS
 
 Format = Literal["coco", "llava", "ms_swift", "trl"]
@@ -115,7 +115,7 @@ def _whole(sample: Sample, row: dict[str, Any], folder: Path) -> dict[str, Any]:
         (again,) = samples_of([made], Rows(task=sample.task), folder, sample.source)
         if isinstance(again, Sample) and dumps(again.answer) == dumps(sample.answer):
             return row
-    except (RowError, BadAnswer):
+    except (RowError, GoldError):
         pass  # its text is not one that can be read back
     return {**row, "answer": _of_file(sample)}
 

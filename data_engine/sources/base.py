@@ -10,7 +10,7 @@ from data_engine.operator import Quarantined
 from data_engine.schema import Sample
 from mmrl.core.config import InputError
 from mmrl.core.media.files import MediaError, look_at
-from rewards.tasks.keys import BadAnswer
+from rewards.tasks.keys import GoldError
 
 Items = Iterator[Sample | Quarantined]
 
@@ -23,7 +23,7 @@ class RowError(Exception):
         self.reason = reason
 
 
-def quarantined(error: RowError | BadAnswer | MediaError, source: str, where: str, row: Any) -> Quarantined:
+def quarantined(error: RowError | GoldError | MediaError, source: str, where: str, row: Any) -> Quarantined:
     """The quarantine entry of a row that cannot become a sample."""
     return Quarantined(error.reason, f"{where}: {error}", source, where, row)
 

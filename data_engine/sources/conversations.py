@@ -21,7 +21,7 @@ from mmrl.core.media.item import Media
 from mmrl.core.vision import CoordinateSpace
 from rewards.parse.extract import answer_text
 from rewards.tasks.golds import lettered
-from rewards.tasks.keys import KEYS, BadAnswer, listed
+from rewards.tasks.keys import KEYS, GoldError, listed
 from rewards.tasks.table import TASKS
 
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
@@ -163,7 +163,7 @@ def made(row: Row, asked: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Row:
         return row._replace(values=asked(row.values))
     except RowError as error:
         return row._replace(error=error)
-    except BadAnswer as error:
+    except GoldError as error:
         return row._replace(error=RowError(error.reason, str(error)))
 
 

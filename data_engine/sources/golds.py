@@ -6,7 +6,7 @@ from typing import Any
 
 from data_engine.sources.base import RowError
 from mmrl.core.config import InputError, nearest
-from rewards.tasks.keys import BadAnswer
+from rewards.tasks.keys import GoldError
 from rewards.tasks.table import TASKS, task_type
 
 
@@ -26,7 +26,7 @@ def gold(task: str, value: Any, question: str) -> dict[str, Any]:
     assert read is not None
     try:
         columns = read(value, question)
-    except BadAnswer as error:
+    except GoldError as error:
         raise RowError(error.reason, str(error)) from None
     if [key.name for key in task_type(task).keys][:1] == ["choice"] and isinstance(columns.get("answer"), str):
         return {**columns, "answer": {"choice": columns["answer"]}}  # a letter, even if an option reads the same

@@ -23,7 +23,7 @@ from mmrl.core.media.files import MediaError
 from mmrl.core.media.image import image_shape
 from mmrl.core.media.item import Media, MediaKind
 from mmrl.core.vision import CoordinateSpace, to_pixels
-from rewards.tasks.keys import KEYS, BadAnswer, ChoiceForm, letter_of, nested
+from rewards.tasks.keys import KEYS, ChoiceForm, GoldError, letter_of, nested
 from rewards.tasks.table import TASKS
 
 PLAIN_COLUMNS = (
@@ -102,7 +102,7 @@ def samples_of(rows: Iterable[Row], form: Rows, media_root: Path, source: str) -
             if row.error:
                 raise row.error
             yield _sample(row.values, form, media, source, row.where)
-        except (RowError, BadAnswer, MediaError) as error:
+        except (RowError, GoldError, MediaError) as error:
             yield quarantined(error, source, row.where, row.values)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from rewards.parse.choices import choice_letter
 from rewards.parse.objects import objects
-from rewards.tasks.keys import Answer, BadAnswer
+from rewards.tasks.keys import Answer, GoldError
 
 Rows = list[list[float]]
 Place = Callable[[Rows], Rows]  # boxes or points in pixels, as they are written
@@ -118,12 +118,12 @@ def chosen(value: Any, question: str) -> dict[str, Any]:
     options = lettered(question)
     if len(options) < 2:
         right = 'its options in lines "A. cat", "B. dog", below the question'
-        raise BadAnswer(f"task choice needs {right}, got {question!r:.120}", "no_answer")
+        raise GoldError(f"task choice needs {right}, got {question!r:.120}", "no_answer")
     if not isinstance(value, str):
         return {"answer": value, "options": options}
     letter = choice_letter(value, "".join(chr(ord("A") + place) for place in range(len(options))), options)
     if letter is None:
-        raise BadAnswer(f"{value!r:.80} names none of the options {options!r:.200}")
+        raise GoldError(f"{value!r:.80} names none of the options {options!r:.200}")
     return {"answer": letter, "options": options}
 
 
@@ -156,14 +156,14 @@ def labelled(value: Any, _: str) -> dict[str, Any]:
     found = _found("detection", objects, value)
     if not all(item.label for item in found):
         right = '[{"bbox_2d": [x1, y1, x2, y2], "label": "cat"}]'
-        raise BadAnswer(f"task detection needs a label with each box, {right}; got {_written(value)!r:.120}")
+        raise GoldError(f"task detection needs a label with each box, {right}; got {_written(value)!r:.120}")
     return {"boxes": [list(item.box) for item in found], "labels": [item.label for item in found]}
 
 
 def _found(task: str, parse: Callable[[str], Sequence[Any]], value: Any) -> Sequence[Any]:
     written = _written(value)
     if not (found := parse(written)):
-        raise BadAnswer(f"task {task} needs coordinates in the answer, got {written!r:.120}")
+        raise GoldError(f"task {task} needs coordinates in the answer, got {written!r:.120}")
     return found
 
 

@@ -39,7 +39,7 @@ STATED = re.compile(r"\W*(?:option\s+|choice\s+)?\(?([A-Z])[.:)]*\W*", re.IGNORE
 SEVERAL = re.compile(r"[A-Z](?:[\s,;&]*[A-Z])+")  # letters of more than one option: "A, C"
 
 
-class BadAnswer(ValueError):  # noqa: N818 - it is named like its reason
+class GoldError(ValueError):
     """A value that cannot become a gold answer: `reason` is the code that is counted."""
 
     def __init__(self, message: str, reason: str = "bad_answer") -> None:
@@ -57,7 +57,7 @@ def _as_it_is(value: Any, _: Answer) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerKey:
-    """A key of gold answers. Both functions get the value and the whole answer; `shaped` raises BadAnswer."""
+    """A key of gold answers. Both functions get the value and the whole answer; `shaped` raises GoldError."""
 
     name: str
     right: str = "anything"  # what a value must be, in words: "a finite number"
@@ -90,7 +90,7 @@ def nested(value: Any, width: int, rule: str) -> list[list[float]]:
     rows = value if isinstance(value, list) and all(isinstance(row, list | Mapping) for row in value) else [value]
     rows = [_pair(row) if width == 2 and isinstance(row, Mapping) else row for row in rows]
     if not all(isinstance(row, list) and len(row) == width for row in rows):
-        raise BadAnswer(f"{rule}, got {value!r:.80}")
+        raise GoldError(f"{rule}, got {value!r:.80}")
     return [[_number(number) for number in row] for row in rows]
 
 
@@ -105,19 +105,19 @@ def _number(value: Any, _: Any = None) -> float:
             raise ValueError("Python reads these as numbers, people do not")
         return float(value)
     except (TypeError, ValueError, OverflowError):
-        raise BadAnswer(f"{value!r:.80} is not a number") from None
+        raise GoldError(f"{value!r:.80} is not a number") from None
 
 
 def _finite(value: Any, _: Answer) -> float:
     if not math.isfinite(number := _number(value)):
-        raise BadAnswer(f"{value!r:.80} is not a finite number")
+        raise GoldError(f"{value!r:.80} is not a finite number")
     return number
 
 
 def _yesno(value: Any, _: Answer) -> bool:
     read = {"yes": True, "true": True, "no": False, "false": False}.get(str(value).strip().lower())
     if read is None:
-        raise BadAnswer(f"{value!r:.80} is neither yes nor no")
+        raise GoldError(f"{value!r:.80} is neither yes nor no")
     return read
 
 
@@ -139,10 +139,10 @@ def _options(value: Any, _: Any = None) -> list[Any]:
     else:
         value = given
     if not isinstance(value, list):
-        raise BadAnswer(f"options are a list of texts, or an object of them by A, B, ...; got {given!r:.80}")
+        raise GoldError(f"options are a list of texts, or an object of them by A, B, ...; got {given!r:.80}")
     options = [_text(_said(option)) for option in value]
     if len(options) > len(ascii_uppercase):
-        raise BadAnswer(f"{len(options)} options have no letters; a choice has at most {len(ascii_uppercase)}")
+        raise GoldError(f"{len(options)} options have no letters; a choice has at most {len(ascii_uppercase)}")
     return without_letters(options)
 
 
@@ -175,16 +175,16 @@ def _choice(value: Any, answer: Answer) -> str:
     if len(set(readings.values())) > 1:
         read = ", ".join(f"{letter} as {form}" for form, letter in readings.items())
         right = "say which in rows.answer: letter, index, index_from_1 or text"
-        raise BadAnswer(f"{value!r:.80} is {read}, of the options {options!r:.200}; {right}")
+        raise GoldError(f"{value!r:.80} is {read}, of the options {options!r:.200}; {right}")
     if readings:
         return next(iter(readings.values()))
     if isinstance(value, str) and re.fullmatch("[A-Z]", value):
         return value  # of no option, as `validate` says
     several = isinstance(value, str) and SEVERAL.fullmatch(value) is not None
     if several or (isinstance(value, list) and len(value) > 1):
-        raise BadAnswer(f"a choice has one right option, got {value!r:.80}; split the row or drop it", "several_golds")
+        raise GoldError(f"a choice has one right option, got {value!r:.80}; split the row or drop it", "several_golds")
     hint = "; if it counts the options, set rows.answer: index or index_from_1" if _is_digits(value) else ""
-    raise BadAnswer(f"{value!r:.80} is neither a letter nor one of the options {options!r:.200}{hint}")
+    raise GoldError(f"{value!r:.80} is neither a letter nor one of the options {options!r:.200}{hint}")
 
 
 def letter_of(value: Any, options: Any, form: ChoiceForm) -> str:
@@ -199,7 +199,7 @@ def letter_of(value: Any, options: Any, form: ChoiceForm) -> str:
         return value  # of no option, as `validate` says
     if letter:
         return letter
-    raise BadAnswer(f"{value!r:.80} is not the {form} of one of the options {texts!r:.200}")
+    raise GoldError(f"{value!r:.80} is not the {form} of one of the options {texts!r:.200}")
 
 
 def _letter(value: Any, options: list[Any], form: ChoiceForm) -> str | None:
@@ -229,7 +229,7 @@ def _calls(value: Any, _: Answer) -> list[Any]:
     try:
         return gold_calls(value)
     except ValueError as error:
-        raise BadAnswer(str(error)) from None
+        raise GoldError(str(error)) from None
 
 
 def letters(answer: Answer) -> str:

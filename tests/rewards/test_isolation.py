@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mmrl.core.config import InputError
-from rewards import RewardFailure, Rollout, Suite, get
+from rewards import RewardError, Rollout, Suite, get
 from rewards.isolation.worker import Worker, WorkerDied
 
 HERE = __name__
@@ -60,7 +60,7 @@ def test_the_groups_of_a_batch_stay_together_and_fail_together() -> None:
 
 def test_a_reward_that_always_hangs_stops_the_run() -> None:
     specs = {"r": {"fn": f"{HERE}:hangs_on", "deadline": 0.2, "args": {"word": ""}}}
-    with pytest.raises(RewardFailure, match=r"timed out after 0\.2 s"):
+    with pytest.raises(RewardError, match=r"timed out after 0\.2 s"):
         Suite(specs, min_calls=10).score([Rollout("x")] * 10)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from mmrl.core.config import InputError
 from mmrl.core.registry import options_of
-from rewards import REWARDS, Reward, RewardFailure, RewardSpec, Rollout, Suite, Verdict, get, per_rollout
+from rewards import REWARDS, Reward, RewardError, RewardSpec, Rollout, Suite, Verdict, get, per_rollout
 from rewards.registry import function_of
 
 HERE = __name__
@@ -161,7 +161,7 @@ def test_a_reward_that_fails_too_often_stops_the_run_once_enough_is_known() -> N
     suite = Suite({"mine": {"fn": f"{HERE}:broken"}})
     suite.score(rollouts(199))
     assert suite.counts["mine"] == {"failed": 199}
-    with pytest.raises(RewardFailure, match=r"reward mine failed on 200 of its last 200 .*RuntimeError: no such table"):
+    with pytest.raises(RewardError, match=r"reward mine failed on 200 of its last 200 .*RuntimeError: no such table"):
         suite.score(rollouts(1))
 
 
@@ -170,7 +170,7 @@ def test_a_reward_that_breaks_after_a_long_healthy_run_stops_it_too() -> None:
     for _ in range(100):
         suite.score(rollouts(10, step=1))
     suite.score(rollouts(10, step=101))
-    with pytest.raises(RewardFailure, match=r"reward mine failed on 20 of its last 20 .*server gone"):
+    with pytest.raises(RewardError, match=r"reward mine failed on 20 of its last 20 .*server gone"):
         suite.score(rollouts(10, step=101))
 
 

@@ -17,7 +17,7 @@ from rewards import Rollout, Verdict, get
 from rewards.parse.numbers import number
 from rewards.registry import REWARDS
 from rewards.tasks.golds import digits, plain_json
-from rewards.tasks.keys import KEYS, BadAnswer
+from rewards.tasks.keys import KEYS, GoldError
 from rewards.tasks.table import OTHER, TASKS, task_type
 
 ENTRY = "rewards/tasks/table.py, TASKS"
@@ -128,7 +128,7 @@ def test_polygons_and_boxes_with_y_first_become_boxes_and_a_column_of_corners_is
     assert read
     for text in (json.dumps(polygon), '{"box_2d": [50, 100, 200, 300]}'):
         assert read(text, "Where?") == {"answer": [[100, 50, 300, 200]]}
-    with pytest.raises(BadAnswer, match="corners x1, y1, x2, y2"):
+    with pytest.raises(GoldError, match="corners x1, y1, x2, y2"):
         KEYS["boxes"].shaped(polygon, {})
     assert KEYS["points"].shaped(polygon, {}) == polygon
 
@@ -155,7 +155,7 @@ def test_gold_calls_are_read_as_datasets_write_them(written: Any) -> None:
 
 @pytest.mark.parametrize("written", ["crop it", [{"name": "crop"}], [3], {"parameters": {}}])
 def test_what_is_no_call_is_named(written: Any) -> None:
-    with pytest.raises(BadAnswer, match="a call is an object"):
+    with pytest.raises(GoldError, match="a call is an object"):
         TASKS["tool"].keys[0].shaped(written, {})
 
 

@@ -11,15 +11,15 @@ from typing import Any
 from data_engine.licences import licence_at
 from data_engine.operator import Quarantined
 from data_engine.schema import Sample, user_prompt
-from data_engine.sources.annotated.objects import Annotated, Asked, Box, Task, object_samples
+from data_engine.sources.annotated.objects import Annotated, Asked, Box, Task, check_categories, object_samples
 from data_engine.sources.base import Items, RowError, existing, quarantined
 from data_engine.sources.row_format import Exif, xyxy
 from data_engine.sources.row_media import Shown, kept_names
-from mmrl.core.config import InputError, nearest
+from mmrl.core.config import InputError
 from mmrl.core.media.files import MediaError, resolve
 from mmrl.core.media.item import Media
 from mmrl.core.vision import CoordinateSpace
-from rewards.tasks.keys import BadAnswer
+from rewards.tasks.keys import GoldError
 
 CAPTION = "Describe the picture in one sentence."
 
@@ -50,8 +50,7 @@ def coco(
         data = _read(file)
         names = _names(data, file)
         wanted = categories or sorted(set(names.values()))
-        if unknown := [name for name in wanted if name not in names.values()]:
-            raise InputError(f"{file} has no category {unknown[0]!r}; {nearest(unknown[0], set(names.values()))}")
+        check_categories(wanted, set(names.values()), file)
         by_image, licences = _by_image(data), _licences(data)
         for entry, instances in _own(data, by_image, annotations, "coco"):
             if isinstance(instances, Quarantined):
@@ -211,6 +210,6 @@ def _object(annotation: dict[str, Any], names: dict[str, str]) -> tuple[str, Box
         raise RowError("unknown_category", f"{which}: category_id {annotation.get('category_id')!r} is not defined")
     try:
         (box,) = xyxy(annotation.get("bbox"), "xywh")
-    except BadAnswer as error:
+    except GoldError as error:
         raise RowError("bad_box", f"{which}: bbox [x, y, width, height]: {error}") from None
     return label, box

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Set
+from collections.abc import Collection, Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from data_engine.schema import Sample, user_prompt
 from data_engine.sources.base import Items, RowError, quarantined
 from data_engine.sources.row_format import Coordinates, Exif, pixels, upright
 from data_engine.sources.row_media import Shown, kept_names
+from mmrl.core.config import InputError, nearest
 from mmrl.core.media.files import MediaError, resolve
 from mmrl.core.media.image import image_shape
 from mmrl.core.media.item import Media
@@ -55,6 +56,12 @@ class Annotated:
     crowds: Set[str] = frozenset()  # categories with objects that do not count: crowds, difficult ones
     size: tuple[Any, Any] = (None, None)  # width and height that the file declares
     meta: dict[str, Any] = field(default_factory=dict)
+
+
+def check_categories(wanted: Iterable[str], known: Collection[str], place: object) -> None:
+    """InputError for a category that `place` does not have; it names the nearest one."""
+    if unknown := [name for name in wanted if name not in known]:
+        raise InputError(f"{place} has no category {unknown[0]!r}; {nearest(unknown[0], sorted(known))}")
 
 
 def object_samples(entry: Annotated, folder: Path, asked: Asked) -> Items:

@@ -9,11 +9,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from data_engine.sources.annotated.objects import Annotated, Asked, Box, Task, object_samples
+from data_engine.sources.annotated.objects import Annotated, Asked, Box, Task, check_categories, object_samples
 from data_engine.sources.base import Items, RowError, existing, existing_file, quarantined
 from data_engine.sources.row_format import Exif, Row
 from data_engine.sources.tables import csv_rows
-from mmrl.core.config import InputError, nearest
+from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace
 
 SIDES = ("XMin", "YMin", "XMax", "YMax")
@@ -50,8 +50,7 @@ def open_images(
             f"{file} has no column {', '.join(missing)}; the boxes of Open Images have {', '.join(COLUMNS)}"
         )
     names = _names(described)
-    if unknown := [name for name in categories or () if name not in names.values()]:
-        raise InputError(f"{described} has no category {unknown[0]!r}; {nearest(unknown[0], set(names.values()))}")
+    check_categories(categories or (), set(names.values()), described)
     asked = Asked(
         source="open_images", task=task, question=question, space=CoordinateSpace.unit, exif=exif, written="xyxy"
     )

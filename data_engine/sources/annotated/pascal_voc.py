@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
-from data_engine.sources.annotated.objects import Annotated, Asked, Box, Task, object_samples
+from data_engine.sources.annotated.objects import Annotated, Asked, Box, Task, check_categories, object_samples
 from data_engine.sources.base import Items, RowError, existing, quarantined
 from data_engine.sources.row_format import Exif
 from data_engine.sources.row_media import IMAGES
-from mmrl.core.config import InputError, nearest
+from mmrl.core.config import InputError
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 DECLARES = re.compile(rb"<!\s*(?:DOCTYPE|ENTITY)", re.IGNORECASE)  # entities could grow without end
@@ -61,8 +61,7 @@ def pascal_voc(
             {label for sheet in _sheets(files, folder, pictures, origin, True) for label, _ in sheet.objects}
         )
         wanted = categories or names
-        if unknown := [name for name in wanted if name not in names]:
-            raise InputError(f"{folder} has no category {unknown[0]!r}; {nearest(unknown[0], names)}")
+        check_categories(wanted, names, folder)
         for sheet in _sheets(files, folder, pictures, origin, difficult):
             if sheet.error:
                 yield quarantined(sheet.error, "pascal_voc", sheet.where, sheet.where)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from data_engine.sources.annotated.objects import Annotated, Asked, Box, Task, object_samples
+from data_engine.sources.annotated.objects import Annotated, Asked, Box, Task, check_categories, object_samples
 from data_engine.sources.base import Items, RowError, existing, quarantined
 from data_engine.sources.row_format import Exif
 from data_engine.sources.row_media import IMAGES
-from mmrl.core.config import InputError, nearest
+from mmrl.core.config import InputError
 from mmrl.core.media.files import look_at
 
 IGNORED = 0  # the category of regions in which nothing was annotated
@@ -49,8 +49,7 @@ def visdrone(
     if not files:
         raise InputError(f"no *.txt file in {folder}")
     wanted = categories or [name for name in NAMES.values() if name != "others"]
-    if unknown := [name for name in wanted if name not in NAMES.values()]:
-        raise InputError(f"VisDrone has no category {unknown[0]!r}; {nearest(unknown[0], NAMES.values())}")
+    check_categories(wanted, set(NAMES.values()), "VisDrone")
     asked = Asked(source="visdrone", task=task, question=question, exif=exif, empty=empty)
 
     def samples() -> Items:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from data_engine.media.frame_folder import natural
-from data_engine.sources.annotated.objects import Annotated, Asked, Box, Task, object_samples
+from data_engine.sources.annotated.objects import Annotated, Asked, Box, Task, check_categories, object_samples
 from data_engine.sources.base import Items, RowError, existing_file, quarantined
 from data_engine.sources.row_format import Exif, xyxy
 from data_engine.sources.row_media import IMAGES
@@ -41,8 +41,7 @@ def yolo(
     about = _about(file)
     names, pictures = _names(about, file), _pictures(about, file, split)
     wanted = categories or list(dict.fromkeys(names.values()))
-    if unknown := [name for name in wanted if name not in names.values()]:
-        raise InputError(f"{file} has no category {unknown[0]!r}; {nearest(unknown[0], names.values())}")
+    check_categories(wanted, set(names.values()), file)
     space = CoordinateSpace.unit
     asked = Asked(source="yolo", task=task, question=question, space=space, exif=exif, written="cxcywh", empty=empty)
 
