@@ -1,4 +1,4 @@
-"""`mmrl eval run | score | report | compare | frontier | export | rewards`, also `python -m eval`."""
+"""`mmrl eval run | score | report | compare | frontier | export | rewards | probes`, also `python -m eval`."""
 
 from __future__ import annotations
 
@@ -200,6 +200,43 @@ def rewards(
     console.print(_table(preference_table(content["rows"])))
     for name, numbers in content["numbers"].items():
         _print_numbers(console, f"{name} as {layout} reports it", numbers)
+
+
+@app.command()
+def probes(
+    head: Annotated[str, typer.Argument(metavar="HEAD", help="The directory of a reward head.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Answers with labels, or preferences; see the docs.")],
+    centroids: Annotated[int, typer.Option(min=1, help="Of each class of a dimension.")] = 1,
+    tau: Annotated[
+        float | None, typer.Option(min=0, help="An answer further from all centroids is unsure; default: 1 in 20.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Answers read at once.")] = 8,
+    to: Numbers = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page with the curve.")] = None,
+) -> None:
+    """Print which dimensions of answers the states of a reward head tell apart, and with unsure answers left out.
+
+    For each dimension a linear probe on frozen states is learned from some answers and tested on those held out.
+    """
+    from eval.preferences.probes import head_probes
+    from mmrl.pages.probes_page import HEAD, probe_row, probes_page
+
+    for file in filter(None, (to, html)):
+        check_writable(file)
+    found = head_probes(head, data, centroids=centroids, tau=tau, batch=batch)
+    if to:
+        write_atomic(to, json.dumps(found, indent=2) + "\n")
+    if html:
+        probes_page(found, html)
+    table = Table(*HEAD, box=box.SIMPLE)
+    for row in found["dimensions"]:
+        table.add_row(*map(Text, probe_row(row)))
+    console = _console()
+    console.print(table)
+    console.print(
+        f"average {found['average']:.3f}; {found['left_out']:.1%} of the held-out answers are further than "
+        f"{found['tau']:.3f} from every centroid; {found['unread']} answers could not be read"
+    )
 
 
 def _print_lmms(chosen: EvalConfig) -> None:

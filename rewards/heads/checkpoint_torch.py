@@ -19,7 +19,7 @@ from mmrl.core.messages import parts_of, texts_of
 from rewards.base import Rollout
 from rewards.heads.scoring_classes_torch import scoring_class, token_scores_class
 
-Kind = Literal["score", "tokens", "language", "embedding", "matching"]
+Kind = Literal["score", "tokens", "language", "embedding", "matching", "backbone"]
 
 FRAMES = 8  # of a video, shown as pictures
 BY_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")  # inputs with a value for each token
@@ -60,6 +60,10 @@ def loaded(kind: Kind, name: str, device: str = "auto", dtype: str = "float32") 
 
 
 def _class_of(kind: Kind, name: str) -> Any:
+    if kind == "backbone":  # under the head that it was saved with: weights are named by the class that saved them
+        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+        scores = any(saved.endswith("ForSequenceClassification") for saved in config.architectures or ())
+        kind = "tokens" if getattr(config, "scores", None) else "score" if scores else "embedding"
     if kind == "score":
         config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
         known = type(config) in transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING

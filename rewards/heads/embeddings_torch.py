@@ -1,4 +1,4 @@
-"""Embeddings of texts and pictures by checkpoints. Shapes: N inputs, T tokens, D dimensions."""
+"""Embeddings of texts, pictures and answers by checkpoints. Shapes: N inputs, T tokens, D dimensions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mmrl.core.config import InputError
-from rewards.heads.checkpoint_torch import loaded
+from rewards.base import Rollout, Verdict
+from rewards.heads.checkpoint_torch import Checkpoint, loaded
+from rewards.heads.process_model_torch import step_row
+from rewards.heads.reward_model_torch import Row, padded, row_or_verdict
 
 Vectors = NDArray[np.float64]
 
@@ -60,6 +63,32 @@ def pixel_vectors(pixels_N3HW: torch.Tensor, *, model: str, device: str, dtype: 
     shown = clip.processor.image_processor(images=list(pixels_N3HW), do_rescale=False, return_tensors="pt")
     features = clip.model.get_image_features(pixel_values=shown["pixel_values"].to(clip.model.device, clip.model.dtype))
     return torch.nn.functional.normalize(_features(features).float(), dim=1)
+
+
+@torch.inference_mode()
+def last_states(rollouts: Sequence[Rollout], *, model: str, device: str, dtype: str, batch: int) -> list[Any]:
+    """The last hidden state [D] of the last token of each answer behind its prompt, which a head on this checkpoint
+    scores; the verdict where an answer cannot be read."""
+    backbone = loaded("backbone", model, device, dtype)
+    found: list[Any] = [_answer_row(rollout, backbone) for rollout in rollouts]
+    ready = [i for i, row in enumerate(found) if not isinstance(row, Verdict)]
+    ready.sort(key=lambda i: len(found[i]["input_ids"]))
+    for start in range(0, len(ready), batch):
+        taken = ready[start : start + batch]
+        rows = [found[i] for i in taken]
+        inputs = {name: value.to(backbone.model.device) for name, value in padded(rows, backbone).items()}
+        states_NTD = backbone.model.base_model(**inputs).last_hidden_state.float().cpu()
+        for i, row, states_TD in zip(taken, rows, states_NTD, strict=True):
+            found[i] = states_TD[len(row["input_ids"]) - 1].double().numpy()
+    return found
+
+
+def _answer_row(rollout: Rollout, backbone: Checkpoint) -> Row | Verdict:
+    """An answer as the head of this checkpoint reads it: as a turn, or as a step where it scores tokens."""
+    if getattr(backbone.model.config, "scores", None) is None:
+        return row_or_verdict(rollout, backbone)
+    made = step_row(rollout, [(0, len(rollout.completion))], backbone)
+    return made if isinstance(made, Verdict) else made[0]
 
 
 @functools.lru_cache(maxsize=4)
