@@ -24,7 +24,8 @@ MADE_OF_REWARDS = {
     *("progressive", "scheduled", "shape"),
 }
 OF_PICTURES = {  # rewards that look at pictures that a policy has made
-    *("content_match", "edit_match", "edit_score", "edit_verifier", "embedding_similarity", "judge", "transport"),
+    *("condition_match", "content_match", "edit_match", "edit_score", "edit_verifier", "embedding_similarity"),
+    *("judge", "transport"),
 }
 MARKS: dict[str, Callable[[Args], list[str]]] = {  # what a prompt names if it asks for the form that a reward reads
     "json_format": lambda args: ["JSON", *args.get("keys", ())],
@@ -67,6 +68,7 @@ WITHOUT_GOLD = {  # they look at the completion with its question, its media or 
     *(
         "caption_language",
         "caption_precision",
+        "condition_match",
         "edit_match",
         "edit_score",
         "edit_verifier",

@@ -20,22 +20,22 @@ DIFFERENTIABLE = {  # (pixels [N, 3, H, W] in [0, 1], rollout, **options of the 
     "edit_match": "rewards.heads.gradients_torch:edit_match",
     "embedding_similarity": "rewards.heads.gradients_torch:embedding_similarity",
     "transport": "rewards.heads.gradients_torch:transport",
+    "condition_match": "rewards.heads.gradients_torch:condition_match",
 }
 
 
-def check_gradients(specs: Mapping[str, RewardSpec]) -> None:
-    """InputError for a reward without a gradient."""
+def check_gradients(specs: Mapping[str, RewardSpec], *, where: str, follower: str, others: str) -> None:
+    """InputError for a reward without a gradient; `others` take the place of the `follower` of gradients."""
     for name, spec in specs.items():
         if spec.fn not in DIFFERENTIABLE:
             raise InputError(
-                f"decode.rewards.{name}: {spec.fn} has no gradient for reno to follow, which "
-                f"{', '.join(sorted(DIFFERENTIABLE))} have; choose best_of_n, dts or dts_star"
+                f"{where}.{name}: {spec.fn} has no gradient for {follower} to follow, which "
+                f"{', '.join(DIFFERENTIABLE)} have; choose {others}"
             )
 
 
 def gradient_of(specs: Mapping[str, RewardSpec]) -> Callable[[Any, Rollout], Any]:
     """The weighted sum of rewards as a function of pixels and of what was asked, [N] with a gradient."""
-    check_gradients(specs)
     parts = [
         (
             spec.weight,

@@ -34,6 +34,7 @@ REWARDS = {
     "choice_match": "rewards.rules.exact_match:choice_match",
     "chrf": "rewards.rules.text:chrf",
     "clause_similarity": "rewards.heads.relevance:clause_similarity",
+    "condition_match": "rewards.rules.conditions:condition_match",
     "content_match": "rewards.rules.content:content_match",
     "cosine_length": "rewards.rules.lengths:cosine_length",
     "each_step": "rewards.composed.steps:each_step",

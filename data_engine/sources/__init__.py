@@ -55,6 +55,7 @@ SOURCES: dict[str, str] = {  # the name in a recipe -> where the function is; an
     "bar_charts": "data_engine.sources.scenes:bar_charts",
     "sums": "data_engine.sources.scenes:sums",
     "edit_pairs": "data_engine.sources.editing.edit_pairs:edit_pairs",
+    "conditions": "data_engine.sources.editing.conditions:conditions",
     "descriptions": "data_engine.sources.editing.descriptions:descriptions",
     "edits": "data_engine.sources.editing.edit_pairs:edits",
 }

@@ -105,7 +105,8 @@ def check_guides(config: EvalConfig, samples: Sequence[Sample]) -> None:
         if config.engine == "flow":
             check_sees_pictures(spec.rewards, where="decode.rewards")
         if isinstance(spec, NoiseSearch):
-            check_gradients(spec.rewards)
+            others = "best_of_n, dts or dts_star"
+            check_gradients(spec.rewards, where="decode.rewards", follower="reno", others=others)
 
 
 def generator_of(

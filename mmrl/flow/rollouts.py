@@ -7,6 +7,7 @@ advantage).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from accelerate.utils import gather_object
 from PIL import Image
 from torch import Tensor
+from transformers import TrainerState
 
 from mmrl.advantages.arrays import as_array, mixed
 from mmrl.core.canonical_json import dumps
@@ -71,7 +73,8 @@ class Rollouts:
     ) -> tuple[list[Media], list[dict[str, Verdict]], Tensor]:
         """(the pictures as media, their verdicts, their rewards [B, K] with NaN where there is no score)."""
         made = [as_media(picture) for picture in pictures]
-        verdicts = self.suite.score([self._rollout(row, media) for row, media in zip(rows, made, strict=True)])
+        asked = [asked_of(row, self.trainer.state) for row in rows]
+        verdicts = self.suite.score([replace(each, made=[m]) for each, m in zip(asked, made, strict=True)])
         scores = [[float("nan") if v.score is None else v.score for v in row.values()] for row in verdicts]
         return made, verdicts, torch.tensor(scores, device=self.trainer.accelerator.device)
 
@@ -104,22 +107,6 @@ class Rollouts:
         trajectory = sampled(policy, condition, noise, times, level=levels, generator=draws)
         return Drawn(condition, trajectory, keys, group)
 
-    def _rollout(self, row: Row, made: Media) -> Rollout:
-        state = self.trainer.state
-        return Rollout(
-            completion="",
-            answer=row["answer"],
-            task=row["task"],
-            prompt=row["prompt"],
-            media=sources_of(row),
-            meta=row["meta"],
-            group=row["id"],
-            step=state.global_step,
-            total_steps=state.max_steps,
-            made=[made],
-            gold_media=right_of(row),
-        )
-
     def _estimated(
         self, rows: Sequence[Row], verdicts: Sequence[Mapping[str, Verdict]], rewards_BK: Tensor, group: int
     ) -> Estimated:
@@ -147,6 +134,22 @@ class Rollouts:
         columns = gather_object([columns_of(*part, step=step, kept=bool(kept)) for part in parts])
         if self.trainer.accelerator.is_main_process:
             write_rollouts(columns, Path(str(args.output_dir)), step=step, group=args.num_generations)
+
+
+def asked_of(row: Row, state: TrainerState) -> Rollout:
+    """What rewards see of a row beside the picture that is made of it."""
+    return Rollout(
+        completion="",
+        answer=row["answer"],
+        task=row["task"],
+        prompt=row["prompt"],
+        media=sources_of(row),
+        meta=row["meta"],
+        group=row["id"],
+        step=state.global_step,
+        total_steps=state.max_steps,
+        gold_media=right_of(row),
+    )
 
 
 def columns_of(

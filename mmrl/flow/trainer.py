@@ -18,29 +18,35 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from transformers import Trainer, TrainingArguments
 
+from mmrl.core.config import InputError, validate
 from mmrl.flow.algorithms import algorithm_of
 from mmrl.flow.algorithms.base import Drawn
+from mmrl.flow.algorithms.consistency import Consistency
 from mmrl.flow.arguments import FlowArguments
+from mmrl.flow.consistency import consistency_loss
 from mmrl.flow.networks import Networks, Snapshots
-from mmrl.flow.rollouts import Rollouts
+from mmrl.flow.rollouts import Rollouts, asked_of
 from mmrl.grpo.batch_advantages import Estimation
-from mmrl.model.flow.kontext import KontextPolicy
+from mmrl.model.flow.kontext import Condition, KontextPolicy
 from mmrl.model.flow.pictures import condition_of, instruction_of, opened, right_of
-from mmrl.model.flow.process import gaussian, noised, squared_error
+from mmrl.model.flow.process import clean_from, gaussian, noised, squared_error
 from mmrl.model.flow.sampling import generator
 from mmrl.trainers.evaluation import RecordedEvaluations, StepEvaluation, evaluates, weights_fingerprint
 from mmrl.trainers.finite import FiniteNumbers, stop
 from mmrl.trainers.monitor import SilentSteps
 from mmrl.trainers.quiet import quieten
-from rewards import Suite
+from rewards import Rollout, Suite
+from rewards.gradients import check_gradients, gradient_of
+from rewards.rules.edits import pixels_of
 
 Row = Mapping[str, Any]
 
@@ -112,18 +118,86 @@ class PictureTrainer(RecordedEvaluations, Trainer, ABC):
         stop(Path(str(self.args.output_dir)), self.state.global_step + 1, what, {}, rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Denoised:
+    """Noised pictures at a time of their own [N], |v - (e - x_0)|^2 of each [N], and the clean latents that the
+    velocities point at."""
+
+    condition: Condition
+    time_N: Tensor
+    error_N: Tensor
+    clean: Tensor
+
+
 class FlowMatchingTrainer(PictureTrainer):
     """Supervised: the velocity from a noised picture must be that to the right one which the sample shows."""
 
+    draws: ClassVar[str] = "sft"  # the name of its random numbers
+
     def loss_of(self, policy: KontextPolicy, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
-        """|v - (e - x_0)|^2 at a time of its own for each sample."""
-        rows = batch["rows"]
+        """The mean squared error of velocities."""
+        return self.denoised(policy, batch["rows"]).error_N.mean(), {}
+
+    def denoised(self, policy: KontextPolicy, rows: Sequence[Row], copies: int = 1) -> Denoised:
+        """The velocities from noised `copies` of each right picture, those of a picture next to each other."""
         condition = condition_of(policy, rows)
         clean = policy.latents(opened([right for row in rows for right in right_of(row)]), condition)
-        draws = [generator("sft", self.args.seed, self.state.global_step, row["id"]) for row in rows]
+        condition, clean = condition.repeated(copies), clean.repeat_interleave(copies, dim=0)
+        keys = [(row["id"], *([copy] if copy else [])) for row in rows for copy in range(copies)]
+        draws = [generator(self.draws, self.args.seed, self.state.global_step, *key) for key in keys]
         time = torch.cat([torch.rand(1, generator=each) for each in draws]).to(clean)
         noise = gaussian(clean, draws)
-        return squared_error(policy.velocity(noised(clean, noise, time), time, condition), noise - clean).mean(), {}
+        noisy = noised(clean, noise, time)
+        velocity = policy.velocity(noisy, time, condition)
+        return Denoised(condition, time, squared_error(velocity, noise - clean), clean_from(noisy, velocity, time))
+
+
+class ConsistencyTrainer(FlowMatchingTrainer):
+    """Flow matching, and rewards of the clean pictures that early velocities point at (ControlNet++, 2404.07987)."""
+
+    draws: ClassVar[str] = "consistency"
+    args: FlowArguments
+
+    def __init__(self, policy: KontextPolicy, *, rewards: Suite, args: FlowArguments, train_dataset: Any) -> None:
+        self.options = validate(Consistency, args.options, where="flow.options of consistency")
+        check_gradients(rewards.specs, where="rewards", follower="consistency", others="crd or flow_grpo")
+        self.names, self.weights_K = rewards.names, torch.tensor(rewards.weights)
+        plain = [spec.model_copy(update={"weight": 1.0}) for spec in rewards.specs.values()]
+        self.scores = [gradient_of({"alone": spec}) for spec in plain]
+        super().__init__(policy, args=args, train_dataset=train_dataset)
+        self._check_followed(train_dataset[0])
+
+    def loss_of(self, policy: KontextPolicy, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
+        """The flow's loss and the weighted one of the rewards, of early times."""
+        rows, options = batch["rows"], self.options
+        made = self.denoised(policy, rows, options.times)
+        early_N = made.time_N <= options.latest
+        flow, lacking_N = made.error_N.mean(), torch.zeros_like(made.error_N)
+        logs = {"consistency/flow_matching": flow.item(), "consistency/early": early_N.float().mean().item()}
+        if early_N.any():
+            asked = [asked_of(row, self.state) for row in rows for _ in range(options.times)]
+            pixels = policy.pixels(made.clean[early_N], made.condition).float()
+            scores_NK = self._scored(pixels, [asked[place] for place in early_N.nonzero().flatten().tolist()])
+            weights_K = self.weights_K.to(scores_NK)
+            lacking_N[early_N] = (1 - scores_NK) @ weights_K
+            means_K = scores_NK.detach().mean(dim=0)
+            logs |= {f"rewards/{name}/mean": mean for name, mean in zip(self.names, means_K.tolist(), strict=True)}
+            logs["reward"] = (means_K @ weights_K).item()
+        return consistency_loss(flow, lacking_N, made.time_N, latest=options.latest, weight=options.weight), logs
+
+    def _scored(self, pixels: Tensor, asked: Sequence[Rollout]) -> Tensor:
+        """[N, K]: the score of each picture by each reward."""
+        pairs = list(zip(pixels.split(1), asked, strict=True))
+        return torch.stack([torch.cat([score(*pair) for pair in pairs]) for score in self.scores], dim=1)
+
+    def _check_followed(self, row: Row) -> None:
+        """InputError for rewards that give numbers without a gradient: an extractor of the user's may."""
+        pixels = torch.from_numpy(pixels_of(right_of(row)[0])).float().permute(2, 0, 1)[None].requires_grad_(True)
+        if not self._scored(pixels, [asked_of(row, self.state)]).requires_grad:
+            raise InputError(
+                f"the rewards have no gradient on sample {row['id']}; what they read from pixels must be "
+                "differentiable, without torch.no_grad() and numpy"
+            )
 
 
 class FlowTrainer(PictureTrainer):
@@ -141,7 +215,10 @@ class FlowTrainer(PictureTrainer):
         advantages: str = "gdpo",
         advantage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.algorithm, self.silent = algorithm_of(args.algorithm, args.options), False
+        algorithm = algorithm_of(args.algorithm, args.options)
+        if isinstance(algorithm, Consistency):
+            raise InputError("flow.algorithm=consistency makes no pictures to learn from; use ConsistencyTrainer")
+        self.algorithm, self.silent = algorithm, False
         super().__init__(policy, args=args, train_dataset=train_dataset, copies=self.algorithm.copies)
         self.algorithm.prepare(self.model, args.sampling_steps)
         self.rollouts = Rollouts(self, rewards, Estimation(rewards, advantages, advantage_options or {}))

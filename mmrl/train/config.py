@@ -212,6 +212,11 @@ def makes_pictures(config: TrainConfig) -> bool:
     return config.flow is not None or is_pipeline(Path(config.model))
 
 
+def makes_rollouts(config: TrainConfig) -> bool:
+    """Whether the run learns from what the policy says or makes itself."""
+    return config.grpo is not None or (config.flow is not None and config.flow.get("algorithm") != "consistency")
+
+
 # Of the stages, in their order, below the run's output.
 FOLDERS = {"reward": "reward", "sft": "sft", "dpo": "dpo", "grpo": "", "flow": ""}
 SCHEMAS = {  # the trainer's arguments of each stage

@@ -9,13 +9,14 @@ from typing import Any
 from eval.answer.backends import check_pictures
 from eval.sample_sets import split_samples
 from mmrl.core.config import InputError
-from mmrl.train.config import FOLDERS, TrainConfig, arguments_of, stages_of
+from mmrl.train.config import FOLDERS, TrainConfig, arguments_of, makes_rollouts, stages_of
 from mmrl.train.evaluation import check_evaluation, evaluated
 from mmrl.train.fitting import fitted
 from mmrl.train.model_card import model_card
 from mmrl.trainers.evaluation import StepEvaluation, evaluates
 from rewards import Suite
 from rewards.forms import check_sees_pictures
+from rewards.gradients import check_gradients
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def check(config: TrainConfig) -> None:
         suite = Suite(config.rewards, judges=config.judges)
         suite.check_tasks(sample.task for sample in samples)
     step = check_editor(local(config.model))
-    check_edits(samples, step, edits=config.sft is not None)
+    check_edits(samples, step, edits=config.sft is not None or not makes_rollouts(config))
     if "flow" in arguments and not all(sample.media for sample in samples):
         check_size((arguments["flow"].side,) * 2, step)
 
@@ -67,8 +68,13 @@ def _check_method(config: TrainConfig, args: Any) -> None:
     """Refuse an algorithm, an estimator or rewards that do not fit."""
     from mmrl.advantages import batch_data_of, check_options
     from mmrl.flow.algorithms import algorithm_of
+    from mmrl.flow.algorithms.consistency import Consistency
 
-    algorithm_of(args.algorithm, args.options).check_group(args.num_generations)
+    algorithm = algorithm_of(args.algorithm, args.options)
+    if isinstance(algorithm, Consistency):
+        _check_consistency(config)
+        return
+    algorithm.check_group(args.num_generations)
     if missing := sorted(set(batch_data_of(config.advantages.name)) - GIVEN):
         raise InputError(
             f"the estimator {config.advantages.name} needs {', '.join(missing)}, which pictures do not have"
@@ -77,6 +83,17 @@ def _check_method(config: TrainConfig, args: Any) -> None:
     if config.advantages.tokens is not None:
         raise InputError("advantages.tokens spreads an advantage over tokens, and a picture has none; remove it")
     check_sees_pictures(config.rewards)
+
+
+def _check_consistency(config: TrainConfig) -> None:
+    """Refuse rewards without a gradient, and settings of pictures that are not made."""
+    check_gradients(config.rewards, where="rewards", follower="consistency", others="crd or flow_grpo")
+    unread = [f"flow.{key}" for key in ("num_generations", "save_pictures_steps") if key in (config.flow or {})]
+    if unread or config.advantages != type(config).model_fields["advantages"].default:
+        raise InputError(
+            f"{unread[0] if unread else 'advantages'} is about pictures that a policy makes to learn from; consistency "
+            "makes none, remove it"
+        )
 
 
 def _stage(config: TrainConfig, stage: str, out: Path, model_path: str, *, longer: bool) -> Path:
@@ -109,14 +126,17 @@ def _stage(config: TrainConfig, stage: str, out: Path, model_path: str, *, longe
 
 
 def _trainer(config: TrainConfig, stage: str, policy: Any, args: Any, dataset: Any) -> Any:
-    from mmrl.flow.trainer import FlowMatchingTrainer, FlowTrainer
+    from mmrl.flow.trainer import ConsistencyTrainer, FlowMatchingTrainer, FlowTrainer
 
     if stage == "sft":
         return FlowMatchingTrainer(policy, args=args, train_dataset=dataset)
     estimator = config.advantages
+    suite = Suite(config.rewards, judges=config.judges, max_failed=config.max_failed, min_calls=config.min_calls)
+    if not makes_rollouts(config):
+        return ConsistencyTrainer(policy, rewards=suite, args=args, train_dataset=dataset)
     return FlowTrainer(
         policy,
-        rewards=Suite(config.rewards, judges=config.judges, max_failed=config.max_failed, min_calls=config.min_calls),
+        rewards=suite,
         args=args,
         train_dataset=dataset,
         advantages=estimator.name,

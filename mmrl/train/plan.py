@@ -109,6 +109,7 @@ def _rewards(config: TrainConfig, samples: Sequence[Sample]) -> list[Table]:
 def _of_pictures(config: TrainConfig, processes: int) -> list[Table]:
     """The same of a pipeline that makes pictures, from the heads of its files."""
     from mmrl.flow.algorithms import algorithm_of
+    from mmrl.flow.algorithms.consistency import Consistency
     from mmrl.model.flow.loading import sizes_of
     from mmrl.model.loading import local
     from mmrl.trainers.dataset import training_samples
@@ -124,9 +125,12 @@ def _of_pictures(config: TrainConfig, processes: int) -> list[Table]:
         rows = {"processes": processes, "prompts a step": prompts, "prompts in the data": len(samples)}
         rows["optimizer steps"] = steps
         if stage == "flow":
-            copies = algorithm_of(args.algorithm, args.options).copies
-            rows["pictures a step"] = prompts * args.num_generations
-            rows["weights of frozen copies"] = len(copies) * sizes.get("transformer", 0)
+            algorithm = algorithm_of(args.algorithm, args.options)
+            if isinstance(algorithm, Consistency):
+                rows["noised pictures a step"] = prompts * algorithm.times
+            else:
+                rows["pictures a step"] = prompts * args.num_generations
+                rows["weights of frozen copies"] = len(algorithm.copies) * sizes.get("transformer", 0)
         tables.append((f"{stage}: batch", [(name, f"{value:,}") for name, value in rows.items()]))
     return tables if config.flow is None else [*tables, *_rewards(config, samples)]
 

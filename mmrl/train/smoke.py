@@ -16,7 +16,7 @@ from mmrl.core.media.image import load_image
 from mmrl.core.media.pictures import as_media
 from mmrl.core.messages import texts_of
 from mmrl.train.chosen_samples import kind_of, spread
-from mmrl.train.config import PREFERRING, TrainConfig, form_of, makes_pictures, stages_of
+from mmrl.train.config import PREFERRING, TrainConfig, form_of, makes_pictures, makes_rollouts, stages_of
 from mmrl.train.samples import split_of, stage_samples
 from mmrl.trainers.dataset import training_samples
 
@@ -96,7 +96,8 @@ def _of_pictures(config: TrainConfig, directory: Path) -> TrainConfig:
     changed |= {"data": str(directory / "data"), "limit": None, "evaluation": None}
     blocks = {name: _small(getattr(config, name), 2, len(samples)) for name in stages_of(config)}
     if "flow" in blocks:
-        blocks["flow"] |= {"num_generations": 2, "sampling_steps": 2, "side": 16}
+        group = {"num_generations": 2} if makes_rollouts(config) else {}
+        blocks["flow"] |= {**group, "sampling_steps": 2, "side": 16}
     return config.model_copy(update=changed | blocks)
 
 
@@ -118,7 +119,7 @@ def tried(config: TrainConfig, small: TrainConfig) -> list[str]:
     kinds, left_out = [*kinds, *preferred], [*left_out, *others]
     lines = [f"tried: {', '.join(sorted({kind_of(sample) for sample in kinds}))}"]
     lines += [f"not tried, there are too many kinds: {', '.join(left_out)}"] if left_out else []
-    if config.grpo is None and config.flow is None:
+    if not makes_rollouts(config):
         return lines
     rows = [row for file in sorted(Path(small.output, "rollouts").iterdir()) for row in pq.read_table(file).to_pylist()]
     if config.rollout.tools:

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from mmrl.core.config import InputError
 from mmrl.core.messages import user_text
+from mmrl.core.registry import resolve
 from rewards.base import Rollout
 from rewards.heads.embeddings_torch import clip_texts, pixel_vectors
 from rewards.heads.transport_torch import Matching
+from rewards.rules.conditions import EXTRACTORS, condition_of
 from rewards.rules.edits import asked_for, pixels_of
 
 
@@ -30,6 +32,20 @@ def edit_match(pixels_N3HW: Tensor, rollout: Rollout, *, tolerance: float = 0.25
     gap_NHW = (pixels_N3HW - gold_3HW).abs().mean(dim=1)
     scores = [1 - gap_NHW[:, where].mean(dim=1) / tolerance for where in (asked, ~asked) if where.any()]
     return torch.stack(scores).amin(dim=0)
+
+
+def condition_match(pixels_N3HW: Tensor, rollout: Rollout, *, extractor: str = "edges") -> Tensor:
+    """[N]: one minus the mean squared error of the condition that is read (`rewards.rules.conditions`)."""
+    if not rollout.media:
+        raise InputError("condition_match needs a condition: a source picture")
+    read_NCHW = resolve(extractor, EXTRACTORS, "extractor")(pixels_N3HW)
+    wanted_CHW = torch.from_numpy(condition_of(rollout.media[0], read_NCHW.shape[1])).to(read_NCHW)
+    if read_NCHW.shape[1:] != wanted_CHW.shape:
+        raise InputError(
+            f"the condition is {wanted_CHW.shape[2]}x{wanted_CHW.shape[1]}, the extractor {extractor} reads "
+            f"{read_NCHW.shape[3]}x{read_NCHW.shape[2]}; must be one size"
+        )
+    return 1 - (read_NCHW - wanted_CHW).square().flatten(1).mean(dim=1)
 
 
 def embedding_similarity(

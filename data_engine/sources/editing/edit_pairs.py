@@ -86,7 +86,7 @@ def edit_pairs(
     """
     if side < SIDE:
         raise InputError(f"side is {side}; give {SIDE} or more, or the digits in the pictures cannot be read")
-    files = _files(existing(root, photos, "folder of photographs")) if photos is not None else []
+    files = picture_files(existing(root, photos, "folder of photographs")) if photos is not None else []
     return _pairs(files, n, seed, None if out is None else root / out, side, split)
 
 
@@ -126,7 +126,7 @@ def edits(
     for name in changes or ():
         if name not in CHANGES:
             raise InputError(f"changes: unknown {name!r}; {nearest(name, CHANGES)}")
-    files = _files(existing(root, photos, "folder of photographs")) if photos is not None else []
+    files = picture_files(existing(root, photos, "folder of photographs")) if photos is not None else []
     return _edits(files, n, seed, side, split, changes or list(CHANGES), right)
 
 
@@ -258,7 +258,8 @@ def _with_digits(rng: np.random.Generator, photo: Image.Image, split: Split, dig
     return picture
 
 
-def _files(folder: Path) -> list[Path]:
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures of a folder by name; InputError if it has none."""
     if not folder.is_dir():
         raise InputError(f"{folder} is a file; photos must be a folder of pictures")
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES)
