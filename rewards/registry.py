@@ -74,6 +74,7 @@ REWARDS = {
     "shape": "rewards.composed.shaping:shape",
     "span_iou": "rewards.rules.grounding:span_iou",
     "sql_match": "rewards.rules.sql:sql_match",
+    "student": "rewards.composed.student:student",
     "tag_format": "rewards.rules.format:tag_format",
     "text_match": "rewards.rules.exact_match:text_match",
     "think_format": "rewards.rules.format:think_format",

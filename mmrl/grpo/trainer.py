@@ -91,6 +91,7 @@ from mmrl.trainers.evaluation import RecordedEvaluations
 from mmrl.trainers.finite import FiniteNumbers, stop
 from mmrl.trainers.monitor import SilentSteps
 from mmrl.trainers.quiet import quieten
+from rewards.composed.lessons import settle
 from rewards.prompt_form import PLAIN, PromptForm
 
 
@@ -311,6 +312,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
+        settle()
         self.generation.engine.save(Path(output_dir))
         if self.args.should_save:
             self.sharing.save(Path(output_dir))
