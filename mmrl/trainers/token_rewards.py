@@ -49,16 +49,16 @@ class PlacesLoss(RewardTrainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The loss of the collator; what it measures is logged as its mean."""
+        """The loss of the collator; of what it measures of rows, the mean over all processes is logged."""
         given = dict(inputs)
         places_BR, targets_BR = given.pop("places"), given.pop("targets")
         outputs = model(**given)
         scores_BR = outputs.logits.float().gather(1, places_BR.clamp(min=0))
         loss, measured = self.data_collator.loss(scores_BR.masked_fill(places_BR == NOWHERE, -torch.inf), targets_BR)
         metrics = self._metrics["train" if self.model.training else "eval"]
-        for name, value in measured.items():
-            gathered = self.accelerator.gather_for_metrics(value.detach().reshape(1))
-            metrics[name].append(gathered.nanmean().item())  # pyright: ignore[reportAttributeAccessIssue]
+        for name, value_B in measured.items():
+            gathered: Any = self.accelerator.gather_for_metrics(value_B.detach())
+            metrics[name] += gathered.tolist()
         return (loss, outputs) if return_outputs else loss
 
 
@@ -105,7 +105,10 @@ class Places(ABC):
 
     @abstractmethod
     def loss(self, scores_BR: Tensor, targets_BR: Tensor) -> tuple[Tensor, Losses]:
-        """The loss of scores, -inf where there is none, and what to log."""
+        """The loss of scores, -inf where there is none, and what to log [B] of each row.
+
+        The loss is a mean over rows: an answer counts the same in whatever batch, and in whatever process, it is.
+        """
 
 
 class RankedAnswers(Places):
@@ -126,7 +129,7 @@ class RankedAnswers(Places):
         """YOJO's cross-entropy (2604.10966), and the share of rows whose best answer scores highest."""
         best_B = targets_BR.argmax(dim=1)
         right_B = (scores_BR.argmax(dim=1) == best_B).float()
-        return best_of_loss(scores_BR, best_B), {"accuracy": right_B.mean()}
+        return best_of_loss(scores_BR, best_B), {"accuracy": right_B}
 
 
 class ScoredSteps(Places):
@@ -145,9 +148,10 @@ class ScoredSteps(Places):
     def loss(self, scores_BR: Tensor, targets_BR: Tensor) -> tuple[Tensor, Losses]:
         """The binary cross-entropy of soft targets, and the share of scores on the target's side of a half."""
         known_BR = scores_BR != -torch.inf
-        found_N, targets_N = scores_BR[known_BR], targets_BR[known_BR]
-        right_N = ((found_N > 0) == (targets_N > 0.5)).float()
-        return binary_cross_entropy_with_logits(found_N, targets_N), {"accuracy": right_N.mean()}
+        found_BR = scores_BR.masked_fill(~known_BR, 0.0)
+        losses_BR = binary_cross_entropy_with_logits(found_BR, targets_BR, reduction="none")
+        right_BR = ((found_BR > 0) == (targets_BR > 0.5)).float()
+        return row_means(losses_BR, known_BR).mean(), {"accuracy": row_means(right_BR, known_BR)}
 
 
 class DistilledSteps(ScoredSteps):
@@ -162,7 +166,8 @@ class DistilledSteps(ScoredSteps):
 def ranking_loss(
     found_BR: Tensor, targets_BR: Tensor, known_BR: Tensor, *, apart: float = 0.2, m: float = 0.1
 ) -> Tensor:
-    """The mean of max(0, m - (p_a - p_b)) over pairs of a row whose targets q_a - q_b are more than `apart`; 0 if none.
+    """The mean of max(0, m - (p_a - p_b)) over the pairs of a row whose targets q_a - q_b are more than `apart`, 0
+    without any; of it the mean over rows.
 
     >>> row = torch.tensor([[0.5, 0.45, 0.9]])
     >>> round(ranking_loss(row, torch.tensor([[0.9, 0.2, 0.8]]), row > 0).item(), 4)
@@ -170,7 +175,12 @@ def ranking_loss(
     """
     pairs_BRR = (targets_BR[:, :, None] - targets_BR[:, None] > apart) & known_BR[:, :, None] & known_BR[:, None]
     short_BRR = (m - (found_BR[:, :, None] - found_BR[:, None])).clamp(min=0)
-    return short_BRR[pairs_BRR].mean() if pairs_BRR.any() else found_BR.new_zeros(())
+    return row_means(short_BRR.flatten(1), pairs_BRR.flatten(1)).mean()
+
+
+def row_means(values_BN: Tensor, counted_BN: Tensor) -> Tensor:
+    """[B]: the mean of the counted values of each row; 0 for a row without any."""
+    return values_BN.masked_fill(~counted_BN, 0.0).sum(dim=1) / counted_BN.sum(dim=1).clamp(min=1)
 
 
 ROWS: dict[str, type[Places]] = {  # by the kind of head
