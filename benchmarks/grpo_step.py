@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,33 +62,38 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.worker:
         side, case = arguments.worker
-        print(json.dumps(measured(side, Case(**json.loads(case)))))
+        made = (ours, ideal_flops) if side == "ours" else (peer, None)
+        print(json.dumps(measured(*made, Case(**json.loads(case)))))
         return
     repeats = arguments.repeats or (2 if arguments.quick else 3)
-    rows = [row for case in (QUICK if arguments.quick else FULL) for row in compared(case, repeats)]
+    program, cases = "benchmarks.grpo_step", QUICK if arguments.quick else FULL
+    rows = [row for case in cases for row in compared(program, case, repeats)]
     report(rows, arguments.json, peer="TRL", ratio="ratio", number=".3g")
 
 
-def compared(case: Case, repeats: int) -> list[dict[str, Any]]:
-    """The rows of one case: time of a step and of its parts, peak memory, FLOPs."""
+def compared(program: str, case: Case, repeats: int) -> list[dict[str, Any]]:
+    """The rows of one case of a program: time of a step and of its parts, peak memory, FLOPs."""
     runs: dict[str, list[dict[str, Any]]] = {"ours": [], "peer": []}
     for _ in range(repeats):
         for side, done in runs.items():
-            done.append(in_process(side, case))
+            done.append(in_process(program, side, case))
     for ours, peer in zip(runs["ours"], runs["peer"], strict=True):
-        losses = max(abs(a - b) for a, b in zip(ours["losses"], peer["losses"], strict=True))
-        norms = max(abs(a / b - 1) for a, b in zip(ours["norms"], peer["norms"], strict=True))
-        if losses > 1e-4 or norms > 1e-3:
-            raise SystemExit(f"{case.name}: losses differ by {losses:.1e}, gradient norms by {norms:.1e}")
+        pairs = {name: list(zip(ours[name], peer[name], strict=True)) for name in ("rewards", "losses", "norms")}
+        rewards, losses = (max(abs(a - b) for a, b in pairs[name]) for name in ("rewards", "losses"))
+        norms = max(abs(a / b - 1) for a, b in pairs["norms"])
+        if rewards > 1e-6 or losses > 1e-4 or norms > 1e-3:
+            raise SystemExit(
+                f"{case.name}: rewards differ by {rewards:.1e}, losses by {losses:.1e}, gradient norms by {norms:.1e}"
+            )
     rows = []
     ideal = runs["ours"][0]["ideal"]
     for measure, unit in (
         ("seconds", "s/step"),
         ("megabytes", "MB"),
-        ("flops", "FLOPs / ideal"),
+        ("flops", "FLOPs / ideal" if ideal else "FLOPs"),
         *((part, part) for part in PARTS),
     ):
-        scale, unit = (ideal, unit) if measure == "flops" else (1, f"s/step {unit}" if measure in PARTS else unit)
+        scale, unit = (ideal or 1, unit) if measure == "flops" else (1, f"s/step {unit}" if measure in PARTS else unit)
         values = [[value / scale for run in done for value in run[measure]] for done in runs.values()]
         ours, peer = map(statistics.median, values)
         row = {"case": case.name, "ours": ours, "peer": peer, "ratio": ours / peer if peer else float("nan")}
@@ -98,20 +104,22 @@ def compared(case: Case, repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
-def in_process(side: str, case: Case) -> dict[str, Any]:
+def in_process(program: str, side: str, case: Case) -> dict[str, Any]:
     """The measurement of one side, from a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.grpo_step", "--worker", side, json.dumps(asdict(case))]
+    command = [sys.executable, "-m", program, "--worker", side, json.dumps(asdict(case))]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:
         raise SystemExit(f"{side} failed on {case.name}:\n{run.stderr[-2000:]}")
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def measured(side: str, case: Case) -> dict[str, Any]:
-    """Train STEPS steps; what each after the first took, the peak memory, the losses."""
+def measured(
+    made: Callable[[Any, Path], Any], ideal_of: Callable[[Any, Any], float] | None, case: Case
+) -> dict[str, Any]:
+    """Train STEPS steps; what each after the first took, the peak memory, the rewards and losses."""
     with tempfile.TemporaryDirectory() as directory:
-        trainer = (ours if side == "ours" else peer)(case, Path(directory))
-        ideal = ideal_flops(trainer, case) if side == "ours" else 0
+        trainer = made(case, Path(directory))
+        ideal = ideal_of(trainer, case) if ideal_of else 0
         parts = clocks(trainer)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         times, marks = [], [time.perf_counter()]
@@ -140,6 +148,7 @@ def measured(side: str, case: Case) -> dict[str, Any]:
         "ideal": ideal,
         **{name: spent[1:STEPS] for name, spent in parts.items()},
         "megabytes": [(peak - before) / 1024],
+        "rewards": [line["reward"] for line in logged],
         "losses": [line["loss"] for line in logged],
         "norms": [line["grad_norm"] for line in logged],
     }
@@ -193,15 +202,29 @@ def ideal_flops(trainer: Any, case: Case) -> float:
 
 def ours(case: Case, out: Path, size: Any = None, **changes: Any) -> Any:
     """mmrl's trainer on the case; `changes` are settings of another run than the benchmark's."""
-    from data_engine.schema import Sample, user_prompt
-    from mmrl.core.media.item import Media
-    from mmrl.core.media.probe import probe
     from mmrl.grpo.trainer import MultimodalGRPOTrainer
     from mmrl.trainers.dataset import as_dataset
     from rewards import Suite
 
     model, processor, budget = policy(case, size)
-    samples = []
+    return MultimodalGRPOTrainer(
+        model,
+        processing_class=processor,
+        rewards=Suite({"fixed": {"fn": "benchmarks.grpo_step:fixed"}}),
+        args=settings(case, out, **changes),
+        train_dataset=as_dataset(samples(case, out)),
+        budget=budget,
+        advantages="grpo",
+    )
+
+
+def samples(case: Case, out: Path) -> list[Any]:
+    """The prompts of the case as samples; their pictures are written to `out`."""
+    from data_engine.schema import Sample, user_prompt
+    from mmrl.core.media.item import Media
+    from mmrl.core.media.probe import probe
+
+    made = []
     for number, question in enumerate(questions(case)):
         media: tuple[Media, ...] = ()
         if case.vision_tokens:
@@ -209,32 +232,18 @@ def ours(case: Case, out: Path, size: Any = None, **changes: Any) -> Any:
             picture(case, number).save(place)
             media = (probe(str(place)),)
         prompt = user_prompt(question, [item.kind for item in media])
-        samples.append(Sample(str(number), "benchmark", "text", prompt, {"text": [""]}, media))
-    return MultimodalGRPOTrainer(
-        model,
-        processing_class=processor,
-        rewards=Suite({"fixed": {"fn": "benchmarks.grpo_step:fixed"}}),
-        args=settings(case, out, **changes),
-        train_dataset=as_dataset(samples),
-        budget=budget,
-        advantages="grpo",
-    )
+        made.append(Sample(str(number), "benchmark", "text", prompt, {"text": [""]}, media))
+    return made
 
 
 def peer(case: Case, out: Path) -> Any:
     """TRL's trainer on the case; only its random numbers are ours, so that both sides draw the same completions."""
-    from datasets import Dataset, Features, Image, List, Value
     from transformers import SuppressTokensLogitsProcessor
     from trl.trainer.grpo_trainer import GRPOTrainer
 
     from mmrl.model.sampling import RowSampler, vision_token_ids
 
     model, processor, _ = policy(case)
-    rows: dict[str, list[Any]] = {"prompt": [[{"role": "user", "content": text}] for text in questions(case)]}
-    features: dict[str, Any] = {"prompt": List({"role": Value("string"), "content": Value("string")})}
-    if case.vision_tokens:
-        rows["image"] = [picture(case, number) for number in range(case.prompts)]
-        features["image"] = Image()
     args = settings(case, out)
     banned = SuppressTokensLogitsProcessor(vision_token_ids(model.config, processor))
     generate, step = model.generate, itertools.count()
@@ -250,20 +259,37 @@ def peer(case: Case, out: Path) -> Any:
         model,
         reward_funcs=rewards,
         args=args,
-        train_dataset=Dataset.from_dict(rows, features=Features(features)),
+        train_dataset=rows(case),
         processing_class=processor,
     )
 
 
+def rows(case: Case) -> Any:
+    """The prompts of the case as TRL's users give them."""
+    from datasets import Dataset, Features, Image, List, Value
+
+    columns: dict[str, list[Any]] = {"prompt": [[{"role": "user", "content": text}] for text in questions(case)]}
+    features: dict[str, Any] = {"prompt": List({"role": Value("string"), "content": Value("string")})}
+    if case.vision_tokens:
+        columns["image"] = [picture(case, number) for number in range(case.prompts)]
+        features["image"] = Image()
+    return Dataset.from_dict(columns, features=Features(features))
+
+
 def policy(case: Case, size: Any = None) -> tuple[Any, Any, Any]:
-    """A small random Qwen2.5-VL that never answers early, its processor and the vision budget of the case."""
+    """A `small_model` that never answers early, its processor and the vision budget of the case."""
+    model, processor, budget = small_model(case, questions(case), size)
+    model.generate = functools.partial(model.generate, min_new_tokens=case.new_tokens)
+    return model, processor, budget
+
+
+def small_model(case: Case, texts: list[str], size: Any = None) -> tuple[Any, Any, Any]:
+    """A small random Qwen2.5-VL whose tokenizer learns `texts`, its processor and the vision budget of the case."""
     from mmrl.core.vision import VisionBudget, apply_budget
     from mmrl.model.tiny_twins import TinySize, tiny_model
 
     size = size or TinySize(hidden=256, layers=8, heads=8, mlp=768, vision_hidden=128, vision_layers=6, vision_heads=4)
-    model: Any
-    model, processor = tiny_model("qwen2_5_vl", questions(case), size=size)
-    model.generate = functools.partial(model.generate, min_new_tokens=case.new_tokens)
+    model, processor = tiny_model("qwen2_5_vl", texts, size=size)
     pixels = max(case.vision_tokens, 4) * 28 * 28
     budget = VisionBudget(min_pixels=4 * 28 * 28, max_pixels=pixels, total_pixels=64 * pixels)
     apply_budget(processor, budget)
@@ -274,13 +300,12 @@ def settings(case: Case, out: Path, **changes: Any) -> Any:
     """TRL's settings, the same for both sides: one optimizer step a generation."""
     from trl.trainer.grpo_config import GRPOConfig
 
-    usual: dict[str, Any] = {"bf16": False, "use_cpu": True}
+    usual: dict[str, Any] = {"bf16": False, "use_cpu": True, "max_steps": STEPS + 1}
+    usual["max_completion_length"] = case.new_tokens
     return GRPOConfig(
         output_dir=str(out),
         per_device_train_batch_size=case.prompts * case.group,
         num_generations=case.group,
-        max_completion_length=case.new_tokens,
-        max_steps=STEPS + 1,
         learning_rate=1e-5,
         shuffle_dataset=False,
         logging_steps=1,
