@@ -2,11 +2,14 @@
 
     python -m benchmarks.long_completions [--quick] [--only score] [--new 64 1024] [--json FILE]
 
-`score`: log-probs and backward of one prompt's group, packed rows against plain ones. `rollouts`: completions of two
-prompts, one cache per prompt against a copy of it per rollout. `step`: a whole GRPO step on one prompt, against stock
-TRL. Both sides run in turn, each in a process of its own; CPU seconds are of the second of two runs, medians over the
-rounds, and memory is the peak above what was resident before. The last row says how fast the time of scoring grows with
-the length of completions, as an exponent.
+`score`: log-probs and backward of one prompt's group, packed rows against plain ones. `trees`: the same for two trees
+of four completions, which share a third of their tokens by fours and a third by twos, against packed rows that share
+the prompt only. `rollouts`: completions of two prompts, one cache per prompt against a copy of it per rollout. `step`:
+a whole GRPO step on one prompt, against stock TRL.
+
+Both sides run in turn, each in a process of its own; CPU seconds are of the second of two runs, medians over the
+rounds, and memory is the peak above what was resident before. The last row says how fast the time of scoring grows
+with the length of completions, as an exponent.
 """
 
 from __future__ import annotations
@@ -35,10 +38,11 @@ from benchmarks.rounds import parser_of, report
 
 CASES = {
     "score": [Case(8, 256, 1, new) for new in (64, 256, 1024, 2048)] + [Case(16, 1024, 1, 256)],
+    "trees": [Case(8, 256, 1, new) for new in (192, 768)],
     "rollouts": [Case(16, 1024, 2, 64)],
     "step": [Case(8, 256, 1, new) for new in (32, 256, 1024)],
 }
-QUICK = {"score": 2, "rollouts": 1, "step": 1}  # how many of them
+QUICK = {"score": 2, "trees": 1, "rollouts": 1, "step": 1}  # how many of them
 
 
 def main() -> None:
@@ -120,7 +124,8 @@ def measured(what: str, side: str, case: Case) -> dict[str, float]:
         else:
             rows = [trainer.generation.encode(row) for row in trainer.train_dataset]
             rows = [row for row in rows for _ in range(case.group)]
-            work = twice((scoring if what == "score" else sampling)(trainer, rows, case, shared=side == "ours"))
+            kinds = {"score": scoring, "trees": tree_scoring, "rollouts": sampling}
+            work = twice(kinds[what](trainer, rows, case, shared=side == "ours"))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         seconds = work()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -158,17 +163,44 @@ def stepping(trainer: Any) -> Callable[[], float]:
 
 def scoring(trainer: Any, rows: list[Any], case: Case, *, shared: bool) -> Callable[[], Tensor]:
     """Log-probs of random completions, and their gradient."""
+    trainer.sharing.packing = shared
+    return scoring_of(trainer, rows, random_completions(rows, case))
+
+
+def tree_scoring(trainer: Any, rows: list[Any], case: Case, *, shared: bool) -> Callable[[], Tensor]:
+    """Log-probs of random trees, and their gradient."""
+    from mmrl.grpo.shared_prefix import packing
+    from mmrl.grpo.shared_prefix.beginnings import Part
+
+    trainer.sharing.packing = True
+    if not shared:
+        packing.parts_by_prompt = lambda rows, completions: {
+            id(rows[0].asked): [Part([number], 0, ids, []) for number, ids in enumerate(completions)]
+        }
+    ids, third = random_completions(rows, case), case.new_tokens // 3
+    for begin, together in ((0, 4), (third, 2)):
+        part = slice(begin, begin + third)
+        ids[:, part] = ids[::together, part].repeat_interleave(together, dim=0)
+    return scoring_of(trainer, rows, ids)
+
+
+def random_completions(rows: list[Any], case: Case) -> Tensor:
+    """Token ids of a completion for each row."""
+    torch.manual_seed(0)
+    return torch.randint(10, 300, (len(rows), case.new_tokens))
+
+
+def scoring_of(trainer: Any, rows: list[Any], completions: Tensor) -> Callable[[], Tensor]:
+    """Log-probs of completions, and their gradient."""
     from mmrl.grpo.batch import RolloutBatch
 
-    trainer.sharing.packing = shared
-    trainer.batch = RolloutBatch(rows=rows)
-    torch.manual_seed(0)
+    trainer.batch, length = RolloutBatch(rows=rows), completions.shape[1]
     ids = torch.tensor([row.input_ids for row in rows])
-    ids = torch.cat([ids, torch.randint(10, 300, (len(rows), case.new_tokens))], dim=1).to(trainer.accelerator.device)
+    ids = torch.cat([ids, completions], dim=1).to(trainer.accelerator.device)
 
     def work() -> Tensor:
         logps, _, _ = trainer._get_per_token_logps_and_entropies(
-            trainer.model.train(), ids, torch.ones_like(ids), case.new_tokens
+            trainer.model.train(), ids, torch.ones_like(ids), length
         )
         (-logps.mean()).backward()
         trainer.model.zero_grad()

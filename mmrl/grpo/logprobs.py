@@ -44,6 +44,11 @@ class Chunk:
     temperatures_BC: Tensor | None = None
 
     @property
+    def completion_ids(self) -> Tensor:
+        """[B, C]: the completions, with padding."""
+        return self.input_ids[:, -self.keep :]
+
+    @property
     def completion_mask(self) -> Tensor:
         """[B, C]: which completion tokens are not padding."""
         return self.attention_mask[:, -self.keep :].bool()
@@ -160,7 +165,7 @@ class LogProbs:
     def _packed(self, model: Any, chunk: Chunk) -> tuple[Tensor, Tensor | None]:
         """Log-probs and entropies from one row per prompt (`mmrl.grpo.shared_prefix.packing`)."""
         bare, pad = self.trainer.accelerator.unwrap_model(model), self.trainer._tokenizer.pad_token_id
-        batch = packed(bare, chunk.rows, chunk.input_ids[:, -chunk.keep :], chunk.completion_mask, pad=pad)
+        batch = packed(bare, chunk.rows, chunk.completion_ids, chunk.completion_mask, pad=pad)
         divisors = None if chunk.temperatures_BC is None else batch.before(chunk.temperatures_BC)
         with self._tempered(model, divisors), self.trainer.accelerator.autocast():
             output = model(**batch.inputs, labels=batch.labels_RT, fused_lm_head=True)
@@ -189,7 +194,7 @@ class LogProbs:
             sharing.behind = sharing.agreed("scoring of what tools have shown", self._gap(model, chunk, behind=True))
         if not sharing.packing or (not sharing.behind and any(row.behind for row in chunk.rows)):
             return False
-        return packed_tokens(chunk.rows, chunk.completion_mask) <= chunk.input_ids.numel()
+        return packed_tokens(chunk.rows, chunk.completion_ids, chunk.completion_mask) <= chunk.input_ids.numel()
 
     @torch.no_grad()
     def _gap(self, model: Any, chunk: Chunk, *, behind: bool) -> float:

@@ -164,9 +164,9 @@ def copies(names: Sequence[str], group: int) -> list[int]:
     return [prompts[: row // group].count(name) for row, name in enumerate(names)]
 
 
-def by_prompt(batches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def by_prompt(batches: Sequence[Mapping[str, Any]], *, alike: bool = False) -> list[dict[str, Any]]:
     """The rows of `batches`, which TRL has shuffled, sorted into batches of the same size so that the rollouts of a
-    prompt stand together; prompts keep the order in which they first appear.
+    prompt stand together, and of these those that begin `alike`; prompts keep the order in which they first appear.
 
     >>> from mmrl.model.encoding import Encoded
     >>> a, b = Encoded([1], {}, ()), Encoded([2], {}, ())
@@ -176,7 +176,8 @@ def by_prompt(batches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
     rows = [row for batch in batches for row in batch["rows"]]
     first = {id(row.asked): place for place, row in reversed(list(enumerate(rows)))}
-    order = sorted(range(len(rows)), key=lambda place: first[id(rows[place].asked)])
+    said = [ids for batch in batches for ids in batch["completion_ids"].tolist()] if alike else [[]] * len(rows)
+    order = sorted(range(len(rows)), key=lambda place: (first[id(rows[place].asked)], said[place]))
     size = len(batches[0]["rows"])
     dealt = [order[start : start + size] for start in range(0, len(order), size)]
     return [{key: _ordered([batch[key] for batch in batches], places) for key in batches[0]} for places in dealt]

@@ -169,7 +169,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
             processing_class=processing_class,
             **kwargs,
         )
-        self.rollout_func = self._drawn
+        self.rollout_func, self._trees = self._drawn, tree is not None
         if temperature is not None:
             check_head(self.accelerator.unwrap_model(self.model))
         self.sharing = PrefixSharing(self, allowed=shared_prefix)
@@ -222,7 +222,7 @@ class MultimodalGRPOTrainer(RecordedEvaluations, GRPOTrainer):
         inputs = super()._prepare_inputs(generation_batch)
         if self._buffered_inputs is buffered:  # nothing was generated, or in an evaluation
             return inputs
-        self._buffered_inputs = by_prompt(self._buffered_inputs)
+        self._buffered_inputs = by_prompt(self._buffered_inputs, alike=self._trees)
         return self._buffered_inputs[self._step % len(self._buffered_inputs)]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:

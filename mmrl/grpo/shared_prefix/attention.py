@@ -1,10 +1,12 @@
 """Attention of packed rows, segment by segment: the completions of a prompt share its keys, and no mask is [T, T].
 
 A packed row is a prompt followed by its completions (`packing.py`). The prompt attends to itself, causally. Every
-completion attends to the whole prompt and to itself, causally. Flash kernels compute the two parts of a
-completion's attention, each with its log-sum-exp, and the parts are merged exactly: with l = log(exp(l1) + exp(l2)) the
-output is o1 exp(l1 - l) + o2 exp(l2 - l). In the backward pass each kernel gets the merged output and log-sum-exp. Its
-probabilities, and so its gradients, are then those of the whole softmax (as in Ring Attention, arXiv 2310.01889).
+completion attends to the whole prompt and to itself, causally. Of a tree of completions each path from the prompt to a
+leaf is a completion here: the attention of tokens that paths share is computed for each and kept of the first, and all
+else is computed once. Flash kernels compute the two parts of a completion's attention, each with its log-sum-exp, and
+the parts are merged exactly: with l = log(exp(l1) + exp(l2)) the output is o1 exp(l1 - l) + o2 exp(l2 - l). In the
+backward pass each kernel gets the merged output and log-sum-exp. Its probabilities, and so its gradients, are then
+those of the whole softmax (as in Ring Attention, arXiv 2310.01889).
 
 The segments reach the attention function in the place of a 4-D mask, which transformers passes through as it is.
 Shapes: R packed rows, T packed tokens, H heads, D head dimension; in one row: P prompt tokens, G completions,
@@ -39,41 +41,50 @@ LAYERS = {"full_attention", "sliding_attention"}  # all others carry a state fro
 class Segments:
     """Where the tokens of one packed row lie.
 
-    The first `prompt` tokens are the prompt's. `place_GS` indexes the tokens of each completion, `valid_GS` is False
-    behind its end. `block_P` numbers the pictures whose tokens attend to each other both ways; 0 elsewhere.
+    The first `prompt` tokens are the prompt's. `place_GS` indexes the tokens of each completion, `kept_GS` is False
+    behind its end, and at tokens that it shares with one before. `block_P` numbers the pictures whose tokens attend to
+    each other both ways; 0 elsewhere.
     """
 
     prompt: int
     place_GS: Tensor
-    valid_GS: Tensor
+    kept_GS: Tensor
     block_P: Tensor | None
 
 
-def carrier(segment_RT: Tensor, block_RT: Tensor | None = None) -> Tensor:
-    """[R, 1, 2, T]: what `model(attention_mask=...)` takes for packed rows. Segment 0 is the prompt, 1 .. G are its
-    completions, -1 is padding; `block_RT` numbers the pictures of the prompt whose tokens see each other both ways."""
-    blocks = torch.zeros_like(segment_RT) if block_RT is None else block_RT
-    return torch.stack([segment_RT, blocks], dim=1).unsqueeze(1)
+def carrier(segment_RT: Tensor, block_RT: Tensor | None = None, parent_RT: Tensor | None = None) -> Tensor:
+    """[R, 1, 3, T]: what `model(attention_mask=...)` takes for packed rows. Segment 0 is the prompt, from 1 on they are
+    completions or parts of them, -1 is seen by none. `block_RT` numbers the pictures of the prompt whose tokens see
+    each other both ways; `parent_RT` has the segment that a token's own segment goes on from, by default the prompt."""
+    none = torch.zeros_like(segment_RT)
+    parts = [segment_RT, none if block_RT is None else block_RT, none if parent_RT is None else parent_RT]
+    return torch.stack(parts, dim=1).unsqueeze(1)
 
 
 def segments_of(carried: Tensor) -> list[Segments]:
     """The layout of every row of a `carrier`; computed once and kept on the tensor, since every layer asks for it."""
     known = getattr(carried, "segments", None)
     if known is None:
-        known = [_segments(segment_T, block_T) for segment_T, block_T in carried[:, 0]]
+        known = [_segments(*row) for row in carried[:, 0]]
         carried.segments = known  # pyright: ignore[reportAttributeAccessIssue]
     return known
 
 
-def _segments(segment_T: Tensor, block_T: Tensor) -> Segments:
-    counts = torch.bincount(segment_T[segment_T >= 0]).tolist()
-    prompt, lengths = counts[0], torch.tensor(counts[1:], device=segment_T.device)
-    step_S = torch.arange(max(counts[1:]), device=segment_T.device)
-    start_G = prompt + lengths.cumsum(0) - lengths
-    valid_GS = step_S < lengths[:, None]
-    place_GS = torch.where(valid_GS, start_G[:, None] + step_S, start_G[:, None])
-    block_P = block_T[:prompt]
-    return Segments(prompt, place_GS, valid_GS, block_P if bool(block_P.any()) else None)
+def _segments(segment_T: Tensor, block_T: Tensor, parent_T: Tensor) -> Segments:
+    segments, device = segment_T.cpu(), segment_T.device
+    of = [(segments == number).nonzero()[:, 0] for number in range(int(segments.max()) + 1)]
+    above = [int(parent_T.cpu()[places[0]]) if len(places) else 0 for places in of]
+    new, place, kept = set(range(len(of))), [], []
+    for leaf in sorted(set(range(1, len(of))) - set(above)):
+        path = [leaf]
+        while above[path[0]]:
+            path.insert(0, above[path[0]])
+        place.append(torch.cat([of[number] for number in path]))
+        kept.append(torch.cat([torch.full_like(of[number], number in new, dtype=torch.bool) for number in path]))
+        new -= set(path)
+    place_GS, kept_GS = (torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device) for rows in (place, kept))
+    block_P = block_T[: len(of[0])]
+    return Segments(len(of[0]), place_GS, kept_GS, block_P if bool(block_P.any()) else None)
 
 
 def installed(config: Any) -> Any:
@@ -148,7 +159,7 @@ def has_own_mask(model: Any) -> bool:
 
 def is_carrier(mask: Tensor, length: int) -> bool:
     """Whether a mask is the `carrier` of packed rows with `length` tokens."""
-    return mask.dtype == torch.long and mask.shape[1:] == (1, 2, length)
+    return mask.dtype == torch.long and mask.shape[1:] == (1, 3, length)
 
 
 def segment_attention(
@@ -181,7 +192,7 @@ def _row(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale: f
         prompt_P, own_GS = _Shared.apply(*prompt, *own, scale)
     output = torch.zeros_like(value)
     output[:, : segments.prompt] = prompt_P[0]
-    output[:, segments.place_GS[segments.valid_GS]] = own_GS.transpose(0, 1)[:, segments.valid_GS]
+    output[:, segments.place_GS[segments.kept_GS]] = own_GS.transpose(0, 1)[:, segments.kept_GS]
     return output
 
 

@@ -25,6 +25,17 @@ The last prompt token is repeated because a causal model predicts a token at the
 place before `b1` would belong to `a2`. Media tokens stand in the prompt and have rotary positions of their own (time,
 height, width); completion tokens count on from the last of them.
 Media that tools have returned stand in a completion; its tokens have the positions that they have in the whole row.
+
+Completions that begin alike share their beginning as they share the prompt, at every level (`beginnings.py`). If the
+first completion goes on by `c1 c2`, and a third one is `a1 a2 d1`:
+
+    token      p1  p2 | p3  a1  a2 | a2  c1  c2 | a2  d1 | p3  b1
+    segment     0   0 |  1   1  -1 |  2   2   2 |  3   3 |  4   4
+    parent      0   0 |  0   0   0 |  1   1   1 |  1   1 |  0   0      the segment that this one goes on from
+    label       -   - |  -  a1  a2 |  -  c1  c2 |  -  d1 |  -  b1
+
+The last token of a beginning is repeated, as that of the prompt is. Where it stands first it is scored, and none sees
+it.
 Shapes: B rollouts, C completion tokens, R packed rows (distinct prompts), P prompt tokens, T packed tokens.
 """
 
@@ -38,7 +49,8 @@ import torch
 from torch import Tensor
 
 from mmrl.core.families import family_of
-from mmrl.grpo.shared_prefix.attention import carrier, installed
+from mmrl.grpo.shared_prefix.attention import PADDING, carrier, installed
+from mmrl.grpo.shared_prefix.beginnings import Line, parts_by_prompt
 from mmrl.model.encoding import Encoded
 from mmrl.model.inputs import along_inputs, collate, core, has_rope_index, media_inputs
 
@@ -74,36 +86,32 @@ def packed(model: Any, rows: Sequence[Encoded], completion_BC: Tensor, valid_BC:
     installed(model.config)
     device = completion_BC.device
     prompts = list({id(row.asked): row.asked for row in rows}.values())
-    number = {id(prompt): r for r, prompt in enumerate(prompts)}
-    lengths_B = valid_BC.sum(dim=1).tolist()
-    ids = [prompt.input_ids[:-1] for prompt in prompts]
-    segments = [[0] * len(row_ids) for row_ids in ids]
-    steps = [list(range(len(row_ids))) for row_ids in ids]  # positions of text, as if the sequence stood alone
-    place_BC = torch.zeros_like(completion_BC)
-    shown: list[list[Encoded]] = [[prompt] for prompt in prompts]  # all that shows media, in the order of the tokens
+    completions = _unpadded(completion_BC, valid_BC)
+    parts = parts_by_prompt(rows, completions)
+    lines = [Line(prompt.input_ids, parts[id(prompt)]) for prompt in prompts]
+    input_RT = _padded([line.ids for line in lines], pad).to(device)
+    segment_RT = _padded([line.segments for line in lines], PADDING).to(device)
+    parent_RT = _padded([line.parents for line in lines], 0).to(device)
+    step_RT = _padded([line.steps for line in lines], 0).to(device)
+    places = torch.zeros_like(completion_BC).tolist()
+    shown: list[Encoded] = []  # all that shows media, in the order of the tokens
     grown: list[Grown] = []
-    for b, (row, completion) in enumerate(zip(rows, completion_BC.tolist(), strict=True)):
-        r, prompt = number[id(row.asked)], row.input_ids
-        place_BC[b] = torch.arange(completion_BC.shape[1], device=device) + len(ids[r]) + 1
-        segment = segments[r][-1] + 1 if segments[r] else 1
-        ids[r] = [*ids[r], prompt[-1], *completion[: lengths_B[b]]]
-        segments[r] = [*segments[r], *[segment] * (lengths_B[b] + 1)]
-        steps[r] = [*steps[r], *range(len(prompt) - 1, len(prompt) + lengths_B[b])]
-        shown[r] += row.behind
-        if row.behind:
-            grown.append(Grown(row, completion[: lengths_B[b]], r, len(ids[r]) - lengths_B[b]))
-    input_RT, segment_RT = _padded(ids, pad).to(device), _padded(segments, -1).to(device)
-    step_RT = _padded(steps, 0).to(device)
-    row_B = torch.tensor([number[id(row.asked)] for row in rows], device=device)
-    place_BC = (place_BC + row_B.unsqueeze(1) * input_RT.shape[1]).clamp(max=input_RT.numel() - 1)
-    labels_RT = torch.full_like(input_RT, IGNORED)
+    for r, (prompt, line) in enumerate(zip(prompts, lines, strict=True)):
+        shown.append(prompt)
+        for b, first, place, count in line.places:
+            places[b][first : first + count] = range(
+                r * input_RT.shape[1] + place, r * input_RT.shape[1] + place + count
+            )
+            if rows[b].behind:
+                shown += rows[b].behind
+                grown.append(Grown(rows[b], completions[b], r, place))
+    place_BC, labels_RT = torch.tensor(places, device=device), torch.full_like(input_RT, IGNORED)
     labels_RT.view(-1)[place_BC[valid_BC]] = completion_BC[valid_BC]
-    media = collate([part for parts in shown for part in parts], model)
-    media = {key: value.to(device) for key, value in media.items()}
+    media = {key: value.to(device) for key, value in collate(shown, model).items()}
     along = _along(model, prompts, step_RT, grown)
     inputs = {
         "input_ids": input_RT,
-        "attention_mask": carrier(segment_RT, _blocks(model, along)),
+        "attention_mask": carrier(segment_RT, _blocks(model, along), parent_RT),
         "position_ids": _positions(model, prompts, step_RT, grown),
         **{key: value for key, value in media.items() if key != "second_per_grid_ts"},
         **along,
@@ -111,13 +119,16 @@ def packed(model: Any, rows: Sequence[Encoded], completion_BC: Tensor, valid_BC:
     return Packed(inputs, labels_RT, place_BC, valid_BC)
 
 
-def packed_tokens(rows: Sequence[Encoded], valid_BC: Tensor) -> int:
+def packed_tokens(rows: Sequence[Encoded], completion_BC: Tensor, valid_BC: Tensor) -> int:
     """R * T: how many tokens the packed rows of `rows` have, with the padding to the longest."""
-    length: dict[int, int] = {}
-    for row, tokens in zip(rows, valid_BC.sum(dim=1).tolist(), strict=True):
-        prompt = id(row.asked)
-        length[prompt] = length.get(prompt, len(row.input_ids) - 1) + 1 + tokens
-    return len(length) * max(length.values())
+    parts = parts_by_prompt(rows, _unpadded(completion_BC, valid_BC))
+    prompts = {id(row.asked): len(row.input_ids) - 1 for row in rows}
+    return len(parts) * max(prompts[prompt] + sum(part.tokens for part in of) for prompt, of in parts.items())
+
+
+def _unpadded(completion_BC: Tensor, valid_BC: Tensor) -> list[list[int]]:
+    lengths = valid_BC.sum(dim=1).tolist()
+    return [ids[:length] for ids, length in zip(completion_BC.tolist(), lengths, strict=True)]
 
 
 class Grown(NamedTuple):
