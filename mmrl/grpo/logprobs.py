@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mmrl.core.config import InputError
-from mmrl.grpo.batch import RolloutBatch
+from mmrl.grpo.batch import RolloutBatch, gathered
 from mmrl.grpo.injection import own_entropy
 from mmrl.grpo.shared_prefix.attention import takes_packed_rows
 from mmrl.grpo.shared_prefix.packing import packed, packed_tokens
@@ -190,11 +190,18 @@ class LogProbs:
             sharing.packing = False
         if sharing.packing is None:
             sharing.packing = sharing.agreed("scoring", self._gap(model, chunk, behind=False))
-        if sharing.packing and sharing.behind is None and self.trainer.generation.tools is not None:
+        if sharing.packing and sharing.behind is None and self._anything_shown(chunk):
             sharing.behind = sharing.agreed("scoring of what tools have shown", self._gap(model, chunk, behind=True))
         if not sharing.packing or (not sharing.behind and any(row.behind for row in chunk.rows)):
             return False
         return packed_tokens(chunk.rows, chunk.completion_ids, chunk.completion_mask) <= chunk.input_ids.numel()
+
+    def _anything_shown(self, chunk: Chunk) -> bool:
+        """Whether tools have shown media to a row of any process."""
+        if self.trainer.generation.tools is None:
+            return False
+        here = torch.tensor([any(row.behind for row in chunk.rows)], device=chunk.input_ids.device)
+        return bool(gathered(here).any())
 
     @torch.no_grad()
     def _gap(self, model: Any, chunk: Chunk, *, behind: bool) -> float:

@@ -115,6 +115,21 @@ def test_results_are_read_and_not_learned(mixed_samples: list[Sample], budget: V
     assert (metrics["tools/ok"], metrics["tools/refused"], metrics["tools/unknown_tool"]) == (0.6, 0.2, 0.2)
 
 
+def test_rows_are_compared_in_both_ways_once_where_tools_return_texts(
+    mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
+) -> None:
+    model, processor = tiny_policy(budget)
+    sizes: dict[str, Any] = {"num_generations": 4, "per_device_train_batch_size": 4, "max_completion_length": 600}
+    run = trainer(tmp_path, model, processor, [mixed_samples[1]], budget, tools=TOOLS, max_steps=3, **sizes)
+    scripted(run, lambda rollout, turn: call("calculator", expression="2*3") if turn == 0 else "6")
+    read: list[int] = []
+    model.get_input_embeddings().register_forward_hook(lambda _, given, __: read.append(given[0].numel()))
+    run.train()
+    assert run.sharing.behind is None
+    assert len(read) == 2 + 3  # plain and packed at first, then a forward for each loss
+    assert len(set(read[1:])) == 1
+
+
 @pytest.mark.parametrize("architecture", ["qwen2_5_vl", "qwen3_vl"])
 def test_a_video_from_a_tool_is_seen_in_scoring(
     architecture: str, mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
