@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 import torch
 
-from benchmarks.grpo_step import Case, picture, policy, questions, settings
+from benchmarks.grpo_step import Case, clocks, picture, policy, questions, settings
 from benchmarks.rounds import parser_of, report
 from mmrl.engine.asking import Drawing, Question
 from mmrl.engine.features import FeatureWriter
@@ -45,6 +45,7 @@ SIZES = {
 }
 ROUNDS = {"2 M": 3, "160 M": 1}
 VISION = {"2 M": (16, 256), "160 M": (16,)}  # tokens of a prompt's picture
+AHEAD = (Case(GROUP, 256, 8, 48), Case(GROUP, 16, 4, 192))  # drawing is a third of a step, and half of it
 STEPS = 10
 
 Work = Callable[[Sequence[Any]], None]  # draws completions for encoded prompts
@@ -65,7 +66,8 @@ def main() -> None:
         for name in ["2 M"] if arguments.quick else SIZES:
             rows += drawn(name, arguments.python)
     if arguments.only != "draw":
-        rows.append(row_of("GRPO step, ahead against serial, 2 M", ahead(arguments.python), "s a step"))
+        for case in AHEAD:
+            rows += ahead(case, arguments.python)
     report(rows, arguments.json, peer="other", ratio="ratio", number=".3g")
 
 
@@ -130,18 +132,22 @@ def by_policy(model: Any, processor: Any) -> Work:
     return work
 
 
-def ahead(python: str) -> tuple[list[float], list[float]]:
-    """The seconds of steps that draw ahead, and of those that do not."""
-    return step_seconds(1, python), step_seconds(0, python)
+def ahead(case: Case, python: str) -> list[dict[str, Any]]:
+    """The rows of a case: steps that draw ahead against those that do not, and how much of the latter is drawing."""
+    name = f"{case.name}, {case.new_tokens} new"
+    (meanwhile, _), (serial, drawing) = step_seconds(case, 1, python), step_seconds(case, 0, python)
+    return [
+        row_of(f"GRPO step, ahead against serial, 2 M, {name}", (meanwhile, serial), "s a step"),
+        row_of(f"drawing in the serial step, {name}", (drawing, serial), "s a step"),
+    ]
 
 
-def step_seconds(ahead: int, python: str) -> list[float]:
-    """Seconds of the optimizer steps of a training, without the first two."""
+def step_seconds(case: Case, ahead: int, python: str) -> tuple[list[float], list[float]]:
+    """Seconds of the optimizer steps of a training without the first two, and those that each spends on drawing."""
     from mmrl.grpo.trainer import MultimodalGRPOTrainer
     from mmrl.trainers.dataset import as_dataset
     from rewards import Suite
 
-    case = Case(GROUP, 256, 8, 48)
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
         model, processor, _, budget = world(place, case, SIZES["2 M"], None)
@@ -159,16 +165,22 @@ def step_seconds(ahead: int, python: str) -> list[float]:
             ahead=ahead,
             importance_cap=2.0,
         )
+        parts, cores = clocks(trainer), sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[1:])  # what the first step starts inherits it
         step, marks = trainer.training_step, [time.perf_counter()]
 
         def timed(*args: Any, **kwargs: Any) -> Any:
+            for spent in parts.values():
+                spent.append(0.0)
             result = step(*args, **kwargs)
             marks.append(time.perf_counter())
+            os.sched_setaffinity(0, cores[:1])
             return result
 
         trainer.training_step = timed
         trainer.train()
-    return [after - before for before, after in itertools.pairwise(marks[2:])]
+        os.sched_setaffinity(0, cores)
+    return [after - before for before, after in itertools.pairwise(marks[2:])], parts["rollout"][2:]
 
 
 def world(place: Path, case: Case, size: TinySize, python: str | None) -> tuple[Any, Any, Any, Any]:

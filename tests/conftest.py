@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from data_engine.schema import Sample, user_prompt, with_id
 from data_engine.sources.synthesis import digits_count, digits_grounding, digits_video
+from mmrl.cli import VERBS, run
 from mmrl.core.media.item import Media
 from mmrl.core.media.probe import probe
 
@@ -19,6 +21,20 @@ TEXTS = [
     "<think>the 7 is here I see two</think><answer>[12,30,40,60]</answer> yes no A B C D [0.5,2.0]",
     *(str(number) for number in range(100)),
 ]
+
+
+@pytest.fixture
+def says(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What `mmrl WORDS` prints: `says("data", "score", place)`; with its errors where it must end with a `status`."""
+
+    def printed(verb: str, *words: object, status: int = 0) -> str:
+        with pytest.raises(SystemExit) as done:
+            run(f"mmrl {verb}", VERBS[verb][0], [str(word) for word in words])
+        output = capsys.readouterr()
+        assert done.value.code == status, output.err
+        return output.out + output.err if status else output.out
+
+    return printed
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import yaml
 
 from data_engine.dataset.shards import read_samples, write_dataset
 from eval.records import read_records
-from mmrl.cli import VERBS, run
 from mmrl.core.config import load
 from mmrl.train.config import TrainConfig
 from mmrl.train.stages import run as train
@@ -47,7 +46,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def attack(capsys: pytest.CaptureFixture[str], world: Path, out: Path, *, status: int = 0, **changes: Any) -> str:
+def attack(says: Callable[..., str], world: Path, out: Path, *, status: int = 0, **changes: Any) -> str:
     """What `mmrl reward attack` prints."""
     place = f"{__name__}:"
     values = {
@@ -64,17 +63,13 @@ def attack(capsys: pytest.CaptureFixture[str], world: Path, out: Path, *, status
         **changes,
     }
     (out / "attack.yaml").write_text(yaml.safe_dump(values))
-    with pytest.raises(SystemExit) as done:
-        run("mmrl reward", VERBS["reward"][0], ["attack", str(out / "attack.yaml")])
-    printed = capsys.readouterr()
-    assert done.value.code == status, printed.err
-    return printed.err if status else printed.out
+    return says("reward", "attack", out / "attack.yaml", status=status)
 
 
 def test_a_hole_is_found_and_becomes_pairs_that_a_head_learns_from(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Path, tmp_path: Path, says: Callable[..., str]
 ) -> None:
-    printed = attack(capsys, world, tmp_path)
+    printed = attack(says, world, tmp_path)
     assert "3 bad answers above the good one" in printed
     assert "3 blank" in printed  # what scores least is silence
     assert f"{tmp_path / 'pairs'}: 3 pairs" in printed
@@ -93,10 +88,10 @@ def test_a_hole_is_found_and_becomes_pairs_that_a_head_learns_from(
 
 
 def test_the_search_follows_the_score_and_the_same_command_finds_the_same(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Path, tmp_path: Path, says: Callable[..., str]
 ) -> None:
     """Towards the best scores on one side and the worst on the other."""
-    first = attack(capsys, world, tmp_path)
+    first = attack(says, world, tmp_path)
     answers = {
         side: {record.item_id: record for record in read_records(tmp_path / "answers" / side)}
         for side in ("low", "high")
@@ -106,16 +101,14 @@ def test_the_search_follows_the_score_and_the_same_command_finds_the_same(
     file = tmp_path / "answers" / "high" / "records.jsonl"
     whole = file.read_bytes()
     file.write_bytes(whole.splitlines(keepends=True)[0])
-    assert attack(capsys, world, tmp_path) == first
+    assert attack(says, world, tmp_path) == first
     assert sorted(file.read_bytes().splitlines()) == sorted(whole.splitlines())
 
 
-def test_good_answers_of_a_low_score_are_preferred(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_good_answers_of_a_low_score_are_preferred(world: Path, tmp_path: Path, says: Callable[..., str]) -> None:
     """Where the judge finds everything good."""
     head = {"fn": f"{__name__}:vowels_or_silence"}
-    printed = attack(capsys, world, tmp_path, head=head, judge={"fn": f"{__name__}:content"})
+    printed = attack(says, world, tmp_path, head=head, judge={"fn": f"{__name__}:content"})
     assert "good answers scored below the bad one" in printed
     for sample in read_samples(tmp_path / "pairs"):
         assert sample.meta["attack"] == "low"
@@ -124,10 +117,8 @@ def test_good_answers_of_a_low_score_are_preferred(
         )
 
 
-def test_a_reward_without_a_hole_gives_no_dataset(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    printed = attack(capsys, world, tmp_path, head={"fn": f"{__name__}:sees"})
+def test_a_reward_without_a_hole_gives_no_dataset(world: Path, tmp_path: Path, says: Callable[..., str]) -> None:
+    printed = attack(says, world, tmp_path, head={"fn": f"{__name__}:sees"})
     assert "no failure found" in printed
     assert not (tmp_path / "pairs").exists()
 
@@ -141,7 +132,7 @@ def test_a_reward_without_a_hole_gives_no_dataset(
     ],
 )
 def test_wrong_settings_are_refused(
-    changes: Any, message: str, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    changes: Any, message: str, world: Path, tmp_path: Path, says: Callable[..., str]
 ) -> None:
     filled = yaml.safe_load(yaml.safe_dump(changes).replace("{world}", str(world)))
-    assert message in attack(capsys, world, tmp_path, status=2, **filled)
+    assert message in attack(says, world, tmp_path, status=2, **filled)

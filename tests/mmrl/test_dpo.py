@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from trl.trainer.dpo_trainer import DPOTrainer
 
 from data_engine.dataset.shards import write_dataset
 from data_engine.schema import Sample, user_prompt
-from mmrl.cli import VERBS, run
 from mmrl.core.config import InputError
 from mmrl.core.media.image import load_image
 from mmrl.core.vision import VisionBudget
@@ -26,7 +26,7 @@ from mmrl.model.policy import LoraSettings, adapted
 from mmrl.trainers.dpo import MultimodalDPOTrainer
 from mmrl.trainers.preferences import as_pairs, relabelled, sides
 from tests.mmrl.grpo.test_stock_trl import lively
-from tests.mmrl.test_resume import assert_same_run, assert_same_weights
+from tests.support.runs import assert_same_run, assert_same_weights
 from tests.support.training import config, material, metrics, preferences, trained
 
 STAGE = {"per_device_train_batch_size": 4, "max_steps": 5, "save_steps": 2}
@@ -214,14 +214,6 @@ def test_killed_during_a_save_it_ends_where_it_would_have_ended(world: Path, tmp
     assert "trained by direct preference optimisation (DPO) for 5 steps" in card
 
 
-def refused(place: Path, capsys: pytest.CaptureFixture[str], *more: str) -> str:
-    """The last line of `mmrl train` on a config that it refuses."""
-    with pytest.raises(SystemExit) as done:
-        run("mmrl train", VERBS["train"][0], [str(place), *more])
-    assert done.value.code == 2
-    return capsys.readouterr().err.splitlines()[-1]
-
-
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -233,13 +225,13 @@ def refused(place: Path, capsys: pytest.CaptureFixture[str], *more: str) -> str:
     ],
 )
 def test_settings_without_effect_are_refused(
-    key: str, value: Any, message: str, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    key: str, value: Any, message: str, world: Path, tmp_path: Path, says: Callable[..., str]
 ) -> None:
-    assert message in refused(stages(world, tmp_path / "run.yaml", dpo={**STAGE, key: value}), capsys, "--plan")
+    assert message in says("train", stages(world, tmp_path / "run.yaml", dpo={**STAGE, key: value}), "--plan", status=2)
 
 
 def test_relabelling_refuses_what_would_replace_its_message(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Path, tmp_path: Path, says: Callable[..., str]
 ) -> None:
     asked = {"preferences": {"path": str(world / "scored"), "relabel": True}}
     samples = [replace(s, meta={**s.meta, "scores": [1, 9]}) for s in preferences("ti", tmp_path / "media")]
@@ -248,13 +240,13 @@ def test_relabelling_refuses_what_would_replace_its_message(
     out = trained(stages(world, tmp_path / "run.yaml", **asked, **blocks))
     assert len(metrics(out / "dpo")) == 1
     place = stages(world, tmp_path / "other.yaml", **asked, **blocks, prompt={"system": "Be short."})
-    assert "preferences.relabel asks by a system message, which prompt.system would replace" in refused(place, capsys)
+    assert "preferences.relabel asks by a system message, which prompt.system would replace" in says(
+        "train", place, status=2
+    )
 
 
-def test_all_stages_are_checked_before_the_first_step(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_all_stages_are_checked_before_the_first_step(world: Path, tmp_path: Path, says: Callable[..., str]) -> None:
     """Without `preferences` the pairs are looked for in the data, which are questions."""
-    message = refused(stages(world, tmp_path / "run.yaml", preferences=None), capsys)
+    message = says("train", stages(world, tmp_path / "run.yaml", preferences=None), status=2)
     assert "pairs are read from samples of the task 'preference'" in message
     assert not (tmp_path / "run").exists()

@@ -26,7 +26,7 @@ from mmrl.train.stages import run as train
 from rewards import Rollout
 from tests.conftest import TEXTS
 from tests.mmrl.grpo.test_trainer import trainer
-from tests.mmrl.test_resume import assert_same_run
+from tests.support.runs import assert_same_run
 from tests.support.training import VISION, brevity, config, ended, letters, material, rollouts, tiny_policy, trained
 
 

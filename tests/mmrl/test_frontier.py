@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from eval.config import EvalConfig
 from eval.generation import Sampling
 from eval.records import read_records
 from eval.run import run as evaluate
-from mmrl.cli import VERBS, run
 from mmrl.core.config import load, validate
 from mmrl.core.vision import VisionBudget
 from mmrl.model.policy import load_policy
@@ -54,15 +54,6 @@ def asked(world: Path, name: str, out: Path, **changes: Any) -> None:
     evaluate(validate(EvalConfig, values, where="test"))
 
 
-def frontier(capsys: pytest.CaptureFixture[str], *arguments: str | Path, status: int = 0) -> str:
-    """What `mmrl eval frontier` prints."""
-    with pytest.raises(SystemExit) as done:
-        run("mmrl eval", VERBS["eval"][0], ["frontier", *map(str, arguments)])
-    printed = capsys.readouterr()
-    assert done.value.code == status, printed.err
-    return printed.err if status else printed.out
-
-
 def test_an_answers_probability_is_the_product_of_its_tokens(world: Path) -> None:
     """As the model that draws has them, at the temperature of the draws."""
     found = drawn_answers(world / "warm_drawn", {"more": world / "more_drawn"})
@@ -84,11 +75,9 @@ def test_an_answers_probability_is_the_product_of_its_tokens(world: Path) -> Non
     assert all(answers.coverage <= 1 + 1e-6 for answers in found)
 
 
-def test_the_page_has_every_policy_and_the_optimum(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_page_has_every_policy_and_the_optimum(world: Path, tmp_path: Path, says: Callable[..., str]) -> None:
     drawn = world / "warm_drawn", world / "more_drawn", "--reward", "letters", "--coverage", "0"
-    printed = frontier(capsys, *drawn, "--json", tmp_path / "f.json", "--html", tmp_path / "f.html")
+    printed = says("eval", "frontier", *drawn, "--json", tmp_path / "f.json", "--html", tmp_path / "f.html")
     found = json.loads((tmp_path / "f.json").read_text())
     points = {point["name"]: point for point in found["points"]}
     assert points["reference"]["kl"] == 0
@@ -100,14 +89,12 @@ def test_the_page_has_every_policy_and_the_optimum(
     assert "best of 8" in printed
 
 
-def test_runs_that_cannot_be_compared_are_refused(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_runs_that_cannot_be_compared_are_refused(world: Path, tmp_path: Path, says: Callable[..., str]) -> None:
     asked(world, "more", tmp_path / "hot", temperature=1.0, samples=2)
     asked(world, "more", tmp_path / "greedy", do_sample=False, samples=1)
     reference = world / "warm_drawn"
-    assert "they differ in temperature" in frontier(capsys, reference, tmp_path / "hot", status=2)
-    assert "is no run of plain draws" in frontier(capsys, reference, tmp_path / "greedy", status=2)
-    assert "has no scores of 'leters'; did you mean letters?" in frontier(
-        capsys, reference, "--reward", "leters", status=2
+    assert "they differ in temperature" in says("eval", "frontier", reference, tmp_path / "hot", status=2)
+    assert "is no run of plain draws" in says("eval", "frontier", reference, tmp_path / "greedy", status=2)
+    assert "has no scores of 'leters'; did you mean letters?" in says(
+        "eval", "frontier", reference, "--reward", "leters", status=2
     )

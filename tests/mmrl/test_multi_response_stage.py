@@ -24,7 +24,8 @@ from mmrl.trainers.preferences import rankings
 from rewards import Rollout
 from rewards.heads.multi_response import multi_response
 from tests.conftest import stored
-from tests.support.training import config, material, metrics, preferences, trained
+from tests.support.runs import assert_a_kill_changes_nothing
+from tests.support.training import config, material, metrics, preferences
 
 STEPS = {"per_device_train_batch_size": 4, "max_steps": 6, "save_steps": 2, "learning_rate": 3e-3}
 ANSWERS = ["I see two", "the 7 is here", "no"]
@@ -123,13 +124,7 @@ def test_an_answer_scores_as_in_a_pass_that_ends_with_it(world: Path, run: Path)
     "more", [{}, pytest.param({"lora": {"r": 4, "dropout": 0.1}}, marks=pytest.mark.slow)], ids=["full", "adapters"]
 )
 def test_killed_during_a_save_it_ends_where_it_would_have_ended(more: Any, world: Path, tmp_path: Path) -> None:
-    from tests.mmrl.test_resume import assert_same_weights
-
-    whole = trained(head(world, tmp_path / "whole.yaml", **more))
-    broken = head(world, tmp_path / "broken.yaml", **more)
-    trained(broken, dies=True, DIE_OPENING="reward/.saving/checkpoint-4/trainer_state.json")
-    assert metrics(whole / "reward") == metrics(trained(broken) / "reward")
-    assert_same_weights(whole / "reward", tmp_path / "broken" / "reward")
+    assert_a_kill_changes_nothing("reward", lambda place: head(world, place, **more), tmp_path)
 
 
 def test_adapters_and_frozen_parts_leave_a_head_that_the_reward_loads(world: Path, tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from mmrl.cli import VERBS, run
 from mmrl.core.config import InputError, load
 from mmrl.train.config import TrainConfig
 from mmrl.train.plan import batch_arithmetic, memory, plan, sharding_stage
@@ -26,12 +26,6 @@ GRPO = {"per_device_train_batch_size": 4, "num_generations": 2, "num_train_epoch
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return material(tmp_path_factory.mktemp("world"), "tivtt")
-
-
-def train(*arguments: str | Path) -> None:
-    with pytest.raises(SystemExit) as done:
-        run("mmrl train", VERBS["train"][0], [str(argument) for argument in arguments])
-    assert done.value.code == 0
 
 
 def test_the_arithmetic_of_a_batch() -> None:
@@ -97,11 +91,8 @@ def test_a_run_makes_the_steps_of_its_plan(
     assert (planned["optimizer steps"], done) == (str(steps), list(range(1, steps + 1)))
 
 
-def test_the_plan_is_printed_and_nothing_is_left(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    train(config(world, tmp_path / "run.yaml", grpo=GRPO), "--plan")
-    output = capsys.readouterr().out
+def test_the_plan_is_printed_and_nothing_is_left(world: Path, tmp_path: Path, says: Callable[..., str]) -> None:
+    output = says("train", config(world, tmp_path / "run.yaml", grpo=GRPO), "--plan")
     for row in ("rollouts a step", "optimizer steps", "Adam's moments", "rewards by task", "temporal (1)"):
         assert row in output
     steps = next(line for line in output.splitlines() if "optimizer steps " in line and "generation" not in line)
@@ -118,10 +109,10 @@ def test_a_plan_for_four_processes_needs_only_one(world: Path, tmp_path: Path) -
     assert re.search(r"processes +│ 4 ", done.stdout), done.stderr
 
 
-def test_smoke_runs_every_stage_with_a_twin(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_smoke_runs_every_stage_with_a_twin(world: Path, tmp_path: Path, says: Callable[..., str]) -> None:
     grpo = GRPO | {"num_generations": 4, "deepspeed": "configs/train/zero3.json", "use_cpu": False, "max_steps": 900}
-    train(config(world, tmp_path / "run.yaml", sft={"max_steps": 700}, grpo=grpo, freeze=["vision"]), "--smoke")
-    assert "smoke test passed" in capsys.readouterr().out
+    place = config(world, tmp_path / "run.yaml", sft={"max_steps": 700}, grpo=grpo, freeze=["vision"])
+    assert "smoke test passed" in says("train", place, "--smoke")
     assert list(tmp_path.iterdir()) == [tmp_path / "run.yaml"]
 
 
@@ -134,13 +125,10 @@ def test_smoke_makes_its_steps_with_few_samples(limit: int, world: Path, tmp_pat
     assert (small.sft or {})["max_steps"] == 2
 
 
-def test_smoke_needs_a_twin(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_smoke_needs_a_twin(world: Path, tmp_path: Path, says: Callable[..., str]) -> None:
     from transformers import LlavaConfig
 
     (tmp_path / "llava").mkdir()
     LlavaConfig().save_pretrained(tmp_path / "llava")
     place = config(world, tmp_path / "run.yaml", grpo=GRPO, model=str(tmp_path / "llava"))
-    with pytest.raises(SystemExit) as refused:
-        run("mmrl train", VERBS["train"][0], [str(place), "--smoke"])
-    assert refused.value.code == 2
-    assert "no tiny twin of a llava" in capsys.readouterr().err
+    assert "no tiny twin of a llava" in says("train", place, "--smoke", status=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ import torch
 from numpy.testing import assert_allclose
 
 from data_engine.dataset.shards import read_samples, write_dataset
-from mmrl.cli import VERBS, run
 from mmrl.core.config import load
 from mmrl.core.vision import VisionBudget
 from mmrl.model.policy import load_policy
@@ -51,15 +51,6 @@ def head(world: Path) -> Path:
     return world / "run" / "reward" / "final"
 
 
-def probes(capsys: pytest.CaptureFixture[str], *arguments: str | Path, status: int = 0) -> str:
-    """What `mmrl eval probes` prints."""
-    with pytest.raises(SystemExit) as done:
-        run("mmrl eval", VERBS["eval"][0], ["probes", *map(str, arguments)])
-    printed = capsys.readouterr()
-    assert done.value.code == status, printed.err
-    return printed.err if status else printed.out
-
-
 def rollouts(world: Path) -> list[Rollout]:
     return [
         Rollout(text, prompt=sample.prompt, media=sample.media)
@@ -89,28 +80,26 @@ def test_so_it_is_of_a_head_that_scores_tokens(world: Path, tmp_path: Path) -> N
 
 
 def test_the_page_and_the_numbers_say_what_is_printed(
-    world: Path, head: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Path, head: Path, tmp_path: Path, says: Callable[..., str]
 ) -> None:
     """What the head has learned to prefer can be read from its states."""
     files = "--json", tmp_path / "p.json", "--html", tmp_path / "p.html"
-    printed = probes(capsys, head, world / "preferences", *files)
+    printed = says("eval", "probes", head, world / "preferences", *files)
     found = json.loads((tmp_path / "p.json").read_text())
     [row] = found["dimensions"]
     assert (row["dimension"], row["classes"], row["learned"], row["n"], row["mean"]) == ("sight", 2, 12, 8, 1.0)
     assert (row["most_frequent"], found["unread"]) == (0.5, 0)
     assert [len(place["states"][0]) for place in found["centroids"]] == [32, 32]
     assert all("sight" in text and "1.000" in text for text in (printed, (tmp_path / "p.html").read_text()))
-    none = probes(capsys, head, world / "preferences", "--tau", "0")
+    none = says("eval", "probes", head, world / "preferences", "--tau", "0")
     assert "100.0% of the held-out answers are further than 0.000" in none
 
 
-def test_what_cannot_be_probed_is_refused(
-    world: Path, head: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_probed_is_refused(world: Path, head: Path, tmp_path: Path, says: Callable[..., str]) -> None:
     data = world / "preferences"
-    assert "no backbone model at" in probes(capsys, tmp_path / "nowhere", data, status=2)
-    assert "no labelled answers at" in probes(capsys, head, tmp_path / "nowhere", status=2)
-    assert "holds no sample of the task preference" in probes(capsys, head, world / "data", status=2)
+    assert "no backbone model at" in says("eval", "probes", tmp_path / "nowhere", data, status=2)
+    assert "no labelled answers at" in says("eval", "probes", head, tmp_path / "nowhere", status=2)
+    assert "holds no sample of the task preference" in says("eval", "probes", head, world / "data", status=2)
     line = {"prompt": "?", "completion": " ", "answer": None, "meta": {"labels": {"good": 1}}}
     (tmp_path / "blank.jsonl").write_text(json.dumps(line) + "\n")
-    assert "can read none of the 1 answers" in probes(capsys, head, tmp_path / "blank.jsonl", status=2)
+    assert "can read none of the 1 answers" in says("eval", "probes", head, tmp_path / "blank.jsonl", status=2)

@@ -22,7 +22,6 @@ from eval.config import EvalConfig
 from eval.records import read_records, read_run
 from eval.run import asking, sample_set
 from eval.run import run as evaluate
-from mmrl.cli import VERBS, run
 from mmrl.core.config import InputError, load, validate
 from mmrl.model.policy import load_policy
 from mmrl.model.tiny_twins import QWEN_TEMPLATE, tiny_model
@@ -154,27 +153,21 @@ def test_a_run_goes_on_only_with_its_prompt_and_is_evaluated_with_it(world: Path
 
 
 def test_the_plan_prints_whole_prompts_and_what_does_not_fit(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Path, tmp_path: Path, says: Callable[..., str]
 ) -> None:
     rewards = {**RIGHT, "form": {"fn": "think_format", "weight": 0.2}}
     place = config(world, tmp_path / "run.yaml", rewards=rewards, prompt=PROMPT)
-
-    def planned(*more: str) -> str:
-        with pytest.raises(SystemExit):
-            run("mmrl train", VERBS["train"][0], [str(place), "--plan", *more])
-        return capsys.readouterr().out
-
-    whole = planned()
+    whole = says("train", place, "--plan")
     prompt = whole.partition("prompt of the task count:\n")[2].partition("\n\nprompt of the task text:")[0]
     assert is_whole(prompt), whole
     assert "<|vision_start|><|image_pad|><|vision_end|>0 digits?" in prompt
     assert "warning" not in whole
-    unasked = planned("prompt={}")
+    unasked = says("train", place, "--plan", "prompt={}")
     assert (
         "warning: rewards.form wants <think> and <answer> in answers of the task count, and 3 of 3 prompts" in unasked
     )
     assert "think_answer" in unasked
-    half = planned("prompt={tasks: {text: {suffix: think_answer}}}")
+    half = says("train", place, "--plan", "prompt={tasks: {text: {suffix: think_answer}}}")
     assert "of the task count" in half
     assert "answers of the task text" not in half
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,15 +60,6 @@ def settings(world: Path, out: Path, **changes: Any) -> Path:
     return place
 
 
-def score(capsys: pytest.CaptureFixture[str], *arguments: str | Path, status: int = 0) -> str:
-    """What `mmrl data score` prints."""
-    with pytest.raises(SystemExit) as done:
-        run("mmrl data", VERBS["data"][0], ["score", *map(str, arguments)])
-    printed = capsys.readouterr()
-    assert done.value.code == status, printed.err
-    return printed.err if status else printed.out
-
-
 @pytest.fixture(scope="module")
 def scored(world: Path) -> Path:
     with pytest.raises(SystemExit) as done:
@@ -95,15 +87,15 @@ def test_the_scores_of_the_answers_are_in_the_samples(world: Path, scored: Path)
 
 
 def test_a_stopped_run_goes_on_where_it_stopped(
-    world: Path, scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Path, scored: Path, tmp_path: Path, says: Callable[..., str]
 ) -> None:
     """With the same answers, to the last letter."""
     place = settings(world, tmp_path)
     records = tmp_path / "answers" / "records.jsonl"
-    assert score(capsys, place) == f"{tmp_path / 'scored'}: 4 scored, 1 as they were\n"
+    assert says("data", "score", place) == f"{tmp_path / 'scored'}: 4 scored, 1 as they were\n"
     whole = records.read_bytes()
     records.write_bytes(b"".join(whole.splitlines(keepends=True)[:5]) + b'{"torn')
-    score(capsys, place)
+    says("data", "score", place)
     assert sorted(records.read_bytes().splitlines()) == sorted(whole.splitlines())
     assert [sample.meta.get("reference_scores") for sample in read_samples(tmp_path / "scored")] == [
         sample.meta.get("reference_scores") for sample in read_samples(scored)
@@ -111,13 +103,13 @@ def test_a_stopped_run_goes_on_where_it_stopped(
 
 
 def test_fewer_samples_or_answers_than_before_are_those_that_are_asked_for(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Path, tmp_path: Path, says: Callable[..., str]
 ) -> None:
     """The records of the others stay where they are."""
     place = settings(world, tmp_path)
-    score(capsys, place, "demonstrations=true")
+    says("data", "score", place, "demonstrations=true")
     less = ["data.limit=1", "sampling.samples=2", "demonstrations=true"]
-    assert score(capsys, place, *less) == f"{tmp_path / 'scored'}: 3 scored, 1 as they were\n"
+    assert says("data", "score", place, *less) == f"{tmp_path / 'scored'}: 3 scored, 1 as they were\n"
     for sample in read_samples(tmp_path / "scored", split="train"):
         assert len(sample.meta["reference_scores"]) == 2
         assert sample.meta["demonstration_scores"]
@@ -175,7 +167,7 @@ def test_grpo_s_is_told_what_it_lacks_before_the_first_step(
     ],
 )
 def test_what_cannot_be_scored_is_refused(
-    changes: Any, message: str, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    changes: Any, message: str, world: Path, tmp_path: Path, says: Callable[..., str]
 ) -> None:
     filled = yaml.safe_load(yaml.safe_dump(changes).replace("{world}", str(world)))
-    assert message in score(capsys, settings(world, tmp_path, **filled), status=2)
+    assert message in says("data", "score", settings(world, tmp_path, **filled), status=2)

@@ -12,8 +12,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from mmrl.core.config import InputError, load
 from mmrl.core.locks import alone
@@ -21,6 +19,7 @@ from mmrl.train.config import TrainConfig
 from mmrl.train.stages import run as train
 from mmrl.trainers.callbacks import read_metrics
 from mmrl.trainers.checkpoints import check_resumable, latest_checkpoint
+from tests.support.runs import assert_same_run, assert_same_weights, closing
 from tests.support.training import config, killed, material, metrics, rollouts, trained
 
 
@@ -28,26 +27,6 @@ from tests.support.training import config, killed, material, metrics, rollouts, 
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """13 samples, which are three batches of four prompts and one left over."""
     return material(tmp_path_factory.mktemp("world"), "tivp" * 3 + "t")
-
-
-def closing(out: Path) -> list[float]:
-    """The mean loss in the lines that close a run: there is one."""
-    return [line["train_loss"] for line in read_metrics(out / "metrics.jsonl") if "train_runtime" in line]
-
-
-def assert_same_run(first: Path, other: Path) -> None:
-    assert metrics(first) == metrics(other)
-    assert closing(first) == closing(other)
-    assert len(closing(first)) == 1
-    assert rollouts(first) == rollouts(other)
-    assert_same_weights(first, other)
-
-
-def assert_same_weights(first: Path, other: Path) -> None:
-    weights = load_file(first / "final" / "model.safetensors")
-    others = load_file(other / "final" / "model.safetensors")
-    assert weights.keys() == others.keys()
-    assert all(torch.equal(weights[name], others[name]) for name in weights)
 
 
 def command(config: Path, *overrides: str, **environment: str) -> int:

@@ -20,7 +20,8 @@ from mmrl.trainers.callbacks import read_metrics
 from mmrl.trainers.preferences import ranked_pairs
 from rewards import Rollout
 from rewards.heads.reward_model import reward_model
-from tests.support.training import config, material, metrics, preferences, trained
+from tests.support.runs import assert_a_kill_changes_nothing
+from tests.support.training import config, material, metrics, preferences
 
 STEPS = {"per_device_train_batch_size": 4, "max_steps": 6, "save_steps": 2, "learning_rate": 3e-3}
 
@@ -116,13 +117,7 @@ def test_what_is_shown_can_decide(world: Path, tmp_path: Path) -> None:
     "more", [{}, pytest.param({"lora": {"r": 4, "dropout": 0.1}}, marks=pytest.mark.slow)], ids=["full", "adapters"]
 )
 def test_killed_during_a_save_it_ends_where_it_would_have_ended(more: Any, world: Path, tmp_path: Path) -> None:
-    from tests.mmrl.test_resume import assert_same_weights
-
-    whole = trained(head(world, tmp_path / "whole.yaml", **more))
-    broken = head(world, tmp_path / "broken.yaml", **more)
-    trained(broken, dies=True, DIE_OPENING="reward/.saving/checkpoint-4/trainer_state.json")
-    assert metrics(whole / "reward") == metrics(trained(broken) / "reward")
-    assert_same_weights(whole / "reward", tmp_path / "broken" / "reward")
+    assert_a_kill_changes_nothing("reward", lambda place: head(world, place, **more), tmp_path)
 
 
 def ranked(scores: Any, preferred: int = 0) -> list[Sample]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import pytest
 from data_engine.dataset.shards import prompt_of, read_samples
 from eval.config import EvalConfig
 from eval.run import run as evaluate
-from mmrl.cli import VERBS, run
 from mmrl.core.config import load, validate
 from mmrl.core.media.item import Media
 from mmrl.train.config import TrainConfig
@@ -68,28 +68,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def pairs(capsys: pytest.CaptureFixture[str], *arguments: str | Path, status: int = 0) -> str:
-    """What `mmrl data pairs` prints."""
-    with pytest.raises(SystemExit) as done:
-        run("mmrl data", VERBS["data"][0], ["pairs", *map(str, arguments)])
-    printed = capsys.readouterr()
-    assert done.value.code == status, printed.err
-    return printed.err if status else printed.out
-
-
-def test_rollouts_become_pairs_and_dpo_learns_from_them(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rollouts_become_pairs_and_dpo_learns_from_them(world: Path, tmp_path: Path, says: Callable[..., str]) -> None:
     """Asked as the run asked them."""
     grpo = {"max_steps": 1, "per_device_train_batch_size": 16, "num_generations": 4, "max_completion_length": 24}
     place = config(world, tmp_path / "run.yaml", grpo=grpo, prompt=PROMPT)
     train(load(TrainConfig, place))
     out, made = tmp_path / "run", tmp_path / "pairs"
-    assert "name the one that decides with --reward" in pairs(capsys, out, "--out", made, status=2)
-    assert "no scores of 'leters'; did you mean letters?" in pairs(
-        capsys, out, "--out", made, "--reward", "leters", status=2
+    assert "name the one that decides with --reward" in says("data", "pairs", out, "--out", made, status=2)
+    assert "no scores of 'leters'; did you mean letters?" in says(
+        "data", "pairs", out, "--out", made, "--reward", "leters", status=2
     )
-    printed = pairs(capsys, out, "--out", made, "--reward", "letters")
+    printed = says("data", "pairs", out, "--out", made, "--reward", "letters")
     samples = list(read_samples(made, split="train"))
     assert f"{made}: {len(samples)} pairs" in printed
     [rows] = rollouts(out).values()
@@ -109,7 +98,7 @@ def test_rollouts_become_pairs_and_dpo_learns_from_them(
     assert len(metrics(tmp_path / "dpo" / "dpo")) == 1
 
 
-def test_records_become_pairs(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_records_become_pairs(world: Path, tmp_path: Path, says: Callable[..., str]) -> None:
     """Whole answers: the chat template has begun them."""
     shutil.copytree(world / "model", tmp_path / "model")
     template = tmp_path / "model" / "chat_template.jinja"
@@ -123,7 +112,7 @@ def test_records_become_pairs(world: Path, tmp_path: Path, capsys: pytest.Captur
         "sampling": {"do_sample": True, "samples": 4, "max_new_tokens": 24},
     }
     records = evaluate(validate(EvalConfig, values, where="test"))
-    pairs(capsys, tmp_path / "run", "--out", tmp_path / "pairs", "--reward", "total")
+    says("data", "pairs", tmp_path / "run", "--out", tmp_path / "pairs", "--reward", "total")
     answered = {f"<think>\n{record.response}": record.total for record in records}
     samples = list(read_samples(tmp_path / "pairs"))
     for sample in samples:
@@ -132,7 +121,7 @@ def test_records_become_pairs(world: Path, tmp_path: Path, capsys: pytest.Captur
     assert json.loads((tmp_path / "pairs" / "manifest.json").read_text())["tasks"] == {"preference": len(samples)}
 
 
-def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_run_is_refused(tmp_path: Path, says: Callable[..., str]) -> None:
     (tmp_path / "run").mkdir()
-    printed = pairs(capsys, tmp_path / "run", "--out", tmp_path / "pairs", status=2)
+    printed = says("data", "pairs", tmp_path / "run", "--out", tmp_path / "pairs", status=2)
     assert "has neither rollouts nor records; give the output of mmrl train or mmrl eval run" in printed

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from data_engine.dataset.shards import read_samples, write_dataset
 from data_engine.schema import Sample, user_prompt
-from mmrl.cli import VERBS, run
 from mmrl.core.media.item import Media
 from mmrl.train.chosen_samples import kind_of, spread
 from tests.support.training import config, questions
@@ -56,33 +56,25 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_smoke_test_reaches_the_last_sample_and_counts_by_reward(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Path, tmp_path: Path, says: Callable[..., str]
 ) -> None:
     place = config(world, tmp_path / "run.yaml")
-    with pytest.raises(SystemExit) as done:
-        run("mmrl train", VERBS["train"][0], [str(place), "--smoke"])
-    printed = capsys.readouterr()
-    assert done.value.code == 0, printed.err
-    assert "tried: count (image), temporal (video), text (text only)" in printed.out
-    assert "reward letters: 16 of 16 rollouts scored" in printed.out
+    printed = says("train", place, "--smoke")
+    assert "tried: count (image), temporal (video), text (text only)" in printed
+    assert "reward letters: 16 of 16 rollouts scored" in printed
 
 
-def test_a_reward_that_always_fails_does_not_pass(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_reward_that_always_fails_does_not_pass(world: Path, tmp_path: Path, says: Callable[..., str]) -> None:
     rewards = {"mine": {"fn": "tests.mmrl.test_smoke:failing"}, "letters": {"fn": "tests.support.training:letters"}}
     place = config(world, tmp_path / "run.yaml", rewards=rewards)
-    with pytest.raises(SystemExit) as done:
-        run("mmrl train", VERBS["train"][0], [str(place), "--smoke"])
-    printed = capsys.readouterr()
-    assert done.value.code == 1
-    assert "mmrl train: reward mine failed on all 16 rollouts of the smoke test" in printed.err
-    assert "passed" not in printed.out
+    printed = says("train", place, "--smoke", status=1)
+    assert "mmrl train: reward mine failed on all 16 rollouts of the smoke test" in printed
+    assert "passed" not in printed
 
 
 @pytest.mark.parametrize("option", ["--plan", None])
 def test_videos_are_refused_before_step_one_by_a_model_that_sees_pictures_only(
-    option: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    option: str | None, tmp_path: Path, says: Callable[..., str]
 ) -> None:
     from mmrl.model.tiny_twins import tiny_model
     from tests.conftest import TEXTS
@@ -91,9 +83,6 @@ def test_videos_are_refused_before_step_one_by_a_model_that_sees_pictures_only(
     for part in tiny_model("idefics3", TEXTS):
         part.save_pretrained(tmp_path / "model")
     place = config(tmp_path, tmp_path / "run.yaml", rewards={"letters": {"fn": "tests.support.training:letters"}})
-    with pytest.raises(SystemExit) as done:
-        run("mmrl train", VERBS["train"][0], [str(place), *([option] if option else [])])
-    error = capsys.readouterr().err
-    assert done.value.code == 2, error
+    error = says("train", place, *([option] if option else []), status=2)
     assert "1 of the 3 samples of the training show videos, and" in error.splitlines()[-1]
     assert not (tmp_path / "run").exists()

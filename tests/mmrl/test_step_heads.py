@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,6 @@ from eval.config import EvalConfig
 from eval.decode.policy import HeadGuide
 from eval.generation import Draw
 from eval.run import run as evaluate
-from mmrl.cli import VERBS
-from mmrl.cli import run as command
 from mmrl.core.config import InputError, load, validate
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import load_image
@@ -36,7 +34,8 @@ from rewards.heads.multi_response import multi_response
 from rewards.heads.process_model import process_model
 from rewards.judged.self_hallucination import stretches
 from tests.conftest import stored
-from tests.support.training import VISION, config, material, metrics, trained
+from tests.support.runs import assert_a_kill_changes_nothing
+from tests.support.training import VISION, config, material, metrics
 
 STEPS = {"per_device_train_batch_size": 4, "max_steps": 6, "save_steps": 2, "learning_rate": 3e-3}
 DEMO = Path(__file__).parents[2] / "mmrl" / "demo" / "checkpoint"
@@ -129,27 +128,11 @@ def test_the_reward_scores_as_in_training(world: Path, run: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_during_a_save_it_ends_where_it_would_have_ended(world: Path, tmp_path: Path) -> None:
-    from tests.mmrl.test_resume import assert_same_weights
-
-    kind = {"head": {"kind": "distilled"}}
-    whole = trained(head(world, tmp_path / "whole.yaml", **kind))
-    broken = head(world, tmp_path / "broken.yaml", **kind)
-    trained(broken, dies=True, DIE_OPENING="reward/.saving/checkpoint-4/trainer_state.json")
-    assert metrics(whole / "reward") == metrics(trained(broken) / "reward")
-    assert_same_weights(whole / "reward", tmp_path / "broken" / "reward")
-
-
-def steps(capsys: pytest.CaptureFixture[str], *arguments: str | Path, status: int = 0) -> str:
-    """What `mmrl data steps` prints."""
-    with pytest.raises(SystemExit) as done:
-        command("mmrl data", VERBS["data"][0], ["steps", *map(str, arguments)])
-    printed = capsys.readouterr()
-    assert done.value.code == status, printed.err
-    return printed.err if status else printed.out
+    assert_a_kill_changes_nothing("reward", lambda place: head(world, place, head={"kind": "distilled"}), tmp_path)
 
 
 def test_a_student_learns_from_a_runs_answers_and_guides_decoding(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Path, tmp_path: Path, says: Callable[..., str]
 ) -> None:
     """From records of an evaluation to `decode: {method: psrd, head: DIR}`."""
     ids = {sample.id: sample for sample in read_samples(world / "asked")}
@@ -160,7 +143,7 @@ def test_a_student_learns_from_a_runs_answers_and_guides_decoding(
     evaluate(validate(EvalConfig, replay, where="test"))
     suite = tmp_path / "teacher.yaml"
     suite.write_text(yaml.safe_dump({"rewards": {"seen": {"fn": "tests.mmrl.test_step_heads:teacher"}}}))
-    assert steps(capsys, tmp_path / "answers", suite, "--out", tmp_path / "steps", "--onsets") == (
+    assert says("data", "steps", tmp_path / "answers", suite, "--out", tmp_path / "steps", "--onsets") == (
         f"{tmp_path / 'steps'}: 2 answers\n"
     )
     for sample in read_samples(tmp_path / "steps"):
@@ -245,9 +228,7 @@ def test_silence_and_what_is_too_long_score_nothing(world: Path, run: Path) -> N
     assert process_model([Rollout(RED, media=[gone], **asked)], model=str(run / "final"))[0].kind == "abstained"
 
 
-def test_what_does_not_fit_is_refused(
-    world: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_does_not_fit_is_refused(world: Path, run: Path, tmp_path: Path, says: Callable[..., str]) -> None:
     with pytest.raises(InputError, match="is of the task 'steps'; pairs are read from"):
         train(load(TrainConfig, head(world, tmp_path / "run.yaml", head={"kind": "scalar"})))
     with pytest.raises(InputError, match="is a head of the kind process, wanted multi_response"):
@@ -255,7 +236,9 @@ def test_what_does_not_fit_is_refused(
     suite = tmp_path / "suite.yaml"
     suite.write_text(yaml.safe_dump({"rewards": {"letters": {"fn": "tests.support.training:letters"}}}))
     (tmp_path / "said.jsonl").write_text("")
-    assert "has neither rollouts nor records" in steps(capsys, tmp_path, suite, "--out", tmp_path / "o", status=2)
+    assert "has neither rollouts nor records" in says(
+        "data", "steps", tmp_path, suite, "--out", tmp_path / "o", status=2
+    )
     one = replace(next(iter(read_samples(world / "steps"))), task="text")
     with pytest.raises(InputError, match="is of the task 'text'; scored steps are of the task 'steps'"):
         with_step_scores([one])

@@ -23,7 +23,8 @@ from mmrl.trainers.preferences import with_system
 from mmrl.trainers.token_losses import TokenReward, regulariser, token_rewards
 from tests.mmrl.grpo.test_stock_trl import lively
 from tests.mmrl.test_dpo import ANSWERS, TRL, moved
-from tests.support.training import config, material, metrics, preferences, trained
+from tests.support.runs import assert_a_kill_changes_nothing
+from tests.support.training import config, material, preferences
 
 SETTINGS = TokenReward(weight=0.5, better="Be brief.", worse="Be wrong.")
 STAGE = {"per_device_train_batch_size": 4, "max_steps": 4, "save_steps": 2, "precompute_ref_log_probs": True}
@@ -110,11 +111,5 @@ def test_what_it_cannot_read_is_refused(changes: Any, message: str, world: Path,
 @pytest.mark.slow
 def test_killed_during_a_save_it_ends_where_it_would_have_ended(world: Path, tmp_path: Path) -> None:
     """The rewards after a resume are those of the model before the first step."""
-    from tests.mmrl.test_resume import assert_same_weights
-
-    whole = trained(dpo(world, tmp_path / "whole.yaml"))
-    broken = dpo(world, tmp_path / "broken.yaml")
-    trained(broken, dies=True, DIE_OPENING="dpo/.saving/checkpoint-4/trainer_state.json")
-    assert metrics(whole / "dpo") == metrics(trained(broken) / "dpo")
-    assert all("token_regulariser" in line for line in metrics(whole / "dpo"))
-    assert_same_weights(whole / "dpo", tmp_path / "broken" / "dpo")
+    lines = assert_a_kill_changes_nothing("dpo", lambda place: dpo(world, place), tmp_path)
+    assert all("token_regulariser" in line for line in lines)

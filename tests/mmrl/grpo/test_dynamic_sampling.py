@@ -23,7 +23,7 @@ from mmrl.trainers.callbacks import read_metrics
 from rewards import Verdict
 from tests.conftest import TEXTS
 from tests.mmrl.grpo.test_trainer import assert_own_logps, trainer
-from tests.mmrl.test_resume import assert_same_run
+from tests.support.runs import assert_same_run
 from tests.support.training import config, material, metrics, rollouts, tiny_policy, trained
 
 NAN = float("nan")

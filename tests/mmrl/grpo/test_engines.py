@@ -18,8 +18,8 @@ from mmrl.engine.client import Client
 from mmrl.train.config import TrainConfig
 from mmrl.train.stages import check
 from mmrl.trainers.callbacks import read_metrics
-from tests.mmrl.test_resume import assert_same_run, assert_same_weights
 from tests.support.engine_server import COMMAND, serving
+from tests.support.runs import assert_same_run, assert_same_weights
 from tests.support.training import config, ended, material, metrics, rollouts, trained
 
 STEPS = {"max_steps": 4, "save_steps": 2, "per_device_train_batch_size": 4}

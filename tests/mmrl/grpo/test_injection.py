@@ -18,7 +18,7 @@ from mmrl.model.tiny_twins import tiny_model
 from mmrl.trainers.callbacks import read_metrics
 from tests.conftest import TEXTS
 from tests.mmrl.grpo.test_trainer import assert_own_logps, trainer
-from tests.mmrl.test_resume import assert_same_run
+from tests.support.runs import assert_same_run
 from tests.support.training import config, material, rollouts, tiny_policy, trained
 
 VISURF = {

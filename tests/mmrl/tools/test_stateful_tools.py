@@ -16,8 +16,8 @@ from mmrl.tools.registry import tools_of
 from mmrl.tools.scene import Scene
 from mmrl.tools.toolbox import States, Toolbox
 from mmrl.trainers.given import tools as given
-from tests.mmrl.test_resume import assert_same_run
 from tests.support.callers import calling_material
+from tests.support.runs import assert_same_run
 from tests.support.scripted import call
 from tests.support.stateful_tools import Guessing
 from tests.support.training import config, rollouts, trained

@@ -19,9 +19,9 @@ from mmrl.train.plan import plan
 from mmrl.train.stages import check
 from mmrl.trainers.callbacks import read_metrics
 from rewards.rollout_files import read_rollouts
-from tests.mmrl.test_resume import assert_same_run
 from tests.support.callers import answered, calling_material
 from tests.support.engine_server import COMMAND
+from tests.support.runs import assert_same_run
 from tests.support.scripted import call
 from tests.support.training import REWARDS, VISION, config, metrics, rollouts, trained
 
