@@ -19,7 +19,7 @@ class VllmSettings(Config):
 
     `base_url`: a server that is there already (`mmrl serve`). `inside`: no server, vLLM in this process. `python`: the
     interpreter that has vLLM. `arguments`: more arguments of vLLM (`{max_model_len: 8192}`). `environment`: more
-    variables (`{CUDA_VISIBLE_DEVICES: "1"}`). `command`: what starts the server instead, with `{model}` and `{port}`.
+    variables (`{CUDA_VISIBLE_DEVICES: 1}`). `command`: what starts the server instead, with `{model}` and `{port}`.
     After `deadline` seconds without a reply the server has stalled. `restarts`: how often in a row it may fail.
     `exchange`: a folder for new weights that both see. `check_every`: steps between comparisons of log-probs with the
     trainer's. `versions`: of vLLM, by their beginning.
@@ -29,7 +29,7 @@ class VllmSettings(Config):
     inside: bool = False
     python: str = sys.executable
     arguments: dict[str, Any] = Field(default_factory=dict)
-    environment: dict[str, str] = Field(default_factory=dict)
+    environment: dict[str, Annotated[str, Field(coerce_numbers_to_str=True)]] = Field(default_factory=dict)
     command: list[str] | None = None
     deadline: PositiveFloat = 600.0
     start_deadline: PositiveFloat = 900.0

@@ -16,12 +16,12 @@ import pytest
 import torch
 
 from data_engine.schema import Sample
-from mmrl.core.config import InputError, RunError
+from mmrl.core.config import InputError, RunError, validate
 from mmrl.core.vision import VisionBudget
 from mmrl.engine.asking import Drawing, Question
 from mmrl.engine.client import Client
 from mmrl.engine.features import FeatureWriter
-from mmrl.engine.launch import command_of
+from mmrl.engine.launch import command_of, environment_of
 from mmrl.engine.remote import VllmEngine
 from mmrl.engine.served import Served
 from mmrl.engine.settings import VllmSettings
@@ -307,8 +307,6 @@ def test_a_server_of_others_is_waited_for(
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
-    from mmrl.core.config import validate
-
     with pytest.raises(
         InputError, match="base_url names a server that runs already, arguments would start another engine"
     ):
@@ -318,6 +316,11 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
     settings = VllmSettings(arguments={"model": "other", "max_model_len": 9})
     with pytest.raises(InputError, match=r"vllm\.arguments: model is set by mmrl; leave it out"):
         command_of(settings, Served(Path("m"), "qwen3_vl", 9), 1, cpu=True)
+
+
+def test_a_number_is_a_value_of_an_environment_variable(tmp_path: Path) -> None:
+    settings = validate(VllmSettings, {"environment": {"OMP_NUM_THREADS": 1}}, where="config")
+    assert environment_of(settings, tmp_path)["OMP_NUM_THREADS"] == "1"
 
 
 def test_the_command_line_of_vllm() -> None:

@@ -35,7 +35,7 @@ NAMES = ["calculator", "crop", "zoom", "sql", "frames_at", *OWN]
 
 @pytest.fixture(scope="module")
 def toolbox() -> Iterator[Toolbox]:
-    box = Toolbox(NAMES, seconds=1.0)
+    box = Toolbox(NAMES, seconds=3.0)
     yield box
     box.close()
 
@@ -70,7 +70,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
         (call("crop", box=[0, 0, 10, 10], scene=None), "wrong_arguments", "unknown argument scene"),
         (call("frames_at", start=0, end=1), "refused", "no video 1: there is none"),
         (call("raises", text="no disk"), "raised", "OSError: no disk"),
-        (call("hangs", seconds=60), "timed_out", "hangs did not end within 1 seconds"),
+        (call("hangs", seconds=60), "timed_out", "hangs did not end within 3 seconds"),
         (call("dies"), "died", "dies ended its process"),
         (call("talks", letters=10_000_000), "too_large", "10,000,000 characters, the limit is 8,000"),
         (call("paints", width=10_000, height=10_000), "too_large", "100,000,000 pixels"),
@@ -94,7 +94,7 @@ def test_an_outcome_has_a_kind_and_says_why(toolbox: Toolbox, scene: Scene, said
     assert (outcome.kind, told in text) == (kind, True), text
     assert text.startswith("error: ") is (kind != "ok")
     assert len(text) < 500
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 20
 
 
 def test_crops_are_in_the_space_of_the_model(toolbox: Toolbox, scene: Scene) -> None:
@@ -194,7 +194,7 @@ def test_a_hanging_call_does_not_hold_up_the_others(toolbox: Toolbox) -> None:
     begin = time.monotonic()
     (outcomes,) = toolbox.outcomes([(calls, Scene())])
     assert [outcome.kind for outcome in outcomes] == ["timed_out", "ok"]
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 20
 
 
 def test_a_toolbox_that_was_closed_starts_again(toolbox: Toolbox) -> None:
