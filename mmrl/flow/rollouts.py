@@ -6,6 +6,7 @@ advantage).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,16 +24,17 @@ from mmrl.core.canonical_json import dumps
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import as_media
 from mmrl.flow.algorithms.base import TRAINED, Drawn
+from mmrl.flow.monitor import MEASURES, measured
 from mmrl.flow.policy_gradient import gains
 from mmrl.grpo.batch import RolloutBatch, gathered
 from mmrl.grpo.batch_advantages import Estimated, Estimation
 from mmrl.grpo.rollouts import verdict_columns, write_rollouts
+from mmrl.model.flow.kontext import KontextPolicy
 from mmrl.model.flow.pictures import condition_of, right_of, sources_of
 from mmrl.model.flow.sampling import generator, sampled
 from rewards import Rollout, Suite, Verdict
 
-FLAT = 2 / 255  # a picture whose channels spread less is constant
-FULL = 0.95  # of the values of a saturated picture lie at an end of the range
+FRAME = 96  # pixels a side of a step on a film, at most
 
 Row = Mapping[str, Any]
 
@@ -58,10 +60,10 @@ class Rollouts:
         if algorithm.dense and not found.silent:
             every_BTK = gathered(steps_TBK.transpose(0, 1))
             algorithm.learn(networks, torch.from_numpy(mixed(as_array(every_BTK), as_array(self.suite.weights))).T)
-        self.trainer.keep(found.metrics | self._means(rewards_BK) | collapse(pictures))
+        self.trainer.keep(found.metrics | self._means(rewards_BK) | self._seen(pictures, rows))
         own, first = steps_TBK[..., 0].numel(), self.trainer.accelerator.process_index
         advantage_TB = found.advantages_N[first * own : (first + 1) * own].view(len(steps_TBK), -1)
-        self._write(rows, made, verdicts, advantage_TB.mean(dim=0).tolist())
+        self._write(rows, drawn, made, verdicts, advantage_TB.mean(dim=0).tolist())
         parts = advantage_TB.to(self.trainer.accelerator.device).split([len(each) for each in drawn], dim=1)
         return [
             {**batch, "drawn": each, "advantage_TN": part}
@@ -121,17 +123,32 @@ class Rollouts:
         named = {f"rewards/{name}/mean": mean for name, mean in zip(self.suite.names, means, strict=True)}
         return {**named, "reward": float(mixed(np.array(means), as_array(self.suite.weights)))}
 
+    def _seen(self, pictures: Sequence[Image.Image], rows: Sequence[Row]) -> dict[str, float]:
+        """What the pictures of all processes show beside their rewards, but for what no row tells."""
+        values = torch.tensor(measured(pictures, rows), device=self.trainer.accelerator.device)
+        means = gathered(values).nanmean(dim=0).tolist()
+        return {name: mean for name, mean in zip(MEASURES, means, strict=True) if not math.isnan(mean)}
+
+    def _films(self, drawn: Sequence[Drawn], kept: bool) -> list[Media | None]:
+        """The film of the first picture of each group, where pictures are `kept`."""
+        return [
+            as_media(film(self.trainer.policy, each, place)) if kept and not place % each.group else None
+            for each in drawn
+            for place in range(len(each))
+        ]
+
     def _write(
         self,
         rows: Sequence[Row],
+        drawn: Sequence[Drawn],
         made: Sequence[Media],
         verdicts: Sequence[Mapping[str, Verdict]],
         advantage: list[float],
     ) -> None:
         args, step = self.trainer.args, self.trainer.state.global_step + 1
-        kept = args.save_pictures_steps and not step % args.save_pictures_steps
-        parts = zip(rows, made, verdicts, advantage, strict=True)
-        columns = gather_object([columns_of(*part, step=step, kept=bool(kept)) for part in parts])
+        kept = bool(args.save_pictures_steps) and not step % args.save_pictures_steps
+        parts = zip(rows, made, self._films(drawn, kept), verdicts, advantage, strict=True)
+        columns = gather_object([columns_of(*part, step=step, kept=kept) for part in parts])
         if self.trainer.accelerator.is_main_process:
             write_rollouts(columns, Path(str(args.output_dir)), step=step, group=args.num_generations)
 
@@ -152,11 +169,32 @@ def asked_of(row: Row, state: TrainerState) -> Rollout:
     )
 
 
+@torch.no_grad()
+def film(policy: KontextPolicy, drawn: Drawn, place: int) -> Image.Image:
+    """The latents of a trajectory as pictures, from noise to the clean one, next to each other."""
+    latents = torch.cat([latent[place : place + 1] for latent in drawn.trajectory.latents])
+    frames = policy.pictures(latents, drawn.condition)
+    for frame in frames:
+        frame.thumbnail((FRAME, FRAME))
+    width, height = frames[0].size
+    strip = Image.new("RGB", (width * len(frames), height))
+    for number, frame in enumerate(frames):
+        strip.paste(frame, (number * width, 0))
+    return strip
+
+
 def columns_of(
-    row: Row, made: Media, verdicts: Mapping[str, Verdict], advantage: float, *, step: int, kept: bool
+    row: Row,
+    made: Media,
+    film: Media | None,
+    verdicts: Mapping[str, Verdict],
+    advantage: float,
+    *,
+    step: int,
+    kept: bool,
 ) -> dict[str, Any]:
-    """A picture as one row of a rollout file: the columns of `mmrl.grpo.rollouts.columns_of`, and the picture itself
-    in `made` if it is `kept`."""
+    """A picture as one row of a rollout file: the columns of `mmrl.grpo.rollouts.columns_of`, the picture itself in
+    `made` if it is `kept`, and in `film` how it came about."""
     return {
         "id": row["id"],
         "task": row["task"],
@@ -164,7 +202,8 @@ def columns_of(
         "answer": dumps(row["answer"]),
         "media": [media.row() for media in sources_of(row)],
         "gold_media": [media.row() for media in right_of(row)],
-        "made": [{"kind": made.kind, "bytes": made.bytes, "width": made.width, "height": made.height}] if kept else [],
+        "made": [_content(made)] if kept else [],
+        "film": [_content(film)] if film else [],
         "seen_size": [],
         "opened": "",
         "completion": "",
@@ -177,9 +216,6 @@ def columns_of(
     }
 
 
-def collapse(pictures: Sequence[Image.Image]) -> dict[str, float]:
-    """The shares of pictures that show nothing: constant ones, and those with nearly all values at an end."""
-    pixels = [np.asarray(picture, dtype=np.float32) / 255 for picture in pictures]
-    constant = [bool(values.std(axis=(0, 1)).max() < FLAT) for values in pixels]
-    saturated = [bool(((values == 0) | (values == 1)).mean() > FULL) for values in pixels]
-    return {"pictures/constant": float(np.mean(constant)), "pictures/saturated": float(np.mean(saturated))}
+def _content(media: Media) -> dict[str, Any]:
+    """A picture in memory as a value of a column."""
+    return {"kind": media.kind, "bytes": media.bytes, "width": media.width, "height": media.height}

@@ -18,7 +18,7 @@ import numpy as np
 
 from mmrl.core.config import InputError
 from mmrl.core.html import Child, Html, element, joined
-from mmrl.core.media.drawings import Mark, Region, cut, film, gold_places, gold_rows, gold_spans, picture, swatch
+from mmrl.core.media.drawings import SIDE, Mark, Region, cut, film, gold_places, gold_rows, gold_spans, picture, swatch
 from mmrl.core.media.files import check_recorded, resolve
 from mmrl.core.media.image import load_image
 from mmrl.core.media.item import Media, shown_seconds
@@ -34,6 +34,7 @@ from rewards.parse.spans import spans
 from rewards.tasks.keys import BOXES, POINTS, SPANS
 
 FRAMES = 8  # of a strip
+FILM = 1280  # pixels of the longer side of a film of steps
 FAR = 1e9  # pixels; boxes are cut here before they are scaled, as the reward does
 DRAWN = (BOXES, POINTS, SPANS)  # the keys of gold answers that are drawn
 CHARACTERS = 4000  # of a completion that are shown
@@ -42,7 +43,7 @@ CHARACTERS = 4000  # of a completion that are shown
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A completion with its verdicts. `kind` is that of its marks; `facts` are short texts for its title line; `turns`
-    are shown in the place of the completion."""
+    are shown in the place of the completion. `made` are pictures, and `film` how the first of them came about."""
 
     kind: str
     label: str
@@ -53,6 +54,7 @@ class Answer:
     seen_size: Sequence[Sequence[int]]
     turns: Sequence[Mapping[str, Any]] = ()
     made: Sequence[Media] = ()
+    film: Sequence[Media] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,15 +181,16 @@ def _answer(answer: Answer, drawn: bool, run: Path | None) -> Html:
     title = swatch(answer.kind) if drawn else None, element("strong", answer.label)
     header = element("header", *title, *(element("span", fact, class_="dim") for fact in answer.facts))
     made = [_made(media, run) for media in answer.made]
-    text = [element("div", *made, class_="figures")] if made else list(turn_cards(answer.turns, run))
+    films = [_made(media, run, caption="step by step from noise", side=FILM) for media in answer.film]
+    text = [element("div", *made, class_="figures"), *films] if made else list(turn_cards(answer.turns, run))
     text = text or [element("pre", _shortened(answer.completion))]
     return element("section", header, *text, *_verdicts(answer.verdicts), class_="answer")
 
 
-def _made(media: Media, run: Path | None) -> Html:
+def _made(media: Media, run: Path | None, *, caption: str = "", side: int = SIDE) -> Html:
     try:
         _check_recorded(media, run)
-        return picture(load_image(media), (), caption="")
+        return picture(load_image(media), (), caption=caption, side=side)
     except InputError as error:
         return element("p", f"not shown: {error}", class_="missing")
 

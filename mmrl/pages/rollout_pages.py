@@ -194,7 +194,7 @@ def _rollout_exhibit(group: Sequence[Mapping[str, Any]], run: Path) -> Exhibit:
             row["space"],
             row["seen_size"],
             json.loads(row.get("turns") or "[]"),
-            [Media(**entry) for entry in row.get("made", ())],
+            *([Media(**entry) for entry in row.get(column, ())] for column in ("made", "film")),
         )
         for row in group
     ]

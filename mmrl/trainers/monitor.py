@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 Share = Annotated[float, Field(ge=0, le=1)]
 DEAD, CLIPPED, ENTROPY = "frac_reward_zero_std", "completions/clipped_ratio", "entropy"
 COLLAPSED = {"pictures/constant": "show one colour", "pictures/saturated": "are nearly all black or full colours"}
+DISTANCE = "pictures/distance_to_real"
 LENGTH, REWARD, HELD_OUT = "completions/mean_length", "reward", "eval_reward"
 
 
@@ -31,6 +32,7 @@ class Watch(Config):
     entropy: Annotated[float, Field(ge=0)] = 0.01
     length_drift: Annotated[float, Field(gt=1)] = 3.0
     hacking: Annotated[float, Field(gt=0)] = 0.05
+    distance_drift: Annotated[float, Field(gt=1)] = 1.5
     collapsed: Share = 0.5
 
 
@@ -40,10 +42,12 @@ def signs(logged: Sequence[Mapping[str, Any]], watch: Watch) -> dict[str, str]:
     `dead_groups`: hardly any group has a signal; `clipped`: completions are cut at the limit; `entropy`: the policy has
     stopped exploring; `length_drift`: completions are that many times longer or shorter than in the first window;
     `collapsed`: pictures that were made show nothing; `hacking`: the reward rose by at least that much while the
-    held-out reward fell by as much.
+    held-out reward fell by as much; `unreal`: it rose as much while pictures went `distance_drift` times as far from
+    real ones.
     """
-    now = {key: _mean(logged[-watch.window :], key) for key in (DEAD, CLIPPED, ENTROPY, LENGTH, *COLLAPSED)}
-    first = _mean(logged[: watch.window], LENGTH)
+    keys = (DEAD, CLIPPED, ENTROPY, LENGTH, *COLLAPSED, DISTANCE, REWARD)
+    now = {key: _mean(logged[-watch.window :], key) for key in keys}
+    first, near, low = (_mean(logged[: watch.window], key) for key in (LENGTH, DISTANCE, REWARD))
     warnings: dict[str, str] = {}
     if len(logged) < watch.window:
         return warnings
@@ -58,6 +62,11 @@ def signs(logged: Sequence[Mapping[str, Any]], watch: Watch) -> dict[str, str]:
     empty = [f"{now[key]:.0%} {told}" for key, told in COLLAPSED.items() if now[key] > watch.collapsed]
     if empty:
         warnings["collapsed"] = f"of the pictures {' and '.join(empty)}"
+    if now[DISTANCE] >= watch.distance_drift * near > 0 and now[REWARD] - low >= watch.hacking:
+        warnings["unreal"] = (
+            f"the reward rose by {now[REWARD] - low:.3f} while the distance of pictures to real ones went from "
+            f"{near:.3f} to {now[DISTANCE]:.3f}"
+        )
     held_out = [place for place, line in enumerate(logged) if HELD_OUT in line]
     if len(held_out) > 1:
         before, after = (logged[: held_out[0] + 1][-watch.window :], logged[: held_out[-1] + 1][-watch.window :])

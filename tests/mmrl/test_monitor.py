@@ -65,6 +65,16 @@ def test_a_reward_that_rises_while_the_held_out_one_falls_is_called_hacking() ->
     assert signs(better, WATCH) == {}
 
 
+def test_a_reward_that_rises_while_pictures_leave_the_real_ones_is_called_unreal() -> None:
+    near, far = {"pictures/distance_to_real": 0.1}, {"pictures/distance_to_real": 0.16}
+    hacked = run_of(near, far | {"reward": 0.9})[4:]
+    assert "rose by 0.4" in signs(hacked, WATCH)["unreal"]
+    assert "from 0.100 to 0.160" in signs(hacked, WATCH)["unreal"]
+    assert signs(run_of(near, far)[4:], WATCH) == {}  # without a reward that rises it is no hacking
+    assert signs(run_of(near, near | {"reward": 0.9})[4:], WATCH) == {}
+    assert signs(hacked, Watch(window=4, distance_drift=2)) == {}
+
+
 def test_a_warning_comes_once_a_window(
     mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -22,10 +22,11 @@ from eval.run import EvalConfig
 from eval.run import run as evaluate
 from mmrl.core.config import InputError, load, validate
 from mmrl.core.media.image import load_image
-from mmrl.core.media.item import MediaKind
+from mmrl.core.media.item import Media, MediaKind
 from mmrl.core.media.pictures import as_media
 from mmrl.flow.algorithms import ALGORITHMS
 from mmrl.flow.arguments import FlowArguments
+from mmrl.flow.monitor import MEASURES, measured
 from mmrl.flow.trainer import FlowTrainer
 from mmrl.model.flow.loading import load_editor
 from mmrl.model.tiny_editors import tiny_kontext
@@ -110,6 +111,21 @@ def test_two_processes_draw_and_learn_as_one(world: Path, tmp_path: Path) -> Non
             assert row["advantage"] == pytest.approx(other["advantage"], abs=1e-3)
     for name, value in weights(one).items():
         assert torch.allclose(value, weights(two)[name], atol=1e-4), name
+    for line, other in zip(metrics(one), metrics(two), strict=True):
+        assert [line[name] for name in MEASURES] == pytest.approx([other[name] for name in MEASURES], abs=1e-4)
+
+
+def test_what_pictures_show_beside_their_reward_is_measured() -> None:
+    black, grey, half = (Image.new("RGB", (4, 4), colour) for colour in ("black", (51, 51, 51), (51, 51, 51)))
+    half.paste("white", (0, 0, 2, 4))
+    noise = Image.fromarray(np.random.default_rng(0).integers(1, 255, (4, 4, 3), dtype=np.uint8))
+    row = {"id": "1", "task": "edit", "media": [as_media(black), as_media(grey)]}
+    text = {"id": "2", "task": "text_to_image", "media": []}
+    found = measured([black, grey, half, black], [row, row, row, text])
+    assert found[:3] == [[1, 1, 0], [1, 0, 0], [0, 0, pytest.approx(0.4)]]  # half of it is white instead of 0.2
+    assert found[3][:2] == [1, 1]
+    assert np.isnan(found[3][2])
+    assert measured([noise], [row])[0][:2] == [0, 0]
 
 
 def test_a_run_records_pictures_verdicts_and_advantages_and_ends_with_a_pipeline(undisturbed: Path) -> None:
@@ -120,11 +136,15 @@ def test_a_run_records_pictures_verdicts_and_advantages_and_ends_with_a_pipeline
         assert [row["draw"] for row in rows] == [0, 1, 2] * 2
         assert {row["made"][0]["width"] for row in rows} == {8}
         assert len({row["made"][0]["bytes"] for row in rows}) == 6
+        assert [len(row["film"]) for row in rows] == [1, 0, 0] * 2
+        for first in rows[::3]:  # noise and two steps
+            film, picture = load_image(Media(**first["film"][0])), load_image(Media(**first["made"][0]))
+            assert (film.size, film.crop((16, 0, 24, 8)).tobytes()) == ((24, 8), picture.tobytes())
         for group in (rows[:3], rows[3:]):
             assert sum(row["advantage"] for row in group) == pytest.approx(0, abs=1e-4)
             assert all(0 <= row["score/match"] <= 1 for row in group)
     line = metrics(undisturbed)[-1]
-    assert {"reward", "rewards/match/mean", "pictures/constant", "crd/anchor", "frac_reward_zero_std"} <= line.keys()
+    assert {"reward", "rewards/match/mean", "crd/anchor", "frac_reward_zero_std", *MEASURES} <= line.keys()
     policy = load_editor(undisturbed / "final")
     sizes = {picture.size for picture in policy.pictures(*_sampled(policy))}
     assert sizes == {(8, 8)}
@@ -134,7 +154,8 @@ def test_a_run_records_pictures_verdicts_and_advantages_and_ends_with_a_pipeline
 def test_the_page_of_a_run_shows_the_source_the_right_edit_and_what_was_made(undisturbed: Path) -> None:
     page = as_page(chosen(undisturbed, step=4, task=None, limit=9))
     assert page.count("<figcaption>gold 8×8") == page.count("<figcaption>image 1 8×8") == 2
-    assert page.count("<svg") >= 2 * (2 + 3)
+    assert page.count("<svg") >= 2 * (2 + 3 + 1)
+    assert page.count("<figcaption>step by step from noise") == 2
     assert "not shown" not in page
 
 
