@@ -57,7 +57,11 @@ def _holds_preferences(data: Path) -> bool:
     if not data.is_file():
         raise InputError(f"no labelled answers at {data}: expected a dataset directory, a run, or a JSONL file")
     with data.open("rb") as lines:
-        return b'"candidates"' in lines.readline()
+        try:
+            first = json.loads(lines.readline())
+        except ValueError:  # empty, or no JSON, which `read_rollouts` tells
+            return False
+    return isinstance(first, dict) and "candidates" in first
 
 
 def _of_preferences(data: Path) -> Iterator[tuple[Rollout, Mapping[str, int]]]:

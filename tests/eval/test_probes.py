@@ -92,6 +92,17 @@ def test_the_preferred_candidate_is_of_class_1(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_file_is_told_by_the_keys_of_its_first_line(tmp_path: Path) -> None:
+    row = {"meta": {"labels": {"good": 1}, "candidates": 2}}
+    assert [one.classes for one in labelled_answers(rollouts_file(tmp_path / "a.jsonl", row))] == [{"good": 1}]
+    (tmp_path / "b.jsonl").write_text("not JSON\n")
+    with pytest.raises(InputError, match=r"b\.jsonl:1: not a JSON object"):
+        labelled_answers(tmp_path / "b.jsonl")
+    (tmp_path / "c.jsonl").write_text("")
+    with pytest.raises(InputError, match=r"c\.jsonl holds no labelled answers"):
+        labelled_answers(tmp_path / "c.jsonl")
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [

@@ -24,10 +24,10 @@ STEPS = ["I see it.", " It is new.", " So it is two."]
 
 
 def answered(kinds: str, place: Path, task: str) -> Iterator[Sample]:
-    """Questions whose answers are of two to four candidates, or of one to three steps with scores."""
+    """Questions whose answers are of two or three candidates, or of one to three steps with scores."""
     for number, sample in enumerate(questions(kinds, place)):
         if task == "preference":
-            candidates = [f"I see {word}" for word in ("two", "a seven", "nothing", "all of it")][: 2 + number % 3]
+            candidates = [f"I see {word}" for word in ("two", "a seven", "nothing")][: 2 + number % 2]
             answer: dict[str, Any] = {"candidates": candidates, "preferred": number % 2}
         else:
             count = 1 + number % 3
@@ -75,4 +75,6 @@ def test_two_processes_train_the_head_of_one(kind: str, way: str, world: Path, t
         names = ("loss", "accuracy", "grad_norm")
         assert_close([got[name] for name in names], [expected[name] for name in names], atol=1e-5, rtol=1e-4)
     weights, others = (load_file(out / "final" / "model.safetensors") for out in (one, both))
+    if kind == "multi_response":  # a constant added to all scores changes no loss: its optimizer follows rounding
+        del weights["score.down.bias"], others["score.down.bias"]
     assert_close(others, weights, atol=1e-3, rtol=0)
