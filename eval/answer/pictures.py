@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from eval.decode.pictures import GuidedPictures
-    from mmrl.model.flow.kontext import KontextPolicy
+    from mmrl.model.flow.policy import PicturePolicy
     from mmrl.model.flow.settings import PictureSettings
 
 FOLDER = "made"  # of the pictures, in the folder of a run
@@ -35,7 +35,7 @@ class PictureGenerator:
 
     def __init__(
         self,
-        policy: KontextPolicy,
+        policy: PicturePolicy,
         settings: PictureSettings,
         out: Path,
         *,

@@ -13,8 +13,8 @@ from torch import Tensor
 from eval.decode.policy import Scores, SuiteGuide
 from eval.generation import Draw
 from mmrl.core.media.pictures import as_media
-from mmrl.model.flow.kontext import Condition, KontextPolicy
 from mmrl.model.flow.pictures import instruction_of, resized, right_of, row_of, sources_of
+from mmrl.model.flow.policy import Condition, PicturePolicy
 from mmrl.model.flow.process import at, gaussian, step
 from mmrl.model.flow.sampling import generator, sampled
 from rewards import Rollout
@@ -31,7 +31,7 @@ class Canvas:
 
     def __init__(
         self,
-        policy: KontextPolicy,
+        policy: PicturePolicy,
         condition: Condition,
         times: list[float],
         draw: Draw,

@@ -18,9 +18,9 @@ from eval.decode.policy import SuiteGuide
 from eval.generation import Draw
 from eval.pass_at_k import best_of_n_kl_bound
 from mmrl.core.vision import CoordinateSpace
-from mmrl.model.flow.kontext import Condition, KontextPolicy
 from mmrl.model.flow.noise_search import optimised
 from mmrl.model.flow.pictures import resized
+from mmrl.model.flow.policy import Condition, PicturePolicy
 from mmrl.model.flow.tree_search import Tree
 from rewards.gradients import gradient_of
 
@@ -86,7 +86,7 @@ class GuidedPictures:
 
     def __call__(
         self,
-        policy: KontextPolicy,
+        policy: PicturePolicy,
         condition: Condition,
         times: list[float],
         draws: Sequence[Draw],

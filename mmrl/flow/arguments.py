@@ -19,7 +19,9 @@ class FlowArguments(TrainingArguments):
     num_generations: int = field(default=12, metadata={"help": "Pictures made of each prompt: a group."})
     sampling_steps: int = field(default=10, metadata={"help": "Steps from noise to a picture."})
     side: int = field(default=SIDE, metadata={"help": "Pixels a side of pictures of texts, where none is right."})
-    guidance: float = field(default=3.5, metadata={"help": "The guidance of networks that take one as an input."})
+    guidance: float = field(
+        default=3.5, metadata={"help": "The guidance: an input of the network, or how two velocities are mixed."}
+    )
     save_pictures_steps: int = field(
         default=1, metadata={"help": "Rollout files hold their pictures every so many optimizer steps; 0: never."}
     )

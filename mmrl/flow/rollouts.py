@@ -29,8 +29,8 @@ from mmrl.flow.policy_gradient import gains
 from mmrl.grpo.batch import RolloutBatch, gathered
 from mmrl.grpo.batch_advantages import Estimated, Estimation
 from mmrl.grpo.rollouts import verdict_columns, write_rollouts
-from mmrl.model.flow.kontext import KontextPolicy
 from mmrl.model.flow.pictures import condition_of, right_of, sources_of
+from mmrl.model.flow.policy import PicturePolicy
 from mmrl.model.flow.sampling import generator, sampled
 from rewards import Rollout, Suite, Verdict
 
@@ -170,7 +170,7 @@ def asked_of(row: Row, state: TrainerState) -> Rollout:
 
 
 @torch.no_grad()
-def film(policy: KontextPolicy, drawn: Drawn, place: int) -> Image.Image:
+def film(policy: PicturePolicy, drawn: Drawn, place: int) -> Image.Image:
     """The latents of a trajectory as pictures, from noise to the clean one, next to each other."""
     latents = torch.cat([latent[place : place + 1] for latent in drawn.trajectory.latents])
     frames = policy.pictures(latents, drawn.condition)

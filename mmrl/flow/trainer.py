@@ -36,8 +36,8 @@ from mmrl.flow.consistency import consistency_loss
 from mmrl.flow.networks import Networks, Snapshots
 from mmrl.flow.rollouts import Rollouts, asked_of
 from mmrl.grpo.batch_advantages import Estimation
-from mmrl.model.flow.kontext import Condition, KontextPolicy
 from mmrl.model.flow.pictures import condition_of, instruction_of, opened, right_of
+from mmrl.model.flow.policy import Condition, PicturePolicy
 from mmrl.model.flow.process import clean_from, gaussian, noised, squared_error
 from mmrl.model.flow.sampling import generator
 from mmrl.trainers.evaluation import RecordedEvaluations, StepEvaluation, evaluates, weights_fingerprint
@@ -62,7 +62,7 @@ class PictureTrainer(RecordedEvaluations, Trainer, ABC):
     model: Any  # transformers declares it as possibly None
 
     def __init__(
-        self, policy: KontextPolicy, *, args: TrainingArguments, train_dataset: Any, copies: Sequence[str] = ()
+        self, policy: PicturePolicy, *, args: TrainingArguments, train_dataset: Any, copies: Sequence[str] = ()
     ) -> None:
         args.remove_unused_columns = False
         self.policy, self._numbers = policy, defaultdict[str, list[float]](list)
@@ -77,7 +77,7 @@ class PictureTrainer(RecordedEvaluations, Trainer, ABC):
         self.add_callback(FiniteNumbers(self))
 
     @abstractmethod
-    def loss_of(self, policy: KontextPolicy, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
+    def loss_of(self, policy: PicturePolicy, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
         """(the loss, numbers to log) of a micro-batch; `policy` has the network as the trainer has wrapped it."""
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -134,11 +134,16 @@ class FlowMatchingTrainer(PictureTrainer):
 
     draws: ClassVar[str] = "sft"  # the name of its random numbers
 
-    def loss_of(self, policy: KontextPolicy, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
+    def __init__(self, policy: PicturePolicy, **settings: Any) -> None:
+        if policy.mixes:
+            raise InputError(f"guidance={policy.guidance:g} mixes two velocities, and this loss is of one; set it to 1")
+        super().__init__(policy, **settings)
+
+    def loss_of(self, policy: PicturePolicy, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
         """The mean squared error of velocities."""
         return self.denoised(policy, batch["rows"]).error_N.mean(), {}
 
-    def denoised(self, policy: KontextPolicy, rows: Sequence[Row], copies: int = 1) -> Denoised:
+    def denoised(self, policy: PicturePolicy, rows: Sequence[Row], copies: int = 1) -> Denoised:
         """The velocities from noised `copies` of each right picture, those of a picture next to each other."""
         condition = condition_of(policy, rows)
         clean = policy.latents(opened([right for row in rows for right in right_of(row)]), condition)
@@ -158,7 +163,7 @@ class ConsistencyTrainer(FlowMatchingTrainer):
     draws: ClassVar[str] = "consistency"
     args: FlowArguments
 
-    def __init__(self, policy: KontextPolicy, *, rewards: Suite, args: FlowArguments, train_dataset: Any) -> None:
+    def __init__(self, policy: PicturePolicy, *, rewards: Suite, args: FlowArguments, train_dataset: Any) -> None:
         self.options = validate(Consistency, args.options, where="flow.options of consistency")
         check_gradients(rewards.specs, where="rewards", follower="consistency", others="crd or flow_grpo")
         self.names, self.weights_K = rewards.names, torch.tensor(rewards.weights)
@@ -167,7 +172,7 @@ class ConsistencyTrainer(FlowMatchingTrainer):
         super().__init__(policy, args=args, train_dataset=train_dataset)
         self._check_followed(train_dataset[0])
 
-    def loss_of(self, policy: KontextPolicy, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
+    def loss_of(self, policy: PicturePolicy, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
         """The flow's loss and the weighted one of the rewards, of early times."""
         rows, options = batch["rows"], self.options
         made = self.denoised(policy, rows, options.times)
@@ -207,7 +212,7 @@ class FlowTrainer(PictureTrainer):
 
     def __init__(
         self,
-        policy: KontextPolicy,
+        policy: PicturePolicy,
         *,
         rewards: Suite,
         args: FlowArguments,
@@ -230,7 +235,7 @@ class FlowTrainer(PictureTrainer):
         batches, count = super().get_batch_samples(*args, **kwargs)
         return self.rollouts(batches), count
 
-    def loss_of(self, policy: KontextPolicy, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
+    def loss_of(self, policy: PicturePolicy, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
         """The algorithm's."""
         drawn: Drawn = batch["drawn"]
         return self.algorithm.loss(policy, self.model, drawn, batch["advantage_TN"])

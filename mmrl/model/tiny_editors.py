@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 SPACE = "▁"  # how a T5 tokenizer writes the blank before a word
 SPELT = -20.0  # the log-probability of a letter: less than that of any word
@@ -35,35 +43,15 @@ def tiny_kontext(
     texts = sorted(set(texts))
     clip, t5 = _clip_tokenizer(texts, text_tokens), _t5_tokenizer(texts, text_tokens)
     axis = 8  # rotary dimensions of each of the three axes
-    size: dict[str, Any] = {
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "hidden_size": width,
-        "intermediate_size": 2 * width,
-    }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        ends: dict[str, Any] = {
-            "bos_token_id": clip.bos_token_id,
-            "eos_token_id": clip.eos_token_id,
-            "pad_token_id": clip.pad_token_id,
-        }
-        t5_ends: dict[str, Any] = {"pad_token_id": t5.pad_token_id, "eos_token_id": t5.eos_token_id}
-        clip_config = CLIPTextConfig(vocab_size=len(clip), max_position_embeddings=text_tokens, **size, **ends)
-        t5_config = T5Config(
-            vocab_size=len(t5), d_model=width, d_kv=width // 2, d_ff=2 * width, num_layers=1, num_heads=2,
-            **t5_ends,
-        )  # fmt: skip
+        clip_config, t5_config = _clip_config(clip, width), _t5_config(t5, width)
         transformer = library.FluxTransformer2DModel(
             in_channels=4 * (light or 4), num_layers=layers, num_single_layers=1, attention_head_dim=3 * axis,
             num_attention_heads=heads, joint_attention_dim=width, pooled_projection_dim=width,
             axes_dims_rope=(axis, axis, axis), guidance_embeds=False,
         )  # fmt: skip
-        vae = _light_vae(library, light) if light else library.AutoencoderKL(
-            block_out_channels=(16, 16), down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4, sample_size=16,
-            scaling_factor=1.0, shift_factor=0.0, use_quant_conv=False, use_post_quant_conv=False,
-        )  # fmt: skip
+        vae = _light_vae(library, light) if light else _vae(library)
         pipeline = library.FluxKontextPipeline(
             scheduler=library.FlowMatchEulerDiscreteScheduler(shift=1.0),
             vae=vae,
@@ -73,9 +61,76 @@ def tiny_kontext(
             tokenizer_2=t5,
             transformer=transformer,
         )
-    for part in ("vae", "text_encoder", "text_encoder_2", "transformer"):
-        getattr(pipeline, part).eval()  # T5 has dropout
+    return _ready(pipeline)
+
+
+def tiny_stable_diffusion_3(
+    texts: Iterable[str], *, width: int = 32, layers: int = 2, text_tokens: int = TEXT_TOKENS, seed: int = 0
+) -> Any:
+    """A `StableDiffusion3Pipeline` that makes pictures of texts, with sides of multiples of 4 pixels, at most 256. It
+    has the second attention and the norms of Stable Diffusion 3.5."""
+    import diffusers
+
+    library: Any = diffusers
+    texts = sorted(set(texts))
+    clip, t5 = _clip_tokenizer(texts, text_tokens), _t5_tokenizer(texts, text_tokens)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        clip_config = _clip_config(clip, width, projection_dim=width)
+        transformer = library.SD3Transformer2DModel(
+            sample_size=16, patch_size=2, in_channels=4, out_channels=4, num_layers=layers,
+            attention_head_dim=width // 2, num_attention_heads=2, joint_attention_dim=2 * width,
+            caption_projection_dim=width, pooled_projection_dim=2 * width, pos_embed_max_size=64,
+            dual_attention_layers=(0,), qk_norm="rms_norm",
+        )  # fmt: skip
+        pipeline = library.StableDiffusion3Pipeline(
+            scheduler=library.FlowMatchEulerDiscreteScheduler(shift=3.0),
+            vae=_vae(library),
+            text_encoder=CLIPTextModelWithProjection(clip_config),
+            tokenizer=clip,
+            text_encoder_2=CLIPTextModelWithProjection(clip_config),
+            tokenizer_2=clip,
+            text_encoder_3=T5EncoderModel(_t5_config(t5, 2 * width)),
+            tokenizer_3=t5,
+            transformer=transformer,
+        )
+    return _ready(pipeline)
+
+
+TWINS: dict[str, Callable[..., Any]] = {  # of each class of pipelines
+    "FluxKontextPipeline": tiny_kontext,
+    "StableDiffusion3Pipeline": tiny_stable_diffusion_3,
+}
+
+
+def _ready(pipeline: Any) -> Any:
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval()  # T5 has dropout
     return pipeline
+
+
+def _clip_config(tokenizer: CLIPTokenizer, width: int, **more: Any) -> CLIPTextConfig:
+    ends: dict[str, Any] = {f"{end}_token_id": getattr(tokenizer, f"{end}_token_id") for end in ("bos", "eos", "pad")}
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=tokenizer.model_max_length, num_hidden_layers=1,
+        num_attention_heads=2, hidden_size=width, intermediate_size=2 * width, **ends, **more,
+    )  # fmt: skip
+
+
+def _t5_config(tokenizer: T5Tokenizer, width: int) -> T5Config:
+    ends: dict[str, Any] = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    return T5Config(
+        vocab_size=len(tokenizer), d_model=width, d_kv=width // 2, d_ff=2 * width, num_layers=1, num_heads=2, **ends
+    )
+
+
+def _vae(library: Any) -> Any:
+    return library.AutoencoderKL(
+        block_out_channels=(16, 16), down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4, sample_size=16,
+        scaling_factor=1.0, shift_factor=0.0, use_quant_conv=False, use_post_quant_conv=False,
+    )  # fmt: skip
 
 
 def _light_vae(library: Any, channels: int) -> Any:

@@ -135,7 +135,7 @@ class TrainConfig(Config):
     """Everything about a training run. `reward`, `sft`, `dpo` and `grpo` go to TRL's RewardConfig, SFTConfig, DPOConfig
     and GRPOConfig as they are.
 
-    A pipeline of diffusers that edits pictures learns by `sft`, which is flow matching with transformers'
+    A pipeline of diffusers that makes pictures learns by `sft`, which is flow matching with transformers'
     TrainingArguments, and by `flow`, reinforcement learning with those and `mmrl.flow.arguments.FlowArguments`.
 
     `prompt` says what is asked beside the questions; by default what the recipe of `data` says. `preferences` are the

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from mmrl.core.files import sha256_of
+from mmrl.model.loading import local
 from mmrl.train.config import FOLDERS, TrainConfig, TrainingSplit, makes_pictures
 from mmrl.train.samples import split_of
 
@@ -50,6 +51,14 @@ edit = editor(
 ```"""
 
 
+USE_PAINTER = """```python
+from diffusers import {pipeline}
+
+painter = {pipeline}.from_pretrained("{place}")
+picture = painter("a red square", num_inference_steps={steps}, guidance_scale={guidance}).images[0]
+```"""
+
+
 USE_HEAD = """```yaml
 rewards:
   head: {{weight: 1.0, fn: {fn}, args: {{model: {place}}}}}
@@ -78,7 +87,7 @@ def model_card(config: TrainConfig, stage: str, history: Sequence[Mapping[str, A
     place = Path(config.output, FOLDERS[stage], "final")
     if makes_pictures(config):
         steps = block.get("sampling_steps") or 10
-        parts += ["## Use", USE_EDITOR.format(place=place, instruction="tint the left half red", steps=steps)]
+        parts += ["## Use", _use_of_pictures(config, place, steps, block.get("guidance") or 3.5)]
     elif stage == "reward":
         fn = READ_BY[config.head.kind]
         parts += ["## Ranked right", _accuracy(history), "## Use", USE_HEAD.format(place=place, fn=fn)]
@@ -88,11 +97,27 @@ def model_card(config: TrainConfig, stage: str, history: Sequence[Mapping[str, A
     return "\n\n".join(parts) + "\n"
 
 
+def _use_of_pictures(config: TrainConfig, place: Path, steps: int, guidance: float) -> str:
+    policy = _policy(config)
+    if policy.EDITS:
+        return USE_EDITOR.format(place=place, instruction="tint the left half red", steps=steps)
+    return USE_PAINTER.format(pipeline=policy.PIPELINE, place=place, steps=steps, guidance=guidance)
+
+
+def _policy(config: TrainConfig) -> Any:
+    """The kind of policy that a pipeline is."""
+    from mmrl.model.flow.loading import policy_of
+
+    return policy_of(local(config.model))
+
+
 def _front(config: TrainConfig) -> dict[str, Any]:
     """The metadata block that the hub reads. A base that is a folder on this machine has no name there."""
     named = {} if Path(config.model).exists() or config.model.count("/") != 1 else {"base_model": config.model}
     tags = ["mmrl", *(stage for stage in METHODS if getattr(config, stage) is not None)]
-    library, tag = ("diffusers", "image-to-image") if makes_pictures(config) else ("transformers", "image-text-to-text")
+    library, tag = "transformers", "image-text-to-text"
+    if makes_pictures(config):
+        library, tag = "diffusers", "image-to-image" if _policy(config).EDITS else "text-to-image"
     return {"library_name": library, "pipeline_tag": tag, **named, "tags": tags}
 
 

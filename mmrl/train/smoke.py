@@ -81,17 +81,17 @@ def _preferred(config: TrainConfig) -> list[Sample]:
 
 def _of_pictures(config: TrainConfig, directory: Path) -> TrainConfig:
     """The miniature of a pipeline that makes pictures: a tiny twin, and pictures of 16 pixels a side."""
-    from mmrl.model.flow.loading import check_editor
+    from mmrl.model.flow.loading import policy_of
     from mmrl.model.flow.pictures import instruction_of, row_of
     from mmrl.model.loading import local
-    from mmrl.model.tiny_editors import tiny_kontext
+    from mmrl.model.tiny_editors import TWINS
 
-    check_editor(local(config.model))
+    pipeline = policy_of(local(config.model)).PIPELINE
     samples, _ = spread(training_samples(config.data, config.split, config.limit, config.task))
     small = [replace(s, media=tuple(as_media(load_image(m).resize((16, 16))) for m in s.media)) for s in samples]
     write_dataset(small, directory / "data")
     texts = [instruction_of(row_of(sample)) for sample in samples]
-    tiny_kontext(texts, seed=config.seed).save_pretrained(directory / "model")
+    TWINS[pipeline](texts, seed=config.seed).save_pretrained(directory / "model")
     changed = {"model": str(directory / "model"), "output": str(directory / "run"), "dtype": "float32"}
     changed |= {"data": str(directory / "data"), "limit": None, "evaluation": None}
     blocks = {name: _small(getattr(config, name), 2, len(samples)) for name in stages_of(config)}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmrl.core.config import Config, InputError
 from mmrl.flow.networks import Networks
-from mmrl.model.flow.kontext import Condition, KontextPolicy
+from mmrl.model.flow.policy import Condition, PicturePolicy
 from mmrl.model.flow.sampling import Trajectory, generator
 
 TRAINED = "trained"
@@ -75,7 +75,7 @@ class Algorithm(Config, ABC):
 
     @abstractmethod
     def loss(
-        self, policy: KontextPolicy, networks: Networks, drawn: Drawn, advantage_TN: Tensor
+        self, policy: PicturePolicy, networks: Networks, drawn: Drawn, advantage_TN: Tensor
     ) -> tuple[Tensor, dict[str, float]]:
         """(the loss, numbers to log); `policy` has the network that learns, as the trainer has wrapped it. There is one
         row of advantages for all steps, or one for each step of a dense algorithm."""

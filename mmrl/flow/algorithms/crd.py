@@ -11,7 +11,7 @@ from torch import Tensor
 from mmrl.flow import centred_distillation as crd
 from mmrl.flow.algorithms.base import Algorithm, Drawn
 from mmrl.flow.networks import Networks
-from mmrl.model.flow.kontext import KontextPolicy
+from mmrl.model.flow.policy import PicturePolicy
 from mmrl.model.flow.process import gaussian, noised
 
 EARLIEST, LATEST = 0.05, 0.95  # times at which pictures are noised
@@ -37,10 +37,10 @@ class Crd(Algorithm):
         return {"old": crd.old_decay(step), "sampler": crd.sampling_decay(step)}
 
     def loss(
-        self, policy: KontextPolicy, networks: Networks, drawn: Drawn, advantage_TN: Tensor
+        self, policy: PicturePolicy, networks: Networks, drawn: Drawn, advantage_TN: Tensor
     ) -> tuple[Tensor, dict[str, float]]:
         """The centred loss and the anchor's, over all times of all pictures."""
-        condition, clean = drawn.condition.tiled(self.times), drawn.clean.repeat(self.times, 1, 1)
+        condition, clean = drawn.condition.tiled(self.times), torch.cat([drawn.clean] * self.times)
         draws = [drawn.generators(f"time {number}") for number in range(self.times)]
         time = torch.cat([torch.rand(1, generator=each) for number in draws for each in number]).to(clean)
         time = EARLIEST + (LATEST - EARLIEST) * time

@@ -12,7 +12,7 @@ from torch import Tensor
 from mmrl.flow.algorithms.base import Algorithm, Drawn
 from mmrl.flow.networks import Networks
 from mmrl.flow.policy_gradient import clipped_loss
-from mmrl.model.flow.kontext import KontextPolicy
+from mmrl.model.flow.policy import PicturePolicy
 from mmrl.model.flow.process import noise_scale, step_kl
 from mmrl.model.flow.sampling import replayed
 
@@ -35,7 +35,7 @@ class FlowGrpo(Algorithm):
         return ["anchor"] if self.anchor else []
 
     def loss(
-        self, policy: KontextPolicy, networks: Networks, drawn: Drawn, advantage_TN: Tensor
+        self, policy: PicturePolicy, networks: Networks, drawn: Drawn, advantage_TN: Tensor
     ) -> tuple[Tensor, dict[str, float]]:
         """The mean over all steps, which one forward scores again."""
         trajectory = drawn.trajectory

@@ -12,7 +12,7 @@ from mmrl.core.config import InputError
 from mmrl.flow.algorithms.base import Algorithm, Drawn
 from mmrl.flow.networks import Networks
 from mmrl.flow.policy_gradient import proximal_difference_loss
-from mmrl.model.flow.kontext import KontextPolicy
+from mmrl.model.flow.policy import PicturePolicy
 from mmrl.model.flow.sampling import replayed
 
 
@@ -43,7 +43,7 @@ class Prdp(Algorithm):
             raise InputError(f"flow.num_generations={group}; prdp compares pairs and needs an even number")
 
     def loss(
-        self, policy: KontextPolicy, networks: Networks, drawn: Drawn, advantage_TN: Tensor
+        self, policy: PicturePolicy, networks: Networks, drawn: Drawn, advantage_TN: Tensor
     ) -> tuple[Tensor, dict[str, float]]:
         """The pairs are the pictures 2i and 2i + 1 of a prompt."""
         trajectory = drawn.trajectory

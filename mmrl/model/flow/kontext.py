@@ -1,15 +1,13 @@
 """Pipelines of the Flux Kontext family as policies: a picture and an instruction in, or a text alone; a picture out.
 
-Encoding and decoding are those of diffusers' pipeline. Its loop is not used, since it gives no log-densities.
 Shapes: N samples, S tokens of a latent, C channels of a token, L tokens of an instruction.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,74 +15,42 @@ from PIL import Image
 from torch import Tensor
 
 from mmrl.core.config import InputError
-from mmrl.model.flow.pictures import SIDE, check_size
+from mmrl.model.flow import policy
+from mmrl.model.flow.pictures import check_size
+from mmrl.model.flow.policy import PicturePolicy, check_pictures
 from mmrl.model.flow.process import Draws, gaussian
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """What N samples are made of: the encoded instructions and source pictures, all pictures of one size. Without
-    sources `source_NSC` has no token."""
+class Condition(policy.Condition):
+    """The encoded instructions and source pictures. Without sources `source_NSC` has no token."""
 
-    text_NLD: Tensor
-    pooled_ND: Tensor
-    text_ids: Tensor
+    PER_SAMPLE: ClassVar[tuple[str, ...]] = (*policy.Condition.PER_SAMPLE, "source_NSC")
+
     source_NSC: Tensor
+    text_ids: Tensor
     place_ids: Tensor
-    size: tuple[int, int]  # width, height in pixels
-
-    def __len__(self) -> int:
-        return len(self.source_NSC)
 
     @property
     def tokens(self) -> int:
         """The number of tokens of a latent."""
         return len(self.place_ids) - self.source_NSC.shape[1]
 
-    def repeated(self, count: int) -> Condition:
-        """Each sample `count` times, next to each other: a group reads its source once."""
-        return self._with_rows(lambda part: part.repeat_interleave(count, dim=0))
 
-    def only(self, place: int) -> Condition:
-        """The sample at `place` alone."""
-        return self._with_rows(lambda part: part[place : place + 1])
+class KontextPolicy(PicturePolicy):
+    """A `FluxKontextPipeline` as a policy; its network may take guidance as an input."""
 
-    def tiled(self, count: int) -> Condition:
-        """All samples in their order, `count` times."""
-        return self._with_rows(lambda part: part.repeat(count, *[1] * (part.dim() - 1))) if count > 1 else self
+    PIPELINE = "FluxKontextPipeline"
+    EDITS = True
 
-    def _with_rows(self, change: Callable[[Tensor], Tensor]) -> Condition:
-        text, pooled, source = map(change, (self.text_NLD, self.pooled_ND, self.source_NSC))
-        return Condition(text, pooled, self.text_ids, source, self.place_ids, self.size)
-
-
-class KontextPolicy:
-    """A `FluxKontextPipeline` as a policy; `transformer` has the weights that learn, `network` predicts velocities."""
-
-    def __init__(self, pipeline: Any, *, guidance: float = 3.5, text_tokens: int = 512, side: int = SIDE) -> None:
-        if type(pipeline).__name__ != "FluxKontextPipeline":
-            raise InputError(f"the pipeline is a {type(pipeline).__name__}; must be a FluxKontextPipeline")
-        if not hasattr(pipeline.scheduler, "sigmas"):
-            raise InputError(f"the scheduler {type(pipeline.scheduler).__name__} has no sigmas; must be a flow's")
-        self.pipeline, self.guidance, self.network = pipeline, guidance, pipeline.transformer
-        self.side = side  # of pictures of texts, in pixels
-        self.text_tokens = min(text_tokens, pipeline.tokenizer_2.model_max_length)
-
-    @property
-    def transformer(self) -> Any:
-        """The module of the pipeline that predicts velocities."""
-        return self.pipeline.transformer
+    def __init__(self, pipeline: Any, **settings: Any) -> None:
+        super().__init__(pipeline, **settings)
+        self.text_tokens = min(self.text_tokens, pipeline.tokenizer_2.model_max_length)
 
     @property
     def multiple(self) -> int:
         """The number of pixels of which the sides of pictures are multiples."""
         return 2 * self.pipeline.vae_scale_factor
-
-    def using(self, network: Callable[..., Any]) -> KontextPolicy:
-        """The same policy with the velocities of another network: a copy of earlier weights, or one that is wrapped."""
-        other = copy.copy(self)
-        other.network = network
-        return other
 
     @torch.no_grad()
     def condition(
@@ -93,10 +59,9 @@ class KontextPolicy:
         sources: Sequence[Image.Image] | None,
         size: tuple[int, int] | None = None,
     ) -> Condition:
-        """The encoded instructions and pictures of N prompts; of texts alone, `sources` is None and pictures get the
-        `size`. All pictures must have one size that the VAE takes."""
+        """As `PicturePolicy.condition`."""
         if sources is not None:
-            self._check(instructions, sources)
+            check_pictures(instructions, sources)
             size = sources[0].size
         assert size is not None
         check_size(size, self.multiple)
@@ -109,24 +74,15 @@ class KontextPolicy:
             pixels, len(text), channels, height, width, text.dtype, device, torch.Generator(device).manual_seed(0)
         )
         if source is None:
-            return Condition(text, pooled, text_ids, noise[:, :0], place_ids, size)
-        return Condition(text, pooled, text_ids, source, torch.cat([place_ids, source_ids]), size)
+            return Condition(size, text, pooled, noise[:, :0], text_ids, place_ids)
+        return Condition(size, text, pooled, source, text_ids, torch.cat([place_ids, source_ids]))
 
-    def _check(self, instructions: Sequence[str], sources: Sequence[Image.Image]) -> None:
-        if not sources or len(instructions) != len(sources):
-            raise InputError(
-                f"{len(instructions)} instructions for {len(sources)} pictures; each needs one of the other"
-            )
-        sizes = {picture.size for picture in sources}
-        if len(sizes) > 1:
-            raise InputError(f"pictures of the sizes {sorted(sizes)} in one batch; must have one size")
-
-    def velocity(self, latent_NSC: Tensor, time_N: Tensor, condition: Condition) -> Tensor:
+    def velocity(self, latent: Tensor, time_N: Tensor, condition: Condition) -> Tensor:
         """[N, S, C]: the predicted velocity e - x_0 at a time of its own for each sample."""
         guided = self.transformer.config.guidance_embeds
         predicted = self.network(
-            hidden_states=torch.cat([latent_NSC, condition.source_NSC], dim=1),
-            timestep=time_N.to(latent_NSC),
+            hidden_states=torch.cat([latent, condition.source_NSC], dim=1),
+            timestep=time_N.to(latent),
             guidance=torch.full_like(time_N, self.guidance) if guided else None,
             pooled_projections=condition.pooled_ND,
             encoder_hidden_states=condition.text_NLD,
@@ -134,7 +90,7 @@ class KontextPolicy:
             img_ids=condition.place_ids,
             return_dict=False,
         )[0]
-        return predicted[:, : latent_NSC.shape[1]]
+        return predicted[:, : latent.shape[1]]
 
     def noise(self, condition: Condition, generator: Draws) -> Tensor:
         """[N, S, C]: the noise that sampling starts from."""
@@ -158,22 +114,16 @@ class KontextPolicy:
     def latents(self, pictures: Sequence[Image.Image], condition: Condition) -> Tensor:
         """[N, S, C]: the clean latents of pictures of the condition's size, as targets of supervised training."""
         empty = [""] * len(pictures)
-        self._check(empty, pictures)
+        check_pictures(empty, pictures)
         if pictures[0].size != condition.size:
             raise InputError(f"pictures of {pictures[0].size} for sources of {condition.size}; must have one size")
         return self.condition(empty, pictures).source_NSC
 
-    @torch.no_grad()
-    def pictures(self, latent_NSC: Tensor, condition: Condition) -> list[Image.Image]:
-        """The pictures of clean latents."""
-        return self.pipeline.image_processor.postprocess(self._decoded(latent_NSC, condition), output_type="pil")
+    def encoded(self, condition: Condition) -> Mapping[str, Tensor]:
+        """What each part of the pipeline gave for a condition, by the part's name."""
+        parts = {"text_encoder": condition.pooled_ND, "text_encoder_2": condition.text_NLD}
+        return {**parts, "vae": condition.source_NSC}
 
-    def pixels(self, latent_NSC: Tensor, condition: Condition) -> Tensor:
-        """[N, 3, H, W] in [0, 1]: the same as tensors, through which gradients flow."""
-        return self.pipeline.image_processor.postprocess(self._decoded(latent_NSC, condition), output_type="pt")
-
-    def _decoded(self, latent_NSC: Tensor, condition: Condition) -> Tensor:
+    def _unpacked(self, latent: Tensor, condition: Condition) -> Tensor:
         pipeline, (width, height) = self.pipeline, condition.size
-        unpacked = pipeline._unpack_latents(latent_NSC, height, width, pipeline.vae_scale_factor)
-        config = pipeline.vae.config
-        return pipeline.vae.decode(unpacked / config.scaling_factor + config.shift_factor, return_dict=False)[0]
+        return pipeline._unpack_latents(latent, height, width, pipeline.vae_scale_factor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,32 @@ from torch import Tensor, nn
 from data_engine.schema import Sample
 from mmrl.core.config import InputError
 from mmrl.model.flow.kontext import KontextPolicy
-from mmrl.model.flow.pictures import SIDE, condition_of, row_of
+from mmrl.model.flow.pictures import EDIT, SIDE, condition_of, row_of
+from mmrl.model.flow.policy import PicturePolicy
 from mmrl.model.flow.process import at
+from mmrl.model.flow.stable_diffusion_3 import StableDiffusion3Policy
 from mmrl.model.loading import INDEX, is_pipeline
 from mmrl.model.policy import LoraSettings
 
+POLICIES: dict[str, type[PicturePolicy]] = {
+    policy.PIPELINE: policy for policy in (KontextPolicy, StableDiffusion3Policy)
+}
 
-def check_editor(path: Path) -> int:
-    """The number of pixels of which the sides of pictures are multiples; InputError unless there is a
-    `FluxKontextPipeline` in `path`. Loads no weights."""
+
+def policy_of(path: Path) -> type[PicturePolicy]:
+    """The kind of policy that the pipeline in `path` is; InputError for another pipeline, or none."""
     if not is_pipeline(path):
         raise InputError(f"no {INDEX} in {path}; an editor is a pipeline of diffusers: pipeline.save_pretrained(...)")
     name = json.loads((path / INDEX).read_text(encoding="utf-8")).get("_class_name")
-    if name != "FluxKontextPipeline":
-        raise InputError(f"{path} holds a {name}; must be a FluxKontextPipeline")
+    if name not in POLICIES:
+        raise InputError(f"{path} holds a {name}; must be a {' or a '.join(POLICIES)}")
+    return POLICIES[name]
+
+
+def check_editor(path: Path) -> int:
+    """The number of pixels of which the sides of pictures are multiples; InputError unless there is a pipeline of
+    POLICIES in `path`. Loads no weights."""
+    policy_of(path)
     try:
         vae = json.loads((path / "vae" / "config.json").read_text(encoding="utf-8"))
         return 2 ** len(vae["block_out_channels"])
@@ -35,6 +48,13 @@ def check_editor(path: Path) -> int:
         raise InputError(
             f"the VAE of {path} has no config that names its block_out_channels ({error!r:.100})"
         ) from None
+
+
+def check_edits_asked(path: Path, samples: Iterable[Sample]) -> None:
+    """InputError for samples to edit, if the pipeline in `path` makes pictures of texts alone."""
+    policy = policy_of(path)
+    if not policy.EDITS and any(sample.task == EDIT for sample in samples):
+        raise InputError(f"a {policy.PIPELINE} makes pictures of texts; the data have the task {EDIT}")
 
 
 def sizes_of(path: Path) -> dict[str, int]:
@@ -48,27 +68,28 @@ def sizes_of(path: Path) -> dict[str, int]:
     return counts
 
 
-def load_editor(path: Path, *, dtype: str = "float32", guidance: float = 3.5, side: int = SIDE) -> KontextPolicy:
-    """The policy of the `FluxKontextPipeline` in `path`; InputError for anything else, or one with damaged weights."""
+def load_editor(path: Path, *, dtype: str = "float32", guidance: float = 3.5, side: int = SIDE) -> PicturePolicy:
+    """The policy of the pipeline in `path`; InputError for anything else, or one with damaged weights."""
     import diffusers
 
     check_editor(path)
+    policy = policy_of(path)
 
     library: Any = diffusers  # its classes are loaded by name
     try:
-        pipeline = library.FluxKontextPipeline.from_pretrained(
+        pipeline = getattr(library, policy.PIPELINE).from_pretrained(
             path, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
         )
     except (OSError, ValueError) as error:
         raise InputError(f"the pipeline in {path} cannot be loaded: {str(error).partition(chr(10))[0]:.300}") from None
     pipeline.set_progress_bar_config(disable=True)
-    for part in ("vae", "text_encoder", "text_encoder_2"):
-        getattr(pipeline, part).requires_grad_(False).eval()
-    pipeline.transformer.requires_grad_(True)
-    return KontextPolicy(pipeline, guidance=guidance, side=side)
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module):
+            part.requires_grad_(part is pipeline.transformer).eval()
+    return policy(pipeline, guidance=guidance, side=side)
 
 
-def adapted_editor(policy: KontextPolicy, lora: LoraSettings | None) -> None:
+def adapted_editor(policy: PicturePolicy, lora: LoraSettings | None) -> None:
     """Put LoRA adapters, which alone are trained then, on the linear layers of the network; None puts none."""
     if lora is None:
         return
@@ -85,17 +106,19 @@ def adapted_editor(policy: KontextPolicy, lora: LoraSettings | None) -> None:
         raise InputError(f"lora: {error}") from None
 
 
-def check_finite(policy: KontextPolicy, sample: Sample) -> None:
+def check_finite(policy: PicturePolicy, sample: Sample) -> None:
     """InputError for a VAE or text encoders that give NaN for a sample."""
     condition = condition_of(policy, [row_of(sample)])
-    parts = {"text_encoder": condition.pooled_ND, "text_encoder_2": condition.text_NLD, "vae": condition.source_NSC}
-    for part, values in parts.items():
+    noise = policy.noise(condition, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        decoded = policy.pixels(noise, condition)
+    for part, values in [*policy.encoded(condition).items(), ("vae", decoded)]:
         if not values.isfinite().all():
             raise InputError(f"the {part} of the model gives NaN for sample {sample.id}; use whole weights, or float32")
 
 
 @torch.no_grad()
-def velocity_of(policy: KontextPolicy, sample: Sample) -> Tensor:
+def velocity_of(policy: PicturePolicy, sample: Sample) -> Tensor:
     """[1, S, C]: the velocity halfway to an edit of a sample, on the CPU."""
     condition = condition_of(policy, [row_of(sample)])
     noise = policy.noise(condition, torch.Generator().manual_seed(0))

@@ -10,9 +10,10 @@ from mmrl.core.config import Config
 
 
 class PictureSettings(Config):
-    """`steps` from noise to a picture, each with `noise` of its own (0: the flow itself); `guidance` is for networks
-    that take one as an input. A source of more than `pixels` pixels is made smaller, and its edit as large again.
-    `side` is that of pictures of texts, in pixels, where the data show no right one."""
+    """`steps` from noise to a picture, each with `noise` of its own (0: the flow itself); `guidance` is an input of the
+    network, or how its velocities with and without the text are mixed. A source of more than `pixels` pixels is made
+    smaller, and its edit as large again. `side` is that of pictures of texts, in pixels, where the data show no right
+    one."""
 
     steps: PositiveInt = 28
     noise: NonNegativeFloat = 0.0

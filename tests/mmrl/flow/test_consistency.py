@@ -20,9 +20,9 @@ from mmrl.core.config import InputError, load
 from mmrl.demo.editor.steps import CHECKPOINT
 from mmrl.flow.arguments import FlowArguments
 from mmrl.flow.trainer import ConsistencyTrainer, FlowTrainer
-from mmrl.model.flow.kontext import KontextPolicy
 from mmrl.model.flow.loading import load_editor
 from mmrl.model.flow.pictures import condition_of, opened, row_of
+from mmrl.model.flow.policy import PicturePolicy
 from mmrl.model.flow.process import at, clean_from, noised
 from mmrl.model.tiny_editors import tiny_kontext
 from mmrl.train.config import TrainConfig
@@ -50,7 +50,7 @@ def photographs(n: int, side: int, split: Any = "train") -> list[Sample]:
     return [replace(sample, id=str(number)) for number, sample in enumerate(made)]
 
 
-def condition_errors(policy: KontextPolicy, samples: list[Sample], time: float) -> tuple[float, float]:
+def condition_errors(policy: PicturePolicy, samples: list[Sample], time: float) -> tuple[float, float]:
     """The mean squared errors of edges, by the extractor that is trained on and by Pillow's own, of what is predicted
     of photographs at a time."""
     condition = condition_of(policy, [row_of(sample) for sample in samples])

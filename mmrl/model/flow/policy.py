@@ -1,0 +1,145 @@
+"""A pipeline of diffusers as a policy: what all of them share, and what each class must say.
+
+Encoding and decoding are those of the pipeline. Its loop is not used, since it gives no log-densities.
+Shapes: N samples, L tokens of a text; latents are [N, ...].
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mmrl.core.config import InputError
+from mmrl.model.flow.pictures import SIDE
+from mmrl.model.flow.process import Draws
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What N samples are made of, all of one size in pixels (width, height). PER_SAMPLE names the tensors that have a
+    row for each."""
+
+    PER_SAMPLE: ClassVar[tuple[str, ...]] = ("text_NLD", "pooled_ND")
+
+    size: tuple[int, int]
+    text_NLD: Tensor
+    pooled_ND: Tensor
+
+    def __len__(self) -> int:
+        return len(self.text_NLD)
+
+    def repeated(self, count: int) -> Self:
+        """Each sample `count` times, next to each other: a group reads its source once."""
+        return self._with_rows(lambda part: part.repeat_interleave(count, dim=0))
+
+    def only(self, place: int) -> Self:
+        """The sample at `place` alone."""
+        return self._with_rows(lambda part: part[place : place + 1])
+
+    def tiled(self, count: int) -> Self:
+        """All samples in their order, `count` times."""
+        return self._with_rows(lambda part: torch.cat([part] * count)) if count > 1 else self
+
+    def _with_rows(self, change: Callable[[Tensor], Tensor]) -> Self:
+        return replace(self, **{name: change(getattr(self, name)) for name in self.PER_SAMPLE})
+
+
+class PicturePolicy(ABC):
+    """A pipeline as a policy: `transformer` has the weights that learn, `network` predicts velocities, `side` is that
+    of pictures of texts, in pixels."""
+
+    PIPELINE: ClassVar[str]  # the name of its class
+    EDITS: ClassVar[bool]  # whether it takes source pictures
+
+    def __init__(self, pipeline: Any, *, guidance: float = 3.5, text_tokens: int = 512, side: int = SIDE) -> None:
+        if type(pipeline).__name__ != self.PIPELINE:
+            raise InputError(f"the pipeline is a {type(pipeline).__name__}; must be a {self.PIPELINE}")
+        if not hasattr(pipeline.scheduler, "sigmas"):
+            raise InputError(f"the scheduler {type(pipeline.scheduler).__name__} has no sigmas; must be a flow's")
+        self.pipeline, self.guidance, self.network = pipeline, guidance, pipeline.transformer
+        self.side, self.text_tokens = side, text_tokens
+
+    @property
+    def transformer(self) -> Any:
+        """The module of the pipeline that predicts velocities."""
+        return self.pipeline.transformer
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a velocity is mixed of two, with the text and without (classifier-free guidance)."""
+        return False
+
+    @property
+    @abstractmethod
+    def multiple(self) -> int:
+        """The number of pixels of which the sides of pictures are multiples."""
+
+    def using(self, network: Callable[..., Any]) -> Self:
+        """The same policy with the velocities of another network: a copy of earlier weights, or one that is wrapped."""
+        other = copy.copy(self)
+        other.network = network
+        return other
+
+    @abstractmethod
+    def condition(
+        self,
+        instructions: Sequence[str],
+        sources: Sequence[Image.Image] | None,
+        size: tuple[int, int] | None = None,
+    ) -> Any:
+        """The encoded instructions and pictures of N prompts; of texts alone, `sources` is None and pictures get the
+        `size`. All pictures must have one size that the VAE takes."""
+
+    @abstractmethod
+    def velocity(self, latent: Tensor, time_N: Tensor, condition: Any) -> Tensor:
+        """[N, ...]: the predicted velocity e - x_0 at a time of its own for each sample."""
+
+    @abstractmethod
+    def noise(self, condition: Any, generator: Draws) -> Tensor:
+        """[N, ...]: the noise that sampling starts from."""
+
+    @abstractmethod
+    def times(self, count: int, condition: Any) -> list[float]:
+        """The times of `count` steps, from 1 to 0, by the pipeline's scheduler."""
+
+    @abstractmethod
+    def latents(self, pictures: Sequence[Image.Image], condition: Any) -> Tensor:
+        """[N, ...]: the clean latents of pictures of the condition's size, as targets of supervised training."""
+
+    @abstractmethod
+    def encoded(self, condition: Any) -> Mapping[str, Tensor]:
+        """What each part of the pipeline gave for a condition, by the part's name."""
+
+    @torch.no_grad()
+    def pictures(self, latent: Tensor, condition: Any) -> list[Image.Image]:
+        """The pictures of clean latents."""
+        return self.pipeline.image_processor.postprocess(self._decoded(latent, condition), output_type="pil")
+
+    def pixels(self, latent: Tensor, condition: Any) -> Tensor:
+        """[N, 3, H, W] in [0, 1]: the same as tensors, through which gradients flow."""
+        return self.pipeline.image_processor.postprocess(self._decoded(latent, condition), output_type="pt")
+
+    def _decoded(self, latent: Tensor, condition: Any) -> Tensor:
+        vae = self.pipeline.vae
+        shown = self._unpacked(latent, condition) / vae.config.scaling_factor + vae.config.shift_factor
+        return vae.decode(shown, return_dict=False)[0]
+
+    def _unpacked(self, latent: Tensor, condition: Any) -> Tensor:
+        """[N, C, h, w]: latents as the VAE takes them."""
+        return latent
+
+
+def check_pictures(instructions: Sequence[str], sources: Sequence[Image.Image]) -> None:
+    """InputError unless there is a picture for each instruction, and all are of one size."""
+    if not sources or len(instructions) != len(sources):
+        raise InputError(f"{len(instructions)} instructions for {len(sources)} pictures; each needs one of the other")
+    sizes = {picture.size for picture in sources}
+    if len(sizes) > 1:
+        raise InputError(f"pictures of the sizes {sorted(sizes)} in one batch; must have one size")
