@@ -24,13 +24,17 @@ from benchmarks.claims.about_estimators import ESTIMATORS
 from benchmarks.claims.about_pairs import PAIRS_JUDGED
 from benchmarks.claims.about_pictures import PICTURES, PictureClaim
 from benchmarks.claims.about_policies import POLICIES
+from benchmarks.claims.about_queries import QUERIES
 from benchmarks.claims.about_sequences import SEQUENCES
+from benchmarks.claims.about_trees import TREES
 from benchmarks.claims.claim import Claim, LearnerClaim
 from benchmarks.claims.policy_claim import PolicyClaim
 from benchmarks.rounds import parser_of, save
 
 Tried = Claim | LearnerClaim | PolicyClaim | PictureClaim
-CLAIMS: dict[str, Tried] = ESTIMATORS | SEQUENCES | PAIRS_JUDGED | BOXES | POLICIES | CAPTION_CLAIMS | PICTURES
+CLAIMS: dict[str, Tried] = (
+    ESTIMATORS | SEQUENCES | TREES | QUERIES | PAIRS_JUDGED | BOXES | POLICIES | CAPTION_CLAIMS | PICTURES
+)
 
 
 def main() -> None:
