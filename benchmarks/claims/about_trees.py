@@ -21,6 +21,7 @@ from mmrl.advantages.steps import renormed, step_advantages
 PROMPTS, WAYS, GROUP = 32, 8, 8
 STEPS, CHOICES = 4, 4  # of an answer, at each step
 THINKING, ANSWERING = 30, 10  # tokens of a thought, of an answer
+SHORT = 10  # steps of a training; after 40 of them all ways are right
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def _stepper(credit: str, accuracy: float) -> Learner:
     return lambda seed, lr, steps: stepper(credit, accuracy, seed=seed, lr=lr, steps=steps)
 
 
-def _tree(claim: str, setting: str, new: Learner, old: Learner, steps: int = 40) -> LearnerClaim:
+def _tree(claim: str, setting: str, new: Learner, old: Learner, steps: int = SHORT) -> LearnerClaim:
     setting = f"a thought of {THINKING} tokens, an answer of {ANSWERING}; {setting}"
     return LearnerClaim(paper="V-STAR (2602.10699)", claim=claim, setting=setting, new=new, old=old, steps=steps)
 
@@ -127,7 +128,7 @@ def _step(claim: str, new: str, old: str, accuracy: float) -> LearnerClaim:
     setting = f"four steps, a judge that is right about {accuracy:.0%} of them; right answers, {new} - {old}"
     learners = (_stepper(credit, accuracy) for credit in (new, old))
     return LearnerClaim(
-        paper="PPR (2509.25598)", claim=claim, setting=setting, new=next(learners), old=next(learners), steps=40
+        paper="PPR (2509.25598)", claim=claim, setting=setting, new=next(learners), old=next(learners), steps=SHORT
     )
 
 
@@ -149,6 +150,7 @@ TREES: dict[str, LearnerClaim] = {
         "groups in which rewards differ, before training, trees - flat groups",
         _live(Way(tree=True, sibling=True)),
         _live(FLAT),
+        steps=40,
     ),
     "steps": _step("scores of steps beside the outcome teach more than the outcome", "added", "outcome", 0.9),
     "steps_poor": _step("the same of a judge that is hardly better than a coin", "added", "outcome", 0.6),
