@@ -24,7 +24,7 @@ COLUMNS = [column for columns in TABLES.values() for column in columns]
 PLACES = [COLUMNS, list(TABLES), COLUMNS, ["<", "=", ">"], ["2", "4", "6", "8"]]
 TERMS: Sequence[Term] = ("result", "runs", "schema", "bigrams")
 PROMPTS, GROUP, ROWS = 12, 8, 12
-WARM = 1.5  # the first logit of the right choice of each place; of the others it is 0
+WARM, COLD = 1.5, 0.0  # the first logit of the right choice of each place; of the others it is 0
 
 
 @functools.lru_cache
@@ -65,11 +65,13 @@ def scores(seed: int, gold: tuple[int, ...], choices: tuple[int, ...]) -> tuple[
     return tuple(float(sql_match([rollout], term=term)[0].score or 0.0) for term in TERMS)
 
 
-def asked(weights_K: Sequence[float], *, seed: int, lr: float, steps: int) -> tuple[int, float]:
+def asked(weights_K: Sequence[float], first_logit: float, *, seed: int, lr: float, steps: int) -> tuple[int, float]:
     """(the step with the first group of which every query gives the right rows, or `steps`; the share of queries that
     give the right rows at the end)."""
     rng, right = np.random.default_rng(seed), golds(seed)
-    logits = [WARM * np.eye(len(of))[[gold[place] for gold in right]] for place, of in enumerate(PLACES)]  # each [P, V]
+    logits = [
+        first_logit * np.eye(len(of))[[gold[place] for gold in right]] for place, of in enumerate(PLACES)
+    ]  # each [P, V]
     first, right_PG = steps, np.zeros((PROMPTS, GROUP))
     for step in range(steps):
         policies: list[Floats] = [softmax(logits_PV) for logits_PV in logits]
@@ -91,31 +93,29 @@ def asked(weights_K: Sequence[float], *, seed: int, lr: float, steps: int) -> tu
 
 
 PARTIAL, RESULT = (3, 1, 1, 1), (1, 0, 0, 0)
+MEASURED = {
+    "first": "steps saved before all queries of a group give the right rows, of 60",
+    "right": "right queries after 60 steps, partial - execution",
+}
 
 
-def _learner(weights_K: Sequence[float], measure: Literal["first", "right"]) -> Learner:
+def _learner(weights_K: Sequence[float], measure: Literal["first", "right"], first_logit: float) -> Learner:
     def learned(seed: int, lr: float, steps: int) -> float:
-        first, right = asked(weights_K, seed=seed, lr=lr, steps=steps)
+        first, right = asked(weights_K, first_logit, seed=seed, lr=lr, steps=steps)
         return right if measure == "right" else -float(first)
 
     return learned
 
 
-def _claim(claim: str, setting: str, measure: Literal["first", "right"]) -> LearnerClaim:
-    new, old = (_learner(weights_K, measure) for weights_K in (PARTIAL, RESULT))
-    setting = f"queries with five choices; {setting}"
+def _claim(claim: str, measure: Literal["first", "right"], first_logit: float = WARM) -> LearnerClaim:
+    new, old = (_learner(weights_K, measure, first_logit) for weights_K in (PARTIAL, RESULT))
+    setting = f"queries with five choices, {'some' if first_logit else 'none'} of them known; {MEASURED[measure]}"
     return LearnerClaim(paper="Reasoning-SQL (2503.23157)", claim=claim, setting=setting, new=new, old=old, steps=60)
 
 
 QUERIES: dict[str, LearnerClaim] = {
-    "sql_first": _claim(
-        "partial rewards solve a first group in fewer steps than execution alone",
-        "steps saved before all queries of a group give the right rows",
-        "first",
-    ),
-    "sql_right": _claim(
-        "with partial rewards more queries give the right rows than with execution alone",
-        "right queries after 60 steps, partial - execution",
-        "right",
-    ),
+    "sql_first": _claim("partial rewards solve a first group in fewer steps than execution alone", "first"),
+    "sql_right": _claim("with partial rewards more queries give the right rows than with execution alone", "right"),
+    "sql_cold_first": _claim("the first group is solved in fewer steps, from nothing", "first", COLD),
+    "sql_cold_right": _claim("more queries give the right rows, from nothing", "right", COLD),
 }

@@ -27,19 +27,33 @@ def pairs(
 
 def steps(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The output of `mmrl train` or `mmrl eval run`.")],
-    suite: Annotated[Path, typer.Argument(metavar="SUITE", help="A suite of one reward that scores parts of answers.")],
     out: Annotated[Path, typer.Option(help="The dataset directory to write.")],
+    suite: Annotated[
+        Path | None, typer.Argument(metavar="SUITE", help="A suite of one reward that scores parts of answers.")
+    ] = None,
     onsets: Annotated[bool, typer.Option("--onsets", help="Keep the scores where phases begin alone.")] = False,
+    after: Annotated[str, typer.Option(help="Instead of a suite: steps end behind this text.")] = "",
+    reward: Annotated[str | None, typer.Option(help="With --after: the run's reward, if it has several.")] = None,
 ) -> None:
     """Write a run's answers with scores at the ends of their steps, as samples of the task `steps`.
 
-    The reward says which parts it scored, as self_hallucination does of sentences. Heads of the kinds process and
-    distilled learn from such samples.
+    The reward says which parts it scored, as self_hallucination does of sentences. With --after, the score of a step is
+    the mean of what the answers earned that begin alike up to there, as those of a tree do. Heads of the kinds process
+    and distilled learn from such samples.
     """
-    from mmrl.train.run_steps import write_steps
+    from mmrl.core.config import InputError
+    from mmrl.train.run_steps import write_steps, write_tree_steps
     from rewards import Suite
 
-    _print(write_steps(run, Suite.load(suite), out, onsets=onsets), "answers", out)
+    if after and suite is None and not onsets:
+        counts = write_tree_steps(run, reward, out, after=after)
+    elif suite is not None and not after and reward is None:
+        counts = write_steps(run, Suite.load(suite), out, onsets=onsets)
+    else:
+        raise InputError(
+            "give a SUITE whose reward scores steps, perhaps with --onsets; or --after, perhaps with --reward"
+        )
+    _print(counts, "answers", out)
 
 
 def score(

@@ -1,10 +1,14 @@
-"""Samples of the task `steps`: a run's own answers, with the scores that a reward gives the parts of each."""
+"""Samples of the task `steps`: a run's own answers with a score for each part, by a reward of parts, or by what the
+answers with the same beginning have earned."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 from data_engine.dataset.writer import DatasetWriter
 from data_engine.schema import Sample, with_id
@@ -13,6 +17,8 @@ from mmrl.train.run_pairs import ANY, Group, groups_of, listed
 from mmrl.trainers.preferences import STEPS
 from rewards import Rollout, Suite, Verdict
 from rewards.base import Span
+
+INSIDE = "media inside the shards of the data"
 
 
 def write_steps(run: Path, suite: Suite, out: Path, *, onsets: bool = False) -> Counter[str]:
@@ -24,12 +30,22 @@ def write_steps(run: Path, suite: Suite, out: Path, *, onsets: bool = False) -> 
     """
     if len(suite.names) != 1:
         raise InputError(f"one reward scores the steps; the suite has {', '.join(suite.names)}")
-    groups, prompt = groups_of(run, ANY)
+    return _written(run, ANY, out, lambda group: _of_group(group, suite, onsets))
+
+
+def write_tree_steps(run: Path, reward: str | None, out: Path, *, after: str) -> Counter[str]:
+    """The same with steps that end behind each `after` and are scored by what came of them (`tree_steps`). `reward` is
+    one of the run. Groups that are trees (`rollout.tree`) have answers with the same beginning."""
+    return _written(run, reward, out, lambda group: _of_tree(group, after))
+
+
+def _written(run: Path, reward: str | None, out: Path, made_of: Callable[[Group], list[Sample | str]]) -> Counter[str]:
+    groups, prompt = groups_of(run, reward)
     counts: Counter[str] = Counter()
     with DatasetWriter(out, name=out.name) as writer:
         writer.explain(origin={"sources": [], "operators": [], "prompt": prompt})
         for group in groups:
-            for made in _of_group(group, suite, onsets):
+            for made in made_of(group):
                 counts["answers" if isinstance(made, Sample) else made] += 1
                 if isinstance(made, Sample):
                     writer.add(made)
@@ -41,7 +57,7 @@ def write_steps(run: Path, suite: Suite, out: Path, *, onsets: bool = False) -> 
 def _of_group(group: Group, suite: Suite, onsets: bool) -> list[Sample | str]:
     """A sample for each answer to a prompt, or why there is none."""
     if any(media.path is None for media in group.media):
-        return ["media inside the shards of the data"] * len(group.answers)
+        return [INSIDE] * len(group.answers)
     texts = [text for text, _ in group.answers]
     asked = {"task": group.task, "prompt": group.prompt, "media": group.media, "group": group.id}
     rollouts = [Rollout(text, **asked) for text in texts]
@@ -53,10 +69,66 @@ def steps_of(group: Group, text: str, verdict: Verdict, onsets: bool = False) ->
     """An answer as a sample of the task `steps`, cut where the spans of its verdict end, or why there is none."""
     if not verdict.spans:
         return f"no scored parts ({verdict.kind})"
-    cut = cut_by(text, verdict.spans, onsets)
-    answer = {"steps": [part for part, _ in cut], "step_scores": [score for _, score in cut]}
-    meta = {"task": group.task, "split": "train", "of": group.id}
+    return _sample(group, cut_by(text, verdict.spans, onsets), {"of": group.id})
+
+
+def _sample(group: Group, parts: Sequence[tuple[str, float | None]], where: dict[str, Any]) -> Sample:
+    answer = {"steps": [part for part, _ in parts], "step_scores": [score for _, score in parts]}
+    meta = {"task": group.task, "split": "train", **where}
     return with_id(Sample("", "answers", STEPS, group.prompt, answer, group.media, meta))
+
+
+def _of_tree(group: Group, after: str) -> list[Sample | str]:
+    """A sample for each different answer that has a beginning in common with another, or why there is none."""
+    if any(media.path is None for media in group.media):
+        return [INSIDE] * len(group.answers)
+    for _, score in group.answers:
+        if score is not None and not 0 <= score <= 1:
+            raise InputError(f"{group.where['reward']} gave {score:g}; as a score of a step it must be in [0, 1]")
+    made: dict[str, Sample | str] = {}
+    for text, parts in zip((text for text, _ in group.answers), tree_steps(group.answers, after), strict=True):
+        alone = all(score is None for _, score in parts[:-1])
+        made[text] = "no beginning in common with another" if alone else _sample(group, parts, group.where)
+    return list(made.values())
+
+
+def tree_steps(answers: Sequence[tuple[str, float | None]], after: str) -> list[list[tuple[str, float | None]]]:
+    """The parts of each answer, up to each `after`, and their scores.
+
+    The score of a beginning is the mean of the answers that go on from it (R(h, v) of V-STAR, 2602.10699, equation 15),
+    None if only one does; the last part has the score of the answer. Answers without a score are left out of means.
+
+    >>> tree_steps([("a. b", 1.0), ("a. c", 0.0), ("d. b", 1.0)], ". ")
+    [[('a. ', 0.5), ('b', 1.0)], [('a. ', 0.5), ('c', 0.0)], [('d. ', None), ('b', 1.0)]]
+    """
+    parts = [_parts(text.strip(), after) for text, _ in answers]
+    below: dict[str, list[float | None]] = defaultdict(list)
+    for of_one, (_, score) in zip(parts, answers, strict=True):
+        for stop in range(1, len(of_one)):
+            below["".join(of_one[:stop])].append(score)
+    return [
+        [
+            (part, score if stop == len(of_one) else _mean(below["".join(of_one[:stop])]))
+            for stop, part in enumerate(of_one, 1)
+        ]
+        for of_one, (_, score) in zip(parts, answers, strict=True)
+    ]
+
+
+def _parts(text: str, after: str) -> list[str]:
+    """`text` in parts up to each `after`; none is blank."""
+    parts: list[str] = []
+    for part in re.findall(f".*?{re.escape(after)}|.+$", text, re.DOTALL):
+        if parts and not part.strip():
+            parts[-1] += part
+        else:
+            parts.append(part)
+    return parts
+
+
+def _mean(scores: Sequence[float | None]) -> float | None:
+    known = [score for score in scores if score is not None]
+    return fmean(known) if len(scores) > 1 and known else None
 
 
 def cut_by(text: str, spans: Sequence[Span], onsets: bool = False) -> list[tuple[str, float | None]]:
