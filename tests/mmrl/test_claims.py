@@ -15,8 +15,10 @@ import pytest
 from benchmarks.claims.about_captions import sentence
 from benchmarks.claims.about_estimators import never_sampled
 from benchmarks.claims.about_pairs import EDITS, agreement, verifier
+from benchmarks.claims.about_queries import PARTIAL, WARM, asked, golds, scores
 from benchmarks.claims.about_sequences import ANNEALED_T, CONSTANT_T, solved
 from benchmarks.claims.about_sequences import trained as taught
+from benchmarks.claims.about_trees import Way, stepper, thinker
 from benchmarks.claims.table_policy import Arm, World, earned, trained
 from rewards import Rollout
 
@@ -45,6 +47,28 @@ def test_a_sequence_is_learned_from_right_answers_alone() -> None:
     assert solved(taught((-8.0, -8.0), ANNEALED_T, steps=40, **options)) == 0  # every answer slips
 
 
+@pytest.mark.parametrize("way", [Way(tree=True, sibling=True), Way(tree=False, sibling=False)])
+def test_thoughts_and_answers_are_learned_with_and_without_trees(way: Way) -> None:
+    assert way.tokens == (4 if way.tree else 8) * 30 + 8 * 10
+    assert thinker(way, seed=0, lr=8.0, steps=0) < 0.3
+    assert thinker(way, seed=0, lr=8.0, steps=20) > 0.9
+
+
+@pytest.mark.parametrize("credit", ["outcome", "added", "renormed"])
+def test_steps_are_learned_by_any_credit(credit: str) -> None:
+    options: Any = {"seed": 0, "lr": 4.0}
+    assert stepper(credit, 0.9, steps=0, **options) == pytest.approx((np.e / (np.e + 3)) ** 4)
+    assert stepper(credit, 0.9, steps=30, **options) > 0.8
+
+
+def test_a_query_is_scored_by_what_sqlite_gives() -> None:
+    gold = golds(0)[0]
+    other = (gold[0], (gold[1] + 1) % 3, *gold[2:])  # a table that lacks the columns
+    assert scores(0, gold, gold) == (1, 1, 1, 1)
+    assert scores(0, gold, other)[:2] == (0, 0)
+    assert asked(PARTIAL, WARM, seed=0, lr=8.0, steps=30)[1] > asked(PARTIAL, WARM, seed=0, lr=8.0, steps=1)[1]
+
+
 def test_a_caption_of_broken_words_is_no_sentence() -> None:
     said = ["A photograph with a 1 at the top left, a 2 at the bottom right.", "A photogph with a 1 at the bop lerft."]
     assert [verdict.score for verdict in sentence([Rollout(f"<answer>{text}</answer>") for text in said])] == [1, 0]
@@ -63,8 +87,14 @@ def test_a_verifier_learns_the_order_that_people_prefer(estimator: Any) -> None:
     ("names", "papers"),
     [
         (
-            ("gdpo", "od_length", "ead", "gcpo"),
-            ["GDPO (2601.05242)", "VLM-R1 (2504.07615)", "EAD (2510.05251)", "Edit-R1 (2604.27505)"],
+            ("gdpo", "od_length", "ead", "siblings", "gcpo"),
+            [
+                "GDPO (2601.05242)",
+                "VLM-R1 (2504.07615)",
+                "EAD (2510.05251)",
+                "V-STAR (2602.10699)",
+                "Edit-R1 (2604.27505)",
+            ],
         ),
         pytest.param(
             ("progressive_strict", "progressive_lenient"), ["Vision-R1 (2503.18013)"] * 2, marks=pytest.mark.slow

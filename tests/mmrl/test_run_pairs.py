@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from mmrl.core.config import load, validate
 from mmrl.core.media.item import Media
 from mmrl.train.config import TrainConfig
 from mmrl.train.run_pairs import Group, pair_of
+from mmrl.train.run_steps import tree_steps
 from mmrl.train.stages import run as train
+from mmrl.trainers.preferences import with_step_scores
 from tests.support.training import REWARDS, VISION, config, material, metrics, rollouts
 
 PROMPT = {"tasks": {"count": {"suffix": "Answer with a number."}}}
@@ -125,3 +128,61 @@ def test_what_is_no_run_is_refused(tmp_path: Path, says: Callable[..., str]) -> 
     (tmp_path / "run").mkdir()
     printed = says("data", "pairs", tmp_path / "run", "--out", tmp_path / "pairs", status=2)
     assert "has neither rollouts nor records; give the output of mmrl train or mmrl eval run" in printed
+
+
+def test_a_beginning_has_the_mean_of_what_came_of_it() -> None:
+    answers = [
+        ("a\n\nb\n\nc", 1.0),
+        ("a\n\nb\n\nd", 0.0),
+        ("a\n\ne\n\n\n\nc", 0.5),
+        ("a\n\nb\n\nc", None),
+        ("f\n\n", 1.0),
+    ]
+    found = tree_steps(answers, "\n\n")
+    assert found == [
+        [("a\n\n", 0.5), ("b\n\n", 0.5), ("c", 1.0)],
+        [("a\n\n", 0.5), ("b\n\n", 0.5), ("d", 0.0)],
+        [("a\n\n", 0.5), ("e\n\n\n\n", None), ("c", 0.5)],
+        [("a\n\n", 0.5), ("b\n\n", 0.5), ("c", None)],
+        [("f", 1.0)],
+    ]
+    assert tree_steps([("</think>x", 1.0), ("</think>y", 0.0)], "</think>")[0] == [("</think>", 0.5), ("x", 1.0)]
+    assert tree_steps([("a. b", None), ("a. c", None), (" ", 1.0)], ". ")[1:] == [[("a. ", None), ("c", None)], []]
+
+
+def minus(rollouts: Sequence[Any]) -> list[float]:
+    """A penalty."""
+    return [-0.5] * len(rollouts)
+
+
+def test_the_trees_of_a_run_become_scored_steps(world: Path, tmp_path: Path, says: Callable[..., str]) -> None:
+    grpo = {"max_steps": 1, "per_device_train_batch_size": 16, "num_generations": 8, "max_completion_length": 24}
+    rollout = {"tree": {"after": "a", "branches": 2, "depth": 2}}
+    rewards = REWARDS | {"minus": {"fn": "tests.mmrl.test_run_pairs:minus"}}
+    train(load(TrainConfig, config(world, tmp_path / "run.yaml", grpo=grpo, rollout=rollout, rewards=rewards)))
+    out, made = tmp_path / "run", tmp_path / "steps"
+
+    def steps(*arguments: str, status: int = 0) -> str:
+        return says("data", "steps", out, "--out", made, *arguments, status=status)
+
+    assert "minus gave -0.5; as a score of a step it must be in [0, 1]" in steps(
+        "--after", "a", "--reward", "minus", status=2
+    )
+    for wrong in (["--after", "a", "--onsets"], [], ["--reward", "letters"]):
+        assert "give a SUITE whose reward scores steps" in steps(*wrong, status=2)
+    assert "no beginning in common" in steps("--after", "#", "--reward", "letters", status=2)
+    printed = steps("--after", "a", "--reward", "letters")
+    samples, (rows,), shared = list(read_samples(made)), rollouts(out).values(), 0
+    assert f"{len(samples)} answers" in printed
+    assert len(with_step_scores(samples)) == len(samples)
+    for sample in samples:
+        group = [row for row in rows if row["id"] == sample.meta["of"] and row["tokens"] < 24]
+        parts, begun = sample.answer["steps"], ""
+        assert "".join(parts) in [row["completion"].strip() for row in group]
+        for part, score in zip(parts[:-1], sample.answer["step_scores"][:-1], strict=True):
+            begun += part
+            below = [row["score/letters"] for row in group if row["completion"].strip().startswith(begun)]
+            assert part.endswith("a")
+            assert score == (pytest.approx(fmean(below)) if len(below) > 1 else None)
+            shared += score is not None
+    assert shared >= 2

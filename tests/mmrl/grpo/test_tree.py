@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import pytest
 from torch import tensor
 from torch.testing import assert_close
 
-from data_engine.dataset.shards import read_samples
 from data_engine.schema import Sample
 from mmrl.core.config import InputError, load
 from mmrl.core.vision import VisionBudget
@@ -19,11 +17,8 @@ from mmrl.model.sampling import banned, vision_token_ids
 from mmrl.pages.rollout_pages import as_page, chosen
 from mmrl.train.config import TrainConfig
 from mmrl.train.plan import plan
-from mmrl.train.run_steps import tree_steps
 from mmrl.train.stages import check
-from mmrl.trainers.preferences import with_step_scores
 from tests.mmrl.grpo.test_trainer import Recording, logits_alone, trainer
-from tests.mmrl.test_step_heads import steps
 from tests.support.training import config, material, metrics, rollouts, tiny_policy, trained
 
 TREE = {"after": "e", "branches": 2, "depth": 2}
@@ -80,13 +75,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return material(tmp_path_factory.mktemp("world"), "ti")
 
 
-@pytest.fixture(scope="module")
-def alone(world: Path) -> Path:
-    """A run in one process."""
-    return trained(config(world, world / "one.yaml", **settings(1)))
-
-
-def test_two_processes_grow_the_trees_of_one(world: Path, alone: Path, tmp_path: Path) -> None:
+def test_two_processes_grow_the_trees_of_one(world: Path, tmp_path: Path) -> None:
+    alone = trained(config(world, tmp_path / "one.yaml", **settings(1)))
     both = trained(config(world, tmp_path / "two.yaml", **settings(2)), processes=2)
     (one,), (two,) = metrics(alone), metrics(both)
     assert_close([two[key] for key in ("loss", "grad_norm")], [one[key] for key in ("loss", "grad_norm")])
@@ -121,59 +111,3 @@ def test_trees_that_cannot_be_drawn_are_refused(world: Path, tmp_path: Path, rol
     with pytest.raises(InputError) as error:
         check(load(TrainConfig, place))
     assert why in str(error.value)
-
-
-def test_a_beginning_has_the_mean_of_what_came_of_it() -> None:
-    answers = [
-        ("a\n\nb\n\nc", 1.0),
-        ("a\n\nb\n\nd", 0.0),
-        ("a\n\ne\n\n\n\nc", 0.5),
-        ("a\n\nb\n\nc", None),
-        ("f\n\n", 1.0),
-    ]
-    found = tree_steps(answers, "\n\n")
-    assert found == [
-        [("a\n\n", 0.5), ("b\n\n", 0.5), ("c", 1.0)],
-        [("a\n\n", 0.5), ("b\n\n", 0.5), ("d", 0.0)],
-        [("a\n\n", 0.5), ("e\n\n\n\n", None), ("c", 0.5)],
-        [("a\n\n", 0.5), ("b\n\n", 0.5), ("c", None)],
-        [("f", 1.0)],
-    ]
-    assert tree_steps([("</think>x", 1.0), ("</think>y", 0.0)], "</think>")[0] == [("</think>", 0.5), ("x", 1.0)]
-    assert tree_steps([("a. b", None), ("a. c", None), (" ", 1.0)], ". ")[1:] == [[("a. ", None), ("c", None)], []]
-
-
-def test_the_trees_of_a_run_become_scored_steps(
-    alone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    printed = steps(capsys, alone, "--after", "e", "--reward", "letters", "--out", tmp_path / "data")
-    samples = list(read_samples(tmp_path / "data"))
-    assert f"{len(samples)} answers" in printed
-    assert with_step_scores(samples)
-    (rows,) = rollouts(alone).values()
-    shared = 0
-    for sample in samples:
-        said = "".join(sample.answer["steps"])
-        group = [row for row in rows if row["id"] == sample.meta["of"]]
-        assert said in [row["completion"].strip() for row in group]
-        begun = ""
-        for part, score in list(zip(sample.answer["steps"], sample.answer["step_scores"], strict=True))[:-1]:
-            begun += part
-            assert part.endswith("e")
-            below = [
-                row["score/letters"]
-                for row in group
-                if row["completion"].strip().startswith(begun) and row["tokens"] < 24
-            ]
-            if score is not None:
-                assert score == pytest.approx(fmean(below))
-                shared += 1
-    assert shared >= 2
-    for wrong in (["--after", "e", "--onsets"], [], ["--reward", "letters"]):
-        assert "give a SUITE" in steps(capsys, alone, "--out", tmp_path / "other", *wrong, status=2)
-    assert "no scored steps" in steps(
-        capsys, alone, "--after", "#", "--reward", "letters", "--out", tmp_path / "other", status=2
-    )
-    assert "brevity gave -" in steps(
-        capsys, alone, "--after", "e", "--reward", "brevity", "--out", tmp_path / "other", status=2
-    )
