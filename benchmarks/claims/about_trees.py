@@ -11,12 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.claims.claim import Learner, LearnerClaim
 from benchmarks.claims.table_policy import Floats, sampled, softmax
 from mmrl.advantages import ADVANTAGES
 from mmrl.advantages.sibling import sibling_advantages
 from mmrl.advantages.steps import renormed, step_advantages
+
+Numbers = NDArray[np.int64]
 
 PROMPTS, WAYS, GROUP = 32, 8, 8
 STEPS, CHOICES = 4, 4  # of an answer, at each step
@@ -40,7 +43,7 @@ class Way:
 FLAT = Way(tree=False, sibling=False)
 
 
-def drawn(way: Way, thought_PV: Floats, answer_PVV: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
+def drawn(way: Way, thought_PV: Floats, answer_PVV: Floats, rng: np.random.Generator) -> tuple[Numbers, Numbers]:
     """(the thoughts [P, G], the answers [P, G]) of one group of each prompt."""
     thoughts_PG = sampled(softmax(thought_PV), GROUP, rng)
     if way.tree:
