@@ -90,7 +90,7 @@ class World:
             out, use_cpu=True, report_to="none", algorithm="flow_grpo", options=options, save_pictures_steps=0,
             num_generations=case.group, sampling_steps=case.steps, per_device_train_batch_size=case.prompts,
         )  # fmt: skip
-        self.rows = list(as_dataset(self.samples))
+        self.rows: list[Any] = list(as_dataset(self.samples))
         self.trainer = FlowTrainer(
             self.policy, rewards=Suite.of("edit_match"), args=args, train_dataset=as_dataset(self.samples),
             advantages="flow_grpo",
@@ -107,7 +107,8 @@ class World:
         """The processor seconds of each part of a step, the least of three, and of what a plain loop does instead."""
         group, rollouts = self.case.group, self.trainer.rollouts
         condition = self._condition(self.samples).repeated(group)
-        every, rows = ([one for one in some for _ in range(group)] for some in (self.samples, self.rows))
+        every = [sample for sample in self.samples for _ in range(group)]
+        rows = [row for row in self.rows for _ in range(group)]
         (batch,) = rollouts([{"rows": self.rows}])
         drawn, advantage_N = batch["drawn"], batch["advantage_TN"][0]
         made = self.policy.pictures(drawn.clean, condition)

@@ -198,11 +198,12 @@ class ConsistencyTrainer(FlowMatchingTrainer):
     def _check_followed(self, row: Row) -> None:
         """InputError for rewards that give numbers without a gradient: an extractor of the user's may."""
         pixels = torch.from_numpy(pixels_of(right_of(row)[0])).float().permute(2, 0, 1)[None].requires_grad_(True)
-        if not self._scored(pixels, [asked_of(row, self.state)]).requires_grad:
-            raise InputError(
-                f"the rewards have no gradient on sample {row['id']}; what they read from pixels must be "
-                "differentiable, without torch.no_grad() and numpy"
-            )
+        for name, score in zip(self.names, self.scores, strict=True):
+            if not score(pixels, asked_of(row, self.state)).requires_grad:
+                raise InputError(
+                    f"rewards.{name} has no gradient on sample {row['id']}; what it reads from pixels must be "
+                    "differentiable, without torch.no_grad() and numpy"
+                )
 
 
 class FlowTrainer(PictureTrainer):

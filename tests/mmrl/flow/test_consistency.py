@@ -174,8 +174,8 @@ def test_data_without_right_pictures_are_refused(world: Path, tmp_path: Path) ->
 
 
 def test_an_extractor_without_a_gradient_is_refused_before_the_first_step(world: Path, tmp_path: Path) -> None:
-    rewards = {"edges": {"fn": "condition_match", "args": {"extractor": f"{__name__}:detached"}}}
-    with pytest.raises(InputError, match="the rewards have no gradient on sample"):
+    rewards = EDGES | {"mine": {"fn": "condition_match", "args": {"extractor": f"{__name__}:detached"}}}
+    with pytest.raises(InputError, match=r"rewards\.mine has no gradient on sample"):
         train(load(TrainConfig, config(world, tmp_path / "run.yaml", rewards=rewards)))
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
