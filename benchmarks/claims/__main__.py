@@ -21,6 +21,7 @@ from scipy import stats
 from benchmarks.claims.about_boxes import BOXES
 from benchmarks.claims.about_captions import CAPTION_CLAIMS
 from benchmarks.claims.about_estimators import ESTIMATORS
+from benchmarks.claims.about_heads import HEADS, OwnAnswersClaim
 from benchmarks.claims.about_pairs import PAIRS_JUDGED
 from benchmarks.claims.about_pictures import PICTURES, PictureClaim
 from benchmarks.claims.about_policies import POLICIES
@@ -31,9 +32,9 @@ from benchmarks.claims.claim import Claim, LearnerClaim
 from benchmarks.claims.policy_claim import PolicyClaim
 from benchmarks.rounds import parser_of, save
 
-Tried = Claim | LearnerClaim | PolicyClaim | PictureClaim
+Tried = Claim | LearnerClaim | PolicyClaim | PictureClaim | OwnAnswersClaim
 CLAIMS: dict[str, Tried] = (
-    ESTIMATORS | SEQUENCES | TREES | QUERIES | PAIRS_JUDGED | BOXES | POLICIES | CAPTION_CLAIMS | PICTURES
+    ESTIMATORS | SEQUENCES | TREES | QUERIES | PAIRS_JUDGED | BOXES | POLICIES | CAPTION_CLAIMS | PICTURES | HEADS
 )
 
 

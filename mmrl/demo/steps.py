@@ -29,8 +29,8 @@ def training(data: Path, out: Path, overrides: list[str] | None, demo: Path = HE
     return load(TrainConfig, demo / "train.yaml", [*places, *(overrides or [])])
 
 
-def evaluated(config: TrainConfig, model: Path, out: Path, name: str, *, draws: int = 3) -> Path:
-    """Evaluate `model` on the test split as `name` says (greedy, sampled or blind); the directory of the records.
+def evaluated(config: TrainConfig, model: Path, out: Path, name: str, *, draws: int = 3, split: str = "test") -> Path:
+    """Evaluate `model` on a split as `name` says (greedy, sampled or blind); the directory of the records.
 
     A sampled evaluation has so many `draws` of each question.
     """
@@ -42,7 +42,7 @@ def evaluated(config: TrainConfig, model: Path, out: Path, name: str, *, draws: 
         sampling |= {"do_sample": True, "temperature": grpo["temperature"], "samples": draws, "seed": 1}
     values = {
         "model": str(model),
-        "data": {"path": config.data, "split": "test"},
+        "data": {"path": config.data, "split": split},
         "rewards": config.rewards,
         "out": str(out / "eval" / name),
         "vision": config.vision,

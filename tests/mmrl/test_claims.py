@@ -105,6 +105,7 @@ def test_a_verifier_learns_the_order_that_people_prefer(estimator: Any) -> None:
             ["DTS* (2506.20701)", "ReNO (2406.04312)", "CRD (2603.14128)"],
             marks=pytest.mark.slow,
         ),
+        pytest.param(("head_par", "stage_sft"), ["PAR (2502.18770)", "SFT, DPO, GRPO (sft)"], marks=pytest.mark.slow),
         pytest.param(
             ("bmas", "words_sentence"), ["Mixed-R1 (2505.24164)", "BLEUBERI (2505.11080)"], marks=pytest.mark.slow
         ),
