@@ -239,7 +239,6 @@ def samples(case: Case, out: Path) -> list[Any]:
 def peer(case: Case, out: Path) -> Any:
     """TRL's trainer on the case; only its random numbers are ours, so that both sides draw the same completions."""
     from transformers import SuppressTokensLogitsProcessor
-    from trl.trainer.grpo_trainer import GRPOTrainer
 
     from mmrl.model.sampling import RowSampler, vision_token_ids
 
@@ -253,15 +252,16 @@ def peer(case: Case, out: Path) -> Any:
         keys = [(args.seed, now, 0, str(i // case.group), i % case.group) for i in size]
         return generate(**inputs, logits_processor=[banned, RowSampler(keys, max_new_tokens=case.new_tokens)])
 
+    return stock(case, model, processor, args, drawing, lambda completions, **_: steps_of(len(completions)))
+
+
+def stock(case: Case, model: Any, processor: Any, args: Any, drawing: Any, reward: Any, **more: Any) -> Any:
+    """TRL's trainer on the case, whose model generates by `drawing`."""
+    from trl.trainer.grpo_trainer import GRPOTrainer
+
     model.generate = drawing
-    rewards: Any = [lambda completions, **_: steps_of(len(completions))]
-    return GRPOTrainer(
-        model,
-        reward_funcs=rewards,
-        args=args,
-        train_dataset=rows(case),
-        processing_class=processor,
-    )
+    data = rows(case)
+    return GRPOTrainer(model, [reward], args=args, train_dataset=data, processing_class=processor, **more)
 
 
 def rows(case: Case) -> Any:

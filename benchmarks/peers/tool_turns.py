@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from transformers import LogitsProcessor
 
-from benchmarks.grpo_step import Case, compared, measured, questions, rows, samples, settings, small_model
+from benchmarks.grpo_step import Case, compared, measured, questions, samples, settings, small_model, stock
 from benchmarks.rounds import parser_of, report
 from mmrl.model.sampling import RowSampler, until_end
 
@@ -181,8 +181,6 @@ def ours(case: Turns, out: Path, size: Any = None, **changes: Any) -> Any:
 
 def peer(case: Turns, out: Path, size: Any = None, **changes: Any) -> Any:
     """TRL's trainer on the case; only its random numbers are ours."""
-    from trl.trainer.grpo_trainer import GRPOTrainer
-
     model, processor, _ = caller(case, size)
     args = settings(case, out, max_completion_length=LONGEST, max_tool_calling_iterations=CALLS, **changes)
     generate, draws = model.generate, Draws(args.seed, case.group)
@@ -196,16 +194,8 @@ def peer(case: Turns, out: Path, size: Any = None, **changes: Any) -> Any:
         )
         return drawn
 
-    model.generate = drawing
-    rewards: Any = [of_messages]
-    return GRPOTrainer(
-        model,
-        reward_funcs=rewards,
-        args=args,
-        train_dataset=rows(case),
-        processing_class=processor,
-        environment_factory=Looking if case.picture else Counter,
-    )
+    world = Looking if case.picture else Counter
+    return stock(case, model, processor, args, drawing, of_messages, environment_factory=world)
 
 
 class Draws:

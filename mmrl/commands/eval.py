@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -149,15 +149,8 @@ def frontier(
         check_writable(file)
     named = {str(place): place for place in runs or ()}
     found = found_frontier(drawn_answers(reference, named, reward), BEST_OF, coverage=coverage)
-    if to:
-        write_atomic(to, json.dumps(found, indent=2) + "\n")
-    if html:
-        frontier_page(found, html)
-    table = Table(*HEAD, box=box.SIMPLE)
-    for point in found["points"]:
-        table.add_row(*map(Text, frontier_row(point)))
-    console = _console()
-    console.print(table)
+    rows = map(frontier_row, found["points"])
+    console = _print_found(found, HEAD, rows, to=to, html=html, page=frontier_page)
     console.print(f"{found['prompts']} prompts, {found['left_out']} left out (too little of the probability was drawn)")
 
 
@@ -224,19 +217,34 @@ def probes(
     for file in filter(None, (to, html)):
         check_writable(file)
     found = head_probes(head, data, centroids=centroids, tau=tau, batch=batch)
-    if to:
-        write_atomic(to, json.dumps(found, indent=2) + "\n")
-    if html:
-        probes_page(found, html)
-    table = Table(*HEAD, box=box.SIMPLE)
-    for row in found["dimensions"]:
-        table.add_row(*map(Text, probe_row(row)))
-    console = _console()
-    console.print(table)
+    rows = map(probe_row, found["dimensions"])
+    console = _print_found(found, HEAD, rows, to=to, html=html, page=probes_page)
     console.print(
         f"average {found['average']:.3f}; {found['left_out']:.1%} of the held-out answers are further than "
         f"{found['tau']:.3f} from every centroid; {found['unread']} answers could not be read"
     )
+
+
+def _print_found(
+    found: Mapping[str, Any],
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    to: Path | None,
+    html: Path | None,
+    page: Callable[[Any, Path], object],
+) -> Console:
+    """Write the numbers and the page where they are asked for, and print the table to the console that is returned."""
+    if to:
+        write_atomic(to, json.dumps(found, indent=2) + "\n")
+    if html:
+        page(found, html)
+    table = Table(*head, box=box.SIMPLE)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = _console()
+    console.print(table)
+    return console
 
 
 def _print_lmms(chosen: EvalConfig) -> None:

@@ -14,10 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mmrl.core.config import InputError
 from mmrl.model.flow import policy
-from mmrl.model.flow.pictures import check_size
-from mmrl.model.flow.policy import PicturePolicy, check_pictures
+from mmrl.model.flow.policy import PicturePolicy, check_targets
 from mmrl.model.flow.process import Draws, gaussian
 
 
@@ -52,21 +50,10 @@ class KontextPolicy(PicturePolicy):
         """The number of pixels of which the sides of pictures are multiples."""
         return 2 * self.pipeline.vae_scale_factor
 
-    @torch.no_grad()
-    def condition(
-        self,
-        instructions: Sequence[str],
-        sources: Sequence[Image.Image] | None,
-        size: tuple[int, int] | None = None,
-    ) -> Condition:
-        """As `PicturePolicy.condition`."""
-        if sources is not None:
-            check_pictures(instructions, sources)
-            size = sources[0].size
-        assert size is not None
-        check_size(size, self.multiple)
+    def encode(self, texts: list[str], sources: Sequence[Image.Image] | None, size: tuple[int, int]) -> Condition:
+        """As `PicturePolicy.encode`."""
         pipeline, (width, height) = self.pipeline, size
-        text, pooled, text_ids = pipeline.encode_prompt(list(instructions), max_sequence_length=self.text_tokens)
+        text, pooled, text_ids = pipeline.encode_prompt(texts, max_sequence_length=self.text_tokens)
         shown = None if sources is None else [picture.convert("RGB") for picture in sources]
         pixels = None if shown is None else pipeline.image_processor.preprocess(shown, height, width)
         channels, device = self.transformer.config.in_channels // 4, pipeline._execution_device
@@ -113,11 +100,8 @@ class KontextPolicy(PicturePolicy):
     @torch.no_grad()
     def latents(self, pictures: Sequence[Image.Image], condition: Condition) -> Tensor:
         """[N, S, C]: the clean latents of pictures of the condition's size, as targets of supervised training."""
-        empty = [""] * len(pictures)
-        check_pictures(empty, pictures)
-        if pictures[0].size != condition.size:
-            raise InputError(f"pictures of {pictures[0].size} for sources of {condition.size}; must have one size")
-        return self.condition(empty, pictures).source_NSC
+        check_targets(pictures, condition)
+        return self.condition([""] * len(pictures), pictures).source_NSC
 
     def encoded(self, condition: Condition) -> Mapping[str, Tensor]:
         """What each part of the pipeline gave for a condition, by the part's name."""

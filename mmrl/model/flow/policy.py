@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmrl.core.config import InputError
-from mmrl.model.flow.pictures import SIDE
+from mmrl.model.flow.pictures import SIDE, check_size
 from mmrl.model.flow.process import Draws
 
 
@@ -87,7 +87,7 @@ class PicturePolicy(ABC):
         other.network = network
         return other
 
-    @abstractmethod
+    @torch.no_grad()
     def condition(
         self,
         instructions: Sequence[str],
@@ -96,6 +96,18 @@ class PicturePolicy(ABC):
     ) -> Any:
         """The encoded instructions and pictures of N prompts; of texts alone, `sources` is None and pictures get the
         `size`. All pictures must have one size that the VAE takes."""
+        if sources is not None:
+            if not self.EDITS:
+                raise InputError(f"a {self.PIPELINE} makes pictures of texts; it was given source pictures to edit")
+            check_pictures(instructions, sources)
+            size = sources[0].size
+        assert size is not None
+        check_size(size, self.multiple)
+        return self.encode(list(instructions), sources, size)
+
+    @abstractmethod
+    def encode(self, texts: list[str], sources: Sequence[Image.Image] | None, size: tuple[int, int]) -> Any:
+        """The condition of what `condition` has checked."""
 
     @abstractmethod
     def velocity(self, latent: Tensor, time_N: Tensor, condition: Any) -> Tensor:
@@ -143,3 +155,10 @@ def check_pictures(instructions: Sequence[str], sources: Sequence[Image.Image]) 
     sizes = {picture.size for picture in sources}
     if len(sizes) > 1:
         raise InputError(f"pictures of the sizes {sorted(sizes)} in one batch; must have one size")
+
+
+def check_targets(pictures: Sequence[Image.Image], condition: Condition) -> None:
+    """InputError unless there is a picture for each sample of a condition, all of its size."""
+    check_pictures([""] * len(condition), pictures)
+    if pictures[0].size != condition.size:
+        raise InputError(f"pictures of {pictures[0].size} for prompts of {condition.size}; must have one size")

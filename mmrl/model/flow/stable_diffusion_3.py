@@ -13,10 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mmrl.core.config import InputError
 from mmrl.model.flow import policy
-from mmrl.model.flow.pictures import check_size
-from mmrl.model.flow.policy import PicturePolicy, check_pictures
+from mmrl.model.flow.policy import PicturePolicy, check_targets
 from mmrl.model.flow.process import Draws, gaussian
 
 TEXT_TOKENS = 256  # of T5, as the pipeline has it
@@ -56,20 +54,10 @@ class StableDiffusion3Policy(PicturePolicy):
         """Whether a velocity is mixed of two, with the text and without (classifier-free guidance)."""
         return self.guidance > 1
 
-    @torch.no_grad()
-    def condition(
-        self,
-        instructions: Sequence[str],
-        sources: Sequence[Image.Image] | None,
-        size: tuple[int, int] | None = None,
-    ) -> Condition:
-        """The encoded texts of N prompts; no sources."""
-        if sources is not None:
-            raise InputError(f"a {self.PIPELINE} makes pictures of texts; it was given source pictures to edit")
-        assert size is not None
-        check_size(size, self.multiple)
+    def encode(self, texts: list[str], sources: Sequence[Image.Image] | None, size: tuple[int, int]) -> Condition:
+        """The encoded texts of N prompts; there are no sources."""
         text, empty, pooled, empty_pooled = self.pipeline.encode_prompt(
-            *[list(instructions)] * 3, negative_prompt="", max_sequence_length=self.text_tokens
+            *[texts] * 3, negative_prompt="", max_sequence_length=self.text_tokens
         )
         return Condition(size, text, pooled, empty, empty_pooled)
 
@@ -115,9 +103,7 @@ class StableDiffusion3Policy(PicturePolicy):
         """[N, C, h, w]: the clean latents of pictures of the condition's size, as targets of supervised training."""
         from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3_img2img import retrieve_latents
 
-        check_pictures([""] * len(condition), pictures)
-        if pictures[0].size != condition.size:
-            raise InputError(f"pictures of {pictures[0].size} for texts of {condition.size}; must have one size")
+        check_targets(pictures, condition)
         vae, (width, height) = self.pipeline.vae, condition.size
         shown = self.pipeline.image_processor.preprocess([each.convert("RGB") for each in pictures], height, width)
         encoded = retrieve_latents(vae.encode(shown.to(vae.device, vae.dtype)), sample_mode="argmax")
