@@ -40,8 +40,8 @@ class Record:
     of other tasks are absent from `scores`, `kinds` and `why`. `flags`: `blind` (asked without the media), `truncated`
     (the token limit ended the response), `empty`. `spent` holds the costs of guided decoding, `opened`
     what the prompt had already written of the response, such as `<think>`; `turns` what was said and called in each
-    turn, if there were tools. `made` are the pictures of a policy that makes some, with paths that begin in the folder
-    of the run, and `gold_media` those that are right, where they are known.
+    turn, if there were tools. `made` are the pictures of a policy that makes some, and `gold_media` those that are
+    right, where they are known. The paths of media are absolute, or begin in the folder of the run.
     """
 
     key: str

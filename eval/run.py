@@ -38,6 +38,7 @@ from eval.score import evaluation_suite, scored, suite_identity
 from mmrl.core.config import InputError, shown
 from mmrl.core.locks import alone
 from mmrl.core.media.files import check_unchanged
+from mmrl.core.media.kept import kept_rows
 from mmrl.core.vision import CoordinateSpace
 from mmrl.model.flow.pictures import right_of, row_of, sources_of
 from rewards import Suite
@@ -125,7 +126,8 @@ def evaluate(
             for draw in batch:
                 check_unchanged(draw.sample.media)
             answers = generator(batch)
-            records = [_record(draw, answer, evaluated, info) for draw, answer in zip(batch, answers, strict=True)]
+            pairs = zip(batch, answers, strict=True)
+            records = [_record(draw, answer, evaluated, info, out) for draw, answer in pairs]
             writer.append(scored([record for record in records if record.key in missing], suite, scorer, out))
     processes.wait()
     if processes.main and processes.count > 1:
@@ -233,7 +235,7 @@ def _gather(out: Path, info: RunInfo, suite: Suite, place: Mapping[str, int]) ->
         file.unlink()
 
 
-def _record(draw: Draw, answer: Generation, evaluated: SampleSet, info: RunInfo) -> Record:
+def _record(draw: Draw, answer: Generation, evaluated: SampleSet, info: RunInfo, out: Path) -> Record:
     sample, blind = draw.sample, info.protocol["blind"]
     empty = not answer.response.strip() and not answer.made
     flags = {"blind": blind, "truncated": answer.truncated, "empty": empty}
@@ -251,7 +253,7 @@ def _record(draw: Draw, answer: Generation, evaluated: SampleSet, info: RunInfo)
         source=sample.source,
         prompt_id=digest(prompt),
         prompt=prompt,
-        media=[media.row() for media in seen],
+        media=kept_rows(seen, out),
         seen_size=[list(size) for size in answer.seen_size],
         response=answer.response,
         tokens=answer.tokens,
@@ -262,5 +264,5 @@ def _record(draw: Draw, answer: Generation, evaluated: SampleSet, info: RunInfo)
         opened=answer.opened,
         turns=[dict(turn) for turn in answer.turns],
         made=[media.row() for media in answer.made],
-        gold_media=[media.row() for media in golds],
+        gold_media=kept_rows(golds, out),
     )

@@ -11,7 +11,7 @@ from typing import Any
 from eval.records import RUN, TOTAL, Record, read_records, read_run, replace_records
 from mmrl.core.config import InputError
 from mmrl.core.locks import alone
-from mmrl.core.media.item import Media
+from mmrl.core.media.kept import located
 from rewards import RewardSpec, Rollout, Suite
 from rewards.judge_client.judge_spec import JudgeSpec
 from rewards.parse.extract import answer_text
@@ -92,23 +92,18 @@ def weighted_sum(scores: Mapping[str, float | None], weights: Mapping[str, float
 
 
 def rollout_of(record: Record, run: Path = Path()) -> Rollout:
-    """The rollout of a record, as rewards take it; `run` is the folder in which what was made lies."""
+    """The rollout of a record, as rewards take it; `run` is the folder of the run, where its own media lie."""
     return Rollout(
         completion=record.response,
         answer=record.gold,
         task=record.task,
         prompt=record.prompt,
-        media=[Media.from_row(row) for row in record.media],
+        media=located(record.media, run),
         seen_size=[(width, height) for width, height in record.seen_size],
         meta=record.meta,
         group=record.item_id,
         opened=record.opened,
-        made=made_of(record, run),
-        gold_media=[Media.from_row(row) for row in record.gold_media],
+        made=located(record.made, run),
+        gold_media=located(record.gold_media, run),
         turns=record.turns,
     )
-
-
-def made_of(record: Record, run: Path) -> list[Media]:
-    """The pictures of a record, with the paths of their files in the folder `run`."""
-    return [replace(media, path=str(run / media.path)) for row in record.made if (media := Media.from_row(row)).path]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,12 @@ from pydantic import Field, PositiveInt
 
 from mmrl.core.config import Config, InputError, validate
 from mmrl.core.files import appearing
+from mmrl.core.media.files import placed
 from mmrl.core.media.item import Media
+from mmrl.core.media.kept import located
 from rewards.base import Rollout, Verdict
+
+MEDIA = ("media", "made", "gold_media")
 
 
 class RolloutRow(Config):
@@ -96,8 +100,8 @@ def _trained(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         where = f"{file}: row {place}"
         if missing := {"id", "draw", "completion", "answer", "prompt"} - row.keys():
             raise InputError(f"{where} is no rollout of a training: it lacks {', '.join(sorted(missing))}")
-        kept = {name: row[name] for name in ("task", "completion", "media", "seen_size")}
-        kept |= {name: row[name] for name in ("made", "gold_media") if name in row}
+        kept = {name: row[name] for name in ("task", "completion", "seen_size")}
+        kept |= {name: _opened(row[name], file.parent.parent) for name in MEDIA if name in row}
         texts = {name: json.loads(row[name]) for name in ("prompt", "answer", "turns") if name in row}
         own = {"group": row["id"], "meta": {"space": row["space"]}, "opened": row.get("opened", "")}
         yield where, {**kept, **texts, **own, "id": f"{row['id']}/{row['draw']}"}
@@ -107,11 +111,16 @@ def _recorded(row: dict[str, Any], run: Path) -> dict[str, Any]:
     """A row as it is, or a record of an evaluation, whose folder is `run`, as one."""
     if not {"response", "gold", "item_id"} <= row.keys():
         return row
-    kept = {name: row[name] for name in ("task", "prompt", "media", "seen_size", "meta")}
+    kept = {name: row[name] for name in ("task", "prompt", "seen_size", "meta")}
+    kept |= {name: _opened(row.get(name, ()), run) for name in MEDIA}
     own = {"completion": row["response"], "answer": row["gold"], "group": row["item_id"]}
-    own |= {name: row.get(name, default) for name, default in (("opened", ""), ("gold_media", []), ("turns", []))}
-    own["made"] = [{**made, "path": str(run / str(made["path"]))} for made in row.get("made", ())]
+    own |= {name: row.get(name, default) for name, default in (("opened", ""), ("turns", []))}
     return {**kept, **own, "id": f"{row['item_id']}/{row['draw']}"}
+
+
+def _opened(rows: Sequence[Mapping[str, Any]], run: Path) -> list[dict[str, Any]]:
+    """Rows of media with paths that can be opened."""
+    return [asdict(media) for media in located(rows, run)]
 
 
 def read_gold(path: Path) -> Iterator[Rollout]:
@@ -136,7 +145,7 @@ def read_gold(path: Path) -> Iterator[Rollout]:
                 json.loads(row["answer"]),
                 row["task"],
                 json.loads(row["prompt"]),
-                [replace(Media.from_row(item), bytes=None) for item in row["media"]],
+                [placed(Media.from_row(item), path) for item in row["media"]],
                 meta=json.loads(row["meta"]),
             )
 

@@ -29,7 +29,7 @@ from data_engine.dataset.writer import DatasetWriter
 from data_engine.operator import Quarantined
 from data_engine.schema import Sample, content_id, from_row
 from mmrl.core.config import InputError, nearest, validate
-from mmrl.core.media.files import MediaError, resolve
+from mmrl.core.media.files import MediaError, placed, resolve
 from rewards.prompt_form import PromptForm
 
 __all__ = [
@@ -166,7 +166,4 @@ def _alike(given: pa.DataType, wanted: pa.DataType) -> bool:
 
 def _located(sample: Sample, directory: Path) -> Sample:
     """The sample with the paths of its media made absolute."""
-    media = (
-        item if item.path is None else replace(item, path=str(resolve(item.path, directory))) for item in sample.media
-    )
-    return replace(sample, media=tuple(media))
+    return replace(sample, media=tuple(placed(item, directory) for item in sample.media))

@@ -12,19 +12,9 @@ from typing import Any
 
 from mmrl.core.media.files import MediaError, Place, name_of, open_place, place_of
 from mmrl.core.media.item import Media
+from mmrl.core.media.kept import suffix_of
 
 PIECE = 2**20
-SIGNATURES = (  # (bytes, where they stand in the file, suffix)
-    (b"\xff\xd8\xff", 0, "jpg"),
-    (b"\x89PNG\r\n\x1a\n", 0, "png"),
-    (b"GIF8", 0, "gif"),
-    (b"WEBP", 8, "webp"),
-    (b"AVI ", 8, "avi"),
-    (b"ftypavif", 4, "avif"),
-    (b"ftyp", 4, "mp4"),
-    (b"\x1aE\xdf\xa3", 0, "mkv"),
-    (b"BM", 0, "bmp"),
-)
 
 
 class MediaStore:
@@ -111,12 +101,6 @@ def _checked(sha256: str, media: Media, place: Place) -> str:
     if media.sha256 not in (None, sha256):
         raise MediaError("changed", f"{name_of(place)} has changed since it was probed; leave it alone during a build")
     return sha256
-
-
-def suffix_of(content: bytes) -> str:
-    """The suffix that the first bytes of an image or video call for; "" for other content."""
-    found = (suffix for signature, at, suffix in SIGNATURES if content[at : at + len(signature)] == signature)
-    return next(found, "")
 
 
 def _suffix(head: bytes, place: Place) -> str:

@@ -12,11 +12,11 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from data_engine.media.frame_folder import film_of, frames_in
-from data_engine.media.media_store import suffix_of
 from data_engine.media.remote import Remote, fetched
 from data_engine.sources.base import RowError, existing
 from mmrl.core.media.files import MediaError, look_at, resolve
 from mmrl.core.media.item import Media, MediaKind
+from mmrl.core.media.kept import suffix_of
 from rewards.tasks.keys import listed
 
 MEDIA_COLUMNS = ("image", "images", "video", "videos", "media")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_engine.schema import Sample
 from eval.generation import Draw, Generation
-from mmrl.core.files import write_atomic
+from mmrl.core.media.kept import kept
 from mmrl.core.media.pictures import as_media
 from mmrl.core.vision import Size
 from mmrl.model.flow.pictures import fitted, instruction_of, opened, resized, right_of, row_of, size_of, sources_of
@@ -87,11 +85,4 @@ class PictureGenerator:
 
     def _kept(self, picture: Image.Image, spent: dict[str, float]) -> Generation:
         """The answer that is a picture; its file is on disk."""
-        media = as_media(picture)
-        assert media.bytes is not None
-        content = hashlib.sha256(media.bytes).hexdigest()
-        place = Path(FOLDER) / f"{content[:32]}.png"
-        if not (self._out / place).exists():
-            write_atomic(self._out / place, media.bytes)
-        kept = replace(media, bytes=None, path=str(place), sha256=content)
-        return Generation("", 0, False, (picture.size,), spent, made=(kept,))
+        return Generation("", 0, False, (picture.size,), spent, made=(kept(as_media(picture), self._out, FOLDER),))

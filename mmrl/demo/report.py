@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,9 @@ from eval.records import ALL, TOTAL, Record, read_records, read_run
 from eval.report import decoding
 from mmrl.core.config import InputError
 from mmrl.core.html import Html, element, page, table, write_page
-from mmrl.core.media.item import Media
 from mmrl.pages.cards import Exhibit, card
 from mmrl.pages.curves import charts
-from mmrl.pages.rollout_pages import record_answer
+from mmrl.pages.rollout_pages import record_answer, record_exhibit
 
 OUTCOMES = ("improved", "unchanged", "got worse")
 CHANGED_MOST = (
@@ -59,7 +58,7 @@ def write_report(
         element("p", element("strong", learnt(summary))),
         element("h2", "Answers that changed most"),
         element("p", CHANGED_MOST, class_="dim"),
-        *(card(_exhibit(pair), badge=_change(pair)) for pair in changed_most(pairs)),
+        *(card(_exhibit(pair, runs), badge=_change(pair)) for pair in changed_most(pairs)),
         element("h2", "During training"),
         charts(training),
         element("h2", "Held-out scores"),
@@ -67,7 +66,7 @@ def write_report(
         element("p", _how_to_read(runs), class_="dim"),
         element("h2", f"{len(picked)} questions before and after"),
         element("p", _how_chosen(pairs, picked), class_="dim"),
-        *(card(_exhibit(pair), badge=_change(pair)) for pair in picked),
+        *(card(_exhibit(pair, runs), badge=_change(pair)) for pair in picked),
         element("h2", "The evaluations"),
         evaluations(runs),
     )
@@ -189,11 +188,10 @@ def changed_most(pairs: Sequence[Pair]) -> list[Pair]:
     return sorted(best.values(), key=lambda pair: -pair.gain)
 
 
-def _exhibit(pair: Pair) -> Exhibit:
-    before, after = pair.before, pair.after
-    answers = [record_answer(before, kind="before", label="before"), record_answer(after, kind="after", label="after")]
-    media = [Media.from_row(entry) for entry in before.media]
-    return Exhibit(before.task, f"{before.source} · {before.item_id}", before.prompt, before.gold, media, answers)
+def _exhibit(pair: Pair, runs: Mapping[str, Path]) -> Exhibit:
+    sides = {"before": pair.before, "after": pair.after}
+    answers = [record_answer(one, runs[f"greedy_{side}"], kind=side, label=side) for side, one in sides.items()]
+    return replace(record_exhibit([pair.before], runs["greedy_before"]), answers=answers)
 
 
 def _change(pair: Pair) -> str:

@@ -22,6 +22,7 @@ from transformers import TrainerState
 from mmrl.advantages.arrays import as_array, mixed
 from mmrl.core.canonical_json import dumps
 from mmrl.core.media.item import Media
+from mmrl.core.media.kept import kept_rows
 from mmrl.core.media.pictures import as_media
 from mmrl.flow.algorithms.base import TRAINED, Drawn
 from mmrl.flow.monitor import MEASURES, measured
@@ -148,9 +149,10 @@ class Rollouts:
         args, step = self.trainer.args, self.trainer.state.global_step + 1
         kept = bool(args.save_pictures_steps) and not step % args.save_pictures_steps
         parts = zip(rows, made, self._films(drawn, kept), verdicts, advantage, strict=True)
-        columns = gather_object([columns_of(*part, step=step, kept=kept) for part in parts])
+        out = Path(str(args.output_dir))
+        columns = gather_object([columns_of(*part, out, step=step, kept=kept) for part in parts])
         if self.trainer.accelerator.is_main_process:
-            write_rollouts(columns, Path(str(args.output_dir)), step=step, group=args.num_generations)
+            write_rollouts(columns, out, step=step, group=args.num_generations)
 
 
 def asked_of(row: Row, state: TrainerState) -> Rollout:
@@ -189,19 +191,20 @@ def columns_of(
     film: Media | None,
     verdicts: Mapping[str, Verdict],
     advantage: float,
+    out: Path,
     *,
     step: int,
     kept: bool,
 ) -> dict[str, Any]:
-    """A picture as one row of a rollout file: the columns of `mmrl.grpo.rollouts.columns_of`, the picture itself in
-    `made` if it is `kept`, and in `film` how it came about."""
+    """A picture as one row of a rollout file in `out`: the columns of `mmrl.grpo.rollouts.columns_of`, the picture
+    itself in `made` if it is `kept`, and in `film` how it came about."""
     return {
         "id": row["id"],
         "task": row["task"],
         "prompt": dumps(row["prompt"]),
         "answer": dumps(row["answer"]),
-        "media": [media.row() for media in sources_of(row)],
-        "gold_media": [media.row() for media in right_of(row)],
+        "media": kept_rows(sources_of(row), out),
+        "gold_media": kept_rows(right_of(row), out),
         "made": [_content(made)] if kept else [],
         "film": [_content(film)] if film else [],
         "seen_size": [],

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmrl.core.canonical_json import dumps
 from mmrl.core.files import appearing
+from mmrl.core.media.kept import kept
 from mmrl.core.vision import CoordinateSpace
 from mmrl.grpo.batch import Branch, RolloutBatch
 from mmrl.model.encoding import Encoded
@@ -59,8 +60,9 @@ class RolloutFiles:
         """Write one step; an evaluation is not written."""
         if not self.trainer.model.training:
             return
+        out, step = Path(str(self.trainer.args.output_dir)), self.trainer.state.global_step + 1  # as in the log
         rollouts = zip(
-            batch.samples,
+            [{**sample, "media": [kept(media, out) for media in sample["media"]]} for sample in batch.samples],
             batch.rows,
             batch.completions,
             batch.verdicts,
@@ -70,7 +72,6 @@ class RolloutFiles:
             batch.branches,
             strict=True,
         )
-        out, step = Path(str(self.trainer.args.output_dir)), self.trainer.state.global_step + 1  # as in the log
         turns = [recorded(of_rollout, out) for of_rollout in batch.turns]
         pairs = zip(rollouts, turns, strict=True)
         rows = gather_object([columns_of(*rollout, space=self.space, turns=said) for rollout, said in pairs])

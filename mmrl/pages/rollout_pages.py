@@ -13,10 +13,10 @@ from data_engine.dataset.shards import read_manifest, read_samples
 from data_engine.schema import Sample
 from eval.records import RECORDS, Record, read_records, read_run
 from eval.report import decoding
-from eval.score import made_of
 from mmrl.core.config import InputError, nearest
 from mmrl.core.html import Html, element, page
 from mmrl.core.media.item import Media
+from mmrl.core.media.kept import located
 from mmrl.grpo.rollout_rows import files_by_step, rollout_rows
 from mmrl.pages.cards import Answer, Exhibit, card
 from mmrl.pages.curves import charts
@@ -136,17 +136,16 @@ def samples(out: Path, task: str | None, limit: int) -> Shown:
     return Shown(f"Samples of {out}", f"{about}.", exhibits, total)
 
 
-def record_exhibit(draws: Sequence[Record], run: Path | None = None) -> Exhibit:
+def record_exhibit(draws: Sequence[Record], run: Path) -> Exhibit:
     """The records of one item, in the folder `run`, as an exhibit."""
     first = draws[0]
     answers = [record_answer(record, run, kind="answer", label=str(record.draw)) for record in draws]
-    media = [Media.from_row(entry) for entry in first.media]
-    golds = [Media.from_row(entry) for entry in first.gold_media]
+    media, golds = located(first.media, run), located(first.gold_media, run)
     about = f"{first.source} · {first.item_id}"
     return Exhibit(first.task, about, first.prompt, first.gold, media, answers, run, golds)
 
 
-def record_answer(record: Record, run: Path | None = None, *, kind: str, label: str) -> Answer:
+def record_answer(record: Record, run: Path, *, kind: str, label: str) -> Answer:
     """The completion of a record, or what was made in the folder `run`, with its verdicts."""
     total = [] if record.total is None else [f"total {record.total:.2f}"]
     verdicts = {
@@ -163,7 +162,7 @@ def record_answer(record: Record, run: Path | None = None, *, kind: str, label: 
         record.meta.get("space", "pixel"),
         record.seen_size,
         record.turns,
-        made_of(record, run or Path()),
+        located(record.made, run),
     )
 
 
@@ -198,8 +197,7 @@ def _rollout_exhibit(group: Sequence[Mapping[str, Any]], run: Path) -> Exhibit:
         )
         for row in group
     ]
-    media = [Media.from_row(entry) for entry in first["media"]]
-    golds = [Media.from_row(entry) for entry in first.get("gold_media", ())]
+    media, golds = located(first["media"], run), located(first.get("gold_media", ()), run)
     asked = json.loads(first["prompt"]), json.loads(first["answer"])
     return Exhibit(first["task"], first["id"], *asked, media, answers, run, golds)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +9,12 @@ from typing import Any
 
 from PIL import Image
 
-from mmrl.core.files import write_atomic
-from mmrl.core.media.item import Media
+from mmrl.core.media.kept import kept_rows
+from mmrl.core.media.pictures import as_media
 from mmrl.tools.scene import Piece
 from mmrl.tools.turns import Turn
 
-MEDIA = Path("turns")  # in the folder of a run
+FOLDER = "turns"  # of the pictures, in the folder of a run
 
 
 def told(turns: Sequence[Turn]) -> list[dict[str, Any]]:
@@ -46,7 +44,8 @@ def recorded(turns: Sequence[Turn], out: Path) -> list[dict[str, Any]]:
     rows = told(turns)
     for row, turn in zip(rows, turns, strict=True):
         for call, outcome in zip(row["calls"], turn.outcomes, strict=True):
-            call["media"] = [_stored(image, out) for piece in outcome.pieces for image in _images(piece)]
+            pictures = [as_media(image) for piece in outcome.pieces for image in _images(piece)]
+            call["media"] = kept_rows(pictures, out, FOLDER)
     return rows
 
 
@@ -54,15 +53,3 @@ def _images(piece: Piece) -> list[Image.Image]:
     if isinstance(piece, str):
         return []
     return [piece] if isinstance(piece, Image.Image) else list(map(Image.fromarray, piece.frames))
-
-
-def _stored(image: Image.Image, out: Path) -> dict[str, Any]:
-    """The row of media of a picture that is written once."""
-    content = io.BytesIO()
-    image.save(content, "PNG")
-    digest = hashlib.sha256(content.getvalue()).hexdigest()
-    place = MEDIA / f"{digest[:32]}.png"
-    if not (out / place).exists():
-        (out / MEDIA).mkdir(parents=True, exist_ok=True)
-        write_atomic(out / place, content.getvalue())
-    return Media("image", str(place), sha256=digest, width=image.width, height=image.height).row()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from eval.frontier import Answers
 from eval.records import TOTAL, Record, RunInfo, flat_differences, read_records, read_run
 from mmrl.core.config import InputError, nearest, validate
 from mmrl.core.media.item import Media
+from mmrl.core.media.kept import located
 from mmrl.core.vision import VisionBudget
 from mmrl.model.policy import load_policy
 from mmrl.model.sampling import banned, vision_token_ids
@@ -35,7 +37,7 @@ def drawn_answers(reference: Path, runs: Mapping[str, Path], reward: str = TOTAL
         ours, theirs = ({k: v for k, v in i.protocol.items() if k not in OWN} for i in (infos[""], info))
         if changed := flat_differences(ours, theirs):
             raise InputError(f"{runs[name]} was not asked as {reference} was; they differ in {', '.join(changed)}")
-    records = {name: read_records(place) for name, place in {"": reference, **runs}.items()}
+    records = {name: _read(place) for name, place in {"": reference, **runs}.items()}
     items = set.intersection(*({one.item_id for one in own} for own in records.values()))
     if not items:
         raise InputError(f"{reference} and {', '.join(map(str, runs.values()))} have no question in common")
@@ -60,6 +62,11 @@ def _checked(place: Path, reward: str) -> RunInfo:
     if protocol["blind"] or protocol.get("tools"):
         raise InputError(f"{place} was asked blind or with tools, where the answer alone has no probability")
     return info
+
+
+def _read(run: Path) -> list[Record]:
+    """The records of a run, with media that can be opened from elsewhere."""
+    return [replace(one, media=[item.row() for item in located(one.media, run)]) for one in read_records(run)]
 
 
 def _distinct(records: Mapping[str, Sequence[Record]], item: str, reward: str) -> list[tuple[Record, float]]:

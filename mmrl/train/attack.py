@@ -69,7 +69,7 @@ def attacked(config: AttackConfig) -> Counter[str]:
     counts: Counter[str] = Counter()
     found: list[Sample] = []
     for side, own in records.items():
-        scores = _scores_of_pairs(config, own, pairs)
+        scores = _scores_of_pairs(config, own, Path(config.out, side), pairs)
         for record in own:
             made = _judged(side, record, pairs[record.item_id], scores[record.item_id])
             counts[made if isinstance(made, str) else FOUND[side]] += 1
@@ -96,13 +96,13 @@ def _searching(config: AttackConfig, side: Side) -> EvalConfig:
 
 
 def _scores_of_pairs(
-    config: AttackConfig, records: Sequence[Record], pairs: Mapping[str, Sample]
+    config: AttackConfig, records: Sequence[Record], run: Path, pairs: Mapping[str, Sample]
 ) -> dict[str, tuple[float | None, float | None]]:
     """What the attacked reward gives the preferred answer and the other, to the question of each record."""
     suite = evaluation_suite({"head": config.head}, config.judges)
     texts = [sides(pairs[record.item_id].answer) for record in records]
     rollouts = [
-        replace(rollout_of(record), completion=text, opened="")
+        replace(rollout_of(record, run), completion=text, opened="")
         for record, both in zip(records, texts, strict=True)
         for text in both
     ]

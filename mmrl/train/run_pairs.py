@@ -15,6 +15,7 @@ from data_engine.schema import Sample, with_id
 from eval.records import RECORDS, TOTAL, Record, read_records, read_run
 from mmrl.core.config import InputError, nearest, read_yaml
 from mmrl.core.media.item import Media
+from mmrl.core.media.kept import located
 from mmrl.grpo.rollout_rows import files_by_step, rollout_rows
 from mmrl.train.config import schema_of
 from mmrl.trainers.preferences import TASK
@@ -61,8 +62,6 @@ def write_pairs(run: Path, reward: str | None, out: Path, *, gap: float = 0.0) -
 def pair_of(group: Group, gap: float = 0.0) -> Sample | str:
     """The best and the worst answer of a group as a sample of the task `preference`, in the order in which they were
     drawn, or why there is none. Of equal scores the first drawn counts."""
-    if any(media.path is None for media in group.media):
-        return "media inside the shards of the data"
     scored = [(score, place) for place, (_, score) in enumerate(group.answers) if score is not None]
     if len(scored) < 2:
         return "fewer than two answers with a score"
@@ -98,7 +97,7 @@ def _of_rollouts(files: Mapping[int, Path], reward: str, limit: int) -> Iterator
             first = group[0]
             drawn = [row for row in group if not row.get("injected") and row["tokens"] < limit]
             answers = [(row.get("opened", "") + row["completion"], row[f"score/{reward}"]) for row in drawn]
-            media = tuple(Media.from_row(item) for item in first["media"])
+            media = tuple(located(first["media"], file.parent.parent))
             where = {"reward": reward, "of": name, "step": step}
             yield Group(name, first["task"], json.loads(first["prompt"]), media, answers, where)
 
@@ -111,17 +110,17 @@ def _recorded(run: Path, reward: str | None) -> tuple[Iterator[Group], dict[str,
     if info.protocol["blind"]:
         raise InputError(f"{run} was made blind, without the media; its answers say nothing about them")
     name = _named(reward, [*info.suite["rewards"], TOTAL], run)
-    return _of_records(read_records(run), name), info.protocol.get("prompt", {})
+    return _of_records(read_records(run), name, run), info.protocol.get("prompt", {})
 
 
-def _of_records(records: Sequence[Record], reward: str) -> Iterator[Group]:
+def _of_records(records: Sequence[Record], reward: str, run: Path) -> Iterator[Group]:
     for name, group in _grouped(records, lambda record: record.item_id):
         first = group[0]
         drawn = [record for record in group if "truncated" not in record.flags]
         answers = [
             (one.opened + one.response, one.total if reward == TOTAL else one.scores.get(reward)) for one in drawn
         ]
-        media = tuple(Media.from_row(item) for item in first.media)
+        media = tuple(located(first.media, run))
         yield Group(name, first.task, first.prompt, media, answers, {"reward": reward, "of": name})
 
 

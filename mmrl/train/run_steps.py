@@ -18,8 +18,6 @@ from mmrl.trainers.preferences import STEPS
 from rewards import Rollout, Suite, Verdict
 from rewards.base import Span
 
-INSIDE = "media inside the shards of the data"
-
 
 def write_steps(run: Path, suite: Suite, out: Path, *, onsets: bool = False) -> Counter[str]:
     """Write the answers of `run`, the output of `mmrl train` or `mmrl eval run`, with scored steps as a dataset.
@@ -56,8 +54,6 @@ def _written(run: Path, reward: str | None, out: Path, made_of: Callable[[Group]
 
 def _of_group(group: Group, suite: Suite, onsets: bool) -> list[Sample | str]:
     """A sample for each answer to a prompt, or why there is none."""
-    if any(media.path is None for media in group.media):
-        return [INSIDE] * len(group.answers)
     texts = [text for text, _ in group.answers]
     asked = {"task": group.task, "prompt": group.prompt, "media": group.media, "group": group.id}
     rollouts = [Rollout(text, **asked) for text in texts]
@@ -80,8 +76,6 @@ def _sample(group: Group, parts: Sequence[tuple[str, float | None]], where: dict
 
 def _of_tree(group: Group, after: str) -> list[Sample | str]:
     """A sample for each different answer that has a beginning in common with another, or why there is none."""
-    if any(media.path is None for media in group.media):
-        return [INSIDE] * len(group.answers)
     for _, score in group.answers:
         if score is not None and not 0 <= score <= 1:
             raise InputError(f"{group.where['reward']} gave {score:g}; as a score of a step it must be in [0, 1]")

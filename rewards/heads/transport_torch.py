@@ -17,6 +17,7 @@ from torch.nn.functional import normalize
 
 from mmrl.core.config import InputError
 from mmrl.core.media.image import load_image
+from mmrl.core.media.item import Media
 from mmrl.core.messages import user_text
 from rewards.heads.checkpoint_torch import Checkpoint, loaded
 from rewards.heads.transport_plan import costs, plan
@@ -147,11 +148,11 @@ def _map(real: str, model: str, device: str, dtype: str) -> tuple[NDArray[np.flo
     if len(rows) < 2:
         raise InputError(f"transport: real {real} has {len(rows)} samples with a picture; it needs at least 2")
     texts_BD = np.stack([_text_vector(checkpoint, text) for text, _ in rows])
-    pictures_BD = np.concatenate([_real_vector(checkpoint, place / str(media.path)) for _, media in rows])
+    pictures_BD = np.concatenate([_real_vector(checkpoint, media) for _, media in rows])
     found: Any = ot.gaussian.empirical_bures_wasserstein_mapping(texts_BD, pictures_BD, reg=REGULAR)
     return found
 
 
 @torch.no_grad()
-def _real_vector(checkpoint: Checkpoint, path: Path) -> NDArray[np.float64]:
-    return _picture_vectors(checkpoint, _values(checkpoint, [load_image(path)])).double().cpu().numpy()
+def _real_vector(checkpoint: Checkpoint, media: Media) -> NDArray[np.float64]:
+    return _picture_vectors(checkpoint, _values(checkpoint, [load_image(media)])).double().cpu().numpy()

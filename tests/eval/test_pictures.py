@@ -10,7 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from data_engine.dataset.shards import write_dataset
+from data_engine.dataset.shards import read_samples, write_dataset
 from data_engine.schema import Sample, user_prompt, with_id
 from data_engine.sources.editing.descriptions import descriptions
 from data_engine.sources.editing.edit_pairs import edits
@@ -114,6 +114,15 @@ def test_records_are_scored_again_where_the_folder_lies_now(data: Path, tmp_path
     for _, rollout in read_rollouts(moved):
         assert len(rollout.made) == len(rollout.gold_media) == len(rollout.media) == 1
         assert load_image(rollout.made[0]).size == (SIDE, SIDE)
+
+
+def test_edits_whose_pictures_lie_in_the_rows_of_the_data(data: Path, tmp_path: Path) -> None:
+    write_dataset(read_samples(data), tmp_path / "inside", embed_media=True)
+    scores = [record.scores for record in made(config(data, tmp_path / "plain"))]
+    assert [record.scores for record in made(config(tmp_path / "inside", tmp_path / "out"))] == scores
+    moved = (tmp_path / "out").rename(tmp_path / "moved")
+    assert [record.scores for record in rescore(moved)] == scores
+    assert "not shown" not in as_page(chosen(moved, step=None, task=None, limit=9))
 
 
 def test_a_source_of_another_size_gives_an_edit_of_its_own_size(tmp_path: Path) -> None:

@@ -53,7 +53,6 @@ def test_the_best_and_the_worst_are_a_pair(answers: Any, candidates: list[str], 
         (group(("a", 0.5), ("b", None)), 0.0, "fewer than two answers with a score"),
         (group(("a", 0.5), ("a ", 0.7)), 0.0, "a blank answer, or the same answer twice"),
         (group(("a", 0.5), (" ", 0.7)), 0.0, "a blank answer, or the same answer twice"),
-        (group(("a", 0.5), ("b", 0.7), media=(Media("image"),)), 0.0, "media inside the shards of the data"),
     ],
 )
 def test_a_group_that_decides_nothing_is_left_out(given: Group, gap: float, why: str) -> None:

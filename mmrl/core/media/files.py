@@ -9,7 +9,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmrl.core.config import InputError, RunError
@@ -147,6 +147,11 @@ def look_at(path: Path) -> None:
     """Report to the watchers that a file or folder is looked at, whether it exists or not."""
     for watched in watchers:
         watched.add(str(path))
+
+
+def placed(media: Media, root: Path) -> Media:
+    """The media of a dataset whose folder is `root`, with an absolute path; bytes stay as they are."""
+    return media if media.path is None else replace(media, path=str(resolve(media.path, root)))
 
 
 def place_of(source: Source, root: Path | None = None) -> Place:

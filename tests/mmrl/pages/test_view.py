@@ -160,7 +160,8 @@ def test_damaged_rollouts_are_an_error_that_names_the_file(trained: Path, tmp_pa
 def test_records_of_remote_media_fetch_nothing(runs: dict[str, Path]) -> None:
     record = read_records(runs["greedy_before"])[0]
     remote = replace(record, media=[{**record.media[0], "path": "https://example.org/x.png"}])
-    page = replace(shown_of(runs["greedy_before"], step=None, task=None, limit=1), exhibits=[record_exhibit([remote])])
+    shown = shown_of(runs["greedy_before"], step=None, task=None, limit=1)
+    page = replace(shown, exhibits=[record_exhibit([remote], runs["greedy_before"])])
     markup = checked(as_page(page))
     assert "https://example.org/x.png is remote" in markup.text
     assert not markup.images()

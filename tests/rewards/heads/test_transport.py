@@ -19,7 +19,7 @@ from transformers import (
     BlipVisionConfig,
 )
 
-from data_engine.dataset.shards import write_dataset
+from data_engine.dataset.shards import read_samples, write_dataset
 from data_engine.schema import Sample, user_prompt, with_id
 from mmrl.core.config import InputError
 from mmrl.core.media.pictures import as_media
@@ -123,6 +123,15 @@ def test_pictures_and_texts_are_told_apart_in_any_batch(blip: str, pictures: lis
         assert together == pytest.approx(alone, abs=1e-5)
         assert len({round(score or 0, 5) for score in together}) > 2
         assert all(0 <= (score or 0) <= 1 for score in together)
+
+
+def test_real_pictures_may_lie_in_the_rows(blip: str, pictures: list[Image.Image], real: str, tmp_path: Path) -> None:
+    write_dataset(read_samples(real), tmp_path, embed_media=True)
+    one, other = (
+        get("transport", model=blip, part="distribution", real=place)([rollout(pictures[0])])[0].score
+        for place in (real, str(tmp_path))
+    )
+    assert one == other is not None
 
 
 def test_the_plan_changes_what_the_matching_head_says(blip: str, pictures: list[Image.Image]) -> None:
