@@ -20,6 +20,8 @@ from transformers import (
     T5Tokenizer,
 )
 
+from mmrl.model.tiny_twins import TinySize, tiny_model
+
 SPACE = "▁"  # how a T5 tokenizer writes the blank before a word
 SPELT = -20.0  # the log-probability of a letter: less than that of any word
 TEXT_TOKENS = 32  # of an instruction; published pipelines take 77 and 512
@@ -97,8 +99,39 @@ def tiny_stable_diffusion_3(
     return _ready(pipeline)
 
 
+def tiny_qwen_image_edit(texts: Iterable[str], *, width: int = 32, layers: int = 2, seed: int = 0) -> Any:
+    """A `QwenImageEditPipeline` that edits pictures whose sides are multiples of 4 pixels. Its tokenizer knows
+    the words of the pipeline's template and makes as many tokens of it as the published one: the pipeline drops 64."""
+    import diffusers
+
+    library: Any = diffusers
+    texts, template = sorted(set(texts)), library.QwenImageEditPipeline(*[None] * 6).prompt_template_encode
+    size = TinySize(hidden=width, heads=2, mlp=2 * width, vision_layers=1, vocab=1024)
+    encoder, processor = tiny_model("qwen2_5_vl", [*texts, *[template] * (len(texts) + 1)], size=size, seed=seed)
+    tokenizer: Any = processor.tokenizer  # pyright: ignore[reportAttributeAccessIssue]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        transformer = library.QwenImageTransformer2DModel(
+            in_channels=16, out_channels=4, num_layers=layers, attention_head_dim=16, num_attention_heads=2,
+            joint_attention_dim=width, axes_dims_rope=(4, 4, 8),
+        )  # fmt: skip
+        pipeline = library.QwenImageEditPipeline(
+            scheduler=library.FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=True),
+            vae=library.AutoencoderKLQwenImage(
+                base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[True],
+                latents_mean=[0.1, -0.2, 0.0, 0.3], latents_std=[0.5, 2.0, 1.0, 1.5],
+            ),
+            text_encoder=encoder,
+            tokenizer=tokenizer,
+            processor=processor,
+            transformer=transformer,
+        )  # fmt: skip
+    return _ready(pipeline)
+
+
 TWINS: dict[str, Callable[..., Any]] = {  # of each class of pipelines
     "FluxKontextPipeline": tiny_kontext,
+    "QwenImageEditPipeline": tiny_qwen_image_edit,
     "StableDiffusion3Pipeline": tiny_stable_diffusion_3,
 }
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from mmrl.core.files import sha256_of
+from mmrl.model.flow.pictures import EDIT
 from mmrl.model.loading import local
 from mmrl.train.config import FOLDERS, TrainConfig, TrainingSplit, makes_pictures
 from mmrl.train.samples import split_of
@@ -51,12 +52,28 @@ edit = editor(
 ```"""
 
 
+USE_QWEN_EDITOR = """```python
+from diffusers import QwenImageEditPipeline
+from PIL import Image
+
+editor = QwenImageEditPipeline.from_pretrained("{place}")
+photo = Image.open("photo.jpg").convert("RGB")
+edit = editor(
+    image=photo, prompt="{instruction}", height=photo.height, width=photo.width,
+    num_inference_steps={steps}, true_cfg_scale={guidance}, negative_prompt=" ",
+).images[0]
+```"""
+
+
 USE_PAINTER = """```python
 from diffusers import {pipeline}
 
 painter = {pipeline}.from_pretrained("{place}")
 picture = painter("a red square", num_inference_steps={steps}, guidance_scale={guidance}).images[0]
 ```"""
+
+
+USE_BY = {"FluxKontextPipeline": USE_EDITOR, "QwenImageEditPipeline": USE_QWEN_EDITOR}  # all others: USE_PAINTER
 
 
 USE_HEAD = """```yaml
@@ -99,9 +116,9 @@ def model_card(config: TrainConfig, stage: str, history: Sequence[Mapping[str, A
 
 def _use_of_pictures(config: TrainConfig, place: Path, steps: int, guidance: float) -> str:
     policy = _policy(config)
-    if policy.EDITS:
-        return USE_EDITOR.format(place=place, instruction="tint the left half red", steps=steps)
-    return USE_PAINTER.format(pipeline=policy.PIPELINE, place=place, steps=steps, guidance=guidance)
+    use = USE_BY.get(policy.PIPELINE, USE_PAINTER)
+    asked = {"pipeline": policy.PIPELINE, "instruction": "tint the left half red"}
+    return use.format(place=place, steps=steps, guidance=guidance, **asked)
 
 
 def _policy(config: TrainConfig) -> Any:
@@ -117,7 +134,7 @@ def _front(config: TrainConfig) -> dict[str, Any]:
     tags = ["mmrl", *(stage for stage in METHODS if getattr(config, stage) is not None)]
     library, tag = "transformers", "image-text-to-text"
     if makes_pictures(config):
-        library, tag = "diffusers", "image-to-image" if _policy(config).EDITS else "text-to-image"
+        library, tag = "diffusers", "image-to-image" if EDIT in _policy(config).TASKS else "text-to-image"
     return {"library_name": library, "pipeline_tag": tag, **named, "tags": tags}
 
 

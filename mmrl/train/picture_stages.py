@@ -40,7 +40,7 @@ def trained(config: TrainConfig, out: Path, longer: set[str]) -> Path:
 
 def check(config: TrainConfig) -> None:
     """Refuse wrong settings, data and models before the first stage begins."""
-    from mmrl.model.flow.loading import check_editor, check_edits_asked
+    from mmrl.model.flow.loading import check_editor, policy_of
     from mmrl.model.flow.pictures import check_edits, check_size
     from mmrl.model.loading import local
     from mmrl.trainers.dataset import training_samples
@@ -59,7 +59,7 @@ def check(config: TrainConfig) -> None:
         suite = Suite(config.rewards, judges=config.judges)
         suite.check_tasks(sample.task for sample in samples)
     step = check_editor(local(config.model))
-    check_edits_asked(local(config.model), samples)
+    policy_of(local(config.model)).check_tasks(sample.task for sample in samples)
     check_edits(samples, step, edits=config.sft is not None or not makes_rollouts(config))
     if "flow" in arguments and not all(sample.media for sample in samples):
         check_size((arguments["flow"].side,) * 2, step)

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from mmrl.model.flow import policy
-from mmrl.model.flow.policy import PicturePolicy, check_targets
+from mmrl.model.flow.pictures import EDIT, FROM_TEXT
+from mmrl.model.flow.policy import PicturePolicy, check_targets, shifted_times
 from mmrl.model.flow.process import Draws, gaussian
 
 
@@ -23,8 +23,9 @@ from mmrl.model.flow.process import Draws, gaussian
 class Condition(policy.Condition):
     """The encoded instructions and source pictures. Without sources `source_NSC` has no token."""
 
-    PER_SAMPLE: ClassVar[tuple[str, ...]] = (*policy.Condition.PER_SAMPLE, "source_NSC")
+    PER_SAMPLE: ClassVar[tuple[str, ...]] = (*policy.Condition.PER_SAMPLE, "pooled_ND", "source_NSC")
 
+    pooled_ND: Tensor
     source_NSC: Tensor
     text_ids: Tensor
     place_ids: Tensor
@@ -39,16 +40,11 @@ class KontextPolicy(PicturePolicy):
     """A `FluxKontextPipeline` as a policy; its network may take guidance as an input."""
 
     PIPELINE = "FluxKontextPipeline"
-    EDITS = True
+    TASKS = (EDIT, FROM_TEXT)
 
     def __init__(self, pipeline: Any, **settings: Any) -> None:
         super().__init__(pipeline, **settings)
         self.text_tokens = min(self.text_tokens, pipeline.tokenizer_2.model_max_length)
-
-    @property
-    def multiple(self) -> int:
-        """The number of pixels of which the sides of pictures are multiples."""
-        return 2 * self.pipeline.vae_scale_factor
 
     def encode(self, texts: list[str], sources: Sequence[Image.Image] | None, size: tuple[int, int]) -> Condition:
         """As `PicturePolicy.encode`."""
@@ -86,16 +82,7 @@ class KontextPolicy(PicturePolicy):
 
     def times(self, count: int, condition: Condition) -> list[float]:
         """The times of `count` steps, from 1 to 0, by the pipeline's scheduler."""
-        from diffusers.pipelines.flux.pipeline_flux_kontext import calculate_shift
-
-        scheduler = self.pipeline.scheduler
-        names = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
-        settings = [
-            scheduler.config.get(name, default) for name, default in zip(names, (256, 4096, 0.5, 1.15), strict=True)
-        ]
-        shift = calculate_shift(condition.tokens, *settings)
-        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / count, count), mu=shift)
-        return scheduler.sigmas.tolist()
+        return shifted_times(self.pipeline.scheduler, count, condition.tokens)
 
     @torch.no_grad()
     def latents(self, pictures: Sequence[Image.Image], condition: Condition) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,16 @@ from torch import Tensor, nn
 from data_engine.schema import Sample
 from mmrl.core.config import InputError
 from mmrl.model.flow.kontext import KontextPolicy
-from mmrl.model.flow.pictures import EDIT, SIDE, condition_of, row_of
+from mmrl.model.flow.pictures import SIDE, condition_of, row_of
 from mmrl.model.flow.policy import PicturePolicy
 from mmrl.model.flow.process import at
+from mmrl.model.flow.qwen_image_edit import QwenImageEditPolicy
 from mmrl.model.flow.stable_diffusion_3 import StableDiffusion3Policy
 from mmrl.model.loading import INDEX, is_pipeline
 from mmrl.model.policy import LoraSettings
 
 POLICIES: dict[str, type[PicturePolicy]] = {
-    policy.PIPELINE: policy for policy in (KontextPolicy, StableDiffusion3Policy)
+    policy.PIPELINE: policy for policy in (KontextPolicy, QwenImageEditPolicy, StableDiffusion3Policy)
 }
 
 
@@ -33,28 +33,18 @@ def policy_of(path: Path) -> type[PicturePolicy]:
         raise InputError(f"no {INDEX} in {path}; an editor is a pipeline of diffusers: pipeline.save_pretrained(...)")
     name = json.loads((path / INDEX).read_text(encoding="utf-8")).get("_class_name")
     if name not in POLICIES:
-        raise InputError(f"{path} holds a {name}; must be a {' or a '.join(POLICIES)}")
+        raise InputError(f"{path} holds a {name}; must be a {', '.join(POLICIES)}")
     return POLICIES[name]
 
 
 def check_editor(path: Path) -> int:
     """The number of pixels of which the sides of pictures are multiples; InputError unless there is a pipeline of
     POLICIES in `path`. Loads no weights."""
-    policy_of(path)
-    try:
-        vae = json.loads((path / "vae" / "config.json").read_text(encoding="utf-8"))
-        return 2 ** len(vae["block_out_channels"])
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"the VAE of {path} has no config that names its block_out_channels ({error!r:.100})"
-        ) from None
-
-
-def check_edits_asked(path: Path, samples: Iterable[Sample]) -> None:
-    """InputError for samples to edit, if the pipeline in `path` makes pictures of texts alone."""
     policy = policy_of(path)
-    if not policy.EDITS and any(sample.task == EDIT for sample in samples):
-        raise InputError(f"a {policy.PIPELINE} makes pictures of texts; the data have the task {EDIT}")
+    try:
+        return policy.multiple_of(json.loads((path / "vae" / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"the VAE of {path} has no config that tells its levels ({error!r:.100})") from None
 
 
 def sizes_of(path: Path) -> dict[str, int]:

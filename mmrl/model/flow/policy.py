@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from mmrl.core.config import InputError
-from mmrl.model.flow.pictures import SIDE, check_size
+from mmrl.model.flow.pictures import EDIT, FROM_TEXT, SIDE, check_size
 from mmrl.model.flow.process import Draws
 
 
@@ -26,11 +27,10 @@ class Condition:
     """What N samples are made of, all of one size in pixels (width, height). PER_SAMPLE names the tensors that have a
     row for each."""
 
-    PER_SAMPLE: ClassVar[tuple[str, ...]] = ("text_NLD", "pooled_ND")
+    PER_SAMPLE: ClassVar[tuple[str, ...]] = ("text_NLD",)
 
     size: tuple[int, int]
     text_NLD: Tensor
-    pooled_ND: Tensor
 
     def __len__(self) -> int:
         return len(self.text_NLD)
@@ -56,7 +56,7 @@ class PicturePolicy(ABC):
     of pictures of texts, in pixels."""
 
     PIPELINE: ClassVar[str]  # the name of its class
-    EDITS: ClassVar[bool]  # whether it takes source pictures
+    TASKS: ClassVar[tuple[str, ...]]  # what it can be asked
 
     def __init__(self, pipeline: Any, *, guidance: float = 3.5, text_tokens: int = 512, side: int = SIDE) -> None:
         if type(pipeline).__name__ != self.PIPELINE:
@@ -77,15 +77,27 @@ class PicturePolicy(ABC):
         return False
 
     @property
-    @abstractmethod
     def multiple(self) -> int:
         """The number of pixels of which the sides of pictures are multiples."""
+        return self.multiple_of(self.pipeline.vae.config)
+
+    @classmethod
+    def multiple_of(cls, vae: Mapping[str, Any]) -> int:
+        """The same, from the config of the pipeline's VAE: each of its levels but one halves the sides, and so do the
+        patches. KeyError for the config of another class."""
+        return 2 ** len(vae["block_out_channels"])
 
     def using(self, network: Callable[..., Any]) -> Self:
         """The same policy with the velocities of another network: a copy of earlier weights, or one that is wrapped."""
         other = copy.copy(self)
         other.network = network
         return other
+
+    @classmethod
+    def check_tasks(cls, tasks: Iterable[str]) -> None:
+        """InputError for a task that it cannot be asked."""
+        if others := sorted({*tasks} - {*cls.TASKS}):
+            raise InputError(f"a {cls.PIPELINE} can be asked {' and '.join(cls.TASKS)}; the data have {others[0]}")
 
     @torch.no_grad()
     def condition(
@@ -96,9 +108,8 @@ class PicturePolicy(ABC):
     ) -> Any:
         """The encoded instructions and pictures of N prompts; of texts alone, `sources` is None and pictures get the
         `size`. All pictures must have one size that the VAE takes."""
+        self.check_tasks([FROM_TEXT if sources is None else EDIT])
         if sources is not None:
-            if not self.EDITS:
-                raise InputError(f"a {self.PIPELINE} makes pictures of texts; it was given source pictures to edit")
             check_pictures(instructions, sources)
             size = sources[0].size
         assert size is not None
@@ -162,3 +173,16 @@ def check_targets(pictures: Sequence[Image.Image], condition: Condition) -> None
     check_pictures([""] * len(condition), pictures)
     if pictures[0].size != condition.size:
         raise InputError(f"pictures of {pictures[0].size} for prompts of {condition.size}; must have one size")
+
+
+def shifted_times(scheduler: Any, count: int, tokens: int) -> list[float]:
+    """The times of `count` steps, from 1 to 0, by a scheduler of the Flux family: the more tokens a latent has, the
+    more of them lie at the noisy end."""
+    from diffusers.pipelines.flux.pipeline_flux_kontext import calculate_shift
+
+    names = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
+    settings = [
+        scheduler.config.get(name, default) for name, default in zip(names, (256, 4096, 0.5, 1.15), strict=True)
+    ]
+    scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / count, count), mu=calculate_shift(tokens, *settings))
+    return scheduler.sigmas.tolist()

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmrl.model.flow import policy
+from mmrl.model.flow.pictures import FROM_TEXT
 from mmrl.model.flow.policy import PicturePolicy, check_targets
 from mmrl.model.flow.process import Draws, gaussian
 
@@ -24,8 +25,9 @@ TEXT_TOKENS = 256  # of T5, as the pipeline has it
 class Condition(policy.Condition):
     """The encoded texts, and the empty text for each of them, which guidance leads away from."""
 
-    PER_SAMPLE: ClassVar[tuple[str, ...]] = (*policy.Condition.PER_SAMPLE, "empty_NLD", "empty_pooled_ND")
+    PER_SAMPLE: ClassVar[tuple[str, ...]] = (*policy.Condition.PER_SAMPLE, "pooled_ND", "empty_NLD", "empty_pooled_ND")
 
+    pooled_ND: Tensor
     empty_NLD: Tensor
     empty_pooled_ND: Tensor
 
@@ -35,7 +37,7 @@ class StableDiffusion3Policy(PicturePolicy):
     well (as in Flow-GRPO's release): v = v_empty + guidance (v_text - v_empty)."""
 
     PIPELINE = "StableDiffusion3Pipeline"
-    EDITS = False
+    TASKS = (FROM_TEXT,)
 
     def __init__(self, pipeline: Any, **settings: Any) -> None:
         super().__init__(pipeline, **settings)
@@ -43,11 +45,6 @@ class StableDiffusion3Policy(PicturePolicy):
             [TEXT_TOKENS] if pipeline.tokenizer_3 is None else [TEXT_TOKENS, pipeline.tokenizer_3.model_max_length]
         )
         self.text_tokens = min(self.text_tokens, *lengths)
-
-    @property
-    def multiple(self) -> int:
-        """The number of pixels of which the sides of pictures are multiples."""
-        return self.pipeline.patch_size * self.pipeline.vae_scale_factor
 
     @property
     def mixes(self) -> bool:

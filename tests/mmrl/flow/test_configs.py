@@ -14,13 +14,14 @@ from data_engine.schema import Sample
 from data_engine.sources.editing.conditions import conditions
 from data_engine.sources.editing.descriptions import descriptions
 from data_engine.sources.editing.edit_pairs import edits
-from mmrl.model.tiny_editors import tiny_kontext, tiny_stable_diffusion_3
+from mmrl.model.tiny_editors import tiny_kontext, tiny_qwen_image_edit, tiny_stable_diffusion_3
 
 CONFIGS = Path("configs/flow")
 CASES: dict[str, tuple[Callable[..., Iterator[Sample]], Callable[[list[str]], Any]]] = {
     "editor": (edits, tiny_kontext),
     "text_to_image": (descriptions, tiny_kontext),
     "conditions": (conditions, tiny_kontext),
+    "qwen_image_edit": (edits, tiny_qwen_image_edit),
     "stable_diffusion_3": (descriptions, tiny_stable_diffusion_3),
 }
 

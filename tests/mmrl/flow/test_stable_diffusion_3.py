@@ -167,12 +167,10 @@ def test_it_learns_by_adapters_and_ends_as_a_pipeline_that_is_evaluated(
 def test_what_it_cannot_do_is_refused_in_words(world: Path, tmp_path: Path, pipeline: Any) -> None:
     write_dataset(edits(n=2, side=16), tmp_path / "edits")
     editing = config(world, tmp_path / "run.yaml", data=str(tmp_path / "edits"), rewards={"m": {"fn": "edit_match"}})
-    with pytest.raises(
-        InputError, match="a StableDiffusion3Pipeline makes pictures of texts; the data have the task edit"
-    ):
+    with pytest.raises(InputError, match="a StableDiffusion3Pipeline can be asked text_to_image; the data have edit"):
         check(load(TrainConfig, editing))
     policy = StableDiffusion3Policy(pipeline, guidance=4.5)
-    with pytest.raises(InputError, match="it was given source pictures to edit"):
+    with pytest.raises(InputError, match="can be asked text_to_image; the data have edit"):
         policy.condition(TEXTS, [Image.new("RGB", SIZE)] * 2)
     with pytest.raises(InputError, match="10x8; both sides must be multiples of 4"):
         policy.condition(TEXTS, None, (10, 8))
