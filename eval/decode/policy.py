@@ -12,16 +12,14 @@ import torch
 
 from eval.answer.local import LocalGenerator, predicted_sizes
 from eval.decode.side_by_side import Request, Steps
+from eval.decode.student import HeadGuide
 from eval.generation import Draw
 from eval.score import evaluation_suite, weighted_sum
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace, Size, geometry_of
 from mmrl.model.encoding import Encoded, encode
 from mmrl.model.sampling import row_generator
-from rewards import Rollout, Verdict
-from rewards.heads.process_model_torch import KINDS, scores_at, step_row
-from rewards.heads.reward_model import squashed
-from rewards.heads.token_scores_torch import token_scores
+from rewards import Rollout
 from rewards.prompt_form import PromptForm
 
 Ids = list[int]
@@ -30,8 +28,8 @@ QUESTION = "Is everything that this says visible in what you were shown? Answer 
 
 
 class Policy(Protocol):
-    """A model with one prompt, which has `opened` the answer. `spent` counts generated tokens, read tokens (prefill)
-    and calls of rewards."""
+    """A model with one prompt, which has `opened` the answer. `spent` counts generated tokens, tokens that went through
+    a model (prefill), those of them that did so for a score (read_to_score), and calls of rewards."""
 
     opened: str
     spent: dict[str, float]
@@ -73,6 +71,7 @@ class ModelPolicy:
         self._prompt = generator.encoded(draw.sample)
         self.opened = self._prompt.opened
         self._calls = 0
+        self._reading = guide.reading(draw, self.opened) if isinstance(guide, HeadGuide) else None
         sizes = predicted_sizes(draw.sample, generator.budget, geometry_of(generator.processor))
         self.seen_size = sizes if generator.blind else self._prompt.seen_size
 
@@ -100,14 +99,12 @@ class ModelPolicy:
             raise ValueError("this method of decoding has no rewards")
         self.spent["reward_calls"] += len(prefixes)
         texts = [self.text(ids) for ids in prefixes]
-        if isinstance(self._guide, HeadGuide):
-            scores, read = self._guide.scores(self._draw, texts, self.opened)
-            self.spent["prefill"] += read
-            return scores
         if isinstance(self._guide, SuiteGuide):
             return self._guide.scores(self._draw, self.seen_size, texts, self.opened)
+        if isinstance(self._guide, HeadGuide):
+            return self._scored(texts)
         rows = self._guide.questions(self._draw, texts)
-        self.spent["prefill"] += sum(len(row.input_ids) for row in rows)
+        self._count_read(sum(len(row.input_ids) for row in rows))
         return self._guide.scores((yield Request(rows))) if rows else [None] * len(texts)
 
     def ended(self, ids: Ids) -> bool:
@@ -121,6 +118,19 @@ class ModelPolicy:
     def uniform(self, *place: int | str) -> float:
         """A random number in [0, 1) that depends on the draw and on `place` alone."""
         return float(row_generator(*self._key, *place).random())
+
+    def _scored(self, texts: Sequence[str]) -> Scores:
+        """The scores of a head, which reads on where it was."""
+        if self._reading is None:
+            return [None] * len(texts)
+        before = self._reading.read
+        scores = self._reading.scores(texts)
+        self._count_read(self._reading.read - before)
+        return scores
+
+    def _count_read(self, tokens: int) -> None:
+        self.spent["prefill"] += tokens
+        self.spent["read_to_score"] += tokens
 
     @property
     def _key(self) -> tuple[int | str, ...]:
@@ -158,25 +168,6 @@ class SuiteGuide:
             hint = "" if self.gold else "; rewards that compare with the gold answer need gold: true"
             raise InputError(f"decode: no reward has a verdict on the task {rollouts[0].task}{hint}")
         return scores
-
-
-class HeadGuide:
-    """The score of a head that has learned those of a slower teacher, at the end of each text."""
-
-    def __init__(self, model: str, *, blind: bool) -> None:
-        self._head, self._blind = token_scores(model, KINDS, "auto", "float32"), blind
-
-    def scores(self, draw: Draw, texts: Sequence[str], opened: str) -> tuple[Scores, int]:
-        """(the score of each text, None where nothing is shown or it cannot be read; the tokens that were read)."""
-        sample = draw.sample
-        if self._blind or not sample.media:
-            return [None] * len(texts), 0
-        asked = Rollout("", prompt=sample.prompt, media=sample.media, opened=opened)
-        found = [step_row(replace(asked, completion=text), [(0, len(text))], self._head) for text in texts]
-        rows = [row for row in found if not isinstance(row, Verdict)]
-        scores = iter(scores_at(rows, self._head))
-        read = sum(len(row["input_ids"]) for row, _ in rows)
-        return [None if isinstance(row, Verdict) else squashed(*next(scores)) for row in found], read
 
 
 class SelfGuide:

@@ -47,15 +47,28 @@ def scores_at(rows: Sequence[tuple[Row, list[int]]], head: Checkpoint, batch: in
 
 def step_row(rollout: Rollout, steps: Steps, head: Checkpoint) -> tuple[Row, list[int]] | Verdict:
     """A rollout as inputs of the head and where its steps end, or the verdict where it cannot be read."""
+    return row_behind(prompt_row(rollout, head), rollout, steps, head)
+
+
+def prompt_row(rollout: Rollout, head: Checkpoint) -> Row | Verdict:
+    """The prompt of a rollout as inputs of the head, or the verdict where its media cannot be read."""
+    try:
+        return asked(head, chat(rollout, head.tokenizer, pictures_by_media(rollout) if head.processor else None))
+    except MediaError as error:
+        return abstain(str(error))
+
+
+def row_behind(
+    prompt: Row | Verdict, rollout: Rollout, steps: Steps, head: Checkpoint
+) -> tuple[Row, list[int]] | Verdict:
+    """`prompt` and the answer of a rollout behind it as inputs of the head, and where its steps end."""
     text = rollout.completion
     if not plain(text, head.tokenizer).strip():
         return unparsed("empty completion")
+    if isinstance(prompt, Verdict):
+        return prompt
     parts = [text[start:stop] for start, stop in pairwise([0, *(stop for _, stop in steps)])]
     parts[0] = rollout.opened + parts[0]
-    try:
-        prompt = asked(head, chat(rollout, head.tokenizer, pictures_by_media(rollout) if head.processor else None))
-    except MediaError as error:
-        return abstain(str(error))
     try:
         return behind(prompt, [tokens_of(part, head) for part in parts], head)
     except InputError as error:  # a completion must not escape a verdict by its length
