@@ -22,6 +22,11 @@ class FlowArguments(TrainingArguments):
     guidance: float = field(
         default=3.5, metadata={"help": "The guidance: an input of the network, or how two velocities are mixed."}
     )
+    ema_decay: float = field(
+        default=0.0,
+        metadata={"help": "The share of its own that the moving average of the weights keeps at most; 0: no average."},
+    )
+    ema_steps: int = field(default=1, metadata={"help": "The average moves every so many optimizer steps."})
     save_pictures_steps: int = field(
         default=1, metadata={"help": "Rollout files hold their pictures every so many optimizer steps; 0: never."}
     )

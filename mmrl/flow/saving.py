@@ -16,10 +16,12 @@ from mmrl.trainers.finite import check_saved
 
 
 def save_editor(trainer: Any, final: Path, sample: Sample, *, card: str) -> None:
-    """Write the pipeline (adapters merged) and its card to `final`, whole or not at all.
+    """Write the pipeline and its card to `final`, whole or not at all: with the average of its weights where there is
+    one, and adapters merged.
 
     What is on disk must predict the velocity that the trained network does for `sample`; else it is a RunError.
     """
+    trainer.model.take_average()
     policy, staging = trainer.policy, final.with_name(".final.writing")
     network = policy.transformer
     check_saved(network)

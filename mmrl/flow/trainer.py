@@ -33,7 +33,7 @@ from mmrl.flow.algorithms.base import Drawn
 from mmrl.flow.algorithms.consistency import Consistency
 from mmrl.flow.arguments import FlowArguments
 from mmrl.flow.consistency import consistency_loss
-from mmrl.flow.networks import Networks, Snapshots
+from mmrl.flow.networks import MovingAverage, Networks, Snapshots
 from mmrl.flow.rollouts import Rollouts, asked_of
 from mmrl.grpo.batch_advantages import Estimation
 from mmrl.model.flow.pictures import condition_of, instruction_of, opened, right_of
@@ -66,7 +66,8 @@ class PictureTrainer(RecordedEvaluations, Trainer, ABC):
     ) -> None:
         args.remove_unused_columns = False
         self.policy, self._numbers = policy, defaultdict[str, list[float]](list)
-        networks: Any = Networks(policy.transformer, copies)
+        average = args if isinstance(args, FlowArguments) and args.ema_decay else None
+        networks: Any = Networks(policy.transformer, copies, averaged=average is not None)
         held_out = train_dataset if evaluates(args) else None  # unread, but transformers wants one
         super().__init__(
             model=networks, args=args, train_dataset=train_dataset, eval_dataset=held_out, data_collator=collated
@@ -75,6 +76,8 @@ class PictureTrainer(RecordedEvaluations, Trainer, ABC):
         self.policy.pipeline.to(self.accelerator.device)
         self.model_accepts_loss_kwargs = False  # the loss of a micro-batch is a mean
         self.add_callback(FiniteNumbers(self))
+        if average:
+            self.add_callback(MovingAverage(networks, average.ema_decay, average.ema_steps))
 
     @abstractmethod
     def loss_of(self, policy: PicturePolicy, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
@@ -103,14 +106,15 @@ class PictureTrainer(RecordedEvaluations, Trainer, ABC):
         self._numbers.clear()
 
     def measured(self, evaluation: StepEvaluation) -> dict[str, float]:
-        """The metrics of the pictures that the network makes as it is."""
+        """The metrics of the pictures that the network makes as it is, or by the average of its weights."""
         from eval.answer.backends import picture_generator
 
         network = self.model.trained
         policy = self.policy.using(network)
-        return evaluation.measured(
-            lambda config: picture_generator(config, policy), weights_fingerprint(network), self.state.global_step
-        )
+        with self.model.averaged():
+            return evaluation.measured(
+                lambda config: picture_generator(config, policy), weights_fingerprint(network), self.state.global_step
+            )
 
     def stop_on_nan(self, what: str) -> None:
         """Save the ids and instructions of the micro-batch and stop."""

@@ -232,7 +232,7 @@ AT_LEAST = {  # of settings that TRL and transformers do not check
     **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps", "save_total_limit"), 1),
     **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm", "adam_epsilon"), 0),
     **dict.fromkeys(("warmup_steps", "num_train_epochs", "save_pictures_steps"), 0),
-    "sampling_steps": 1,
+    **dict.fromkeys(("sampling_steps", "ema_steps"), 1),
 }
 
 
@@ -305,7 +305,7 @@ def _check_number(name: str, key: str, value: Any) -> None:
         raise InputError(f"{name}={value}; give a finite number")
     if value < AT_LEAST.get(key, -math.inf):
         raise InputError(f"{name}={value}; it must be at least {AT_LEAST[key]}")
-    if key in ("adam_beta1", "adam_beta2") and not 0 <= value < 1:
+    if key in ("adam_beta1", "adam_beta2", "ema_decay") and not 0 <= value < 1:
         raise InputError(f"{name}={value}; it must be at least 0 and below 1")
 
 

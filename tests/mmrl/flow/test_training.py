@@ -43,6 +43,7 @@ from tests.support.training import metrics, rollouts, trained
 CHANGES = ["red", "invert"]
 STEPS = {"use_cpu": True, "logging_steps": 1, "learning_rate": 1e-3, "max_steps": 4, "save_steps": 2}
 FLOW: dict[str, Any] = {"per_device_train_batch_size": 2, "num_generations": 3, "sampling_steps": 2}
+AVERAGED = {"ema_decay": 0.9, "ema_steps": 2}
 
 
 def bright(rollouts: list[Rollout]) -> list[float]:
@@ -88,12 +89,12 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def undisturbed(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sft = {**STEPS, "max_steps": 2, "per_device_train_batch_size": 4}
-    return trained(config(world, tmp_path_factory.mktemp("whole") / "run.yaml", sft=sft))
+    return trained(config(world, tmp_path_factory.mktemp("whole") / "run.yaml", sft=sft, flow=AVERAGED))
 
 
 def test_a_killed_run_ends_as_an_undisturbed_one(world: Path, undisturbed: Path, tmp_path: Path) -> None:
     sft = {**STEPS, "max_steps": 2, "per_device_train_batch_size": 4}
-    place = config(world, tmp_path / "run.yaml", sft=sft)
+    place = config(world, tmp_path / "run.yaml", sft=sft, flow=AVERAGED)
     trained(place, dies=True, DIE_AT="3")
     out = trained(place)
     assert metrics(out) == metrics(undisturbed)
@@ -102,7 +103,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(world: Path, undisturbed: Path,
 
 
 def test_two_processes_draw_and_learn_as_one(world: Path, tmp_path: Path) -> None:
-    flow = {"max_steps": 2, "per_device_train_batch_size": 1, "algorithm": "flow_grpo"}
+    flow = {"max_steps": 2, "per_device_train_batch_size": 1, "algorithm": "flow_grpo", **AVERAGED}
     two = trained(config(world, tmp_path / "two.yaml", flow=flow), processes=2)
     one = trained(config(world, tmp_path / "one.yaml", flow=flow | {"per_device_train_batch_size": 2}))
     for file, rows in rollouts(one).items():
@@ -164,7 +165,7 @@ def test_held_out_pictures_are_made_and_scored_while_it_learns_and_the_best_weig
 ) -> None:
     write_dataset(edits(n=5, side=8, changes=CHANGES, split="test"), tmp_path / "held_out")
     flow = {"eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "edit/match"}
-    flow |= {"load_best_model_at_end": True, "learning_rate": 0.02}
+    flow |= {"load_best_model_at_end": True, "learning_rate": 0.02, **AVERAGED}
     place = config(world, tmp_path / "run.yaml", flow=flow, evaluation={"data": {"path": str(tmp_path / "held_out")}})
     out = trained(place)
     lines = {line["step"]: line for line in read_metrics(out / "metrics.jsonl") if "eval_reward" in line}
@@ -293,6 +294,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "key": ({"flow": {"num_generation": 3}}, "unknown key flow.num_generation"),
     "group": ({"flow": {"num_generations": 1}}, "a group needs at least 2 pictures"),
     "pairs": ({"flow": {"algorithm": "prdp"}}, "flow.num_generations=3; prdp compares pairs"),
+    "average": ({"flow": {"ema_decay": 1.0}}, "flow.ema_decay=1.0; it must be at least 0 and below 1"),
     "steps": ({"flow": {"sampling_steps": 0}}, "flow.sampling_steps=0; it must be at least 1"),
     "reward": ({"rewards": {"right": {"fn": "choice_match"}}}, "rewards.right: choice_match reads what a model writes"),
     "estimator": ({"advantages": {"name": "gcpo"}}, "the estimator gcpo needs pairs_P"),
