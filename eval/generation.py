@@ -51,8 +51,8 @@ class Generation:
     """The answer of a model to one draw: the text, its number of tokens, whether the token limit ended it, and the
     (width, height) in pixels of each media item as the model sees it. `spent` holds the costs of guided decoding,
     `opened` what the prompt had already written of the answer, `turns` what was said and called in each turn, if there
-    were tools (`mmrl.tools.records`), `made` the pictures of a policy that makes some, with paths that begin in the
-    folder of the run."""
+    were tools (`mmrl.tools.records`), `made` the pictures of a policy that makes some and `film` the steps of the
+    first, with paths that begin in the folder of the run."""
 
     response: str
     tokens: int
@@ -62,6 +62,7 @@ class Generation:
     opened: str = ""
     turns: Sequence[Mapping[str, Any]] = ()
     made: Sequence[Media] = ()
+    film: Sequence[Media] = ()
 
 
 class Generator(Protocol):

@@ -40,8 +40,9 @@ class Record:
     of other tasks are absent from `scores`, `kinds` and `why`. `flags`: `blind` (asked without the media), `truncated`
     (the token limit ended the response), `empty`. `spent` holds the costs of guided decoding, `opened`
     what the prompt had already written of the response, such as `<think>`; `turns` what was said and called in each
-    turn, if there were tools. `made` are the pictures of a policy that makes some, and `gold_media` those that are
-    right, where they are known. The paths of media are absolute, or begin in the folder of the run.
+    turn, if there were tools. `made` are the pictures of a policy that makes some, `film` the steps of the first, and
+    `gold_media` those that are right, where they are known. The paths of media are absolute, or begin in the folder of
+    the run.
     """
 
     key: str
@@ -71,6 +72,7 @@ class Record:
     opened: str = ""
     turns: list[dict[str, Any]] = field(default_factory=list)
     made: list[dict[str, Any]] = field(default_factory=list)
+    film: list[dict[str, Any]] = field(default_factory=list)
     gold_media: list[dict[str, Any]] = field(default_factory=list)
 
     @property

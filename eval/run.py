@@ -264,5 +264,6 @@ def _record(draw: Draw, answer: Generation, evaluated: SampleSet, info: RunInfo,
         opened=answer.opened,
         turns=[dict(turn) for turn in answer.turns],
         made=[media.row() for media in answer.made],
+        film=[media.row() for media in answer.film],
         gold_media=kept_rows(golds, out),
     )

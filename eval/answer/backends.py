@@ -116,7 +116,7 @@ def generator_of(
     if config.engine == "given":
         return GivenEdits()
     if config.engine == "flow":
-        return picture_generator(config, (loaded or Loaded()).editor(config))
+        return picture_generator(config, (loaded or Loaded()).editor(config), samples)
     if config.engine == "replay":
         answers = replay.ReplayGenerator(Path(config.model))
         answers.check(draws)
@@ -132,8 +132,8 @@ def generator_of(
     return CachedGenerator(generator, config.cache, info.protocol) if config.cache else generator
 
 
-def picture_generator(config: EvalConfig, policy: Any) -> Generator:
-    """A policy that makes pictures as `config` says."""
+def picture_generator(config: EvalConfig, policy: Any, samples: Sequence[Sample]) -> Generator:
+    """A policy that makes pictures of `samples` as `config` says."""
     from eval.answer.pictures import PictureGenerator
 
     guided = None
@@ -141,7 +141,10 @@ def picture_generator(config: EvalConfig, policy: Any) -> Generator:
         from eval.decode.pictures import GuidedPictures
 
         guided = GuidedPictures(config.decode, level=config.flow.noise, batch=config.batch_size)
-    return PictureGenerator(policy, config.flow, Path(config.out), seed=config.sampling.seed, guided=guided)
+    films = config.flow.films
+    filmed = {samples[place * len(samples) // films].id for place in range(films)}  # mmrl view shows these and more
+    out, seed = Path(config.out), config.sampling.seed
+    return PictureGenerator(policy, config.flow, out, seed=seed, guided=guided, filmed=filmed)
 
 
 def local_generator(config: EvalConfig, samples: Sequence[Sample], loaded: Loaded | None = None) -> LocalGenerator:

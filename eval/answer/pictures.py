@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,10 +26,20 @@ if TYPE_CHECKING:
 FOLDER = "made"  # of the pictures, in the folder of a run
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A picture, its costs, and perhaps a film of its steps."""
+
+    picture: Image.Image
+    spent: dict[str, float]
+    film: Image.Image | None = None
+
+
 class PictureGenerator:
     """Answers draws with a picture each. All that is random of a draw depends on the seed, its sample and its number.
 
-    With `guided` a method of decoding makes the picture of each draw.
+    With `guided` a method of decoding makes the picture of each draw. The first pictures of samples whose ids are
+    `filmed` have a film of their steps, unless they are guided.
     """
 
     def __init__(
@@ -39,8 +50,10 @@ class PictureGenerator:
         *,
         seed: int,
         guided: GuidedPictures | None = None,
+        filmed: Collection[str] = (),
     ) -> None:
         self._policy, self._settings, self._out, self._seed, self._guided = policy, settings, out, seed, guided
+        self._filmed = filmed
 
     def __call__(self, draws: Sequence[Draw]) -> list[Generation]:
         """One picture per draw; those of one task and size are made together."""
@@ -51,8 +64,8 @@ class PictureGenerator:
         made: dict[int, Generation] = {}
         for (_, size), places in alike.items():
             answers = self._made([draws[place] for place in places], size)
-            for place, (picture, spent) in zip(places, answers, strict=True):
-                made[place] = self._kept(picture, spent)
+            for place, answer in zip(places, answers, strict=True):
+                made[place] = self._kept(answer)
         return [made[place] for place in range(len(draws))]
 
     def cost(self, sample: Sample) -> int:
@@ -66,8 +79,8 @@ class PictureGenerator:
         like = [*sources_of(row), *right_of(row)][:1]
         return size_of(like[0]) if like else (self._policy.side, self._policy.side)
 
-    def _made(self, draws: Sequence[Draw], size: Size) -> list[tuple[Image.Image, dict[str, float]]]:
-        """(the picture, its costs) of each draw of a task, made in `size` and brought to its own."""
+    def _made(self, draws: Sequence[Draw], size: Size) -> list[Made]:
+        """What is made of each draw of a task, in `size` and brought to its own."""
         policy, settings = self._policy, self._settings
         rows = [row_of(draw.sample) for draw in draws]
         sources = [resized(source, size) for source in opened([media for row in rows for media in sources_of(row)])]
@@ -76,13 +89,22 @@ class PictureGenerator:
         sizes = [self._size(draw.sample) for draw in draws]
         times = policy.times(settings.steps, condition)
         if self._guided is not None:
-            return self._guided(policy, condition, times, draws, keys, sizes)
+            guided = self._guided(policy, condition, times, draws, keys, sizes)
+            return [Made(picture, spent) for picture, spent in guided]
         streams = [generator("picture", *key) for key in keys]
         noise = policy.noise(condition, streams)
-        clean = sampled(policy, condition, noise, times, level=settings.noise, generator=streams).clean
-        pictures = zip(policy.pictures(clean, condition), sizes, strict=True)
-        return [(resized(picture, own), {}) for picture, own in pictures]
+        path = sampled(policy, condition, noise, times, level=settings.noise, generator=streams)
+        pictures = map(resized, policy.pictures(path.clean, condition), sizes)
+        films = {
+            place: policy.film(path.of(place), condition)
+            for place, draw in enumerate(draws)
+            if draw.sample.id in self._filmed and draw.number == 0
+        }
+        return [Made(picture, {}, films.get(place)) for place, picture in enumerate(pictures)]
 
-    def _kept(self, picture: Image.Image, spent: dict[str, float]) -> Generation:
-        """The answer that is a picture; its file is on disk."""
-        return Generation("", 0, False, (picture.size,), spent, made=(kept(as_media(picture), self._out, FOLDER),))
+    def _kept(self, answer: Made) -> Generation:
+        """The answer that is a picture; its files are on disk."""
+        made, *film = (
+            kept(as_media(picture), self._out, FOLDER) for picture in (answer.picture, answer.film) if picture
+        )
+        return Generation("", 0, False, (answer.picture.size,), answer.spent, made=(made,), film=film)

@@ -31,11 +31,8 @@ from mmrl.grpo.batch import RolloutBatch, gathered
 from mmrl.grpo.batch_advantages import Estimated, Estimation
 from mmrl.grpo.rollouts import verdict_columns, write_rollouts
 from mmrl.model.flow.pictures import condition_of, right_of, sources_of
-from mmrl.model.flow.policy import PicturePolicy
 from mmrl.model.flow.sampling import generator, sampled
 from rewards import Rollout, Suite, Verdict
-
-FRAME = 96  # pixels a side of a step on a film, at most
 
 Row = Mapping[str, Any]
 
@@ -132,8 +129,9 @@ class Rollouts:
 
     def _films(self, drawn: Sequence[Drawn], kept: bool) -> list[Media | None]:
         """The film of the first picture of each group, where pictures are `kept`."""
+        film = self.trainer.policy.film
         return [
-            as_media(film(self.trainer.policy, each, place)) if kept and not place % each.group else None
+            as_media(film(each.trajectory.of(place), each.condition)) if kept and not place % each.group else None
             for each in drawn
             for place in range(len(each))
         ]
@@ -169,20 +167,6 @@ def asked_of(row: Row, state: TrainerState) -> Rollout:
         total_steps=state.max_steps,
         gold_media=right_of(row),
     )
-
-
-@torch.no_grad()
-def film(policy: PicturePolicy, drawn: Drawn, place: int) -> Image.Image:
-    """The latents of a trajectory as pictures, from noise to the clean one, next to each other."""
-    latents = torch.cat([latent[place : place + 1] for latent in drawn.trajectory.latents])
-    frames = policy.pictures(latents, drawn.condition)
-    for frame in frames:
-        frame.thumbnail((FRAME, FRAME))
-    width, height = frames[0].size
-    strip = Image.new("RGB", (width * len(frames), height))
-    for number, frame in enumerate(frames):
-        strip.paste(frame, (number * width, 0))
-    return strip
 
 
 def columns_of(

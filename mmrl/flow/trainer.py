@@ -113,7 +113,9 @@ class PictureTrainer(RecordedEvaluations, Trainer, ABC):
         policy = self.policy.using(network)
         with self.model.averaged():
             return evaluation.measured(
-                lambda config: picture_generator(config, policy), weights_fingerprint(network), self.state.global_step
+                lambda config: picture_generator(config, policy, evaluation.samples),
+                weights_fingerprint(network),
+                self.state.global_step,
             )
 
     def stop_on_nan(self, what: str) -> None:

@@ -163,6 +163,7 @@ def record_answer(record: Record, run: Path, *, kind: str, label: str) -> Answer
         record.seen_size,
         record.turns,
         located(record.made, run),
+        located(record.film, run),
     )
 
 

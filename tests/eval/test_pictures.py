@@ -31,6 +31,7 @@ from tests.support.benchmarks.description_rows import GEDIT, IMGEDIT
 from tests.support.benchmarks.judge import judging
 
 SIDE = 16
+RULE = {"match": {"fn": "edit_match"}}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def config(place: Path, out: Path, split: str = "test", **changes: Any) -> dict[
         "engine": "flow",
         "model": str(CHECKPOINT),
         "data": {"path": str(place), "split": split},
-        "rewards": {"match": {"fn": "edit_match"}},
+        "rewards": RULE,
         "flow": {"steps": 2},
         "batch_size": 2,
         "out": str(out),
@@ -76,8 +77,23 @@ def test_the_command_makes_scores_and_shows_pictures(data: Path, tmp_path: Path)
     assert "tokens" not in text
     page = as_page(chosen(out, step=None, task=None, limit=9))
     assert page.count("<figcaption>gold 16×16") == page.count("<figcaption>image 1 16×16") == 5
+    assert page.count("<figcaption>step by step from noise") == 5
     assert "not shown" not in page
     assert "tokens" not in page
+
+
+def test_of_some_samples_the_steps_of_the_first_picture_are_kept(data: Path, tmp_path: Path) -> None:
+    flow, sampling = {"steps": 3, "films": 2}, {"do_sample": True, "samples": 2}
+    records = made(config(data, tmp_path / "out", flow=flow, sampling=sampling))
+    items = list(dict.fromkeys(record.item_id for record in read_records(tmp_path / "out")))
+    filmed = [record for record in records if record.film]
+    assert [(record.item_id, record.draw) for record in filmed] == [(items[0], 0), (items[2], 0)]
+    for record in filmed:  # noise and three steps
+        film, last = (load_image(str(tmp_path / "out" / media["path"])) for media in (*record.film, *record.made))
+        assert film.size == (4 * SIDE, SIDE)
+        assert film.crop((3 * SIDE, 0, 4 * SIDE, SIDE)).tobytes() == last.tobytes()
+    searched = config(data, tmp_path / "best", decode={"method": "best_of_n", "n": 2, "rewards": RULE, "gold": True})
+    assert not any(record.film for record in made(searched))
 
 
 def test_a_run_that_was_stopped_ends_as_an_undisturbed_one(data: Path, tmp_path: Path) -> None:
@@ -86,7 +102,7 @@ def test_a_run_that_was_stopped_ends_as_an_undisturbed_one(data: Path, tmp_path:
     lines = (tmp_path / "part" / "records.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "part" / "records.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:40])
     again = made(config(data, tmp_path / "part"))
-    assert [(r.key, r.made, r.scores) for r in again] == [(r.key, r.made, r.scores) for r in whole]
+    assert [(r.key, r.made, r.film, r.scores) for r in again] == [(r.key, r.made, r.film, r.scores) for r in whole]
 
 
 def test_what_is_made_depends_on_the_draw_and_not_on_the_batch(data: Path, tmp_path: Path) -> None:

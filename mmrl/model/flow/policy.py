@@ -21,6 +21,8 @@ from mmrl.core.config import InputError
 from mmrl.model.flow.pictures import EDIT, FROM_TEXT, SIDE, check_size
 from mmrl.model.flow.process import Draws
 
+FRAME = 96  # pixels a side of a step on a film, at most
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -144,6 +146,17 @@ class PicturePolicy(ABC):
     def pictures(self, latent: Tensor, condition: Any) -> list[Image.Image]:
         """The pictures of clean latents."""
         return self.pipeline.image_processor.postprocess(self._decoded(latent, condition), output_type="pil")
+
+    def film(self, latents: Sequence[Tensor], condition: Any) -> Image.Image:
+        """The latents [1, ...] of the steps of one sample as small pictures next to each other."""
+        frames = self.pictures(torch.cat(list(latents)), condition)
+        for frame in frames:
+            frame.thumbnail((FRAME, FRAME))
+        width, height = frames[0].size
+        strip = Image.new("RGB", (width * len(frames), height))
+        for number, frame in enumerate(frames):
+            strip.paste(frame, (number * width, 0))
+        return strip
 
     def pixels(self, latent: Tensor, condition: Any) -> Tensor:
         """[N, 3, H, W] in [0, 1]: the same as tensors, through which gradients flow."""

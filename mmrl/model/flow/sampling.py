@@ -37,6 +37,10 @@ class Trajectory:
         """The last latent."""
         return self.latents[-1]
 
+    def of(self, place: int) -> list[Tensor]:
+        """The latents [1, ...] of one sample, from noise to the clean one."""
+        return [latent[place : place + 1] for latent in self.latents]
+
 
 @torch.no_grad()
 def sampled(

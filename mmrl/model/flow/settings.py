@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from mmrl.core.config import Config
 
@@ -13,15 +13,16 @@ class PictureSettings(Config):
     """`steps` from noise to a picture, each with `noise` of its own (0: the flow itself); `guidance` is an input of the
     network, or how its velocities with and without the text are mixed. A source of more than `pixels` pixels is made
     smaller, and its edit as large again. `side` is that of pictures of texts, in pixels, where the data show no right
-    one."""
+    one. Of `films` samples, evenly spread, the steps of the first picture are kept, to be seen in mmrl view."""
 
     steps: PositiveInt = 28
     noise: NonNegativeFloat = 0.0
     guidance: Annotated[float, Field(ge=0)] = 3.5
     pixels: PositiveInt = 1024**2
     side: PositiveInt = 512
+    films: NonNegativeInt = 8
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
     def protocol(self, seed: int) -> dict[str, Any]:
         """The settings that decide a picture."""
-        return {"decoding": "pictures", "seed": seed, **self.model_dump(mode="json")}
+        return {"decoding": "pictures", "seed": seed, **self.model_dump(mode="json", exclude={"films"})}
