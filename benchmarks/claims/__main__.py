@@ -20,11 +20,13 @@ from scipy import stats
 
 from benchmarks.claims.about_boxes import BOXES
 from benchmarks.claims.about_captions import CAPTION_CLAIMS
+from benchmarks.claims.about_decoding import DECODING
 from benchmarks.claims.about_estimators import ESTIMATORS
 from benchmarks.claims.about_heads import HEADS, OwnAnswersClaim
 from benchmarks.claims.about_pairs import PAIRS_JUDGED
 from benchmarks.claims.about_pictures import PICTURES, PictureClaim
 from benchmarks.claims.about_policies import POLICIES
+from benchmarks.claims.about_preferences import PREFERENCES
 from benchmarks.claims.about_queries import QUERIES
 from benchmarks.claims.about_sequences import SEQUENCES
 from benchmarks.claims.about_trees import TREES
@@ -34,7 +36,18 @@ from benchmarks.rounds import parser_of, save
 
 Tried = Claim | LearnerClaim | PolicyClaim | PictureClaim | OwnAnswersClaim
 CLAIMS: dict[str, Tried] = (
-    ESTIMATORS | SEQUENCES | TREES | QUERIES | PAIRS_JUDGED | BOXES | POLICIES | CAPTION_CLAIMS | PICTURES | HEADS
+    ESTIMATORS
+    | SEQUENCES
+    | TREES
+    | QUERIES
+    | PAIRS_JUDGED
+    | BOXES
+    | POLICIES
+    | CAPTION_CLAIMS
+    | PICTURES
+    | HEADS
+    | PREFERENCES
+    | DECODING
 )
 
 

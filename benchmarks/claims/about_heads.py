@@ -1,7 +1,7 @@
 """Claims about what learns from pairs of the policy's own answers: reward heads that teach it, and the stage `dpo`.
 
-The policy is the demo's, which draws eight answers to each training question; a rule chooses the best and the worst.
-The rule measures greedy answers to held-out questions. What is done under `--out` is not done again, and `--seeds 1`,
+The policy, the demo's, draws eight answers to each training question; a rule chooses the best and the worst. The rule
+measures greedy answers to held-out questions. What is done under `--out` is not done again, and `--seeds 1`,
 then 2, and so on adds one seed at a time.
 """
 
@@ -21,6 +21,7 @@ from benchmarks.claims.policy_claim import DRAWS, greedy
 from benchmarks.learning import ACCURACY
 from data_engine.dataset.shards import read_samples
 from eval.preferences.pairwise import judged_preferences
+from eval.records import ALL
 from eval.report import report
 from eval.sample_sets import selected
 from mmrl.demo import steps as demo
@@ -34,6 +35,7 @@ FORM = {"fn": "think_format", "weight": 0.2}
 QUIET = {"logging_steps": 1, "save_strategy": "no", "disable_tqdm": True, "bf16": False}
 LINEAR = {"lr_scheduler_type": "linear", "warmup_steps": 5}
 PAIRS = {**QUIET, **LINEAR, "per_device_train_batch_size": 16}
+LESSONS = {**QUIET, **LINEAR, "per_device_train_batch_size": 32, "learning_rate": 5e-4}
 Numbers = dict[str, float]
 
 
@@ -41,8 +43,9 @@ Numbers = dict[str, float]
 class OwnAnswersClaim(ABC):
     """What is claimed, and the experiment: the score `after` minus the score `before`, names of measured numbers.
 
-    All questions are of one `task`: `pool` to learn from, and `test` held out. What learns from pairs does so for
-    `lessons` steps, GRPO goes on for `steps`.
+    All questions are of one `task`, or of all six: `pool` of each to learn from, and `test` held out. The policy to
+    begin with is the demo's after `warm` supervised steps. A head, SFT or DPO learns for `lessons` steps, GRPO for
+    `steps`.
     """
 
     paper: str
@@ -51,6 +54,7 @@ class OwnAnswersClaim(ABC):
     before: str
     after: str
     task: str = "count"
+    warm: int = 0
     lessons: int = 100
     steps: int = 40
     test: int = 100
@@ -58,7 +62,7 @@ class OwnAnswersClaim(ABC):
 
     def quick(self) -> Self:
         """The same with few steps and questions."""
-        return replace(self, lessons=2, steps=2, test=8, pool=16)
+        return replace(self, warm=min(self.warm, 2), lessons=2, steps=2, test=8, pool=16)
 
     def differences(self, seeds: Sequence[int], out: Path) -> list[float]:
         """After minus before, seed by seed."""
@@ -66,32 +70,54 @@ class OwnAnswersClaim(ABC):
         return [number[self.after] - number[self.before] for number in numbers]
 
     @abstractmethod
-    def measured(self, base: TrainConfig, pairs: dict[str, Path], place: Path, seed: int) -> Numbers:
+    def measured(self, base: TrainConfig, start: Path, place: Path, seed: int) -> Numbers:
         """Train from `base`, the demo's config on these questions, in `place`; what came out, by name."""
 
+    @property
+    def experiment(self) -> str:
+        """What is measured together."""
+        return type(self).__name__
+
+    def pairs(self, base: TrainConfig, start: Path, split: str) -> Path:
+        """The pairs of the first policy's answers to a split."""
+        folder = start / f"pairs-{split}"
+        if not (folder / "manifest.json").exists():
+            asked = base.model_copy(update={"rewards": ACCURACY})
+            drawn = demo.evaluated(asked, Path(base.model), start, f"sampled-{split}", draws=DRAWS, split=split)
+            write_pairs(drawn, REWARDS[self.task], folder, gap=0.5)
+        return folder
+
+    def taught(self, base: TrainConfig, reward: dict[str, Any], place: Path, seed: int, **changes: Any) -> float:
+        """The rule's score of the policy after GRPO with a reward and the form."""
+        values: dict[str, Any] = base.model_dump() | {"seed": seed, "output": str(place / "policy")}
+        values |= {"grpo": self.grpo(base, **changes), "rewards": {"head": reward, "format": FORM}}
+        return rule(base, run(TrainConfig.model_validate(values)), place)
+
+    def grpo(self, base: TrainConfig, **changes: Any) -> dict[str, Any]:
+        """The block of the demo for `steps` steps."""
+        return {**(base.grpo or {}), "max_steps": self.steps, "save_strategy": "no", **changes}
+
     def _known(self, seed: int, out: Path) -> Numbers:
-        start, place = out / f"start-{self.task}", out / f"{type(self).__name__}-{self.task}-{self.steps}-{seed}"
+        start = out / f"start-{self.task}{f'-{self.warm}' if self.warm else ''}"
+        place = out / f"{self.experiment}-{self.task}-{self.steps}-{seed}"
         if not (place / "numbers.json").exists():
             place.mkdir(parents=True, exist_ok=True)
-            base, pairs = self._begun(start, demo.curated(out / "data"))
-            numbers = {"start": rule(base, demo.CHECKPOINT, start), **self.measured(base, pairs, place, seed)}
+            base = self._begun(start, demo.curated(out / "data"))
+            numbers = {"start": rule(base, Path(base.model), start), **self.measured(base, start, place, seed)}
             (place / "numbers.json").write_text(json.dumps(numbers))
         return json.loads((place / "numbers.json").read_text())
 
-    def _begun(self, start: Path, data: Path) -> tuple[TrainConfig, dict[str, Path]]:
-        """(the demo's training on these questions, the pairs of its policy's answers by split)."""
+    def _begun(self, start: Path, data: Path) -> TrainConfig:
+        """The demo's training on these questions, from the policy to begin with."""
         train, test = (
-            [one for one in selected(read_samples(data, split=split), limit) if one.task == self.task]
+            [one for one in selected(read_samples(data, split=split), limit) if self.task in (one.task, ALL)]
             for split, limit in (("train", self.pool), ("test", self.test))
         )
         base = demo.training(dataset(train, test, start / "questions"), start, None)
-        pairs = {split: start / f"pairs-{split}" for split in ("train", "test")}
-        for split, folder in pairs.items():
-            if not (folder / "manifest.json").exists():
-                asked = base.model_copy(update={"rewards": ACCURACY})
-                drawn = demo.evaluated(asked, demo.CHECKPOINT, start, f"sampled-{split}", draws=DRAWS, split=split)
-                write_pairs(drawn, REWARDS[self.task], folder, gap=0.5)
-        return base, pairs
+        if not self.warm:
+            return base
+        blocks = {"grpo": None, "rewards": {}, "sft": {**LESSONS, "max_steps": self.warm}}
+        return base.model_copy(update={"model": str(run(base.model_copy(update=blocks)))})
 
 
 def rule(base: TrainConfig, model: Path, place: Path) -> float:
@@ -103,11 +129,11 @@ def rule(base: TrainConfig, model: Path, place: Path) -> float:
 class HeadClaim(OwnAnswersClaim):
     """A head learns from the pairs, and the policy from the head and the form alone."""
 
-    def measured(self, base: TrainConfig, pairs: dict[str, Path], place: Path, seed: int) -> Numbers:
+    def measured(self, base: TrainConfig, start: Path, place: Path, seed: int) -> Numbers:
         """The rule's score of the policy (`policy`), and the share of held-out pairs ranked as the rule (`ranked`)."""
-        head = self.head(base, pairs["train"], place.parent, seed)
+        head = self.head(base, self.pairs(base, start, "train"), place.parent, seed)
         (place / "suite.yaml").write_text(yaml.safe_dump({"rewards": {"head": head}}))
-        [ranked] = judged_preferences(str(place / "suite.yaml"), pairs["test"])["rows"]
+        [ranked] = judged_preferences(str(place / "suite.yaml"), self.pairs(base, start, "test"))["rows"]
         return {"policy": self.taught(base, head, place, seed), "ranked": ranked["mean"]}
 
     def head(self, base: TrainConfig, pairs: Path, out: Path, seed: int) -> dict[str, Any]:
@@ -118,22 +144,16 @@ class HeadClaim(OwnAnswersClaim):
         made = run(TrainConfig.model_validate(base.model_dump() | blocks))
         return {"fn": "reward_model", "args": {"model": str(made), "batch": 32}}
 
-    def taught(self, base: TrainConfig, reward: dict[str, Any], place: Path, seed: int) -> float:
-        """The rule's score of the policy after GRPO with a reward."""
-        values: dict[str, Any] = base.model_dump() | {"seed": seed, "output": str(place / "policy")}
-        grpo = values["grpo"] | {"max_steps": self.steps, "save_strategy": "no"}
-        policy = run(TrainConfig.model_validate(values | {"grpo": grpo, "rewards": {"head": reward, "format": FORM}}))
-        return rule(base, policy, place)
-
 
 class ShapedClaim(HeadClaim):
     """The same head, as it is (`raw`) and against the scores of four answers of the first policy (`par`)."""
 
-    def measured(self, base: TrainConfig, pairs: dict[str, Path], place: Path, seed: int) -> Numbers:
+    def measured(self, base: TrainConfig, start: Path, place: Path, seed: int) -> Numbers:
         """The rule's scores of both policies."""
         given = {name: getattr(self, name) for name in HeadClaim.__dataclass_fields__}
         raw = HeadClaim(**given)._known(seed, place.parent)["policy"]
-        head, length = self.head(base, pairs["train"], place.parent, seed), (base.grpo or {})["max_completion_length"]
+        head = self.head(base, self.pairs(base, start, "train"), place.parent, seed)
+        length = self.grpo(base)["max_completion_length"]
         values = base.model_dump(include={"model", "vision", "space"})
         values |= {"data": {"path": base.data, "split": "train"}, "rewards": {"head": head}, "reward": "head"}
         values |= {"sampling": {"do_sample": True, "samples": 4, "max_new_tokens": length}, "batch_size": 50}
@@ -147,13 +167,13 @@ class ShapedClaim(HeadClaim):
 class StagesClaim(OwnAnswersClaim):
     """One config: the right answers are learned, then the pairs, then GRPO follows with the rule itself."""
 
-    def measured(self, base: TrainConfig, pairs: dict[str, Path], place: Path, seed: int) -> Numbers:
+    def measured(self, base: TrainConfig, start: Path, place: Path, seed: int) -> Numbers:
         """The rule's score after each stage."""
         output, values = place / "stages", dict[str, Any](base.model_dump())
-        sft = {**QUIET, **LINEAR, "per_device_train_batch_size": 32, "learning_rate": 5e-4, "max_steps": self.lessons}
+        sft = {**LESSONS, "max_steps": self.lessons}
         dpo = {**PAIRS, "learning_rate": 1e-4, "max_steps": self.lessons}
-        grpo = values["grpo"] | {"max_steps": self.steps, "save_strategy": "no"}
-        blocks = {"sft": sft, "dpo": dpo, "grpo": grpo, "preferences": {"path": str(pairs["train"])}}
+        blocks = {"sft": sft, "dpo": dpo, "grpo": self.grpo(base)}
+        blocks["preferences"] = {"path": str(self.pairs(base, start, "train"))}
         run(TrainConfig.model_validate(values | blocks | {"output": str(output), "seed": seed}))
         stages = {"sft": output / "sft", "dpo": output / "dpo", "grpo": output}
         return {name: rule(base, folder / "final", place / name) for name, folder in stages.items()}

@@ -47,6 +47,7 @@ def evaluated(config: TrainConfig, model: Path, out: Path, name: str, *, draws: 
         "out": str(out / "eval" / name),
         "vision": config.vision,
         "space": config.space,
+        "prompt": config.prompt,
         "sampling": sampling,
         "blind": name == "blind",
         "batch_size": 50,

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.claims.about_captions import sentence
+from benchmarks.claims.about_decoding import ONSET, onsets
 from benchmarks.claims.about_estimators import never_sampled
 from benchmarks.claims.about_pairs import EDITS, agreement, verifier
 from benchmarks.claims.about_queries import PARTIAL, WARM, asked, golds, scores
@@ -20,7 +22,15 @@ from benchmarks.claims.about_sequences import ANNEALED_T, CONSTANT_T, solved
 from benchmarks.claims.about_sequences import trained as taught
 from benchmarks.claims.about_trees import Way, stepper, thinker
 from benchmarks.claims.table_policy import Arm, World, earned, trained
+from benchmarks.learning import ACCURACY
+from data_engine.dataset.shards import write_dataset
+from data_engine.schema import Sample, user_prompt, with_id
+from eval.records import read_run
+from mmrl.core.media.item import Media
+from mmrl.demo.steps import CHECKPOINT, evaluated, training
+from mmrl.model.loading import load_checkpoint
 from rewards import Rollout
+from rewards.prompt_form import PromptForm
 
 
 def test_a_table_of_logits_learns_the_best_action_of_each_prompt() -> None:
@@ -83,6 +93,28 @@ def test_a_verifier_learns_the_order_that_people_prefer(estimator: Any) -> None:
     assert after > 0.8
 
 
+def test_the_onsets_of_sentences_are_their_first_tokens() -> None:
+    text, tokenizer = "<think>A dog runs here. 4!\n</think>", load_checkpoint(CHECKPOINT)[1].tokenizer
+    found = [text[start:stop] for start, stop in onsets(text, tokenizer)]
+    assert [len(tokenizer(part)["input_ids"]) for part in found] == [ONSET, 2, 1]
+    assert "<think>A dog runs here".startswith(found[0])
+    assert found[1] == " 4"
+
+
+def test_a_policy_is_measured_as_it_was_asked(tmp_path: Path) -> None:
+    """One of relabelled pairs under the system message that asks for the highest score."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "dark.png")
+    picture = Media("image", path=str(tmp_path / "dark.png"), width=64, height=64)
+    sample = Sample("", "s", "count", user_prompt("How many?", ["image"]), {"number": 3}, (picture,), {"split": "test"})
+    write_dataset([with_id(sample)], tmp_path / "data")
+    base = training(tmp_path / "data", tmp_path, None)
+    asked = base.model_copy(update={"rewards": ACCURACY, "prompt": PromptForm(system="Overall score: 1")})
+    plainly = evaluated(asked.model_copy(update={"prompt": None}), CHECKPOINT, tmp_path / "plain", "greedy")
+    assert "prompt" not in read_run(plainly).protocol
+    for_the_best = evaluated(asked, CHECKPOINT, tmp_path / "best", "greedy")
+    assert read_run(for_the_best).protocol["prompt"] == {"system": "Overall score: 1"}
+
+
 @pytest.mark.parametrize(
     ("names", "papers"),
     [
@@ -106,6 +138,16 @@ def test_a_verifier_learns_the_order_that_people_prefer(estimator: Any) -> None:
             marks=pytest.mark.slow,
         ),
         pytest.param(("head_par", "stage_sft"), ["PAR (2502.18770)", "SFT, DPO, GRPO (sft)"], marks=pytest.mark.slow),
+        pytest.param(
+            ("t_reg", "relabelled", "rto"),
+            ["T-REG (2412.02685)", "reward-augmented data (2410.08067)", "RTO (2404.18922)"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ("shaped_grpo", "student_calls", "psrd_read"),
+            ["Diversity or Precision (2512.22955)", "ONI (2410.23022)", "PSRD (2604.17982)"],
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             ("bmas", "words_sentence"), ["Mixed-R1 (2505.24164)", "BLEUBERI (2505.11080)"], marks=pytest.mark.slow
         ),
