@@ -58,4 +58,5 @@ SOURCES: dict[str, str] = {  # the name in a recipe -> where the function is; an
     "conditions": "data_engine.sources.editing.conditions:conditions",
     "descriptions": "data_engine.sources.editing.descriptions:descriptions",
     "edits": "data_engine.sources.editing.edit_pairs:edits",
+    "edit_preferences": "data_engine.sources.editing.edit_preferences:edit_preferences",
 }

@@ -75,11 +75,11 @@ async def _group(rollouts: Sequence[Rollout], judge: Judge, names: Names, readin
 
 def _pictures(rollouts: Sequence[Rollout], called: Sequence[str]) -> tuple[Shown, ...]:
     """The media that all candidates share, then those of each candidate, such as its edited image."""
-    first = rollouts[0].media
-    shared = sum(all(len(r.media) > i and r.media[i] == first[i] for r in rollouts) for i in range(len(first)))
+    first, *others = (rollout.all_media for rollout in rollouts)
+    shared = sum(all(len(media) > i and media[i] == item for media in others) for i, item in enumerate(first))
     own = [
         Shown(item, f"Response {name}:")
         for name, rollout in zip(called, rollouts, strict=True)
-        for item in rollout.media[shared:]
+        for item in rollout.all_media[shared:]
     ]
     return (*(Shown(item, f"{item.kind.capitalize()} {i}:") for i, item in enumerate(first[:shared], 1)), *own)

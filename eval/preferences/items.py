@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_engine.dataset.pairs import picture_pairs
 from data_engine.dataset.shards import read_samples
+from data_engine.schema import Sample
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
 from rewards import Rollout
@@ -44,13 +46,14 @@ class Choice:
 
     def rollouts(self, candidate: int) -> list[Rollout]:
         """The rollouts of a candidate: its text, or each beginning of it that ends with a step."""
-        media = (*self.media, self.edits[candidate]) if self.edits else self.media
+        made = self.edits[candidate : candidate + 1]
         texts = [self.candidates[candidate]]
         if self.steps:
             parts = self.steps[candidate]
             texts = ["\n".join(parts[: end + 1]) for end in range(len(parts))]
         return [
-            Rollout(text, self.answer, self.task, self.prompt, media, meta=self.meta, group=self.id) for text in texts
+            Rollout(text, self.answer, self.task, self.prompt, self.media, meta=self.meta, group=self.id, made=made)
+            for text in texts
         ]
 
 
@@ -63,24 +66,30 @@ def ranked(preferred: int, count: int) -> tuple[int, ...]:
     return tuple(int(i != preferred) for i in range(count))
 
 
-def read_choices(bench: Path) -> list[Choice]:
-    """The preferences of a dataset directory (samples of the task `preference`) or of a JSONL file.
+def read_choices(bench: Path, split: str | None = None) -> list[Choice]:
+    """The preferences of a dataset directory (samples of the task `preference`), perhaps of one split, or of a JSONL
+    file.
+
+    Two samples with a `meta.pair` are a choice between two pictures, in the dimension `meta.fault`.
 
     A line holds `prompt`, `candidates` and `preferred` (an index), and perhaps `id`, `dimension`, `media` (paths of
     pictures), and `task` and `answer` for rewards that need them.
     """
     if bench.is_dir():
-        samples = [sample for sample in read_samples(bench) if sample.task == "preference"]
+        samples = [sample for sample in read_samples(bench, split=split) if sample.task == "preference"]
         if not samples:
             raise InputError(f"{bench} holds no sample of the task preference")
-        return [
+        pairs = picture_pairs([sample for sample in samples if "pair" in sample.meta])
+        return [_of_pictures(*pair) for pair in pairs] + [
             Choice(
                 s.id, s.prompt, tuple(s.answer["candidates"]),
                 ranked(s.answer["preferred"], len(s.answer["candidates"])),
                 str(s.meta.get("dimension", ALL)), media=s.media, meta=s.meta,
             )
-            for s in samples
+            for s in samples if "pair" not in s.meta
         ]  # fmt: skip
+    if split is not None:
+        raise InputError(f"{bench} is no dataset directory, so it has no split {split!r}")
     if not bench.is_file():
         raise InputError(f"no preferences at {bench}: expected a dataset directory or a JSONL file")
     return [_choice(line, f"{bench} line {number}") for number, line in enumerate(bench.open("rb"), 1)]
@@ -96,6 +105,15 @@ def unique(choices: Sequence[Choice], where: str) -> list[Choice]:
             raise InputError(f"{where}: the id {choice.id!r} occurs twice; ids must differ")
         seen.add(choice.id)
     return list(choices)
+
+
+def _of_pictures(better: Sample, other: Sample) -> Choice:
+    """A choice between two pictures; its dimension is the fault of the other one."""
+    return Choice(
+        str(better.meta["pair"]), better.prompt, ("", ""), (0, 1),
+        str(better.meta.get("dimension", better.meta.get("fault", ALL))), "edit", better.answer,
+        better.media[:-1], (better.media[-1], other.media[-1]), meta=better.meta,
+    )  # fmt: skip
 
 
 def _choice(line: bytes, where: str) -> Choice:

@@ -27,9 +27,17 @@ BINS = 5  # of the calibration table
 
 
 def judged_preferences(
-    suite: str, bench: Path, *, layout: str | None = None, steps: Aggregate = "mean", max_unjudged: float = 0.1
+    suite: str,
+    bench: Path,
+    *,
+    layout: str | None = None,
+    split: str | None = None,
+    steps: Aggregate = "mean",
+    max_unjudged: float = 0.1,
 ) -> dict[str, Any]:
     """The numbers of each reward of `suite` (a file or a reward's name) on the preferences in `bench`, by dimension.
+
+    `split` is that of a dataset directory to read; all by default.
 
     `layout` names a published set (`eval.preferences.sets.SETS`) whose files `bench` holds; its own numbers are added.
     A reward without verdicts on more than `max_unjudged` of the items has its accuracies withheld. Solutions in steps
@@ -38,7 +46,7 @@ def judged_preferences(
     rewards = Suite({suite: {"fn": suite}}, max_failed=1.0) if suite in REWARDS else Suite.load(suite)
     chosen = _layout(layout)
     with TemporaryDirectory() as media:
-        choices, version = _read(bench, chosen, Path(media))
+        choices, version = _read(bench, chosen, Path(media), split)
         forward, backward = (_verdicts(rewards, choices, order, steps) for order in (1, -1))
     rows, numbers = [], {}
     for name in rewards.names:
@@ -72,10 +80,12 @@ def _layout(name: str | None) -> PreferenceSet | None:
     return SETS[name] if name else None
 
 
-def _read(bench: Path, chosen: PreferenceSet | None, media: Path) -> tuple[list[Choice], str | None]:
+def _read(bench: Path, chosen: PreferenceSet | None, media: Path, split: str | None) -> tuple[list[Choice], str | None]:
     """The choices in `bench`, and the hash of its files if it is a published set."""
     if chosen is None:
-        return unique(read_choices(bench), str(bench)), None
+        return unique(read_choices(bench, split), str(bench)), None
+    if split is not None:
+        raise InputError(f"split {split!r}: a published set has the splits of its files; leave it out")
     files = files_of(str(bench), None, chosen.hub, chosen.split)
     seen: dict[Any, Media] = {}
     choices = chosen.choices(

@@ -174,6 +174,7 @@ def rewards(
     suite: Annotated[str, typer.Argument(metavar="SUITE", help="A suite's YAML file or the name of a reward.")],
     bench: Annotated[Path, typer.Argument(metavar="BENCH", help="A dataset, file or directory of preferences.")],
     layout: Annotated[str | None, typer.Option(help="The published set whose files BENCH holds; see the docs.")] = None,
+    split: Annotated[str | None, typer.Option(help="Of a dataset: the split to read; all by default.")] = None,
     steps: Annotated[
         Literal["mean", "min", "last"], typer.Option(help="Of solutions in steps: mean, min or last.")
     ] = "mean",
@@ -186,7 +187,7 @@ def rewards(
 
     if to:
         check_writable(to)
-    content = judged_preferences(suite, bench, layout=layout, steps=steps, max_unjudged=max_unjudged)
+    content = judged_preferences(suite, bench, layout=layout, split=split, steps=steps, max_unjudged=max_unjudged)
     if to:
         write_atomic(to, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     console = _console()

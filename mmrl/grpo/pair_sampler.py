@@ -17,31 +17,6 @@ from mmrl.core.config import InputError
 from rewards import Verdict
 
 
-def pair_places(ids: Sequence[str], metas: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
-    """The positions (preferred, other) of every pair, in the order in which pairs first appear.
-
-    >>> pair_places("ab", [{"pair": 7, "preferred": False}, {"pair": 7, "preferred": True}])
-    [(1, 0)]
-    """
-    sides: dict[Hashable, list[int]] = {}
-    for place, (name, meta) in enumerate(zip(ids, metas, strict=True)):
-        label, preferred = meta.get("pair"), meta.get("preferred")
-        if label is None or not isinstance(label, str | int) or not isinstance(preferred, bool):
-            raise InputError(
-                f"sample {name} has meta pair={label!r} and preferred={preferred!r}; gcpo needs pairs: a label that "
-                "two samples share, and true for the one that people prefer, false for the other"
-            )
-        sides.setdefault(label, []).append(place)
-    for label, places in sides.items():
-        pair = [(ids[place], metas[place]["preferred"]) for place in places]
-        if sorted(preferred for _, preferred in pair) != [False, True]:
-            cut = "; is it cut by `limit` or `split`?" if len(places) == 1 else ""
-            raise InputError(f"pair {label!r} has the sides {pair}; it must have two, one of them preferred{cut}")
-        if pair[0][0] == pair[1][0]:
-            raise InputError(f"pair {label!r} has the same sample {ids[places[0]]} on both sides; they must differ")
-    return [(a, b) if metas[a]["preferred"] else (b, a) for a, b in sides.values()]
-
-
 def check_pairs(args: GRPOConfig, refills: int) -> None:
     """Refuse batches that would separate the sides of a pair."""
     prompts = (args.generation_batch_size or 0) // (args.num_generations or 1)

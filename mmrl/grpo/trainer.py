@@ -64,6 +64,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
+from data_engine.dataset.pairs import pair_places
 from mmrl.advantages import options_of
 from mmrl.core.vision import CoordinateSpace, VisionBudget
 from mmrl.engine.settings import VllmSettings
@@ -78,7 +79,7 @@ from mmrl.grpo.estimator_data import check_demonstrations
 from mmrl.grpo.generate import RolloutGeneration
 from mmrl.grpo.injection import Injection
 from mmrl.grpo.logprobs import LogProbs
-from mmrl.grpo.pair_sampler import PairSampler, pair_places
+from mmrl.grpo.pair_sampler import PairSampler
 from mmrl.grpo.rollout_step import RolloutStep, by_prompt
 from mmrl.grpo.rollouts import RolloutFiles
 from mmrl.grpo.scoring import RolloutScoring

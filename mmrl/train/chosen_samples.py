@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from data_engine.dataset.pairs import picture_pairs
 from data_engine.schema import Sample
 
 MOST = 16
+PAIRS = 4  # of pictures
 
 
 def kind_of(sample: Sample) -> str:
@@ -35,3 +37,10 @@ def spread(samples: Sequence[Sample], most: int = MOST) -> tuple[list[Sample], l
     wanted -= wanted % 4 if wanted > 4 else 0
     rounds = [by_kind[kind][turn] for turn in range(most) for kind in kinds[:most] if turn < len(by_kind[kind])]
     return rounds[:wanted], sorted([*left_out, *(kind for kind in kinds[wanted:most])])
+
+
+def spread_preferences(samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
+    """As `spread`, and both sides of a few pairs of pictures."""
+    told, left_out = spread([sample for sample in samples if "pair" not in sample.meta])
+    shown = picture_pairs([sample for sample in samples if "pair" in sample.meta])[:PAIRS]
+    return [*told, *(side for pair in shown for side in pair)], left_out

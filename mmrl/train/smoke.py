@@ -15,7 +15,7 @@ from mmrl.core.config import InputError, RunError
 from mmrl.core.media.image import load_image
 from mmrl.core.media.pictures import as_media
 from mmrl.core.messages import texts_of
-from mmrl.train.chosen_samples import kind_of, spread
+from mmrl.train.chosen_samples import kind_of, spread, spread_preferences
 from mmrl.train.config import PREFERRING, TrainConfig, form_of, makes_pictures, makes_rollouts, stages_of
 from mmrl.train.samples import split_of, stage_samples
 from mmrl.trainers.dataset import training_samples
@@ -48,7 +48,7 @@ def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
     if not paired:
         samples, _ = spread(samples)
         write_dataset(samples, directory / "data")
-    preferred, _ = spread(_preferred(config))
+    preferred, _ = spread_preferences(_preferred(config))
     if preferred:
         write_dataset(preferred, directory / "preferences")
     shown = [*samples, *preferred]
@@ -115,7 +115,7 @@ def tried(config: TrainConfig, small: TrainConfig) -> list[str]:
     """What the smoke test of `config` has tried, a line each; RunError if a reward failed on all that it was asked."""
     asked = {*stages_of(config)} - {*PREFERRING}
     samples = stage_samples(config, "grpo") if asked else []
-    (kinds, left_out), (preferred, others) = spread(samples), spread(_preferred(config))
+    (kinds, left_out), (preferred, others) = spread(samples), spread_preferences(_preferred(config))
     kinds, left_out = [*kinds, *preferred], [*left_out, *others]
     lines = [f"tried: {', '.join(sorted({kind_of(sample) for sample in kinds}))}"]
     lines += [f"not tried, there are too many kinds: {', '.join(left_out)}"] if left_out else []

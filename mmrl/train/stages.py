@@ -95,9 +95,9 @@ def check(config: TrainConfig) -> None:
         check_dpo(arguments_of(config, "dpo"))
         _check_messages(config)
     if config.grpo is not None:
+        from data_engine.dataset.pairs import pair_places
         from mmrl.advantages import options_of
         from mmrl.grpo.estimator_data import check_demonstrations
-        from mmrl.grpo.pair_sampler import pair_places
 
         arguments = arguments_of(config, "grpo")
         suite, estimator = Suite(config.rewards, judges=config.judges), config.advantages

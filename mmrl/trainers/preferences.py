@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
+from data_engine.dataset.pairs import picture_pairs
 from data_engine.schema import Sample
 from mmrl.core.config import InputError
 from mmrl.core.messages import parts_of
@@ -32,8 +33,14 @@ def ranked_pairs(samples: Iterable[Sample], margin: float = 0.0) -> list[Sample]
 
     Every two candidates are a pair, whose `answer.margin` is `margin` times the difference of their scores. Two with
     equal scores are a tie: a pair in each order. Without scores the pairs are those of `as_pairs`.
+
+    Two samples with a `meta.pair` are a pair of pictures: its candidates are blank, and its media those of the
+    preferred side, then those of the other.
     """
-    return [pair for sample in samples for pair in _ranked(sample, margin)]
+    given = list(samples)
+    shown = picture_pairs([sample for sample in given if sample.task == TASK and "pair" in sample.meta])
+    told = (sample for sample in given if sample.task != TASK or "pair" not in sample.meta)
+    return [*(_of_pictures(*pair) for pair in shown), *(pair for sample in told for pair in _ranked(sample, margin))]
 
 
 def rankings(samples: Iterable[Sample]) -> list[Sample]:
@@ -129,6 +136,11 @@ def _ranked(sample: Sample, margin: float) -> Iterator[Sample]:
             meta = {**sample.meta, "scores": [scores[one], scores[other]]}
             task = str(sample.meta.get("task", TASK))
             yield replace(sample, id=f"{sample.id}#{one}-{other}", task=task, answer=answer, meta=meta)
+
+
+def _of_pictures(better: Sample, other: Sample) -> Sample:
+    answer = {"candidates": ["", ""], "preferred": 0}
+    return replace(better, task=str(better.meta.get("task", TASK)), answer=answer, media=(*better.media, *other.media))
 
 
 def _asked_for(score: float, better: str, other: str, pair: Sample) -> Sample:

@@ -80,6 +80,7 @@ class MultimodalRewardTrainer(HeadTrainer):
 
     `model` is what `with_head` gives, `train_dataset` and `eval_dataset` are rows of pairs. A row's `answer.margin` is
     taken from the difference of the scores. A pair is read as the reward `reward_model` reads it, videos as pictures.
+    Its sides are two answers to one prompt, or two pictures.
     """
 
     def __init__(self, model: Any, **kwargs: Any) -> None:
@@ -93,14 +94,26 @@ class ScoredPairs:
         self.head = head
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The model's inputs for 2 * rows texts, and `margin` [rows] if one is not 0."""
-        texts = zip(*(sides(row["answer"]) for row in rows), strict=True)
-        read = [self._read(row, text) for side in texts for row, text in zip(rows, side, strict=True)]
+        """The model's inputs for 2 * rows answers, and `margin` [rows] if one is not 0."""
+        compared = zip(*map(compared_answers, rows), strict=True)
+        read = [self._read(row["id"], answer) for side in compared for row, answer in zip(rows, side, strict=True)]
         margins = torch.tensor([row["answer"].get("margin", 0.0) for row in rows])
         return padded(read, self.head) | ({"margin": margins} if margins.any() else {})
 
-    def _read(self, row: Mapping[str, Any], text: str) -> dict[str, Any]:
-        made = row_or_verdict(Rollout(text, prompt=row["prompt"], media=row["media"]), self.head)
+    def _read(self, name: str, answer: Rollout) -> dict[str, Any]:
+        made = row_or_verdict(answer, self.head)
         if isinstance(made, Verdict):
-            raise InputError(f"sample {row['id']}: {made.why}")
+            raise InputError(f"sample {name}: {made.why}")
         return made
+
+
+def compared_answers(row: Mapping[str, Any]) -> tuple[Rollout, Rollout]:
+    """(the preferred answer, the other) of a pair: texts, or pictures where the texts are blank."""
+    texts, media, prompt = sides(row["answer"]), row["media"], row["prompt"]
+    if any(texts):
+        better, other = (Rollout(text, prompt=prompt, media=media) for text in texts)
+    else:
+        half = len(media) // 2
+        both = media[:half], media[half:]
+        better, other = (Rollout("", prompt=prompt, media=own[:-1], made=own[-1:]) for own in both)
+    return better, other

@@ -130,9 +130,10 @@ def chat(rollout: Rollout, tokenizer: Any, pictures: Sequence[list[Image.Image]]
 
 
 def pictures_by_media(rollout: Rollout) -> list[list[Image.Image]]:
-    """The pictures of each media item of a rollout, a video as frames; MediaError if one cannot be read."""
+    """The pictures of each media item of a rollout, then what was made, a video as frames; MediaError if one cannot be
+    read."""
     pictures = []
-    for number, item in enumerate(rollout.media, 1):
+    for number, item in enumerate(rollout.all_media, 1):
         try:
             pictures.append(pictures_of(item, FRAMES))
         except MediaError as error:

@@ -29,17 +29,18 @@ def reward_model(
     """sigmoid((raw - center) / scale) of a checkpoint for sequence classification with one output.
 
     The `model` reads the prompt and the completion through its chat template (as a pair of texts if it has none), with
-    the pictures if it is a vision-language model. The stage `reward` of `mmrl train` makes such checkpoints. Two scores
-    of one prompt differ by a Bradley-Terry preference; `center` and `scale` are the mean and the spread of raw scores
-    on your data (`why` has the raw score). The wrapper `shape` with `logit` restores the raw scores (PAR, 2502.18770).
-    Special tokens in the completion are blanked.
+    the pictures if it is a vision-language model; of a policy that makes pictures it reads the prompt and what was
+    made. The stage `reward` of `mmrl train` makes such checkpoints. Two scores of one prompt differ by a Bradley-Terry
+    preference; `center` and `scale` are the mean and the spread of raw scores on your data (`why` has the raw score).
+    The wrapper `shape` with `logit` restores the raw scores (PAR, 2502.18770). Special tokens in the completion are
+    blanked.
 
     >>> round(squashed(2.0, 1.0, 0.5), 7), squashed(-9999.0)
     (0.8807971, 0.0)
     """
     from rewards.heads.reward_model_torch import raw_scores
 
-    rows = [i for i, rollout in enumerate(rollouts) if rollout.completion.strip()]
+    rows = [i for i, rollout in enumerate(rollouts) if rollout.completion.strip() or rollout.made]
     verdicts = [unparsed("empty completion")] * len(rollouts)
     raw = raw_scores([rollouts[i] for i in rows], model=model, device=device, dtype=dtype, batch=batch) if rows else []
     for i, logit in zip(rows, raw, strict=True):

@@ -40,7 +40,7 @@ def raw_scores(
 
 def row_or_verdict(rollout: Rollout, head: Checkpoint) -> Row | Verdict:
     """A rollout as inputs of the head, tensors without a dimension of rows, or the verdict where it cannot be read."""
-    if not plain(rollout.completion, head.tokenizer).strip():
+    if not plain(rollout.completion, head.tokenizer).strip() and not (rollout.made and head.processor):
         return unparsed("empty completion")
     try:
         row = _row(rollout, head)
@@ -56,9 +56,13 @@ def row_or_verdict(rollout: Rollout, head: Checkpoint) -> Row | Verdict:
 def _row(rollout: Rollout, head: Checkpoint) -> Row:
     response = plain(rollout.answered, head.tokenizer)
     if head.processor is not None:
-        turn = {"role": "assistant", "content": [{"type": "text", "text": response}]}
-        messages = [*chat(rollout, head.tokenizer, pictures_by_media(rollout)), turn]
-        encoded = head.processor.apply_chat_template(messages, tokenize=True, return_dict=True, return_tensors="pt")
+        messages = chat(rollout, head.tokenizer, pictures_by_media(rollout))
+        as_made = not response.strip()  # the pictures stand in the question, and the head reads where an answer begins
+        if not as_made:
+            messages.append({"role": "assistant", "content": [{"type": "text", "text": response}]})
+        encoded = head.processor.apply_chat_template(
+            messages, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=as_made
+        )
         return {name: value[0] if name in BY_TOKEN else value for name, value in encoded.items()}
     messages = chat(rollout, head.tokenizer)
     if head.tokenizer.chat_template:

@@ -37,6 +37,7 @@ SCHEMAS: dict[str, type[Config]] = {
     "reward score": SuiteConfig,
     "reward test": SuiteConfig,
     "reward attack": AttackConfig,
+    "eval rewards": SuiteConfig,
     "eval score": SuiteConfig,
 }
 PROGRAMS = {"mmrl": "", "data_engine": "data", "eval": "eval"}  # `python -m` NAME: the verb it stands for

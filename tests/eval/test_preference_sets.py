@@ -100,7 +100,7 @@ def _liking(text: str) -> float:
 def redness(rollouts: Sequence[Rollout]) -> list[float]:
     """A reward of edits that likes red."""
     return [
-        float(np.asarray(Image.open(str(rollout.media[1].path)).convert("RGB"))[..., 0].mean()) / 255
+        float(np.asarray(Image.open(str(rollout.all_media[1].path)).convert("RGB"))[..., 0].mean()) / 255
         for rollout in rollouts
     ]
 

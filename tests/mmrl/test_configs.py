@@ -26,7 +26,13 @@ from tests.support.training import preferences, questions
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "train").glob("*.yaml"))
 
-DATA = {"verifier": "pairs", "reward": "preferences", "response_head": "preferences", "student": "steps"}
+DATA = {
+    "verifier": "pairs",
+    "edit_head": "pairs",
+    "reward": "preferences",
+    "response_head": "preferences",
+    "student": "steps",
+}
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_engine.dataset.pairs import pair_places
 from eval.records import Record, RecordWriter
 from mmrl.core.config import InputError
-from mmrl.grpo.pair_sampler import pair_places
 from mmrl.verifier.__main__ import main
 from mmrl.verifier.accuracy import gained, pair_accuracy, pair_verdicts
 from mmrl.verifier.pairs import HELD_OUT, INSTRUCTIONS, checked_edits, preferred_edits

@@ -7,7 +7,7 @@ small or too large a place, or in another one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -115,19 +115,22 @@ def edits(
     split: Split = "train",
     changes: list[str] | None = None,
     right: Annotated[float, Field(ge=0, le=1)] = 1.0,
+    ask: Literal["edit", "name"] = "edit",
     root: Path = Path(),
 ) -> Iterator[Sample]:
     """`n` samples of the task `edit` for editors: a photograph, and the edit of it that the instruction asks for.
 
     `changes` are some of red, green, blue, invert, cover, blur and mirror. Every fourth instruction, of a change and
     one of eight places, is asked in the split `test` alone. `right` is the share of right edits; the others have a
-    fault that `meta["kind"]` names, as the edits of a careless editor. `photos` as in `edit_pairs`.
+    fault that `meta["kind"]` names, as the edits of a careless editor. With `ask: name` they are of the task `text`:
+    both pictures are shown, and the instruction is to be named. `photos` as in `edit_pairs`.
     """
     for name in changes or ():
         if name not in CHANGES:
             raise InputError(f"changes: unknown {name!r}; {nearest(name, CHANGES)}")
     files = picture_files(existing(root, photos, "folder of photographs")) if photos is not None else []
-    return _edits(files, n, seed, side, split, changes or list(CHANGES), right)
+    made = _edits(files, n, seed, side, split, changes or list(CHANGES), right)
+    return made if ask == "edit" else map(_named, made)
 
 
 def _edits(
@@ -148,6 +151,12 @@ def _edits(
         yield Sample("", "edits", "edit", prompt, {"instruction": instruction}, media, meta)
 
 
+def _named(sample: Sample) -> Sample:
+    """The question what was done to the first picture."""
+    prompt = user_prompt("What was done?", ["image", "image"])
+    return replace(sample, task="text", prompt=prompt, answer={"text": [sample.answer["instruction"]]})
+
+
 def instructions(changes: Sequence[str], split: Split) -> list[tuple[str, str]]:
     """The changes, each with the places where a split asks for it."""
     return [
@@ -165,14 +174,15 @@ def versions(photo: Image.Image, change: str, place: str, changes: Sequence[str]
     names, places = list(changes), list(PLACES)
     other, elsewhere = (row[(row.index(now) + 1) % len(row)] for row, now in ((names, change), (places, place)))
     return {
-        "right": _changed(photo, change, (x1, y1, x2, y2)),
-        "partial": _changed(photo, change, (x1, y1, *half)),
-        "overdone": _changed(photo, change, (0, 0, 1, 1)),
-        "wrong": _changed(photo, other, PLACES[elsewhere]),
+        "right": changed(photo, change, (x1, y1, x2, y2)),
+        "partial": changed(photo, change, (x1, y1, *half)),
+        "overdone": changed(photo, change, (0, 0, 1, 1)),
+        "wrong": changed(photo, other, PLACES[elsewhere]),
     }
 
 
-def _changed(photo: Image.Image, change: str, place: tuple[float, ...]) -> Image.Image:
+def changed(photo: Image.Image, change: str, place: tuple[float, ...]) -> Image.Image:
+    """`photo` with a change in a place, given in shares of its sides."""
     x1, y1, x2, y2 = (round(share * side) for share, side in zip(place, photo.size * 2, strict=True))
     edited = photo.copy()
     edited.paste(CHANGES[change][1](photo.crop((x1, y1, x2, y2))), (x1, y1))

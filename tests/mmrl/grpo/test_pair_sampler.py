@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trl.trainer.utils import RepeatSampler
 
+from data_engine.dataset.pairs import pair_places
 from data_engine.dataset.shards import read_samples, write_dataset
 from data_engine.schema import Sample, from_row, to_row
 from mmrl.advantages.gcpo import gcpo
 from mmrl.core.config import InputError, load
-from mmrl.grpo.pair_sampler import PairSampler, pair_labels, pair_metrics, pair_places
+from mmrl.grpo.pair_sampler import PairSampler, pair_labels, pair_metrics
 from mmrl.model.tiny_twins import TinySize, tiny_model
 from mmrl.train.config import TrainConfig
 from mmrl.train.stages import check
@@ -152,7 +153,7 @@ def torn(samples: list[Sample], fault: str) -> Iterator[Sample]:
         ("one side", "must have two, one of them preferred; is it cut"),
         ("two preferred", "must have two, one of them preferred"),
         ("three sides", "must have two, one of them preferred"),
-        ("no label", "gcpo needs pairs"),
+        ("no label", "pairs are wanted"),
     ],
 )
 def test_samples_that_are_not_pairs_are_refused(fault: str, message: str, world: Path, tmp_path: Path) -> None:
