@@ -54,6 +54,7 @@ SOURCES: dict[str, str] = {  # the name in a recipe -> where the function is; an
     "digits_scene": "data_engine.sources.scenes:digits_scene",
     "bar_charts": "data_engine.sources.scenes:bar_charts",
     "sums": "data_engine.sources.scenes:sums",
+    "database_questions": "data_engine.sources.queries.databases:database_questions",
     "edit_pairs": "data_engine.sources.editing.edit_pairs:edit_pairs",
     "conditions": "data_engine.sources.editing.conditions:conditions",
     "descriptions": "data_engine.sources.editing.descriptions:descriptions",

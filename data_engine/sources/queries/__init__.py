@@ -1,0 +1,1 @@
+"""Questions that a query answers: small databases, and their tables as pictures."""
