@@ -73,7 +73,9 @@ class MonteCarlo(Guided):
     """Sequential Monte Carlo: `particles` grow by `block` tokens, are weighted by exp(scale x reward) and resampled
     when the effective sample size falls below `ess` of them. With `levels` the reward of a prefix is its value so far,
     and only its growth counts. `lookahead` rollouts to the end estimate the value of a prefix. `power` is the exponent
-    of the model's distribution: sampling at temperature 1 / power."""
+    of the model's distribution: sampling at temperature 1 / power. After each resampling particles make so many
+    Metropolis-Hastings `moves`: all of them, or only the `duplicates` that resampling made, and only those whose reward
+    is `below` a bound."""
 
     method: Literal["smc"]
     particles: PositiveInt = 8
@@ -83,6 +85,15 @@ class MonteCarlo(Guided):
     scale: Annotated[float, Field(ge=0)] = 4.0
     levels: bool = True
     ess: Share = 0.5
+    moves: Annotated[int, Field(ge=0)] = 0
+    moved: Literal["all", "duplicates"] = "all"
+    below: float | None = None
+
+    @model_validator(mode="after")
+    def _choosing_is_for_moves(self) -> Self:
+        if not self.moves and (alone := self.unusual(["moved", "below"])):
+            raise ValueError(f"{alone[0]} says which particles are moved; set moves: 2")
+        return self
 
     @model_validator(mode="after")
     def _lookahead_needs_levels(self) -> Self:

@@ -13,7 +13,7 @@ from eval.answer.local import LocalGenerator
 from eval.decode import GuidedGenerator
 from eval.decode.choosing import best_of_n, self_consistency
 from eval.decode.config import BestOfN, LookaheadSearch, MonteCarlo, PhaseWise, SelfConsistency
-from eval.decode.particles import effective_size, evolved, normalised, smc
+from eval.decode.particles import Population, effective_size, evolved, normalised, smc
 from eval.decode.policy import SuiteGuide, last_phase
 from eval.decode.search import deal, psrd
 from eval.decode.side_by_side import Steps
@@ -93,6 +93,41 @@ def test_particles_sample_the_tilted_target(settings: dict[str, Any]) -> None:
     joint = {(0, 0): 0.28 * 1, (0, 1): 0.42 * 3, (1, 0): 0.24 * 1, (1, 1): 0.06 * 8}
     for ids, unnormalised in joint.items():
         assert mass[ids] == pytest.approx(unnormalised / sum(joint.values()), abs=0.03)
+
+
+def shares(population: Population) -> dict[str, float]:
+    """The share of each answer of the toy among particles of equal weight."""
+    counts = Counter(map(tuple, population.particles))
+    return {"".join(map(str, ids)): counts[ids] / len(population.particles) for ids in ((0, 0), (0, 1), (1, 0), (1, 1))}
+
+
+@pytest.mark.parametrize("settings", [{"ess": 1.0}, {"ess": 1.0, "lookahead": 2}, {"ess": 1.0, "levels": False}])
+def test_moves_of_all_particles_keep_the_target(settings: dict[str, Any]) -> None:
+    spec = particles(particles=20_000, moves=3, **settings)
+    toy = Toy(3) if spec.levels else StepByStep(3)
+    population = result(evolved(toy, spec))
+    expected = {"00": 0.28, "01": 1.26, "10": 0.24, "11": 0.48}  # p x psi, of which the sum is 2.26
+    for ids, share in shares(population).items():
+        assert share == pytest.approx(expected[ids] / 2.26, abs=4 * math.sqrt(0.25 / 20_000))
+    assert 0.4 < toy.spent["moved"] / (2 * 3 * 20_000) < 0.9
+
+
+class StepByStep(Toy):
+    """The same potentials block by block: 1 or 2 of the first token, then what is left of both."""
+
+    def rewards(self, prefixes: Sequence[list[int]]) -> Steps[list[float | None]]:
+        yield from ()
+        return [math.log(PSI[tuple(ids)] / PSI.get(tuple(ids[:-1]), 1.0)) for ids in prefixes]
+
+
+@pytest.mark.parametrize(
+    ("settings", "answer", "share"), [({"below": 0.9}, "01", 0.711), ({"moved": "duplicates"}, "11", 0.116)]
+)
+def test_moves_of_some_particles_leave_the_target(settings: dict[str, Any], answer: str, share: float) -> None:
+    """The target is 0.558 and 0.212. Particles of low reward drift to high ones, and copies, whose reward is high, to
+    low ones."""
+    population = result(evolved(Toy(3), particles(particles=20_000, ess=1.0, moves=3, **settings)))
+    assert shares(population)[answer] == pytest.approx(share, abs=0.01)
 
 
 def test_steps_multiply_and_levels_telescope() -> None:
