@@ -131,7 +131,7 @@ class Suite:
 
     def score(self, rollouts: Sequence[Rollout]) -> list[dict[str, Verdict]]:
         """The verdict of every reward on every rollout; RewardError once a reward fails too often."""
-        columns = {name: self._column(name, rollouts) for name in self.specs}
+        columns = {name: self.column(name, rollouts) for name in self.specs}
         return [{name: column[i] for name, column in columns.items()} for i in range(len(rollouts))]
 
     def tasks_scored(self, tasks: Iterable[str]) -> dict[str, list[str]]:
@@ -161,7 +161,8 @@ class Suite:
             told = "; ".join(f"judge {name} does not answer ({cause:.200})" for name, cause in causes.items())
             raise RunError(f"{told}; start the server, or correct its base_url and model")
 
-    def _column(self, name: str, rollouts: Sequence[Rollout]) -> list[Verdict]:
+    def column(self, name: str, rollouts: Sequence[Rollout]) -> list[Verdict]:
+        """The verdict of one reward on every rollout."""
         tasks = self.specs[name].tasks
         mine = [i for i, rollout in enumerate(rollouts) if tasks is None or rollout.task in tasks]
         column = [OTHER_TASK] * len(rollouts)

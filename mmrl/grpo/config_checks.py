@@ -110,7 +110,7 @@ def check_method(
     if settings.get("tools"):
         _check_tools(args, inject=inject, credit=credit, **settings)
     if settings.get("tree"):
-        _check_tree(args, inject=inject, **settings)
+        _check_tree(args, rewards, inject=inject, **settings)
     if inject is not None:
         check_injection(inject, rewards, advantages, options_of(advantages))
     if credit is not None:
@@ -197,13 +197,15 @@ def check_settings(
         )
 
 
-def _check_tree(args: GRPOConfig, tree: Tree, **settings: Any) -> None:
+def _check_tree(args: GRPOConfig, rewards: Sequence[str], tree: Tree, **settings: Any) -> None:
     """Refuse groups that no trees fill, and what a rollout that begins in the middle cannot be combined with."""
     if (args.num_generations or 1) % tree.size:
         raise InputError(
             f"rollout.tree: {{branches: {tree.branches}, depth: {tree.depth}}} makes trees of {tree.size} rollouts; "
             f"grpo.num_generations={args.num_generations} must be a multiple of that"
         )
+    if tree.value is not None and tree.value not in rewards:
+        raise InputError(f"rollout.tree.value: no reward {tree.value!r}; {nearest(tree.value, rewards)}")
     schedule = settings.get("temperature")
     refused = {
         "rollout.inject": settings.get("inject"),

@@ -101,6 +101,8 @@ def test_the_plan_says_how_many_rollouts_are_drawn_whole(world: Path, tmp_path: 
         ({"tree": TREE | {"depth": 3}}, "makes trees of 8 rollouts; grpo.num_generations=4 must be a multiple"),
         ({"tree": TREE | {"branches": 1}}, "rollout.tree.branches"),
         ({"tree": TREE | {"after": ""}}, "rollout.tree.after"),
+        ({"tree": TREE | {"value": "letter"}}, "rollout.tree.value: no reward 'letter'; did you mean letters"),
+        ({"tree": TREE | {"explore": 2.0}}, "explore is for branches by value"),
         ({"ahead": 1, "engine": "vllm"}, "rollout.tree cannot be combined with rollout.ahead"),
         ({"inject": {}}, "rollout.tree cannot be combined with rollout.inject"),
         ({"temperature": {"schedule": "ead"}}, "rollout.tree cannot be combined with rollout.temperature"),
