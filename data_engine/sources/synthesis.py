@@ -78,15 +78,19 @@ def digits_reading(
     split: Split = "train",
     side: PositiveInt = 896,
     digit: Annotated[int, Field(ge=8)] = 48,
+    zoom: PositiveInt | None = None,
 ) -> Iterator[Sample]:
     """Large photographs with one small digit, `digit` pixels of `side`; the task is to read it. A model that sees the
-    picture scaled down has to look closer. `meta.box` has the box of the digit."""
+    picture scaled down has to look closer. `meta.box` has the box of the digit. With `zoom` supervised answers look at
+    a part of `zoom` pixels first, the nearest of a grid of half of it (`meta.calls`)."""
     if digit > side:
         raise InputError(f"digits_reading: a digit of {digit} pixels does not fit into a picture of {side}")
-    return _reading(n, seed, split, side, digit)
+    if zoom is not None and not digit <= zoom <= side:
+        raise InputError(f"digits_reading: zoom={zoom} pixels do not hold the digit of {digit} or leave the {side}")
+    return _reading(n, seed, split, side, digit, zoom)
 
 
-def _reading(n: int, seed: int, split: Split, side: int, digit: int) -> Iterator[Sample]:
+def _reading(n: int, seed: int, split: Split, side: int, digit: int, zoom: int | None) -> Iterator[Sample]:
     for index in range(n):
         rng = rng_of("reading", split, seed, index)
         canvas, value = cropped(rng, photographs(split), side, side), int(rng.integers(10))
@@ -94,7 +98,17 @@ def _reading(n: int, seed: int, split: Split, side: int, digit: int) -> Iterator
         canvas[y1:y2, x1:x2] = digit_tile(rng, split, value, digit)
         question, answer, media = "Which digit is in the picture?", {"number": float(value)}, Media(bytes=png(canvas))
         sample = _sample("digits_reading", "number", question, answer, media, split, f"it is a {value}")
-        yield replace(sample, meta={**sample.meta, "box": [x1, y1, x2, y2]})
+        meta = {**sample.meta, "box": [x1, y1, x2, y2]}
+        if zoom is not None:
+            x, y = (_start(low + digit // 2, zoom, side) for low in (x1, y1))
+            meta["calls"] = [{"name": "zoom", "parameters": {"box": [x, y, x + zoom, y + zoom]}}]
+        yield replace(sample, meta=meta)
+
+
+def _start(middle: int, part: int, side: int) -> int:
+    """Where the part of a side begins that has `middle` nearest to its own, of those half of a `part` apart."""
+    step = max(part // 2, 1)
+    return min(max(round((middle - part / 2) / step) * step, 0), side - part)
 
 
 def digits_video(

@@ -194,7 +194,7 @@ def _asking(config: EvalConfig, processor: Any = None) -> dict[str, Any]:
     if config.rollout.tools:
         from mmrl.tools.form import with_tools
 
-        form = with_tools(form, processor, config.rollout.tools)
+        form = with_tools(form, processor, config.rollout)
     return {"budget": config.vision, "sampling": config.sampling, "blind": config.blind, "form": form}
 
 

@@ -51,6 +51,11 @@ def from_pixels(coords: ArrayLike, space: CoordinateSpace | str, size: ArrayLike
     return _scaled(coords, extent, size)
 
 
+def rounded(coords: Floats, space: CoordinateSpace) -> list:
+    """Coordinates in `space` as a model writes them: thousandths of the unit, or whole numbers."""
+    return np.round(coords, 3).tolist() if space is CoordinateSpace.unit else np.rint(coords).astype(int).tolist()
+
+
 def box_iou(a: ArrayLike, b: ArrayLike, kind: IoUKind = "iou") -> Floats:
     """The overlap [M, N] of every box of `a` [M, 4] with every box of `b` [N, 4]; see `box_iou_paired`."""
     return _overlap(_boxes(a)[:, None], _boxes(b)[None, :], kind)

@@ -31,7 +31,7 @@ class ToolTurns:
     ) -> None:
         self.trainer, self.engine, self.settings, self.space = trainer, engine, settings, space
         self.toolbox = Toolbox(settings.tools, settings.tool_seconds, settings.search_in)
-        self.form = with_tools(form, trainer.processing_class, settings.tools)
+        self.form = with_tools(form, trainer.processing_class, settings)
         policy = trainer.accelerator.unwrap_model(trainer.model)
         self.chat = ToolChat(policy, trainer.processing_class, trainer.eos_token_ids, self.form)
 

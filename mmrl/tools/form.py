@@ -10,6 +10,7 @@ from trl.chat_template_utils import supports_tool_calling
 
 from mmrl.core.messages import parts_of
 from mmrl.tools.registry import tools_of
+from mmrl.tools.settings import ToolSettings
 from rewards.prompt_form import PromptForm
 
 # As Qwen's templates write it (the form of Hermes).
@@ -42,12 +43,14 @@ class ToldForm(PromptForm):
         return [{**messages[0], "content": parts}, *messages[1:]]
 
 
-def with_tools(form: PromptForm, processor: Any, names: Sequence[str]) -> PromptForm:
-    """`form` with the tools of these names: a variable of the chat template, or words where the template does not know
-    of tools. Without names, `form` itself."""
-    if not names:
+def with_tools(form: PromptForm, processor: Any, settings: ToolSettings) -> PromptForm:
+    """`form` with the tools of the settings: a variable of the chat template, or words where the template does not know
+    of tools, or the settings' own. Without tools, `form` itself."""
+    if not settings.tools:
         return form
-    schemas = [tool.schema for tool in tools_of(names).values()]
+    if settings.told is not None:
+        return ToldForm(**form.model_dump(), told=settings.told)
+    schemas = [tool.schema for tool in tools_of(settings.tools).values()]
     if supports_tool_calling(processor):
         variables = {**form.chat_template_kwargs, "tools": schemas}
         return form.model_copy(update={"chat_template_kwargs": variables})

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmrl.core.boxes import CoordinateSpace, to_pixels
+from mmrl.core.boxes import CoordinateSpace, from_pixels, rounded, to_pixels
 from mmrl.core.media.image import load_image
 from mmrl.core.media.item import Media
 from mmrl.core.media.video import Video
@@ -85,6 +85,11 @@ class Scene:
         if left >= right or top >= bottom:
             raise ToolError(f"the box {list(box)!r:.80} holds no pixel of picture {number}")
         return left, top, right, bottom
+
+    def said(self, box: Sequence[float], number: int) -> list[float]:
+        """A box in pixels of a picture as the model gives it; the inverse of `box`."""
+        shown = self._numbered("image", number)
+        return rounded(from_pixels(box, self.space, self.picture(number).size, shown.seen_size), self.space)
 
     def _numbered(self, kind: str, number: int) -> Shown:
         found = [shown for shown in self.shown if shown.kind == kind]

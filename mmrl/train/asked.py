@@ -31,7 +31,7 @@ class Asked:
         self.config, self.path = config, local(config.model)
         self.processor = load_processor(self.path)
         check_form(self.processor, form_of(config))
-        self.form = with_tools(form_of(config), self.processor, config.rollout.tools)
+        self.form = with_tools(form_of(config), self.processor, config.rollout)
         stages = {*stages_of(config)}
         self.samples = _by_task(stage_samples(config, "grpo") if stages - {*PREFERRING} else [])
         self.pairs = _by_task(stage_samples(config, "dpo") if "dpo" in stages else [])

@@ -84,7 +84,9 @@ def plan(config: TrainConfig, processes: int = 1) -> list[Table]:
     tables: list[Table] = [("parameters", counts)]
     for stage in stages_of(config):
         tables += _stage(config, stage, parameters, len(stage_samples(config, stage)), processes)
-    return tables if config.grpo is None else [*tables, *_rewards(config, stage_samples(config, "grpo"))]
+    if config.grpo is not None:
+        tables += _rewards(config, stage_samples(config, "grpo"))
+    return [*tables, ("tools", _tools(config))] if config.rollout.tools else tables
 
 
 def _rewards(config: TrainConfig, samples: Sequence[Sample]) -> list[Table]:
@@ -100,8 +102,6 @@ def _rewards(config: TrainConfig, samples: Sequence[Sample]) -> list[Table]:
         ("rewards by task", [(f"{task} ({counts[task]})", ", ".join(scored[task])) for task in tasks])
     ]
     told = {name: f"does not answer: {cause}" for name, cause in suite.unreached_judges().items()}
-    if config.rollout.tools:
-        tables.append(("tools", _tools(config)))
     judges = {**dict.fromkeys(suite.judges, "answers"), **told}
     return [*tables, *([("judges", list(judges.items()))] if judges else [])]
 
@@ -173,28 +173,38 @@ def _stage(
 
 def _tools(config: TrainConfig) -> list[tuple[str, str]]:
     """What the policy may call, how it is told of it, and what turns mean for shared prompts."""
-    from trl.chat_template_utils import supports_tool_calling
-
-    from mmrl.model.loading import load_processor, local
     from mmrl.tools.registry import tools_of
 
-    settings, length = config.rollout, arguments_of(config, "grpo").max_completion_length
-    native = supports_tool_calling(load_processor(local(config.model)))
+    settings, tokens = config.rollout, ""
+    if config.grpo is not None:
+        tokens = f", of {arguments_of(config, 'grpo').max_completion_length} tokens with the results among them"
     parameters = {
         name: ", ".join(tool.schema["function"]["parameters"]["properties"])
         for name, tool in tools_of(settings.tools).items()
     }
     return [
         *parameters.items(),
-        ("turns", f"at most {settings.max_turns}, of {length} tokens with the results among them"),
+        ("turns", f"at most {settings.max_turns}{tokens}"),
         ("a call", f"at most {settings.tool_seconds:g} seconds"),
         *([("documents", settings.search_in)] if settings.search_in else []),
-        ("in the prompt", "by the chat template" if native else "in words, its chat template does not write tools"),
+        ("in the prompt", _told(config)),
         (
             "shared prompts",
             "read once per group when scoring, as without tools; each later turn reads its rollout anew",
         ),
     ]
+
+
+def _told(config: TrainConfig) -> str:
+    """How the prompt tells the model of its tools."""
+    from trl.chat_template_utils import supports_tool_calling
+
+    from mmrl.model.loading import load_processor, local
+
+    if config.rollout.told is not None:
+        return repr(config.rollout.told)
+    native = supports_tool_calling(load_processor(local(config.model)))
+    return "by the chat template" if native else "in words, its chat template does not write tools"
 
 
 def _has_reference(stage: str, args: Any) -> bool:

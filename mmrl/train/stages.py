@@ -91,6 +91,10 @@ def check(config: TrainConfig) -> None:
     if config.sft is not None:
         check_answers(samples)
         check_warm_up(arguments_of(config, "sft"))
+        if config.rollout.tools:
+            from mmrl.trainers.gold_turns import check_calls
+
+            check_calls(samples, config.rollout)
     if config.dpo is not None:
         check_dpo(arguments_of(config, "dpo"))
         _check_messages(config)
@@ -176,7 +180,7 @@ def _policy(config: TrainConfig, stage: str, model_path: str, samples: Sequence[
     check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))
     if stage == "grpo":
         new = arguments_of(config, "grpo").max_completion_length
-        form = with_tools(form_of(config), processor, config.rollout.tools)
+        form = with_tools(form_of(config), processor, config.rollout)
         check_context(samples, processor, config.vision, context_of(model), new, form)
     return adapted(model, frozen=config.freeze, lora=config.lora), processor
 
@@ -219,6 +223,7 @@ def sft_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, data
         model,
         space=config.space,
         shaping=config.sft_shaping,
+        tools=config.rollout if config.rollout.tools else None,
         **_given(config, "sft", out, processor, dataset),
     )
 

@@ -57,7 +57,7 @@ class StepEvaluation:
         """The metrics of `model`."""
 
         def answering(config: EvalConfig) -> Generator:
-            form = with_tools(config.prompt or PLAIN, processor, config.rollout.tools)
+            form = with_tools(config.prompt or PLAIN, processor, config.rollout)
             plain = LocalGenerator(model, processor, budget=config.vision, sampling=config.sampling, form=form)
             return guided(plain, config)
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from mmrl.core.vision import CoordinateSpace, VisionBudget
 from mmrl.model.encoding import Encoded
+from mmrl.tools.form import with_tools
+from mmrl.tools.settings import ToolSettings
 from mmrl.trainers import given
 from mmrl.trainers.collator import GivenAnswers
 from mmrl.trainers.dummy_media import DummyMedia
 from mmrl.trainers.evaluation import RecordedEvaluations
 from mmrl.trainers.finite import FiniteLoss, FiniteNumbers
+from mmrl.trainers.gold_turns import CALLS, GoldTurns
 from mmrl.trainers.quiet import quieten
 from mmrl.trainers.targets import rendered
 from mmrl.trainers.token_losses import IGNORED, ShapedLoss, Shaping
@@ -26,7 +30,8 @@ class MultimodalSFTTrainer(FiniteLoss, RecordedEvaluations, SFTTrainer):
     """TRL's SFTTrainer on prompts with images, several images, videos or none; only the answer is learned.
 
     `model` is a path, a hub id or a loaded model, `train_dataset` what `mmrl.trainers.given.rows` takes.
-    `shaping` weighs tokens by how sure the model is of them.
+    `shaping` weighs tokens by how sure the model is of them. With `tools` the prompts tell of them, and the gold calls
+    of a row are made before its answer (`mmrl.trainers.gold_turns`).
     """
 
     model: Any  # TRL declares these as possibly None, or as one of many types
@@ -43,14 +48,15 @@ class MultimodalSFTTrainer(FiniteLoss, RecordedEvaluations, SFTTrainer):
         space: CoordinateSpace = CoordinateSpace.resized,
         form: PromptForm = PLAIN,
         shaping: Shaping | None = None,
+        tools: Any = None,
         **kwargs: Any,
     ) -> None:
         args, budget = args or SFTConfig(), budget or VisionBudget()
         model, processing_class = given.policy(model, processing_class, budget)
-        train_dataset = given.rows(train_dataset)
+        train_dataset, tools = given.rows(train_dataset), given.tools(tools, kwargs)
         args.dataset_kwargs = {"skip_prepare_dataset": True}
         args.remove_unused_columns = False
-        collator = AnswerCollator(processing_class, model, budget, space, form)
+        collator = AnswerCollator(processing_class, model, budget, space, form, tools)
         super().__init__(
             model=model,
             args=args,
@@ -61,7 +67,7 @@ class MultimodalSFTTrainer(FiniteLoss, RecordedEvaluations, SFTTrainer):
             **kwargs,
         )
         quieten(self)
-        collator.dummies = DummyMedia(self, processing_class, train_dataset)
+        collator.dummies = DummyMedia(self, processing_class, train_dataset, tools=tools is not None)
         # The loss divides by the answer tokens of all accumulated batches and processes. Qwen's models declare that
         # their own loss cannot. It is not used, but transformers would believe it and average unequal batches.
         self.model_accepts_loss_kwargs = True
@@ -82,21 +88,31 @@ class AnswerCollator(GivenAnswers):
         budget: VisionBudget,
         space: CoordinateSpace,
         form: PromptForm = PLAIN,
+        tools: ToolSettings | None = None,
         *,
         keep: int = 4 << 30,
     ) -> None:
+        form = form if tools is None else with_tools(form, processor, tools)
         super().__init__(processor, model, budget, form, keep=keep)
         self.space = space
+        self.turns = None if tools is None else GoldTurns(processor, model, tools, form, space)
         self.dummies: DummyMedia | None = None
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """The model's inputs: ids, mask and labels [B, T], and the media of all rows."""
-        encoded = [self.encoded(row) for row in rows]
-        answers = [self._answer(row, prompt) for row, prompt in zip(rows, encoded, strict=True)]
-        for dummy in self.dummies.lacking(encoded) if self.dummies else ():
-            encoded, answers = [*encoded, dummy], [*answers, []]
+        answered = [self._answered(row, self.encoded(row)) for row in rows]
+        for dummy in self.dummies.lacking([prompt for prompt, _, _ in answered]) if self.dummies else ():
+            answered.append((dummy, [], []))
+        encoded, answers, own = zip(*answered, strict=True)
         inputs, answer_BT = self.batch(encoded, answers)
+        for r, (prompt, learned) in enumerate(zip(encoded, own, strict=True)):
+            start = len(prompt.input_ids)
+            answer_BT[r, start : start + len(learned)] = torch.tensor(learned, dtype=torch.bool)
         return inputs | {"labels": inputs["input_ids"].masked_fill(~answer_BT, IGNORED)}
 
-    def _answer(self, row: Mapping[str, Any], encoded: Encoded) -> list[int]:
-        return self.answers.tokens(rendered(row, self.space, encoded.seen_size), encoded)
+    def _answered(self, row: Mapping[str, Any], prompt: Encoded) -> tuple[Encoded, list[int], list[bool]]:
+        """(the prompt, the tokens behind it, which of them are learned)."""
+        if self.turns is not None and CALLS in row["meta"]:
+            return self.turns.turns(row, prompt, self.answers)
+        tokens = self.answers.tokens(rendered(row, self.space, prompt.seen_size), prompt)
+        return prompt, tokens, [True] * len(tokens)

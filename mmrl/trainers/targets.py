@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from data_engine.schema import Sample
+from mmrl.core.boxes import rounded
 from mmrl.core.config import InputError
 from mmrl.core.vision import CoordinateSpace, from_pixels
 from mmrl.model.chat import special_tokens, turn_end, without_opened
@@ -78,7 +79,7 @@ def answer_text(row: Mapping[str, Any], space: CoordinateSpace, seen_size: Seque
         if not len(pixels):
             return []
         size = (row["media"][0].width, row["media"][0].height)
-        return _rounded(from_pixels(np.asarray(pixels, dtype=float), space, size, seen_size[0]), space)
+        return rounded(from_pixels(np.asarray(pixels, dtype=float), space, size, seen_size[0]), space)
 
     return golds(row["answer"], placed)[0]
 
@@ -86,9 +87,3 @@ def answer_text(row: Mapping[str, Any], space: CoordinateSpace, seen_size: Seque
 def can_be_written(task: str) -> bool:
     """Whether a gold answer of the task can be written as an answer to learn."""
     return TASKS.get(task, OTHER).golds is not None
-
-
-def _rounded(coordinates: np.ndarray, space: CoordinateSpace) -> Any:
-    if space is CoordinateSpace.unit:
-        return np.round(coordinates, 3).tolist()
-    return np.rint(coordinates).astype(int).tolist()

@@ -13,6 +13,7 @@ from mmrl.model.encoding import encode
 from mmrl.model.inputs import media_inputs
 from mmrl.model.tiny_twins import TinySize, tiny_model
 from mmrl.tools.form import with_tools
+from mmrl.tools.settings import ToolSettings
 from rewards.prompt_form import PLAIN
 from tests.conftest import TEXTS
 from tests.support.training import VISION, questions
@@ -38,7 +39,7 @@ def calling_material(out: Path, kinds: str, said: str, tools: list[str]) -> Path
 
 def by_heart(model: Any, processor: Any, samples: Any, said: str, tools: list[str], budget: VisionBudget) -> None:
     """Teach `model` to answer `samples`, asked with these tools, by `said`."""
-    form, tokenizer = with_tools(PLAIN, processor, tools), processor.tokenizer
+    form, tokenizer = with_tools(PLAIN, processor, ToolSettings(tools=tools)), processor.tokenizer
     answer = [*tokenizer(said, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     rows = [encode(processor, one.prompt, one.media, budget, task=one.task, form=form) for one in samples]
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)

@@ -17,6 +17,7 @@ from mmrl.tools.calls import KINDS, Call, Outcome, calls_in
 from mmrl.tools.chat import ToolChat
 from mmrl.tools.form import with_tools
 from mmrl.tools.scene import Scene, readable
+from mmrl.tools.settings import ToolSettings
 from mmrl.tools.toolbox import Toolbox
 from mmrl.tools.turns import Conversation, Drawn, played
 from rewards.prompt_form import PLAIN
@@ -35,7 +36,7 @@ class Spoken:
     def __init__(self, architecture: str, template: str, budget: VisionBudget) -> None:
         self.model, processor = tiny_policy(budget, architecture)
         self.processor, self.budget = templated(processor, template), budget
-        self.form = with_tools(PLAIN, processor, NAMES)
+        self.form = with_tools(PLAIN, processor, ToolSettings(tools=NAMES))
         self.stops = stop_tokens(self.model, processor.tokenizer)
         self.chat = ToolChat(self.model, processor, self.stops, self.form)
 
