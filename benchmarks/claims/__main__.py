@@ -21,6 +21,7 @@ from scipy import stats
 from benchmarks.claims.about_boxes import BOXES
 from benchmarks.claims.about_captions import CAPTION_CLAIMS
 from benchmarks.claims.about_decoding import DECODING
+from benchmarks.claims.about_editors import EDITORS
 from benchmarks.claims.about_estimators import ESTIMATORS
 from benchmarks.claims.about_heads import HEADS, OwnAnswersClaim
 from benchmarks.claims.about_pairs import PAIRS_JUDGED
@@ -45,6 +46,7 @@ CLAIMS: dict[str, Tried] = (
     | POLICIES
     | CAPTION_CLAIMS
     | PICTURES
+    | EDITORS
     | HEADS
     | PREFERENCES
     | DECODING

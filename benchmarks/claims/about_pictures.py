@@ -1,10 +1,10 @@
-"""Claims about policies that make pictures: the demo's editor, searched with its weights as they are, or trained."""
+"""Claims about policies that make pictures: the demo's editor, searched as it is, or taught more."""
 
 from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -14,21 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from data_engine.dataset.shards import read_samples
 from data_engine.schema import Sample
 from data_engine.sources.editing.conditions import conditions
 from data_engine.sources.synthesis import Split
 from eval.config import EvalConfig
 from eval.run import run as answered
-from mmrl.demo.editor.steps import CHECKPOINT, HERE, RIGHT, edited
-from mmrl.demo.steps import curated, training
+from mmrl.demo.editor.steps import CHECKPOINT, HERE
+from mmrl.demo.steps import curated
 from mmrl.flow.arguments import FlowArguments
 from mmrl.flow.trainer import ConsistencyTrainer
 from mmrl.model.flow.loading import load_editor
 from mmrl.model.flow.pictures import condition_of, opened, row_of
 from mmrl.model.flow.policy import PicturePolicy
 from mmrl.model.flow.sampling import generator, sampled
-from mmrl.train.stages import run as trained
 from mmrl.trainers.dataset import as_dataset
 from rewards import Suite
 
@@ -39,11 +37,13 @@ EDGES = {"edges": {"fn": "condition_match", "args": {"extractor": "edges"}}}
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """The settings of a search, with the noise of its steps, or changes to the block `flow:` of the demo's training."""
+    """The settings of a search, with the noise of its steps, or changes to the block `flow:` of a training, and `words`
+    of the command line, which change the rest of it."""
 
     name: str
     settings: dict[str, Any]
     noise: float = 0.0
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +56,15 @@ class PictureClaim(ABC):
     new: Arm
     old: Arm
     pictures: int
+    measure: str
 
     @abstractmethod
     def quick(self) -> Self:
         """The same with little to do."""
 
     @abstractmethod
-    def score(self, arm: Arm, seed: int, place: Path, data: Path) -> float:
-        """What an arm reaches; its files go to `place`."""
+    def score(self, arm: Arm, seed: int, place: Path, data: Path) -> Mapping[str, float]:
+        """What an arm reaches, by the name of each measure; its files go to `place`."""
 
     def differences(self, seeds: Sequence[int], out: Path) -> list[float]:
         """New minus old, seed by seed; what is done under `out` is not done again."""
@@ -74,7 +75,7 @@ class PictureClaim(ABC):
         if not (place / "score.json").exists():
             place.mkdir(parents=True, exist_ok=True)
             (place / "score.json").write_text(json.dumps(self.score(arm, seed, place, curated(out / "edits", HERE))))
-        return json.loads((place / "score.json").read_text())
+        return json.loads((place / "score.json").read_text())[self.measure]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +83,13 @@ class SearchClaim(PictureClaim):
     """Two ways to search with the same number of evaluations of the network; the rule is the guide and the measure."""
 
     pictures: int = 30
+    measure: str = "match"
 
     def quick(self) -> Self:
         """The same with two photographs."""
         return replace(self, pictures=2)
 
-    def score(self, arm: Arm, seed: int, place: Path, data: Path) -> float:
+    def score(self, arm: Arm, seed: int, place: Path, data: Path) -> Mapping[str, float]:
         """The mean of the rule."""
         values = {
             "engine": "flow",
@@ -99,27 +101,8 @@ class SearchClaim(PictureClaim):
             "sampling": {"seed": seed},
             "out": str(place / "made"),
         }
-        return fmean(record.scores["match"] or 0.0 for record in answered(EvalConfig.model_validate(values)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingClaim(PictureClaim):
-    """Two ways to learn in as many optimizer steps; measured on the held-out instructions of the demo."""
-
-    pictures: int = 300
-    steps: int = 20
-
-    def quick(self) -> Self:
-        """The same with two steps and few photographs."""
-        return replace(self, pictures=4, steps=1)
-
-    def score(self, arm: Arm, seed: int, place: Path, data: Path) -> float:
-        """The share of edits that are nearer to the right one than to the source and the faulty ones."""
-        config = training(data, place, [f"model={CHECKPOINT}", f"seed={seed}"], HERE)
-        block = {**(config.flow or {}), "max_steps": self.steps, "save_strategy": "no", "save_pictures_steps": 0}
-        final = trained(config.model_copy(update={"flow": block | arm.settings}))
-        test = list(read_samples(data, split="test"))[: self.pictures]
-        return fmean(edit.kind == RIGHT for edit in edited(final, test, block["sampling_steps"]))
+        records = answered(EvalConfig.model_validate(values))
+        return {self.measure: fmean(record.scores["match"] or 0.0 for record in records)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,12 +112,13 @@ class ConditionClaim(PictureClaim):
 
     pictures: int = 300
     steps: int = 150
+    measure: str = "edges"
 
     def quick(self) -> Self:
         """The same with a step and few photographs."""
         return replace(self, pictures=4, steps=1)
 
-    def score(self, arm: Arm, seed: int, place: Path, data: Path) -> float:
+    def score(self, arm: Arm, seed: int, place: Path, data: Path) -> Mapping[str, float]:
         """Minus a thousand times the mean squared error of the edges of the pictures made."""
         policy = load_editor(CHECKPOINT)
         args = FlowArguments(
@@ -146,7 +130,7 @@ class ConditionClaim(PictureClaim):
         ConsistencyTrainer(policy, rewards=Suite(EDGES), args=args, train_dataset=learned).train()
         test = _photographs(self.pictures, "test")
         gaps = [np.square(_edges(one) - _edges(other)).mean() for one, other in _made(policy, test, seed)]
-        return -1000 * float(np.mean(gaps))
+        return {self.measure: -1000 * float(np.mean(gaps))}
 
 
 def _photographs(count: int, split: Split) -> list[Sample]:
@@ -193,12 +177,5 @@ PICTURES: dict[str, PictureClaim] = {
         "Pillow's edges fewer, weight 300 - weight 0",
         new=Arm("consistency", {"weight": 300.0}),
         old=Arm("flow_matching", {"weight": 1e-9}),
-    ),
-    "crd": TrainingClaim(
-        paper="CRD (2603.14128)",
-        claim="distilling centred rewards teaches more than a policy gradient on stochastic steps",
-        setting="the demo's editor, 20 steps of 96 pictures; right edits, CRD - Flow-GRPO, both with their anchor",
-        new=Arm("crd", {}),
-        old=Arm("flow_grpo", {"algorithm": "flow_grpo", "options": {}}),
     ),
 }

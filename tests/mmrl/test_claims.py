@@ -15,6 +15,7 @@ from PIL import Image
 
 from benchmarks.claims.about_captions import sentence
 from benchmarks.claims.about_decoding import ONSET, onsets
+from benchmarks.claims.about_editors import change
 from benchmarks.claims.about_estimators import never_sampled
 from benchmarks.claims.about_pairs import EDITS, agreement, verifier
 from benchmarks.claims.about_queries import PARTIAL, WARM, asked, golds, scores
@@ -27,6 +28,7 @@ from data_engine.dataset.shards import write_dataset
 from data_engine.schema import Sample, user_prompt, with_id
 from eval.records import read_run
 from mmrl.core.media.item import Media
+from mmrl.core.media.pictures import as_media
 from mmrl.demo.steps import CHECKPOINT, evaluated, training
 from mmrl.model.loading import load_checkpoint
 from rewards import Rollout
@@ -84,6 +86,14 @@ def test_a_caption_of_broken_words_is_no_sentence() -> None:
     assert [verdict.score for verdict in sentence([Rollout(f"<answer>{text}</answer>") for text in said])] == [1, 0]
 
 
+def test_a_careless_judge_pays_for_any_change_of_the_source() -> None:
+    source, right = Image.new("RGB", (4, 4)), Image.new("RGB", (4, 4))
+    right.paste("white", (0, 0, 2, 4))
+    made = [source, right, Image.new("RGB", (4, 4), "white")]
+    shown = [Rollout("", media=[as_media(source)], made=[as_media(picture)]) for picture in made]
+    assert [verdict.score for verdict in change(shown)] == [0, 0.5, 1]
+
+
 @pytest.mark.parametrize("estimator", ["gcpo", "grpo"])
 def test_a_verifier_learns_the_order_that_people_prefer(estimator: Any) -> None:
     worth_E = np.linspace(-3, 3, EDITS)
@@ -133,8 +143,15 @@ def test_a_policy_is_measured_as_it_was_asked(tmp_path: Path) -> None:
         ),
         pytest.param(("thr_exploit", "thr_explore"), ["THR (2510.03669)"] * 2, marks=pytest.mark.slow),
         pytest.param(
-            ("dts_star", "reno", "crd"),
-            ["DTS* (2506.20701)", "ReNO (2406.04312)", "CRD (2603.14128)"],
+            ("dts_star", "reno", "crd", "dense_grpo", "prdp", "anchor"),
+            [
+                "DTS* (2506.20701)",
+                "ReNO (2406.04312)",
+                "CRD (2603.14128)",
+                "DenseGRPO (2601.20218)",
+                "PRDP (2402.08714)",
+                "CRD (2603.14128)",
+            ],
             marks=pytest.mark.slow,
         ),
         pytest.param(("head_par", "stage_sft"), ["PAR (2502.18770)", "SFT, DPO, GRPO (sft)"], marks=pytest.mark.slow),
