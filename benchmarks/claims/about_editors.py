@@ -47,12 +47,12 @@ class TrainingClaim(PictureClaim):
     def score(self, arm: Arm, seed: int, place: Path, data: Path) -> Mapping[str, float]:
         """The share of right edits, how near edits are to known pictures, and how much they change."""
         config = training(data, place, [f"model={CHECKPOINT}", f"seed={seed}", *arm.words], HERE)
-        block: dict[str, Any] = {"max_steps": self.steps, **arm.settings}
-        block |= {"max_steps": min(block["max_steps"], self.steps), "save_strategy": "no", "save_pictures_steps": 0}
-        learned = config.model_copy(update={"flow": {**(config.flow or {}), **block}})
-        final = trained(learned) if block["max_steps"] else CHECKPOINT
+        flow: dict[str, Any] = {**(config.flow or {}), "max_steps": self.steps, **arm.settings}
+        steps = min(flow["max_steps"], self.steps)
+        flow |= {"max_steps": steps, "save_strategy": "no", "save_pictures_steps": 0}
+        final = trained(config.model_copy(update={"flow": flow})) if steps else CHECKPOINT
         test = list(read_samples(data, split="test"))[: self.pictures]
-        edits = edited(final, test, learned.flow["sampling_steps"])
+        edits = edited(final, test, flow["sampling_steps"])
         shown = [Rollout("", media=edit.sample.media[:1], made=[as_media(edit.made)]) for edit in edits]
         return {
             RIGHT: fmean(edit.kind == RIGHT for edit in edits),

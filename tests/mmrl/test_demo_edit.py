@@ -89,3 +89,18 @@ def test_the_command_trains_and_ends_with_the_summary_and_the_page(tmp_path: Pat
     assert [row["metric"] for row in rows] == list(METRICS)
     assert rows[0]["n"] == 300
     assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_warm_checkpoint_is_rebuilt_by_its_command(samples: Sequence[Sample], tmp_path: Path) -> None:
+    places = ["--out", str(tmp_path / "run"), "--checkpoint", str(tmp_path / "checkpoint"), "--vae-steps", "2"]
+    line = [sys.executable, "-m", "mmrl.demo.editor.warm", *places, "sft.max_steps=2", "sft.logging_steps=1"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    rebuilt, packaged = (
+        {file.relative_to(place): file.stat().st_size for file in place.rglob("*") if file.is_file()}
+        for place in (tmp_path / "checkpoint", CHECKPOINT)
+    )
+    assert rebuilt.keys() == packaged.keys()
+    assert all(rebuilt[file] == size for file, size in packaged.items() if file.suffix == ".safetensors")
+    assert len(edited(tmp_path / "checkpoint", samples, 2)) == len(samples)
