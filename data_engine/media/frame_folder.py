@@ -1,16 +1,20 @@
-"""Folders of frames: the pictures of a video as files, in the order of the numbers in their names."""
+"""Videos made of pictures, those in a folder in the order of the numbers in their names."""
 
 from __future__ import annotations
 
 import functools
 import io
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
+
+from PIL import Image
 
 from mmrl.core.media.files import MediaError
 from mmrl.core.media.image import load_image
+from mmrl.core.media.item import Media
 
 # One thread, and no macroblock tree: x264 decides by memory it never wrote there, and the same frames give other bytes.
 X264 = {"crf": "12", "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0"}
@@ -32,12 +36,25 @@ def natural(name: str) -> tuple[str, str]:
 
 
 def film_of(files: Sequence[Path], rate: float) -> bytes:
-    """An H.264 file with the pictures as frames, `rate` a second; the same pictures give the same bytes."""
+    """An H.264 file with the pictures in files as frames, `rate` a second; the same pictures give the same bytes."""
     return _film(tuple((str(file), file.stat().st_mtime_ns) for file in files), rate)
 
 
 @functools.lru_cache(maxsize=8)  # questions about one video follow each other
 def _film(files: tuple[tuple[str, int], ...], rate: float) -> bytes:
+    return _encoded(((name, load_image(name)) for name, _ in files), rate)
+
+
+def as_video(frames: Sequence[Image.Image], rate: float) -> Media:
+    """Pictures of one size as a video in memory, `rate` of them a second; the same pictures give the same bytes."""
+    content = _encoded(((f"frame {number}", frame) for number, frame in enumerate(frames)), rate)
+    width, height = frames[0].size
+    measures: dict[str, Any] = {"num_frames": len(frames), "fps": rate, "duration": len(frames) / rate}
+    return Media("video", bytes=content, width=width, height=height, **measures)
+
+
+def _encoded(pictures: Iterable[tuple[str, Image.Image]], rate: float) -> bytes:
+    """An H.264 file of named pictures."""
     import av
     from av.video.stream import VideoStream
 
@@ -45,8 +62,7 @@ def _film(files: tuple[tuple[str, int], ...], rate: float) -> bytes:
     with av.open(content, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1001), options=X264)
         assert isinstance(stream, VideoStream)
-        for name, _ in files:
-            picture = load_image(name)
+        for name, picture in pictures:
             if size is None:
                 size = picture.size
                 stream.width, stream.height, stream.pix_fmt = *size, "yuv444p"  # sides may be odd

@@ -79,7 +79,7 @@ class Loaded:
         from mmrl.model.loading import local
 
         if self._editor is None:
-            made = {"guidance": config.flow.guidance, "side": config.flow.side}
+            made = config.flow.model_dump(include={"guidance", "side", "frames"})
             self._editor = load_editor(local(config.model), dtype=config.flow.dtype, **made)
             self._editor.transformer.requires_grad_(False)
             self._editor.pipeline.to(state().device)
@@ -88,9 +88,11 @@ class Loaded:
 
 def check_pictures(config: EvalConfig, samples: Sequence[Sample]) -> None:
     """Refuse samples and rewards that are not of pictures that a policy makes, before a model is loaded."""
-    from mmrl.model.flow.pictures import check_asked
+    from mmrl.model.flow.pictures import VIDEO, check_asked
 
     check_asked(samples)
+    if config.decode is not None and any(sample.task == VIDEO for sample in samples):
+        raise InputError(f"decode: searches for pictures; the data have {VIDEO}")
     check_sees_pictures(config.rewards)
 
 
@@ -136,6 +138,7 @@ def picture_generator(config: EvalConfig, policy: Any, samples: Sequence[Sample]
     """A policy that makes pictures of `samples` as `config` says."""
     from eval.answer.pictures import PictureGenerator
 
+    policy.check_tasks(sample.task for sample in samples)
     guided = None
     if config.decode is not None:
         from eval.decode.pictures import GuidedPictures

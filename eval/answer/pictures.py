@@ -28,9 +28,9 @@ FOLDER = "made"  # of the pictures, in the folder of a run
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A picture, its costs, and perhaps a film of its steps."""
+    """The frames of what was made (one of a picture), its costs, and perhaps a film of its steps."""
 
-    picture: Image.Image
+    clip: Sequence[Image.Image]
     spent: dict[str, float]
     film: Image.Image | None = None
 
@@ -90,21 +90,21 @@ class PictureGenerator:
         times = policy.times(settings.steps, condition)
         if self._guided is not None:
             guided = self._guided(policy, condition, times, draws, keys, sizes)
-            return [Made(picture, spent) for picture, spent in guided]
+            return [Made([picture], spent) for picture, spent in guided]
         streams = [generator("picture", *key) for key in keys]
         noise = policy.noise(condition, streams)
         path = sampled(policy, condition, noise, times, level=settings.noise, generator=streams)
-        pictures = map(resized, policy.pictures(path.clean, condition), sizes)
+        clips = zip(policy.clips(path.clean, condition), sizes, strict=True)
+        shown = [[resized(frame, own) for frame in clip] for clip, own in clips]
         films = {
             place: policy.film(path.of(place), condition)
             for place, draw in enumerate(draws)
             if draw.sample.id in self._filmed and draw.number == 0
         }
-        return [Made(picture, {}, films.get(place)) for place, picture in enumerate(pictures)]
+        return [Made(clip, {}, films.get(place)) for place, clip in enumerate(shown)]
 
     def _kept(self, answer: Made) -> Generation:
         """The answer that is a picture; its files are on disk."""
-        made, *film = (
-            kept(as_media(picture), self._out, FOLDER) for picture in (answer.picture, answer.film) if picture
-        )
-        return Generation("", 0, False, (answer.picture.size,), answer.spent, made=(made,), film=film)
+        media = [self._policy.media(answer.clip), *([as_media(answer.film)] if answer.film else [])]
+        made, *film = (kept(each, self._out, FOLDER) for each in media)
+        return Generation("", 0, False, (answer.clip[0].size,), answer.spent, made=(made,), film=film)

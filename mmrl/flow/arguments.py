@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from mmrl.model.flow.pictures import SIDE
+from mmrl.model.flow.pictures import FRAMES, SIDE
 
 
 @dataclass
@@ -19,6 +19,7 @@ class FlowArguments(TrainingArguments):
     num_generations: int = field(default=12, metadata={"help": "Pictures made of each prompt: a group."})
     sampling_steps: int = field(default=10, metadata={"help": "Steps from noise to a picture."})
     side: int = field(default=SIDE, metadata={"help": "Pixels a side of pictures of texts, where none is right."})
+    frames: int = field(default=FRAMES, metadata={"help": "Frames of a video."})
     guidance: float = field(
         default=3.5, metadata={"help": "The guidance: an input of the network, or how two velocities are mixed."}
     )

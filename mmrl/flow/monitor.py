@@ -21,20 +21,20 @@ MEASURES = ("pictures/constant", "pictures/saturated", "pictures/distance_to_rea
 Pixels = NDArray[Any]
 
 
-def measured(pictures: Sequence[Image.Image], rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
-    """[B][3]: MEASURES of the pictures that were made of rows.
+def measured(clips: Sequence[Sequence[Image.Image]], rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    """[B][3]: MEASURES of what was made of rows, each as its frames: one of a picture.
 
     Whether it shows one colour; whether nearly all of its values lie at an end of the range; and the mean difference of
     a channel, in [0, 1], to the nearer one of the source and the right picture: NaN where the row shows neither.
     """
     real: dict[str, list[Image.Image]] = {}  # of a group they are the same
     found = []
-    for picture, row in zip(pictures, rows, strict=True):
+    for clip, row in zip(clips, rows, strict=True):
         if row["id"] not in real:
             real[row["id"]] = opened([*sources_of(row), *right_of(row)])
-        pixels = _pixels(picture)
-        gaps = [float(np.abs(pixels - _pixels(resized(other, picture.size))).mean()) for other in real[row["id"]]]
-        constant = pixels.std(axis=(0, 1)).max() < FLAT
+        pixels = np.stack([_pixels(frame) for frame in clip])
+        gaps = [float(np.abs(pixels - _pixels(resized(other, clip[0].size))).mean()) for other in real[row["id"]]]
+        constant = pixels.std(axis=(0, 1, 2)).max() < FLAT
         saturated = ((pixels == 0) | (pixels == 1)).mean() > FULL
         found.append([float(constant), float(saturated), min(gaps, default=float("nan"))])
     return found

@@ -34,9 +34,8 @@ def save_editor(trainer: Any, final: Path, sample: Sample, *, card: str) -> None
             part.register_to_config(_name_or_path="")  # a folder of this machine
         policy.pipeline.save_pretrained(staging)
         (staging / "README.md").write_text(card, encoding="utf-8")
-        again = load_editor(
-            staging, dtype=str(network.dtype).removeprefix("torch."), guidance=policy.guidance, side=policy.side
-        )
+        made = {"guidance": policy.guidance, "side": policy.side, "frames": policy.frames}
+        again = load_editor(staging, dtype=str(network.dtype).removeprefix("torch."), **made)
         gap = float((velocity_of(again, sample) - trained).abs().mean())
         if not gap < (EXACT if network.dtype == torch.float32 else HALF):
             raise RunError(

@@ -18,6 +18,8 @@ from transformers import (
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
+    UMT5Config,
+    UMT5EncoderModel,
 )
 
 from mmrl.model.tiny_twins import TinySize, tiny_model
@@ -47,7 +49,7 @@ def tiny_kontext(
     axis = 8  # rotary dimensions of each of the three axes
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        clip_config, t5_config = _clip_config(clip, width), _t5_config(t5, width)
+        clip_config, t5_config = _clip_config(clip, width), T5Config(**_t5_sizes(t5, width))
         transformer = library.FluxTransformer2DModel(
             in_channels=4 * (light or 4), num_layers=layers, num_single_layers=1, attention_head_dim=3 * axis,
             num_attention_heads=heads, joint_attention_dim=width, pooled_projection_dim=width,
@@ -92,7 +94,7 @@ def tiny_stable_diffusion_3(
             tokenizer=clip,
             text_encoder_2=CLIPTextModelWithProjection(clip_config),
             tokenizer_2=clip,
-            text_encoder_3=T5EncoderModel(_t5_config(t5, 2 * width)),
+            text_encoder_3=T5EncoderModel(T5Config(**_t5_sizes(t5, 2 * width))),
             tokenizer_3=t5,
             transformer=transformer,
         )
@@ -129,10 +131,41 @@ def tiny_qwen_image_edit(texts: Iterable[str], *, width: int = 32, layers: int =
     return _ready(pipeline)
 
 
+def tiny_wan(
+    texts: Iterable[str], *, width: int = 32, layers: int = 2, text_tokens: int = TEXT_TOKENS, seed: int = 0
+) -> Any:
+    """A `WanPipeline` that makes videos of texts, with sides of multiples of 4 pixels and an odd number of frames."""
+    import diffusers
+
+    library: Any = diffusers
+    tokenizer = _t5_tokenizer(sorted(set(texts)), text_tokens)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        transformer = library.WanTransformer3DModel(
+            num_attention_heads=2, attention_head_dim=width // 2, in_channels=4, out_channels=4, text_dim=width,
+            freq_dim=width, ffn_dim=2 * width, num_layers=layers, rope_max_seq_len=64,
+        )  # fmt: skip
+        pipeline = library.WanPipeline(
+            tokenizer=tokenizer,
+            text_encoder=UMT5EncoderModel(UMT5Config(**_t5_sizes(tokenizer, width))),
+            vae=library.AutoencoderKLWan(
+                base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[True],
+                latents_mean=[0.1, -0.2, 0.0, 0.3], latents_std=[0.5, 2.0, 1.0, 1.5],
+                scale_factor_temporal=2, scale_factor_spatial=2,
+            ),
+            scheduler=library.UniPCMultistepScheduler(
+                prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+            ),
+            transformer=transformer,
+        )  # fmt: skip
+    return _ready(pipeline)
+
+
 TWINS: dict[str, Callable[..., Any]] = {  # of each class of pipelines
     "FluxKontextPipeline": tiny_kontext,
     "QwenImageEditPipeline": tiny_qwen_image_edit,
     "StableDiffusion3Pipeline": tiny_stable_diffusion_3,
+    "WanPipeline": tiny_wan,
 }
 
 
@@ -151,11 +184,10 @@ def _clip_config(tokenizer: CLIPTokenizer, width: int, **more: Any) -> CLIPTextC
     )  # fmt: skip
 
 
-def _t5_config(tokenizer: T5Tokenizer, width: int) -> T5Config:
-    ends: dict[str, Any] = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
-    return T5Config(
-        vocab_size=len(tokenizer), d_model=width, d_kv=width // 2, d_ff=2 * width, num_layers=1, num_heads=2, **ends
-    )
+def _t5_sizes(tokenizer: T5Tokenizer, width: int) -> dict[str, Any]:
+    sizes = {"d_model": width, "d_kv": width // 2, "d_ff": 2 * width, "num_layers": 1, "num_heads": 2}
+    ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    return {"vocab_size": len(tokenizer), **sizes, **ends}
 
 
 def _vae(library: Any) -> Any:

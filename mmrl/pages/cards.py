@@ -129,7 +129,11 @@ def _figures(exhibit: Exhibit) -> Iterable[Html]:
         caption = name if len(named) > 1 or not exhibit.media else ""
         try:
             _check_recorded(media, exhibit.run)
-            yield _picture(exhibit, media, caption, place) if media.kind == "image" else _film(exhibit, media, caption)
+            yield (
+                _picture(exhibit, media, caption, place)
+                if media.kind == "image"
+                else _film(media, _times(exhibit), caption)
+            )
         except InputError as error:
             yield element("p", f"not shown: {error}", class_="missing")
 
@@ -146,13 +150,13 @@ def _picture(exhibit: Exhibit, media: Media, caption: str, place: int) -> Html:
     return picture(image, marks, caption=f"{caption} {image.width}×{image.height}".strip())
 
 
-def _film(exhibit: Exhibit, media: Media, caption: str) -> Html:
+def _film(media: Media, marks: Sequence[Mark], caption: str) -> Html:
     video = load_frames(media, FRAMES)
     seconds = shown_seconds(Media("video", duration=video.duration, start=media.start, end=media.end))
     assert seconds is not None
     height, width = video.frames.shape[1:3]
     caption = f"{caption} {width}×{height}, {video.num_frames} frames".strip()
-    return film(video.frames, seconds, _times(exhibit), caption=caption)
+    return film(video.frames, seconds, marks, caption=caption)
 
 
 def _places(exhibit: Exhibit, size: Sequence[int]) -> list[Mark]:
@@ -190,7 +194,11 @@ def _answer(answer: Answer, drawn: bool, run: Path | None) -> Html:
 def _made(media: Media, run: Path | None, *, caption: str = "", side: int = SIDE) -> Html:
     try:
         _check_recorded(media, run)
-        return picture(load_image(media), (), caption=caption, side=side)
+        return (
+            _film(media, (), caption)
+            if media.kind == "video"
+            else picture(load_image(media), (), caption=caption, side=side)
+        )
     except InputError as error:
         return element("p", f"not shown: {error}", class_="missing")
 

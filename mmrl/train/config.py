@@ -232,7 +232,7 @@ AT_LEAST = {  # of settings that TRL and transformers do not check
     **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps", "save_total_limit"), 1),
     **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm", "adam_epsilon"), 0),
     **dict.fromkeys(("warmup_steps", "num_train_epochs", "save_pictures_steps"), 0),
-    **dict.fromkeys(("sampling_steps", "ema_steps"), 1),
+    **dict.fromkeys(("sampling_steps", "ema_steps", "frames"), 1),
 }
 
 

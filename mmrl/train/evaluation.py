@@ -47,7 +47,9 @@ def _of_pictures(config: TrainConfig, chosen: Evaluation, rewards: Mapping[str, 
     from mmrl.flow.arguments import FlowArguments
 
     block = config.flow or {}
-    made = {name: block.get(name, getattr(FlowArguments, name)) for name in ("sampling_steps", "guidance", "side")}
+    made = {
+        name: block.get(name, getattr(FlowArguments, name)) for name in ("sampling_steps", "guidance", "side", "frames")
+    }
     values = {
         "engine": "flow",
         "model": config.model,

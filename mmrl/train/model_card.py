@@ -11,10 +11,11 @@ from typing import Any
 import yaml
 
 from mmrl.core.files import sha256_of
-from mmrl.model.flow.pictures import EDIT
+from mmrl.model.flow.pictures import FRAMES, SIDE
 from mmrl.model.loading import local
 from mmrl.train.config import FOLDERS, TrainConfig, TrainingSplit, makes_pictures
 from mmrl.train.samples import split_of
+from rewards.tasks.table import task_type
 
 WINDOW = 20  # logged steps of which the card gives the mean
 VERSIONED = ("mmrl-stack", "trl", "transformers", "torch")
@@ -73,7 +74,22 @@ picture = painter("a red square", num_inference_steps={steps}, guidance_scale={g
 ```"""
 
 
-USE_BY = {"FluxKontextPipeline": USE_EDITOR, "QwenImageEditPipeline": USE_QWEN_EDITOR}  # all others: USE_PAINTER
+USE_FILMER = """```python
+from diffusers import WanPipeline
+from diffusers.utils import export_to_video
+
+filmer = WanPipeline.from_pretrained("{place}")
+asked = dict(num_frames={frames}, num_inference_steps={steps}, guidance_scale={guidance})
+video = filmer("a red square", height={side}, width={side}, **asked).frames[0]
+export_to_video(video, "video.mp4", fps=16)
+```"""
+
+
+USE_BY = {  # all others: USE_PAINTER
+    "FluxKontextPipeline": USE_EDITOR,
+    "QwenImageEditPipeline": USE_QWEN_EDITOR,
+    "WanPipeline": USE_FILMER,
+}
 
 
 USE_HEAD = """```yaml
@@ -103,8 +119,7 @@ def model_card(config: TrainConfig, stage: str, history: Sequence[Mapping[str, A
         parts += ["## Rewards", _rewards(config), "## Scores", _scores(config, history)]
     place = Path(config.output, FOLDERS[stage], "final")
     if makes_pictures(config):
-        steps = block.get("sampling_steps") or 10
-        parts += ["## Use", _use_of_pictures(config, place, steps, block.get("guidance") or 3.5)]
+        parts += ["## Use", _use_of_pictures(config, place, block)]
     elif stage == "reward":
         fn = READ_BY[config.head.kind]
         parts += ["## Ranked right", _accuracy(history), "## Use", USE_HEAD.format(place=place, fn=fn)]
@@ -114,11 +129,11 @@ def model_card(config: TrainConfig, stage: str, history: Sequence[Mapping[str, A
     return "\n\n".join(parts) + "\n"
 
 
-def _use_of_pictures(config: TrainConfig, place: Path, steps: int, guidance: float) -> str:
-    policy = _policy(config)
-    use = USE_BY.get(policy.PIPELINE, USE_PAINTER)
-    asked = {"pipeline": policy.PIPELINE, "instruction": "tint the left half red"}
-    return use.format(place=place, steps=steps, guidance=guidance, **asked)
+def _use_of_pictures(config: TrainConfig, place: Path, block: Mapping[str, Any]) -> str:
+    pipeline, steps = _policy(config).PIPELINE, block.get("sampling_steps") or 10
+    asked = {"pipeline": pipeline, "instruction": "tint the left half red", "guidance": block.get("guidance") or 3.5}
+    size = {"side": block.get("side") or SIDE, "frames": block.get("frames") or FRAMES}
+    return USE_BY.get(pipeline, USE_PAINTER).format(place=place, steps=steps, **asked, **size)
 
 
 def _policy(config: TrainConfig) -> Any:
@@ -134,7 +149,7 @@ def _front(config: TrainConfig) -> dict[str, Any]:
     tags = ["mmrl", *(stage for stage in METHODS if getattr(config, stage) is not None)]
     library, tag = "transformers", "image-text-to-text"
     if makes_pictures(config):
-        library, tag = "diffusers", "image-to-image" if EDIT in _policy(config).TASKS else "text-to-image"
+        library, tag = "diffusers", task_type(_policy(config).TASKS[0]).category
     return {"library_name": library, "pipeline_tag": tag, **named, "tags": tags}
 
 

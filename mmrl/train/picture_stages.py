@@ -102,7 +102,6 @@ def _stage(config: TrainConfig, stage: str, out: Path, model_path: str, *, longe
 
     from mmrl.flow.saving import save_editor
     from mmrl.model.flow.loading import adapted_editor, check_finite, load_editor
-    from mmrl.model.flow.pictures import SIDE
     from mmrl.model.loading import INDEX, local
     from mmrl.trainers.dataset import as_dataset, training_samples
 
@@ -113,7 +112,9 @@ def _stage(config: TrainConfig, stage: str, out: Path, model_path: str, *, longe
     set_seed(config.seed)
     args = arguments_of(config, stage, out)
     samples = training_samples(config.data, config.split, config.limit, config.task)
-    made = {"guidance": getattr(args, "guidance", 1.0), "side": getattr(args, "side", SIDE)}
+    made = (
+        {name: getattr(args, name) for name in ("guidance", "side", "frames")} if stage == "flow" else {"guidance": 1.0}
+    )
     policy = load_editor(local(model_path), dtype=config.dtype, **made)
     check_finite(policy, samples[0])
     adapted_editor(policy, config.lora)

@@ -97,7 +97,7 @@ def _of_pictures(config: TrainConfig, directory: Path) -> TrainConfig:
     blocks = {name: _small(getattr(config, name), 2, len(samples)) for name in stages_of(config)}
     if "flow" in blocks:
         group = {"num_generations": 2} if makes_rollouts(config) else {}
-        blocks["flow"] |= {**group, "sampling_steps": 2, "side": 16}
+        blocks["flow"] |= {**group, "sampling_steps": 2, "side": 16, "frames": 5}
     return config.model_copy(update=changed | blocks)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import ndimage
 
-from mmrl.core.media.image import load_image
+from mmrl.core.media.pictures import pictures_of
 from rewards.base import Rollout, Verdict, abstain, gold, per_rollout, unparsed
 from rewards.tasks.content import COLOURS, GROUND, PLACES, SHAPES, SQUARE
 
@@ -19,6 +20,7 @@ Mask = NDArray[np.bool_]
 
 TOUCHING = np.ones((3, 3))  # pixels that touch at a corner belong together
 SMALLEST = 0.004  # the share of a picture that a thing covers; less is dirt
+FRAMES = 8  # of a video that are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ def content_match(rollout: Rollout, *, tolerance: Annotated[float, Field(gt=0, l
     Gold: `content`, a list of {`what`: square or a digit, `colour`, `count`, and perhaps `place`}. Of each entry it is
     asked whether there is such a thing, whether there are as many, and whether all of them are in their place; of the
     picture, whether there is nothing else. A pixel has a colour if no channel differs by more than `tolerance`; pixels
-    that touch are a thing. The source `descriptions` makes such texts.
+    that touch are a thing. Of a video up to 8 frames are read, and the score is their mean. The source `descriptions`
+    makes such texts.
 
     >>> from PIL import Image
     >>> from mmrl.core.media.pictures import as_media
@@ -53,12 +56,18 @@ def content_match(rollout: Rollout, *, tolerance: Annotated[float, Field(gt=0, l
         return abstain("no content in the gold to look for")
     if not rollout.made:
         return unparsed("no picture was made")
-    found = things(np.asarray(load_image(rollout.made[-1]), dtype=np.float64) / 255, tolerance)
+    frames = [np.asarray(frame, dtype=np.float64) / 255 for frame in pictures_of(rollout.made[-1], FRAMES)]
+    held = [_held(content, things(frame, tolerance)) for frame in frames]
+    wrong = dict.fromkeys(text for frame in held for text, holds in frame.items() if not holds)
+    score = fmean(fmean(frame.values()) for frame in held)
+    return Verdict(score, f"not: {', '.join(wrong)}" if wrong else "all of it")
+
+
+def _held(content: Sequence[Mapping[str, Any]], found: Sequence[Thing]) -> dict[str, bool]:
+    """What the text says of a picture in which those things were found, each with whether it holds."""
     held = {text: holds for entry in content for text, holds in _statements(entry, found)}
     others = [thing for thing in found if not any(_is(thing, entry) for entry in content)]
-    held["nothing else"] = not others and bool(found)
-    wrong = [text for text, holds in held.items() if not holds]
-    return Verdict(1 - len(wrong) / len(held), f"not: {', '.join(wrong)}" if wrong else "all of it")
+    return {**held, "nothing else": not others and bool(found)}
 
 
 def _statements(entry: Mapping[str, Any], found: Sequence[Thing]) -> list[tuple[str, bool]]:

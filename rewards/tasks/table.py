@@ -177,6 +177,11 @@ TASKS: dict[str, TaskType] = {
         keys=(),
         category="text-to-image",
     ),
+    "text_to_video": TaskType(
+        example={"content": [{"what": "square", "colour": "red", "count": 2, "place": "left half"}]},
+        keys=(),
+        category="text-to-video",
+    ),
 }
 
 

@@ -199,10 +199,14 @@ def test_a_policy_is_asked_for_edits_alone_and_is_given_none(tmp_path: Path) -> 
     asked = with_id(Sample("", "x", "caption", user_prompt("Describe."), {"references": ["a cat"]}, ()))
     write_dataset([asked], tmp_path / "data")
     given = config(tmp_path / "data", tmp_path / "out", split="train")
-    with pytest.raises(InputError, match="pictures are made of edit and text_to_image; the data have caption"):
+    with pytest.raises(
+        InputError, match="pictures are made of edit and text_to_image, videos of text_to_video; the data have caption"
+    ):
         made(given)
     pope = {"pope": {"path": str(write_rows(tmp_path / "pope", POPE, "parquet"))}}
-    with pytest.raises(InputError, match="pictures are made of edit and text_to_image; the data have yesno"):
+    with pytest.raises(
+        InputError, match="pictures are made of edit and text_to_image, videos of text_to_video; the data have yesno"
+    ):
         made(config(tmp_path, tmp_path / "out", data=None, rewards=None, benchmarks=pope))
     gedit = write_rows(tmp_path / "gedit", GEDIT, "parquet")
     edited = {"gedit": {"path": str(gedit), "edits": str(write_edits(tmp_path / "edits", "gedit"))}}

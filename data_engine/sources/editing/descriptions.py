@@ -1,4 +1,4 @@
-"""Texts about pictures whose content can be counted, with a picture that shows it: the task `text_to_image`."""
+"""Texts about pictures whose content can be counted, with a picture that shows it, and texts about such videos."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import Field, PositiveInt
 from data_engine.schema import Sample, user_prompt
 from data_engine.sources.synthesis import Split, rng_of
 from mmrl.core.config import InputError, nearest
+from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import as_media
 from rewards.rules.content import digit_mask
 from rewards.tasks.content import COLOURS, GROUND, PLACES, SHAPES, SQUARE
@@ -29,28 +30,36 @@ def descriptions(
     split: Split = "train",
     things: list[str] | None = None,
     most: Annotated[int, Field(ge=1, le=4)] = 3,
+    video: bool = False,
 ) -> Iterator[Sample]:
     """`n` samples of the task `text_to_image`: a text such as "two red squares in the left half", and a picture of it.
 
     `things` are `square` and digits, by default square and 0 to 9; of each there are up to `most`, in a colour and in a
     half of the picture. Every fourth description is asked in the split `test` alone. The reward `content_match` counts.
+    With `video` the task is `text_to_video`, and the text stands alone.
     """
     for name in things or ():
         if name not in (SQUARE, *SHAPES):
             raise InputError(f"things: unknown {name!r}; {nearest(name, [SQUARE, *SHAPES])}")
     if side < LEGIBLE and things != [SQUARE]:
         raise InputError(f"side is {side}; give {LEGIBLE} or more, or the digits cannot be read, or things: [{SQUARE}]")
-    return _described(n, seed, side, split, contents(things or [SQUARE, *SHAPES], most, split))
+    return _described(n, seed, side, split, contents(things or [SQUARE, *SHAPES], most, split), video)
 
 
-def _described(n: int, seed: int, side: int, split: Split, known: list[dict[str, Any]]) -> Iterator[Sample]:
+def _described(
+    n: int, seed: int, side: int, split: Split, known: list[dict[str, Any]], video: bool
+) -> Iterator[Sample]:
     for index in range(n):
         rng = rng_of("descriptions", split, seed, index)
         entry = known[int(rng.integers(len(known)))]
-        picture = as_media(Image.fromarray(drawn(entry, side, rng)))
-        prompt = user_prompt(text_of(entry), ["image"])
+        task, shown = ("text_to_video", ()) if video else ("text_to_image", (_picture(entry, side, rng),))
+        prompt = user_prompt(text_of(entry), [media.kind for media in shown])
         meta = {"split": split, "licence": "CC0-1.0"}
-        yield Sample("", "descriptions", "text_to_image", prompt, {"content": [entry]}, (picture,), meta)
+        yield Sample("", "descriptions", task, prompt, {"content": [entry]}, shown, meta)
+
+
+def _picture(entry: dict[str, Any], side: int, rng: np.random.Generator) -> Media:
+    return as_media(Image.fromarray(drawn(entry, side, rng)))
 
 
 def contents(things: list[str], most: int, split: Split) -> list[dict[str, Any]]:

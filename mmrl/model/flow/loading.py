@@ -14,16 +14,17 @@ from torch import Tensor, nn
 from data_engine.schema import Sample
 from mmrl.core.config import InputError
 from mmrl.model.flow.kontext import KontextPolicy
-from mmrl.model.flow.pictures import SIDE, condition_of, row_of
+from mmrl.model.flow.pictures import condition_of, row_of
 from mmrl.model.flow.policy import PicturePolicy
 from mmrl.model.flow.process import at
 from mmrl.model.flow.qwen_image_edit import QwenImageEditPolicy
 from mmrl.model.flow.stable_diffusion_3 import StableDiffusion3Policy
+from mmrl.model.flow.wan import WanPolicy
 from mmrl.model.loading import INDEX, is_pipeline
 from mmrl.model.policy import LoraSettings
 
 POLICIES: dict[str, type[PicturePolicy]] = {
-    policy.PIPELINE: policy for policy in (KontextPolicy, QwenImageEditPolicy, StableDiffusion3Policy)
+    policy.PIPELINE: policy for policy in (KontextPolicy, QwenImageEditPolicy, StableDiffusion3Policy, WanPolicy)
 }
 
 
@@ -58,8 +59,9 @@ def sizes_of(path: Path) -> dict[str, int]:
     return counts
 
 
-def load_editor(path: Path, *, dtype: str = "float32", guidance: float = 3.5, side: int = SIDE) -> PicturePolicy:
-    """The policy of the pipeline in `path`; InputError for anything else, or one with damaged weights."""
+def load_editor(path: Path, *, dtype: str = "float32", **settings: Any) -> PicturePolicy:
+    """The policy of the pipeline in `path`, with `settings` of PicturePolicy; InputError for anything else, or one with
+    damaged weights."""
     import diffusers
 
     check_editor(path)
@@ -76,7 +78,7 @@ def load_editor(path: Path, *, dtype: str = "float32", guidance: float = 3.5, si
     for part in pipeline.components.values():
         if isinstance(part, nn.Module):
             part.requires_grad_(part is pipeline.transformer).eval()
-    return policy(pipeline, guidance=guidance, side=side)
+    return policy(pipeline, **settings)
 
 
 def adapted_editor(policy: PicturePolicy, lora: LoraSettings | None) -> None:
@@ -101,7 +103,7 @@ def check_finite(policy: PicturePolicy, sample: Sample) -> None:
     condition = condition_of(policy, [row_of(sample)])
     noise = policy.noise(condition, torch.Generator().manual_seed(0))
     with torch.no_grad():
-        decoded = policy.pixels(noise, condition)
+        decoded = policy.decoded(noise, condition)
     for part, values in [*policy.encoded(condition).items(), ("vae", decoded)]:
         if not values.isfinite().all():
             raise InputError(f"the {part} of the model gives NaN for sample {sample.id}; use whole weights, or float32")

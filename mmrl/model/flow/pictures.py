@@ -1,5 +1,5 @@
 """Samples as policies that make pictures need them: of the task `edit` an instruction, a source picture and an edit of
-it; of the task `text_to_image` a text and a picture of it. The picture that is right is not always there.
+it; of the task `text_to_image` a text and a picture of it, which is not always there; of `text_to_video` a text alone.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from mmrl.core.media.image import image_size, load_image
 from mmrl.core.media.item import Media
 from mmrl.core.messages import user_text
 
-EDIT, FROM_TEXT = "edit", "text_to_image"
+EDIT, FROM_TEXT, VIDEO = "edit", "text_to_image", "text_to_video"
 SIDE = 512  # pixels a side of a picture of a text, where nothing says more
+FRAMES = 81  # of a video
 
 
 def row_of(sample: Sample) -> dict[str, Any]:
@@ -82,11 +83,15 @@ def check_size(size: tuple[int, int], step: int) -> None:
 def check_asked(samples: Sequence[Sample]) -> None:
     """InputError for samples that no policy which makes pictures can be asked about."""
     tasks = {sample.task for sample in samples}
-    if others := tasks - {EDIT, FROM_TEXT}:
-        raise InputError(f"pictures are made of {EDIT} and {FROM_TEXT}; the data have {', '.join(sorted(others))}")
+    if others := tasks - {EDIT, FROM_TEXT, VIDEO}:
+        raise InputError(
+            f"pictures are made of {EDIT} and {FROM_TEXT}, videos of {VIDEO}; the data have {', '.join(sorted(others))}"
+        )
     for sample in samples:
         kinds = [media.kind for media in sample.media]
         least = int(sample.task == EDIT)
+        if sample.task == VIDEO and kinds:
+            raise InputError(f"sample {sample.id} shows {kinds}; a video is made of a text alone")
         if kinds not in (["image"] * least, ["image"] * (least + 1)):
             wanted = "a source picture, and perhaps its edit" if least else "nothing, or the picture that is right"
             raise InputError(f"sample {sample.id} shows {kinds}; must be {wanted}")
@@ -104,7 +109,7 @@ def check_edits(samples: Sequence[Sample], step: int, *, edits: bool) -> None:
         if edits and not right_of(row_of(sample)):
             raise InputError(
                 f"sample {sample.id} shows no picture to learn from; sft: needs an edit after each source picture, or "
-                "a picture of each text"
+                "a picture of each text; of videos there is no sft:"
             )
     sizes = Counter(size_of(media) for sample in samples for media in _sized(sample, edits))
     if len(sizes) > 1:

@@ -18,7 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from mmrl.core.config import InputError
-from mmrl.model.flow.pictures import EDIT, FROM_TEXT, SIDE, check_size
+from mmrl.core.media.item import Media
+from mmrl.core.media.pictures import as_media
+from mmrl.model.flow.pictures import EDIT, FRAMES, SIDE, check_size
 from mmrl.model.flow.process import Draws
 
 FRAME = 96  # pixels a side of a step on a film, at most
@@ -55,18 +57,20 @@ class Condition:
 
 class PicturePolicy(ABC):
     """A pipeline as a policy: `transformer` has the weights that learn, `network` predicts velocities, `side` is that
-    of pictures of texts, in pixels."""
+    of pictures of texts, in pixels, and `frames` counts those of a video."""
 
     PIPELINE: ClassVar[str]  # the name of its class
-    TASKS: ClassVar[tuple[str, ...]]  # what it can be asked
+    TASKS: ClassVar[tuple[str, ...]]  # what it can be asked, with at most one that has texts alone
 
-    def __init__(self, pipeline: Any, *, guidance: float = 3.5, text_tokens: int = 512, side: int = SIDE) -> None:
+    def __init__(
+        self, pipeline: Any, *, guidance: float = 3.5, text_tokens: int = 512, side: int = SIDE, frames: int = FRAMES
+    ) -> None:
         if type(pipeline).__name__ != self.PIPELINE:
             raise InputError(f"the pipeline is a {type(pipeline).__name__}; must be a {self.PIPELINE}")
         if not hasattr(pipeline.scheduler, "sigmas"):
             raise InputError(f"the scheduler {type(pipeline.scheduler).__name__} has no sigmas; must be a flow's")
         self.pipeline, self.guidance, self.network = pipeline, guidance, pipeline.transformer
-        self.side, self.text_tokens = side, text_tokens
+        self.side, self.frames, self.text_tokens = side, frames, text_tokens
 
     @property
     def transformer(self) -> Any:
@@ -110,7 +114,9 @@ class PicturePolicy(ABC):
     ) -> Any:
         """The encoded instructions and pictures of N prompts; of texts alone, `sources` is None and pictures get the
         `size`. All pictures must have one size that the VAE takes."""
-        self.check_tasks([FROM_TEXT if sources is None else EDIT])
+        if (sources is None and self.TASKS == (EDIT,)) or (sources is not None and EDIT not in self.TASKS):
+            given = "texts alone" if sources is None else "source pictures to edit"
+            raise InputError(f"a {self.PIPELINE} can be asked {' and '.join(self.TASKS)}; it was given {given}")
         if sources is not None:
             check_pictures(instructions, sources)
             size = sources[0].size
@@ -145,7 +151,15 @@ class PicturePolicy(ABC):
     @torch.no_grad()
     def pictures(self, latent: Tensor, condition: Any) -> list[Image.Image]:
         """The pictures of clean latents."""
-        return self.pipeline.image_processor.postprocess(self._decoded(latent, condition), output_type="pil")
+        return self.pipeline.image_processor.postprocess(self.decoded(latent, condition), output_type="pil")
+
+    def clips(self, latent: Tensor, condition: Any) -> list[list[Image.Image]]:
+        """The frames of what clean latents show: one of a picture."""
+        return [[picture] for picture in self.pictures(latent, condition)]
+
+    def media(self, clip: Sequence[Image.Image]) -> Media:
+        """The frames of a sample as a file in memory."""
+        return as_media(clip[0])
 
     def film(self, latents: Sequence[Tensor], condition: Any) -> Image.Image:
         """The latents [1, ...] of the steps of one sample as small pictures next to each other."""
@@ -160,9 +174,10 @@ class PicturePolicy(ABC):
 
     def pixels(self, latent: Tensor, condition: Any) -> Tensor:
         """[N, 3, H, W] in [0, 1]: the same as tensors, through which gradients flow."""
-        return self.pipeline.image_processor.postprocess(self._decoded(latent, condition), output_type="pt")
+        return self.pipeline.image_processor.postprocess(self.decoded(latent, condition), output_type="pt")
 
-    def _decoded(self, latent: Tensor, condition: Any) -> Tensor:
+    def decoded(self, latent: Tensor, condition: Any) -> Tensor:
+        """[N, 3, ...]: what the VAE makes of latents, in [-1, 1]."""
         vae = self.pipeline.vae
         shown = self._unpacked(latent, condition) / vae.config.scaling_factor + vae.config.shift_factor
         return vae.decode(shown, return_dict=False)[0]
@@ -186,6 +201,12 @@ def check_targets(pictures: Sequence[Image.Image], condition: Condition) -> None
     check_pictures([""] * len(condition), pictures)
     if pictures[0].size != condition.size:
         raise InputError(f"pictures of {pictures[0].size} for prompts of {condition.size}; must have one size")
+
+
+def denormalised(latent: Tensor, vae: Any) -> Tensor:
+    """[N, C, F, h, w]: latents of a VAE of videos, brought back from mean 0 and spread 1."""
+    mean, spread = (torch.tensor(each).to(latent) for each in (vae.config.latents_mean, vae.config.latents_std))
+    return latent * spread.view(1, -1, 1, 1, 1) + mean.view(1, -1, 1, 1, 1)
 
 
 def shifted_times(scheduler: Any, count: int, tokens: int) -> list[float]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mmrl.model.flow import policy
 from mmrl.model.flow.pictures import EDIT
-from mmrl.model.flow.policy import PicturePolicy, check_targets, shifted_times
+from mmrl.model.flow.policy import PicturePolicy, check_targets, denormalised, shifted_times
 from mmrl.model.flow.process import Draws, gaussian
 
 EMPTY = " "  # the instruction that guidance leads away from, as in the model's card
@@ -119,13 +119,11 @@ class QwenImageEditPolicy(PicturePolicy):
             pixels, len(pictures), channels, height, width, pipeline.vae.dtype, device, noise
         )[1]
 
-    def _decoded(self, latent: Tensor, condition: Condition) -> Tensor:
+    def decoded(self, latent: Tensor, condition: Condition) -> Tensor:
+        """As `PicturePolicy.decoded`."""
         pipeline, (width, height) = self.pipeline, condition.size
         frames = pipeline._unpack_latents(latent, height, width, pipeline.vae_scale_factor)
-        config = pipeline.vae.config
-        mean, spread = (torch.tensor(value).to(frames) for value in (config.latents_mean, config.latents_std))
-        frames = frames * spread.view(1, -1, 1, 1, 1) + mean.view(1, -1, 1, 1, 1)
-        return pipeline.vae.decode(frames, return_dict=False)[0][:, :, 0]
+        return pipeline.vae.decode(denormalised(frames, pipeline.vae), return_dict=False)[0][:, :, 0]
 
 
 def _with_places(encoder: Any, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

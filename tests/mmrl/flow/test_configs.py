@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from data_engine.schema import Sample
 from data_engine.sources.editing.conditions import conditions
 from data_engine.sources.editing.descriptions import descriptions
 from data_engine.sources.editing.edit_pairs import edits
-from mmrl.model.tiny_editors import tiny_kontext, tiny_qwen_image_edit, tiny_stable_diffusion_3
+from mmrl.model.tiny_editors import tiny_kontext, tiny_qwen_image_edit, tiny_stable_diffusion_3, tiny_wan
 
 CONFIGS = Path("configs/flow")
 CASES: dict[str, tuple[Callable[..., Iterator[Sample]], Callable[[list[str]], Any]]] = {
@@ -23,6 +24,7 @@ CASES: dict[str, tuple[Callable[..., Iterator[Sample]], Callable[[list[str]], An
     "conditions": (conditions, tiny_kontext),
     "qwen_image_edit": (edits, tiny_qwen_image_edit),
     "stable_diffusion_3": (descriptions, tiny_stable_diffusion_3),
+    "wan": (partial(descriptions, video=True), tiny_wan),
 }
 
 

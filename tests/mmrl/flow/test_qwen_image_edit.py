@@ -207,7 +207,7 @@ def test_what_it_cannot_do_is_refused_in_words(world: Path, tmp_path: Path, pipe
     with pytest.raises(InputError, match="a QwenImageEditPipeline can be asked edit; the data have text_to_image"):
         check(load(TrainConfig, painting, ["rewards={content: {fn: content_match}}"]))
     policy = QwenImageEditPolicy(pipeline)
-    with pytest.raises(InputError, match="can be asked edit; the data have text_to_image"):
+    with pytest.raises(InputError, match="can be asked edit; it was given texts alone"):
         policy.condition(TEXTS, None, SIZE)
     with pytest.raises(InputError, match="10x8; both sides must be multiples of 4"):
         policy.condition(TEXTS[:1], [Image.new("RGB", (10, 8))])

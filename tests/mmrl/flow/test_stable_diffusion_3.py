@@ -170,7 +170,7 @@ def test_what_it_cannot_do_is_refused_in_words(world: Path, tmp_path: Path, pipe
     with pytest.raises(InputError, match="a StableDiffusion3Pipeline can be asked text_to_image; the data have edit"):
         check(load(TrainConfig, editing))
     policy = StableDiffusion3Policy(pipeline, guidance=4.5)
-    with pytest.raises(InputError, match="can be asked text_to_image; the data have edit"):
+    with pytest.raises(InputError, match="it was given source pictures to edit"):
         policy.condition(TEXTS, [Image.new("RGB", SIZE)] * 2)
     with pytest.raises(InputError, match="10x8; both sides must be multiples of 4"):
         policy.condition(TEXTS, None, (10, 8))

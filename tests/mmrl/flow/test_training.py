@@ -122,11 +122,11 @@ def test_what_pictures_show_beside_their_reward_is_measured() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(1, 255, (4, 4, 3), dtype=np.uint8))
     row = {"id": "1", "task": "edit", "media": [as_media(black), as_media(grey)]}
     text = {"id": "2", "task": "text_to_image", "media": []}
-    found = measured([black, grey, half, black], [row, row, row, text])
+    found = measured([[black], [grey], [half], [black]], [row, row, row, text])
     assert found[:3] == [[1, 1, 0], [1, 0, 0], [0, 0, pytest.approx(0.4)]]  # half of it is white instead of 0.2
     assert found[3][:2] == [1, 1]
     assert np.isnan(found[3][2])
-    assert measured([noise], [row])[0][:2] == [0, 0]
+    assert [values[:2] for values in measured([[noise], [black, grey]], [row, text])] == [[0, 0]] * 2
 
 
 def test_a_run_records_pictures_verdicts_and_advantages_and_ends_with_a_pipeline(undisturbed: Path) -> None:
