@@ -20,6 +20,7 @@ from mmrl.model.tiny_editors import tiny_kontext, tiny_qwen_image_edit, tiny_sta
 CONFIGS = Path("configs/flow")
 CASES: dict[str, tuple[Callable[..., Iterator[Sample]], Callable[[list[str]], Any]]] = {
     "editor": (edits, tiny_kontext),
+    "editscore": (edits, tiny_kontext),
     "text_to_image": (descriptions, tiny_kontext),
     "conditions": (conditions, tiny_kontext),
     "qwen_image_edit": (edits, tiny_qwen_image_edit),
