@@ -37,7 +37,12 @@ def head_of(family: str) -> Checkpoint:
     model, processor = tiny_model("qwen2_5_vl" if family == "window" else family, TEXTS)
     if family != "window":
         return Checkpoint(family, with_scores(model.base_model), processor.tokenizer, processor)
-    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     config = MistralConfig(**sizes, num_key_value_heads=2, vocab_size=len(processor.tokenizer), sliding_window=4)
     return Checkpoint(family, with_scores(MistralModel(config)), processor.tokenizer)
 
