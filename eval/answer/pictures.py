@@ -30,7 +30,7 @@ FOLDER = "made"  # of the pictures, in the folder of a run
 class Made:
     """The frames of what was made (one of a picture), its costs, and perhaps a film of its steps."""
 
-    clip: Sequence[Image.Image]
+    shot: Sequence[Image.Image]
     spent: dict[str, float]
     film: Image.Image | None = None
 
@@ -94,17 +94,17 @@ class PictureGenerator:
         streams = [generator("picture", *key) for key in keys]
         noise = policy.noise(condition, streams)
         path = sampled(policy, condition, noise, times, level=settings.noise, generator=streams)
-        clips = zip(policy.clips(path.clean, condition), sizes, strict=True)
-        shown = [[resized(frame, own) for frame in clip] for clip, own in clips]
+        shots = zip(policy.shots(path.clean, condition), sizes, strict=True)
+        shown = [[resized(frame, own) for frame in shot] for shot, own in shots]
         films = {
             place: policy.film(path.of(place), condition)
             for place, draw in enumerate(draws)
             if draw.sample.id in self._filmed and draw.number == 0
         }
-        return [Made(clip, {}, films.get(place)) for place, clip in enumerate(shown)]
+        return [Made(shot, {}, films.get(place)) for place, shot in enumerate(shown)]
 
     def _kept(self, answer: Made) -> Generation:
         """The answer that is a picture; its files are on disk."""
-        media = [self._policy.media(answer.clip), *([as_media(answer.film)] if answer.film else [])]
+        media = [self._policy.media(answer.shot), *([as_media(answer.film)] if answer.film else [])]
         made, *film = (kept(each, self._out, FOLDER) for each in media)
-        return Generation("", 0, False, (answer.clip[0].size,), answer.spent, made=(made,), film=film)
+        return Generation("", 0, False, (answer.shot[0].size,), answer.spent, made=(made,), film=film)

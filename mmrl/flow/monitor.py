@@ -21,7 +21,7 @@ MEASURES = ("pictures/constant", "pictures/saturated", "pictures/distance_to_rea
 Pixels = NDArray[Any]
 
 
-def measured(clips: Sequence[Sequence[Image.Image]], rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+def measured(shots: Sequence[Sequence[Image.Image]], rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
     """[B][3]: MEASURES of what was made of rows, each as its frames: one of a picture.
 
     Whether it shows one colour; whether nearly all of its values lie at an end of the range; and the mean difference of
@@ -29,11 +29,11 @@ def measured(clips: Sequence[Sequence[Image.Image]], rows: Sequence[Mapping[str,
     """
     real: dict[str, list[Image.Image]] = {}  # of a group they are the same
     found = []
-    for clip, row in zip(clips, rows, strict=True):
+    for shot, row in zip(shots, rows, strict=True):
         if row["id"] not in real:
             real[row["id"]] = opened([*sources_of(row), *right_of(row)])
-        pixels = np.stack([_pixels(frame) for frame in clip])
-        gaps = [float(np.abs(pixels - _pixels(resized(other, clip[0].size))).mean()) for other in real[row["id"]]]
+        pixels = np.stack([_pixels(frame) for frame in shot])
+        gaps = [float(np.abs(pixels - _pixels(resized(other, shot[0].size))).mean()) for other in real[row["id"]]]
         constant = pixels.std(axis=(0, 1, 2)).max() < FLAT
         saturated = ((pixels == 0) | (pixels == 1)).mean() > FULL
         found.append([float(constant), float(saturated), min(gaps, default=float("nan"))])

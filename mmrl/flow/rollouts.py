@@ -50,15 +50,15 @@ class Rollouts:
         algorithm, networks, group = self.trainer.algorithm, self.trainer.model, self.trainer.args.num_generations
         drawn = [self.drawn(batch["rows"]) for batch in batches]
         rows = [row for batch in batches for row in batch["rows"] for _ in range(group)]
-        clips = [clip for each in drawn for clip in self.trainer.policy.clips(each.clean, each.condition)]
-        made, verdicts, rewards_BK = self._scored(rows, clips)
+        shots = [shot for each in drawn for shot in self.trainer.policy.shots(each.clean, each.condition)]
+        made, verdicts, rewards_BK = self._scored(rows, shots)
         steps_TBK = self._gains(drawn, rows, rewards_BK) if algorithm.dense else rewards_BK[None]
         found = self._estimated(rows * len(steps_TBK), list(verdicts) * len(steps_TBK), steps_TBK.flatten(0, 1), group)
         self.trainer.silent = found.silent
         if algorithm.dense and not found.silent:
             every_BTK = gathered(steps_TBK.transpose(0, 1))
             algorithm.learn(networks, torch.from_numpy(mixed(as_array(every_BTK), as_array(self.suite.weights))).T)
-        self.trainer.keep(found.metrics | self._means(rewards_BK) | self._seen(clips, rows))
+        self.trainer.keep(found.metrics | self._means(rewards_BK) | self._seen(shots, rows))
         own, first = steps_TBK[..., 0].numel(), self.trainer.accelerator.process_index
         advantage_TB = found.advantages_N[first * own : (first + 1) * own].view(len(steps_TBK), -1)
         self._write(rows, drawn, made, verdicts, advantage_TB.mean(dim=0).tolist())
@@ -69,10 +69,10 @@ class Rollouts:
         ]
 
     def _scored(
-        self, rows: Sequence[Row], clips: Sequence[Sequence[Image.Image]]
+        self, rows: Sequence[Row], shots: Sequence[Sequence[Image.Image]]
     ) -> tuple[list[Media], list[dict[str, Verdict]], Tensor]:
         """(what was made as media, the verdicts on it, its rewards [B, K] with NaN where there is no score)."""
-        made = [self.trainer.policy.media(clip) for clip in clips]
+        made = [self.trainer.policy.media(shot) for shot in shots]
         asked = [asked_of(row, self.trainer.state) for row in rows]
         verdicts = self.suite.score([replace(each, made=[m]) for each, m in zip(asked, made, strict=True)])
         scores = [[float("nan") if v.score is None else v.score for v in row.values()] for row in verdicts]
@@ -83,12 +83,12 @@ class Rollouts:
         """[T, B, K]: what each step adds to the rewards of the picture that the flow itself makes of its latent."""
         policy, rewards = self.trainer.policy, []
         for place in range(len(drawn[0].trajectory.levels)):
-            clips = []
+            shots = []
             for each in drawn:
                 path = each.trajectory
                 end = sampled(policy, each.condition, path.latents[place], path.times[place:], level=0).clean
-                clips += policy.clips(end, each.condition)
-            rewards.append(self._scored(rows, clips)[2])
+                shots += policy.shots(end, each.condition)
+            rewards.append(self._scored(rows, shots)[2])
         return gains(torch.stack([*rewards, last_BK]))
 
     @torch.no_grad()
@@ -121,9 +121,9 @@ class Rollouts:
         named = {f"rewards/{name}/mean": mean for name, mean in zip(self.suite.names, means, strict=True)}
         return {**named, "reward": float(mixed(np.array(means), as_array(self.suite.weights)))}
 
-    def _seen(self, clips: Sequence[Sequence[Image.Image]], rows: Sequence[Row]) -> dict[str, float]:
+    def _seen(self, shots: Sequence[Sequence[Image.Image]], rows: Sequence[Row]) -> dict[str, float]:
         """What the pictures of all processes show beside their rewards, but for what no row tells."""
-        values = torch.tensor(measured(clips, rows), device=self.trainer.accelerator.device)
+        values = torch.tensor(measured(shots, rows), device=self.trainer.accelerator.device)
         means = gathered(values).nanmean(dim=0).tolist()
         return {name: mean for name, mean in zip(MEASURES, means, strict=True) if not math.isnan(mean)}
 

@@ -153,13 +153,13 @@ class PicturePolicy(ABC):
         """The pictures of clean latents."""
         return self.pipeline.image_processor.postprocess(self.decoded(latent, condition), output_type="pil")
 
-    def clips(self, latent: Tensor, condition: Any) -> list[list[Image.Image]]:
+    def shots(self, latent: Tensor, condition: Any) -> list[list[Image.Image]]:
         """The frames of what clean latents show: one of a picture."""
         return [[picture] for picture in self.pictures(latent, condition)]
 
-    def media(self, clip: Sequence[Image.Image]) -> Media:
+    def media(self, shot: Sequence[Image.Image]) -> Media:
         """The frames of a sample as a file in memory."""
-        return as_media(clip[0])
+        return as_media(shot[0])
 
     def film(self, latents: Sequence[Tensor], condition: Any) -> Image.Image:
         """The latents [1, ...] of the steps of one sample as small pictures next to each other."""

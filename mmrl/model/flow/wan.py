@@ -106,17 +106,17 @@ class WanPolicy(PicturePolicy):
         return {"text_encoder": condition.text_NLD}
 
     @torch.no_grad()
-    def clips(self, latent: Tensor, condition: Condition) -> list[list[Image.Image]]:
+    def shots(self, latent: Tensor, condition: Condition) -> list[list[Image.Image]]:
         """The frames of videos of clean latents."""
         return self.pipeline.video_processor.postprocess_video(self.decoded(latent, condition), output_type="pil")
 
     def pictures(self, latent: Tensor, condition: Condition) -> list[Image.Image]:
         """The first frames of videos of clean latents."""
-        return [clip[0] for clip in self.clips(latent, condition)]
+        return [shot[0] for shot in self.shots(latent, condition)]
 
-    def media(self, clip: Sequence[Image.Image]) -> Media:
+    def media(self, shot: Sequence[Image.Image]) -> Media:
         """A video of 16 frames a second."""
-        return as_video(clip, RATE)
+        return as_video(shot, RATE)
 
     def decoded(self, latent: Tensor, condition: Condition) -> Tensor:
         """[N, 3, frames, H, W]: what the VAE makes of latents."""

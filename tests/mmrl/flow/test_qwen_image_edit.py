@@ -119,6 +119,9 @@ def test_the_template_is_dropped_and_the_picture_has_places_in_two_dimensions(
         states = pipeline.text_encoder(**asked, output_hidden_states=True).hidden_states[-1]
     kept = states[:, pipeline.prompt_template_encode_start_idx :]
     assert torch.allclose(policy.condition(TEXTS[:1], sources[:1]).text_NLD, kept, atol=1e-5)
+    with torch.no_grad():
+        unmended, _ = tiny_qwen_image_edit(TEXTS).encode_prompt(TEXTS[:1], image=sources[:1])
+    assert not torch.allclose(unmended, kept, atol=1e-4), "diffusers tells the places now: drop _with_places"
 
 
 def test_right_pictures_have_latents_that_the_vae_spreads_evenly(pipeline: Any, sources: list[Image.Image]) -> None:

@@ -58,10 +58,10 @@ def test_without_noise_the_videos_are_those_of_the_pipeline(guidance: float) -> 
     asked |= {"guidance_scale": guidance, "latents": noise, "max_sequence_length": TEXT_TOKENS}
     theirs = pipeline(TEXTS, output_type="latent", **asked).frames
     assert torch.allclose(ours.clean, theirs, atol=1e-5)
-    videos, made = pipeline(TEXTS, output_type="pil", **asked).frames, policy.clips(ours.clean, condition)
-    assert [[frame.size for frame in clip] for clip in made] == [[SIZE] * FRAMES] * 2
-    for clip, video in zip(made, videos, strict=True):
-        gaps = [np.abs(np.asarray(a, int) - np.asarray(b, int)).max() for a, b in zip(clip, video, strict=True)]
+    videos, made = pipeline(TEXTS, output_type="pil", **asked).frames, policy.shots(ours.clean, condition)
+    assert [[frame.size for frame in shot] for shot in made] == [[SIZE] * FRAMES] * 2
+    for shot, video in zip(made, videos, strict=True):
+        gaps = [np.abs(np.asarray(a, int) - np.asarray(b, int)).max() for a, b in zip(shot, video, strict=True)]
         assert max(gaps) <= 1
 
 
