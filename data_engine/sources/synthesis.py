@@ -79,21 +79,26 @@ def digits_reading(
     side: PositiveInt = 896,
     digit: Annotated[int, Field(ge=8)] = 48,
     zoom: PositiveInt | None = None,
+    light: Annotated[float, Field(ge=0, le=1)] = 1.0,
 ) -> Iterator[Sample]:
     """Large photographs with one small digit, `digit` pixels of `side`; the task is to read it. A model that sees the
     picture scaled down has to look closer. `meta.box` has the box of the digit. With `zoom` supervised answers look at
-    a part of `zoom` pixels first, the nearest of a grid of half of it (`meta.calls`)."""
+    a part of `zoom` pixels first, the nearest of a grid of half of it (`meta.calls`). `light` darkens the photograph.
+    """
     if digit > side:
         raise InputError(f"digits_reading: a digit of {digit} pixels does not fit into a picture of {side}")
     if zoom is not None and not digit <= zoom <= side:
         raise InputError(f"digits_reading: zoom={zoom} pixels do not hold the digit of {digit} or leave the {side}")
-    return _reading(n, seed, split, side, digit, zoom)
+    return _reading(n, seed, split, side, digit, zoom, light)
 
 
-def _reading(n: int, seed: int, split: Split, side: int, digit: int, zoom: int | None) -> Iterator[Sample]:
+def _reading(
+    n: int, seed: int, split: Split, side: int, digit: int, zoom: int | None, light: float
+) -> Iterator[Sample]:
     for index in range(n):
         rng = rng_of("reading", split, seed, index)
         canvas, value = cropped(rng, photographs(split), side, side), int(rng.integers(10))
+        canvas = (canvas * light).astype(np.uint8)
         [(x1, y1, x2, y2)] = free_boxes(rng, side, [digit])
         canvas[y1:y2, x1:x2] = digit_tile(rng, split, value, digit)
         question, answer, media = "Which digit is in the picture?", {"number": float(value)}, Media(bytes=png(canvas))

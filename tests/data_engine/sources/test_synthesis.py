@@ -105,6 +105,24 @@ def test_a_small_digit_is_the_gold_and_stands_in_its_box(painted: Painted) -> No
         digits_reading(n=1, side=96, digit=100)
 
 
+def test_the_part_to_zoom_into_is_of_a_grid_and_holds_the_digit() -> None:
+    starts = set()
+    for sample in digits_reading(n=40, side=96, digit=12, zoom=32, light=0.0):
+        [call] = sample.meta["calls"]
+        x1, y1, x2, y2 = call["parameters"]["box"]
+        left, top, right, bottom = sample.meta["box"]
+        assert x1 <= left < right <= x2
+        assert y1 <= top < bottom <= y2
+        assert (call["name"], x2 - x1, y2 - y1) == ("zoom", 32, 32)
+        starts |= {x1, y1}
+        picture = np.asarray(load_image(sample.media[0])).copy()
+        picture[top:bottom, left:right] = 0
+        assert picture.max() == 0
+    assert starts == {0, 16, 32, 48, 64}
+    with pytest.raises(InputError, match="zoom=10 pixels do not hold the digit of 12"):
+        digits_reading(n=1, side=96, digit=12, zoom=10)
+
+
 def test_a_box_is_where_its_digit_is(painted: Painted) -> None:
     for sample in digits_grounding(n=8, side=96):
         digit = int(prompt_text(sample.prompt).strip(".").split()[-1])
