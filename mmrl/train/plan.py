@@ -86,7 +86,8 @@ def plan(config: TrainConfig, processes: int = 1) -> list[Table]:
         tables += _stage(config, stage, parameters, len(stage_samples(config, stage)), processes)
     if config.grpo is not None:
         tables += _rewards(config, stage_samples(config, "grpo"))
-    return [*tables, ("tools", _tools(config))] if config.rollout.tools else tables
+    calling = config.rollout.tools and {"sft", "grpo"} & {*stages_of(config)}
+    return [*tables, ("tools", _tools(config))] if calling else tables
 
 
 def _rewards(config: TrainConfig, samples: Sequence[Sample]) -> list[Table]:
