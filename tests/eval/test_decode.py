@@ -27,6 +27,7 @@ from tests.conftest import TEXTS
 
 REWARDS: Any = {"short": {"fn": "length_window", "args": {"low": 1, "high": 4}}}
 FORM: Any = {"form": {"fn": "think_format"}}
+LETTERS: Any = {"letters": {"fn": "tests.support.training:letters"}}
 FIRST, SECOND = [0.7, 0.3], [[0.4, 0.6], [0.8, 0.2]]  # the toy of two binary tokens
 PSI = {(0,): 1.0, (1,): 2.0, (0, 0): 1.0, (0, 1): 3.0, (1, 0): 1.0, (1, 1): 8.0}  # cumulative: psi1 * psi2
 
@@ -204,6 +205,7 @@ METHODS: list[Any] = [
     PhaseWise(method="psrd", onset=3, candidates=2, threshold=1.0),
     LookaheadSearch(method="deal", candidates=2, lookahead=2, rewards=FORM),
     MonteCarlo(method="smc", particles=2, block=4, lookahead=1, rewards=FORM),
+    MonteCarlo(method="smc", particles=2, block=3, scale=100.0, ess=1.0, moves=2, rewards=LETTERS),
 ]
 
 
@@ -215,6 +217,9 @@ def test_every_method_answers_mixed_media_the_same_way_twice(
     first, again = (GuidedGenerator(plain, spec, CoordinateSpace.resized)(draws) for _ in range(2))
     assert first == again
     assert all(0 < answer.tokens <= 8 and answer.spent["generated"] >= answer.tokens for answer in first)
+    if isinstance(spec, MonteCarlo) and spec.moves:
+        assert sum(answer.spent["resampled"] for answer in first) > 0
+        assert sum(answer.spent.get("moved", 0) for answer in first) > 0
 
 
 @pytest.mark.parametrize("spec", METHODS, ids=lambda spec: spec.method)
