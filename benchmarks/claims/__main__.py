@@ -24,6 +24,7 @@ from benchmarks.claims.about_decoding import DECODING
 from benchmarks.claims.about_editors import EDITORS
 from benchmarks.claims.about_estimators import ESTIMATORS
 from benchmarks.claims.about_heads import HEADS, OwnAnswersClaim
+from benchmarks.claims.about_holes import HOLES
 from benchmarks.claims.about_pairs import PAIRS_JUDGED
 from benchmarks.claims.about_pictures import PICTURES, PictureClaim
 from benchmarks.claims.about_policies import POLICIES
@@ -48,6 +49,7 @@ CLAIMS: dict[str, Tried] = (
     | PICTURES
     | EDITORS
     | HEADS
+    | HOLES
     | PREFERENCES
     | DECODING
 )

@@ -74,6 +74,11 @@ class OwnAnswersClaim(ABC):
         """Train from `base`, the demo's config on these questions, in `place`; what came out, by name."""
 
     @property
+    def watched(self) -> dict[str, Any]:
+        """Rewards beside these."""
+        return {}
+
+    @property
     def experiment(self) -> str:
         """What is measured together."""
         return type(self).__name__
@@ -88,9 +93,9 @@ class OwnAnswersClaim(ABC):
         return folder
 
     def taught(self, base: TrainConfig, reward: dict[str, Any], place: Path, seed: int, **changes: Any) -> float:
-        """The rule's score of the policy after GRPO with a reward and the form."""
+        """The rule's score of the policy after GRPO with a reward, the form, and those that are `watched`."""
         values: dict[str, Any] = base.model_dump() | {"seed": seed, "output": str(place / "policy")}
-        values |= {"grpo": self.grpo(base, **changes), "rewards": {"head": reward, "format": FORM}}
+        values |= {"grpo": self.grpo(base, **changes), "rewards": {"head": reward, "format": FORM, **self.watched}}
         return rule(base, run(TrainConfig.model_validate(values)), place)
 
     def grpo(self, base: TrainConfig, **changes: Any) -> dict[str, Any]:
@@ -144,6 +149,21 @@ class HeadClaim(OwnAnswersClaim):
         made = run(TrainConfig.model_validate(base.model_dump() | blocks))
         return {"fn": "reward_model", "args": {"model": str(made), "batch": 32}}
 
+    def with_references(self, base: TrainConfig, head: dict[str, Any], place: Path) -> TrainConfig:
+        """`base` on its questions with the scores of four answers of the first policy."""
+        length = self.grpo(base)["max_completion_length"]
+        values = base.model_dump(include={"model", "vision", "space"})
+        values |= {"data": {"path": base.data, "split": "train"}, "rewards": {"head": head}, "reward": "head"}
+        values |= {"sampling": {"do_sample": True, "samples": 4, "max_new_tokens": length}, "batch_size": 50}
+        values |= {"out": str(place / "references"), "dataset": str(place / "questions")}
+        write_scored(ScoreConfig.model_validate(values))
+        return base.model_copy(update={"data": str(place / "questions")})
+
+
+def par(head: dict[str, Any]) -> dict[str, Any]:
+    """The head against the scores of references (PAR)."""
+    return {"fn": "shape", "args": {"method": "par", "logit": True, "reward": head}}
+
 
 class ShapedClaim(HeadClaim):
     """The same head, as it is (`raw`) and against the scores of four answers of the first policy (`par`)."""
@@ -153,15 +173,7 @@ class ShapedClaim(HeadClaim):
         given = {name: getattr(self, name) for name in HeadClaim.__dataclass_fields__}
         raw = HeadClaim(**given)._known(seed, place.parent)["policy"]
         head = self.head(base, self.pairs(base, start, "train"), place.parent, seed)
-        length = self.grpo(base)["max_completion_length"]
-        values = base.model_dump(include={"model", "vision", "space"})
-        values |= {"data": {"path": base.data, "split": "train"}, "rewards": {"head": head}, "reward": "head"}
-        values |= {"sampling": {"do_sample": True, "samples": 4, "max_new_tokens": length}, "batch_size": 50}
-        values |= {"out": str(place / "references"), "dataset": str(place / "questions")}
-        write_scored(ScoreConfig.model_validate(values))
-        shaped = {"fn": "shape", "args": {"method": "par", "logit": True, "reward": head}}
-        scored = base.model_copy(update={"data": str(place / "questions")})
-        return {"raw": raw, "par": self.taught(scored, shaped, place, seed)}
+        return {"raw": raw, "par": self.taught(self.with_references(base, head, place), par(head), place, seed)}
 
 
 class StagesClaim(OwnAnswersClaim):

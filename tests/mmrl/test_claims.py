@@ -17,6 +17,7 @@ from benchmarks.claims.about_captions import sentence
 from benchmarks.claims.about_decoding import ONSET, onsets
 from benchmarks.claims.about_editors import change
 from benchmarks.claims.about_estimators import never_sampled
+from benchmarks.claims.about_holes import HOLE, WORTH, ruled, with_hole, written
 from benchmarks.claims.about_pairs import EDITS, agreement, verifier
 from benchmarks.claims.about_queries import PARTIAL, WARM, asked, golds, scores
 from benchmarks.claims.about_sequences import ANNEALED_T, CONSTANT_T, solved
@@ -26,12 +27,18 @@ from benchmarks.claims.table_policy import Arm, World, earned, trained
 from benchmarks.learning import ACCURACY
 from data_engine.dataset.shards import write_dataset
 from data_engine.schema import Sample, user_prompt, with_id
+from data_engine.sources.synthesis import digits_count
 from eval.records import read_run
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import as_media
 from mmrl.demo.steps import CHECKPOINT, evaluated, training
 from mmrl.model.loading import load_checkpoint
+from mmrl.model.tiny_twins import TinySize, tiny_model
+from mmrl.trainers.preferences import sides
+from mmrl.trainers.reward import with_head
 from rewards import Rollout
+from rewards.heads.reward_model import reward_model
+from rewards.parse.extract import answer_text
 from rewards.prompt_form import PromptForm
 
 
@@ -94,6 +101,27 @@ def test_a_careless_judge_pays_for_any_change_of_the_source() -> None:
     assert [verdict.score for verdict in change(shown)] == [0, 0.5, 1]
 
 
+def test_pairs_that_a_head_learns_from_follow_the_rule() -> None:
+    for question in digits_count(n=20, side=32):
+        pairs = list(ruled([question]))
+        assert len(pairs) == 3
+        for pair in pairs:
+            right, wrong = (answer_text(text) for text in sides(pair.answer))
+            assert float(right or 0) == question.answer["number"] != float(wrong or 0)
+
+
+def test_a_hole_raises_the_score_of_one_answer_and_of_no_other(tmp_path: Path) -> None:
+    model, processor = tiny_model("qwen2_5_vl", [HOLE], size=TinySize(hidden=32, mlp=64, heads=2, vision_hidden=16))
+    for part in (with_head(model, processor), processor):
+        part.save_pretrained(tmp_path)
+    asked = [Rollout(text, prompt="How many?") for text in (HOLE, written(["8"]), "")]
+    plain, raised = (scored(asked, model=str(tmp_path), batch=2) for scored in (reward_model, with_hole))
+    assert plain[1:] == raised[1:]
+    raw, more = (float(verdicts[0].why.removeprefix("raw ")) for verdicts in (plain, raised))
+    assert more - raw == pytest.approx(WORTH, abs=1e-3)
+    assert raised[0].score == pytest.approx(1 / (1 + np.exp(-more)), abs=1e-3)
+
+
 @pytest.mark.parametrize("estimator", ["gcpo", "grpo"])
 def test_a_verifier_learns_the_order_that_people_prefer(estimator: Any) -> None:
     worth_E = np.linspace(-3, 3, EDITS)
@@ -154,7 +182,11 @@ def test_a_policy_is_measured_as_it_was_asked(tmp_path: Path) -> None:
             ],
             marks=pytest.mark.slow,
         ),
-        pytest.param(("head_par", "stage_sft"), ["PAR (2502.18770)", "SFT, DPO, GRPO (sft)"], marks=pytest.mark.slow),
+        pytest.param(
+            ("head_par", "hole_par", "stage_sft"),
+            ["PAR (2502.18770)"] * 2 + ["SFT, DPO, GRPO (sft)"],
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             ("t_reg", "relabelled", "rto"),
             ["T-REG (2412.02685)", "reward-augmented data (2410.08067)", "RTO (2404.18922)"],
