@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,20 @@ from diffusers import (
 )
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit
 from PIL import Image
-from safetensors.torch import load_file
 
 from data_engine.dataset.shards import write_dataset
 from data_engine.sources.editing.descriptions import descriptions
 from data_engine.sources.editing.edit_pairs import edits
-from eval.run import EvalConfig
-from eval.run import run as evaluate
-from mmrl.core.config import InputError, load, validate
+from mmrl.core.config import InputError, load
 from mmrl.model.flow.loading import load_editor
 from mmrl.model.flow.qwen_image_edit import QwenImageEditPolicy
-from mmrl.model.flow.sampling import replayed, sampled
+from mmrl.model.flow.sampling import sampled
 from mmrl.model.tiny_editors import tiny_qwen_image_edit
 from mmrl.train.config import TrainConfig
 from mmrl.train.stages import check
 from mmrl.train.stages import run as train
-from tests.support.training import metrics, rollouts
+from tests.support.pipelines import assert_learned, assert_replayed, assert_takes, evaluated
+from tests.support.training import rollouts
 
 TEXTS = ["tint the left half red", "invert the upper half of the picture"]  # of different lengths
 SIZE = (64, 32)  # diffusers rounds the sides of sources to multiples of 32
@@ -76,10 +73,7 @@ def test_without_noise_the_pictures_are_those_of_the_pipeline(
 def test_replayed_densities_are_those_drawn(pipeline: Any, sources: list[Image.Image]) -> None:
     policy = QwenImageEditPolicy(pipeline, guidance=4.0)
     condition = policy.condition(TEXTS, sources).repeated(2)
-    draws = torch.Generator().manual_seed(2)
-    drawn = sampled(policy, condition, policy.noise(condition, draws), policy.times(3, condition), generator=draws)
-    for place, step in enumerate(replayed(policy, condition, drawn, [0, 1, 2])):
-        assert torch.allclose(step.log_density_N, drawn.drawn_TN[place], atol=1e-5)
+    assert_replayed(policy, condition)
 
 
 def test_the_network_sees_the_instruction_and_the_source_by_both_of_its_ways(
@@ -154,7 +148,7 @@ def test_right_pictures_have_latents_that_the_vae_spreads_evenly(pipeline: Any, 
     ],
 )
 def test_diffusers_still_takes_what_it_is_given(function: Any, names: str) -> None:
-    assert set(names.split()) <= inspect.signature(function).parameters.keys()
+    assert_takes(function, names)
 
 
 @pytest.fixture(scope="module")
@@ -189,18 +183,8 @@ def test_it_learns_by_adapters_and_ends_as_a_pipeline_that_is_evaluated(world: P
     final = train(load(TrainConfig, config(world, tmp_path / "run.yaml")))
     rows = [row for file in rollouts(final.parent).values() for row in file]
     assert {(row["made"][0]["width"], row["kind/match"]) for row in rows} == {(16, "scored")}
-    assert len(metrics(final.parent)) == 2
-    before, after = (
-        load_file(p / "transformer" / "diffusion_pytorch_model.safetensors") for p in (world / "model", final)
-    )
-    assert after.keys() == before.keys()
-    assert any(not torch.equal(value, before[name]) for name, value in after.items())
-    card = (final / "README.md").read_text()
-    assert "image-to-image" in card
-    assert "true_cfg_scale=4.0" in card
-    values = {"engine": "flow", "model": str(final), "out": str(tmp_path / "eval"), "flow": {"steps": 2}}
-    values |= {"data": {"path": str(world / "data"), "split": "train", "limit": 2}}
-    records = evaluate(validate(EvalConfig, values | {"rewards": {"match": {"fn": "edit_match"}}}, where="test"))
+    assert_learned(world / "model", final, "image-to-image", "true_cfg_scale=4.0")
+    records = evaluated(final, world / "data", tmp_path / "eval", {"match": {"fn": "edit_match"}})
     assert all(record.scores["match"] is not None for record in records)
 
 

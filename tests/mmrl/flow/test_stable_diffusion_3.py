@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,21 @@ import torch
 import yaml
 from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline  # pyright: ignore[reportPrivateImportUsage]
 from PIL import Image
-from safetensors.torch import load_file
 
 from data_engine.dataset.shards import write_dataset
 from data_engine.sources.editing.descriptions import descriptions
 from data_engine.sources.editing.edit_pairs import edits
-from eval.run import EvalConfig
-from eval.run import run as evaluate
-from mmrl.core.config import InputError, load, validate
+from mmrl.core.config import InputError, load
 from mmrl.flow.trainer import FlowMatchingTrainer
 from mmrl.model.flow.loading import load_editor
-from mmrl.model.flow.process import at
-from mmrl.model.flow.sampling import replayed, sampled
+from mmrl.model.flow.sampling import sampled
 from mmrl.model.flow.stable_diffusion_3 import StableDiffusion3Policy
 from mmrl.model.tiny_editors import TEXT_TOKENS, tiny_stable_diffusion_3
 from mmrl.train.config import TrainConfig
 from mmrl.train.stages import check
 from mmrl.train.stages import run as train
-from tests.support.training import metrics, rollouts
+from tests.support.pipelines import assert_learned, assert_replayed, assert_takes, assert_text_is_seen, evaluated
+from tests.support.training import rollouts
 
 TEXTS = ["two red squares", "one blue square in the left half"]
 SIZE = (16, 8)
@@ -72,13 +68,8 @@ def test_with_shifts_that_follow_the_size_the_times_are_those_of_the_pipeline() 
 def test_replayed_densities_are_those_drawn_and_the_text_is_seen(pipeline: Any) -> None:
     policy = StableDiffusion3Policy(pipeline, guidance=4.5)
     condition = policy.condition(TEXTS, None, SIZE).repeated(2)
-    draws = torch.Generator().manual_seed(2)
-    drawn = sampled(policy, condition, policy.noise(condition, draws), policy.times(3, condition), generator=draws)
-    for place, step in enumerate(replayed(policy, condition, drawn, [0, 1, 2])):
-        assert torch.allclose(step.log_density_N, drawn.drawn_TN[place], atol=1e-5)
-    noise = policy.noise(condition.only(0), torch.Generator().manual_seed(0))
-    one, other = (policy.velocity(noise, at(0.5, noise), condition.only(place)) for place in (0, 2))
-    assert not torch.allclose(one, other, atol=1e-5)
+    assert_replayed(policy, condition)
+    assert_text_is_seen(policy, condition.only(0), condition.only(2))
 
 
 def test_right_pictures_have_latents_that_give_them_back(pipeline: Any) -> None:
@@ -100,7 +91,7 @@ def test_right_pictures_have_latents_that_give_them_back(pipeline: Any) -> None:
     ],
 )
 def test_diffusers_still_takes_what_it_is_given(function: Any, names: str) -> None:
-    assert set(names.split()) <= inspect.signature(function).parameters.keys()
+    assert_takes(function, names)
 
 
 @pytest.fixture(scope="module")
@@ -146,21 +137,8 @@ def test_it_learns_by_adapters_and_ends_as_a_pipeline_that_is_evaluated(
     final = train(asked)
     rows = [row for file in rollouts(final.parent).values() for row in file]
     assert {(row["made"][0]["width"], row["kind/reds"]) for row in rows} == {(16, "scored")}
-    assert len(metrics(final.parent)) == 2
-    before, after = (
-        load_file(p / "transformer" / "diffusion_pytorch_model.safetensors") for p in (world / "model", final)
-    )
-    assert after.keys() == before.keys()
-    assert any(not torch.equal(value, before[name]) for name, value in after.items())
-    card = (final / "README.md").read_text()
-    assert "text-to-image" in card
-    assert "StableDiffusion3Pipeline.from_pretrained" in card
-    values = {"engine": "flow", "model": str(final), "out": str(tmp_path / "eval"), "flow": {"steps": 2}}
-    values |= {
-        "data": {"path": str(world / "data"), "split": "train", "limit": 2},
-        "rewards": {"reds": {"fn": f"{__name__}:reds"}},
-    }
-    records = evaluate(validate(EvalConfig, values, where="test"))
+    assert_learned(world / "model", final, "text-to-image", "StableDiffusion3Pipeline.from_pretrained")
+    records = evaluated(final, world / "data", tmp_path / "eval", {"reds": {"fn": f"{__name__}:reds"}})
     assert all(record.scores["reds"] is not None for record in records)
 
 

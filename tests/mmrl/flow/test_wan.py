@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,15 @@ from mmrl.core.config import InputError, load, validate
 from mmrl.core.media.item import Media
 from mmrl.core.media.video import load_frames
 from mmrl.model.flow.loading import load_editor
-from mmrl.model.flow.process import at
-from mmrl.model.flow.sampling import replayed, sampled
+from mmrl.model.flow.sampling import sampled
 from mmrl.model.flow.wan import WanPolicy
 from mmrl.model.tiny_editors import TEXT_TOKENS, tiny_wan
 from mmrl.pages.rollout_pages import as_page, chosen
 from mmrl.train.config import TrainConfig
 from mmrl.train.stages import check
 from mmrl.train.stages import run as train
-from tests.support.training import metrics, rollouts
+from tests.support.pipelines import assert_learned, assert_replayed, assert_takes, assert_text_is_seen, evaluated
+from tests.support.training import rollouts
 
 TEXTS = ["two red squares", "one blue square in the left half"]
 SIZE, FRAMES = (32, 16), 5
@@ -77,13 +76,8 @@ def test_the_times_are_those_of_the_published_scheduler_from_pure_noise_on(pipel
 def test_replayed_densities_are_those_drawn_and_the_text_is_seen(pipeline: Any) -> None:
     policy = WanPolicy(pipeline, guidance=5.0, frames=FRAMES)
     condition = policy.condition(TEXTS, None, SIZE).repeated(2)
-    draws = torch.Generator().manual_seed(2)
-    drawn = sampled(policy, condition, policy.noise(condition, draws), policy.times(3, condition), generator=draws)
-    for place, step in enumerate(replayed(policy, condition, drawn, [0, 1, 2])):
-        assert torch.allclose(step.log_density_N, drawn.drawn_TN[place], atol=1e-5)
-    noise = policy.noise(condition.only(0), torch.Generator().manual_seed(0))
-    one, other = (policy.velocity(noise, at(0.5, noise), condition.only(place)) for place in (0, 2))
-    assert not torch.allclose(one, other, atol=1e-5)
+    assert_replayed(policy, condition)
+    assert_text_is_seen(policy, condition.only(0), condition.only(2))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +88,7 @@ def test_replayed_densities_are_those_drawn_and_the_text_is_seen(pipeline: Any) 
     ],
 )
 def test_diffusers_still_takes_what_it_is_given(function: Any, names: str) -> None:
-    assert set(names.split()) <= inspect.signature(function).parameters.keys()
+    assert_takes(function, names)
 
 
 @pytest.fixture(scope="module")
@@ -136,19 +130,12 @@ def test_it_learns_from_its_videos_and_ends_as_a_pipeline_that_is_evaluated(
         ("video", "scored", "scored")
     }
     assert load_frames(Media(**rows[0]["made"][0]), 9).frames.shape == (FRAMES, 16, 16, 3)
-    assert len(metrics(final.parent)) == 2
-    before, after = (load_editor(p).transformer.state_dict() for p in (world / "model", final))
-    assert any(not torch.equal(value, before[name]) for name, value in after.items())
-    card = (final / "README.md").read_text()
-    assert "text-to-video" in card
-    assert "num_frames=5, num_inference_steps=2, guidance_scale=5.0" in card
+    asked = "num_frames=5, num_inference_steps=2, guidance_scale=5.0"
+    assert_learned(world / "model", final, "text-to-video", asked)
     page = as_page(chosen(final.parent, step=2, task=None, limit=9))
     assert page.count("<figcaption>16×16, 5 frames") == 6
     assert page.count("<figcaption>step by step from noise") == 2
-    values = {"engine": "flow", "model": str(final), "out": str(tmp_path / "eval")}
-    values |= {"flow": {"steps": 2, "side": 16, "frames": 3}, "rewards": rewards}
-    values |= {"data": {"path": str(world / "data"), "split": "train", "limit": 2}}
-    records = evaluate(validate(EvalConfig, values, where="test"))
+    records = evaluated(final, world / "data", tmp_path / "eval", rewards, side=16, frames=3)
     assert all(record.scores["content"] is not None for record in records)
     assert {(record.made[0]["kind"], record.made[0]["num_frames"]) for record in records} == {("video", 3)}
     page = as_page(chosen(tmp_path / "eval", step=None, task=None, limit=9))
