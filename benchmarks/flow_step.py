@@ -111,13 +111,13 @@ class World:
         rows = [row for row in self.rows for _ in range(group)]
         (batch,) = rollouts([{"rows": self.rows}])
         drawn, advantage_N = batch["drawn"], batch["advantage_TN"][0]
-        made = self.policy.pictures(drawn.clean, condition)
+        shots = [[picture] for picture in self.policy.pictures(drawn.clean, condition)]
         parts: dict[str, Callable[[], object]] = {
             "sources, of each prompt": lambda: self._condition(self.samples),
             "sources, of each picture": lambda: self._condition(every),
             "drawing": lambda: rollouts.drawn(self.rows),
             "decoding": lambda: self.policy.pictures(drawn.clean, condition),
-            "rewards": lambda: rollouts._scored(rows, made),
+            "rewards": lambda: rollouts._scored(rows, shots),
             "loss, all steps in one forward": lambda: self.trainer.compute_loss(self.trainer.model, batch).backward(),
             "loss, step by step": lambda: self._learned(drawn.trajectory, condition, advantage_N),
         }
