@@ -53,7 +53,8 @@ def near_duplicates(samples: Iterator[Sample], *, text: Share = 0.8) -> Iterator
 
     Two questions are nearly the same if they name the same numbers and share at least `text` of their word triples.
     Runs of words that nearly all samples of a source and task share, as an instruction, do not count. Boxes and points
-    are the same if they lie at the same place of their pictures, to 2 % of its sides.
+    are the same if they lie at the same place of their pictures, to 2 % of its sides. The sides of a pair (`meta.pair`)
+    are kept: a pair shows nearly the same twice, and without one side it says nothing.
     """
     spool, common = Spool(), CommonRuns()
     for sample in samples:
@@ -61,6 +62,9 @@ def near_duplicates(samples: Iterator[Sample], *, text: Share = 0.8) -> Iterator
         common.add(prompt_text(sample.prompt), (sample.source, sample.task))
     media, texts, kept = _LooksAlike(), TextIndex(text), list[tuple[str, _Places]]()
     for sample in spool:
+        if sample.meta.get("pair") is not None:
+            yield sample
+            continue
         question, places = prompt_text(sample.prompt), _places(sample)
         answer = digest(dumps({name: value for name, value in sample.answer.items() if name not in places}))
         key = (sample.task, answer, numbers(question), tuple(map(media.group, sample.media)))

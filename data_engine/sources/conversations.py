@@ -240,7 +240,7 @@ def task_of(row: Mapping[str, Any], task: str | None) -> str:
     own = row.get("task")
     own = own if isinstance(own, str) and own in TASKS else PROBLEM_TYPES.get(str(row.get("problem_type")).casefold())
     if (own or task) is None:
-        raise RowError("no_task", f"the row names no task; give it one of {', '.join(TASKS)}, or set task")
+        raise RowError("no_task", f"the row names no task; set task, or give it one of {', '.join(TASKS)}")
     return own or task or ""
 
 

@@ -195,7 +195,7 @@ def _task(task: Any, row: Mapping[str, Any]) -> str:
     if task is None and "spans" in row:
         return "temporal"
     if task is None:
-        raise RowError("no_task", f"the row names no task; give it one of {', '.join(TASKS)}, or set rows.task")
+        raise RowError("no_task", f"the row names no task; set rows.task, or give it one of {', '.join(TASKS)}")
     if not isinstance(task, str) or task not in TASKS:
         hint = f"{nearest(str(task), TASKS)}; if the column is not about tasks, list it in rows.ignore"
         raise RowError("unknown_task", f"unknown task {task!r}; {hint}")

@@ -174,7 +174,7 @@ def generation_of(content: bytes) -> Generation:
 
     >>> choice = b'{"message": {"content": "7"}, "finish_reason": "stop"}'
     >>> generation_of(b'{"choices": [%s], "usage": {"completion_tokens": 2}}' % choice)
-    Generation(response='7', tokens=2, truncated=False, seen_size=(), spent={}, opened='', turns=(), made=())
+    Generation(response='7', tokens=2, truncated=False, seen_size=(), spent={}, opened='', turns=(), made=(), film=())
     """
     try:
         reply = json.loads(content)

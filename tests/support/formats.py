@@ -63,7 +63,12 @@ def tables(root: Path) -> None:
     lines(root / "rows.jsonl", [*({**row, "image": "images/china.jpg"} for row in asked), {"question": "?"}])
     rows = [{**row, "question": f"{row['question']} Count well.", "image": "images/flower.jpg"} for row in asked]
     (root / "rows.json").write_text(json.dumps(rows, indent=1))
-    (root / "rows.csv").write_text("image,question,answer\nimages/china.jpg,How many towers are there in all?,1\n")
+    thrice = [
+        "How many towers are there in all?",
+        "how many towers are there in all",
+        "How many TOWERS are there in all",
+    ]
+    (root / "rows.csv").write_text("\n".join(["image,question,answer", *(f"images/china.jpg,{q},1" for q in thrice)]))
     held = {"bytes": jpeg("flower"), "path": None}
     parquet_rows = [
         {"image": held, "question": "Is it red?", "answer": "yes"},

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import random
 from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ from data_engine.ops.duplicates import exact_duplicates, near_duplicates
 from data_engine.schema import Sample, user_prompt, with_id
 from data_engine.similar.image_hash import FRAMES, MediaIndex, fingerprint, pixel_hash
 from data_engine.similar.minhash import TextIndex, sketch, sketch_from
+from data_engine.sources.editing.edit_pairs import edit_pairs
+from data_engine.sources.editing.edit_preferences import edit_preferences
 from data_engine.sources.synthesis import digits_video
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
@@ -223,3 +227,10 @@ def test_a_near_duplicate_needs_the_picture_the_question_and_the_answer() -> Non
     outcomes = list(near_duplicates(iter(samples)))
     assert [place for place, outcome in enumerate(outcomes) if isinstance(outcome, Dropped)] == [1, 7]
     assert Counter(item.reason for item in outcomes if isinstance(item, Dropped)) == {"near_duplicate": 2}
+
+
+@pytest.mark.parametrize("source", [edit_pairs, edit_preferences])
+def test_pairs_keep_both_sides(source: Callable[..., Iterator[Sample]]) -> None:
+    """Half of an edit looks like the whole edit."""
+    samples = [replace(one, media=tuple(probe(m, m.kind) for m in one.media)) for one in source(n=12, side=64)]
+    assert list(near_duplicates(iter(samples))) == samples
