@@ -232,5 +232,6 @@ def test_a_near_duplicate_needs_the_picture_the_question_and_the_answer() -> Non
 @pytest.mark.parametrize("source", [edit_pairs, edit_preferences])
 def test_pairs_keep_both_sides(source: Callable[..., Iterator[Sample]]) -> None:
     """Half of an edit looks like the whole edit."""
-    samples = [replace(one, media=tuple(probe(m, m.kind) for m in one.media)) for one in source(n=12, side=64)]
+    made = (replace(one, media=tuple(probe(m, m.kind) for m in one.media)) for one in source(n=12, side=64))
+    samples = list(map(with_id, made))
     assert list(near_duplicates(iter(samples))) == samples
