@@ -106,7 +106,7 @@ def pair_metrics(
     pairs = [sorted(sides, key=lambda row: not batch["preferred_P"][row]) for sides in rows.values()]
     if not pairs:
         return {}
-    margins = np.concatenate([(scores_PG[w][:, None] - scores_PG[l][None]).ravel() for w, l in pairs])  # noqa: E741
+    margins = np.concatenate([(scores_PG[better][:, None] - scores_PG[other][None]).ravel() for better, other in pairs])
     margins = margins[~np.isnan(margins)]
     metrics = {
         "pairs/dead": np.mean([silent_P[sides].all() for sides in pairs]),

@@ -125,12 +125,17 @@ def edits(
     fault that `meta["kind"]` names, as the edits of a careless editor. With `ask: name` they are of the task `text`:
     both pictures are shown, and the instruction is to be named. `photos` as in `edit_pairs`.
     """
-    for name in changes or ():
-        if name not in CHANGES:
-            raise InputError(f"changes: unknown {name!r}; {nearest(name, CHANGES)}")
+    check_changes(changes or ())
     files = picture_files(existing(root, photos, "folder of photographs")) if photos is not None else []
     made = _edits(files, n, seed, side, split, changes or list(CHANGES), right)
     return made if ask == "edit" else map(_named, made)
+
+
+def check_changes(changes: Sequence[str]) -> None:
+    """InputError for a change that is not known."""
+    for name in changes:
+        if name not in CHANGES:
+            raise InputError(f"changes: unknown {name!r}; {nearest(name, CHANGES)}")
 
 
 def _edits(

@@ -12,9 +12,17 @@ from pydantic import Field, PositiveInt
 
 from data_engine.schema import Sample, user_prompt
 from data_engine.sources.base import existing
-from data_engine.sources.editing.edit_pairs import CHANGES, PLACES, changed, instructions, picture_files, versions
+from data_engine.sources.editing.edit_pairs import (
+    CHANGES,
+    PLACES,
+    changed,
+    check_changes,
+    instructions,
+    picture_files,
+    versions,
+)
 from data_engine.sources.synthesis import Split, cropped, photographs, rng_of
-from mmrl.core.config import InputError, nearest
+from mmrl.core.config import InputError
 from mmrl.core.media.image import load_image
 from mmrl.core.media.pictures import as_media
 
@@ -41,9 +49,7 @@ def edit_preferences(
     picture), `operation` (another change in the place), `place` (the change beside it) and `nothing` (no change).
     Instructions, and `changes`, `split` and `photos`, are those of `edits`.
     """
-    for name in changes or ():
-        if name not in CHANGES:
-            raise InputError(f"changes: unknown {name!r}; {nearest(name, CHANGES)}")
+    check_changes(changes or ())
     if changes and len(set(changes)) < 2:
         raise InputError(f"changes: {changes} has no other operation; give two or more")
     files = picture_files(existing(root, photos, "folder of photographs")) if photos is not None else []

@@ -187,6 +187,13 @@ class PicturePolicy(ABC):
         return latent
 
 
+def mixed(predicted: Tensor, guidance: float) -> Tensor:
+    """[N, ...]: the velocity of classifier-free guidance, v_empty + guidance (v_text - v_empty), of [2 N, ...]: first
+    those without the text, then those with it."""
+    empty, asked = predicted.chunk(2)
+    return empty + guidance * (asked - empty)
+
+
 def check_pictures(instructions: Sequence[str], sources: Sequence[Image.Image]) -> None:
     """InputError unless there is a picture for each instruction, and all are of one size."""
     if not sources or len(instructions) != len(sources):

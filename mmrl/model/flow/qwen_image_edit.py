@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mmrl.model.flow import policy
 from mmrl.model.flow.pictures import EDIT
-from mmrl.model.flow.policy import PicturePolicy, check_targets, denormalised, shifted_times
+from mmrl.model.flow.policy import PicturePolicy, check_targets, denormalised, mixed, shifted_times
 from mmrl.model.flow.process import Draws, gaussian
 
 EMPTY = " "  # the instruction that guidance leads away from, as in the model's card
@@ -87,9 +87,8 @@ class QwenImageEditPolicy(PicturePolicy):
         )[0][:, : latent.shape[1]]
         if not self.mixes:
             return predicted
-        empty, asked = predicted.chunk(2)
-        mixed = empty + self.guidance * (asked - empty)
-        return mixed * (asked.norm(dim=-1, keepdim=True) / mixed.norm(dim=-1, keepdim=True))
+        asked, guided = predicted.chunk(2)[1], mixed(predicted, self.guidance)
+        return guided * (asked.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
 
     def noise(self, condition: Condition, generator: Draws) -> Tensor:
         """[N, S, C]: the noise that sampling starts from."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmrl.model.flow import policy
 from mmrl.model.flow.pictures import FROM_TEXT
-from mmrl.model.flow.policy import PicturePolicy, check_targets
+from mmrl.model.flow.policy import PicturePolicy, check_targets, mixed
 from mmrl.model.flow.process import Draws, gaussian
 
 TEXT_TOKENS = 256  # of T5, as the pipeline has it
@@ -71,10 +71,7 @@ class StableDiffusion3Policy(PicturePolicy):
             pooled_projections=pooled,
             return_dict=False,
         )[0]
-        if not self.mixes:
-            return predicted
-        empty, asked = predicted.chunk(2)
-        return empty + self.guidance * (asked - empty)
+        return mixed(predicted, self.guidance) if self.mixes else predicted
 
     def noise(self, condition: Condition, generator: Draws) -> Tensor:
         """[N, C, h, w]: the noise that sampling starts from."""

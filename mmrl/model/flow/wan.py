@@ -18,7 +18,7 @@ from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
 from mmrl.model.flow import policy
 from mmrl.model.flow.pictures import VIDEO
-from mmrl.model.flow.policy import PicturePolicy, denormalised
+from mmrl.model.flow.policy import PicturePolicy, denormalised, mixed
 from mmrl.model.flow.process import Draws, gaussian
 
 RATE = 16  # frames a second of its videos
@@ -76,10 +76,7 @@ class WanPolicy(PicturePolicy):
             encoder_hidden_states=torch.cat([condition.empty_NLD, text]) if self.mixes else text,
             return_dict=False,
         )[0]
-        if not self.mixes:
-            return predicted
-        empty, asked = predicted.chunk(2)
-        return empty + self.guidance * (asked - empty)
+        return mixed(predicted, self.guidance) if self.mixes else predicted
 
     def noise(self, condition: Condition, generator: Draws) -> Tensor:
         """[N, C, F, h, w]: the noise that sampling starts from."""
