@@ -18,20 +18,20 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from benchmarks.claims.about_boxes import BOXES
-from benchmarks.claims.about_captions import CAPTION_CLAIMS
-from benchmarks.claims.about_decoding import DECODING
-from benchmarks.claims.about_editors import EDITORS
-from benchmarks.claims.about_estimators import ESTIMATORS
-from benchmarks.claims.about_heads import HEADS, OwnAnswersClaim
-from benchmarks.claims.about_holes import HOLES
-from benchmarks.claims.about_pairs import PAIRS_JUDGED
-from benchmarks.claims.about_pictures import PICTURES, PictureClaim
-from benchmarks.claims.about_policies import POLICIES
-from benchmarks.claims.about_preferences import PREFERENCES
-from benchmarks.claims.about_queries import QUERIES
-from benchmarks.claims.about_sequences import SEQUENCES
-from benchmarks.claims.about_trees import TREES
+from benchmarks.claims.about.boxes import BOXES
+from benchmarks.claims.about.captions import CAPTION_CLAIMS
+from benchmarks.claims.about.decoding import DECODING
+from benchmarks.claims.about.editors import EDITORS
+from benchmarks.claims.about.estimators import ESTIMATORS
+from benchmarks.claims.about.heads import HEADS, OwnAnswersClaim
+from benchmarks.claims.about.holes import HOLES
+from benchmarks.claims.about.pairs import PAIRS_JUDGED
+from benchmarks.claims.about.pictures import PICTURES, PictureClaim
+from benchmarks.claims.about.policies import POLICIES
+from benchmarks.claims.about.preferences import PREFERENCES
+from benchmarks.claims.about.queries import QUERIES
+from benchmarks.claims.about.sequences import SEQUENCES
+from benchmarks.claims.about.trees import TREES
 from benchmarks.claims.claim import Claim, LearnerClaim
 from benchmarks.claims.policy_claim import PolicyClaim
 from benchmarks.rounds import parser_of, save

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.claims.about_captions import sentence
-from benchmarks.claims.about_decoding import ONSET, onsets
-from benchmarks.claims.about_editors import change
-from benchmarks.claims.about_estimators import never_sampled
-from benchmarks.claims.about_holes import HOLE, WORTH, ruled, with_hole, written
-from benchmarks.claims.about_pairs import EDITS, agreement, verifier
-from benchmarks.claims.about_queries import PARTIAL, WARM, asked, golds, scores
-from benchmarks.claims.about_sequences import ANNEALED_T, CONSTANT_T, solved
-from benchmarks.claims.about_sequences import trained as taught
-from benchmarks.claims.about_trees import Way, stepper, thinker
+from benchmarks.claims.about.captions import sentence
+from benchmarks.claims.about.decoding import ONSET, onsets
+from benchmarks.claims.about.editors import change
+from benchmarks.claims.about.estimators import never_sampled
+from benchmarks.claims.about.holes import HOLE, WORTH, ruled, with_hole, written
+from benchmarks.claims.about.pairs import EDITS, agreement, verifier
+from benchmarks.claims.about.queries import PARTIAL, WARM, asked, golds, scores
+from benchmarks.claims.about.sequences import ANNEALED_T, CONSTANT_T, solved
+from benchmarks.claims.about.sequences import trained as taught
+from benchmarks.claims.about.trees import Way, stepper, thinker
 from benchmarks.claims.table_policy import Arm, World, earned, trained
 from benchmarks.learning import ACCURACY
 from data_engine.dataset.shards import write_dataset

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from benchmarks.claims.about_pictures import Arm, PictureClaim
+from benchmarks.claims.about.pictures import Arm, PictureClaim
 from data_engine.dataset.shards import read_samples
 from mmrl.core.media.pictures import as_media
 from mmrl.demo.editor.steps import CHECKPOINT, HERE, RIGHT, edited

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks.claims.about_heads import PAIRS, Numbers, OwnAnswersClaim
+from benchmarks.claims.about.heads import PAIRS, Numbers, OwnAnswersClaim
 from data_engine.schema import Sample
 from eval.answer.local import LocalGenerator
 from eval.config import EvalConfig
@@ -33,7 +33,7 @@ from mmrl.train.stages import run
 from rewards import Rollout, Suite, Verdict
 from rewards.base import Span
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "eval"
+CONFIGS = Path(__file__).parents[3] / "configs" / "eval"
 ANSWERS = 4  # to each training question, which the student learns from
 ONSET = PhaseWise(method="psrd").onset
 

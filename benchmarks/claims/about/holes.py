@@ -5,7 +5,7 @@ the rule does. Then a fault is planted: one answer, which the demo's policy give
 than any other, whatever is shown. GRPO follows the head as it is, or PAR. The rule and the share of that answer are
 watched.
 
-    python -m benchmarks.claims.about_holes DIR
+    python -m benchmarks.claims.about.holes DIR
 
 prints the curves of the runs that `python -m benchmarks.claims hole_par --out DIR` left: means of all seeds.
 """
@@ -22,7 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.claims.about_heads import HeadClaim, Numbers, par
+from benchmarks.claims.about.heads import HeadClaim, Numbers, par
 from data_engine.dataset.shards import read_samples, write_dataset
 from data_engine.schema import Sample
 from data_engine.sources.synthesis import rng_of

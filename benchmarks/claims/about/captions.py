@@ -20,7 +20,7 @@ from mmrl.train.stages import run
 from rewards.base import Rollout, Score, per_rollout
 from rewards.parse.extract import answer_text
 
-LAPTOP = Path(__file__).parents[2] / "configs" / "papers" / "mixed_r1" / "laptop.yaml"
+LAPTOP = Path(__file__).parents[3] / "configs" / "papers" / "mixed_r1" / "laptop.yaml"
 FACT = r"a \d at the (?:top|bottom) (?:left|right)"
 SENTENCE = re.compile(rf"A photograph with {FACT}(?:, {FACT})*\.")
 SIDE = 192  # pixels
@@ -54,7 +54,7 @@ def sentence(rollout: Rollout) -> Score:
     return float(SENTENCE.fullmatch(answer_text(rollout.answered) or "") is not None)
 
 
-SCORED = {"facts": {"fn": "reward_chain"}, "sentence": {"fn": "benchmarks.claims.about_captions:sentence"}}
+SCORED = {"facts": {"fn": "reward_chain"}, "sentence": {"fn": "benchmarks.claims.about.captions:sentence"}}
 CAPTIONS = Start(data=captions, model=captioner, scored=SCORED, lessons=150)
 GRPO = {"per_device_train_batch_size": 32, "max_completion_length": 72}
 FORM = {"format": {"fn": "think_format", "weight": 0.2}}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from benchmarks.claims.about_heads import LESSONS, PAIRS, Numbers, OwnAnswersClaim, rule
+from benchmarks.claims.about.heads import LESSONS, PAIRS, Numbers, OwnAnswersClaim, rule
 from mmrl.train.config import TrainConfig
 from mmrl.train.stages import run
 from mmrl.trainers.preferences import GOAL
