@@ -3,7 +3,6 @@ answers with the same beginning have earned."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from mmrl.train.run_pairs import ANY, Group, groups_of, listed
 from mmrl.trainers.preferences import STEPS
 from rewards import Rollout, Suite, Verdict
 from rewards.base import Span
+from rewards.heads.process_model import marked
 
 
 def write_steps(run: Path, suite: Suite, out: Path, *, onsets: bool = False) -> Counter[str]:
@@ -95,7 +95,8 @@ def tree_steps(answers: Sequence[tuple[str, float | None]], after: str) -> list[
     >>> tree_steps([("a. b", 1.0), ("a. c", 0.0), ("d. b", 1.0)], ". ")
     [[('a. ', 0.5), ('b', 1.0)], [('a. ', 0.5), ('c', 0.0)], [('d. ', None), ('b', 1.0)]]
     """
-    parts = [_parts(text.strip(), after) for text, _ in answers]
+    texts = [text.strip() for text, _ in answers]
+    parts = [[text[start:stop] for start, stop in marked(text, after)] for text in texts]
     below: dict[str, list[float | None]] = defaultdict(list)
     for of_one, (_, score) in zip(parts, answers, strict=True):
         for stop in range(1, len(of_one)):
@@ -107,17 +108,6 @@ def tree_steps(answers: Sequence[tuple[str, float | None]], after: str) -> list[
         ]
         for of_one, (_, score) in zip(parts, answers, strict=True)
     ]
-
-
-def _parts(text: str, after: str) -> list[str]:
-    """`text` in parts up to each `after`; none is blank."""
-    parts: list[str] = []
-    for part in re.findall(f".*?{re.escape(after)}|.+$", text, re.DOTALL):
-        if parts and not part.strip():
-            parts[-1] += part
-        else:
-            parts.append(part)
-    return parts
 
 
 def _mean(scores: Sequence[float | None]) -> float | None:

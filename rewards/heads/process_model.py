@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 from rewards.base import Rollout, Span, Verdict, unparsed
@@ -16,6 +18,7 @@ def process_model(
     *,
     model: ModelName,
     reduce: Literal["mean", "min", "last"] = "mean",
+    after: str = "",
     center: Finite = 0.0,
     scale: Scale = 1.0,
     batch: Batch = 8,
@@ -25,13 +28,14 @@ def process_model(
     """sigmoid((raw - center) / scale) at the end of each step; of these `reduce` takes the `mean`, `min` or `last`.
 
     `model` is what the stage `reward` of `mmrl train` makes with `head: {kind: process}` or `distilled`. The steps are
-    the sentences of the completion. The verdict's spans have the score of each, so that `advantages.tokens.spans` can
-    move an advantage to the good ones. With `last` the completion may end in the midst of a sentence, as while it is
-    decoded (PSRD, 2604.17982). It sees pictures as `reward_model` does.
+    the sentences of the completion, or with `after` end behind each such text, as those of `mmrl data steps --after`.
+    The verdict's spans have the score of each, so that `advantages.tokens.spans` can move an advantage to the good
+    ones. With `last` the completion may end in the midst of a step, as while it is decoded (PSRD, 2604.17982). It sees
+    pictures as `reward_model` does.
     """
     from rewards.heads.process_model_torch import step_scores
 
-    steps = [stretches(rollout.completion) if reduce != "last" else _whole(rollout.completion) for rollout in rollouts]
+    steps = [_steps(rollout.completion, after, whole=reduce == "last") for rollout in rollouts]
     rows = [i for i, found in enumerate(steps) if found]
     verdicts = [unparsed("empty completion")] * len(rollouts)
     scored = step_scores(
@@ -48,5 +52,22 @@ def process_model(
     return verdicts
 
 
-def _whole(text: str) -> list[tuple[int, int]]:
-    return [(0, len(text))] if text.strip() else []
+def _steps(text: str, after: str, *, whole: bool) -> list[tuple[int, int]]:
+    if whole:
+        return [(0, len(text))] if text.strip() else []
+    return marked(text, after) if after else stretches(text)
+
+
+def marked(text: str, after: str) -> list[tuple[int, int]]:
+    """The bounds of the steps of a text that end behind each `after`; none is blank.
+
+    >>> marked("a. b", ". "), marked(" ", ". ")
+    ([(0, 3), (3, 4)], [])
+    """
+    stops: list[int] = []
+    for part in re.compile(f".*?{re.escape(after)}|.+$", re.DOTALL).finditer(text, len(text) - len(text.lstrip())):
+        if stops and not part[0].strip():
+            stops[-1] = part.end()
+        else:
+            stops.append(part.end())
+    return list(pairwise([0, *stops]))

@@ -114,6 +114,18 @@ def test_each_step_is_scored_by_what_is_shown(world: Path, run: Path) -> None:
     assert f"fn: process_model, args: {{model: {run / 'final'}}}" in card
 
 
+def test_steps_may_end_behind_a_mark(world: Path, run: Path) -> None:
+    """The scores are those of the answer up to there, whatever comes behind."""
+    red = next(read_samples(world / "steps", split="test"))
+    asked: Any = {"model": str(run / "final"), "after": "the "}
+    [whole] = process_model([Rollout(f" {RED}  ", prompt=red.prompt, media=red.media)], **asked)
+    assert [(span.start, span.stop) for span in whole.spans] == [(0, 11), (11, 28), (28, 37)]
+    for span in whole.spans[:-1]:
+        begun = Rollout(f" {RED}"[: span.stop], prompt=red.prompt, media=red.media)
+        [verdict] = process_model([begun], reduce="last", **asked)
+        assert verdict.score == pytest.approx(span.score, abs=1e-5)
+
+
 def test_the_reward_scores_as_in_training(world: Path, run: Path) -> None:
     """The loss that is logged last follows from the scores of the reward within what one step changes."""
     line = next(line for line in read_metrics(run / "metrics.jsonl") if line.get("step") == 60 and "eval_loss" in line)
