@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -25,7 +25,7 @@ from mmrl.core.media.item import Media, shown_seconds
 from mmrl.core.media.video import load_frames
 from mmrl.core.messages import parts_of
 from mmrl.core.vision import to_pixels
-from mmrl.pages.turn_cards import turn_cards
+from mmrl.pages.turn_cards import called_boxes, turn_cards
 from rewards import Verdict
 from rewards.parse.extract import answer_text
 from rewards.parse.objects import points
@@ -105,7 +105,10 @@ def answer_points(answer: Answer, size: Sequence[int]) -> list[Region]:
 
 def _placed(answer: Answer, read: Callable[[str], Sequence[Region]], size: Sequence[int]) -> list[Region]:
     text = answer_text(answer.completion)
-    found = read(text) if text is not None else []
+    return _in_pixels(answer, read(text) if text is not None else [], size)
+
+
+def _in_pixels(answer: Answer, found: Sequence[Region], size: Sequence[int]) -> list[Region]:
     if not found:
         return []
     seen_size = answer.seen_size[0] if answer.seen_size else ()
@@ -146,7 +149,7 @@ def _check_recorded(media: Media, run: Path | None) -> None:
 
 def _picture(exhibit: Exhibit, media: Media, caption: str, place: int) -> Html:
     image = load_image(media)
-    marks = _places(exhibit, image.size) if place == 0 else []
+    marks = [*_places(exhibit, image.size), *_looked(exhibit, image.size)] if place == 0 else []
     return picture(image, marks, caption=f"{caption} {image.width}×{image.height}".strip())
 
 
@@ -171,6 +174,14 @@ def _places(exhibit: Exhibit, size: Sequence[int]) -> list[Mark]:
         given = answer_points(answer, size) if pointed else answer_boxes(answer, size)[: None if labelled else 1]
         golds += [Mark(answer.kind, answer.label, region) for region in given]
     return golds
+
+
+def _looked(exhibit: Exhibit, size: Sequence[int]) -> Iterator[Mark]:
+    """The boxes that calls of tools looked at."""
+    for answer in exhibit.answers:
+        for tool, box in called_boxes(answer.turns):
+            for region in _in_pixels(answer, [box], size):
+                yield Mark(answer.kind, f"{answer.label} {tool}", region)
 
 
 def _times(exhibit: Exhibit) -> list[Mark]:

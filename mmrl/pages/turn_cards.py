@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmrl.core.config import InputError
 from mmrl.core.html import Html, element
-from mmrl.core.media.drawings import picture
+from mmrl.core.media.drawings import Region, gold_rows, picture
 from mmrl.core.media.image import load_image
 from mmrl.core.media.item import Media
 
@@ -25,6 +26,14 @@ def turn_cards(turns: Sequence[Mapping[str, Any]], run: Path | None) -> Iterable
             if call["read"]:
                 yield element("pre", call["read"][:READ], class_="dim")
             yield element("div", *(_shown(media, run) for media in call["media"]), class_="figures")
+
+
+def called_boxes(turns: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Region]]:
+    """(name of the tool, box) of each call that looked at a `box` of the first picture, as the model gave it."""
+    for call in (call for turn in turns for call in turn["calls"] if call["outcome"] == "ok"):
+        arguments = json.loads(call["arguments"])
+        if arguments.get("picture", 1) == 1:
+            yield from ((call["name"], box) for box in gold_rows(arguments, "box", 4))
 
 
 def _shown(media: Mapping[str, Any], run: Path | None) -> Html:

@@ -21,7 +21,7 @@ from rewards.prompt_form import PLAIN, PromptForm
 class GivenAnswers:
     """Makes the model's inputs of rows whose answers are given.
 
-    Encoded prompts stay in memory, up to `keep` bytes, because every epoch needs them again.
+    What is encoded stays in memory, up to `keep` bytes, because every epoch needs it again.
     """
 
     def __init__(
@@ -42,11 +42,17 @@ class GivenAnswers:
         asked = {"task": row["task"], "form": self.form}
         with naming(row["id"]):
             encoded = encode(self.processor, row["prompt"], row["media"], self.budget, **asked)
-        size = sum(tensor.nbytes for tensor in encoded.tensors.values())
-        if size <= self.room:
-            self.room -= size
+        if self.fits(encoded):
             self.kept[row["id"]] = encoded
         return encoded
+
+    def fits(self, encoded: Encoded) -> bool:
+        """Whether `encoded` may stay in memory; there is less room behind it."""
+        size = sum(tensor.nbytes for one in (encoded, *encoded.behind) for tensor in one.tensors.values())
+        if size > self.room:
+            return False
+        self.room -= size
+        return True
 
     def batch(self, prompts: Sequence[Encoded], answers: Sequence[Sequence[int]]) -> tuple[dict[str, Tensor], Tensor]:
         """(the model's inputs, which tokens are of an answer [B, T]): ids and mask [B, T], and all rows' media."""

@@ -31,6 +31,7 @@ from rewards.prompt_form import PromptForm
 CALLS = "calls"  # of the meta of a sample
 CALLING = "<think>I look</think><tool_call>{call}</tool_call>"
 ROOM = 1 << 20  # tokens behind a prompt: what is given is not cut
+GivenTurns = tuple[Encoded, list[int], list[bool]]  # the prompt with all media, token ids behind it, which are learned
 
 
 @dataclass
@@ -43,8 +44,8 @@ class GoldTurns:
     form: PromptForm
     space: CoordinateSpace
 
-    def turns(self, row: Mapping[str, Any], prompt: Encoded, answers: Answers) -> tuple[Encoded, list[int], list[bool]]:
-        """(the prompt with all media of the row, the token ids behind it, which of them are learned)."""
+    def turns(self, row: Mapping[str, Any], prompt: Encoded, answers: Answers) -> GivenTurns:
+        """The turns of a row behind its prompt."""
         calls = row["meta"][CALLS]
         index = self._toolbox.index
         known = {"answer": row["answer"], "seed": seed_of(row["id"]), "index": index}

@@ -19,7 +19,7 @@ from mmrl.trainers.collator import GivenAnswers
 from mmrl.trainers.dummy_media import DummyMedia
 from mmrl.trainers.evaluation import RecordedEvaluations
 from mmrl.trainers.finite import FiniteLoss, FiniteNumbers
-from mmrl.trainers.gold_turns import CALLS, GoldTurns
+from mmrl.trainers.gold_turns import CALLS, GivenTurns, GoldTurns
 from mmrl.trainers.quiet import quieten
 from mmrl.trainers.targets import rendered
 from mmrl.trainers.token_losses import IGNORED, ShapedLoss, Shaping
@@ -96,6 +96,7 @@ class AnswerCollator(GivenAnswers):
         super().__init__(processor, model, budget, form, keep=keep)
         self.space = space
         self.turns = None if tools is None else GoldTurns(processor, model, tools, form, space)
+        self.played: dict[str, GivenTurns] = {}
         self.dummies: DummyMedia | None = None
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
@@ -110,9 +111,13 @@ class AnswerCollator(GivenAnswers):
             answer_BT[r, start : start + len(learned)] = torch.tensor(learned, dtype=torch.bool)
         return inputs | {"labels": inputs["input_ids"].masked_fill(~answer_BT, IGNORED)}
 
-    def _answered(self, row: Mapping[str, Any], prompt: Encoded) -> tuple[Encoded, list[int], list[bool]]:
-        """(the prompt, the tokens behind it, which of them are learned)."""
-        if self.turns is not None and CALLS in row["meta"]:
-            return self.turns.turns(row, prompt, self.answers)
-        tokens = self.answers.tokens(rendered(row, self.space, prompt.seen_size), prompt)
-        return prompt, tokens, [True] * len(tokens)
+    def _answered(self, row: Mapping[str, Any], prompt: Encoded) -> GivenTurns:
+        if self.turns is None or CALLS not in row["meta"]:
+            tokens = self.answers.tokens(rendered(row, self.space, prompt.seen_size), prompt)
+            return prompt, tokens, [True] * len(tokens)
+        if row["id"] in self.played:
+            return self.played[row["id"]]
+        turns = self.turns.turns(row, prompt, self.answers)
+        if self.fits(turns[0]):
+            self.played[row["id"]] = turns
+        return turns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -130,6 +131,19 @@ def test_only_the_box_that_counts_is_drawn(photo: Media) -> None:
     detection = replace(grounding, gold={"boxes": [[0, 0, 9, 9], [1, 1, 8, 8]], "labels": ["a", "b"]})
     assert rects(Markup(card(grounding))) == [[0, 0, 9, 9], [10, 10, 40, 40]]
     assert len(rects(Markup(card(detection)))) == 4
+
+
+def test_the_boxes_that_calls_looked_at_are_drawn_on_the_first_picture(photo: Media) -> None:
+    looks = [({"box": [16, 12, 32, 24]}, "ok"), ({"box": [0, 0, 8, 8], "picture": 2}, "ok"), ({"box": "all"}, "ok")]
+    made = [*looks, ({"box": [0, 0, 8, 8]}, "refused"), (None, "unreadable"), ({"expression": "1"}, "ok")]
+    calls = [
+        {"name": "zoom", "arguments": json.dumps(arguments), "outcome": outcome, "read": "", "media": []}
+        for arguments, outcome in made
+    ]
+    looked = answer("<answer>7</answer>", space="resized", turns=[{"said": "", "calls": calls}])
+    markup = Markup(card(exhibit(looked, gold={"number": 7}, media=[photo])))
+    assert rects(markup) == [[48, 48, 48, 48]]  # the model saw 64 by 48 of 192 by 192 pixels
+    assert "0 zoom" in markup.texts
 
 
 def test_points_are_drawn_where_points_are_asked_for(photo: Media) -> None:

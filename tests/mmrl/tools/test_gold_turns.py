@@ -99,6 +99,20 @@ def test_tools_can_be_told_of_in_words_of_ones_own(sample: Sample, budget: Visio
         assert '"name": "zoom"' in schemas
 
 
+def test_tools_run_once_for_a_row_and_every_epoch_reads_their_results(
+    sample: Sample, budget: VisionBudget, tmp_path: Path
+) -> None:
+    model, processor = tiny_policy(budget)
+    collator = AnswerCollator(processor, model, budget, CoordinateSpace.resized, tools=TOOLS)
+    rows: Any = as_dataset([sample])
+    row = rows[0]
+    first = collator([row])
+    [shown] = tmp_path.glob("*.png")
+    shown.unlink()  # what zoom looks at
+    assert_close(collator([row]), first)
+    assert len(first["image_grid_thw"]) == 2
+
+
 def calls(*made: Any) -> dict[str, Any]:
     return {"calls": list(made)}
 
