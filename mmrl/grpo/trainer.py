@@ -92,7 +92,7 @@ from mmrl.trainers.evaluation import RecordedEvaluations
 from mmrl.trainers.finite import FiniteNumbers, stop
 from mmrl.trainers.monitor import SilentSteps
 from mmrl.trainers.quiet import quieten
-from rewards.composed.lessons import settle
+from rewards.composed.labels import settle
 from rewards.prompt_form import PLAIN, PromptForm
 
 

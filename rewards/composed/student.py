@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field, PositiveInt
 
 from rewards.base import Reward, Rollout, Verdict, abstain, failed
-from rewards.composed.lessons import Lessons, Version
+from rewards.composed.labels import Labels, Version
 from rewards.heads.model_option import ModelName
 from rewards.heads.reward_model import Batch
 
@@ -43,11 +43,11 @@ def student(
 
     if not rollouts:
         return []
-    lessons, step = _lessons(labels, teacher), rollouts[0].step
+    known, step = _labels(labels, teacher), rollouts[0].step
     if step is not None:
-        lessons.begin(step)
+        known.begin(step)
     found: list[Any] = last_states(rollouts, model=model, device=device, dtype=dtype, batch=batch)
-    version = lessons.version(step, every=every)
+    version = known.version(step, every=every)
     verdicts = [state if isinstance(state, Verdict) else _answer(version, state, at_least) for state in found]
     if step is not None:
         chosen = [
@@ -55,7 +55,7 @@ def student(
             for rollout, state, verdict in zip(rollouts, found, verdicts, strict=True)
             if not isinstance(state, Verdict) and asked(step, rollout.group, share)
         ]
-        lessons.ask(chosen)
+        known.ask(chosen)
     return verdicts
 
 
@@ -73,5 +73,5 @@ def _answer(version: Version, state: Any, at_least: int) -> Verdict:
 
 
 @functools.lru_cache(maxsize=4)
-def _lessons(labels: str, teacher: Reward) -> Lessons:
-    return Lessons(Path(labels), teacher)
+def _labels(labels: str, teacher: Reward) -> Labels:
+    return Labels(Path(labels), teacher)

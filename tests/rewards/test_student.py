@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose
 from transformers import LlamaForCausalLM
 
 from rewards import Rollout, Verdict, get
-from rewards.composed.lessons import MOST, RIDGES, Lessons, learned, settle
+from rewards.composed.labels import MOST, RIDGES, Labels, learned, settle
 from rewards.composed.student import asked
 from tests.support.heads import tiny_head
 
@@ -162,7 +162,7 @@ def test_a_process_waits_for_the_labels_of_the_others(tmp_path: Path, monkeypatc
     both = []
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
-        both.append(Lessons(tmp_path, Teacher()))
+        both.append(Labels(tmp_path, Teacher()))
         both[-1].begin(0)
     first, second = both
     second.ask([(replace(step(0)[0], completion="yes"), np.ones(2), Verdict(None))])
@@ -198,11 +198,11 @@ def test_the_ridge_is_the_one_of_least_error_on_labels_left_out() -> None:
 
 
 def test_it_learns_from_the_newest_labels_and_keeps_to_their_range(tmp_path: Path) -> None:
-    lessons = Lessons(tmp_path, Teacher())
-    lessons.begin(0)
+    kept = Labels(tmp_path, Teacher())
+    kept.begin(0)
     old = [(Rollout("not", group=i), np.array([float(i)]), Verdict(None)) for i in range(MOST)]
-    lessons.ask(old)
-    lessons.begin(1)
-    lessons.ask([(Rollout("yes", group=i), np.array([float(i)]), Verdict(None)) for i in range(MOST)])
-    found = lessons.version(2, every=1)
+    kept.ask(old)
+    kept.begin(1)
+    kept.ask([(Rollout("yes", group=i), np.array([float(i)]), Verdict(None)) for i in range(MOST)])
+    found = kept.version(2, every=1)
     assert (found.labels, found.mean, found.score(np.array([1e9]))) == (2 * MOST, 1.0, 1.0)

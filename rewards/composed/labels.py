@@ -35,13 +35,13 @@ MOST = 2048  # labels that a student learns from, the newest
 PATIENCE = 1800.0  # seconds to wait for the labels of another process
 LOOK = 0.05  # seconds between two looks for them
 
-_opened: weakref.WeakSet[Lessons] = weakref.WeakSet()
+_opened: weakref.WeakSet[Labels] = weakref.WeakSet()
 
 
 def settle() -> None:
     """Wait for the labels that teachers still owe; a checkpoint is whole with those of the steps before it."""
-    for lessons in _opened:
-        lessons.settle()
+    for labels in _opened:
+        labels.settle()
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def learned(states_ND: State, scores_N: NDArray[np.float64]) -> tuple[State, Sta
     return centred_ND.T @ (vectors_NN @ (along_N / (values_N + best))), middle_D
 
 
-class Lessons:
+class Labels:
     """The labels of a training in `place`; the teacher is asked in a thread of its own."""
 
     def __init__(self, place: Path, teacher: Reward) -> None:
