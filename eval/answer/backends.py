@@ -14,7 +14,7 @@ from eval.answer.given_edits import GivenEdits
 from eval.answer.lmms_eval import LmmsTasks, run_tasks
 from eval.answer.server import ServerGenerator, check_videos
 from eval.config import EvalConfig
-from eval.decode.config import NoiseSearch
+from eval.decode.config import LatentReasoning, NoiseSearch
 from eval.distributed import Processes, state
 from eval.generation import Draw, Generator, Sampling
 from eval.records import RunInfo
@@ -209,6 +209,12 @@ def guided(plain: LocalGenerator, config: EvalConfig) -> Generator:
         return ToolGenerator(plain, config.rollout, config.space, Path(config.out))
     if config.decode is None:
         return plain
+    if isinstance(config.decode, LatentReasoning):
+        from eval.answer.latent import LatentGenerator
+        from mmrl.model.latent import load_head
+        from mmrl.model.loading import fingerprint, local
+
+        return LatentGenerator(plain, load_head(config.decode.head, fingerprint(local(config.model))))
     from eval.decode import GuidedGenerator  # loads torch
 
     return GuidedGenerator(plain, config.decode, config.space, size=config.batch_size)

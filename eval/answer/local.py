@@ -109,6 +109,12 @@ class LocalGenerator:
         check_finite(scores_BV)
         return list(scores_BV.log_softmax(dim=-1))
 
+    def last_states(self, rows: Sequence[Encoded]) -> Tensor:
+        """[R, H]: what the last layer makes of the end of each row."""
+        config = self._config()
+        config.max_new_tokens, config.output_hidden_states, config.return_dict_in_generate = 1, True, True
+        return self._output(self._batch(rows), config).hidden_states[0][-1][:, -1]
+
     def answer(
         self, ids: Sequence[int], seen_size: tuple[Size, ...], spent: Mapping[str, float], *, opened: str = ""
     ) -> Generation:

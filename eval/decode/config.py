@@ -102,6 +102,14 @@ class MonteCarlo(Guided):
         return self
 
 
+class LatentReasoning(Config):
+    """The answer behind a thought of `head`, which the stage `latent` of `mmrl train` has trained: vectors that stand
+    before the answer. It is greedy; where the run's `sampling` draws, the thought is drawn."""
+
+    method: Literal["latent"]
+    head: str
+
+
 class NoiseSearch(Guided):
     """ReNO: the noise that a picture begins with follows the gradient of the rewards for `steps` steps of `rate`, with
     gradients of a norm of at most `max_norm`; the picture of largest reward on the way is taken. `weight` is that of a
@@ -126,7 +134,7 @@ class TreeSearch(Guided):
 
 
 DecodeSpec = Annotated[
-    BestOfN | SelfConsistency | PhaseWise | LookaheadSearch | MonteCarlo | NoiseSearch | TreeSearch,
+    BestOfN | SelfConsistency | PhaseWise | LookaheadSearch | MonteCarlo | LatentReasoning | NoiseSearch | TreeSearch,
     Field(discriminator="method"),
 ]
 SAMPLED = (BestOfN, SelfConsistency)  # draw by the run's `sampling`

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import gather_object
 from PIL import Image
@@ -27,8 +26,8 @@ from mmrl.core.media.pictures import as_media
 from mmrl.flow.algorithms.base import TRAINED, Drawn
 from mmrl.flow.monitor import MEASURES, measured
 from mmrl.flow.policy_gradient import gains
-from mmrl.grpo.batch import RolloutBatch, gathered
-from mmrl.grpo.batch_advantages import Estimated, Estimation
+from mmrl.grpo.batch import gathered
+from mmrl.grpo.batch_advantages import Estimation, as_rewards, reward_means
 from mmrl.grpo.rollouts import verdict_columns, write_rollouts
 from mmrl.model.flow.pictures import condition_of, right_of, sources_of
 from mmrl.model.flow.sampling import generator, sampled
@@ -53,12 +52,13 @@ class Rollouts:
         shots = [shot for each in drawn for shot in self.trainer.policy.shots(each.clean, each.condition)]
         made, verdicts, rewards_BK = self._scored(rows, shots)
         steps_TBK = self._gains(drawn, rows, rewards_BK) if algorithm.dense else rewards_BK[None]
-        found = self._estimated(rows * len(steps_TBK), list(verdicts) * len(steps_TBK), steps_TBK.flatten(0, 1), group)
+        copies = len(steps_TBK)
+        found = self.estimation.of_rows(rows * copies, list(verdicts) * copies, steps_TBK.flatten(0, 1), group)
         self.trainer.silent = found.silent
         if algorithm.dense and not found.silent:
             every_BTK = gathered(steps_TBK.transpose(0, 1))
             algorithm.learn(networks, torch.from_numpy(mixed(as_array(every_BTK), as_array(self.suite.weights))).T)
-        self.trainer.keep(found.metrics | self._means(rewards_BK) | self._seen(shots, rows))
+        self.trainer.keep(found.metrics | reward_means(self.suite, rewards_BK) | self._seen(shots, rows))
         own, first = steps_TBK[..., 0].numel(), self.trainer.accelerator.process_index
         advantage_TB = found.advantages_N[first * own : (first + 1) * own].view(len(steps_TBK), -1)
         self._write(rows, drawn, made, verdicts, advantage_TB.mean(dim=0).tolist())
@@ -75,8 +75,7 @@ class Rollouts:
         made = [self.trainer.policy.media(shot) for shot in shots]
         asked = [asked_of(row, self.trainer.state) for row in rows]
         verdicts = self.suite.score([replace(each, made=[m]) for each, m in zip(asked, made, strict=True)])
-        scores = [[float("nan") if v.score is None else v.score for v in row.values()] for row in verdicts]
-        return made, verdicts, torch.tensor(scores, device=self.trainer.accelerator.device)
+        return made, verdicts, as_rewards(verdicts).to(self.trainer.accelerator.device)
 
     @torch.no_grad()
     def _gains(self, drawn: Sequence[Drawn], rows: Sequence[Row], last_BK: Tensor) -> Tensor:
@@ -106,20 +105,6 @@ class Rollouts:
         levels = algorithm.levels(networks, args.sampling_steps)
         trajectory = sampled(policy, condition, noise, times, level=levels, generator=draws)
         return Drawn(condition, trajectory, keys, group)
-
-    def _estimated(
-        self, rows: Sequence[Row], verdicts: Sequence[Mapping[str, Verdict]], rewards_BK: Tensor, group: int
-    ) -> Estimated:
-        """The advantages of the rows of all processes."""
-        none_B = torch.zeros(len(rows), dtype=torch.bool, device=rewards_BK.device)
-        batch = RolloutBatch(rows=(), samples=rows, verdicts=verdicts, rewards_BK=rewards_BK, injected_B=none_B)
-        return self.estimation(batch, group, self.suite.weights)
-
-    def _means(self, rewards_BK: Tensor) -> dict[str, float]:
-        """The mean of each reward over all processes, and the weighted sum of these."""
-        means = gathered(rewards_BK).nanmean(dim=0).tolist()
-        named = {f"rewards/{name}/mean": mean for name, mean in zip(self.suite.names, means, strict=True)}
-        return {**named, "reward": float(mixed(np.array(means), as_array(self.suite.weights)))}
 
     def _seen(self, shots: Sequence[Sequence[Image.Image]], rows: Sequence[Row]) -> dict[str, float]:
         """What the pictures of all processes show beside their rewards, but for what no row tells."""

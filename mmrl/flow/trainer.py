@@ -15,17 +15,14 @@ What is drawn depends on the seed, the step, the prompt and the place in its gro
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections import defaultdict
+from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from statistics import fmean
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainingArguments
+from transformers import TrainingArguments
 
 from mmrl.core.config import InputError, validate
 from mmrl.flow.algorithms import algorithm_of
@@ -36,74 +33,31 @@ from mmrl.flow.consistency import consistency_loss
 from mmrl.flow.networks import MovingAverage, Networks, Snapshots
 from mmrl.flow.rollouts import Rollouts, asked_of
 from mmrl.grpo.batch_advantages import Estimation
-from mmrl.model.flow.pictures import condition_of, instruction_of, opened, right_of
+from mmrl.model.flow.pictures import condition_of, opened, right_of
 from mmrl.model.flow.policy import Condition, PicturePolicy
 from mmrl.model.flow.process import clean_from, gaussian, noised, squared_error
 from mmrl.model.flow.sampling import generator
-from mmrl.trainers.evaluation import RecordedEvaluations, StepEvaluation, evaluates, weights_fingerprint
-from mmrl.trainers.finite import FiniteNumbers, stop
+from mmrl.trainers.evaluation import StepEvaluation, weights_fingerprint
 from mmrl.trainers.monitor import SilentSteps
-from mmrl.trainers.quiet import quieten
+from mmrl.trainers.rows import Row, RowTrainer
 from rewards import Rollout, Suite
 from rewards.gradients import check_gradients, gradient_of
 from rewards.rules.edits import pixels_of
 
-Row = Mapping[str, Any]
 
-
-def collated(rows: Sequence[Row]) -> dict[str, Any]:
-    """A micro-batch: its rows as they are."""
-    return {"rows": list(rows)}
-
-
-class PictureTrainer(RecordedEvaluations, Trainer, ABC):
-    """What both stages share; `loss_of` gives the loss of a micro-batch and numbers to log."""
-
-    model: Any  # transformers declares it as possibly None
+class PictureTrainer(RowTrainer, ABC):
+    """What both stages share: the policy, whose network learns."""
 
     def __init__(
         self, policy: PicturePolicy, *, args: TrainingArguments, train_dataset: Any, copies: Sequence[str] = ()
     ) -> None:
-        args.remove_unused_columns = False
-        self.policy, self._numbers = policy, defaultdict[str, list[float]](list)
+        self.policy = policy
         average = args if isinstance(args, FlowArguments) and args.ema_decay else None
         networks: Any = Networks(policy.transformer, copies, averaged=average is not None)
-        held_out = train_dataset if evaluates(args) else None  # unread, but transformers wants one
-        super().__init__(
-            model=networks, args=args, train_dataset=train_dataset, eval_dataset=held_out, data_collator=collated
-        )
-        quieten(self)
+        super().__init__(networks, args=args, train_dataset=train_dataset)
         self.policy.pipeline.to(self.accelerator.device)
-        self.model_accepts_loss_kwargs = False  # the loss of a micro-batch is a mean
-        self.add_callback(FiniteNumbers(self))
         if average:
             self.add_callback(MovingAverage(networks, average.ema_decay, average.ema_steps))
-
-    @abstractmethod
-    def loss_of(self, policy: PicturePolicy, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
-        """(the loss, numbers to log) of a micro-batch; `policy` has the network as the trainer has wrapped it."""
-
-    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Stops on a loss that is not finite."""
-        self._rows = inputs["rows"]
-        loss, numbers = self.loss_of(self.policy.using(model), inputs)
-        self.keep(numbers)
-        if not loss.isfinite():
-            self.stop_on_nan("the loss")
-        return loss
-
-    def keep(self, numbers: Mapping[str, float]) -> None:
-        """Numbers for the next line of the log, which has their means."""
-        for name, value in numbers.items():
-            self._numbers[name].append(value)
-
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """With what was kept since the line before."""
-        if any(name.startswith("eval_") for name in logs):
-            super().log(logs, *args, **kwargs)
-            return
-        super().log({**logs, **{name: fmean(values) for name, values in self._numbers.items()}}, *args, **kwargs)
-        self._numbers.clear()
 
     def measured(self, evaluation: StepEvaluation) -> dict[str, float]:
         """The metrics of the pictures that the network makes as it is, or by the average of its weights."""
@@ -117,11 +71,6 @@ class PictureTrainer(RecordedEvaluations, Trainer, ABC):
                 weights_fingerprint(network),
                 self.state.global_step,
             )
-
-    def stop_on_nan(self, what: str) -> None:
-        """Save the ids and instructions of the micro-batch and stop."""
-        rows = [{"id": row["id"], "instruction": instruction_of(row)} for row in self._rows]
-        stop(Path(str(self.args.output_dir)), self.state.global_step + 1, what, {}, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +94,9 @@ class FlowMatchingTrainer(PictureTrainer):
             raise InputError(f"guidance={policy.guidance:g} mixes two velocities, and this loss is of one; set it to 1")
         super().__init__(policy, **settings)
 
-    def loss_of(self, policy: PicturePolicy, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
+    def loss_of(self, model: Any, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
         """The mean squared error of velocities."""
-        return self.denoised(policy, batch["rows"]).error_N.mean(), {}
+        return self.denoised(self.policy.using(model), batch["rows"]).error_N.mean(), {}
 
     def denoised(self, policy: PicturePolicy, rows: Sequence[Row], copies: int = 1) -> Denoised:
         """The velocities from noised `copies` of each right picture, those of a picture next to each other."""
@@ -178,9 +127,9 @@ class ConsistencyTrainer(FlowMatchingTrainer):
         super().__init__(policy, args=args, train_dataset=train_dataset)
         self._check_followed(train_dataset[0])
 
-    def loss_of(self, policy: PicturePolicy, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
+    def loss_of(self, model: Any, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
         """The flow's loss and the weighted one of the rewards, of early times."""
-        rows, options = batch["rows"], self.options
+        policy, rows, options = self.policy.using(model), batch["rows"], self.options
         made = self.denoised(policy, rows, options.times)
         early_N = made.time_N <= options.latest
         flow, lacking_N = made.error_N.mean(), torch.zeros_like(made.error_N)
@@ -242,7 +191,7 @@ class FlowTrainer(PictureTrainer):
         batches, count = super().get_batch_samples(*args, **kwargs)
         return self.rollouts(batches), count
 
-    def loss_of(self, policy: PicturePolicy, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
+    def loss_of(self, model: Any, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
         """The algorithm's."""
         drawn: Drawn = batch["drawn"]
-        return self.algorithm.loss(policy, self.model, drawn, batch["advantage_TN"])
+        return self.algorithm.loss(self.policy.using(model), self.model, drawn, batch["advantage_TN"])

@@ -10,17 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
 from mmrl.advantages import ADVANTAGES, dead_groups, options_of, statistics
+from mmrl.advantages.arrays import as_array, mixed
 from mmrl.grpo.batch import RolloutBatch, gathered
 from mmrl.grpo.estimator_data import EstimatorBatch, estimator_data
 from mmrl.grpo.injection import Injection
 from mmrl.grpo.pair_sampler import pair_metrics
 from mmrl.trainers.monitor import DEAD
-from rewards import Suite
+from rewards import Suite, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,30 @@ class Estimation:
             dead = (advantages_PG == 0).all(dim=1)
         metrics |= {"steps_without_verdict": float(silent), DEAD: dead.float().mean().item()}
         return Estimated(advantages_PG.flatten(), metrics, silent)
+
+    def of_rows(
+        self,
+        samples: Sequence[Mapping[str, Any]],
+        verdicts: Sequence[Mapping[str, Verdict]],
+        rewards_BK: Tensor,
+        group: int,
+    ) -> Estimated:
+        """The same of rows that are no chains of tokens, weighed as the suite says."""
+        none_B = torch.zeros(len(samples), dtype=torch.bool, device=rewards_BK.device)
+        batch = RolloutBatch(rows=(), samples=samples, verdicts=verdicts, rewards_BK=rewards_BK, injected_B=none_B)
+        return self(batch, group, self.suite.weights)
+
+
+def as_rewards(verdicts: Sequence[Mapping[str, Verdict]]) -> Tensor:
+    """[B, K]: the scores, NaN where there is none."""
+    return torch.tensor([[float("nan") if v.score is None else v.score for v in row.values()] for row in verdicts])
+
+
+def reward_means(suite: Suite, rewards_BK: Tensor) -> dict[str, float]:
+    """The mean of each reward over all processes, and the weighted sum of these."""
+    means = gathered(rewards_BK).nanmean(dim=0).tolist()
+    named = {f"rewards/{name}/mean": mean for name, mean in zip(suite.names, means, strict=True)}
+    return {**named, "reward": float(mixed(np.array(means), as_array(suite.weights)))}
 
 
 class BatchAdvantages:

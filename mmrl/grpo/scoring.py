@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmrl.core.vision import CoordinateSpace
 from mmrl.grpo.batch import RolloutBatch, gathered
+from mmrl.grpo.batch_advantages import as_rewards
 from mmrl.grpo.injection import lengths_logged
 from mmrl.grpo.rollouts import rollout_of
 from rewards import Suite
@@ -29,7 +30,7 @@ class RolloutScoring:
 
         Sets `batch.completions`, `batch.verdicts` and `batch.rewards_BK`.
         """
-        state, names = self.trainer.state, self.suite.names
+        state = self.trainer.state
         if batch.own:  # results of tools are no words of the policy
             completions = ["\n".join(turn.said for turn in turns) for turns in batch.turns]
         rollouts = [
@@ -39,8 +40,7 @@ class RolloutScoring:
             )
         ]
         batch.verdicts = self.suite.score(rollouts)
-        scores = [[_number(verdicts[name].score) for name in names] for verdicts in batch.verdicts]
-        batch.rewards_BK = torch.tensor(scores, device=self.trainer.accelerator.device)
+        batch.rewards_BK = as_rewards(batch.verdicts).to(self.trainer.accelerator.device)
         counts = list(map(sum, batch.own)) if batch.own else list(map(len, completion_ids))
         batch.completions = [(r.completion, count) for r, count in zip(rollouts, counts, strict=True)]
         if self.injects and self.trainer.model.training:
@@ -54,7 +54,3 @@ class RolloutScoring:
         ended_N = gathered(torch.tensor([ids[-1] in ends for ids in completion_ids]).to(injected_B))
         for name, value in lengths_logged(lengths_N, ended_N, gathered(injected_B)).items():
             self.trainer._metrics["train"][name][-1] = value
-
-
-def _number(score: float | None) -> float:
-    return float("nan") if score is None else score

@@ -87,11 +87,11 @@ from mmrl.grpo.shared_prefix.parity import PrefixSharing
 from mmrl.grpo.temperature import TemperatureSchedule, check_head
 from mmrl.model.inputs import media_inputs
 from mmrl.trainers import given
+from mmrl.trainers.callbacks import quieten
 from mmrl.trainers.dummy_media import DummyMedia
 from mmrl.trainers.evaluation import RecordedEvaluations
 from mmrl.trainers.finite import FiniteNumbers, stop
 from mmrl.trainers.monitor import SilentSteps
-from mmrl.trainers.quiet import quieten
 from rewards.composed.labels import settle
 from rewards.prompt_form import PLAIN, PromptForm
 

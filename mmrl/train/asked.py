@@ -14,7 +14,7 @@ from mmrl.core.messages import prompt_text
 from mmrl.model.encoding import PARTS, chat_text, check_form, kinds_of
 from mmrl.model.loading import load_processor, local
 from mmrl.tools.form import with_tools
-from mmrl.train.config import PREFERRING, TrainConfig, form_of, stages_of
+from mmrl.train.config import PREFERRING, TrainConfig, form_of, makes_rollouts, stages_of
 from mmrl.train.evaluation import evaluated
 from mmrl.train.samples import stage_samples
 from rewards.forms import marks_of
@@ -69,7 +69,7 @@ class Asked:
         return [*self._unasked(own), *([space] if space else [])]
 
     def _unasked(self, own: str) -> Iterable[str]:
-        for name, spec in self.config.rewards.items() if self.config.grpo is not None else ():
+        for name, spec in self.config.rewards.items() if makes_rollouts(self.config) else ():
             marks = marks_of(spec.fn, spec.args)
             for task, samples in sorted(self.samples.items()):
                 if (

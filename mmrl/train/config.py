@@ -135,6 +135,9 @@ class TrainConfig(Config):
     """Everything about a training run. `reward`, `sft`, `dpo` and `grpo` go to TRL's RewardConfig, SFTConfig, DPOConfig
     and GRPOConfig as they are.
 
+    `latent` trains a head that thinks before the model, which stays as it is: transformers' TrainingArguments and those
+    of `mmrl.latent.arguments.LatentArguments`.
+
     A pipeline of diffusers that makes pictures learns by `sft`, which is flow matching with transformers'
     TrainingArguments, and by `flow`, reinforcement learning with those and `mmrl.flow.arguments.FlowArguments`.
 
@@ -174,12 +177,14 @@ class TrainConfig(Config):
     sft: dict[str, Any] | None = None
     dpo: dict[str, Any] | None = None
     grpo: dict[str, Any] | None = None
+    latent: dict[str, Any] | None = None
     flow: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _one_kind_of_model(self) -> Self:
-        if self.flow is not None and (self.grpo is not None or self.dpo is not None):
-            raise ValueError("flow: is for models that make pictures, dpo: and grpo: for models that write")
+        writing = [name for name in ("dpo", "grpo", "latent") if getattr(self, name) is not None]
+        if self.flow is not None and writing:
+            raise ValueError(f"flow: is for models that make pictures, {writing[0]}: for models that write")
         return self
 
     @model_validator(mode="before")
@@ -214,19 +219,22 @@ def makes_pictures(config: TrainConfig) -> bool:
 
 def makes_rollouts(config: TrainConfig) -> bool:
     """Whether the run learns from what the policy says or makes itself."""
-    return config.grpo is not None or (config.flow is not None and config.flow.get("algorithm") != "consistency")
+    writes = config.grpo is not None or config.latent is not None
+    return writes or (config.flow is not None and config.flow.get("algorithm") != "consistency")
 
 
 # Of the stages, in their order, below the run's output.
-FOLDERS = {"reward": "reward", "sft": "sft", "dpo": "dpo", "grpo": "", "flow": ""}
+FOLDERS = {"reward": "reward", "sft": "sft", "dpo": "dpo", "grpo": "", "latent": "latent", "flow": ""}
 SCHEMAS = {  # the trainer's arguments of each stage
     "reward": "trl.trainer.reward_config:RewardConfig",
     "sft": "trl.trainer.sft_config:SFTConfig",
     "dpo": "trl.trainer.dpo_config:DPOConfig",
     "grpo": "trl.trainer.grpo_config:GRPOConfig",
+    "latent": "mmrl.latent.arguments:LatentArguments",
     "flow": "mmrl.flow.arguments:FlowArguments",
 }
 PREFERRING = ("reward", "dpo")  # stages that learn from preferences
+ROLLING = ("grpo", "latent", "flow")  # stages that learn from rollouts
 AT_LEAST = {  # of settings that TRL and transformers do not check
     **dict.fromkeys(("num_generations", "num_iterations", "steps_per_generation", "generation_batch_size"), 1),
     **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps", "save_total_limit"), 1),
@@ -261,7 +269,7 @@ def schema_of(stage: str) -> Any:
 
 def _arguments(schema: Any, block: str, given: dict[str, Any], **ours: Any) -> Any:
     """TRL's own config from the block of that name; unknown keys name the nearest known one."""
-    from mmrl.trainers.quiet import forget_old_names
+    from mmrl.trainers.callbacks import forget_old_names
 
     forget_old_names()
     known = schema.__dataclass_fields__

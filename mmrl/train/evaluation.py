@@ -24,7 +24,7 @@ def evaluated(config: TrainConfig) -> EvalConfig:
         raise InputError("evaluation: no rewards to score with; give evaluation.rewards")
     if makes_pictures(config):
         return _of_pictures(config, chosen, given)
-    length = (config.grpo or {}).get("max_completion_length", Sampling().max_new_tokens)
+    length = (config.grpo or config.latent or {}).get("max_completion_length", Sampling().max_new_tokens)
     values = {
         "model": config.model,
         "data": chosen.data or DatasetSplit(path=config.data),

@@ -24,6 +24,7 @@ METHODS = {
     "sft": "supervised fine-tuning",
     "dpo": "direct preference optimisation (DPO)",
     "grpo": "reinforcement learning (GRPO)",
+    "latent": "latent reasoning before a model that stays as it is",
     "flow": "reinforcement learning of a flow",
 }
 USE = """```python
@@ -98,6 +99,13 @@ rewards:
 ```"""
 
 
+USE_THOUGHTS = """In the config of `mmrl eval`, with the model before which it was trained:
+
+```yaml
+decode: {{method: latent, head: {place}}}
+```"""
+
+
 READ_BY = {
     "scalar": "reward_model",
     "multi_response": "multi_response",
@@ -115,11 +123,13 @@ def model_card(config: TrainConfig, stage: str, history: Sequence[Mapping[str, A
         "## Data",
         _data(split_of(config, stage)),
     ]
-    if stage in ("grpo", "flow"):
+    if stage in ("grpo", "latent", "flow"):
         parts += ["## Rewards", _rewards(config), "## Scores", _scores(config, history)]
     place = Path(config.output, FOLDERS[stage], "final")
     if makes_pictures(config):
         parts += ["## Use", _use_of_pictures(config, place, block)]
+    elif stage == "latent":
+        parts += ["## Use", USE_THOUGHTS.format(place=place)]
     elif stage == "reward":
         fn = READ_BY[config.head.kind]
         parts += ["## Ranked right", _accuracy(history), "## Use", USE_HEAD.format(place=place, fn=fn)]

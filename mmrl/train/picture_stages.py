@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 OF_TEXT = (
     *("vision", "space", "prompt", "freeze", "attention"),
-    *("rollout", "form_only", "dpo", "preferences", "grpo", "sft_shaping"),
+    *("rollout", "form_only", "dpo", "preferences", "grpo", "latent", "sft_shaping"),
 )
 GIVEN = {"tasks_P", "failed_PG", "injected_PG"}  # what an estimator may want of a batch
 
@@ -67,7 +67,6 @@ def check(config: TrainConfig) -> None:
 
 def _check_method(config: TrainConfig, args: Any) -> None:
     """Refuse an algorithm, an estimator or rewards that do not fit."""
-    from mmrl.advantages import batch_data_of, check_options
     from mmrl.flow.algorithms import algorithm_of
     from mmrl.flow.algorithms.consistency import Consistency
 
@@ -76,14 +75,20 @@ def _check_method(config: TrainConfig, args: Any) -> None:
         _check_consistency(config)
         return
     algorithm.check_group(args.num_generations)
-    if missing := sorted(set(batch_data_of(config.advantages.name)) - GIVEN):
-        raise InputError(
-            f"the estimator {config.advantages.name} needs {', '.join(missing)}, which pictures do not have"
-        )
-    check_options(config.advantages.name, config.advantages.options, rewards=len(config.rewards))
-    if config.advantages.tokens is not None:
-        raise InputError("advantages.tokens spreads an advantage over tokens, and a picture has none; remove it")
+    check_estimator(config, "a picture")
     check_sees_pictures(config.rewards)
+
+
+def check_estimator(config: TrainConfig, made: str) -> None:
+    """Refuse an estimator that reads tokens, where what is `made` has none."""
+    from mmrl.advantages import batch_data_of, check_options
+
+    estimator = config.advantages
+    if missing := sorted(set(batch_data_of(estimator.name)) - GIVEN):
+        raise InputError(f"the estimator {estimator.name} needs {', '.join(missing)}, which {made} does not have")
+    check_options(estimator.name, estimator.options, rewards=len(config.rewards))
+    if estimator.tokens is not None:
+        raise InputError(f"advantages.tokens spreads an advantage over tokens, and {made} has none; remove it")
 
 
 def _check_consistency(config: TrainConfig) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from data_engine.schema import Sample
 from mmrl.core.config import InputError
-from mmrl.train.config import TrainConfig, arguments_of, makes_pictures, stages_of
+from mmrl.train.config import TrainConfig, arguments_of, makes_pictures, makes_rollouts, stages_of
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 Table = tuple[str, list[tuple[str, str]]]
@@ -84,7 +84,7 @@ def plan(config: TrainConfig, processes: int = 1) -> list[Table]:
     tables: list[Table] = [("parameters", counts)]
     for stage in stages_of(config):
         tables += _stage(config, stage, parameters, len(stage_samples(config, stage)), processes)
-    if config.grpo is not None:
+    if makes_rollouts(config):
         tables += _rewards(config, stage_samples(config, "grpo"))
     calling = config.rollout.tools and {"sft", "grpo"} & {*stages_of(config)}
     return [*tables, ("tools", _tools(config))] if calling else tables
@@ -122,9 +122,8 @@ def _of_pictures(config: TrainConfig, processes: int) -> list[Table]:
     for stage in stages_of(config):
         args = arguments_of(config, stage)
         prompts = processes * args.per_device_train_batch_size * args.gradient_accumulation_steps
-        steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * len(samples) / prompts)
         rows = {"processes": processes, "prompts a step": prompts, "prompts in the data": len(samples)}
-        rows["optimizer steps"] = steps
+        rows["optimizer steps"] = _steps(args, math.ceil(len(samples) / prompts))
         if stage == "flow":
             algorithm = algorithm_of(args.algorithm, args.options)
             if isinstance(algorithm, Consistency):
@@ -142,6 +141,10 @@ def _stage(
     from mmrl.grpo.config_checks import check_filled
 
     args = arguments_of(config, stage)
+    if stage == "latent":
+        return [
+            ("latent: batch", [(name, f"{value:,}") for name, value in _thoughts(args, prompts, processes).items()])
+        ]
     group = args.num_generations if stage == "grpo" else 1
     per_generation = args.steps_per_generation if stage == "grpo" else args.gradient_accumulation_steps
     iterations = args.num_iterations if stage == "grpo" else 1
@@ -151,7 +154,7 @@ def _stage(
         an_epoch = prompts * group // (rows * per_generation) * (per_generation // accumulation) * iterations
     else:
         an_epoch = math.ceil(math.ceil(prompts / rows) / accumulation)
-    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * an_epoch)
+    steps = _steps(args, an_epoch)
     numbers = batch_arithmetic(
         processes=processes,
         per_device=args.per_device_train_batch_size,
@@ -170,6 +173,24 @@ def _stage(
         (f"{stage}: batch", [(name, f"{value:,}") for name, value in numbers.items()]),
         (f"{stage}: memory of a process", [(name, f"{value:.3f} GiB") for name, value in needs.items()]),
     ]
+
+
+def _thoughts(args: Any, prompts: int, processes: int) -> dict[str, int]:
+    """What is drawn and answered in a step of the stage `latent`."""
+    asked = processes * args.per_device_train_batch_size * args.gradient_accumulation_steps
+    return {
+        "processes": processes,
+        "prompts a step": asked,
+        "thoughts a step": asked * (args.draws or args.num_generations),
+        "answers a step": asked * args.num_generations,
+        "optimizer steps": _steps(args, math.ceil(prompts / asked)),
+        "prompts in the data": prompts,
+    }
+
+
+def _steps(args: Any, an_epoch: int) -> int:
+    """Optimizer steps in all."""
+    return args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * an_epoch)
 
 
 def _tools(config: TrainConfig) -> list[tuple[str, str]]:

@@ -16,7 +16,16 @@ from mmrl.core.media.image import load_image
 from mmrl.core.media.pictures import as_media
 from mmrl.core.messages import texts_of
 from mmrl.train.chosen_samples import kind_of, spread, spread_preferences
-from mmrl.train.config import PREFERRING, TrainConfig, form_of, makes_pictures, makes_rollouts, stages_of
+from mmrl.train.config import (
+    FOLDERS,
+    PREFERRING,
+    ROLLING,
+    TrainConfig,
+    form_of,
+    makes_pictures,
+    makes_rollouts,
+    stages_of,
+)
 from mmrl.train.samples import split_of, stage_samples
 from mmrl.trainers.dataset import training_samples
 
@@ -61,6 +70,10 @@ def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
     count = len(samples)
     sft = None if config.sft is None else _small(config.sft, min(count, 2), count)
     blocks: dict[str, Any] = {"sft": sft, "grpo": None if config.grpo is None else _small_grpo(config.grpo, count)}
+    if config.latent is not None:
+        length = min(int(config.latent.get("max_completion_length", 256)), 16)
+        few = {"num_generations": 2, "draws": 0, "max_completion_length": length}
+        blocks["latent"] = _small(config.latent, min(count, 2), count) | few
     for stage in PREFERRING:
         if (block := getattr(config, stage)) is not None:
             blocks[stage] = _small(block, min(len(preferred), 2), len(preferred))
@@ -121,7 +134,9 @@ def tried(config: TrainConfig, small: TrainConfig) -> list[str]:
     lines += [f"not tried, there are too many kinds: {', '.join(left_out)}"] if left_out else []
     if not makes_rollouts(config):
         return lines
-    rows = [row for file in sorted(Path(small.output, "rollouts").iterdir()) for row in pq.read_table(file).to_pylist()]
+    places = [Path(small.output, FOLDERS[stage], "rollouts") for stage in stages_of(config) if stage in ROLLING]
+    files = [file for place in places for file in sorted(place.iterdir())]
+    rows = [row for file in files for row in pq.read_table(file).to_pylist()]
     if config.rollout.tools:
         turns = [turn for row in rows for turn in json.loads(row.get("turns") or "[]")]
         lines.append(f"tools: {sum(len(turn['calls']) for turn in turns)} calls; a random model makes none or few")

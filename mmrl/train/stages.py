@@ -16,9 +16,18 @@ from mmrl.core.config import InputError
 from mmrl.core.locks import alone
 from mmrl.core.vision import check_budget
 from mmrl.engine.settings import VllmSettings
-from mmrl.train import picture_stages
+from mmrl.train import latent_stage, picture_stages
 from mmrl.train.asked import Asked
-from mmrl.train.config import FOLDERS, PREFERRING, TrainConfig, arguments_of, form_of, makes_pictures, stages_of
+from mmrl.train.config import (
+    FOLDERS,
+    PREFERRING,
+    TrainConfig,
+    arguments_of,
+    form_of,
+    makes_pictures,
+    makes_rollouts,
+    stages_of,
+)
 from mmrl.train.continuation import check_change
 from mmrl.train.evaluation import check_evaluation, evaluated
 from mmrl.train.fitting import fitted
@@ -46,7 +55,7 @@ def run(config: TrainConfig) -> Path:
         check(config)
         for doubt in Asked(config).doubts():
             logger.warning(doubt)
-        if config.grpo is not None:
+        if makes_rollouts(config):
             Suite(config.rewards, judges=config.judges).check_judges()
         model = config.model
         final = Path(model)
@@ -74,6 +83,7 @@ def check(config: TrainConfig) -> None:
     from mmrl.trainers.dataset import gold_keys
     from mmrl.trainers.targets import can_be_written, check_answers
 
+    suite = Suite(config.rewards, judges=config.judges)
     pairs = stage_samples(config, "dpo") if config.dpo is not None else []
     samples = stage_samples(config, "grpo") if {*stages_of(config)} - {*PREFERRING} else []
     tasks = gold_keys(samples)
@@ -104,7 +114,7 @@ def check(config: TrainConfig) -> None:
         from mmrl.grpo.estimator_data import check_demonstrations
 
         arguments = arguments_of(config, "grpo")
-        suite, estimator = Suite(config.rewards, judges=config.judges), config.advantages
+        estimator = config.advantages
         check_method(arguments, suite.names, estimator.name, estimator.options, **method_of(config))
         if config.rollout.inject is not None:
             check_answers([sample for sample in samples if can_be_written(sample.task)])
@@ -112,9 +122,12 @@ def check(config: TrainConfig) -> None:
             check_demonstrations(suite, (sample.meta for sample in samples))
         if "pairs_P" in options_of(estimator.name):
             pair_places([sample.id for sample in samples], [sample.meta for sample in samples])
+        check_filled(len(samples), arguments.generation_batch_size // arguments.num_generations)
+    if config.latent is not None:
+        latent_stage.check(config)
+    if makes_rollouts(config):
         suite.check_tasks(tasks)
         check_substance(config.rewards, tasks, config.form_only)
-        check_filled(len(samples), arguments.generation_batch_size // arguments.num_generations)
         for task, names in suite.tasks_scored(tasks).items():
             logger.warning("task %s is scored by %s", task, ", ".join(names))
 
@@ -152,6 +165,9 @@ def _stage(config: TrainConfig, stage: str, model_path: str, *, longer: bool = F
     fitted(trainer, config, out, longer=longer)
     state = trainer.state
     card = model_card(config, stage, state.log_history, state.global_step)
+    if stage == "latent":
+        latent_stage.save_head(trainer, final, card=card)
+        return final
     if stage == "reward":
         batch = trainer.data_collator([trainer.train_dataset[0]])
         read = {name: value for name, value in batch.items() if name not in ("places", "targets", "margin")}
@@ -178,11 +194,12 @@ def _policy(config: TrainConfig, stage: str, model_path: str, samples: Sequence[
     check_inputs(model, processor, [[media.kind for media in sample.media] for sample in samples])
     check_frames(model, samples, config.vision, processor)
     check_budget(processor, config.vision, probe_sizes(samples, config.vision, processor))
-    if stage == "grpo":
-        new = arguments_of(config, "grpo").max_completion_length
+    if stage in ("grpo", "latent"):
+        args = arguments_of(config, stage)
+        new = args.max_completion_length + (args.latent_steps if stage == "latent" else 0)
         form = with_tools(form_of(config), processor, config.rollout)
         check_context(samples, processor, config.vision, context_of(model), new, form)
-    return adapted(model, frozen=config.freeze, lora=config.lora), processor
+    return (model if stage == "latent" else adapted(model, frozen=config.freeze, lora=config.lora)), processor
 
 
 def _head(config: TrainConfig, model_path: str) -> tuple[Any, Any]:
@@ -269,6 +286,7 @@ TRAINERS: dict[str, Callable[..., Any]] = {
     "sft": sft_trainer,
     "dpo": dpo_trainer,
     "grpo": grpo_trainer,
+    "latent": latent_stage.latent_trainer,
 }
 
 

@@ -1,4 +1,4 @@
-"""Metrics of a running training: a file for later, a line for the terminal."""
+"""Metrics of a running training: a file for later, a line for the terminal, and what both leave out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,12 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mmrl.core.files import write_atomic
+
+# TRL 1.16 asks for gradient checkpointing by names that transformers calls old, several times a step.
+OLD_NAMES = (
+    *("gradient_checkpointing", "is_gradient_checkpointing"),
+    *("gradient_checkpointing_enable", "gradient_checkpointing_disable"),
+)
 
 
 class MetricsFile(TrainerCallback):
@@ -118,6 +125,32 @@ def _selected(logs: Mapping[str, Any]) -> list[tuple[str, float]]:
     right = [("ranked right", logs[key]) for key in ("rewards/accuracies", "accuracy") if key in logs]
     pairs = [*means, *dead] if means else [("loss", logs["loss"]), *right] if "loss" in logs else []
     return [(name, value) for name, value in pairs if isinstance(value, float | int) and math.isfinite(value)]
+
+
+class KnownValues(TrainerCallback):
+    """Takes out of what is logged the values that are None, as of a reward whose task is not in the batch.
+
+    Loggers complain about each of them at each step. This callback is to be the first.
+    """
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
+    ) -> None:
+        """Take them out."""
+        for key in [key for key, value in (logs or {}).items() if value is None]:
+            del logs[key]
+
+
+def quieten(trainer: Any) -> None:
+    """Make the log of `trainer` quiet."""
+    trainer.callback_handler.callbacks.insert(0, KnownValues())
+    forget_old_names()
+
+
+def forget_old_names() -> None:
+    """Do not print the warnings about old names that TRL uses; no setting of ours avoids them."""
+    for name in OLD_NAMES:
+        warnings.filterwarnings("ignore", f"`{name}` is deprecated", FutureWarning)
 
 
 def metrics_file(args: TrainingArguments) -> Path:

@@ -18,12 +18,12 @@ from eval.answer.local import evaluating
 from mmrl.core.config import InputError
 from mmrl.core.vision import VisionBudget
 from mmrl.trainers import given
+from mmrl.trainers.callbacks import quieten
 from mmrl.trainers.collator import GivenAnswers
 from mmrl.trainers.dummy_media import check_alike
 from mmrl.trainers.evaluation import RecordedEvaluations
 from mmrl.trainers.finite import FiniteLoss, FiniteNumbers
 from mmrl.trainers.preferences import sides, with_system
-from mmrl.trainers.quiet import quieten
 from mmrl.trainers.token_losses import Kept, TokenReward, regulariser, token_rewards
 from rewards.prompt_form import PLAIN, PromptForm
 

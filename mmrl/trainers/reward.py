@@ -11,11 +11,11 @@ from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
 from mmrl.core.config import InputError
+from mmrl.trainers.callbacks import quieten
 from mmrl.trainers.dummy_media import check_alike
 from mmrl.trainers.evaluation import RecordedEvaluations
 from mmrl.trainers.finite import FiniteLoss, FiniteNumbers
 from mmrl.trainers.preferences import sides
-from mmrl.trainers.quiet import quieten
 from rewards.base import Rollout, Verdict
 from rewards.heads.checkpoint_torch import Checkpoint
 from rewards.heads.reward_model_torch import padded, row_or_verdict

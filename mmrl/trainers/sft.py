@@ -15,12 +15,12 @@ from mmrl.model.encoding import Encoded
 from mmrl.tools.form import with_tools
 from mmrl.tools.settings import ToolSettings
 from mmrl.trainers import given
+from mmrl.trainers.callbacks import quieten
 from mmrl.trainers.collator import GivenAnswers
 from mmrl.trainers.dummy_media import DummyMedia
 from mmrl.trainers.evaluation import RecordedEvaluations
 from mmrl.trainers.finite import FiniteLoss, FiniteNumbers
 from mmrl.trainers.gold_turns import CALLS, GivenTurns, GoldTurns
-from mmrl.trainers.quiet import quieten
 from mmrl.trainers.targets import rendered
 from mmrl.trainers.token_losses import IGNORED, ShapedLoss, Shaping
 from rewards.prompt_form import PLAIN, PromptForm
