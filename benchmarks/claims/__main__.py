@@ -31,12 +31,13 @@ from benchmarks.claims.about.policies import POLICIES
 from benchmarks.claims.about.preferences import PREFERENCES
 from benchmarks.claims.about.queries import QUERIES
 from benchmarks.claims.about.sequences import SEQUENCES
+from benchmarks.claims.about.thoughts import THOUGHTS, ThoughtClaim
 from benchmarks.claims.about.trees import TREES
 from benchmarks.claims.claim import Claim, LearnerClaim
 from benchmarks.claims.policy_claim import PolicyClaim
 from benchmarks.rounds import parser_of, save
 
-Tried = Claim | LearnerClaim | PolicyClaim | PictureClaim | OwnAnswersClaim
+Tried = Claim | LearnerClaim | PolicyClaim | PictureClaim | OwnAnswersClaim | ThoughtClaim
 CLAIMS: dict[str, Tried] = (
     ESTIMATORS
     | SEQUENCES
@@ -52,6 +53,7 @@ CLAIMS: dict[str, Tried] = (
     | HOLES
     | PREFERENCES
     | DECODING
+    | THOUGHTS
 )
 
 

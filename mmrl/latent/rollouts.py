@@ -149,8 +149,13 @@ def foresight(predicted_PG: Tensor, reward_PG: Tensor) -> dict[str, float]:
     """
     pairs = zip(as_array(predicted_PG), as_array(reward_PG), strict=True)
     told = [
-        float(spearmanr(one[known], other[known]).statistic)
+        _rank_correlation(one[known], other[known])
         for one, other in pairs
         if np.ptp(one[known := np.isfinite(other)]) > 0 and np.ptp(other[known]) > 0
     ]
     return {"latent/rank_correlation": float(np.mean(told))} if told else {}
+
+
+def _rank_correlation(one: Any, other: Any) -> float:
+    found: Any = spearmanr(one, other)
+    return float(found.statistic)

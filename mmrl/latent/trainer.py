@@ -89,7 +89,7 @@ class LatentTrainer(RowTrainer):
 
     def measured(self, evaluation: StepEvaluation) -> dict[str, float]:
         """The metrics of the answers behind the thoughts of the head as it is."""
-        head = self.accelerator.unwrap_model(self.model)
+        head: Any = self.accelerator.unwrap_model(self.model)
 
         def answering(config: Any) -> LatentGenerator:
             return LatentGenerator(self.generator.under(config.sampling), head)

@@ -142,9 +142,9 @@ def _stage(
 
     args = arguments_of(config, stage)
     if stage == "latent":
-        return [
-            ("latent: batch", [(name, f"{value:,}") for name, value in _thoughts(args, prompts, processes).items()])
-        ]
+        frozen = [{**row, "trainable": 0} for row in parameters]
+        needs = memory(frozen, config.dtype, reference=False, stage=0, processes=processes)
+        return _tables(stage, _thoughts(args, prompts, processes), needs)
     group = args.num_generations if stage == "grpo" else 1
     per_generation = args.steps_per_generation if stage == "grpo" else args.gradient_accumulation_steps
     iterations = args.num_iterations if stage == "grpo" else 1
@@ -169,6 +169,10 @@ def _stage(
         numbers["rollouts of a group drawn whole"] = group // config.rollout.tree.size
     reference = config.lora is None and _has_reference(stage, args)
     needs = memory(parameters, config.dtype, reference=reference, stage=sharding_stage(args), processes=processes)
+    return _tables(stage, numbers, needs)
+
+
+def _tables(stage: str, numbers: Mapping[str, int], needs: Mapping[str, float]) -> list[Table]:
     return [
         (f"{stage}: batch", [(name, f"{value:,}") for name, value in numbers.items()]),
         (f"{stage}: memory of a process", [(name, f"{value:.3f} GiB") for name, value in needs.items()]),
@@ -254,4 +258,6 @@ def _skeleton(config: TrainConfig) -> Any:
     check_architecture(path)
     if config.attention is not None:
         check_attention(config.attention)
+    if stages_of(config) == ["latent"]:
+        return skeleton(path).requires_grad_(False)
     return adapted(skeleton(path), frozen=config.freeze, lora=config.lora)

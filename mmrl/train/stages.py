@@ -83,7 +83,6 @@ def check(config: TrainConfig) -> None:
     from mmrl.trainers.dataset import gold_keys
     from mmrl.trainers.targets import can_be_written, check_answers
 
-    suite = Suite(config.rewards, judges=config.judges)
     pairs = stage_samples(config, "dpo") if config.dpo is not None else []
     samples = stage_samples(config, "grpo") if {*stages_of(config)} - {*PREFERRING} else []
     tasks = gold_keys(samples)
@@ -114,7 +113,7 @@ def check(config: TrainConfig) -> None:
         from mmrl.grpo.estimator_data import check_demonstrations
 
         arguments = arguments_of(config, "grpo")
-        estimator = config.advantages
+        suite, estimator = Suite(config.rewards, judges=config.judges), config.advantages
         check_method(arguments, suite.names, estimator.name, estimator.options, **method_of(config))
         if config.rollout.inject is not None:
             check_answers([sample for sample in samples if can_be_written(sample.task)])
@@ -126,6 +125,7 @@ def check(config: TrainConfig) -> None:
     if config.latent is not None:
         latent_stage.check(config)
     if makes_rollouts(config):
+        suite = Suite(config.rewards, judges=config.judges)
         suite.check_tasks(tasks)
         check_substance(config.rewards, tasks, config.form_only)
         for task, names in suite.tasks_scored(tasks).items():

@@ -237,7 +237,7 @@ def test_each_step_of_a_dense_algorithm_has_its_own_advantage_and_noise(world: P
     assert batch["drawn"].trajectory.levels == pytest.approx([0.7, 0.7])
     assert all(level in (pytest.approx(0.735), pytest.approx(0.665)) for level in run.model.levels.tolist())
     assert run.rollouts([{"rows": [rows[2]]}])[0]["drawn"].trajectory.levels != [0.7, 0.7]
-    loss, _ = run.loss_of(run.policy.using(run.model), batch)
+    loss, _ = run.loss_of(run.model, batch)
     loss.backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in run.model.trained.parameters())
 
