@@ -193,8 +193,8 @@ def test_a_policy_is_measured_as_it_was_asked(tmp_path: Path) -> None:
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            ("shaped_grpo", "student_calls", "psrd_read"),
-            ["Diversity or Precision (2512.22955)", "ONI (2410.23022)", "PSRD (2604.17982)"],
+            ("shaped_grpo", "student_calls", "psrd_read", "thought"),
+            ["Diversity or Precision (2512.22955)", "ONI (2410.23022)", "PSRD (2604.17982)", "DLR (2601.17275)"],
             marks=pytest.mark.slow,
         ),
         pytest.param(
