@@ -32,12 +32,13 @@ from benchmarks.claims.about.preferences import PREFERENCES
 from benchmarks.claims.about.queries import QUERIES
 from benchmarks.claims.about.sequences import SEQUENCES
 from benchmarks.claims.about.thoughts import THOUGHTS, ThoughtClaim
+from benchmarks.claims.about.tools import TOOLS, ToolClaim
 from benchmarks.claims.about.trees import TREES
 from benchmarks.claims.claim import Claim, LearnerClaim
 from benchmarks.claims.policy_claim import PolicyClaim
 from benchmarks.rounds import parser_of, save
 
-Tried = Claim | LearnerClaim | PolicyClaim | PictureClaim | OwnAnswersClaim | ThoughtClaim
+Tried = Claim | LearnerClaim | PolicyClaim | PictureClaim | OwnAnswersClaim | ThoughtClaim | ToolClaim
 CLAIMS: dict[str, Tried] = (
     ESTIMATORS
     | SEQUENCES
@@ -54,6 +55,7 @@ CLAIMS: dict[str, Tried] = (
     | PREFERENCES
     | DECODING
     | THOUGHTS
+    | TOOLS
 )
 
 

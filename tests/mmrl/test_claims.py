@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,15 @@ from benchmarks.claims.about.pairs import EDITS, agreement, verifier
 from benchmarks.claims.about.queries import PARTIAL, WARM, asked, golds, scores
 from benchmarks.claims.about.sequences import ANNEALED_T, CONSTANT_T, solved
 from benchmarks.claims.about.sequences import trained as taught
+from benchmarks.claims.about.tools import TOOLS, held_by_call, tokens_read, worded
+from benchmarks.claims.about.tools import training as begun
 from benchmarks.claims.about.trees import Way, stepper, thinker
 from benchmarks.claims.table_policy import Arm, World, earned, trained
 from benchmarks.learning import ACCURACY
 from data_engine.dataset.shards import write_dataset
 from data_engine.schema import Sample, user_prompt, with_id
 from data_engine.sources.synthesis import digits_count
-from eval.records import read_run
+from eval.records import Record, read_run
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import as_media
 from mmrl.demo.steps import CHECKPOINT, evaluated, training
@@ -153,6 +156,26 @@ def test_a_policy_is_measured_as_it_was_asked(tmp_path: Path) -> None:
     assert read_run(for_the_best).protocol["prompt"] == {"system": "Overall score: 1"}
 
 
+def test_one_turn_reads_at_least_as_many_tokens_as_the_zoom(tmp_path: Path) -> None:
+    claim = TOOLS["zoom"].quick()
+    data, policy = claim.data(0, tmp_path), worded(tmp_path)
+    zoom, one_turn = (tokens_read(begun(policy, data, tmp_path, {}, **arm.changes())) for arm in (claim.new, claim.old))
+    assert 0.8 * one_turn < zoom <= one_turn
+
+
+def test_a_call_holds_a_digit_that_is_whole_in_its_box() -> None:
+    def held(box: list[int], outcome: str = "ok") -> bool:
+        call = {"name": "zoom", "arguments": json.dumps({"box": box}), "outcome": outcome}
+        seen, turns = {"width": 256, "height": 256}, [{"said": "", "calls": [call]}]
+        names = ("key", "protocol", "benchmark", "split", "item")
+        record = Record(*names, 0, "number", "s", "p", [], [seen], [[64, 64]], "", 0, {"number": 7})
+        return held_by_call(replace(record, meta={"box": [40, 40, 56, 56]}, turns=turns))
+
+    assert held([10, 10, 14, 14])
+    assert not held([11, 10, 23, 22])
+    assert not held([0, 0, 64, 64], "refused")
+
+
 @pytest.mark.parametrize(
     ("names", "papers"),
     [
@@ -197,6 +220,7 @@ def test_a_policy_is_measured_as_it_was_asked(tmp_path: Path) -> None:
             ["Diversity or Precision (2512.22955)", "ONI (2410.23022)", "PSRD (2604.17982)", "DLR (2601.17275)"],
             marks=pytest.mark.slow,
         ),
+        pytest.param(("zoom",), ["tools (ours)"], marks=pytest.mark.slow),
         pytest.param(
             ("bmas", "words_sentence"), ["Mixed-R1 (2505.24164)", "BLEUBERI (2505.11080)"], marks=pytest.mark.slow
         ),
