@@ -31,6 +31,7 @@ from benchmarks.claims.about.policies import POLICIES
 from benchmarks.claims.about.preferences import PREFERENCES
 from benchmarks.claims.about.queries import QUERIES
 from benchmarks.claims.about.sequences import SEQUENCES
+from benchmarks.claims.about.steps import STEPS
 from benchmarks.claims.about.thoughts import THOUGHTS, ThoughtClaim
 from benchmarks.claims.about.tools import TOOLS, ToolClaim
 from benchmarks.claims.about.trees import TREES
@@ -56,6 +57,7 @@ CLAIMS: dict[str, Tried] = (
     | DECODING
     | THOUGHTS
     | TOOLS
+    | STEPS
 )
 
 

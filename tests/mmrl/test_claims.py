@@ -23,6 +23,7 @@ from benchmarks.claims.about.pairs import EDITS, agreement, verifier
 from benchmarks.claims.about.queries import PARTIAL, WARM, asked, golds, scores
 from benchmarks.claims.about.sequences import ANNEALED_T, CONSTANT_T, solved
 from benchmarks.claims.about.sequences import trained as taught
+from benchmarks.claims.about.steps import picked
 from benchmarks.claims.about.tools import TOOLS, held_by_call, tokens_read, worded
 from benchmarks.claims.about.tools import training as begun
 from benchmarks.claims.about.trees import Way, stepper, thinker
@@ -142,6 +143,20 @@ def test_the_onsets_of_sentences_are_their_first_tokens() -> None:
     assert found[1] == " 4"
 
 
+def test_ways_to_pick_one_of_several_answers() -> None:
+    """Two questions, three answers each: the majority is right once, and steps tell the right answer of the other."""
+    said = {"a": ["2", "2", "3"], "b": ["1", "4", "4"]}
+    drawn = [
+        Record("", "", "", "test", item, draw, "count", "", "", [], [], [], "", 1, None,
+               answer_text=text, scores={"number": float(draw == 0)})
+        for item, texts in said.items() for draw, text in enumerate(texts)
+    ]  # fmt: skip
+    steps = [[0.9, 0.2], [0.6, 0.5], [0.1, 0.1], [0.9, 0.8], [1.0, 0.1], [0.2, 0.9]]
+    found = picked(drawn, steps, "number")
+    ways = {"one": 1 / 3, "majority": 0.5, "oracle": 1.0, "mean": 1.0, "min": 0.5, "last": 0.0}
+    assert found == pytest.approx(ways)
+
+
 def test_a_policy_is_measured_as_it_was_asked(tmp_path: Path) -> None:
     """One of relabelled pairs under the system message that asks for the highest score."""
     Image.new("RGB", (64, 64)).save(tmp_path / "dark.png")
@@ -216,8 +231,14 @@ def test_a_call_holds_a_digit_that_is_whole_in_its_box() -> None:
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            ("shaped_grpo", "student_calls", "psrd_read", "thought"),
-            ["Diversity or Precision (2512.22955)", "ONI (2410.23022)", "PSRD (2604.17982)", "DLR (2601.17275)"],
+            ("shaped_grpo", "student_calls", "psrd_read", "thought", "step_labels"),
+            [
+                "Diversity or Precision (2512.22955)",
+                "ONI (2410.23022)",
+                "PSRD (2604.17982)",
+                "DLR (2601.17275)",
+                "ViLBench (2503.20271)",
+            ],
             marks=pytest.mark.slow,
         ),
         pytest.param(("zoom",), ["tools (ours)"], marks=pytest.mark.slow),

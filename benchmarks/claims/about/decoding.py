@@ -22,7 +22,7 @@ from eval.decode.config import PhaseWise
 from eval.decode.policy import SelfGuide
 from eval.decode.search import BREAKS
 from eval.generation import Draw, Sampling
-from eval.records import ALL
+from eval.records import ALL, Record
 from eval.run import run as answered
 from mmrl.core.config import load
 from mmrl.demo import steps as demo
@@ -55,22 +55,23 @@ class GuideClaim(OwnAnswersClaim):
         head = run(TrainConfig.model_validate(base.model_dump() | blocks))
         numbers: Numbers = {}
         for guide, named in {"questions": [], "student": [f"decode.head={head}"]}.items():
-            records = _records("psrd.yaml", base, place / guide, [f"sampling.seed={seed}", *named])
-            numbers[guide] = fmean(record.total or 0.0 for record in records)
-            numbers[f"{guide} read"] = fmean(record.spent["read_to_score"] for record in records)
-            numbers[f"{guide} prefill"] = fmean(record.spent["prefill"] for record in records)
+            answers = records("psrd.yaml", base, place / guide, [f"sampling.seed={seed}", *named])
+            numbers[guide] = fmean(record.total or 0.0 for record in answers)
+            numbers[f"{guide} read"] = fmean(record.spent["read_to_score"] for record in answers)
+            numbers[f"{guide} prefill"] = fmean(record.spent["prefill"] for record in answers)
         return numbers | {"third": numbers["questions read"] / 3}
 
     def _labels(self, base: TrainConfig, start: Path) -> Path:
         """The policy's answers to the training questions, with what it says of the onsets of their sentences."""
         labels, drawn = start / "labels", ["sampling.do_sample=true", f"sampling.samples={ANSWERS}"]
         if not (labels / "manifest.json").exists():
-            _records("demo.yaml", base, start / "answers", ["data.split=train", "sampling.temperature=0.7", *drawn])
+            records("demo.yaml", base, start / "answers", ["data.split=train", "sampling.temperature=0.7", *drawn])
             write_steps(start / "answers", Suite({"seen": {"fn": f"{__name__}:seen"}}), labels)
         return labels
 
 
-def _records(config: str, base: TrainConfig, out: Path, changes: Sequence[str]) -> list[Any]:
+def records(config: str, base: TrainConfig, out: Path, changes: Sequence[str]) -> list[Record]:
+    """What the policy of `base` answers to its questions, as a config of an evaluation says."""
     places = [f"model={base.model}", f"data.path={base.data}", f"out={out}"]
     return answered(load(EvalConfig, CONFIGS / config, [*places, *changes]))
 
