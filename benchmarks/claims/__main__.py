@@ -30,6 +30,7 @@ from benchmarks.claims.about.pictures import PICTURES, PictureClaim
 from benchmarks.claims.about.policies import POLICIES
 from benchmarks.claims.about.preferences import PREFERENCES
 from benchmarks.claims.about.queries import QUERIES
+from benchmarks.claims.about.repairs import REPAIRS
 from benchmarks.claims.about.sequences import SEQUENCES
 from benchmarks.claims.about.steps import STEPS
 from benchmarks.claims.about.thoughts import THOUGHTS, ThoughtClaim
@@ -53,6 +54,7 @@ CLAIMS: dict[str, Tried] = (
     | EDITORS
     | HEADS
     | HOLES
+    | REPAIRS
     | PREFERENCES
     | DECODING
     | THOUGHTS

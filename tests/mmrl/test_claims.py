@@ -21,6 +21,7 @@ from benchmarks.claims.about.estimators import never_sampled
 from benchmarks.claims.about.holes import HOLE, WORTH, ruled, with_hole, written
 from benchmarks.claims.about.pairs import EDITS, agreement, verifier
 from benchmarks.claims.about.queries import PARTIAL, WARM, asked, golds, scores
+from benchmarks.claims.about.repairs import WAYS, perturbed, right, wrong
 from benchmarks.claims.about.sequences import ANNEALED_T, CONSTANT_T, solved
 from benchmarks.claims.about.sequences import trained as taught
 from benchmarks.claims.about.steps import picked
@@ -31,6 +32,7 @@ from benchmarks.claims.table_policy import Arm, World, earned, trained
 from benchmarks.learning import ACCURACY
 from data_engine.dataset.shards import write_dataset
 from data_engine.schema import Sample, user_prompt, with_id
+from data_engine.sources.scenes import digits_scene
 from data_engine.sources.synthesis import digits_count
 from eval.records import Record, read_run
 from mmrl.core.media.item import Media
@@ -112,6 +114,26 @@ def test_pairs_that_a_head_learns_from_follow_the_rule() -> None:
         for pair in pairs:
             right, wrong = (answer_text(text) for text in sides(pair.answer))
             assert float(right or 0) == question.answer["number"] != float(wrong or 0)
+
+
+def test_a_wrong_caption_has_another_digit_or_another_height() -> None:
+    for sample in digits_scene(n=20, ask="caption", side=32):
+        for pair, other_ones in zip(wrong(sample), (str.isdigit, lambda word: word in ("top", "bottom")), strict=True):
+            better, other = (answer_text(text) or "" for text in sides(pair.answer))
+            assert better == sample.answer["references"][0]
+            [changed] = [words for words in zip(better.split(), other.split(), strict=True) if words[0] != words[1]]
+            assert all(map(other_ones, changed))
+
+
+def test_a_caption_is_right_in_any_words_that_name_the_same_digits_and_places() -> None:
+    answer = "<think>I see 1 2</think><answer>A photograph with a 1 at the top left, a 2 at the bottom right.</answer>"
+    said = [perturbed(answer, way) for way in WAYS.values()]
+    assert said[0] == answer
+    assert len({answer_text(text) for text in said}) == len(WAYS)
+    others = [answer.replace("top", "bop"), answer.replace("top", "bottom"), answer.replace("a 2", "a 7"), ""]
+    gold = {"candidates": [answer, others[1]], "preferred": 0}
+    verdicts = right([Rollout(text, gold) for text in [*said, *others]])
+    assert [verdict.score for verdict in verdicts] == [1] * (len(WAYS) + 1) + [0] * 3
 
 
 def test_a_hole_raises_the_score_of_one_answer_and_of_no_other(tmp_path: Path) -> None:
@@ -221,8 +243,8 @@ def test_a_call_holds_a_digit_that_is_whole_in_its_box() -> None:
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            ("head_par", "hole_par", "stage_sft"),
-            ["PAR (2502.18770)"] * 2 + ["SFT, DPO, GRPO (sft)"],
+            ("head_par", "hole_par", "stage_sft", "repaired"),
+            ["PAR (2502.18770)"] * 2 + ["SFT, DPO, GRPO (sft)", "REFORM (2507.06419)"],
             marks=pytest.mark.slow,
         ),
         pytest.param(

@@ -42,10 +42,10 @@ def _described(split: Split, n: int) -> Iterator[Sample]:
         yield replace(sample, media=(replace(sample.media[0], width=SIDE, height=SIDE),))
 
 
-def captioner(out: Path, steps: int) -> Path:
+def captioner(out: Path, steps: int, *changes: str) -> Path:
     """The demo's policy after so many supervised steps of 32 captions."""
     places = [f"model={CHECKPOINT}", f"data={captions(out)}", f"output={out / 'captioner'}"]
-    return run(load(TrainConfig, LAPTOP, [*places, f"sft.max_steps={steps}", "grpo=null"]))
+    return run(load(TrainConfig, LAPTOP, [*places, f"sft.max_steps={steps}", "grpo=null", *changes]))
 
 
 @per_rollout

@@ -83,6 +83,12 @@ class OwnAnswersClaim(ABC):
         """What is measured together."""
         return type(self).__name__
 
+    def numbers(self, out: Path, place: Path, seed: int) -> Numbers:
+        """What is measured in `place`: the rule's score of the first policy (`start`), and the rest."""
+        start = out / f"start-{self.task}{f'-{self.warm}' if self.warm else ''}"
+        base = self._begun(start, demo.curated(out / "data"))
+        return {"start": rule(base, Path(base.model), start), **self.measured(base, start, place, seed)}
+
     def pairs(self, base: TrainConfig, start: Path, split: str) -> Path:
         """The pairs of the first policy's answers to a split."""
         folder = start / f"pairs-{split}"
@@ -103,13 +109,10 @@ class OwnAnswersClaim(ABC):
         return {**(base.grpo or {}), "max_steps": self.steps, "save_strategy": "no", **changes}
 
     def _known(self, seed: int, out: Path) -> Numbers:
-        start = out / f"start-{self.task}{f'-{self.warm}' if self.warm else ''}"
         place = out / f"{self.experiment}-{self.task}-{self.steps}-{seed}"
         if not (place / "numbers.json").exists():
             place.mkdir(parents=True, exist_ok=True)
-            base = self._begun(start, demo.curated(out / "data"))
-            numbers = {"start": rule(base, Path(base.model), start), **self.measured(base, start, place, seed)}
-            (place / "numbers.json").write_text(json.dumps(numbers))
+            (place / "numbers.json").write_text(json.dumps(self.numbers(out, place, seed)))
         return json.loads((place / "numbers.json").read_text())
 
     def _begun(self, start: Path, data: Path) -> TrainConfig:
