@@ -174,16 +174,20 @@ def instructions(changes: Sequence[str], split: Split) -> list[tuple[str, str]]:
 
 def versions(photo: Image.Image, change: str, place: str, changes: Sequence[str]) -> dict[str, Image.Image]:
     """`photo` edited right, and with each fault; the wrong edit is the next one of the `changes` in the next place."""
-    x1, y1, x2, y2 = PLACES[place]
-    half = ((x1 + x2) / 2, y2) if x2 - x1 >= y2 - y1 else (x2, (y1 + y2) / 2)
     names, places = list(changes), list(PLACES)
     other, elsewhere = (row[(row.index(now) + 1) % len(row)] for row, now in ((names, change), (places, place)))
     return {
-        "right": changed(photo, change, (x1, y1, x2, y2)),
-        "partial": changed(photo, change, (x1, y1, *half)),
+        "right": changed(photo, change, PLACES[place]),
+        "partial": changed(photo, change, first_half(PLACES[place])),
         "overdone": changed(photo, change, (0, 0, 1, 1)),
         "wrong": changed(photo, other, PLACES[elsewhere]),
     }
+
+
+def first_half(place: tuple[float, ...]) -> tuple[float, ...]:
+    """The left half of a place, or the upper one if it is higher than wide."""
+    x1, y1, x2, y2 = place
+    return (x1, y1, (x1 + x2) / 2, y2) if x2 - x1 >= y2 - y1 else (x1, y1, x2, (y1 + y2) / 2)
 
 
 def changed(photo: Image.Image, change: str, place: tuple[float, ...]) -> Image.Image:

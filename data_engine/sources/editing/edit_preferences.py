@@ -17,6 +17,7 @@ from data_engine.sources.editing.edit_pairs import (
     PLACES,
     changed,
     check_changes,
+    first_half,
     instructions,
     picture_files,
     versions,
@@ -46,8 +47,9 @@ def edit_preferences(
 
     The two samples of a pair share `meta["pair"]`; `meta["preferred"]` says which edit is right, `meta["fault"]` what
     is wrong with the other one, each of the `faults` in turn: `partial` (half of the place), `overdone` (all of the
-    picture), `operation` (another change in the place), `place` (the change beside it) and `nothing` (no change).
-    Instructions, and `changes`, `split` and `photos`, are those of `edits`.
+    picture), `operation` (another change in the place), `place` (the change beside it) and `nothing` (no change). In
+    the split `train` no fault is what an instruction for testing asks for, where there is another: a head would learn
+    that it is always wrong. Instructions, and `changes`, `split` and `photos`, are those of `edits`.
     """
     check_changes(changes or ())
     if changes and len(set(changes)) < 2:
@@ -62,9 +64,10 @@ def _pairs(
     opened = [load_image(str(file)) for file in files] or photographs(split)
     about = {"split": split} if files else {"split": split, "licence": "BSD-3-Clause"}
     asked = instructions(changes, split)
+    shown = asked if split == "train" else instructions(changes, "train") + instructions(changes, "test")
     for index in range(n):
         rng, fault = rng_of("preferred", split, seed, index), faults[index % len(faults)]
-        change, place, photo, right, faulty = _distinct(rng, opened, side, asked, changes, fault)
+        change, place, photo, right, faulty = _distinct(rng, opened, side, asked, shown, changes, fault)
         instruction = CHANGES[change][0].format(place=place)
         prompt = user_prompt(instruction, ["image", "image"])
         sides = ["right", fault] if rng.random() < 0.5 else [fault, "right"]
@@ -81,29 +84,42 @@ def _distinct(
     photos: Sequence[Image.Image],
     side: int,
     asked: Sequence[tuple[str, str]],
+    shown: Sequence[tuple[str, str]],
     changes: Sequence[str],
     fault: Flaw,
 ) -> tuple[str, str, Image.Image, Image.Image, Image.Image]:
     """(change, place, photograph, right edit, faulty edit): the edits differ, and the right one from the photograph."""
     while True:
         change, place = asked[int(rng.integers(len(asked)))]
+        part = next((name for name, box in PLACES.items() if box == first_half(PLACES[place])), None)
+        if fault == "partial" and part and (change, part) not in shown:
+            continue
         photo = Image.fromarray(cropped(rng, photos, side, side))
         made = versions(photo, change, place, changes)
-        right, faulty = made["right"], made.get(fault) or _faulty(rng, photo, change, place, changes, fault)
+        right, faulty = made["right"], made.get(fault) or _faulty(rng, photo, change, place, shown, changes, fault)
         if right.tobytes() not in (photo.tobytes(), faulty.tobytes()):
             return change, place, photo, right, faulty
 
 
 def _faulty(
-    rng: np.random.Generator, photo: Image.Image, change: str, place: str, changes: Sequence[str], fault: Flaw
+    rng: np.random.Generator,
+    photo: Image.Image,
+    change: str,
+    place: str,
+    shown: Sequence[tuple[str, str]],
+    changes: Sequence[str],
+    fault: Flaw,
 ) -> Image.Image:
+    """`photo` with another change, or with the change in another place, one of `shown` if there is any."""
     if fault == "nothing":
         return photo
     if fault == "operation":
-        others = [name for name in changes if name != change]
-        return changed(photo, others[int(rng.integers(len(others)))], PLACES[place])
-    elsewhere = [other for other in PLACES.values() if _apart(other, PLACES[place])]
-    return changed(photo, change, elsewhere[int(rng.integers(len(elsewhere)))])
+        others = [(name, place) for name in changes if name != change]
+    else:
+        others = [(change, other) for other, box in PLACES.items() if _apart(box, PLACES[place])]
+    others = [other for other in others if other in shown] or others
+    name, elsewhere = others[int(rng.integers(len(others)))]
+    return changed(photo, name, PLACES[elsewhere])
 
 
 def _apart(a: tuple[float, ...], b: tuple[float, ...]) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data_engine.dataset.pairs import picture_pairs
-from data_engine.sources.editing.edit_pairs import CHANGES, PLACES, edits, instructions
+from data_engine.sources.editing.edit_pairs import CHANGES, PLACES, changed, edits, instructions
 from data_engine.sources.editing.edit_preferences import FLAWS, edit_preferences
 from mmrl.core.config import InputError
 from mmrl.core.media.image import load_image
@@ -48,6 +48,20 @@ def test_the_instructions_for_testing_occur_in_no_training() -> None:
     for split in ("train", "test"):
         asked = {(s.meta["change"], s.meta["place"]) for s in edit_preferences(n=300, split=split, side=8)}
         assert asked == set(instructions(list(CHANGES), split))
+
+
+def test_no_fault_in_training_is_what_an_instruction_for_testing_asks_for() -> None:
+    """Else these edits are always wrong in training, and a head learns to know them whatever the instruction."""
+    every = [(change, place) for change in CHANGES for place in PLACES]
+    learned, told = set(instructions(list(CHANGES), "train")), Counter()
+    drawn = edit_preferences(n=90, side=32, faults=["partial", "operation", "place"])
+    for better, other in picture_pairs([replace(sample, id=str(number)) for number, sample in enumerate(drawn)]):
+        photo, faulty = map(load_image, other.media)
+        made = {(change, place) for change, place in every if changed(photo, change, PLACES[place]) == faulty}
+        assert made <= learned - {(better.meta["change"], better.meta["place"])}
+        told[better.meta["fault"]] += bool(made)
+    assert (told["operation"], told["place"]) == (30, 30)
+    assert 0 < told["partial"] < 30  # half of a quarter is no place
 
 
 def test_what_was_done_is_asked_with_the_instruction_as_the_answer() -> None:
