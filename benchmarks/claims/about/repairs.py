@@ -103,7 +103,7 @@ class RepairClaim(HeadClaim):
         writer = captioner(out, self.warm, f"data={known}")
         counts = self.attack(base, dataset(once, (), place / "once"), writer, plain)
         found = read_samples(place / "found") if (place / "found").exists() else ()
-        often = (replace(pair, id="", meta=pair.meta | {REPEAT: SHOWN}) for pair in found)
+        often = (replace(pair, id="", meta={**pair.meta, REPEAT: SHOWN}) for pair in found)
         patched = self.head(base, dataset([*taught, *often], (), place / "more"), place / "patched", seed)
         heads = {"plain": plain, "patched": patched}
         shares = {f"{name} {way}": share for name in heads for way, share in ranked(heads[name], tried).items()}
