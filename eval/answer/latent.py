@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,11 +26,11 @@ class LatentGenerator:
         """One answer per draw."""
         generator, sampling = self._generator, self._generator.sampling
         rows = [generator.encoded(draw.sample) for draw in draws]
-        latent_RTE, log_deviation = self._head.distribution(generator.last_states(rows).float())
+        latent_RD, log_deviation_RD = self._head.distribution(generator.last_states(rows).float())
         if sampling.do_sample:
             keys = [("thought", sampling.seed, draw.sample.id, draw.number) for draw in draws]
-            latent_RTE = latent_RTE + log_deviation.exp() * noise(self._head, keys)
-        answers = answers_behind(generator, rows, self._head, latent_RTE)
+            latent_RD = latent_RD + log_deviation_RD.exp() * noise(self._head, keys)
+        answers = answers_behind(generator, rows, self._head, latent_RD)
         shown = [generator.seen_size(draw.sample, row) for draw, row in zip(draws, rows, strict=True)]
         parts = zip(answers, shown, rows, strict=True)
         return [generator.answer(ids, seen, {}, opened=row.opened) for ids, seen, row in parts]
@@ -42,18 +41,17 @@ class LatentGenerator:
 
 
 def noise(head: LatentHead, keys: Sequence[Sequence[int | str]]) -> Tensor:
-    """[R, T, E] standard normal numbers that depend on the key of a row alone."""
-    shape = (head.config.steps, head.config.embedding)
-    drawn = [torch.from_numpy(row_generator(*key).standard_normal(shape)) for key in keys]
+    """[R, D] standard normal numbers that depend on the key of a row alone."""
+    drawn = [torch.from_numpy(row_generator(*key).standard_normal(head.config.size)) for key in keys]
     return torch.stack(drawn).float().to(head.device)
 
 
+@torch.no_grad()
 def answers_behind(
-    generator: LocalGenerator, rows: Sequence[Encoded], head: Any, latent_RTE: Tensor
+    generator: LocalGenerator, rows: Sequence[Encoded], head: LatentHead, latent_RD: Tensor
 ) -> list[list[int]]:
     """The greedy answer to each prompt behind its thought, a stop token included."""
-    longer = [with_room(row, latent_RTE.shape[1], generator.stops[0]) for row in rows]
+    longer, starts = zip(*(with_room(row, head.config, generator.stops[0]) for row in rows), strict=True)
     keys = [("greedy", r) for r in range(len(rows))]
-    lengths = [len(row.input_ids) for row in longer]
-    with thinking(generator.model, latent_RTE * head.config.scale, lengths):
+    with thinking(generator.model, head.vectors(latent_RD), starts):
         return generator.continued(longer, generator.sampling.max_new_tokens, temperature=0.0, keys=keys)

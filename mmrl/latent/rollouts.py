@@ -1,7 +1,7 @@
 """Thoughts are drawn, the frozen model answers behind them, and a suite scores the answers.
 
-Shapes: P prompts of a micro-batch, G thoughts of each that are answered, D drawn, T steps of a thought, E the size of
-an embedding, H that of a state, B answers of this process, K rewards.
+Shapes: P prompts of a micro-batch, C thoughts of each that are drawn, G that are answered, D numbers of a thought, H
+those of a state, B answers of this process, K rewards.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """The prompts of a micro-batch, their states [P, H], the noise of the thoughts that were answered [P, G, T, E], the
+    """The prompts of a micro-batch, their states [P, H], the noise of the thoughts that were answered [P, G, D], the
     rewards predicted of these [P, G], and the answers as token ids."""
 
     rows: Sequence[Encoded]
     states_PH: Tensor
-    noise_PGTE: Tensor
+    noise_PGD: Tensor
     predicted_PG: Tensor
     answers: Sequence[list[int]]
 
@@ -89,13 +89,13 @@ class LatentRollouts:
         count = args.draws or args.num_generations
         step = self.trainer.state.global_step
         keys = [("thought", args.seed, step, row["id"], place) for row in rows for place in range(count)]
-        noise_PDTE = noise(head, keys).unflatten(0, (len(rows), count))
-        thoughts = head(states_PH, noise_PDTE)
+        noise_PCD = noise(head, keys).unflatten(0, (len(rows), count))
+        thoughts = head(states_PH, noise_PCD)
         place_PG = thoughts.predicted_PG.topk(args.num_generations).indices.sort(dim=1).values
         chosen = torch.arange(len(rows), device=place_PG.device)[:, None], place_PG
         repeated = [encoded for encoded in asked for _ in range(args.num_generations)]
-        answers = answers_behind(self.generator, repeated, head, thoughts.latent_PGTE[chosen].flatten(0, 1))
-        return Drawn(asked, states_PH, noise_PDTE[chosen], thoughts.predicted_PG[chosen], answers)
+        answers = answers_behind(self.generator, repeated, head, thoughts.latent_PGD[chosen].flatten(0, 1))
+        return Drawn(asked, states_PH, noise_PCD[chosen], thoughts.predicted_PG[chosen], answers)
 
     def _encoded(self, row: Row) -> Encoded:
         generator = self.generator

@@ -74,13 +74,13 @@ class LatentTrainer(RowTrainer):
         """The weighted sum of the losses of `mmrl.latent.losses`; good are thoughts of a positive advantage."""
         drawn: Drawn = batch["drawn"]
         advantage_PG, good_PG = batch["advantage_PG"], batch["advantage_PG"] > 0
-        thoughts: Thoughts = model(drawn.states_PH, drawn.noise_PGTE)
+        thoughts: Thoughts = model(drawn.states_PH, drawn.noise_PGD)
         args = self.args
         parts = {
             "policy": policy_loss(thoughts.log_density_PG, advantage_PG),
             "contrast": args.contrast
             * contrastive_loss(thoughts.asked_PA, thoughts.meant_PGA, good_PG, args.contrast_temperature),
-            "spread": -args.spread * spread(thoughts.latent_PGTE.flatten(-2), good_PG, args.spread_cap),
+            "spread": -args.spread * spread(thoughts.latent_PGD, good_PG, args.spread_cap),
             "prediction": prediction_loss(thoughts.predicted_PG, batch["reward_PG"]),
         }
         values = torch.stack([*parts.values()])

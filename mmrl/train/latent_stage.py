@@ -35,6 +35,8 @@ def latent_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, d
     head = new_head(
         model,
         fingerprint(local(model.name_or_path)),
+        place=args.latent_place,
+        size=args.latent_size,
         steps=args.latent_steps,
         width=args.width,
         deviation=args.deviation,

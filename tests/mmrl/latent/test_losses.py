@@ -16,15 +16,15 @@ NAN = math.nan
 
 def test_the_density_is_that_of_a_gaussian() -> None:
     torch.manual_seed(0)
-    latent, mean, log_deviation = torch.randn(3, 4, 2, 5), torch.randn(3, 1, 2, 5), torch.randn(3, 1, 2, 5)
-    expected = torch.distributions.Normal(mean, log_deviation.exp()).log_prob(latent).sum(dim=(-2, -1))
+    latent, mean, log_deviation = torch.randn(3, 4, 5), torch.randn(3, 1, 5), torch.randn(3, 1, 5)
+    expected = torch.distributions.Normal(mean, log_deviation.exp()).log_prob(latent).sum(dim=-1)
     assert torch.allclose(log_density(latent, mean, log_deviation), expected, atol=1e-5)
 
 
 def test_a_better_thought_pulls_the_mean_to_itself() -> None:
     """The gradient of the mean is -A (z - mean) / deviation^2 / count."""
-    mean = torch.zeros(1, 1, 1, 1, requires_grad=True)
-    thoughts = torch.tensor([[2.0, -1.0]]).view(1, 2, 1, 1)
+    mean = torch.zeros(1, 1, 1, requires_grad=True)
+    thoughts = torch.tensor([[2.0, -1.0]]).view(1, 2, 1)
     policy_loss(
         log_density(thoughts, mean, torch.full_like(mean, math.log(2.0))), torch.tensor([[1.0, -1.0]])
     ).backward()

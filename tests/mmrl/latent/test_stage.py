@@ -19,7 +19,7 @@ from tests.support.training import REWARDS, VISION, config, material, metrics, r
 LATENT = {
     **{"use_cpu": True, "max_steps": 6, "save_steps": 2, "logging_steps": 1, "learning_rate": 1e-2},
     **{"per_device_train_batch_size": 4, "num_generations": 3, "max_completion_length": 6},
-    **{"latent_steps": 2, "width": 16, "deviation": 2.0},
+    **{"latent_place": "end", "latent_steps": 2, "width": 16, "deviation": 2.0},
 }
 
 
@@ -122,6 +122,7 @@ def test_it_follows_a_stage_that_trains_the_model(world: Path, tmp_path: Path) -
         ({"latent": {"draws": 2}}, "latent.draws=2: latent.num_generations=3 are chosen of them"),
         ({"latent": {"num_generations": 1}}, "latent.num_generations=1; a group has at least 2 thoughts"),
         ({"latent": {"deviation": 0.0}}, "latent.deviation=0; it must be above 0"),
+        ({"latent": {"latent_place": "start"}}, "latent.latent_place='start'; known: begin, end"),
         ({"latent": {"deepspeed": "configs/train/zero2.json"}}, "leave deepspeed and fsdp out"),
         ({"latent": {"latent_step": 3}}, "unknown key latent.latent_step (value 3); did you mean latent_steps"),
         ({"advantages": {"tokens": {"sibling": {}}}}, "and a thought has none; remove it"),

@@ -14,7 +14,7 @@ from eval.answer.latent import LatentGenerator
 from eval.answer.local import LocalGenerator
 from eval.generation import Draw, Sampling
 from mmrl.core.config import InputError
-from mmrl.model.latent import load_head, new_head, thinking, with_room
+from mmrl.model.latent import LatentConfig, LatentHead, load_head, new_head, thinking, with_room
 from mmrl.model.loading import SHIPPED
 from mmrl.model.policy import load_policy
 from tests.support.training import tiny_policy
@@ -34,27 +34,36 @@ def shown(samples: Sequence[Sample], architecture: str) -> list[Sample]:
     return [sample for sample in samples if all(media.kind == "image" for media in sample.media)]
 
 
+@pytest.mark.parametrize("place", ["begin", "end"])
 @pytest.mark.parametrize("architecture", ["qwen2_5_vl", "qwen3_vl", "idefics3"])
 def test_a_thought_of_the_embeddings_of_tokens_is_those_tokens(
-    architecture: str, budget: Any, mixed_samples: list[Sample]
+    architecture: str, place: Any, budget: Any, mixed_samples: list[Sample]
 ) -> None:
     generator = generator_of(architecture, budget)
     rows = [generator.encoded(sample) for sample in shown(mixed_samples, architecture)]
     words = generator.processor.tokenizer("I see two", add_special_tokens=False)["input_ids"][:STEPS]
-    place = [with_room(row, STEPS, generator.stops[0]) for row in rows]
-    written = [replace(row, input_ids=[row.input_ids[0], *words, *row.input_ids[1 + STEPS :]]) for row in place]
+    spaces = [with_room(row, LatentConfig(place=place, steps=STEPS), generator.stops[0]) for row in rows]
+    written = []
+    for row, (space, start) in zip(rows, spaces, strict=True):
+        at = 1 if place == "begin" else len(row.input_ids) - 1
+        assert start == len(space.input_ids) - at
+        written.append(replace(space, input_ids=[*row.input_ids[:at], *words, *row.input_ids[at:]]))
     embedded = generator.model.get_input_embeddings()(torch.tensor(words)).detach().expand(len(rows), -1, -1)
     expected = torch.stack(generator.next_log_probs(written))
-    with thinking(generator.model, embedded, [len(row.input_ids) for row in place]):
-        found = torch.stack(generator.next_log_probs(place))
+    with thinking(generator.model, embedded, [start for _, start in spaces]):
+        found = torch.stack(generator.next_log_probs([space for space, _ in spaces]))
     assert torch.allclose(found, expected, atol=1e-5)
-    assert not torch.equal(torch.stack(generator.next_log_probs(place)), expected)
+    assert not torch.equal(torch.stack(generator.next_log_probs([space for space, _ in spaces])), expected)
+
+
+def head_of(model: Any, place: Any = "end") -> LatentHead:
+    return new_head(model, "a model", place=place, size=8, steps=STEPS, width=16, deviation=2.0).eval()
 
 
 def test_an_answer_does_not_depend_on_its_batch(budget: Any, mixed_samples: list[Sample]) -> None:
     model, processor = load_policy(SHIPPED, budget)
     generator = LocalGenerator(model, processor, budget=budget, sampling=Sampling(max_new_tokens=6, do_sample=True))
-    head = new_head(generator.model, "a model", steps=STEPS, width=16, deviation=2.0).eval()
+    head = head_of(generator.model)
     answering, draws = LatentGenerator(generator, head), [Draw(sample, n) for sample in mixed_samples for n in (0, 1)]
     together = answering(draws)
     assert [answer.response for answer in together] == [answering([draw])[0].response for draw in draws]
@@ -62,29 +71,31 @@ def test_an_answer_does_not_depend_on_its_batch(budget: Any, mixed_samples: list
 
 
 def test_a_greedy_answer_follows_the_mean(budget: Any, mixed_samples: list[Sample]) -> None:
-    """Here that of every question is the embedding of a token."""
+    """Here that of every question stands for the embeddings of a token."""
     model, processor = load_policy(SHIPPED, budget)
     generator = LocalGenerator(model, processor, budget=budget, sampling=Sampling(max_new_tokens=6))
-    rows = [with_room(generator.encoded(sample), STEPS, 5) for sample in mixed_samples]
+    head = head_of(model)
+    rows = [with_room(generator.encoded(sample), head.config, 5)[0] for sample in mixed_samples]
     written = generator.continued(rows, 6, temperature=0.0, keys=[(0,)] * len(rows))
-    head = new_head(model, "a model", steps=STEPS, width=16, deviation=2.0).eval()
-    token = model.get_input_embeddings().weight[5].detach()
-    head.said.bias.data[: STEPS * len(token)] = token.repeat(STEPS) / head.config.scale
+    head.projection[0] = model.get_input_embeddings().weight[5].detach().repeat(STEPS)
+    head.said.bias.data[0] = 1.0  # the mean is the first axis
     answers = LatentGenerator(generator, head)([Draw(sample, 0) for sample in mixed_samples])
     assert [answer.response for answer in answers] == [generator.answer(ids, (), {}).response for ids in written]
 
 
-def test_the_scale_is_that_of_the_embeddings(budget: Any) -> None:
-    model = generator_of("qwen2_5_vl", budget).model
-    head = new_head(model, "a model", steps=STEPS, width=16, deviation=1.0)
-    assert head.config.scale == pytest.approx(
-        float(model.get_input_embeddings().weight.detach().square().mean().sqrt()), rel=1e-5
-    )
+def test_vectors_are_of_the_size_of_embeddings(budget: Any) -> None:
+    model, _ = load_policy(SHIPPED, budget)
+    scale = float(model.get_input_embeddings().weight.detach().square().mean().sqrt())
+    head = head_of(model)
+    torch.manual_seed(0)
+    vectors = head.vectors(torch.randn(50, 8))
+    assert vectors.shape == (50, STEPS, head.config.embedding)
+    assert float(vectors.square().mean().sqrt()) == pytest.approx(scale, rel=0.1)
 
 
 def test_a_head_is_kept_and_goes_with_one_model(budget: Any, tmp_path: Any) -> None:
     model = generator_of("qwen2_5_vl", budget).model
-    head = new_head(model, "a model", steps=STEPS, width=16, deviation=1.0)
+    head = head_of(model)
     head.save_pretrained(tmp_path / "head")
     model.save_pretrained(tmp_path / "model")
     again = load_head(tmp_path / "head", "a model").state_dict()
