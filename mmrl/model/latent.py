@@ -79,6 +79,7 @@ class LatentHead(PreTrainedModel):
     """
 
     config_class = LatentConfig
+    config: LatentConfig
 
     def __init__(self, config: LatentConfig) -> None:
         super().__init__(config)
