@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -51,6 +52,15 @@ def test_the_head_learns_and_knows_its_model(run: Path) -> None:
     line = metrics(run)[-1]
     assert {"latent/policy", "latent/contrast", "latent/spread", "latent/prediction", "reward"} <= line.keys()
     assert any("latent/rank_correlation" in line for line in metrics(run))
+
+
+def test_the_reward_rises(world: Path, tmp_path: Path) -> None:
+    """Thoughts of four numbers learn what makes a frozen model write more vowels."""
+    latent = {"max_steps": 30, "per_device_train_batch_size": 8, "num_generations": 8, "latent_size": 4}
+    latent |= {"deviation": 1.0, "save_strategy": "no"}
+    place = thinking(world, tmp_path / "run.yaml", latent, rewards={"letters": REWARDS["letters"]})
+    rewards = [line["reward"] for line in metrics(trained(place) / "latent")]
+    assert fmean(rewards[-5:]) > fmean(rewards[:5]) + 0.004
 
 
 def test_its_answers_are_in_rollout_files(run: Path) -> None:
