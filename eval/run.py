@@ -199,7 +199,7 @@ def run_info(
     if config.rollout.tools:
         protocol["tools"] = config.rollout.protocol()
     if config.decode:
-        protocol["decode"] = decoding(config.decode)
+        protocol["decode"] = config.decode.protocol()
     if config.engine == "vllm":
         protocol["engine"] = (
             config.engine
@@ -208,16 +208,6 @@ def run_info(
         protocol["server"] = config.server.protocol()
     versions = {name: version(name) for name in VERSIONED}
     return RunInfo(config.model, protocol, suite_identity(suite), versions, config.max_unjudged, planned)
-
-
-def decoding(spec: Any) -> dict[str, Any]:
-    """A `decode:` block as part of a protocol: a head on disk is known by its files, not by its path."""
-    settings, head = spec.model_dump(mode="json"), getattr(spec, "head", None)
-    if head is None or not Path(head).is_dir():
-        return settings
-    from mmrl.model.loading import fingerprint
-
-    return settings | {"head": fingerprint(Path(head))}
 
 
 def _asked(config: EvalConfig) -> dict[str, Any]:

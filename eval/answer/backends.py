@@ -237,7 +237,7 @@ def _run_lmms(config: EvalConfig, tasks: LmmsTasks, out: Path) -> dict[str, dict
     if config.prompt:
         fixed["prompt"] = config.prompt.protocol()
     if config.decode:
-        fixed["decode"] = config.decode.model_dump(mode="json")
+        fixed["decode"] = config.decode.protocol()
 
     def answerer(sampling: Sampling) -> Generator:
         generator = guided(plain.under(sampling), config)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
@@ -13,7 +14,20 @@ from rewards.judge_client.judge_spec import JudgeSpec
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Guided(Config):
+class Decoding(Config):
+    """What all methods share."""
+
+    def protocol(self) -> dict[str, Any]:
+        """The settings, as far as they decide an answer: a head on disk is known by its files, not by its path."""
+        settings, head = self.model_dump(mode="json"), getattr(self, "head", None)
+        if head is None or not Path(head).is_dir():
+            return settings
+        from mmrl.model.loading import fingerprint
+
+        return settings | {"head": fingerprint(Path(head))}
+
+
+class Guided(Decoding):
     """The rewards that guide. With `gold` they see the gold answer, and the score is that of an oracle."""
 
     rewards: Annotated[dict[str, RewardSpec], Field(min_length=1)]
@@ -29,14 +43,14 @@ class BestOfN(Guided):
     soft: PositiveFloat | None = None
 
 
-class SelfConsistency(Config):
+class SelfConsistency(Decoding):
     """The first answer of the majority of `n` sampled ones."""
 
     method: Literal["self_consistency"]
     n: PositiveInt = 8
 
 
-class PhaseWise(Config):
+class PhaseWise(Decoding):
     """PSRD: a sentence whose first `onset` tokens score below `threshold` is started again, from the best of
     `candidates`. The score is that of `rewards`; of `head`, which the stage `reward` of `mmrl train` has distilled; or,
     without either, the model's own answer to the question whether its statement is visible."""
@@ -102,7 +116,7 @@ class MonteCarlo(Guided):
         return self
 
 
-class LatentReasoning(Config):
+class LatentReasoning(Decoding):
     """The answer behind a thought of `head`, which the stage `latent` of `mmrl train` has trained: vectors that stand
     before the answer. It is greedy; where the run's `sampling` draws, the thought is drawn."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from eval.decode.config import LatentReasoning
 from mmrl.model.loading import SHIPPED, fingerprint
 from mmrl.trainers.callbacks import read_metrics
 from tests.support.runs import assert_a_kill_changes_nothing, assert_same_weights
@@ -85,6 +87,15 @@ def test_what_it_has_learned_answers_an_evaluation(
     assert "was trained before another model" in says(
         "eval", "run", place, f"model={world / 'model'}", f"out={tmp_path / 'b'}", status=2
     )
+
+
+def test_a_head_is_known_by_its_files(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "final", tmp_path / "copy")
+    first, copy = (LatentReasoning(method="latent", head=str(place)) for place in (run / "final", tmp_path / "copy"))
+    assert copy.protocol() == first.protocol()
+    weights = {name: value + 1 for name, value in load_file(tmp_path / "copy" / "model.safetensors").items()}
+    save_file(weights, tmp_path / "copy" / "model.safetensors")
+    assert copy.protocol() != first.protocol()
 
 
 def test_killed_it_ends_where_it_would_have_ended(world: Path, tmp_path: Path) -> None:
