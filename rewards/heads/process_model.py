@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
+from mmrl.core.config import InputError
 from rewards.base import Rollout, Span, Verdict, unparsed
 from rewards.heads.model_option import ModelName
 from rewards.heads.reward_model import Batch, Finite, Scale, squashed
@@ -59,15 +59,21 @@ def _steps(text: str, after: str, *, whole: bool) -> list[tuple[int, int]]:
 
 
 def marked(text: str, after: str) -> list[tuple[int, int]]:
-    """The bounds of the steps of a text that end behind each `after`; none is blank.
+    """The bounds of the steps of a text that end behind each `after`, which is not empty; no step is blank.
 
     >>> marked("a. b", ". "), marked(" ", ". ")
     ([(0, 3), (3, 4)], [])
     """
+    if not after:
+        raise InputError("steps end behind a text, and after is empty; give one, such as '. '")
     stops: list[int] = []
-    for part in re.compile(f".*?{re.escape(after)}|.+$", re.DOTALL).finditer(text, len(text) - len(text.lstrip())):
-        if stops and not part[0].strip():
-            stops[-1] = part.end()
+    start = len(text) - len(text.lstrip())
+    while start < len(text):
+        mark = text.find(after, start)
+        stop = len(text) if mark < 0 else mark + len(after)
+        if stops and not text[start:stop].strip():
+            stops[-1] = stop
         else:
-            stops.append(part.end())
+            stops.append(stop)
+        start = stop
     return list(pairwise([0, *stops]))

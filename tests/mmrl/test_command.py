@@ -45,7 +45,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a value that TRL refuses": ({"grpo": {"num_generations": 3}}, "grpo: generation_batch_size (4) must be divisible"),
     "nothing to train": (
         {"grpo": None},
-        "nothing to train: the config has none of the blocks reward, sft, dpo, grpo, flow",
+        "nothing to train: the config has none of the blocks reward, sft, dpo, grpo, latent, flow",
     ),
     "a task that nothing scores": (
         {"rewards": {"boxes": {"fn": "box_iou", "tasks": ["grounding"]}}},
