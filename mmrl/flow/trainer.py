@@ -38,8 +38,7 @@ from mmrl.model.flow.policy import Condition, PicturePolicy
 from mmrl.model.flow.process import clean_from, gaussian, noised, squared_error
 from mmrl.model.flow.sampling import generator
 from mmrl.trainers.evaluation import StepEvaluation, weights_fingerprint
-from mmrl.trainers.monitor import SilentSteps
-from mmrl.trainers.rows import Row, RowTrainer
+from mmrl.trainers.rows import LearnsFromRollouts, Row, RowTrainer
 from rewards import Rollout, Suite
 from rewards.gradients import check_gradients, gradient_of
 from rewards.rules.edits import pixels_of
@@ -161,7 +160,7 @@ class ConsistencyTrainer(FlowMatchingTrainer):
                 )
 
 
-class FlowTrainer(PictureTrainer):
+class FlowTrainer(LearnsFromRollouts, PictureTrainer):
     """Reinforcement learning of an editor: `args.algorithm` on the advantages of the pictures that it makes."""
 
     args: FlowArguments
@@ -179,17 +178,11 @@ class FlowTrainer(PictureTrainer):
         algorithm = algorithm_of(args.algorithm, args.options)
         if isinstance(algorithm, Consistency):
             raise InputError("flow.algorithm=consistency makes no pictures to learn from; use ConsistencyTrainer")
-        self.algorithm, self.silent = algorithm, False
+        self.algorithm = algorithm
         super().__init__(policy, args=args, train_dataset=train_dataset, copies=self.algorithm.copies)
         self.algorithm.prepare(self.model, args.sampling_steps)
         self.rollouts = Rollouts(self, rewards, Estimation(rewards, advantages, advantage_options or {}))
-        self.add_callback(SilentSteps(self))
         self.add_callback(Snapshots(self.model, self.algorithm))
-
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        """The micro-batches of an optimizer step, with what was drawn for them and its advantages."""
-        batches, count = super().get_batch_samples(*args, **kwargs)
-        return self.rollouts(batches), count
 
     def loss_of(self, model: Any, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
         """The algorithm's."""

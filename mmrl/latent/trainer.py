@@ -31,12 +31,11 @@ from mmrl.latent.losses import contrastive_loss, policy_loss, prediction_loss, s
 from mmrl.latent.rollouts import Drawn, LatentRollouts
 from mmrl.model.latent import LatentHead, Thoughts
 from mmrl.trainers.evaluation import StepEvaluation, weights_fingerprint
-from mmrl.trainers.monitor import SilentSteps
-from mmrl.trainers.rows import RowTrainer
+from mmrl.trainers.rows import LearnsFromRollouts
 from rewards import Suite
 
 
-class LatentTrainer(RowTrainer):
+class LatentTrainer(LearnsFromRollouts):
     """Trains `head` by the rewards of what the frozen model of `generator` answers behind its thoughts.
 
     With `args.draws` more thoughts are drawn than answered. Those that are answered then have the largest predicted
@@ -57,18 +56,11 @@ class LatentTrainer(RowTrainer):
         advantages: str = "gdpo",
         advantage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.silent = False
         super().__init__(head, args=args, train_dataset=train_dataset)
         generator.model.to(self.accelerator.device).requires_grad_(False).eval()
         self.generator = generator
         estimation = Estimation(rewards, advantages, advantage_options or {})
         self.rollouts = LatentRollouts(self, generator, rewards, estimation, space)
-        self.add_callback(SilentSteps(self))
-
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        """The micro-batches of an optimizer step, with what was drawn for them and its advantages."""
-        batches, count = super().get_batch_samples(*args, **kwargs)
-        return self.rollouts(batches), count
 
     def loss_of(self, model: Any, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
         """The weighted sum of the losses of `mmrl.latent.losses`; good are thoughts of a positive advantage."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -15,6 +15,7 @@ from transformers import Trainer, TrainingArguments
 from mmrl.trainers.callbacks import quieten
 from mmrl.trainers.evaluation import RecordedEvaluations, evaluates
 from mmrl.trainers.finite import FiniteNumbers, stop
+from mmrl.trainers.monitor import SilentSteps
 
 Row = Mapping[str, Any]
 
@@ -65,6 +66,23 @@ class RowTrainer(RecordedEvaluations, Trainer, ABC):
         """Save the ids and prompts of the micro-batch and stop."""
         rows = [{"id": row["id"], "prompt": row["prompt"]} for row in self._rows]
         stop(Path(str(self.args.output_dir)), self.state.global_step + 1, what, {}, rows)
+
+
+class LearnsFromRollouts(RowTrainer, ABC):
+    """A mixin for trainers whose `rollouts` make what is learned from the micro-batches of a step; put it first among
+    the bases. A step in which no reward had a verdict is `silent` and skipped."""
+
+    rollouts: Callable[[Any], list[dict[str, Any]]]
+    silent = False
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.add_callback(SilentSteps(self))
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """The micro-batches of an optimizer step, with what was drawn for them and its advantages."""
+        batches, count = super().get_batch_samples(*args, **kwargs)
+        return self.rollouts(batches), count
 
 
 def as_they_are(rows: Sequence[Row]) -> dict[str, Any]:
