@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -72,7 +72,7 @@ class LearnsFromRollouts(RowTrainer, ABC):
     """A mixin for trainers whose `rollouts` make what is learned from the micro-batches of a step; put it first among
     the bases. A step in which no reward had a verdict is `silent` and skipped."""
 
-    rollouts: Callable[[Any], list[dict[str, Any]]]
+    rollouts: Any  # of micro-batches, the same with what was drawn
     silent = False
 
     def __init__(self, *args: Any, **settings: Any) -> None:
