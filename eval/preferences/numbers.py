@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from eval.benchmarks.metrics import mean
 from eval.preferences.items import Choice
-from eval.preferences.ranking import order_right, pairs, right_share, ties_score, with_ties, without_ties
+from eval.preferences.ranking import kendall, order_right, pairs, right_share, ties_score, with_ties, without_ties
 
 Judged = Sequence[tuple[Choice, Sequence[float]]]
 Numbers = dict[str, float | None]
@@ -49,6 +49,14 @@ def best_of_n_numbers(judged: Judged) -> Numbers:
     }
 
 
+def ranking_numbers(judged: Judged) -> Numbers:
+    """How scores order the answers to a prompt, over all and by group: the accuracy of the picked ones (the expected
+    one for ties) and over pairs with a preference (equal scores are wrong), and Kendall's tau."""
+    groups = _grouped(judged)
+    parts = {"": judged} | ({f".{name}": group for name, group in groups.items()} if len(groups) > 1 else {})
+    return {f"{number}{name}": value for name, part in parts.items() for number, value in _order_numbers(part).items()}
+
+
 def editreward_ranking_numbers(judged: Judged) -> Numbers:
     """Pairwise accuracy (K=2 with ties, at the best threshold) and the share of groups in the right order."""
     groups = _grouped(judged)
@@ -77,6 +85,14 @@ def editreward_pairs_numbers(judged: Judged) -> Numbers:
             numbers[f"{dimension}.{name}"] = mean(v for task, v in right.items() if _edit_group(task) == name)
         numbers |= {f"{dimension}.{task}": value for task, value in right.items()}
     return numbers
+
+
+def _order_numbers(judged: Judged) -> Numbers:
+    return {
+        "picked": mean(right_share(s, c.ranks) for c, s in judged),
+        "pairwise": without_ties([pair for c, s in judged for pair in pairs(s, c.ranks)]),
+        "kendall": mean(value for c, s in judged if (value := kendall(s, c.ranks)) is not None),
+    }
 
 
 def _ordered(choice: Choice, scores: Sequence[float], threshold: float | None) -> float:

@@ -7,7 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import combinations
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
+
+from scipy.stats import kendalltau
 
 Scores = Sequence[float]
 Ranks = Sequence[int]
@@ -62,6 +64,20 @@ def pairs(scores: Scores, ranks: Ranks) -> list[tuple[int, float]]:
         ((ranks[a] < ranks[b]) - (ranks[a] > ranks[b]), scores[a] - scores[b])
         for a, b in combinations(range(len(ranks)), 2)
     ]
+
+
+def kendall(scores: Scores, ranks: Ranks) -> float | None:
+    """Kendall's tau-b of scores and the order of ranks: 0 for equal scores, None for equal ranks.
+
+    >>> [kendall(scores, [0, 1, 2]) for scores in ([3, 2, 1], [1, 2, 3], [1, 1, 1])], kendall([1, 2], [0, 0])
+    ([1.0, -1.0, 0.0], None)
+    """
+    if len(set(ranks)) == 1:
+        return None
+    if len(set(scores)) == 1:
+        return 0.0
+    found: Any = kendalltau(scores, [-rank for rank in ranks])
+    return float(found.statistic)
 
 
 def with_ties(judged: Sequence[tuple[int, float]]) -> tuple[float, float] | None:

@@ -1,10 +1,12 @@
 """Reward-model benchmarks in their published layouts: how rows become choices, and which numbers they report.
 
-VL-RewardBench, Multimodal RewardBench, RewardBench 2, ViLBench (best of N) and both sets named EditReward-Bench.
+VL-RewardBench, Multimodal RewardBench, RewardBench 2, ViLBench (best of N), MR2Bench and RABench (rankings), and both
+sets named EditReward-Bench.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.benchmarks.base import Medium, Row
-from eval.benchmarks.cells import listed, listed_texts, picture
-from eval.preferences.items import Choice, ranked
+from eval.benchmarks.cells import clip, listed, listed_texts, picture
+from eval.preferences.items import ALL, Choice, ranked
 from eval.preferences.numbers import (
     Judged,
     Numbers,
@@ -21,6 +23,7 @@ from eval.preferences.numbers import (
     by_group,
     editreward_pairs_numbers,
     editreward_ranking_numbers,
+    ranking_numbers,
     rewardbench_2_numbers,
 )
 from mmrl.core.config import InputError
@@ -110,6 +113,45 @@ def vilbench(rows: Iterable[Row], show: Show) -> Iterator[Choice]:
         yield Choice(str(row["id"]), str(row["question"]), texts, ranks, kind, media=media, steps=stepwise)
 
 
+def mr2bench(rows: Iterable[Row], show: Show) -> Iterator[Choice]:
+    """Answers about a picture or a video and their `rankings`, from 1, the best; equal ones are ties. Empty answers are
+    left out, as in the released code.
+
+    The columns are those in which the paper's code reads rankings; the published files were not at hand (INFERRED).
+    """
+    for number, row in enumerate(rows):
+        name, texts, ranks = str(row.get("id", number)), listed_texts(row["responses"]), listed(row["rankings"])
+        whole = all(isinstance(rank, int) for rank in ranks)
+        _check(whole and len(texts) == len(ranks), f"{name}: rankings {ranks} of {len(texts)} responses")
+        kept = [(text, rank) for text, rank in zip(texts, ranks, strict=True) if text.strip()]
+        _check(len(kept) > 1, f"{name}: {len(kept)} responses that are not empty; expected two or more")
+        best = min(rank for _, rank in kept)
+        film = (show(clip(row)),) if row.get("video") else ()
+        media = (*film, *_media(row.get("image"), show))
+        yield Choice(
+            name, str(row["prompt"]), tuple(text for text, _ in kept), tuple(rank - best for _, rank in kept),
+            media[0].kind if media else "text", media=media,
+        )  # fmt: skip
+
+
+def rabench(rows: Iterable[Row], show: Show) -> Iterator[Choice]:
+    """Answers to a prompt by the names of models, and their `scores` under a `principle`, which stands before the
+    prompt here, so that every reward sees it.
+
+    The columns are those of the paper's judge; the published files were not at hand (INFERRED).
+    """
+    for number, row in enumerate(rows):
+        name, texts, scores = str(row.get("id", number)), _by_name(row["responses"]), _by_name(row["scores"])
+        _check(texts.keys() == scores.keys(), f"{name}: responses of {sorted(texts)}, scores of {sorted(scores)}")
+        _check(len(texts) > 1, f"{name}: {len(texts)} responses; expected two or more")
+        found = [scores[model] for model in texts]
+        _check(all(isinstance(score, int | float) for score in found), f"{name}: scores {found} are no numbers")
+        yield Choice(
+            name, f"{row['principle']}\n\n{row['prompt']}", tuple(map(str, texts.values())),
+            tuple(sum(other > score for other in found) for score in found), str(row.get("category") or ALL),
+        )  # fmt: skip
+
+
 def editreward_ranking(rows: Iterable[Row], show: Show) -> Iterator[Choice]:
     """Groups of 2, 3 or 4 edits in a human order (TIGER-Lab/EditReward-Bench).
 
@@ -177,6 +219,17 @@ def _orders(ranking: str, letters: str, name: str) -> list[tuple[str, str]]:
     return [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
 
 
+def _by_name(cell: Any) -> dict[str, Any]:
+    """The mapping in a cell, or in its text as JSON; a parquet file holds None for the names that other rows have.
+
+    >>> _by_name('{"a": 1, "b": null}')
+    {'a': 1}
+    """
+    values = json.loads(cell) if isinstance(cell, str) else cell
+    _check(isinstance(values, Mapping), f"expected a mapping from the names of models, got {cell!r:.80}")
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def _media(cell: Any, show: Show) -> tuple[Media, ...]:
     return tuple(show(medium) for medium in picture(cell))
 
@@ -211,6 +264,10 @@ SETS: Mapping[str, PreferenceSet] = {
     ),
     "vilbench": PreferenceSet(
         "UCSC-VLAA/ViLBench", ("id", "question", "solutions", "correct"), vilbench, best_of_n_numbers
+    ),
+    "mr2bench": PreferenceSet("yinuoy/MR2Bench", ("prompt", "responses", "rankings"), mr2bench, ranking_numbers),
+    "rabench": PreferenceSet(
+        "WisdomShell/RABench", ("principle", "prompt", "responses", "scores"), rabench, ranking_numbers
     ),
     "editreward_ranking": PreferenceSet(
         "TIGER-Lab/EditReward-Bench",
