@@ -120,18 +120,21 @@ def mr2bench(rows: Iterable[Row], show: Show) -> Iterator[Choice]:
     The columns are those in which the paper's code reads rankings; the published files were not at hand (INFERRED).
     """
     for number, row in enumerate(rows):
-        name, texts, ranks = str(row.get("id", number)), listed_texts(row["responses"]), listed(row["rankings"])
+        film = (show(clip(row)),) if row.get("video") else ()
+        media = (*film, *_media(row.get("image"), show))
+        kind = media[0].kind if media else "text"
+        name, texts, ranks = (
+            _named(kind, row.get("id", number)),
+            listed_texts(row["responses"]),
+            listed(row["rankings"]),
+        )
         whole = all(isinstance(rank, int) for rank in ranks)
         _check(whole and len(texts) == len(ranks), f"{name}: rankings {ranks} of {len(texts)} responses")
         kept = [(text, rank) for text, rank in zip(texts, ranks, strict=True) if text.strip()]
         _check(len(kept) > 1, f"{name}: {len(kept)} responses that are not empty; expected two or more")
         best = min(rank for _, rank in kept)
-        film = (show(clip(row)),) if row.get("video") else ()
-        media = (*film, *_media(row.get("image"), show))
-        yield Choice(
-            name, str(row["prompt"]), tuple(text for text, _ in kept), tuple(rank - best for _, rank in kept),
-            media[0].kind if media else "text", media=media,
-        )  # fmt: skip
+        answers, places = tuple(text for text, _ in kept), tuple(rank - best for _, rank in kept)
+        yield Choice(name, str(row["prompt"]), answers, places, kind, media=media)
 
 
 def rabench(rows: Iterable[Row], show: Show) -> Iterator[Choice]:
@@ -267,7 +270,7 @@ SETS: Mapping[str, PreferenceSet] = {
     ),
     "mr2bench": PreferenceSet("yinuoy/MR2Bench", ("prompt", "responses", "rankings"), mr2bench, ranking_numbers),
     "rabench": PreferenceSet(
-        "WisdomShell/RABench", ("principle", "prompt", "responses", "scores"), rabench, ranking_numbers
+        "RABench of zhuohaoyu/RewardAnything", ("principle", "prompt", "responses", "scores"), rabench, ranking_numbers
     ),
     "editreward_ranking": PreferenceSet(
         "TIGER-Lab/EditReward-Bench",
