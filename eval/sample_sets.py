@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 
 class DatasetSplit(Config):
-    """A split of a dataset directory; `limit` caps the samples of each task."""
+    """A split of a dataset directory. `limit` takes so many samples of each task, those with the smallest ids, whatever
+    the order of the rows. In training it takes the first rows (`TrainingSplit`)."""
 
     path: str
     split: str = "test"

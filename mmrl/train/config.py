@@ -89,7 +89,8 @@ class Evaluation(Config):
 
 
 class TrainingSplit(Config):
-    """Samples to learn from: the first `limit` of a split of a dataset."""
+    """Samples to learn from. `limit` takes the first rows of the split, so many of all tasks together, because their
+    order is the recipe's. In evaluation it takes the smallest ids of each task (`DatasetSplit`)."""
 
     path: str
     split: str | None = "train"
@@ -153,7 +154,7 @@ class TrainConfig(Config):
     preferences: Preferences | None = None
     task: str | None = None  # of the rows of a table that do not name theirs
     split: str | None = "train"
-    limit: PositiveInt | None = None
+    limit: PositiveInt | None = None  # the first rows of the split, of all tasks together; see `TrainingSplit`
     seed: int = 0
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     attention: str | None = None
