@@ -17,8 +17,8 @@ from eval.generation import Draw
 from rewards import Rollout, Verdict
 from rewards.heads.checkpoint_torch import Checkpoint
 from rewards.heads.process_model_torch import KINDS, prompt_row, row_behind
+from rewards.heads.reading_torch import Row, alike, padded
 from rewards.heads.reward_model import squashed
-from rewards.heads.reward_model_torch import Row, padded
 from rewards.heads.token_scores_torch import token_scores
 
 
@@ -71,7 +71,7 @@ class Reading:
 
     def _next(self, ids_T: Tensor) -> Tensor:
         """The same of a text to the prompt in the cache."""
-        same = _alike(ids_T.tolist(), self._ids)
+        same = alike(ids_T.tolist(), self._ids)
         kept = min(same, len(ids_T) - 1)  # the last token is read for its state
         self._cache.crop(kept - len(self._ids))
         if self._rope_deltas is not None:  # the backbone remembers those of the prompt that it read last
@@ -87,13 +87,3 @@ class Reading:
 def _keeps_all(cache: DynamicCache) -> bool:
     """Whether every layer keeps the keys of all tokens, so that the last ones can be taken away again."""
     return cache.is_croppable and not any(cache.is_sliding)
-
-
-def _alike(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens both begin with.
-
-    >>> _alike([1, 2, 3], [1, 2, 4, 5])
-    2
-    """
-    pairs = enumerate(zip(first, second, strict=False))
-    return next((at for at, (one, other) in pairs if one != other), min(len(first), len(second)))

@@ -18,7 +18,8 @@ from mmrl.trainers.finite import FiniteLoss, FiniteNumbers
 from mmrl.trainers.preferences import sides
 from rewards.base import Rollout, Verdict
 from rewards.heads.checkpoint_torch import Checkpoint
-from rewards.heads.reward_model_torch import padded, row_or_verdict
+from rewards.heads.reading_torch import Row, padded
+from rewards.heads.reward_model_torch import rows_or_verdicts
 from rewards.heads.scoring_classes_torch import scoring_class
 
 SPREAD = 0.02  # of the first weights of a head
@@ -95,16 +96,17 @@ class ScoredPairs:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The model's inputs for 2 * rows answers, and `margin` [rows] if one is not 0."""
-        compared = zip(*map(compared_answers, rows), strict=True)
-        read = [self._read(row["id"], answer) for side in compared for row, answer in zip(rows, side, strict=True)]
+        better, others = zip(*map(compared_answers, rows), strict=True)
+        made = rows_or_verdicts([*better, *others], self.head)
+        read = [_readable(row["id"], one) for row, one in zip([*rows, *rows], made, strict=True)]
         margins = torch.tensor([row["answer"].get("margin", 0.0) for row in rows])
         return padded(read, self.head) | ({"margin": margins} if margins.any() else {})
 
-    def _read(self, name: str, answer: Rollout) -> dict[str, Any]:
-        made = row_or_verdict(answer, self.head)
-        if isinstance(made, Verdict):
-            raise InputError(f"sample {name}: {made.why}")
-        return made
+
+def _readable(name: str, made: Row | Verdict) -> Row:
+    if isinstance(made, Verdict):
+        raise InputError(f"sample {name}: {made.why}")
+    return made
 
 
 def compared_answers(row: Mapping[str, Any]) -> tuple[Rollout, Rollout]:

@@ -23,7 +23,7 @@ from mmrl.trainers.reward import HeadTrainer
 from rewards.base import Rollout
 from rewards.heads.checkpoint_torch import Checkpoint, chat, pictures_by_media
 from rewards.heads.multi_response_torch import add_separator, best_of_loss, followed
-from rewards.heads.reward_model_torch import Row, padded
+from rewards.heads.reading_torch import Row, padded
 from rewards.heads.token_scores_torch import asked, behind, tokens_of, with_token_scores
 
 NOWHERE = -1  # the place of a score that a row does not have

@@ -12,8 +12,7 @@ from pydantic import Field, PositiveInt
 
 from rewards.base import Reward, Rollout, Verdict, abstain, failed
 from rewards.composed.labels import Labels, Version
-from rewards.heads.model_option import ModelName
-from rewards.heads.reward_model import Batch
+from rewards.heads.reward_model import Batch, ModelName
 
 
 def student(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 import transformers
 from PIL import Image
 
+from mmrl.core.canonical_json import dumps
 from mmrl.core.config import InputError
 from mmrl.core.media.files import MediaError
 from mmrl.core.media.pictures import pictures_of
@@ -27,12 +28,14 @@ BY_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model in evaluation mode with its tokenizer, and its processor if it sees pictures."""
+    """A model in evaluation mode with its tokenizer, and its processor if it sees pictures. `decided`: what its first
+    rows have shown."""
 
     name: str
     model: Any
     tokenizer: Any
     processor: Any = None
+    decided: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def room(self) -> float:
@@ -127,6 +130,11 @@ def chat(rollout: Rollout, tokenizer: Any, pictures: Sequence[list[Image.Image]]
         asked = next((one for one in shown if one["role"] == "user"), shown[0])
         asked["content"][:0] = [{"type": "image", "image": one} for item in left for one in item]
     return shown
+
+
+def question_of(rollout: Rollout) -> Hashable:
+    """What the answers to one question have in common: its prompt is encoded once for all of them."""
+    return dumps(rollout.prompt), rollout.all_media
 
 
 def pictures_by_media(rollout: Rollout) -> list[list[Image.Image]]:

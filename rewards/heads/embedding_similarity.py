@@ -14,8 +14,7 @@ from mmrl.core.media.files import MediaError
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import pictures_of
 from rewards.base import Rollout, Verdict, abstain, unparsed
-from rewards.heads.model_option import ModelName
-from rewards.heads.reward_model import Batch
+from rewards.heads.reward_model import Batch, ModelName
 from rewards.parse.extract import answer_text
 
 

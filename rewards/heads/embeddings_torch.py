@@ -14,8 +14,9 @@ from PIL import Image
 from mmrl.core.config import InputError
 from rewards.base import Rollout, Verdict
 from rewards.heads.checkpoint_torch import Checkpoint, loaded
-from rewards.heads.process_model_torch import step_row
-from rewards.heads.reward_model_torch import Row, padded, row_or_verdict
+from rewards.heads.process_model_torch import step_rows
+from rewards.heads.reading_torch import Row, padded
+from rewards.heads.reward_model_torch import rows_or_verdicts
 
 Vectors = NDArray[np.float64]
 
@@ -70,7 +71,7 @@ def last_states(rollouts: Sequence[Rollout], *, model: str, device: str, dtype: 
     """The last hidden state [D] of the last token of each answer behind its prompt, which a head on this checkpoint
     scores; the verdict where an answer cannot be read."""
     backbone = loaded("backbone", model, device, dtype)
-    found: list[Any] = [_answer_row(rollout, backbone) for rollout in rollouts]
+    found: list[Any] = _answer_rows(rollouts, backbone)
     ready = [i for i, row in enumerate(found) if not isinstance(row, Verdict)]
     ready.sort(key=lambda i: len(found[i]["input_ids"]))
     for start in range(0, len(ready), batch):
@@ -83,12 +84,12 @@ def last_states(rollouts: Sequence[Rollout], *, model: str, device: str, dtype: 
     return found
 
 
-def _answer_row(rollout: Rollout, backbone: Checkpoint) -> Row | Verdict:
-    """An answer as the head of this checkpoint reads it: as a turn, or as a step where it scores tokens."""
+def _answer_rows(rollouts: Sequence[Rollout], backbone: Checkpoint) -> list[Row | Verdict]:
+    """Answers as the head of this checkpoint reads them: as turns, or as steps where it scores tokens."""
     if getattr(backbone.model.config, "scores", None) is None:
-        return row_or_verdict(rollout, backbone)
-    made = step_row(rollout, [(0, len(rollout.completion))], backbone)
-    return made if isinstance(made, Verdict) else made[0]
+        return rows_or_verdicts(rollouts, backbone)
+    made = step_rows(rollouts, [[(0, len(rollout.completion))] for rollout in rollouts], backbone)
+    return [one if isinstance(one, Verdict) else one[0] for one in made]
 
 
 @functools.lru_cache(maxsize=4)

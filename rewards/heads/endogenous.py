@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rewards.base import Rollout, Verdict, unparsed
-from rewards.heads.model_option import ModelName
-from rewards.heads.reward_model import Batch, Scale, squashed
+from rewards.heads.reward_model import Batch, ModelName, Scale, squashed
 
 
 def endogenous(

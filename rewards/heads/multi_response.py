@@ -11,8 +11,7 @@ from pydantic import Field
 from mmrl.core.config import InputError
 from mmrl.core.media.files import MediaError
 from rewards.base import BRIEF, TOO_LONG, Rollout, Verdict, abstain, failed, unparsed
-from rewards.heads.model_option import ModelName
-from rewards.heads.reward_model import Finite, Scale, squashed
+from rewards.heads.reward_model import Finite, ModelName, Scale, squashed
 
 
 def multi_response(
@@ -37,7 +36,7 @@ def multi_response(
     """
     from rewards.heads.checkpoint_torch import chat, pictures_by_media, plain
     from rewards.heads.multi_response_torch import averaged_scores
-    from rewards.heads.token_scores_torch import token_scores
+    from rewards.heads.token_scores_torch import asked, token_scores
 
     scorer = token_scores(model, ("multi_response",), device, dtype)
     verdicts = [abstain("no group: YOJO scores the answers to one prompt against each other")] * len(rollouts)
@@ -58,9 +57,9 @@ def multi_response(
             first, texts = rollouts[members[0]], [rollouts[i].answered for i in members]
             try:
                 pictures = pictures_by_media(first) if scorer.processor is not None else None
-                messages = chat(first, scorer.tokenizer, pictures)
+                prompt = asked(scorer, chat(first, scorer.tokenizer, pictures))
                 found = _scored(
-                    texts, functools.partial(averaged_scores, scorer, messages, orders=orders, at_once=at_once)
+                    texts, functools.partial(averaged_scores, scorer, prompt, orders=orders, at_once=at_once)
                 )
             except MediaError as error:
                 found = [abstain(str(error))] * len(members)

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from rewards.heads.checkpoint_torch import Checkpoint
-from rewards.heads.reward_model_torch import Row, padded
-from rewards.heads.token_scores_torch import asked, behind, tokens_of
+from rewards.heads.reading_torch import Row, scores_at
+from rewards.heads.token_scores_torch import behind, tokens_of
 
 SEPARATOR = "<|resp_sep|>"
 
@@ -47,34 +47,23 @@ def followed(prompt: Row, responses: Sequence[str], head: Checkpoint) -> tuple[R
     return row, [end if ids else None for end, ids in zip(ends, said, strict=True)]
 
 
-def response_scores(logits_T: Tensor, ends: Sequence[int | None]) -> Tensor:
-    """[R]: the scores of responses, of the scores at all tokens of their row; -inf for an empty one."""
-    places_R = torch.tensor([0 if end is None else end for end in ends], device=logits_T.device)
-    empty_R = torch.tensor([end is None for end in ends], device=logits_T.device)
-    return logits_T[places_R].masked_fill(empty_R, -torch.inf)
+def scored_together(head: Checkpoint, prompt: Row, responses: Sequence[str]) -> Tensor:
+    """The scores [R] of responses to one prompt, from one pass; -inf for an empty one."""
+    [scores_R] = _scored(head, prompt, [responses])
+    return scores_R
 
 
-@torch.inference_mode()
-def scored_together(head: Checkpoint, messages: Sequence[dict[str, Any]], responses: Sequence[str]) -> Tensor:
-    """The scores [R] of responses to one prompt, from one pass."""
-    row, ends = followed(asked(head, messages), responses, head)
-    inputs = {name: value.to(head.model.device) for name, value in padded([row], head).items()}
-    return response_scores(head.model(**inputs).logits[0], ends)
-
-
-def averaged_scores(
-    head: Checkpoint, messages: Sequence[dict[str, Any]], responses: Sequence[str], orders: int, at_once: int
-) -> list[float]:
+def averaged_scores(head: Checkpoint, prompt: Row, responses: Sequence[str], orders: int, at_once: int) -> list[float]:
     """The scores of responses, each the mean over `orders` rotations, as later ones see earlier ones.
 
     More than `at_once` go in chunks that share the first response, whose scores put the chunks on one scale.
     """
     size = len(responses)
     if size <= at_once:
-        return _rotated(head, messages, responses, orders)
+        return _rotated(head, prompt, responses, orders)
     step = at_once - 1
     chunks = [[0, *range(i, min(i + step, size))] for i in range(1, size, step)]
-    scores = [_rotated(head, messages, [responses[i] for i in chunk], orders) for chunk in chunks]
+    scores = [_rotated(head, prompt, [responses[i] for i in chunk], orders) for chunk in chunks]
     anchor = sum(one[0] for one in scores) / len(scores)
     found = [anchor] * size
     for chunk, one in zip(chunks, scores, strict=True):
@@ -83,13 +72,24 @@ def averaged_scores(
     return found
 
 
-def _rotated(
-    head: Checkpoint, messages: Sequence[dict[str, Any]], responses: Sequence[str], orders: int
-) -> list[float]:
+def _rotated(head: Checkpoint, prompt: Row, responses: Sequence[str], orders: int) -> list[float]:
     size = len(responses)
     turns = sorted({number * size // orders for number in range(orders)})
+    rotations = [[(i + turn) % size for i in range(size)] for turn in turns]
     totals = torch.zeros(size, dtype=torch.float64)
-    for turn in turns:
-        order = [(i + turn) % size for i in range(size)]
-        totals[order] += scored_together(head, messages, [responses[i] for i in order]).double().cpu()
+    found = _scored(head, prompt, [[responses[i] for i in order] for order in rotations])
+    for order, scores_R in zip(rotations, found, strict=True):
+        totals[order] += scores_R.double().cpu()
     return (totals / len(turns)).tolist()
+
+
+def _scored(head: Checkpoint, prompt: Row, several: Sequence[Sequence[str]]) -> list[Tensor]:
+    """The scores [R] of several lists of responses to one prompt, each list in a row."""
+    rows, ends = zip(*(followed(prompt, responses, head) for responses in several), strict=True)
+    known = [[end for end in own if end is not None] for own in ends]
+    found = scores_at(rows, known, [None] * len(rows), head, batch=len(rows))
+    scores = []
+    for own, scores_N in zip(ends, found, strict=True):
+        said_R = torch.tensor([end is not None for end in own], device=scores_N.device)
+        scores.append(scores_N.new_full(said_R.shape, -torch.inf).masked_scatter(said_R, scores_N))
+    return scores

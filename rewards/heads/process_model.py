@@ -8,8 +8,7 @@ from typing import Literal
 
 from mmrl.core.config import InputError
 from rewards.base import Rollout, Span, Verdict, unparsed
-from rewards.heads.model_option import ModelName
-from rewards.heads.reward_model import Batch, Finite, Scale, squashed
+from rewards.heads.reward_model import Batch, Finite, ModelName, Scale, squashed
 from rewards.judged.self_hallucination import stretches
 
 

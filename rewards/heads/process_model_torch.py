@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-import torch
-
 from mmrl.core.config import InputError
 from mmrl.core.media.files import MediaError
 from rewards.base import Rollout, Verdict, abstain, failed, unparsed
-from rewards.heads.checkpoint_torch import Checkpoint, chat, pictures_by_media, plain
-from rewards.heads.reward_model_torch import Row, padded
+from rewards.heads.checkpoint_torch import Checkpoint, chat, pictures_by_media, plain, question_of
+from rewards.heads.reading_torch import Row, scores_at
 from rewards.heads.token_scores_torch import asked, behind, token_scores, tokens_of
 
 KINDS = ("process", "distilled")
@@ -24,30 +22,30 @@ def step_scores(
 ) -> list[list[float] | Verdict]:
     """The bare outputs of the head at the ends of the steps of each rollout, or the verdict where there are none."""
     head = token_scores(model, KINDS, device, dtype)
-    found: list[Any] = [step_row(*one, head) for one in zip(rollouts, steps, strict=True)]
+    found: list[Any] = step_rows(rollouts, steps, head)
     ready = [i for i, row in enumerate(found) if not isinstance(row, Verdict)]
-    for i, scores in zip(ready, scores_at([found[i] for i in ready], head, batch), strict=True):
-        found[i] = scores
+    if ready:
+        rows, ends = zip(*(found[i] for i in ready), strict=True)
+        questions = [question_of(rollouts[i]) for i in ready]
+        for i, scores in zip(ready, scores_at(rows, ends, questions, head, batch), strict=True):
+            found[i] = scores.tolist()
     return found
 
 
-@torch.inference_mode()
-def scores_at(rows: Sequence[tuple[Row, list[int]]], head: Checkpoint, batch: int = 8) -> list[list[float]]:
-    """The scores of a head at the given places of each row, similar lengths together."""
-    scores: list[list[float]] = [[]] * len(rows)
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]["input_ids"]))
-    for start in range(0, len(order), batch):
-        taken = order[start : start + batch]
-        inputs = padded([rows[i][0] for i in taken], head)
-        logits_BT = head.model(**{name: value.to(head.model.device) for name, value in inputs.items()}).logits
-        for i, logits_T in zip(taken, logits_BT.float(), strict=True):
-            scores[i] = logits_T[rows[i][1]].tolist()
-    return scores
+def step_rows(
+    rollouts: Sequence[Rollout], steps: Sequence[Steps], head: Checkpoint
+) -> list[tuple[Row, list[int]] | Verdict]:
+    """Each rollout as inputs of the head and where its steps end, or the verdict where it cannot be read.
 
-
-def step_row(rollout: Rollout, steps: Steps, head: Checkpoint) -> tuple[Row, list[int]] | Verdict:
-    """A rollout as inputs of the head and where its steps end, or the verdict where it cannot be read."""
-    return row_behind(prompt_row(rollout, head), rollout, steps, head)
+    A prompt is encoded once for all answers to it.
+    """
+    questions = [question_of(rollout) for rollout in rollouts]
+    asked_of = dict(zip(questions, rollouts, strict=True))
+    prompts = {question: prompt_row(rollout, head) for question, rollout in asked_of.items()}
+    return [
+        row_behind(prompts[question], rollout, cut, head)
+        for question, rollout, cut in zip(questions, rollouts, steps, strict=True)
+    ]
 
 
 def prompt_row(rollout: Rollout, head: Checkpoint) -> Row | Verdict:

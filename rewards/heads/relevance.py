@@ -15,8 +15,7 @@ from pydantic import Field
 
 from mmrl.core.messages import texts_of
 from rewards.base import Rollout, Verdict, abstain, unparsed
-from rewards.heads.model_option import ModelName
-from rewards.heads.reward_model import Batch
+from rewards.heads.reward_model import Batch, ModelName
 from rewards.parse.extract import answer_text
 from rewards.parse.strings import gold_texts
 

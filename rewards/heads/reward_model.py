@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from mmrl.core.config import InputError
 from rewards.base import Rollout, Verdict, unparsed
-from rewards.heads.model_option import ModelName
+
+
+def there(name: str) -> str:
+    """A hub id, or the path of a directory that is there: a mistyped path must not fail rollout by rollout.
+
+    >>> there("Qwen/Qwen3-0.6B")
+    'Qwen/Qwen3-0.6B'
+    """
+    place = Path(name)
+    if (place.is_absolute() or name.startswith(".")) and not place.is_dir():
+        raise InputError(f"no checkpoint at {name}; give a directory or a hub id")
+    return name
+
+
+ModelName = Annotated[str, AfterValidator(there)]  # of rewards that run a model; importing this loads none
 
 Batch = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]

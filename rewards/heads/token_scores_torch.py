@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from mmrl.core.config import InputError
 from rewards.heads.checkpoint_torch import BY_TOKEN, Checkpoint, loaded, plain
-from rewards.heads.reward_model_torch import Row
+from rewards.heads.reading_torch import Row
 from rewards.heads.scoring_classes_torch import ScoreHead, token_scores_class
 
 

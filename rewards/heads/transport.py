@@ -13,8 +13,7 @@ from mmrl.core.media.files import MediaError
 from mmrl.core.media.image import load_image
 from mmrl.core.messages import user_text
 from rewards.base import Rollout, Verdict, abstain, unparsed
-from rewards.heads.model_option import ModelName
-from rewards.heads.reward_model import Batch
+from rewards.heads.reward_model import Batch, ModelName
 
 if TYPE_CHECKING:
     from PIL import Image

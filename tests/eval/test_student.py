@@ -19,7 +19,8 @@ from mmrl.core.media.item import Media
 from mmrl.model.tiny_twins import tiny_model
 from rewards import Rollout, Verdict
 from rewards.heads.checkpoint_torch import Checkpoint
-from rewards.heads.process_model_torch import scores_at, step_row
+from rewards.heads.process_model_torch import step_rows
+from rewards.heads.reading_torch import Row, scores_at
 from rewards.heads.reward_model import squashed
 from rewards.heads.token_scores_torch import with_token_scores
 
@@ -71,8 +72,14 @@ def tokens_of(model: Any) -> Iterator[list[int]]:
 
 
 def read_anew(rollout: Rollout, texts: Sequence[str], head: Checkpoint) -> list[float | None]:
-    rows = [step_row(replace(rollout, completion=text), [(0, len(text))], head) for text in texts]
-    return [None if isinstance(row, Verdict) else squashed(scores_at([row], head)[0][0]) for row in rows]
+    asked_anew = [replace(rollout, completion=text) for text in texts]
+    rows = step_rows(asked_anew, [[(0, len(text))] for text in texts], head)
+    return [None if isinstance(row, Verdict) else squashed(read_alone(*row, head)) for row in rows]
+
+
+def read_alone(row: Row, ends: Sequence[int], head: Checkpoint) -> float:
+    [scores] = scores_at([row], [ends], [None], head, batch=1)
+    return scores.item()
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl", "idefics3", "window"])

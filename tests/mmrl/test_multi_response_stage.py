@@ -108,16 +108,16 @@ def test_an_answer_scores_as_in_a_pass_that_ends_with_it(world: Path, run: Path)
     """Later answers are not seen: the first scores as it does alone."""
     from rewards.heads.checkpoint_torch import chat, pictures_by_media
     from rewards.heads.multi_response_torch import scored_together
-    from rewards.heads.token_scores_torch import token_scores
+    from rewards.heads.token_scores_torch import asked, token_scores
 
     trained_head = token_scores(str(run / "final"), ("multi_response",), "cpu", "float32")
     for sample in read_samples(world / "preferences", split="test"):
         rollout = Rollout("", prompt=sample.prompt, media=sample.media)
-        messages = chat(rollout, trained_head.tokenizer, pictures_by_media(rollout))
+        prompt = asked(trained_head, chat(rollout, trained_head.tokenizer, pictures_by_media(rollout)))
         for turn in range(3):
             texts = [*ANSWERS[turn:], *ANSWERS[:turn]]
-            ending = [scored_together(trained_head, messages, texts[:count])[-1] for count in (1, 2, 3)]
-            assert_close(scored_together(trained_head, messages, texts), torch.stack(ending), atol=1e-5, rtol=0)
+            ending = [scored_together(trained_head, prompt, texts[:count])[-1] for count in (1, 2, 3)]
+            assert_close(scored_together(trained_head, prompt, texts), torch.stack(ending), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -230,20 +230,20 @@ def test_yojo_rows_without_a_signal_are_left_out() -> None:
 
 def test_a_yojo_score_is_read_before_the_separator_and_does_not_see_what_follows(yojo: str) -> None:
     head = token_scores(yojo, ("multi_response",), "cpu", "float32")
-    messages = [{"role": "user", "content": "Which digit?"}]
-    row, ends = followed(asked(head, messages), ["the 7", "", "no"], head)
+    prompt = asked(head, [{"role": "user", "content": "Which digit?"}])
+    row, ends = followed(prompt, ["the 7", "", "no"], head)
     ids, separator = row["input_ids"].tolist(), head.tokenizer.convert_tokens_to_ids(SEPARATOR)
     assert ids.count(separator) == 2
     assert ends[0] is not None
     assert ids[ends[0] + 1] == separator
     assert (ends[1], ends[2]) == (None, len(ids) - 1)
-    scores = scored_together(head, messages, ["the 7", "", "no"])
+    scores = scored_together(head, prompt, ["the 7", "", "no"])
     hidden = head.model.model(input_ids=torch.tensor([ids])).last_hidden_state[0, ends[0]]
     up, down = head.model.score.up, head.model.score.down
     assert_close(scores[0], down(torch.nn.functional.silu(up(hidden)))[0] / math.sqrt(32))
     assert scores[1] == -torch.inf
-    assert_close(scored_together(head, messages, ["the 7", "yes A"])[0], scores[0])
-    assert separator not in followed(asked(head, messages), [f"a{SEPARATOR}b"], head)[0]["input_ids"]
+    assert_close(scored_together(head, prompt, ["the 7", "yes A"])[0], scores[0])
+    assert separator not in followed(prompt, [f"a{SEPARATOR}b"], head)[0]["input_ids"]
 
 
 def test_every_rotation_makes_yojo_blind_to_the_order_up_to_rotation(yojo: str) -> None:
@@ -259,11 +259,9 @@ def test_yojo_chunks_share_the_scale_of_an_anchor(yojo: str) -> None:
     whole = raws(multi_response(ROLLOUTS, model=yojo, orders=1, at_once=4))
     chunked = raws(multi_response(ROLLOUTS, model=yojo, orders=1, at_once=3))
     assert chunked[:3] == pytest.approx(whole[:3], abs=1e-4)
-    head, messages = (
-        token_scores(yojo, ("multi_response",), "cpu", "float32"),
-        [{"role": "user", "content": "Which digit comes first?"}],
-    )
-    anchor, last = scored_together(head, messages, [SAID[0], SAID[3]]).tolist()
+    head = token_scores(yojo, ("multi_response",), "cpu", "float32")
+    prompt = asked(head, [{"role": "user", "content": "Which digit comes first?"}])
+    anchor, last = scored_together(head, prompt, [SAID[0], SAID[3]]).tolist()
     assert chunked[3] - chunked[0] == pytest.approx(last - anchor, abs=1e-4)
 
 
