@@ -8,11 +8,12 @@ from typing import Any
 from data_engine.schema import Sample
 from eval.answer.local import LocalGenerator
 from eval.decode.choosing import best_of_n, self_consistency
-from eval.decode.config import BestOfN, LookaheadSearch, MonteCarlo, PhaseWise, SelfConsistency
+from eval.decode.config import BestOfN, BlockTree, LookaheadSearch, MonteCarlo, PhaseWise, SelfConsistency
 from eval.decode.particles import smc
 from eval.decode.policy import ModelPolicy, guide_of
 from eval.decode.search import deal, psrd
 from eval.decode.side_by_side import Steps, decoded
+from eval.decode.tree import block_tree
 from eval.generation import Draw, Generation
 from eval.pass_at_k import best_of_n_kl_bound
 from mmrl.core.vision import CoordinateSpace
@@ -23,6 +24,7 @@ METHODS = {
     PhaseWise: psrd,
     LookaheadSearch: deal,
     MonteCarlo: smc,
+    BlockTree: block_tree,
 }
 
 

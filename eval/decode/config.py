@@ -116,6 +116,27 @@ class MonteCarlo(Guided):
         return self
 
 
+class BlockTree(Guided):
+    """DTS over blocks of text: a tree over prefixes that are a `block` of tokens apart grows by an answer at a time
+    until it has `answers`. One is drawn in proportion to exp(`sharpness` x reward) of what the model says at
+    `temperature`; `best` takes the best one (DTS*). `explore`: how much that search prefers branches that it has seen
+    rarely."""
+
+    method: Literal["tree"]
+    answers: PositiveInt = 16
+    block: PositiveInt = 16
+    sharpness: PositiveFloat = 10.0
+    temperature: PositiveFloat = 1.0
+    best: bool = False
+    explore: NonNegativeFloat = 1.0
+
+    @model_validator(mode="after")
+    def _exploring_is_for_a_search(self) -> Self:
+        if not self.best and self.unusual(["explore"]):
+            raise ValueError("explore is for the search for the best answer; set best: true")
+        return self
+
+
 class LatentReasoning(Decoding):
     """The answer behind a thought of `head`, which the stage `latent` of `mmrl train` has trained: vectors that stand
     before the answer. It is greedy; where the run's `sampling` draws, the thought is drawn."""
@@ -148,7 +169,15 @@ class TreeSearch(Guided):
 
 
 DecodeSpec = Annotated[
-    BestOfN | SelfConsistency | PhaseWise | LookaheadSearch | MonteCarlo | LatentReasoning | NoiseSearch | TreeSearch,
+    BestOfN
+    | SelfConsistency
+    | PhaseWise
+    | LookaheadSearch
+    | MonteCarlo
+    | BlockTree
+    | LatentReasoning
+    | NoiseSearch
+    | TreeSearch,
     Field(discriminator="method"),
 ]
 SAMPLED = (BestOfN, SelfConsistency)  # draw by the run's `sampling`

@@ -12,11 +12,12 @@ from data_engine.schema import Sample
 from eval.answer.local import LocalGenerator
 from eval.decode import GuidedGenerator
 from eval.decode.choosing import best_of_n, self_consistency
-from eval.decode.config import BestOfN, LookaheadSearch, MonteCarlo, PhaseWise, SelfConsistency
+from eval.decode.config import BestOfN, BlockTree, LookaheadSearch, MonteCarlo, PhaseWise, SelfConsistency
 from eval.decode.particles import Population, effective_size, evolved, normalised, smc
 from eval.decode.policy import SuiteGuide, last_phase
 from eval.decode.search import deal, psrd
 from eval.decode.side_by_side import Steps
+from eval.decode.tree import block_tree
 from eval.generation import Draw, Sampling
 from eval.pass_at_k import best_of_n_kl_bound, majority
 from mmrl.core.config import InputError
@@ -131,6 +132,19 @@ def test_moves_of_some_particles_leave_the_target(settings: dict[str, Any], answ
     assert shares(population)[answer] == pytest.approx(share, abs=0.01)
 
 
+def test_a_tree_draws_the_tilted_target_and_its_best_answer_is_the_best() -> None:
+    tree = {"answers": 60, "block": 1, "sharpness": 1.0, "rewards": REWARDS}
+    drawn = [result(block_tree(Toy(seed), BlockTree(method="tree", **tree))) for seed in range(200)]
+    expected = {"00": 0.28, "01": 1.26, "10": 0.24, "11": 0.48}  # p x psi, of which the sum is 2.26
+    counts = Counter("".join(map(str, ids)) for ids in drawn)
+    for ids, share in expected.items():
+        assert counts[ids] / 200 == pytest.approx(share / 2.26, abs=0.12)
+    assert result(block_tree(Toy(0), BlockTree(method="tree", best=True, **tree))) == [1, 1]
+    toy = Toy(1)
+    result(block_tree(toy, BlockTree(method="tree", **{**tree, "answers": 3})))
+    assert toy.spent["reward_calls"] <= 3
+
+
 def test_steps_multiply_and_levels_telescope() -> None:
     first, second = [0.1, 0.9, 0.4], [0.8, 0.2, 0.6]
     steps = normalised([4 * (a + b) for a, b in zip(first, second, strict=True)])
@@ -205,6 +219,7 @@ METHODS: list[Any] = [
     PhaseWise(method="psrd", onset=3, candidates=2, threshold=1.0),
     LookaheadSearch(method="deal", candidates=2, lookahead=2, rewards=FORM),
     MonteCarlo(method="smc", particles=2, block=4, lookahead=1, rewards=FORM),
+    BlockTree(method="tree", answers=3, block=3, rewards=LETTERS),
     MonteCarlo(method="smc", particles=2, block=3, scale=100.0, ess=1.0, moves=2, rewards=LETTERS),
 ]
 

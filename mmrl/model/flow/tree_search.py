@@ -60,8 +60,8 @@ def width(visits: int, *, scale: float = 1.0, power: float = 0.5) -> int:
     return math.ceil(scale * max(1, visits) ** power)
 
 
-class Tree:
-    """A tree over `steps` steps: `move(state, depth)` draws the next state, `reward(state)` scores a final one.
+class ValueTree:
+    """A tree that grows from `root` to nodes that are `final`, and whose rewards make the values above them.
 
     `search=True` is DTS* (the best bound is followed), otherwise DTS (children are drawn by their value).
     """
@@ -69,32 +69,40 @@ class Tree:
     def __init__(
         self,
         root: Any,
-        steps: int,
-        move: Callable[[Any, int], Any],
-        reward: Callable[[Any], float],
+        final: Callable[[Node], bool],
         *,
         rng: np.random.Generator,
         sharpness: float = 1.0,
         search: bool = False,
         explore: float = 1.0,
     ) -> None:
-        self.root, self.steps, self.move, self.reward = Node(root), steps, move, reward
+        self.root, self.final = Node(root), final
         self.rng, self.sharpness, self.search, self.explore = rng, sharpness, search, explore
-        self.moves = 0  # evaluations of the sampler's network so far
         self.best: Node | None = None
 
-    def grow(self) -> Node:
-        """One iteration: walk to a node that may have another child, roll out, pass values up. Returns the leaf."""
+    def path(self) -> list[Node]:
+        """From the root to a node that may have another child, or that is final."""
         path = [self.root]
-        while path[-1].depth < self.steps and len(path[-1].children) >= width(path[-1].visits):
+        while not self.final(path[-1]) and len(path[-1].children) >= width(path[-1].visits):
             path.append(self._chosen(path[-1].children))
-        while path[-1].depth < self.steps:
-            parent = path[-1]
-            child = Node(self.move(parent.state, parent.depth), parent.depth + 1)
-            self.moves += 1
-            parent.children.append(child)
-            path.append(child)
-        return self._passed_up(path)
+        return path
+
+    def child(self, parent: Node, state: Any) -> Node:
+        """A new child of a node."""
+        made = Node(state, parent.depth + 1)
+        parent.children.append(made)
+        return made
+
+    def passed_up(self, path: list[Node]) -> Node:
+        """Pass the value of the last node of a path, its reward, to those before it. Returns that node."""
+        leaf = path[-1]
+        if self.best is None or leaf.value > self.best.value:
+            self.best = leaf
+        for node in reversed(path):
+            node.visits += 1
+            if node.children:
+                node.value = soft_value([child.value for child in node.children], self.sharpness)
+        return leaf
 
     def drawn(self) -> Node:
         """A leaf drawn from the tree by its values: a sample of the target as the tree grows."""
@@ -112,14 +120,28 @@ class Tree:
     def _by_share(self, values: list[float]) -> int:
         return int(self.rng.choice(len(values), p=shares(values, self.sharpness)))
 
-    def _passed_up(self, path: list[Node]) -> Node:
-        leaf = path[-1]
-        if not leaf.visits:
-            leaf.value = float(self.reward(leaf.state))
-        if self.best is None or leaf.value > self.best.value:
-            self.best = leaf
-        for node in reversed(path):
-            node.visits += 1
-            if node.children:
-                node.value = soft_value([child.value for child in node.children], self.sharpness)
-        return leaf
+
+class Tree(ValueTree):
+    """A tree over `steps` steps: `move(state, depth)` draws the next state, `reward(state)` scores a final one."""
+
+    def __init__(
+        self,
+        root: Any,
+        steps: int,
+        move: Callable[[Any, int], Any],
+        reward: Callable[[Any], float],
+        **options: Any,
+    ) -> None:
+        super().__init__(root, lambda node: node.depth == steps, **options)
+        self.move, self.reward = move, reward
+        self.moves = 0  # evaluations of the sampler's network so far
+
+    def grow(self) -> Node:
+        """One iteration: walk to a node that may have another child, roll out, pass values up. Returns the leaf."""
+        path = self.path()
+        while not self.final(path[-1]):
+            path.append(self.child(path[-1], self.move(path[-1].state, path[-1].depth)))
+            self.moves += 1
+        if not path[-1].visits:
+            path[-1].value = float(self.reward(path[-1].state))
+        return self.passed_up(path)
