@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import pickle
+import traceback
 from collections.abc import Mapping
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
@@ -62,7 +63,7 @@ def called(question: Asked | list[str]) -> Reply | None:
     except ToolError as error:
         return Reply("refused", (readable(str(error))[:WHY],))
     except (Exception, SystemExit) as error:  # a tool may raise anything; the model is told, and the run counts it
-        return Reply("raised", (readable(f"{type(error).__name__}: {error}")[:WHY],))
+        return Reply("raised", (readable(traceback.format_exception_only(error)[-1].strip())[:WHY],))
     if state and len(state) > LARGEST_STATE:
         return Reply("too_large", (f"the state has {len(state):,} bytes, the limit is {LARGEST_STATE:,}",))
     return _fault(pieces) or Reply("ok", pieces, state)

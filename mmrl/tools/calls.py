@@ -27,6 +27,7 @@ KINDS = {
     "no_turn_left": "it stands in the last turn",
 }
 MOST_CALLS = 4  # of a turn
+DEEPEST = 32  # lists and objects within each other, of arguments: what goes deeper cannot be passed on
 OPENED = "<tool_call>"
 _BLOCK = re.compile(r"<tool_call>([^<]*+(?:<(?!/?tool_call>)[^<]*+)*+)(</tool_call>)?")
 
@@ -89,4 +90,11 @@ def _checked(value: Any) -> Call:
             return Call(name, fault=f"arguments are not JSON: {error}"[:200])
     if not isinstance(arguments, Mapping):
         return Call(name, fault="arguments are no object")
+    if _is_deep(arguments, DEEPEST):
+        return Call(name, fault=f"arguments are nested more than {DEEPEST} deep")
     return Call(name, arguments)
+
+
+def _is_deep(value: Any, left: int) -> bool:
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return left < 0 or any(_is_deep(one, left - 1) for one in inner)

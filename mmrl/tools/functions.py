@@ -59,9 +59,13 @@ def frames_at(start: float, end: float, video: int = 1, *, scene: Scene) -> Vide
         video: The number of the video; the first is 1.
     """
     wanted = scene.video(video)
+    first, last = wanted.start or 0.0, math.inf if wanted.end is None else wanted.end  # what is shown of the file
+    since, until = first + max(start, 0.0), min(first + end, last)
+    if not since < until:
+        raise ToolError(f"no frame is shown in [{start:g}, {end:g}) seconds of video {video}")
     budget = VisionBudget(fps=30.0, min_frames=2, max_frames=MOST_FRAMES, total_pixels=2**40)
     try:
-        return load_video(replace(wanted, start=start, end=end), budget)
+        return load_video(replace(wanted, start=since, end=until), budget)
     except InputError as error:
         raise ToolError(str(error)) from None
 
@@ -73,12 +77,12 @@ def calculator(expression: str) -> str:
         expression: Numbers with + - * / // % ** and parentheses, and the functions sqrt, abs, round, min and max.
     """
     try:
-        value = _value(ast.parse(expression.strip(), mode="eval").body)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # of texts that are no expressions
+        value = _value(_parsed(expression.strip()))
+    except (SyntaxError, RecursionError, MemoryError) as error:  # of texts that are no expressions
         raise ToolError(f"this is no expression: {error}") from None
-    except (ArithmeticError, TypeError) as error:
+    except (ArithmeticError, TypeError, ValueError) as error:
         raise ToolError(f"this cannot be calculated: {error}") from None
-    return f"{value:.15g}"
+    return f"{value + 0:.15g}"  # 0, not -0
 
 
 def sql(query: str, *, scene: Scene) -> str:
@@ -128,11 +132,18 @@ _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mod: operator.mod,
     ast.Pow: math.pow,
 }
-_FUNCTIONS: dict[str, Callable[..., Any]] = {"sqrt": math.sqrt, "abs": abs, "round": round, "min": min, "max": max}
+_FUNCTIONS: dict[str, Callable[..., Any]] = {"sqrt": math.sqrt, "abs": abs, "round": round}
+_FUNCTIONS |= {"min": lambda *values: min(values), "max": lambda *values: max(values)}
+
+
+def _parsed(text: str) -> ast.expr:
+    if "\0" in text:
+        raise SyntaxError("it has a null character")
+    return ast.parse(text, mode="eval").body
 
 
 def _value(node: ast.expr) -> float:
-    """The number that an expression stands for; ValueError for what is not arithmetic."""
+    """The number that an expression stands for; SyntaxError for what is not arithmetic."""
     match node:
         case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
             return _bounded(value)
@@ -144,7 +155,7 @@ def _value(node: ast.expr) -> float:
             return _value(operand)
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS and arguments:
             return _bounded(_FUNCTIONS[name](*map(_value, arguments)))
-    raise ValueError(f"{ast.unparse(node)!r:.80} is not arithmetic")
+    raise SyntaxError(f"{ast.unparse(node)!r:.80} is not arithmetic")
 
 
 def _bounded(value: float) -> float:

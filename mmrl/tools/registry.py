@@ -91,9 +91,13 @@ def schema_of(function: Callable[..., Any], given: str) -> dict[str, Any]:
         get_json_schema,
     )
 
+    all_parameters = inspect.signature(function).parameters
+    parameters = {name: one for name, one in all_parameters.items() if name not in ("self", SCENE)}
+    for name, one in parameters.items():
+        if one.kind in (one.POSITIONAL_ONLY, *_COLLECTING) or name.startswith("_") or name == "model_config":
+            told = one.replace(annotation=one.empty, default=one.empty)
+            raise InputError(f"tool {given!r}: no call can give its argument {told}; calls give plain names")
     try:
-        all_parameters = inspect.signature(function).parameters
-        parameters = {name: one for name, one in all_parameters.items() if name not in ("self", SCENE)}
         hints = get_type_hints(function)
 
         def told() -> None: ...

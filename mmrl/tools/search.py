@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mmrl.core.config import InputError
 from mmrl.core.files import appearing, beside, sha256_of
-from mmrl.tools.scene import Scene, ToolError
+from mmrl.tools.scene import Scene, ToolError, readable
 
+WORD = r"(?u)\w+"
 MOST_FOUND = 3
 LONGEST = 1_500  # characters of a document that a model reads
 
@@ -59,15 +61,19 @@ def _documents(place: Path) -> list[dict[str, Any]]:
     rows = []
     with place.open("rb") as lines:
         for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             try:
                 row = json.loads(line)
             except ValueError as error:
                 raise InputError(f"{place}:{number}: not JSON: {error}") from None
             if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not row["text"].strip():
                 raise InputError(f'{place}:{number}: a document is an object with a text, {{"text": "..."}}')
-            rows.append({"title": str(row.get("title") or ""), "text": row["text"]})
+            rows.append({"title": readable(str(row.get("title") or "")), "text": readable(row["text"])})
     if not rows:
         raise InputError(f"search_in: {place} has no documents")
+    if not any(re.search(WORD, f"{row['title']} {row['text']}") for row in rows):
+        raise InputError(f"search_in: no document in {place} has a word")
     return rows
 
 
@@ -76,7 +82,7 @@ def _words(texts: Sequence[str]) -> Any:
     import bm25s
 
     options: dict[str, Any] = {"return_ids": False, "show_progress": False}
-    return bm25s.tokenize(list(texts), token_pattern=r"(?u)\w+", stopwords=[], **options)
+    return bm25s.tokenize(list(texts), token_pattern=WORD, stopwords=[], **options)
 
 
 def _shown(document: dict[str, Any]) -> str:

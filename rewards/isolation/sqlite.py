@@ -11,6 +11,7 @@ from dataclasses import dataclass
 BUDGET = 2_000_000  # instructions of SQLite's machine: about a tenth of a second
 MOST_ROWS, LONGEST_VALUE, LONGEST_SQL = 10_000, 1_000_000, 20_000
 _PACE = 10_000  # instructions between two looks at the budget
+_DENIED = {"load_extension", "random", "randomblob"}  # a query is to give the same whenever it is asked
 _READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 
 Row = tuple[object, ...]
@@ -88,6 +89,6 @@ def _guarded(made: bytes | None = None, *, write: bool = False) -> Iterator[sqli
 
 
 def _reads(action: int, _: str | None, second: str | None, *__: str | None) -> int:
-    if action == sqlite3.SQLITE_FUNCTION and second == "load_extension":
+    if action == sqlite3.SQLITE_FUNCTION and second in _DENIED:
         return sqlite3.SQLITE_DENY
     return sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY

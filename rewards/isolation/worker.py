@@ -21,6 +21,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 STARTUP = 120.0  # seconds for the imports of the child; they do not count against the deadline
+LONGEST = 604_800.0  # seconds of a deadline: no pipe waits for 25 days, nor does it need to
 GRACE = 5.0  # seconds after its deadline at which a child ends itself, were its parent gone
 # `mmrl` comes first, so that `rewards` is ours (`mmrl.core.beside`)
 _SERVE = "import sys, mmrl; from rewards.isolation.worker import serve; serve(sys.argv[1], int(sys.argv[2]))"
@@ -54,7 +55,7 @@ class Worker:
         with self._lock:
             if self._process is None or self._parent != os.getpid() or self._process.poll() is not None:
                 self._start()  # in a fork of this process too: the child is the other's
-            return self._answer(question, seconds)
+            return self._answer(question, min(seconds, LONGEST))
 
     def close(self) -> None:
         """End the child, if there is one."""

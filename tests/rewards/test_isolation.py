@@ -86,6 +86,12 @@ def test_options_are_checked_before_any_process_starts() -> None:
         suite(deadline=0)
 
 
+def test_a_deadline_may_lie_beyond_what_a_pipe_can_wait_for() -> None:
+    worker = Worker("math:sqrt")
+    assert worker.ask(9.0, seconds=1e12) == 3.0
+    worker.close()
+
+
 def test_a_worker_starts_again_after_it_was_killed() -> None:
     worker = Worker(f"{HERE}:process_of")
     first = worker.ask("", seconds=30)

@@ -107,4 +107,61 @@ def untyped(anything):
     return anything
 
 
+def collects(*words: str) -> str:
+    """Join words.
+
+    Args:
+        words: The words.
+    """
+    return " ".join(words)
+
+
+def gathers(**words: str) -> str:
+    """Join words.
+
+    Args:
+        words: The words.
+    """
+    return " ".join(words.values())
+
+
+def in_place(word: str, /) -> str:
+    """Say a word.
+
+    Args:
+        word: The word.
+    """
+    return word
+
+
+def hides(_word: str) -> str:
+    """Say a word.
+
+    Args:
+        _word: The word.
+    """
+    return _word
+
+
+def configures(model_config: str) -> str:
+    """Say a word.
+
+    Args:
+        model_config: The word.
+    """
+    return model_config
+
+
+class Mute(Exception):  # noqa: N818
+    """An error that cannot be written."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+def chokes() -> str:
+    """Raise an error that cannot be written."""
+    raise Mute
+
+
 bound = functools.partial(talks, 3)

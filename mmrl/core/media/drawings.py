@@ -36,7 +36,7 @@ def gold_rows(gold: Any, name: str, numbers: int) -> list[Region]:
     """The rows of so many numbers that a gold answer has under a name; none where it has no such rows there."""
     try:
         rows = np.asarray(gold[name], dtype=np.float64)
-    except (KeyError, IndexError, TypeError, ValueError):
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError):
         return []
     if rows.ndim == 1:
         rows = rows[None]

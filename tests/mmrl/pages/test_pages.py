@@ -163,7 +163,18 @@ def test_boxes_that_have_no_place_are_not_drawn() -> None:
 
 
 @pytest.mark.parametrize(
-    "gold", [None, 3, "yes", {}, {"boxes": None}, {"boxes": [[1, 2]]}, {"boxes": [["a"] * 4]}, [1]]
+    "gold",
+    [
+        None,
+        3,
+        "yes",
+        {},
+        {"boxes": None},
+        {"boxes": [[1, 2]]},
+        {"boxes": [["a"] * 4]},
+        {"boxes": [[0, 0, 10**400, 5]]},
+        [1],
+    ],
 )
 def test_odd_gold_answers_are_shown_without_boxes(gold: Any, photo: Media) -> None:
     assert gold_rows(gold, "boxes", 4) == []

@@ -28,7 +28,19 @@ from tests.support.scripted import call
 HOSTILE = "tests.support.hostile_tools:"
 OWN = [
     HOSTILE + name
-    for name in ("raises", "hangs", "dies", "talks", "paints", "returns_odd", "injects", "empty", "grey_clip", "waits")
+    for name in (
+        "raises",
+        "hangs",
+        "dies",
+        "talks",
+        "paints",
+        "returns_odd",
+        "injects",
+        "empty",
+        "grey_clip",
+        "waits",
+        "chokes",
+    )
 ]
 NAMES = ["calculator", "crop", "zoom", "sql", "frames_at", *OWN]
 
@@ -70,6 +82,15 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
         (call("crop", box=[0, 0, 10, 10], scene=None), "wrong_arguments", "unknown argument scene"),
         (call("frames_at", start=0, end=1), "refused", "no video 1: there is none"),
         (call("raises", text="no disk"), "raised", "OSError: no disk"),
+        (call("chokes"), "raised", "Mute: <exception str() failed>"),
+        (
+            '<tool_call>{"name": "waits", "arguments": {"a": ' + "[" * 800 + "]" * 800 + "}}</tool_call>",
+            "unreadable",
+            "deep",
+        ),
+        (call("calculator", expression="sqrt(-1)"), "refused", "this cannot be calculated: math domain error"),
+        (call("calculator", expression="min(3)*-0"), "ok", "0"),
+        (call("sql", query="select RANDOM()"), "refused", "not authorized to use function"),
         (call("hangs", seconds=60), "timed_out", "hangs did not end within 3 seconds"),
         (call("dies"), "died", "dies ended its process"),
         (call("talks", letters=10_000_000), "too_large", "10,000,000 characters, the limit is 8,000"),
@@ -123,7 +144,11 @@ def test_printed_words_are_read(tmp_path: Path) -> None:
 
 
 def test_documents_are_found_by_their_words(tmp_path: Path) -> None:
-    rows = [{"title": "Cats", "text": "They sleep. " * 400}, {"text": "The river is near the bank."}, {"text": "Äpfel"}]
+    rows = [
+        {"title": "Cats", "text": "They sleep. " * 400},
+        {"text": "The river is near the bank."},
+        {"text": "Äpfel \ud800"},
+    ]
     place = tmp_path / "docs.jsonl"
     place.write_text("".join(json.dumps(row) + "\n" for row in rows))
     toolbox = Toolbox(["search"], 60.0, str(place))
@@ -134,7 +159,7 @@ def test_documents_are_found_by_their_words(tmp_path: Path) -> None:
         return "".join(map(str, outcome.pieces))
 
     assert found("RIVER bank") == "The river is near the bank."
-    assert found("äpfel") == "Äpfel"
+    assert found("äpfel") == "Äpfel ?"
     assert found("who sleeps? cats sleep").startswith("Cats\nThey sleep.")
     assert len(found("sleep")) < 1600
     assert {found(query) for query in ("zebra", "", "?!", "x" * 50_000)} == {"no document has any of these words"}
@@ -153,6 +178,7 @@ def test_documents_are_found_by_their_words(tmp_path: Path) -> None:
     ("content", "why"),
     [
         ("", "has no documents"),
+        ('\n{"text": "!?"}\n\n', "no document in"),
         ("{", "docs.jsonl:1: not JSON"),
         ('{"text": "a"}\n{"title": "b"}\n', "docs.jsonl:2: a document is an object with a text"),
         (None, "search_in: no file"),
@@ -180,6 +206,17 @@ def test_a_part_of_a_video_has_more_frames(toolbox: Toolbox, tmp_path: Path) -> 
     (video,) = outcome.pieces
     assert isinstance(video, Video)
     assert [index / video.fps for index in video.indices] == [1.0, 1.1, 1.2, 1.3, 1.4]
+
+
+def test_a_part_of_a_cut_video_counts_from_what_is_shown(toolbox: Toolbox, tmp_path: Path) -> None:
+    place = write_clip(tmp_path / "a.mp4", 40, fps=10)
+    scene = Scene((Shown(Media("video", str(place), start=2.0, end=3.0), (64, 64)),))
+    said = (
+        call("frames_at", start=-1, end=0.3) + call("frames_at", start=0.8, end=4) + call("frames_at", start=1, end=2)
+    )
+    first, last, beyond = toolbox.outcomes([(calls_in(said), scene)])[0]
+    assert [outcome.pieces[0].indices for outcome in (first, last)] == [[20, 21, 22], [28, 29]]
+    assert (beyond.kind, beyond.pieces) == ("refused", ("no frame is shown in [1, 2) seconds of video 1",))
 
 
 def test_calls_beyond_the_limit_of_a_turn_are_told_so(toolbox: Toolbox) -> None:
@@ -220,6 +257,11 @@ def test_nonsense_never_raises(toolbox: Toolbox, scene: Scene) -> None:
         (["no.such:tool"], "cannot import tool 'no.such:tool'"),
         (["crop", "mmrl.tools.functions:crop"], "are both called crop"),
         ([HOSTILE + "bound"], "is a partial; a tool is a function"),
+        ([HOSTILE + "collects"], "no call can give its argument *words;"),
+        ([HOSTILE + "gathers"], "no call can give its argument **words;"),
+        ([HOSTILE + "in_place"], "no call can give its argument word;"),
+        ([HOSTILE + "hides"], "no call can give its argument _word;"),
+        ([HOSTILE + "configures"], "no call can give its argument model_config;"),
         ([HOSTILE + "untyped"], "a tool has types, and a docstring with a line for each argument"),
     ],
 )
