@@ -5,6 +5,7 @@ The prompt and its pictures are read once, and of each text only the tokens in w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from eval.generation import Draw
+from mmrl.core.config import InputError
 from rewards import Rollout, Verdict
 from rewards.heads.checkpoint_torch import Checkpoint
 from rewards.heads.process_model_torch import KINDS, prompt_row, row_behind
@@ -60,7 +62,10 @@ class Reading:
         row, _ = found
         state_H = self._first(row) if not self._ids else self._next(row["input_ids"])
         self._ids = row["input_ids"].tolist() if _keeps_all(self._cache) else []
-        return squashed(float(self._head.model.score(state_H)))
+        raw = float(self._head.model.score(state_H))
+        if not math.isfinite(raw):
+            raise InputError(f"decode: the head {self._head.name} gives {raw}; train it anew, or name another")
+        return squashed(raw)
 
     def _first(self, row: Row) -> Tensor:
         """The state of the last token of a row, which is read from its beginning."""

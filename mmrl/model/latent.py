@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -164,12 +165,22 @@ def load_head(path: str | Path, backbone: str) -> LatentHead:
     place = Path(path)
     if not (place / "config.json").is_file():
         raise InputError(f"no head at {path}: expected the directory `final` that the stage latent of mmrl train wrote")
-    config, _ = PretrainedConfig.get_config_dict(place)
-    if config.get("model_type") != LatentConfig.model_type:
-        raise InputError(f"{path} holds a {config.get('model_type')}, not a head of the stage latent")
-    if config["backbone"] != backbone:
-        raise InputError(f"the head in {path} was trained before another model; give the model that it was trained for")
-    return LatentHead.from_pretrained(place).eval()
+    try:
+        config, _ = PretrainedConfig.get_config_dict(place)
+        if config.get("model_type") != LatentConfig.model_type:
+            raise InputError(f"{path} holds a {config.get('model_type')}, not a head of the stage latent")
+        if config.get("backbone") != backbone:
+            raise InputError(
+                f"the head in {path} was trained before another model; give the model that it was trained for"
+            )
+        head, found = LatentHead.from_pretrained(place, output_loading_info=True, ignore_mismatched_sizes=True)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"the head in {path} cannot be read: {error}") from None
+    lacking = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
+    if lacking or head.config.place not in get_args(Place):
+        told = ", ".join(lacking[:3]) or f"place {head.config.place!r}"
+        raise InputError(f"the head in {path} is not as it was written: {told}")
+    return head.eval()
 
 
 def with_room(row: Encoded, config: LatentConfig, token: int) -> tuple[Encoded, int]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 import transformers
 from PIL import Image
+from safetensors import SafetensorError
 
 from mmrl.core.canonical_json import dumps
 from mmrl.core.config import InputError
@@ -47,19 +48,31 @@ class Checkpoint:
 def loaded(kind: Kind, name: str, device: str = "auto", dtype: str = "float32") -> Checkpoint:
     """The checkpoint at a path or of a hub id; code that comes with it is never run."""
     options: dict[str, Any] = {"dtype": dtype_of(dtype), "trust_remote_code": False, "use_safetensors": True}
+    options["ignore_mismatched_sizes"] = True  # they are looked for below
     try:
         model, info = _class_of(kind, name).from_pretrained(name, output_loading_info=True, **options)
         missing = sorted(info["missing_keys"])
         if missing:  # a head that starts at random gives random rewards
             raise InputError(f"checkpoint {name}: it has no weights for {', '.join(missing[:3])}")
+        if other := sorted(key for key, *_ in info["mismatched_keys"]):
+            raise InputError(f"checkpoint {name}: its config asks for other sizes of {', '.join(other[:3])}")
         tokenizer, processor = readers(name)
-    except (OSError, ValueError, KeyError) as error:
+        _check_readers(kind, name, tokenizer, processor)
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
             f"no {kind} model at {name}: {str(error).splitlines()[0] if str(error) else error!r}"
         ) from None
     return Checkpoint(name, model.to(place_of(device)).eval(), tokenizer, processor)
+
+
+def _check_readers(kind: Kind, name: str, tokenizer: Any, processor: Any) -> None:
+    """Refuse what transformers takes and what reads nothing: a tokenizer without words, pictures without a place."""
+    if not tokenizer("a", add_special_tokens=False)["input_ids"]:
+        raise InputError(f"checkpoint {name}: its tokenizer knows no words; is tokenizer.json there?")
+    if kind in ("score", "tokens", "language") and processor is not None and not processor.chat_template:
+        raise InputError(f"checkpoint {name}: it has no chat template, which says where pictures stand")
 
 
 def _class_of(kind: Kind, name: str) -> Any:
@@ -78,7 +91,11 @@ def _class_of(kind: Kind, name: str) -> Any:
         if config.model_type != "blip":
             raise InputError(f"{name} is a {config.model_type} model; transport wants BLIP with a matching head")
         return transformers.BlipForImageTextRetrieval
-    return transformers.AutoModelForCausalLM if kind == "language" else transformers.AutoModel
+    if kind == "language":
+        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+        sees = type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+        return transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
+    return transformers.AutoModel
 
 
 def readers(name: str) -> tuple[Any, Any]:

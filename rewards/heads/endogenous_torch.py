@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
-from rewards.base import Rollout, Verdict, failed, unparsed
-from rewards.heads.checkpoint_torch import Checkpoint, chat, loaded, plain
+from mmrl.core.config import InputError
+from mmrl.core.media.files import MediaError
+from rewards.base import Rollout, Verdict, abstain, failed, unparsed
+from rewards.heads.checkpoint_torch import Checkpoint, chat, loaded, pictures_by_media
+from rewards.heads.reward_model_torch import Row, padded
+from rewards.heads.token_scores_torch import asked, behind, tokens_of
 
 Aggregate = Literal["mean", "sum", "discounted"]
 
@@ -45,49 +49,44 @@ def response_logprobs(
 ) -> list[torch.Tensor | Verdict]:
     """The log-probs of the tokens of each completion after its prompt, or after an empty one if `blind`."""
     judge = loaded("language", model, device, dtype)
-    rows = [_ids(one, judge, blind) for one in rollouts]
-    found: list[torch.Tensor | Verdict] = [
-        (failed if len(head) >= judge.room else unparsed)(  # a completion must not escape a verdict by its length
-            f"{len(head) + len(response)} tokens are more than the {judge.room} that {model} takes"
-        )
-        for head, response in rows
-    ]
-    for i, (_, response) in enumerate(rows):
-        if not response:
-            found[i] = unparsed("empty completion")
-    ready = [i for i, (head, response) in enumerate(rows) if response and len(head) + len(response) <= judge.room]
-    ready.sort(key=lambda i: len(rows[i][0]) + len(rows[i][1]))
+    found: list[Any] = [_row(one, judge, blind) for one in rollouts]
+    ready = [i for i, row in enumerate(found) if not isinstance(row, Verdict)]
+    ready.sort(key=lambda i: len(found[i][0]["input_ids"]))
     for start in range(0, len(ready), batch):
         taken = ready[start : start + batch]
-        for i, values_T in zip(taken, _scored([rows[i] for i in taken], judge), strict=True):
+        for i, values_T in zip(taken, _scored([found[i] for i in taken], judge), strict=True):
             found[i] = values_T
     return found
 
 
-def _ids(rollout: Rollout, judge: Checkpoint, blind: bool) -> tuple[list[int], list[int]]:
-    tokenizer = judge.tokenizer
-    messages = [{"role": "user", "content": ""}] if blind else chat(rollout, tokenizer)
-    if tokenizer.chat_template:
-        head = tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=True, return_dict=True)
-        ids = list(head["input_ids"])
-    else:
-        ids = tokenizer("\n".join(one["content"] for one in messages))["input_ids"]
-    ids = ids or [tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id]
-    response = plain(rollout.completion, tokenizer)
-    return ids, tokenizer(response if response.strip() else "", add_special_tokens=False)["input_ids"]
+def _row(rollout: Rollout, judge: Checkpoint, blind: bool) -> tuple[Row, int] | Verdict:
+    """A rollout as inputs of the model and the place where its completion begins, or the verdict where it cannot be
+    read."""
+    response = tokens_of(rollout.completion, judge)
+    if not response:
+        return unparsed("empty completion")
+    asking = Rollout("") if blind else rollout
+    try:
+        prompt = asked(judge, chat(asking, judge.tokenizer, pictures_by_media(asking) if judge.processor else None))
+    except MediaError as error:
+        return abstain(str(error))
+    if not len(prompt["input_ids"]):
+        bos, eos = judge.tokenizer.bos_token_id, judge.tokenizer.eos_token_id
+        prompt["input_ids"] = torch.tensor([eos if bos is None else bos])
+    begin = len(prompt["input_ids"])
+    try:
+        return behind(prompt, [response], judge)[0], begin
+    except InputError as error:  # a completion must not escape a verdict by its length
+        return failed(str(error)) if begin >= judge.room else unparsed(str(error))
 
 
-def _scored(rows: Sequence[tuple[list[int], list[int]]], judge: Checkpoint) -> list[torch.Tensor]:
-    """Log-probs of the second part of each row; padded on the right, where causal attention does not look."""
-    whole = [torch.tensor([*head, *response]) for head, response in rows]
-    ids = torch.nn.utils.rnn.pad_sequence(whole, batch_first=True).to(judge.model.device)
-    lengths = torch.tensor([len(one) for one in whole], device=ids.device)
-    mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
+def _scored(rows: Sequence[tuple[Row, int]], judge: Checkpoint) -> list[torch.Tensor]:
+    """Log-probs of each row from its place on; padded on the right, where causal attention does not look."""
+    inputs = {name: value.to(judge.model.device) for name, value in padded([row for row, _ in rows], judge).items()}
     with torch.inference_mode():
-        logits = judge.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        logits_BTV = judge.model(**inputs, use_cache=False).logits
         return [
-            token_logprobs(
-                logits[i, len(head) - 1 : len(head) + len(response) - 1].float(), ids[i, len(head) :][: len(response)]
-            )
-            for i, (head, response) in enumerate(rows)
+            token_logprobs(logits_TV[begin - 1 : len(ids_T) - 1].float(), ids_T[begin:])
+            for logits_TV, (row, begin) in zip(logits_BTV, rows, strict=True)
+            for ids_T in [row["input_ids"].to(logits_TV.device)]
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
@@ -47,10 +48,10 @@ def multi_response(
         elif rollout.group is not None:
             groups.setdefault(rollout.group, []).append(i)
     for group, members in groups.items():
-        if any(rollouts[i].prompt != rollouts[members[0]].prompt for i in members):
-            found: Sequence[float | Verdict] = [failed(f"group {group!r} holds answers to different prompts")] * len(
-                members
-            )
+        asked = [(rollouts[i].prompt, rollouts[i].all_media) for i in members]
+        if any(other != asked[0] for other in asked):
+            other = failed(f"group {group!r} holds answers to different prompts or media")
+            found: Sequence[float | Verdict] = [other] * len(members)
         elif len(members) < 2:
             found = [abstain(f"group {group!r} has one answer that says something")]
         else:
@@ -64,7 +65,12 @@ def multi_response(
             except MediaError as error:
                 found = [abstain(str(error))] * len(members)
         for i, raw in zip(members, found, strict=True):
-            verdicts[i] = raw if isinstance(raw, Verdict) else Verdict(squashed(raw, center, scale), f"raw {raw:.4f}")
+            if isinstance(raw, Verdict):
+                verdicts[i] = raw
+            elif raw == -math.inf:  # nothing that the tokenizer knows
+                verdicts[i] = unparsed("empty answer")
+            else:
+                verdicts[i] = Verdict(squashed(raw, center, scale), f"raw {raw:.4f}")
     return verdicts
 
 

@@ -15,6 +15,7 @@ from transformers import MistralConfig, MistralModel
 
 from data_engine.schema import user_prompt
 from eval.decode.student import Reading
+from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
 from mmrl.model.tiny_twins import tiny_model
 from rewards import Rollout, Verdict
@@ -108,6 +109,13 @@ def test_what_is_read_twice(family: str, again: bool, tmp_path: Path) -> None:
     anew = [prompt + lengths[0], prompt + lengths[1], prompt + lengths[1]]
     assert found == (anew if again else [anew[0], lengths[1] - lengths[0], 1])
     assert reading.read == sum(found)
+
+
+def test_a_head_whose_scores_are_no_numbers_is_named(tmp_path: Path) -> None:
+    head = head_of("qwen2_5_vl")
+    torch.nn.init.constant_(head.model.score.down.bias, float("nan"))
+    with pytest.raises(InputError, match="the head qwen2_5_vl gives nan; train it anew"):
+        Reading(asked(tmp_path, "red", 64), head).scores(["I see"])
 
 
 def test_a_picture_that_cannot_be_read_gives_no_score(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -106,3 +108,16 @@ def test_a_head_is_kept_and_goes_with_one_model(budget: Any, tmp_path: Any) -> N
         load_head(tmp_path / "model", "a model")
     with pytest.raises(InputError, match=r"no head at .*nowhere"):
         load_head(tmp_path / "nowhere", "a model")
+    for key, value, why in (
+        ("steps", STEPS + 1, "not as it was written: projection"),
+        ("place", "middle", "place 'midd"),
+    ):
+        config = json.loads((tmp_path / "head" / "config.json").read_text())
+        shutil.copytree(tmp_path / "head", tmp_path / key)
+        (tmp_path / key / "config.json").write_text(json.dumps(config | {key: value}))
+        with pytest.raises(InputError, match=why):
+            load_head(tmp_path / key, "a model")
+    weights = tmp_path / "head" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:500])
+    with pytest.raises(InputError, match=r"the head in .* cannot be read"):
+        load_head(tmp_path / "head", "a model")

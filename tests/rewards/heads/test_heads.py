@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from data_engine.ops.difficulty import by_reward, difficulty
 from data_engine.schema import Sample, user_prompt, with_id
 from eval.difficulty import measured
 from mmrl.core.config import InputError
+from mmrl.core.media.item import Media
 from mmrl.model.tiny_twins import QWEN_TEMPLATE, QWEN_TOKENS, trained_tokenizer
 from rewards import Rollout
 from rewards.heads.endogenous import endogenous
@@ -146,6 +150,29 @@ def test_errors_name_the_value(scorer: str, language: str, tokenizer: Any, tmp_p
         reward_model(ROLLOUTS, model=two)
 
 
+def test_a_checkpoint_that_is_not_whole_is_named(scorer: str, tmp_path: Path) -> None:
+    def changed(name: str, change: Callable[[Path], object]) -> str:
+        place = Path(shutil.copytree(scorer, tmp_path / name))
+        change(place)
+        return str(place)
+
+    def larger(place: Path) -> None:
+        config = json.loads((place / "config.json").read_text())
+        (place / "config.json").write_text(json.dumps(config | {"hidden_size": 64}))
+
+    def halved(place: Path) -> None:
+        weights = place / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+
+    for change, why in (
+        (larger, "its config asks for other sizes of model.embed_tokens.weight"),
+        (halved, "no score model at .*halved"),
+        (lambda place: (place / "tokenizer.json").unlink(), "its tokenizer knows no words|no score model at"),
+    ):
+        with pytest.raises(InputError, match=why):
+            reward_model(ROLLOUTS, model=changed(getattr(change, "__name__", "other").strip("<>"), change))
+
+
 def test_a_broken_checkpoint_is_a_failure_not_a_score() -> None:
     verdicts = rewards.get("reward_model", model="nowhere/at/all")(ROLLOUTS)
     assert {verdict.kind for verdict in verdicts} == {"failed"}
@@ -268,5 +295,7 @@ def test_yojo_chunks_share_the_scale_of_an_anchor(yojo: str) -> None:
 def test_yojo_abstains_where_there_is_no_group(yojo: str) -> None:
     alone, single = multi_response([Rollout("no", prompt="a"), Rollout("no", prompt="a", group=3)], model=yojo)
     assert (alone.kind, single.kind) == ("abstained", "abstained")
-    mixed = multi_response([Rollout("no", prompt="a", group=3), Rollout("no", prompt="b", group=3)], model=yojo)
-    assert {verdict.kind for verdict in mixed} == {"failed"}
+    asked = Rollout("no", prompt="a", group=3)
+    for other in (replace(asked, prompt="b"), replace(asked, media=[Media("image", "a.png")])):
+        mixed = multi_response([asked, other], model=yojo)
+        assert {verdict.kind for verdict in mixed} == {"failed"}

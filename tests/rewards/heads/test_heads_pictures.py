@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,12 +29,14 @@ from transformers import (
 )
 
 import rewards
+from data_engine.schema import user_prompt
 from mmrl.core.config import InputError
-from mmrl.model.tiny_twins import trained_tokenizer
+from mmrl.model.tiny_twins import tiny_model, trained_tokenizer
 from rewards import Media, RewardSpec, Rollout
 from rewards.gradients import gradient_of
 from rewards.heads.embedding_similarity import embedding_similarity, goal_baseline
 from rewards.heads.embeddings_torch import text_embeddings
+from rewards.heads.endogenous import endogenous
 from rewards.heads.relevance import clause_similarity, distinct_trigrams, length_incentive, r3, relevance
 from rewards.heads.reward_model import reward_model
 from tests.conftest import TEXTS
@@ -270,6 +274,31 @@ def test_a_vision_language_head_sees_the_picture(gemma: str, pictures: list[str]
     gone = reward_model([Rollout("a", prompt=prompt, media=[Media(path="gone.png")])], model=gemma)[0]
     assert gone.kind == "abstained"
     assert "gone.png" in gone.why
+
+
+def test_a_language_model_is_shown_the_picture(pictures: list[str], tmp_path: Path) -> None:
+    model, processor = tiny_model("qwen2_5_vl", TEXTS)
+    model.eval().save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    prompt = user_prompt("What is this?", ["image"])
+    rollouts = [Rollout("Two cats", prompt=prompt, media=[Media(path=path)]) for path in pictures[:2]]
+    rollouts.append(Rollout("I see a dog.", prompt="What is this?"))
+    together = [verdict.score for verdict in endogenous(rollouts, model=str(tmp_path))]
+    assert together == pytest.approx([endogenous([one], model=str(tmp_path))[0].score for one in rollouts], rel=1e-4)
+    assert together[0] != pytest.approx(together[1], rel=1e-6)
+    content = [{"type": "image", "image": Image.open(pictures[0])}, {"type": "text", "text": "What is this?"}]
+    answer = [{"type": "text", "text": "Two cats"}]
+    messages = [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
+    inputs: Any = processor.apply_chat_template(messages, tokenize=True, return_dict=True, return_tensors="pt")
+    said = processor.tokenizer("Two cats")["input_ids"]
+    ids = inputs["input_ids"][0].tolist()
+    begin = next(place for place in range(len(ids)) if ids[place : place + len(said)] == said)
+    labels = torch.tensor([[-100] * begin + said + [-100] * (len(ids) - begin - len(said))])
+    assert together[0] == pytest.approx(math.exp(-model(**inputs, labels=labels).loss.item()), rel=1e-4)
+    blind = endogenous(rollouts[:2], model=str(tmp_path), blind=True)
+    assert {verdict.kind for verdict in blind} == {"scored"}
+    gone = endogenous([replace(rollouts[0], media=[Media(path=str(tmp_path / "gone.png"))])], model=str(tmp_path))
+    assert gone[0].kind == "abstained"
 
 
 def test_registering_these_loads_no_torch() -> None:
