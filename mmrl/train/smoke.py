@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from mmrl.train.config import (
 )
 from mmrl.train.samples import split_of, stage_samples
 from mmrl.trainers.dataset import training_samples
+from rewards import RewardSpec
 
 _LEFT_OUT = ("deepspeed", "fsdp", "fsdp_config", "generation_batch_size", "steps_per_generation", "num_train_epochs")
 _SMALL = {"max_steps": 2, "logging_steps": 1, "save_strategy": "no", "eval_strategy": "no", "report_to": "none"}
@@ -69,7 +71,7 @@ def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
         part.save_pretrained(directory / "model")
     count = len(samples)
     sft = None if config.sft is None else _small(config.sft, min(count, 2), count)
-    blocks: dict[str, Any] = {"sft": sft, "grpo": None if config.grpo is None else _small_grpo(config.grpo, count)}
+    blocks: dict[str, Any] = {"sft": sft, "grpo": None if config.grpo is None else _small_grpo(config, count)}
     if config.latent is not None:
         length = min(int(config.latent.get("max_completion_length", 256)), 16)
         few = {"num_generations": 2, "draws": 0, "max_completion_length": length}
@@ -81,7 +83,8 @@ def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
             blocks["preferences"] = split_of(config, stage).model_copy(update=place)
     changed = {"model": str(directory / "model"), "output": str(directory / "run"), "dtype": "float32"}
     changed |= {} if paired else {"data": str(directory / "data"), "limit": None, "prompt": form_of(config)}
-    changed |= {"attention": None, "evaluation": None}
+    changed |= {"head": config.head.model_copy(update={"held_out": None})}
+    changed |= {"attention": None, "evaluation": None, "rewards": _with_own_labels(config.rewards, directory)}
     changed |= {"rollout": config.rollout.model_copy(update={"engine": "local", "vllm": None, "ahead": 0})}
     return config.model_copy(update=changed | blocks)
 
@@ -151,6 +154,23 @@ def tried(config: TrainConfig, small: TrainConfig) -> list[str]:
     return lines
 
 
+def _with_own_labels(rewards: Mapping[str, RewardSpec], directory: Path) -> dict[str, RewardSpec]:
+    """The rewards, whose students begin in folders below `directory`: those of the run keep their labels."""
+
+    def own(value: Any, place: Path) -> Any:
+        if isinstance(value, list):
+            return [own(inner, place / str(number)) for number, inner in enumerate(value)]
+        if not isinstance(value, Mapping):
+            return value
+        kept = {key: own(inner, place / key) for key, inner in value.items()}
+        return kept | {"labels": str(place)} if {"teacher", "labels"} <= value.keys() else kept
+
+    return {
+        name: spec.model_copy(update={"args": own(spec.args, directory / "labels" / name)})
+        for name, spec in rewards.items()
+    }
+
+
 def _small(block: dict[str, Any], batch: int, samples: int) -> dict[str, Any]:
     """Two steps that show all samples, of two in a micro-batch."""
     kept = {key: value for key, value in block.items() if key not in _LEFT_OUT}
@@ -158,9 +178,11 @@ def _small(block: dict[str, Any], batch: int, samples: int) -> dict[str, Any]:
     return kept | _SMALL | _ON_CPU | sizes | {"max_steps": 2 * int(block.get("num_iterations", 1))}
 
 
-def _small_grpo(block: dict[str, Any], samples: int) -> dict[str, Any]:
-    """A generation of two prompts for every micro-batch, fewer where there are fewer samples."""
-    group = min(int(block.get("num_generations", 8)), 4)
+def _small_grpo(config: TrainConfig, samples: int) -> dict[str, Any]:
+    """A generation of two prompts for every micro-batch, fewer where there are fewer samples; a group of trees is one
+    tree."""
+    block, tree = config.grpo or {}, config.rollout.tree
+    group = tree.size if tree else min(int(block.get("num_generations", 8)), 4)
     length = min(int(block.get("max_completion_length", 256)), 16)
     small = _small(block, min(samples, 2) * group, samples)
     return small | {"num_generations": group, "max_completion_length": length}

@@ -21,6 +21,8 @@ from mmrl.train.asked import Asked
 from mmrl.train.config import (
     FOLDERS,
     PREFERRING,
+    ROLLING,
+    HeadSettings,
     TrainConfig,
     arguments_of,
     form_of,
@@ -32,6 +34,7 @@ from mmrl.train.continuation import check_change
 from mmrl.train.evaluation import check_evaluation, evaluated
 from mmrl.train.fitting import fitted
 from mmrl.train.model_card import model_card
+from mmrl.train.reward_checks import check_heads, check_rewards
 from mmrl.trainers.evaluation import StepEvaluation, evaluates
 from rewards import Suite
 from rewards.forms import check_substance
@@ -83,6 +86,7 @@ def check(config: TrainConfig) -> None:
     from mmrl.trainers.dataset import gold_keys
     from mmrl.trainers.targets import can_be_written, check_answers
 
+    _check_blocks(config)
     pairs = stage_samples(config, "dpo") if config.dpo is not None else []
     samples = stage_samples(config, "grpo") if {*stages_of(config)} - {*PREFERRING} else []
     tasks = gold_keys(samples)
@@ -127,9 +131,27 @@ def check(config: TrainConfig) -> None:
     if makes_rollouts(config):
         suite = Suite(config.rewards, judges=config.judges)
         suite.check_tasks(tasks)
+        check_rewards(config.rewards, config.model)
         check_substance(config.rewards, tasks, config.form_only)
         for task, names in suite.tasks_scored(tasks).items():
             logger.warning("task %s is scored by %s", task, ", ".join(names))
+
+
+def _check_blocks(config: TrainConfig) -> None:
+    """Refuse settings of a stage that the config does not have: they would be ignored."""
+    preferences = config.preferences
+    for what, given, stages in (
+        ("head", config.head != HeadSettings(), ("reward",)),
+        ("preferences.relabel", preferences and preferences.relabel, ("dpo",)),
+        ("preferences.token_reward", preferences and preferences.token_reward, ("dpo",)),
+        ("preferences", preferences, PREFERRING),
+    ):
+        if given and not {*stages} & {*stages_of(config)}:
+            raise InputError(f"{what} is of the stage {' or '.join(stages)}, which the config does not have")
+    if config.head.held_out is not None and not evaluates(arguments_of(config, "reward")):
+        raise InputError(
+            "head.held_out is given, but reward does not evaluate; set reward.eval_strategy and eval_steps"
+        )
 
 
 def _check_messages(config: TrainConfig) -> None:
@@ -160,6 +182,8 @@ def _stage(config: TrainConfig, stage: str, model_path: str, *, longer: bool = F
     samples = stage_samples(config, stage)
     model, processor = _head(config, model_path) if stage == "reward" else _policy(config, stage, model_path, samples)
     trainer = TRAINERS[stage](config, out, model, processor, as_dataset(samples))
+    if stage in ROLLING:
+        check_heads(config.rewards)
     if stage != "reward" and evaluates(trainer.args):
         trainer.evaluation = StepEvaluation(evaluated(config), out / "eval")
     fitted(trainer, config, out, longer=longer)
@@ -247,10 +271,13 @@ def sft_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, data
 
 def dpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:
     """The trainer of the stage `dpo`."""
+    from mmrl.tools.form import with_tools
     from mmrl.trainers.dpo import MultimodalDPOTrainer
 
     token_reward = config.preferences.token_reward if config.preferences else None
-    return MultimodalDPOTrainer(model, token_reward=token_reward, **_given(config, "dpo", out, processor, dataset))
+    given = _given(config, "dpo", out, processor, dataset)
+    given["form"] = with_tools(given["form"], processor, config.rollout)  # asked as `grpo` asks
+    return MultimodalDPOTrainer(model, token_reward=token_reward, **given)
 
 
 def grpo_trainer(config: TrainConfig, out: Path, model: Any, processor: Any, dataset: Any) -> Any:

@@ -9,8 +9,11 @@ import pytest
 
 from data_engine.dataset.shards import read_samples, write_dataset
 from data_engine.schema import Sample, user_prompt
+from mmrl.core.config import load
 from mmrl.core.media.item import Media
 from mmrl.train.chosen_samples import kind_of, spread
+from mmrl.train.config import TrainConfig
+from mmrl.train.smoke import miniature
 from tests.support.training import config, questions
 
 
@@ -70,6 +73,21 @@ def test_a_reward_that_always_fails_does_not_pass(world: Path, tmp_path: Path, s
     printed = says("train", place, "--smoke", status=1)
     assert "mmrl train: reward mine failed on all 16 rollouts of the smoke test" in printed
     assert "passed" not in printed
+
+
+def test_a_smoke_test_leaves_the_labels_of_a_run_and_keeps_its_trees_whole(world: Path, tmp_path: Path) -> None:
+    labels = {"teacher": {"fn": "letters"}, "model": "x", "labels": str(tmp_path / "labels")}
+    shaped = {"fn": "all_of", "args": {"rewards": [{"fn": "letters"}, {"fn": "student", "args": labels}]}}
+    given = {"rewards": {"a": {"fn": "student", "args": labels}, "b": shaped}, "grpo": {"num_generations": 12}}
+    tree = {"tree": {"branches": 3, "depth": 1}}
+    small = miniature(
+        load(TrainConfig, config(world, tmp_path / "run.yaml", **given, rollout=tree)), tmp_path / "small"
+    )
+    places = [small.rewards["a"].args["labels"], small.rewards["b"].args["rewards"][1]["args"]["labels"]]
+    assert len(set(places)) == 2
+    assert all(place.startswith(str(tmp_path / "small")) for place in places)
+    assert small.rewards["a"].args["teacher"] == labels["teacher"]
+    assert (small.grpo or {})["num_generations"] == 3
 
 
 @pytest.mark.parametrize("option", ["--plan", None])

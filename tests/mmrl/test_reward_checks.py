@@ -1,0 +1,60 @@
+"""Rewards that do not go together, or not with the policy, are refused before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import LlamaForSequenceClassification
+
+from mmrl.core.config import InputError
+from mmrl.train.reward_checks import check_heads, check_rewards
+from rewards import RewardSpec
+from tests.support.heads import tiny_head
+from tests.support.training import config, material
+
+
+def student(labels: object) -> dict[str, object]:
+    return {"fn": "student", "args": {"teacher": {"fn": "letters"}, "model": "x", "labels": str(labels)}}
+
+
+def test_the_policy_is_not_asked_about_itself(tmp_path: Path) -> None:
+    policy, link, other = (tmp_path / name for name in ("policy", "link", "other"))
+    policy.mkdir()
+    other.mkdir()
+    link.symlink_to(policy)
+    for model in (policy, link, f"{tmp_path}/other/../policy"):
+        asked = {"fn": "rewards.heads.endogenous:endogenous", "args": {"model": str(model)}}
+        shaped = {"fn": "shape", "args": {"reward": asked}}
+        for spec, place in ((asked, "rewards.a"), (shaped, "rewards.a.args.reward")):
+            with pytest.raises(InputError, match=f"^{place}: its model is the policy, {policy};"):
+                check_rewards({"a": RewardSpec.model_validate(spec)}, str(policy))
+    check_rewards({"a": RewardSpec(fn="endogenous", args={"model": str(other)})}, str(policy))
+    with pytest.raises(InputError, match=r"its model is the policy, Qwen/Qwen3-0\.6B"):
+        check_rewards({"a": RewardSpec(fn="endogenous", args={"model": "Qwen/Qwen3-0.6B"})}, "Qwen/Qwen3-0.6B")
+
+
+def test_students_have_labels_of_their_own(tmp_path: Path) -> None:
+    first = RewardSpec.model_validate(student(tmp_path / "a"))
+    nested = {"fn": "all_of", "args": {"rewards": [{"fn": "letters"}, student(tmp_path / "b" / ".." / "a")]}}
+    with pytest.raises(
+        InputError, match=r"^rewards\.two\.args\.rewards\.1: its labels .* are those of rewards\.one too"
+    ):
+        check_rewards({"one": first, "two": RewardSpec.model_validate(nested)}, "policy")
+    check_rewards({"one": first, "two": RewardSpec.model_validate(student(tmp_path / "b"))}, "policy")
+
+
+def test_heads_that_give_nothing_stop_a_training_before_its_first_step(
+    tmp_path: Path, says: Callable[..., str]
+) -> None:
+    world = material(tmp_path / "world", "t")
+    scorer = tiny_head(LlamaForSequenceClassification, tmp_path / "scorer", num_labels=1)
+    grpo = {"per_device_train_batch_size": 2, "max_steps": 1, "save_strategy": "no"}
+    asked = {"fn": "reward_model", "args": {"model": scorer}}
+    wrong = {"fn": "shape", "args": {"reward": {"fn": "multi_response", "args": {"model": scorer}}}}
+    place = config(world, tmp_path / "run.yaml", grpo=grpo, rewards={"a": asked, "b": wrong})
+    printed = says("train", place, status=2)
+    assert "rewards.b.args.reward: multi_response raised InputError: checkpoint" in printed
+    assert not (tmp_path / "run" / "rollouts").exists()
+    check_heads({"a": RewardSpec.model_validate(asked)})
