@@ -1,12 +1,14 @@
-"""Pairs of samples of which one is preferred: `meta["pair"]` is theirs alone, `meta["preferred"]` says which."""
+"""What is preferred to what: candidates of an answer; and pairs of samples, whose `meta["pair"]` is theirs alone and of
+which `meta["preferred"]` says which."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from data_engine.schema import Sample
 from mmrl.core.config import InputError
+from mmrl.core.text import shown
 
 
 def pair_places(ids: Sequence[str], metas: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
@@ -51,3 +53,28 @@ def picture_pairs(samples: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
         if better.media[-1] == other.media[-1]:
             raise InputError(f"{names}; they show the same picture, so neither can be preferred")
     return pairs
+
+
+def candidates_of(answer: Mapping[str, Any], where: str) -> list[str]:
+    """The candidates of an answer; InputError, with `where` it stands, if they are not texts of which one is preferred
+    to the others."""
+    candidates, preferred = answer.get("candidates"), answer.get("preferred")
+    if not isinstance(candidates, list) or len(candidates) < 2:
+        raise InputError(f"{where}: candidates must be a list of at least two texts, got {shown(candidates)}")
+    if type(preferred) is not int or not 0 <= preferred < len(candidates):
+        raise InputError(
+            f"{where}: preferred must be the number of one of {len(candidates)} candidates, from 0, got "
+            f"{shown(preferred)}"
+        )
+    for number, text in enumerate(candidates):
+        if not isinstance(text, str) or not text.strip():
+            raise InputError(f"{where}: candidate {number} must be a text that is not blank, got {shown(text)}")
+    check_apart(candidates, [(preferred, number) for number in range(len(candidates)) if number != preferred], where)
+    return candidates
+
+
+def check_apart(candidates: Sequence[str], pairs: Iterable[tuple[int, int]], where: str) -> None:
+    """InputError for two candidates, of those in these places, that are the same text but for blanks around it."""
+    for first, second in pairs:
+        if candidates[first].strip() == candidates[second].strip():
+            raise InputError(f"{where}: candidates {first} and {second} are equal, so neither can be preferred")

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_engine.dataset.pairs import picture_pairs
+from data_engine.dataset.pairs import candidates_of, picture_pairs
 from data_engine.dataset.shards import read_samples
 from data_engine.schema import Sample
 from mmrl.core.config import InputError
 from mmrl.core.media.item import Media
+from mmrl.core.text import shown
 from rewards import Rollout
 
 ALL = "all"  # the dimension of items without one
@@ -80,19 +81,13 @@ def read_choices(bench: Path, split: str | None = None) -> list[Choice]:
         if not samples:
             raise InputError(f"{bench} holds no sample of the task preference")
         pairs = picture_pairs([sample for sample in samples if "pair" in sample.meta])
-        return [_of_pictures(*pair) for pair in pairs] + [
-            Choice(
-                s.id, s.prompt, tuple(s.answer["candidates"]),
-                ranked(s.answer["preferred"], len(s.answer["candidates"])),
-                str(s.meta.get("dimension", ALL)), media=s.media, meta=s.meta,
-            )
-            for s in samples if "pair" not in s.meta
-        ]  # fmt: skip
+        return [_of_pictures(*pair) for pair in pairs] + [_of_sample(s) for s in samples if "pair" not in s.meta]
     if split is not None:
         raise InputError(f"{bench} is no dataset directory, so it has no split {split!r}")
     if not bench.is_file():
         raise InputError(f"no preferences at {bench}: expected a dataset directory or a JSONL file")
-    return [_choice(line, f"{bench} line {number}") for number, line in enumerate(bench.open("rb"), 1)]
+    with bench.open("rb") as lines:
+        return [_choice(line, f"{bench} line {number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def unique(choices: Sequence[Choice], where: str) -> list[Choice]:
@@ -105,6 +100,14 @@ def unique(choices: Sequence[Choice], where: str) -> list[Choice]:
             raise InputError(f"{where}: the id {choice.id!r} occurs twice; ids must differ")
         seen.add(choice.id)
     return list(choices)
+
+
+def _of_sample(sample: Sample) -> Choice:
+    candidates = candidates_of(sample.answer, f"sample {sample.id}")
+    return Choice(
+        sample.id, sample.prompt, tuple(candidates), ranked(sample.answer["preferred"], len(candidates)),
+        str(sample.meta.get("dimension", ALL)), media=sample.media, meta=sample.meta,
+    )  # fmt: skip
 
 
 def _of_pictures(better: Sample, other: Sample) -> Choice:
@@ -120,15 +123,15 @@ def _choice(line: bytes, where: str) -> Choice:
     wanted = 'expected {"prompt": ..., "candidates": ["...", "..."], "preferred": 0}'
     try:
         row = json.loads(line)
-        candidates, preferred = tuple(row["candidates"]), row["preferred"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: {wanted} ({type(error).__name__}: {error})") from None
-    if len(candidates) < 2 or not all(isinstance(candidate, str) for candidate in candidates):
-        raise InputError(f"{where}: {wanted}, got candidates {candidates!r:.100}")
-    if not isinstance(preferred, int) or not 0 <= preferred < len(candidates):
-        raise InputError(f"{where}: preferred {preferred!r} is not an index of {len(candidates)} candidates")
-    media = tuple(Media("image", path) for path in row.get("media", ()))
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: {wanted}, got {shown(row)}")
+    candidates, media = candidates_of(row, where), row.get("media") or []
+    if not isinstance(media, list) or not all(isinstance(path, str) for path in media):
+        raise InputError(f"{where}: media must be a list of paths of pictures, got {shown(media)}")
     return Choice(
-        str(row.get("id", where)), row.get("prompt"), candidates, ranked(preferred, len(candidates)),
-        str(row.get("dimension", ALL)), row.get("task", "preference"), row.get("answer"), media,
+        str(row.get("id", where)), row.get("prompt"), tuple(candidates), ranked(row["preferred"], len(candidates)),
+        str(row.get("dimension", ALL)), row.get("task", "preference"), row.get("answer"),
+        tuple(Media("image", path) for path in media),
     )  # fmt: skip

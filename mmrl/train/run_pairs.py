@@ -17,10 +17,10 @@ from mmrl.core.config import InputError, nearest, read_yaml
 from mmrl.core.media.item import Media
 from mmrl.core.media.kept import located
 from mmrl.grpo.rollout_rows import files_by_step, rollout_rows
-from mmrl.train.config import schema_of
-from mmrl.trainers.preferences import TASK
+from mmrl.train.config import FOLDERS, schema_of
+from mmrl.trainers.preferences import OF_TURNS, TASK
 
-ANY = ""  # in the place of a reward's name: whichever there is
+ANY = "\0"  # in the place of a reward's name: whichever there is
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Group:
     """The answers to one prompt, each whole and with its score, or None where the reward gave none.
 
     An answer has what its prompt had written of it, such as `<think>`; `mmrl.trainers.targets.Answers` leaves that out.
+    `of_turns` are the answers of several turns, of which it has what the policy said and not what tools returned.
+    `cut` counts those that are left out: the token limit cut them, or they were injected.
     """
 
     id: str
@@ -36,6 +38,8 @@ class Group:
     media: tuple[Media, ...]
     answers: list[tuple[str, float | None]]
     where: dict[str, Any]
+    of_turns: frozenset[str] = frozenset()
+    cut: int = 0
 
 
 def write_pairs(run: Path, reward: str | None, out: Path, *, gap: float = 0.0) -> Counter[str]:
@@ -64,7 +68,7 @@ def pair_of(group: Group, gap: float = 0.0) -> Sample | str:
     drawn, or why there is none. Of equal scores the first drawn counts."""
     scored = [(score, place) for place, (_, score) in enumerate(group.answers) if score is not None]
     if len(scored) < 2:
-        return "fewer than two answers with a score"
+        return f"fewer than two {'whole ' * bool(group.cut)}answers with a score"
     best, worst = max(scored, key=lambda each: (each[0], -each[1])), min(scored)
     if not best[0] - worst[0] > gap:
         return "no difference" if not gap else f"no difference above {gap:g}"
@@ -74,20 +78,26 @@ def pair_of(group: Group, gap: float = 0.0) -> Sample | str:
         return "a blank answer, or the same answer twice"
     answer = {"candidates": candidates, "preferred": places.index(best[1])}
     meta = {"task": group.task, "scores": [group.answers[place][1] for place in places], **group.where}
+    if group.of_turns.intersection(candidates):
+        meta[OF_TURNS] = True
     return with_id(Sample("", "answers", TASK, group.prompt, answer, group.media, {"split": "train", **meta}))
 
 
 def groups_of(run: Path, reward: str | None) -> tuple[Iterator[Group], dict[str, Any]]:
     """(the groups of a run with the scores of `reward`, how its questions were asked); ANY stands for any reward."""
-    return _trained(run, reward) if (run / "rollouts").is_dir() else _recorded(run, reward)
+    for place in (run, run / FOLDERS["latent"]):
+        if (place / "rollouts").is_dir():
+            return _trained(place, reward)
+    return _recorded(run, reward)
 
 
 def _trained(run: Path, reward: str | None) -> tuple[Iterator[Group], dict[str, Any]]:
     """(the groups of a training's rollouts, how their questions were asked)."""
-    config = read_yaml(run / "config.yaml")
+    own = (run / "config.yaml").is_file()
+    config, stage = read_yaml((run if own else run.parent) / "config.yaml"), "grpo" if own else "latent"
     name = _named(reward, list(config["rewards"]), run)
     length = "max_completion_length"
-    limit = (config["grpo"] or {}).get(length) or schema_of("grpo").__dataclass_fields__[length].default
+    limit = (config[stage] or {}).get(length) or schema_of(stage).__dataclass_fields__[length].default
     return _of_rollouts(files_by_step(run), name, limit), config.get("prompt") or {}
 
 
@@ -99,7 +109,9 @@ def _of_rollouts(files: Mapping[int, Path], reward: str, limit: int) -> Iterator
             answers = [(row.get("opened", "") + row["completion"], row[f"score/{reward}"]) for row in drawn]
             media = tuple(located(first["media"], file.parent.parent))
             where = {"reward": reward, "of": name, "step": step}
-            yield Group(name, first["task"], json.loads(first["prompt"]), media, answers, where)
+            turns = [len(json.loads(row.get("turns") or "[]")) for row in drawn]
+            prompt, of_turns, cut = json.loads(first["prompt"]), _of_turns(answers, turns), len(group) - len(drawn)
+            yield Group(name, first["task"], prompt, media, answers, where, of_turns, cut)
 
 
 def _recorded(run: Path, reward: str | None) -> tuple[Iterator[Group], dict[str, Any]]:
@@ -120,8 +132,14 @@ def _of_records(records: Sequence[Record], reward: str, run: Path) -> Iterator[G
         answers = [
             (one.opened + one.response, one.total if reward == TOTAL else one.scores.get(reward)) for one in drawn
         ]
-        media = tuple(located(first.media, run))
-        yield Group(name, first.task, first.prompt, media, answers, {"reward": reward, "of": name})
+        media, of_turns = tuple(located(first.media, run)), _of_turns(answers, [len(one.turns) for one in drawn])
+        where, cut = {"reward": reward, "of": name}, len(group) - len(drawn)
+        yield Group(name, first.task, first.prompt, media, answers, where, of_turns, cut)
+
+
+def _of_turns(answers: Sequence[tuple[str, float | None]], turns: Sequence[int]) -> frozenset[str]:
+    """The answers of more than one turn."""
+    return frozenset(text for (text, _), count in zip(answers, turns, strict=True) if count > 1)
 
 
 def _named(reward: str | None, known: Sequence[str], run: Path) -> str:
@@ -141,4 +159,4 @@ def _grouped(items: Iterable[Any], key: Any) -> Iterator[tuple[str, list[Any]]]:
 
 def listed(counts: Mapping[str, int], what: str) -> str:
     """How many of `what` were left out, by the cause."""
-    return ", ".join(f"{count:,} {what} with {cause}" for cause, count in counts.items())
+    return ", ".join(f"{count:,} {what}: {cause}" for cause, count in counts.items())

@@ -43,6 +43,7 @@ def _written(run: Path, reward: str | None, out: Path, made_of: Callable[[Group]
     with DatasetWriter(out, name=out.name) as writer:
         writer.explain(origin={"sources": [], "operators": [], "prompt": prompt})
         for group in groups:
+            counts.update({"cut by the token limit, or injected": group.cut} if group.cut else {})
             for made in made_of(group):
                 counts["answers" if isinstance(made, Sample) else made] += 1
                 if isinstance(made, Sample):
@@ -65,6 +66,8 @@ def steps_of(group: Group, text: str, verdict: Verdict, onsets: bool = False) ->
     """An answer as a sample of the task `steps`, cut where the spans of its verdict end, or why there is none."""
     if not verdict.spans:
         return f"no scored parts ({verdict.kind})"
+    if low := [span.score for span in verdict.spans if span.score < 0]:
+        raise InputError(f"a part of an answer has {low[0]:g}; as a score of a step it must be in [0, 1]")
     return _sample(group, cut_by(text, verdict.spans, onsets), {"of": group.id})
 
 
@@ -118,12 +121,16 @@ def _mean(scores: Sequence[float | None]) -> float | None:
 def cut_by(text: str, spans: Sequence[Span], onsets: bool = False) -> list[tuple[str, float | None]]:
     """The parts of a text, each up to the end of a span with the span's score; what follows the last has none.
 
+    A span that ends within the one before, or adds blanks alone, makes no part.
+
     >>> cut_by("A dog runs. It barks", [Span(0, 5, 1.0), Span(5, 11, 0.5)])
     [('A dog', 1.0), (' runs.', 0.5), (' It barks', None)]
     """
     parts: list[tuple[str, float | None]] = []
     done = 0
     for span in sorted(spans, key=lambda each: each.start):
+        if not text[done : span.stop].strip():
+            continue
         adjoins = onsets and parts and done == span.start
         parts.append((text[done : span.stop], None if adjoins else span.score))
         done = span.stop

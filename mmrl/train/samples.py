@@ -5,7 +5,7 @@ from __future__ import annotations
 from data_engine.schema import Sample
 from mmrl.train.config import PREFERRING, HeadKind, TrainConfig, TrainingSplit
 from mmrl.trainers.dataset import training_samples
-from mmrl.trainers.preferences import as_pairs, ranked_pairs, rankings, relabelled, with_step_scores
+from mmrl.trainers.preferences import as_pairs, of_one_turn, ranked_pairs, rankings, relabelled, with_step_scores
 
 
 def split_of(config: TrainConfig, stage: str) -> TrainingSplit:
@@ -22,6 +22,7 @@ def stage_samples(config: TrainConfig, stage: str) -> list[Sample]:
     if stage == "reward":
         return judged(samples, config.head.kind, config.head.margin)
     if stage == "dpo":
+        samples = of_one_turn(samples)
         return relabelled(samples) if config.preferences and config.preferences.relabel else as_pairs(samples)
     return samples
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
-from data_engine.dataset.pairs import picture_pairs
+from data_engine.dataset.pairs import candidates_of, check_apart, picture_pairs
 from data_engine.schema import Sample
 from mmrl.core.config import InputError
 from mmrl.core.messages import parts_of
@@ -17,6 +17,7 @@ from rewards.tasks import keys
 
 TASK = "preference"
 STEPS = "steps"  # the task of answers whose steps are scored
+OF_TURNS = "of_turns"  # of the meta of a sample: an answer had several turns, and lacks what tools returned
 
 
 def as_pairs(samples: Iterable[Sample]) -> list[Sample]:
@@ -26,6 +27,18 @@ def as_pairs(samples: Iterable[Sample]) -> list[Sample]:
     elsewhere. InputError, with the sample's id, for what is not two different texts.
     """
     return [pair for sample in samples for pair in _pairs(sample)]
+
+
+def of_one_turn(samples: Iterable[Sample]) -> list[Sample]:
+    """The samples; InputError, with the sample's id, where an answer of several turns would be learned as one turn."""
+    given = list(samples)
+    for sample in given:
+        if sample.meta.get(OF_TURNS):
+            raise InputError(
+                f"sample {sample.id} has an answer of several turns without what tools returned (meta.{OF_TURNS}); dpo "
+                "learns answers of one turn, and the stage reward reads such answers as its reward will"
+            )
+    return given
 
 
 def ranked_pairs(samples: Iterable[Sample], margin: float = 0.0) -> list[Sample]:
@@ -79,6 +92,7 @@ def with_step_scores(samples: Iterable[Sample]) -> list[Sample]:
 
 
 GOAL = "Overall score: {score:g}"  # the system message of a relabelled pair
+LARGEST = sys.float_info.max  # a score
 
 
 def relabelled(samples: Iterable[Sample]) -> list[Sample]:
@@ -86,7 +100,7 @@ def relabelled(samples: Iterable[Sample]) -> list[Sample]:
 
     Asked for the score of the better answer, that one is preferred; asked for the score of the other, the other is. A
     system message names the score; at inference one asks for the highest. Ties would contradict themselves and are left
-    out.
+    out, and so are scores that the message writes alike.
     """
     made = []
     for sample in samples:
@@ -94,7 +108,7 @@ def relabelled(samples: Iterable[Sample]) -> list[Sample]:
             raise InputError(f"sample {sample.id} has no meta.scores, which relabelling asks for")
         for pair in _ranked(sample, 1.0):
             best, worst = pair.meta["scores"]
-            if best > worst:
+            if GOAL.format(score=best) != GOAL.format(score=worst):
                 better, other = sides(pair.answer)
                 made += [_asked_for(best, better, other, pair), _asked_for(worst, other, better, pair)]
     if not made:
@@ -165,17 +179,18 @@ def with_system(prompt: Sequence[Mapping[str, Any]], text: str) -> list[Mapping[
 def _check_scores(sample: Sample, scores: Any) -> None:
     count, best = len(sample.answer["candidates"]), sample.answer["preferred"]
     numbers = isinstance(scores, list) and all(type(score) in (int, float) for score in scores)
-    if not numbers or len(scores) != count or not all(map(math.isfinite, scores)):
+    if not numbers or len(scores) != count or not all(abs(score) <= LARGEST for score in scores):
         raise InputError(f"sample {sample.id}: meta.scores must be {count} finite numbers, got {shown(scores)}")
     if scores[best] < max(scores):
         raise InputError(
             f"sample {sample.id}: candidate {best} is preferred, and meta.scores has a higher score for another: "
             f"{shown(scores)}"
         )
+    check_apart(sample.answer["candidates"], combinations(range(count), 2), f"sample {sample.id}")
 
 
 def _checked(sample: Sample) -> list[str]:
-    """The candidates of a sample; InputError if they are not different texts of which one is preferred."""
+    """The candidates of a sample, as `candidates_of`."""
     where = f"sample {sample.id}"
     if sample.task != TASK:
         raise InputError(f"{where} is of the task {sample.task!r}; pairs are read from samples of the task {TASK!r}")
@@ -184,19 +199,4 @@ def _checked(sample: Sample) -> list[str]:
             f"{where} is one side of a pair of pictures (meta.pair); two answers to one prompt are wanted, in "
             "answer.candidates"
         )
-    candidates, preferred = sample.answer.get("candidates"), sample.answer.get("preferred")
-    if not isinstance(candidates, list) or len(candidates) < 2:
-        raise InputError(f"{where}: candidates must be a list of at least two texts, got {shown(candidates)}")
-    if type(preferred) is not int or not 0 <= preferred < len(candidates):
-        raise InputError(
-            f"{where}: preferred must be the number of one of {len(candidates)} candidates, from 0, got "
-            f"{shown(preferred)}"
-        )
-    for number, text in enumerate(candidates):
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(f"{where}: candidate {number} must be a text that is not blank, got {shown(text)}")
-    texts = [text.strip() for text in candidates]
-    for number, text in enumerate(texts):
-        if number != preferred and text == texts[preferred]:
-            raise InputError(f"{where}: candidates {preferred} and {number} are equal, so neither can be preferred")
-    return candidates
+    return candidates_of(sample.answer, where)

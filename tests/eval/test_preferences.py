@@ -54,9 +54,15 @@ def test_calibration_of_a_reward_that_is_sure_and_wrong() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ({"prompt": "a", "preferred": 0}, "line 1: expected"),
-        ({"candidates": ["a"], "preferred": 0}, "line 1: expected .* got candidates"),
-        ({"candidates": ["a", "b"], "preferred": 2}, "preferred 2 is not an index of 2 candidates"),
+        ("?", "line 1: expected .* got '\\?'"),
+        ({"prompt": "a", "preferred": 0}, "line 1: candidates must be a list of at least two texts, got None"),
+        ({"candidates": ["a"], "preferred": 0}, "line 1: candidates must be a list of at least two texts"),
+        ({"candidates": "ab", "preferred": 0}, "line 1: candidates must be a list of at least two texts, got 'ab'"),
+        ({"candidates": ["a", None], "preferred": 0}, "line 1: candidate 1 must be a text"),
+        ({"candidates": ["a", "a "], "preferred": 0}, "line 1: candidates 0 and 1 are equal"),
+        ({"candidates": ["a", "b"], "preferred": 2}, "preferred must be the number of one of 2 candidates"),
+        ({"candidates": ["a", "b"], "preferred": True}, "preferred must be the number of one of 2 candidates"),
+        ({"candidates": ["a", "b"], "preferred": 0, "media": "a.png"}, "media must be a list of paths"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: dict[str, Any], message: str) -> None:

@@ -24,7 +24,7 @@ from mmrl.core.vision import VisionBudget
 from mmrl.model.encoding import chat_text
 from mmrl.model.policy import LoraSettings, adapted
 from mmrl.trainers.dpo import MultimodalDPOTrainer
-from mmrl.trainers.preferences import as_pairs, relabelled, sides
+from mmrl.trainers.preferences import as_pairs, of_one_turn, relabelled, sides
 from tests.mmrl.grpo.test_stock_trl import lively
 from tests.support.runs import assert_same_run, assert_same_weights
 from tests.support.training import config, material, metrics, preferences, trained
@@ -154,7 +154,12 @@ def test_a_pair_is_asked_for_the_score_of_either_side_and_the_answer_is_swapped(
 
 @pytest.mark.parametrize(
     ("scores", "message"),
-    [(None, "sample x has no meta.scores, which relabelling asks for"), ([1, 1], "there is nothing to relabel")],
+    [
+        (None, "sample x has no meta.scores, which relabelling asks for"),
+        ([1, 1], "there is nothing to relabel"),
+        ([0.1 + 0.2, 0.3], "there is nothing to relabel"),  # asked for the same score, which both sides would have
+        ([10**400, 1], "meta.scores must be 2 finite numbers"),
+    ],
 )
 def test_what_cannot_be_relabelled_is_refused(scores: Any, message: str) -> None:
     answer = {"candidates": ["A", "B"], "preferred": 0}
@@ -179,6 +184,12 @@ def test_what_cannot_be_relabelled_is_refused(scores: Any, message: str) -> None
 def test_what_is_no_pair_is_refused_by_name(task: str, answer: dict[str, Any], meta: Any, message: str) -> None:
     with pytest.raises(InputError, match=f"^sample x.*{message}"):
         as_pairs([Sample("x", "s", task, user_prompt("?"), answer, (), meta)])
+
+
+def test_an_answer_of_several_turns_is_no_answer_of_one() -> None:
+    answer, place = {"candidates": ["A", "B"], "preferred": 0}, {"of_turns": True}
+    with pytest.raises(InputError, match=r"^sample x has an answer of several turns without what tools returned"):
+        of_one_turn([Sample("x", "s", "preference", user_prompt("?"), answer, (), place)])
 
 
 @pytest.fixture(scope="module")

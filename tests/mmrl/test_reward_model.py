@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from mmrl.core.config import InputError, load
 from mmrl.train.config import TrainConfig
 from mmrl.train.stages import run as train
 from mmrl.trainers.callbacks import read_metrics
-from mmrl.trainers.preferences import ranked_pairs
+from mmrl.trainers.preferences import ranked_pairs, rankings, relabelled
 from rewards import Rollout
 from rewards.heads.reward_model import reward_model
 from tests.support.runs import assert_a_kill_changes_nothing
@@ -142,3 +143,10 @@ def test_scores_rank_all_candidates_and_give_margins_and_ties() -> None:
 def test_scores_that_do_not_fit_are_refused_by_name(scores: Any, message: str) -> None:
     with pytest.raises(InputError, match=f"^sample x: {message}"):
         ranked(scores)
+
+
+@pytest.mark.parametrize("learned", [ranked_pairs, rankings, relabelled])
+def test_a_text_with_two_scores_is_refused_by_name(learned: Callable[..., Any]) -> None:
+    answer, scores = {"candidates": ["a", "b", "b "], "preferred": 0}, {"scores": [2.0, 1.0, 0.0]}
+    with pytest.raises(InputError, match=r"^sample x: candidates 1 and 2 are equal, so neither can be preferred"):
+        learned([Sample("x", "s", "preference", [], answer, (), scores)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -51,12 +52,20 @@ def test_the_best_and_the_worst_are_a_pair(answers: Any, candidates: list[str], 
         (group(("a", 0.5), ("b", 0.5)), 0.0, "no difference"),
         (group(("a", 0.5), ("b", 0.7)), 0.3, "no difference above 0.3"),
         (group(("a", 0.5), ("b", None)), 0.0, "fewer than two answers with a score"),
+        (replace(group(("a", 0.5)), cut=3), 0.0, "fewer than two whole answers with a score"),
         (group(("a", 0.5), ("a ", 0.7)), 0.0, "a blank answer, or the same answer twice"),
         (group(("a", 0.5), (" ", 0.7)), 0.0, "a blank answer, or the same answer twice"),
     ],
 )
 def test_a_group_that_decides_nothing_is_left_out(given: Group, gap: float, why: str) -> None:
     assert pair_of(given, gap) == why
+
+
+def test_an_answer_of_several_turns_is_noted() -> None:
+    given = group(("a\nb", 0.2), ("c", 0.9), ("d", 0.5))
+    for of_turns, noted in ((frozenset({"a\nb"}), True), (frozenset({"d"}), None)):
+        made: Any = pair_of(replace(given, of_turns=of_turns))
+        assert made.meta.get("of_turns") is noted
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +86,7 @@ def test_rollouts_become_pairs_and_dpo_learns_from_them(world: Path, tmp_path: P
     train(load(TrainConfig, place))
     out, made = tmp_path / "run", tmp_path / "pairs"
     assert "name the one that decides with --reward" in says("data", "pairs", out, "--out", made, status=2)
+    assert "has no scores of ''" in says("data", "pairs", out, "--out", made, "--reward", "", status=2)
     assert "no scores of 'leters'; did you mean letters?" in says(
         "data", "pairs", out, "--out", made, "--reward", "leters", status=2
     )

@@ -22,7 +22,8 @@ from mmrl.core.config import InputError, load, validate
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import load_image
 from mmrl.train.config import TrainConfig
-from mmrl.train.run_steps import cut_by
+from mmrl.train.run_pairs import Group
+from mmrl.train.run_steps import cut_by, steps_of
 from mmrl.train.stages import run as train
 from mmrl.trainers.callbacks import read_metrics
 from mmrl.trainers.preferences import with_step_scores
@@ -185,10 +186,17 @@ def test_a_student_learns_from_a_runs_answers_and_guides_decoding(
         ([Span(0, 5, 1.0)], False, [("A dog", 1.0), (" runs. It barks", None)]),
         ([Span(2, 5, 1.0), Span(5, 11, 0.5)], True, [("A dog", 1.0), (" runs.", None), (" It barks", None)]),
         ([Span(12, 20, 0.0), Span(0, 11, 0.5)], True, [("A dog runs.", 0.5), (" It barks", 0.0)]),
+        ([Span(0, 11, 0.5), Span(2, 5, 1.0), Span(11, 12, 0.2)], False, [("A dog runs.", 0.5), (" It barks", None)]),
     ],
 )
 def test_an_answer_is_cut_where_spans_end(spans: list[Span], onsets: bool, parts: list[Any]) -> None:
     assert cut_by("A dog runs. It barks", spans, onsets) == parts
+
+
+def test_a_penalty_is_no_score_of_a_step() -> None:
+    group = Group("q", "count", user_prompt("?"), (), [], {})
+    with pytest.raises(InputError, match=r"a part of an answer has -0\.5; as a score of a step it must be in \[0, 1\]"):
+        steps_of(group, "A dog", Verdict(-0.5, spans=(Span(0, 5, -0.5),)))
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,15 @@ def test_its_answers_are_in_rollout_files(run: Path) -> None:
     assert any(row["advantage"] for row in rows)
 
 
+def test_its_answers_are_looked_at_for_pairs(run: Path, tmp_path: Path, says: Callable[..., str]) -> None:
+    """From the folder of the stage as from that of the run; here the token limit has cut all of them."""
+    for place in (run, run.parent):
+        printed = says("data", "pairs", place, "--reward", "letters", "--out", tmp_path / "pairs", status=2)
+        assert "24 groups: fewer than two whole answers with a score" in printed
+    printed = says("data", "steps", run, "--after", " ", "--reward", "letters", "--out", tmp_path / "steps", status=2)
+    assert "72 answers: cut by the token limit, or injected" in printed
+
+
 def test_what_it_has_learned_answers_an_evaluation(
     world: Path, run: Path, tmp_path: Path, says: Callable[..., str]
 ) -> None:
