@@ -35,7 +35,10 @@ class Answers:
 
     @property
     def coverage(self) -> float:
-        """The share of the probability that the answers have, under the policy of which it is least."""
+        """The share of the probability that the answers have, under the policy of which it is least; 0 where a policy
+        gives an answer that the reference never gives, so that no divergence is finite."""
+        if any(law[self.reference_Y == 0].any() for law in self.policies.values()):
+            return 0.0
         return float(min(law.sum() for law in (self.reference_Y, *self.policies.values())))
 
 
@@ -80,9 +83,10 @@ def frontier(answers: Sequence[Answers], ns: Sequence[int], *, coverage: float =
     """The points (divergence, reward) of the reference, best of each n and each policy, and the optimum's curve.
 
     Means over prompts, with 95 % intervals of the reward. Prompts whose drawn answers have less than `coverage` of the
-    probability under some policy are left out. A point's `optimum` is the reward of the curve at its divergence.
+    probability under some policy, or none, are left out. A point's `optimum` is the reward of the curve at its
+    divergence.
     """
-    kept = [one for one in answers if one.coverage >= coverage]
+    kept = [one for one in answers if 0 < one.coverage >= coverage]
     if not kept:
         most = max((one.coverage for one in answers), default=0.0)
         raise InputError(

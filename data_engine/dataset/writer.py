@@ -54,9 +54,11 @@ class DatasetWriter:
         self.out = Path(out).resolve()
         self._lock = Lock(self.out)
         restore(self.out)
-        if self.out.exists() and not (self.out / "manifest.json").is_file() and not _is_empty(self.out):
+        try:
+            _check_replaceable(self.out)
+        except InputError:
             self._lock.release()
-            raise InputError(f"{self.out} is not a dataset and would be replaced; choose another place or remove it")
+            raise
         self._partial = beside(self.out, "partial")
         _clear(self._partial)
         self._about: dict[str, Any] = {"name": name, "recipe": recipe}
@@ -196,6 +198,20 @@ class DatasetWriter:
                 writers[-1].close()
             writers.append(RowWriter(self._partial / "shards" / f"{split}-{len(writers):05}.parquet", SAMPLES))
         return writers[-1]
+
+
+def check_place(out: str, *, read: str, used: str) -> None:
+    """InputError if a dataset at `out` would replace the dataset that is `read`, the folder `used` by the run, or what
+    is no dataset; better before the long work that it is made of."""
+    for place, what in ((read, "where the samples are"), (used, "where the run keeps its records")):
+        if Path(out).resolve() == Path(place).resolve():
+            raise InputError(f"dataset {out} is {what}; name a new directory")
+    _check_replaceable(Path(out).resolve())
+
+
+def _check_replaceable(out: Path) -> None:
+    if out.exists() and not (out / "manifest.json").is_file() and not _is_empty(out):
+        raise InputError(f"{out} is not a dataset and would be replaced; choose another place or remove it")
 
 
 def _clear(partial: Path) -> None:

@@ -151,7 +151,7 @@ def foresight(predicted_PG: Tensor, reward_PG: Tensor) -> dict[str, float]:
     told = [
         _rank_correlation(one[known], other[known])
         for one, other in pairs
-        if np.ptp(one[known := np.isfinite(other)]) > 0 and np.ptp(other[known]) > 0
+        if (known := np.isfinite(other)).any() and np.ptp(one[known]) > 0 and np.ptp(other[known]) > 0
     ]
     return {"latent/rank_correlation": float(np.mean(told))} if told else {}
 

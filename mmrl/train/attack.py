@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
-from data_engine.dataset.writer import DatasetWriter
+from data_engine.dataset.writer import DatasetWriter, check_place
 from data_engine.schema import Sample, with_id
 from eval.config import EvalConfig
 from eval.generation import Sampling
@@ -18,7 +18,7 @@ from eval.records import Record
 from eval.run import run
 from eval.sample_sets import DatasetSplit
 from eval.score import evaluation_suite, rollout_of
-from mmrl.core.config import Config, validate
+from mmrl.core.config import Config, InputError, validate
 from mmrl.core.vision import CoordinateSpace, VisionBudget
 from mmrl.trainers.dataset import training_samples
 from mmrl.trainers.preferences import TASK, as_pairs, sides
@@ -63,6 +63,9 @@ def attacked(config: AttackConfig) -> Counter[str]:
     Returns how many answers failed in either way, and how many did not, by the cause. Without a failure no dataset is
     written.
     """
+    check_place(config.dataset, read=config.data.path, used=config.out)
+    if (config.judge.fn, config.judge.args) == (config.head.fn, config.head.args):
+        raise InputError(f"judge is the attacked head itself, {config.head.fn}; another reward must say what is good")
     samples = training_samples(config.data.path, config.data.split)
     pairs = {sample.id: as_pairs([sample])[0] for sample in samples}
     records: dict[Side, list[Record]] = {side: run(_searching(config, side)) for side in FOUND}

@@ -6,13 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
-
-from pydantic import model_validator
+from typing import Any
 
 from data_engine.dataset.shards import read_manifest, read_samples
 from data_engine.dataset.tables import stats_row
-from data_engine.dataset.writer import DEFAULT_SPLIT, DatasetWriter
+from data_engine.dataset.writer import DEFAULT_SPLIT, DatasetWriter, check_place
 from data_engine.schema import Sample
 from eval.difficulty import DrawnConfig, DrawnRun, by_item, opened, scores_of
 from eval.distributed import Processes
@@ -42,12 +40,6 @@ class ScoreConfig(DrawnConfig):
     demonstrations: bool = False
     dataset: str
 
-    @model_validator(mode="after")
-    def _another_dataset(self) -> Self:
-        if Path(self.dataset).resolve() == Path(self.data.path).resolve():
-            raise ValueError(f"dataset {self.dataset} is where the samples are; name a new directory")
-        return self
-
 
 def write_scored(config: ScoreConfig) -> Counter[str]:
     """Draw and score as `config` says and write the dataset; an interrupted run is resumed.
@@ -56,6 +48,7 @@ def write_scored(config: ScoreConfig) -> Counter[str]:
     tasks), and how many of those drawn are left out because no answer has a score. Samples beyond `data.limit` are left
     out as well.
     """
+    check_place(config.dataset, read=config.data.path, used=config.out)
     processes, out = Processes(), Path(config.out)
     with alone(out, needed=processes.main):
         run = opened(config, processes)

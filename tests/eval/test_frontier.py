@@ -76,3 +76,11 @@ def test_prompts_whose_answers_are_not_known_well_enough_are_left_out() -> None:
     assert (found["prompts"], found["left_out"], found["coverage"]) == (1, 1, pytest.approx(1))
     with pytest.raises(InputError, match=r"no prompt's drawn answers have 0.9 .* \(at most 0.50\); draw more"):
         frontier([half], [2], coverage=0.9)
+    never = np.zeros(4)
+    lost = [
+        Answers("n", R, never, {"a": P}),
+        Answers("m", R, P, {"a": never}),
+        Answers("o", R, P[::-1] * (P > 0.3), {"a": P}),
+    ]
+    found = frontier([whole, *lost], [2], coverage=0.0)
+    assert (found["prompts"], found["left_out"]) == (1, 3)  # no number of them is finite

@@ -33,6 +33,10 @@ def sees(rollouts: Sequence[Rollout]) -> list[float]:
     return [float("I see" in one.completion) for one in rollouts]
 
 
+def sees_as_well(rollouts: Sequence[Rollout]) -> list[float]:
+    return sees(rollouts)
+
+
 def content(rollouts: Sequence[Rollout]) -> list[float]:
     return [1.0] * len(rollouts)
 
@@ -118,7 +122,7 @@ def test_good_answers_of_a_low_score_are_preferred(world: Path, tmp_path: Path, 
 
 
 def test_a_reward_without_a_hole_gives_no_dataset(world: Path, tmp_path: Path, says: Callable[..., str]) -> None:
-    printed = attack(says, world, tmp_path, head={"fn": f"{__name__}:sees"})
+    printed = attack(says, world, tmp_path, head={"fn": f"{__name__}:sees_as_well"})
     assert "no failure found" in printed
     assert not (tmp_path / "pairs").exists()
 
@@ -128,6 +132,9 @@ def test_a_reward_without_a_hole_gives_no_dataset(world: Path, tmp_path: Path, s
     [
         ({"weight": 0}, "weight"),
         ({"head": {"fn": "reward_modle"}}, "did you mean reward_model?"),
+        ({"dataset": "{world}/preferences"}, "is where the samples are; name a new directory"),
+        ({"dataset": "{world}/model"}, "is not a dataset and would be replaced; choose another place"),
+        ({"judge": {"fn": f"{__name__}:vowels"}}, "judge is the attacked head itself"),
         ({"data": {"path": "{world}/data", "split": "train"}}, "pairs are read from samples of the task 'preference'"),
     ],
 )
@@ -136,3 +143,5 @@ def test_wrong_settings_are_refused(
 ) -> None:
     filled = yaml.safe_load(yaml.safe_dump(changes).replace("{world}", str(world)))
     assert message in attack(says, world, tmp_path, status=2, **filled)
+    printed = attack(says, world, tmp_path, status=2, dataset=str(tmp_path / "answers"))
+    assert "is where the run keeps its records" in printed

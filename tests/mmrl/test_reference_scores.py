@@ -161,6 +161,7 @@ def test_grpo_s_is_told_what_it_lacks_before_the_first_step(
     ("changes", "message"),
     [
         ({"dataset": "{world}/questions"}, "is where the samples are; name a new directory"),
+        ({"dataset": "{world}/model"}, "is not a dataset and would be replaced; choose another place"),
         ({"reward": "leters"}, "unknown reward 'leters' to decide on difficulty; did you mean letters?"),
         ({"data": {"path": "{world}/questions", "split": "dev"}}, "has no split 'dev'"),
         ({"blind": True}, "blind draws"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mmrl.latent.losses import contrastive_loss, policy_loss, prediction_loss, spread
+from mmrl.latent.rollouts import foresight
 from mmrl.model.latent import log_density
 
 X, Y = [1.0, 0.0], [0.0, 1.0]
@@ -89,3 +90,11 @@ def test_predictions_are_compared_within_a_group_and_only_where_there_is_a_rewar
     predicted = torch.tensor([[5.0, 7.0, 100.0], [0.0, 0.0, 0.0]])
     reward = torch.tensor([[0.0, 1.0, NAN], [NAN, NAN, NAN]])
     assert prediction_loss(predicted, reward).item() == pytest.approx((0.5**2 + 0.5**2) / 2)
+
+
+@pytest.mark.parametrize("reward", [[NAN] * 3, [NAN, 1.0, NAN], [0.5, 0.5, NAN]])
+def test_a_group_without_different_rewards_has_no_rank_correlation(reward: list[float]) -> None:
+    predicted, told = [1.0, 2.0, 3.0], [0.0, 0.2, 0.5]
+    assert foresight(torch.tensor([predicted]), torch.tensor([reward])) == {}
+    both = foresight(torch.tensor([predicted] * 2), torch.tensor([reward, told]))
+    assert both == {"latent/rank_correlation": pytest.approx(1)}
