@@ -21,6 +21,7 @@ from mmrl.train.config import (
     FOLDERS,
     PREFERRING,
     ROLLING,
+    Preferences,
     TrainConfig,
     form_of,
     makes_pictures,
@@ -79,8 +80,8 @@ def miniature(config: TrainConfig, directory: Path) -> TrainConfig:
     for stage in PREFERRING:
         if (block := getattr(config, stage)) is not None:
             blocks[stage] = _small(block, min(len(preferred), 2), len(preferred))
-            place = {"path": str(directory / "preferences"), "limit": None}
-            blocks["preferences"] = split_of(config, stage).model_copy(update=place)
+            place = {"path": str(directory / "preferences"), "limit": None, "split": split_of(config, stage).split}
+            blocks["preferences"] = (config.preferences or Preferences(path="")).model_copy(update=place)
     changed = {"model": str(directory / "model"), "output": str(directory / "run"), "dtype": "float32"}
     changed |= {} if paired else {"data": str(directory / "data"), "limit": None, "prompt": form_of(config)}
     changed |= {"head": config.head.model_copy(update={"held_out": None})}
