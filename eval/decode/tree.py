@@ -25,7 +25,9 @@ def block_tree(policy: Policy, spec: BlockTree) -> Steps[Ids]:
             [rest] = yield from policy.continued([begun], policy.limit - len(begun), spec.temperature)
             for stop in range(spec.block, len(rest) + spec.block, spec.block):
                 path.append(tree.child(path[-1], begun + rest[:stop]))
-            [path[-1].value] = yield from policy.rewards([begun + rest])
+            [score] = yield from policy.rewards([begun + rest])
+            assert score is not None  # the guide refuses that
+            path[-1].value = score
         tree.passed_up(path)
     found = tree.best if spec.best else tree.drawn()
     assert found is not None  # an answer at least has ended

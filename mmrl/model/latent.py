@@ -173,9 +173,10 @@ def load_head(path: str | Path, backbone: str) -> LatentHead:
             raise InputError(
                 f"the head in {path} was trained before another model; give the model that it was trained for"
             )
-        head, found = LatentHead.from_pretrained(place, output_loading_info=True, ignore_mismatched_sizes=True)
+        loaded: Any = LatentHead.from_pretrained(place, output_loading_info=True, ignore_mismatched_sizes=True)
     except (OSError, SafetensorError) as error:
         raise InputError(f"the head in {path} cannot be read: {error}") from None
+    head, found = loaded
     lacking = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
     if lacking or head.config.place not in get_args(Place):
         told = ", ".join(lacking[:3]) or f"place {head.config.place!r}"

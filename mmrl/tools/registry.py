@@ -95,8 +95,8 @@ def schema_of(function: Callable[..., Any], given: str) -> dict[str, Any]:
     parameters = {name: one for name, one in all_parameters.items() if name not in ("self", SCENE)}
     for name, one in parameters.items():
         if one.kind in (one.POSITIONAL_ONLY, *_COLLECTING) or name.startswith("_") or name == "model_config":
-            told = one.replace(annotation=one.empty, default=one.empty)
-            raise InputError(f"tool {given!r}: no call can give its argument {told}; calls give plain names")
+            bare = one.replace(annotation=one.empty, default=one.empty)
+            raise InputError(f"tool {given!r}: no call can give its argument {bare}; calls give plain names")
     try:
         hints = get_type_hints(function)
 

@@ -54,8 +54,8 @@ def _inner(place: str, value: Any) -> Iterator[tuple[str, str, Mapping[str, Any]
         value = dict(enumerate(value))
     if not isinstance(value, Mapping):
         return
-    if isinstance(value.get("fn"), str):
-        yield place, NAMES.get(value["fn"], value["fn"]), value.get("args") or {}
+    if isinstance(fn := value.get("fn"), str):
+        yield place, NAMES.get(fn, fn), value.get("args") or {}
     for key, inner in value.items():
         yield from _inner(f"{place}.{key}", inner)
 

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw, ImageFont
@@ -215,7 +216,8 @@ def test_a_part_of_a_cut_video_counts_from_what_is_shown(toolbox: Toolbox, tmp_p
         call("frames_at", start=-1, end=0.3) + call("frames_at", start=0.8, end=4) + call("frames_at", start=1, end=2)
     )
     first, last, beyond = toolbox.outcomes([(calls_in(said), scene)])[0]
-    assert [outcome.pieces[0].indices for outcome in (first, last)] == [[20, 21, 22], [28, 29]]
+    videos: list[Any] = [first.pieces[0], last.pieces[0]]
+    assert [video.indices for video in videos] == [[20, 21, 22], [28, 29]]
     assert (beyond.kind, beyond.pieces) == ("refused", ("no frame is shown in [1, 2) seconds of video 1",))
 
 
