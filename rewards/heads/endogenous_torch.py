@@ -11,7 +11,7 @@ from mmrl.core.config import InputError
 from mmrl.core.media.files import MediaError
 from rewards.base import Rollout, Verdict, abstain, failed, unparsed
 from rewards.heads.checkpoint_torch import Checkpoint, chat, loaded, pictures_by_media
-from rewards.heads.reward_model_torch import Row, padded
+from rewards.heads.reading_torch import Row, padded
 from rewards.heads.token_scores_torch import asked, behind, tokens_of
 
 Aggregate = Literal["mean", "sum", "discounted"]

@@ -35,7 +35,7 @@ def multi_response(
     spread of raw scores on your data. It sees the pictures if the model has a processor, a video as pictures. An empty
     answer scores 0.
     """
-    from rewards.heads.checkpoint_torch import chat, pictures_by_media, plain
+    from rewards.heads.checkpoint_torch import chat, pictures_by_media, plain, question_of
     from rewards.heads.multi_response_torch import averaged_scores
     from rewards.heads.token_scores_torch import asked, token_scores
 
@@ -48,8 +48,7 @@ def multi_response(
         elif rollout.group is not None:
             groups.setdefault(rollout.group, []).append(i)
     for group, members in groups.items():
-        asked = [(rollouts[i].prompt, rollouts[i].all_media) for i in members]
-        if any(other != asked[0] for other in asked):
+        if len({question_of(rollouts[i]) for i in members}) > 1:
             other = failed(f"group {group!r} holds answers to different prompts or media")
             found: Sequence[float | Verdict] = [other] * len(members)
         elif len(members) < 2:
