@@ -5,8 +5,8 @@
 The question shows a picture of 256 vision tokens. First all answers in one row, as `multi_response` reads them, against
 a pass for each. A score depends on no later answer, so the first answer must get the same in both ways before anything
 is timed. Then the five candidates for each token of an answer that a `reward_model` guides (`decode: deal`): their
-prompt is encoded and read once, or for each of them. Both must give the same answer. FLOPs are counted in one more call
-of each.
+prompt is encoded and read once, or for each of them. That is measured with the demo's policy as well, which sees a
+picture of 64 pixels a side. Both ways must give the same answer. FLOPs are counted in one more call of each.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from eval.decode.config import LookaheadSearch
 from eval.generation import Draw, Sampling
 from mmrl.core.media.item import Media
 from mmrl.core.vision import CoordinateSpace, VisionBudget, apply_budget
+from mmrl.demo import steps as demo
+from mmrl.model.loading import load_checkpoint
 from mmrl.model.tiny_twins import TinySize, tiny_model
 from mmrl.trainers.reward import with_head
 from rewards import RewardSpec, Rollout, Verdict
@@ -77,17 +79,21 @@ def one_by_one(model: Checkpoint, messages: list[dict[str, Any]], texts: Sequenc
     return first
 
 
-def guided(place: Path) -> tuple[Callable[[], str], Callable[[], str]]:
-    """What gives an answer that a head guides token by token: with a prompt read once, and for each candidate."""
+def guided(
+    place: Path, made: Callable[[], tuple[Any, Any]], budget: VisionBudget, side: int
+) -> tuple[Callable[[], str], Callable[[], str]]:
+    """What gives an answer that a head guides token by token: with a prompt read once, and for each candidate.
+
+    Policy and head are models that `made` gives. The question shows a picture of `side` pixels a side.
+    """
     picture = place / "picture.png"
-    Image.new("RGB", (SIDE, SIDE)).save(picture)
-    shown = Media("image", path=str(picture), width=SIDE, height=SIDE)
+    Image.new("RGB", (side, side)).save(picture)
+    shown = Media("image", path=str(picture), width=side, height=side)
     draw = Draw(Sample("asked", "", "open", user_prompt("What is left?", ["image"]), {}, (shown,)))
-    model, processor = policy()
-    judge, reader = policy()
-    with_head(judge, reader).save_pretrained(place / "head")
-    reader.save_pretrained(place / "head")
-    generator = LocalGenerator(model, processor, budget=BUDGET, sampling=Sampling(max_new_tokens=LENGTH))
+    model, processor = made()
+    with_head(made()[0], processor).save_pretrained(place / "head")
+    processor.save_pretrained(place / "head")
+    generator = LocalGenerator(model, processor, budget=budget, sampling=Sampling(max_new_tokens=LENGTH))
 
     def by(reward: str) -> Callable[[], str]:
         spec = RewardSpec(fn=reward, args={"model": str(place / "head")})
@@ -133,12 +139,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise SystemExit(f"the first of {count} answers scores {ours():.6f} together and {peer():.6f} alone")
         row = compared(f"{count} answers", ours, peer, count, rounds, unit="answers/s")
         rows.append(row | {"flops": flops(ours) / flops(peer), "time": 1 / row["ratio"]})
-    with tempfile.TemporaryDirectory() as place:
-        ours, peer = guided(Path(place))
-        if ours() != peer():
-            raise SystemExit(f"guided by the same head one answer is {ours()!r} and the other {peer()!r}")
-        row = compared(f"deal, {CANDIDATES} candidates", ours, peer, LENGTH, rounds, unit="tokens/s")
-        rows.append(row | {"flops": flops(ours) / flops(peer), "time": 1 / row["ratio"]})
+    small = partial(load_checkpoint, demo.CHECKPOINT), demo.training(Path(), Path(), None).vision, 64
+    for case, models in (("256 vision tokens", (policy, BUDGET, SIDE)), ("the demo's policy", small)):
+        with tempfile.TemporaryDirectory() as place:
+            ours, peer = guided(Path(place), *models)
+            if ours() != peer():
+                raise SystemExit(f"guided by the same head one answer is {ours()!r} and the other {peer()!r}")
+            row = compared(f"deal, {case}", ours, peer, LENGTH, rounds, unit="tokens/s")
+            rows.append(row | {"flops": flops(ours) / flops(peer), "time": 1 / row["ratio"]})
     report(rows, options.json)
     for row in rows:
         print(f"{row['case']}: {row['time']:.2f} of the time, {row['flops']:.2f} of the FLOPs of each alone")

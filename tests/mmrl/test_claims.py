@@ -24,7 +24,7 @@ from benchmarks.claims.about.queries import PARTIAL, WARM, asked, golds, scores
 from benchmarks.claims.about.repairs import WAYS, perturbed, right, wrong
 from benchmarks.claims.about.sequences import ANNEALED_T, CONSTANT_T, solved
 from benchmarks.claims.about.sequences import trained as taught
-from benchmarks.claims.about.steps import picked
+from benchmarks.claims.about.steps import of_outcome, picked
 from benchmarks.claims.about.tools import TOOLS, held_by_call, tokens_read, worded
 from benchmarks.claims.about.tools import training as begun
 from benchmarks.claims.about.trees import Way, stepper, thinker
@@ -179,6 +179,15 @@ def test_ways_to_pick_one_of_several_answers() -> None:
     assert found == pytest.approx(ways)
 
 
+def test_of_the_labels_of_steps_the_outcome_is_the_last() -> None:
+    labels = {"steps": ["8 ", "9", " is 2"], "step_scores": [0.5, None, 1.0]}
+    sample = with_id(Sample("", "s", "steps", user_prompt("How many?"), labels, meta={"split": "train"}))
+    taught = of_outcome(sample)
+    assert taught.answer == {**labels, "step_scores": [None, None, 1.0]}
+    assert (taught.prompt, taught.meta) == (sample.prompt, sample.meta)
+    assert taught.id != sample.id
+
+
 def test_a_policy_is_measured_as_it_was_asked(tmp_path: Path) -> None:
     """One of relabelled pairs under the system message that asks for the highest score."""
     Image.new("RGB", (64, 64)).save(tmp_path / "dark.png")
@@ -253,13 +262,13 @@ def test_a_call_holds_a_digit_that_is_whole_in_its_box() -> None:
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            ("shaped_grpo", "student_calls", "psrd_read", "thought", "step_labels"),
+            ("shaped_grpo", "student_calls", "psrd_read", "thought", "step_labels", "outcome_labels"),
             [
                 "Diversity or Precision (2512.22955)",
                 "ONI (2410.23022)",
                 "PSRD (2604.17982)",
                 "DLR (2601.17275)",
-                "ViLBench (2503.20271)",
+                *["ViLBench (2503.20271)"] * 2,
             ],
             marks=pytest.mark.slow,
         ),
