@@ -21,7 +21,7 @@ OF_FORM = {"json_format", "length_penalty", "length_window", "overlong", "repeti
 OF_FORM |= {"tag_format", "think_format", "tool_format"}
 MADE_OF_REWARDS = {
     *("blend", "cosine_length", "each_step", "fallback", "gate", "group_rank", "length_mask", "length_penalty"),
-    *("progressive", "scheduled", "shape", "student"),
+    *("partial_credit", "progressive", "scheduled", "shape", "student"),
 }
 OF_PICTURES = {  # rewards that look at pictures that a policy has made
     *("condition_match", "content_match", "edit_match", "edit_score", "edit_verifier", "embedding_similarity"),

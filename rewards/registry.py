@@ -58,6 +58,7 @@ REWARDS = {
     "object_hallucination": "rewards.rules.object_hallucination:object_hallucination",
     "object_probing": "rewards.judged.object_probing:object_probing",
     "overlong": "rewards.rules.lengths:overlong",
+    "partial_credit": "rewards.composed.hybrid:partial_credit",
     "point_match": "rewards.rules.detection:point_match",
     "principle_ranking": "rewards.judged.rubrics:principle_ranking",
     "process_model": "rewards.heads.process_model:process_model",

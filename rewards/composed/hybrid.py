@@ -31,6 +31,29 @@ def fallback(rollouts: Sequence[Rollout], *, rule: Reward, model: Reward) -> lis
     return [by_row.get(i, verdict) for i, verdict in enumerate(verdicts)]
 
 
+def partial_credit(
+    rollouts: Sequence[Rollout], *, rule: Reward, model: Reward, share: Annotated[float, Field(ge=0, lt=1)] = 2 / 3
+) -> list[Verdict]:
+    """The score of `rule`; where it is 0, `share` of the score of `model`, which is asked about these answers alone.
+
+    Reasoning-SQL's judge counts 2 where the query gives the wrong rows, beside 3 for the right ones (2503.23157). An
+    answer that the rule cannot read stays at 0. Where the model has no verdict there is none, so that the rollouts of a
+    group are never on two scales.
+
+    >>> from rewards.rules.exact_match import yesno_match
+    >>> from rewards.rules.format import think_format
+    >>> answers = [Rollout(f"<think>I see</think><answer>{word}</answer>", "no") for word in ("no", "yes", "perhaps")]
+    >>> credit = partial_credit([*answers, Rollout("yes", "no")], rule=yesno_match, model=think_format, share=0.5)
+    >>> [verdict.score for verdict in credit]
+    [1.0, 0.5, 0.0, 0.0]
+    """
+    verdicts = rule(rollouts)
+    wrong = [i for i, verdict in enumerate(verdicts) if verdict.score == 0 and verdict.kind != "unparsed"]
+    credit = model([rollouts[i] for i in wrong]) if wrong else []
+    by_row = {i: _times(verdict, share) for i, verdict in zip(wrong, credit, strict=True)}
+    return [by_row.get(i, verdict) for i, verdict in enumerate(verdicts)]
+
+
 def blend(
     rollouts: Sequence[Rollout], *, rule: Reward, model: Reward, confidence: Share = 0.5, confidence_key: str = ""
 ) -> list[Verdict]:
@@ -129,9 +152,12 @@ def scheduled(
     for rollout, verdict in zip(rollouts, reward(rollouts), strict=True):
         step = last if rollout.step is None else rollout.step
         share = 1.0 if step >= last else max(step - first, 0) / max(last - first, 1)
-        score = None if verdict.score is None else verdict.score * (start + (end - start) * share)
-        verdicts.append(replace(verdict, score=score))
+        verdicts.append(_times(verdict, start + (end - start) * share))
     return verdicts
+
+
+def _times(verdict: Verdict, factor: float) -> Verdict:
+    return verdict if verdict.score is None else replace(verdict, score=factor * verdict.score)
 
 
 def _confidence(rollout: Rollout, confidence: float, key: str) -> float | Verdict:

@@ -44,6 +44,7 @@ def answer(body: dict[str, Any]) -> str:
         "true": half,
         "pointable": half,
         "covered": half,
+        "score": len(text) % 10,
         "clarity": len(text) % 10,
         "fluency": 5,
         "coherence": 5,
@@ -72,10 +73,10 @@ def judge() -> Iterator[str]:
 def small(spec: SourceSpec) -> SourceSpec:
     """The same source with a few small pictures."""
     few = 2 if spec.label.endswith("test") else 6
-    sizes = {"per_kind": few} if spec.fn == "easy_vqa" else {"n": few, "side": SIDE}
-    return spec.model_copy(
-        update={"args": {**spec.args, **{k: v for k, v in sizes.items() if spec.fn != "sums" or k == "n"}}}
-    )
+    sizes: dict[str, int] = {"per_kind": few} if spec.fn == "easy_vqa" else {"n": few}
+    if spec.fn not in ("easy_vqa", "sums", "database_questions"):
+        sizes["side"] = SIDE
+    return spec.model_copy(update={"args": {**spec.args, **sizes}})
 
 
 def built(paper: str, world: Path) -> Path:
@@ -94,6 +95,7 @@ def overrides(paper: str, world: Path, judge: str) -> list[str]:
     places = {
         "mixed_r1": [f"rewards.text.args.table={world / 'model'}"],
         "balcaprl": [f"judges.local.base_url={judge}", "judges.local.cache=null"],
+        "reasoning_sql": [f"judges.local.base_url={judge}", "judges.local.cache=null"],
         "self_hallucination": [f"judges.self.base_url={judge}", "judges.self.cache=null"],
         "harmo": [
             f"rewards.answer.args={json.dumps(hybrid)}",

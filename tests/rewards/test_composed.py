@@ -58,6 +58,21 @@ def test_a_rule_that_fails_is_no_way_to_the_model() -> None:
     assert (verdict.kind, "the rule broke" in verdict.why) == ("failed", True)
 
 
+def test_the_model_gives_wrong_answers_a_part_and_sees_no_other() -> None:
+    asked: list[Rollout] = []
+
+    def model(rollouts: Sequence[Rollout]) -> list[Verdict]:
+        asked.extend(rollouts)
+        return [Verdict(None) if rollout.completion == "No." else Verdict(0.6) for rollout in rollouts]
+
+    said = ["yes", "no", "perhaps", "No."]
+    rollouts = [*(Rollout(text, "yes", "yesno") for text in said), Rollout("a tale", None, "open")]
+    verdicts = get("partial_credit", rule={"fn": "yesno_match"}, model=model)(rollouts)
+    assert [verdict.score for verdict in verdicts] == [1, pytest.approx(0.4), 0, None, None]
+    assert verdicts[2].kind == "unparsed"
+    assert asked == [rollouts[1], rollouts[3]]
+
+
 def test_blend_weighs_by_confidence_and_never_mixes_scales() -> None:
     metas = [
         {"rule": 1.0, "model": 0.5},

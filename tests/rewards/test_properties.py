@@ -32,6 +32,7 @@ RICHER: dict[str, dict[str, Any]] = {  # other options of rewards made of reward
     "fallback": {"rule": YESNO},
     "gate": {"when": {"fn": "length_window"}},
     "length_mask": {"reward": {"fn": "rouge_l"}},
+    "partial_credit": {"model": {"fn": "think_format"}},
     "progressive": {"schedule": {0.5: YESNO}},
     "scheduled": {"start": 1.0, "end": 1.0, "last": 10},
     "shape": {"method": "clip"},

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from rewards import Rollout, get
+from rewards import Rollout, Suite, get
 from rewards.isolation.sqlite import QueryError, answered, names
+from tests.support.judge_server import serving, verdict
 
 ROWS = (
     "CREATE TABLE users (id INTEGER, name TEXT, age REAL); INSERT INTO users VALUES (3,'Ann',9),(4,'Bo',3),(5,NULL,3);"
@@ -25,6 +26,18 @@ def test_the_terms_of_reasoning_sql_add_up_to_its_vector() -> None:
     judge, form = 2 * 0.5, 1
     assert sum(weights[t] * (wrong[t] or 0) for t in weights) + judge + form == pytest.approx(4.0555556)
     assert sum(weights[term] * (score(GOLD["sql"], term) or 0) for term in weights) + form == 7
+
+
+def test_the_suite_of_reasoning_sql_gives_its_vector_and_asks_the_judge_about_wrong_rows_alone() -> None:
+    queries = ["select name from users where age = 3", GOLD["sql"]]
+    with serving(lambda body: verdict(body, score=5)) as server:
+        given = [f"judges.local.base_url={server.url}", "judges.local.cache=null"]
+        suite = Suite.load(Path("configs/papers/reasoning_sql/rewards.yaml"), given)
+        said = [Rollout(f"<think>a user</think><answer>{query}</answer>", GOLD, "sql", "Who?") for query in queries]
+        scored = suite.score(said)
+    totals = [sum(suite.weights[i] * (one[name].score or 0) for i, name in enumerate(suite.names)) for one in scored]
+    assert totals == [pytest.approx(4.0555556), pytest.approx(7)]
+    assert len(server.bodies) == 1
 
 
 @pytest.mark.parametrize(
