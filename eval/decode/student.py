@@ -18,10 +18,10 @@ from eval.generation import Draw
 from mmrl.core.config import InputError
 from rewards import Rollout, Verdict
 from rewards.heads.checkpoint_torch import Checkpoint
-from rewards.heads.process_model_torch import KINDS, prompt_row, row_behind
+from rewards.heads.process_model_torch import KINDS, row_behind
 from rewards.heads.reading_torch import Row, alike, padded
 from rewards.heads.reward_model import squashed
-from rewards.heads.token_scores_torch import token_scores
+from rewards.heads.token_scores_torch import prompt_rows, token_scores
 
 
 class HeadGuide:
@@ -55,7 +55,7 @@ class Reading:
 
     def _score(self, text: str) -> float | None:
         if self._prompt is None:
-            self._prompt = prompt_row(self._rollout, self._head)
+            [self._prompt] = prompt_rows([self._rollout], self._head)
         found = row_behind(self._prompt, replace(self._rollout, completion=text), [(0, len(text))], self._head)
         if isinstance(found, Verdict):
             return None

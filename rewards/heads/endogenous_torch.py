@@ -8,11 +8,10 @@ from typing import Any, Literal
 import torch
 
 from mmrl.core.config import InputError
-from mmrl.core.media.files import MediaError
-from rewards.base import Rollout, Verdict, abstain, failed, unparsed
-from rewards.heads.checkpoint_torch import Checkpoint, chat, loaded, pictures_by_media
+from rewards.base import Rollout, Verdict, failed, unparsed
+from rewards.heads.checkpoint_torch import Checkpoint, loaded
 from rewards.heads.reading_torch import Row, padded
-from rewards.heads.token_scores_torch import asked, behind, tokens_of
+from rewards.heads.token_scores_torch import behind, prompt_rows, tokens_of
 
 Aggregate = Literal["mean", "sum", "discounted"]
 
@@ -49,7 +48,8 @@ def response_logprobs(
 ) -> list[torch.Tensor | Verdict]:
     """The log-probs of the tokens of each completion after its prompt, or after an empty one if `blind`."""
     judge = loaded("language", model, device, dtype)
-    found: list[Any] = [_row(one, judge, blind) for one in rollouts]
+    prompts = prompt_rows([Rollout("")] * len(rollouts) if blind else rollouts, judge)
+    found: list[Any] = [_row(*one, judge) for one in zip(prompts, rollouts, strict=True)]
     ready = [i for i, row in enumerate(found) if not isinstance(row, Verdict)]
     ready.sort(key=lambda i: len(found[i][0]["input_ids"]))
     for start in range(0, len(ready), batch):
@@ -59,20 +59,17 @@ def response_logprobs(
     return found
 
 
-def _row(rollout: Rollout, judge: Checkpoint, blind: bool) -> tuple[Row, int] | Verdict:
-    """A rollout as inputs of the model and the place where its completion begins, or the verdict where it cannot be
-    read."""
+def _row(prompt: Row | Verdict, rollout: Rollout, judge: Checkpoint) -> tuple[Row, int] | Verdict:
+    """A rollout behind its `prompt` as inputs of the model and the place where its completion begins, or the verdict
+    where it cannot be read."""
     response = tokens_of(rollout.completion, judge)
     if not response:
         return unparsed("empty completion")
-    asking = Rollout("") if blind else rollout
-    try:
-        prompt = asked(judge, chat(asking, judge.tokenizer, pictures_by_media(asking) if judge.processor else None))
-    except MediaError as error:
-        return abstain(str(error))
+    if isinstance(prompt, Verdict):
+        return prompt
     if not len(prompt["input_ids"]):
         bos, eos = judge.tokenizer.bos_token_id, judge.tokenizer.eos_token_id
-        prompt["input_ids"] = torch.tensor([eos if bos is None else bos])
+        prompt = prompt | {"input_ids": torch.tensor([eos if bos is None else bos])}
     begin = len(prompt["input_ids"])
     try:
         return behind(prompt, [response], judge)[0], begin

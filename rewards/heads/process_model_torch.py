@@ -7,11 +7,10 @@ from itertools import pairwise
 from typing import Any
 
 from mmrl.core.config import InputError
-from mmrl.core.media.files import MediaError
-from rewards.base import Rollout, Verdict, abstain, failed, unparsed
-from rewards.heads.checkpoint_torch import Checkpoint, chat, pictures_by_media, plain, question_of
+from rewards.base import Rollout, Verdict, failed, unparsed
+from rewards.heads.checkpoint_torch import Checkpoint, plain, question_of
 from rewards.heads.reading_torch import Row, scores_at
-from rewards.heads.token_scores_torch import asked, behind, token_scores, tokens_of
+from rewards.heads.token_scores_torch import behind, prompt_rows, token_scores, tokens_of
 
 KINDS = ("process", "distilled")
 Steps = Sequence[tuple[int, int]]  # the bounds of the steps in the completion
@@ -35,25 +34,9 @@ def step_scores(
 def step_rows(
     rollouts: Sequence[Rollout], steps: Sequence[Steps], head: Checkpoint
 ) -> list[tuple[Row, list[int]] | Verdict]:
-    """Each rollout as inputs of the head and where its steps end, or the verdict where it cannot be read.
-
-    A prompt is encoded once for all answers to it.
-    """
-    questions = [question_of(rollout) for rollout in rollouts]
-    asked_of = dict(zip(questions, rollouts, strict=True))
-    prompts = {question: prompt_row(rollout, head) for question, rollout in asked_of.items()}
-    return [
-        row_behind(prompts[question], rollout, cut, head)
-        for question, rollout, cut in zip(questions, rollouts, steps, strict=True)
-    ]
-
-
-def prompt_row(rollout: Rollout, head: Checkpoint) -> Row | Verdict:
-    """The prompt of a rollout as inputs of the head, or the verdict where its media cannot be read."""
-    try:
-        return asked(head, chat(rollout, head.tokenizer, pictures_by_media(rollout) if head.processor else None))
-    except MediaError as error:
-        return abstain(str(error))
+    """Each rollout as inputs of the head and where its steps end, or the verdict where it cannot be read."""
+    prompts = prompt_rows(rollouts, head)
+    return [row_behind(*one, head) for one in zip(prompts, rollouts, steps, strict=True)]
 
 
 def row_behind(

@@ -13,7 +13,17 @@ import torch
 from torch.nn import functional
 
 from mmrl.core.config import InputError
-from rewards.heads.checkpoint_torch import BY_TOKEN, Checkpoint, loaded, plain
+from mmrl.core.media.files import MediaError
+from rewards.base import Rollout, Verdict, abstain
+from rewards.heads.checkpoint_torch import (
+    BY_TOKEN,
+    Checkpoint,
+    chat,
+    loaded,
+    pictures_by_media,
+    plain,
+    question_of,
+)
 from rewards.heads.reading_torch import Row
 from rewards.heads.scoring_classes_torch import ScoreHead, token_scores_class
 
@@ -40,6 +50,23 @@ def asked(head: Checkpoint, messages: Sequence[dict[str, Any]]) -> Row:
         made = head.tokenizer("\n".join(one["content"] for one in messages), return_tensors="pt")
     kept = BY_TOKEN if head.processor is None else made
     return {name: made[name][0] if name in BY_TOKEN else made[name] for name in made if name in kept}
+
+
+def prompt_rows(rollouts: Sequence[Rollout], head: Checkpoint) -> list[Row | Verdict]:
+    """The prompt of each rollout as inputs of the head, or the verdict where its media cannot be read.
+
+    A prompt is encoded once for all answers to it.
+    """
+    questions = [question_of(rollout) for rollout in rollouts]
+    known = {question: _prompt_row(one, head) for question, one in dict(zip(questions, rollouts, strict=True)).items()}
+    return [known[question] for question in questions]
+
+
+def _prompt_row(rollout: Rollout, head: Checkpoint) -> Row | Verdict:
+    try:
+        return asked(head, chat(rollout, head.tokenizer, pictures_by_media(rollout) if head.processor else None))
+    except MediaError as error:
+        return abstain(str(error))
 
 
 def behind(prompt: Row, parts: Sequence[Sequence[int]], head: Checkpoint) -> tuple[Row, list[int]]:

@@ -15,6 +15,7 @@ from torch.testing import assert_close
 from mmrl.core.media.item import Media
 from rewards import Rollout, Verdict
 from rewards.heads.checkpoint_torch import Checkpoint
+from rewards.heads.endogenous_torch import response_logprobs
 from rewards.heads.process_model_torch import step_rows
 from rewards.heads.reward_model_torch import Row, rows_or_verdicts
 from rewards.heads.token_scores_torch import with_token_scores
@@ -114,6 +115,20 @@ def test_answers_with_steps_share_their_prompt(tmp_path: Path, encoded: Counter[
         if not isinstance(one, Verdict) and not isinstance(other, Verdict):
             assert one[1] == other[1]
             assert_same_row(one[0], other[0])
+
+
+def test_a_model_whose_logits_score_encodes_a_prompt_once(tmp_path: Path, encoded: Counter[str]) -> None:
+    for part in twin_of("Qwen2.5-VL"):
+        part.save_pretrained(tmp_path / "policy")
+    options: Any = {"model": str(tmp_path / "policy"), "device": "cpu", "dtype": "float32", "batch": 4}
+    rollouts = [one for one in answers(tmp_path, ["red", "blue"]) if one.completion]
+    alone = [response_logprobs([one], **options)[0] for one in rollouts]
+    encoded.clear()
+    for one, other in zip(response_logprobs(rollouts, **options), alone, strict=True):
+        assert_close(one, other, atol=1e-5, rtol=0)
+    assert encoded.total() == 2
+    response_logprobs(rollouts, **options, blind=True)
+    assert encoded.total() == 3
 
 
 def test_a_picture_that_is_gone_costs_its_own_answers_their_score(tmp_path: Path) -> None:
