@@ -49,8 +49,8 @@ def scores_at(
     found: list[Any] = [None] * len(rows)
     for taken in _batches(rows, questions, batch):
         own, ends = [rows[i] for i in taken], [places[i] for i in taken]
-        shared = len(taken) > 1 and len({questions[i] for i in taken}) == 1
-        for i, scores in zip(taken, _scores(own, ends, head, shared), strict=True):
+        shared = len({questions[i] for i in taken}) < len(taken)
+        for i, scores in zip(taken, _scores(own, ends, _beginning(own, ends) if shared else 0, head), strict=True):
             found[i] = scores
     return found
 
@@ -67,18 +67,15 @@ def _batches(rows: Sequence[Row], questions: Sequence[Hashable], batch: int) -> 
         yield from (group[start : start + batch] for start in range(0, len(group), batch))
 
 
-def _scores(rows: Sequence[Row], places: Sequence[Places], head: Checkpoint, shared: bool) -> list[Tensor]:
-    def scored(states: Sequence[Tensor]) -> list[Tensor]:
-        return [head.model.score(one).flatten().float() for one in states]
-
-    same = _beginning(rows, places) if shared and head.decided.get(READS_ONCE, True) else 0
-    once = scored(_read_once(rows, places, same, head)) if same else []
+def _scores(rows: Sequence[Row], places: Sequence[Places], same: int, head: Checkpoint) -> list[Tensor]:
+    """The scores of rows of which the first `same` tokens are alike."""
+    once = _read_once(rows, places, same, head) if same and head.decided.get(READS_ONCE, True) else []
     if once and READS_ONCE in head.decided:
         return once
-    whole = scored(_read_whole(rows, places, head))
-    if same:
+    whole = _read_whole(rows, places, head)
+    if same and READS_ONCE not in head.decided:
         head.decided[READS_ONCE] = bool(once) and _agree(once, whole, head)
-    return once if same and head.decided[READS_ONCE] else whole
+    return once if once and head.decided[READS_ONCE] else whole
 
 
 def _beginning(rows: Sequence[Row], places: Sequence[Places]) -> int:
@@ -96,7 +93,7 @@ def _agree(once: Sequence[Tensor], whole: Sequence[Tensor], head: Checkpoint) ->
 
 def _read_whole(rows: Sequence[Row], places: Sequence[Places], head: Checkpoint) -> list[Tensor]:
     states_BTH = head.model.base_model(**_there(padded(rows, head), head), use_cache=False).last_hidden_state
-    return [states_TH[list(own)] for states_TH, own in zip(states_BTH, places, strict=True)]
+    return _scored(states_BTH, places, head)
 
 
 def _read_once(rows: Sequence[Row], places: Sequence[Places], same: int, head: Checkpoint) -> list[Tensor]:
@@ -111,7 +108,12 @@ def _read_once(rows: Sequence[Row], places: Sequence[Places], same: int, head: C
     cache.batch_repeat_interleave(len(rows))
     rest = padded([{"input_ids": row["input_ids"][same:]} for row in rows], head)
     states_BTH = backbone(**_there(rest, head), past_key_values=cache, use_cache=True).last_hidden_state
-    return [states_TH[[place - same for place in own]] for states_TH, own in zip(states_BTH, places, strict=True)]
+    return _scored(states_BTH, [[place - same for place in own] for own in places], head)
+
+
+def _scored(states_BTH: Tensor, places: Sequence[Places], head: Checkpoint) -> list[Tensor]:
+    states = [states_TH[list(own)] for states_TH, own in zip(states_BTH, places, strict=True)]
+    return [head.model.score(states_NH).flatten().float() for states_NH in states]
 
 
 def spanned(row: Row) -> bool:

@@ -111,6 +111,9 @@ def test_layers_with_a_window_read_every_answer_in_whole() -> None:
     for one, other in zip(by_steps(rollouts, head), alone, strict=True):
         assert_close(one, other, atol=1e-5, rtol=1e-5)
     assert head.decided == {READS_ONCE: False}
+    with tokens_of(head) as read:
+        by_steps(rollouts, head)
+    assert len(read) == 1
 
 
 @pytest.mark.parametrize("family", ["Qwen2.5-VL", "LLaVA-NeXT"])
