@@ -22,6 +22,7 @@ from mmrl.grpo.temperature import TemperatureSchedule
 from mmrl.tools.registry import tools_of
 from mmrl.tools.settings import ToolSettings
 from mmrl.trainers.sharding import check_sharding
+from mmrl.trainers.token_losses import check_losses
 
 # Settings of GRPOConfig that have an effect in TRL and none in this trainer, and what to do instead.
 WITHOUT_EFFECT = {
@@ -80,10 +81,6 @@ WITHOUT_EFFECT_ON_REWARD = {
     "pad_token": "use the checkpoint's own",
 }
 GRPO_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo")  # as below
-DPO_LOSSES = (  # of TRL, which looks at their names in the first step
-    *("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired"),
-    *("apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"),
-)
 # Values that describe what is done anyway.
 HARMLESS = (
     *(("max_length", None), ("completion_only_loss", True), ("eval_packing", False), ("pad_to_multiple_of", None)),
@@ -277,11 +274,7 @@ def check_dpo(args: DPOConfig) -> None:
     _check_order(args, "dpo")
     _check_steps(args, "dpo")
     check_sharding(args, "dpo")
-    for name in args.loss_type:
-        if name not in DPO_LOSSES:
-            raise InputError(f"dpo.loss_type: unknown loss {name!r}; {nearest(name, DPO_LOSSES)}")
-    if args.beta <= 0:
-        raise InputError(f"dpo.beta={args.beta:g}; it must be above 0, or nothing is preferred")
+    check_losses(args)
     if args.sync_ref_model:
         raise InputError("dpo.sync_ref_model=true: the updated reference model is not in the checkpoints; leave it out")
     if args.precompute_ref_log_probs and args.deepspeed:

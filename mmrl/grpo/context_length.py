@@ -15,11 +15,6 @@ from rewards.prompt_form import PLAIN, PromptForm
 STAMPS = 12  # at most so many tokens do some processors write as a time stamp next to each pair of frames
 
 
-def context_of(model: Any) -> int | None:
-    """The number of positions of the model, from its config; None if the config does not give it."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
-
-
 def check_context(
     samples: Sequence[Sample],
     processor: Any,

@@ -9,12 +9,13 @@ import torch
 
 from mmrl.core.vision import CoordinateSpace, VisionBudget
 from mmrl.grpo.batch import RolloutBatch
-from mmrl.grpo.context_length import context_of, refuse_long
+from mmrl.grpo.context_length import refuse_long
 from mmrl.grpo.engines.base import RolloutEngine
 from mmrl.grpo.injection import Injection, gold_answer_ids
 from mmrl.grpo.temperature import TemperatureSchedule
 from mmrl.grpo.tool_turns import ToolTurns
 from mmrl.model.encoding import Encoded, encode, naming
+from mmrl.model.inputs import context_of
 from mmrl.tools.settings import ToolSettings
 from mmrl.trainers.targets import Answers
 from rewards.prompt_form import PromptForm

@@ -24,6 +24,11 @@ def bare(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
+def context_of(model: Any) -> int | None:
+    """The number of positions of the model, from its config; None if the config does not give it."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
 def core(model: Any) -> Any:
     """`model` without its language head and without adapters: the module that makes multimodal positions."""
     return getattr(bare(model), "model", bare(model))

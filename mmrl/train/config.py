@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Annotated, Any, Literal, Self, get_type_hints
@@ -242,6 +243,7 @@ AT_LEAST = {  # of settings that TRL and transformers do not check
     **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm", "adam_epsilon"), 0),
     **dict.fromkeys(("warmup_steps", "num_train_epochs", "save_pictures_steps"), 0),
     **dict.fromkeys(("sampling_steps", "ema_steps", "frames"), 1),
+    "center_rewards_coefficient": 0,
 }
 
 
@@ -287,6 +289,10 @@ def _arguments(schema: Any, block: str, given: dict[str, Any], **ours: Any) -> A
     except (ValueError, TypeError) as error:
         raise InputError(f"{block}: {error}") from None
     _check_loggers(made.report_to, block)
+    if getattr(made, "use_liger_kernel", False) and find_spec("liger_kernel") is None:
+        raise InputError(
+            f"{block}.use_liger_kernel=true: the package liger-kernel is missing; pip install liger-kernel"
+        )
     return made
 
 

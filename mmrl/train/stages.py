@@ -207,9 +207,9 @@ def _stage(config: TrainConfig, stage: str, model_path: str, *, longer: bool = F
 def _policy(config: TrainConfig, stage: str, model_path: str, samples: Sequence[Sample]) -> tuple[Any, Any]:
     """(model, processor) of a stage that answers, checked against the samples."""
     from eval.answer.local import check_frames, probe_sizes
-    from mmrl.grpo.context_length import check_context, context_of
+    from mmrl.grpo.context_length import check_context
     from mmrl.model.encoding import check_form
-    from mmrl.model.inputs import check_inputs
+    from mmrl.model.inputs import check_inputs, context_of
     from mmrl.model.policy import adapted, load_policy
     from mmrl.tools.form import with_tools
 

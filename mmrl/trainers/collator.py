@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmrl.core.config import InputError
 from mmrl.core.vision import VisionBudget
 from mmrl.model.encoding import Encoded, encode, naming
-from mmrl.model.inputs import media_inputs
+from mmrl.model.inputs import bare, context_of, media_inputs
 from mmrl.trainers.targets import Answers
 from rewards.prompt_form import PLAIN, PromptForm
 
@@ -45,6 +46,14 @@ class GivenAnswers:
         if self.fits(encoded):
             self.kept[row["id"]] = encoded
         return encoded
+
+    def check_context(self, name: str, prompt: Encoded, answer: Sequence[int]) -> None:
+        """InputError, with the sample's id, for a prompt with an answer that is longer than the model takes."""
+        length, most = len(prompt.input_ids) + len(answer), context_of(bare(self.model))
+        if most is not None and length > most:
+            raise InputError(
+                f"sample {name}: {length} tokens are more than the {most} that the model takes; leave it out"
+            )
 
     def fits(self, encoded: Encoded) -> bool:
         """Whether `encoded` may stay in memory; there is less room behind it."""

@@ -175,6 +175,8 @@ class PairCollator(GivenAnswers):
         answers = [
             self.answers.tokens(text, prompt) for side in texts for text, prompt in zip(side, prompts, strict=True)
         ]
+        for row, prompt, answer in zip([*rows, *rows], [*prompts, *prompts], answers, strict=True):
+            self.check_context(row["id"], prompt, answer)
         inputs, answer_BT = self.batch([*prompts, *prompts], answers)
         inputs["completion_mask"] = answer_BT.long()
         return inputs

@@ -102,6 +102,8 @@ class AnswerCollator(GivenAnswers):
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """The model's inputs: ids, mask and labels [B, T], and the media of all rows."""
         answered = [self._answered(row, self.encoded(row)) for row in rows]
+        for row, (prompt, answer, _) in zip(rows, answered, strict=True):
+            self.check_context(row["id"], prompt, answer)
         for dummy in self.dummies.lacking([prompt for prompt, _, _ in answered]) if self.dummies else ():
             answered.append((dummy, [], []))
         encoded, answers, own = zip(*answered, strict=True)

@@ -1,4 +1,5 @@
-"""Losses of single tokens: T-REG's regulariser of DPO, and the reward-shaped cross-entropy of SFT.
+"""Losses of single tokens: T-REG's regulariser of DPO, and the reward-shaped cross-entropy of SFT; and which of TRL's
+losses of pairs go together.
 
 Shapes: B rows, of pairs all preferred answers and then all others; T tokens; N tokens of answers; V vocabulary.
 """
@@ -6,17 +7,55 @@ Shapes: B rows, of pairs all preferred answers and then all others; T tokens; N 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
-from mmrl.core.config import Config
+from mmrl.core.config import Config, InputError, nearest
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 IGNORED = -100  # the label of what is not learned
 SURE = 1e-6  # a token that is surer than this weighs no more: for beta < 0 its weight would be infinite
+
+
+# Of TRL, which looks at their names in the first step.
+LOSSES_OF_F = ("sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop", "sft")  # any divergence
+LOSSES = (*LOSSES_OF_F, "nca_pair", "bco_pair", "sppo_hard", "aot", "aot_unpaired", "apo_zero", "apo_down")
+DIVERGENCES = ("reverse_kl", "forward_kl", "js_divergence", "alpha_divergence")
+SMOOTHED = "exo_pair"  # divides by the smoothing of labels
+SORTING = {"aot", "aot_unpaired"}  # pairs lose their weights
+
+
+def check_losses(args: Any) -> None:
+    """Refuse losses of a DPOConfig that TRL does not know, or cannot combine, once it trains."""
+    for name in args.loss_type:
+        if name not in LOSSES:
+            raise InputError(f"dpo.loss_type: unknown loss {name!r}; {nearest(name, LOSSES)}")
+    if args.f_divergence_type not in DIVERGENCES:
+        known = nearest(args.f_divergence_type, DIVERGENCES)
+        raise InputError(f"dpo.f_divergence_type: unknown divergence {args.f_divergence_type!r}; {known}")
+    others, smoothing = sorted({*args.loss_type} - {*LOSSES_OF_F}), args.label_smoothing
+    for what, fits, wanted in (
+        (f"loss_type={args.loss_type}", args.loss_type, "it must name a loss"),
+        (f"beta={args.beta:g}", args.beta > 0, "it must be above 0, or nothing is preferred"),
+        (f"label_smoothing={smoothing:g}", 0 <= smoothing < 0.5, "it must be at least 0 and below 0.5"),
+        (f"label_smoothing={smoothing:g}", smoothing or SMOOTHED not in args.loss_type, "exo_pair wants 0.001"),
+        (f"ld_alpha={args.ld_alpha}", args.ld_alpha is None or 0 <= args.ld_alpha <= 1, "it must be in [0, 1]"),
+        (
+            f"f_divergence_type={args.f_divergence_type}",
+            args.f_divergence_type == "reverse_kl" or not others,
+            f"the loss {', '.join(others)} has none; use reverse_kl",
+        ),
+        (
+            "use_weighting=true",
+            not args.use_weighting or not SORTING.intersection(args.loss_type),
+            "aot sorts pairs, which would lose their weights",
+        ),
+    ):
+        if not fits:
+            raise InputError(f"dpo.{what}; {wanted}")
 
 
 class TokenReward(Config):
@@ -29,6 +68,14 @@ class TokenReward(Config):
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.25
     better: str = "Give an answer that is helpful, correct, coherent and concise."
     worse: str = "Give an answer that is unhelpful, wrong, incoherent and wordy."
+
+    @model_validator(mode="after")
+    def _two_messages(self) -> Self:
+        if self.better == self.worse:
+            raise ValueError(
+                f"better and worse are the same message, {self.better!r:.80}: no token would have a reward"
+            )
+        return self
 
 
 def token_rewards(better_BT: Tensor, worse_BT: Tensor) -> Tensor:

@@ -230,6 +230,12 @@ def test_killed_during_a_save_it_ends_where_it_would_have_ended(world: Path, tmp
     [
         ("beta", 0, "dpo.beta=0; it must be above 0"),
         ("loss_type", ["sigmoyd"], "dpo.loss_type: unknown loss 'sigmoyd'; did you mean sigmoid?"),
+        ("loss_type", [], "dpo.loss_type=[]; it must name a loss"),
+        ("loss_type", ["exo_pair"], "dpo.label_smoothing=0; exo_pair wants 0.001"),
+        ("label_smoothing", 0.5, "dpo.label_smoothing=0.5; it must be at least 0 and below 0.5"),
+        ("ld_alpha", 5, "dpo.ld_alpha=5; it must be in [0, 1]"),
+        ("f_divergence_type", "js_divergance", "unknown divergence 'js_divergance'; did you mean js_divergence?"),
+        ("use_liger_kernel", True, "dpo.use_liger_kernel=true: the package liger-kernel is missing"),
         ("max_length", 512, "dpo.max_length=512 has no effect in this trainer; remove it: nothing is truncated"),
         ("sync_ref_model", True, "the updated reference model is not in the checkpoints"),
         ("train_sampling_strategy", "group_by_length", "dpo.train_sampling_strategy=group_by_length: lengths are"),
@@ -239,6 +245,18 @@ def test_settings_without_effect_are_refused(
     key: str, value: Any, message: str, world: Path, tmp_path: Path, says: Callable[..., str]
 ) -> None:
     assert message in says("train", stages(world, tmp_path / "run.yaml", dpo={**STAGE, key: value}), "--plan", status=2)
+
+
+def test_an_answer_longer_than_the_model_takes_is_refused_by_name(
+    world: Path, tmp_path: Path, says: Callable[..., str]
+) -> None:
+    [sample] = preferences("t", tmp_path / "media")
+    long = replace(sample, answer={"candidates": ["digit " * 5000, "two"], "preferred": 0})
+    write_dataset(iter([long]), tmp_path / "long")
+    blocks = {"sft": None, "grpo": None, "preferences": {"path": str(tmp_path / "long")}}
+    printed = says("train", stages(world, tmp_path / "run.yaml", **blocks), status=2)
+    assert f"sample {long.id}: " in printed
+    assert "tokens are more than the 4096 that the model takes" in printed
 
 
 def test_relabelling_refuses_what_would_replace_its_message(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,14 @@ def test_accumulated_batches_weigh_tokens_and_not_rows(
     whole.train()
     split.train()
     assert_close(losses(whole), losses(split), atol=1e-5, rtol=0)
+
+
+def test_an_answer_longer_than_the_model_takes_is_refused_by_name(
+    mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path
+) -> None:
+    long = replace(mixed_samples[0], meta={"rationale": "digit " * 5000})
+    with pytest.raises(InputError, match=f"^sample {long.id}: .* tokens are more than the .* that the model takes"):
+        trainer(tmp_path, [long], budget, max_steps=1).train()
 
 
 def test_it_learns(mixed_samples: list[Sample], budget: VisionBudget, tmp_path: Path) -> None:

@@ -18,13 +18,14 @@ from trl.trainer.sft_trainer import SFTTrainer
 from trl.trainer.utils import RepeatSampler, shuffle_sequence_dict, split_tensor_dict
 
 from mmrl.grpo import trainer
-from mmrl.grpo.config_checks import DPO_LOSSES, GRPO_LOSSES
+from mmrl.grpo.config_checks import GRPO_LOSSES
 from mmrl.grpo.trainer import MultimodalGRPOTrainer
 from mmrl.trainers.checkpoints import WholeCheckpoints
 from mmrl.trainers.dpo import MultimodalDPOTrainer
 from mmrl.trainers.evaluation import RecordedEvaluations
 from mmrl.trainers.reward import MultimodalRewardTrainer
 from mmrl.trainers.sft import MultimodalSFTTrainer
+from mmrl.trainers.token_losses import DIVERGENCES, LOSSES, LOSSES_OF_F
 
 SCORING = """model input_ids attention_mask logits_to_keep batch_size=None compute_entropy=False compute_aux_loss=False
     pixel_values=None image_grid_thw=None num_images=None pixel_attention_mask=None spatial_shapes=None num_tiles=None
@@ -140,6 +141,10 @@ def test_the_losses_of_grpo_are_those_of_trl() -> None:
 def test_the_losses_of_dpo_are_those_of_trl() -> None:
     """TRL names them in the code that computes them alone."""
     named = re.findall(r'loss_type == "(\w+)"', inspect.getsource(DPOTrainer._compute_loss))
-    assert sorted(named) == sorted(DPO_LOSSES)
+    assert sorted(named) == sorted(LOSSES)
+    divergences = re.findall(r'f_divergence_type == "(\w+)"', inspect.getsource(DPOTrainer._compute_loss))
+    assert sorted(divergences) == sorted(DIVERGENCES)
+    (of_f,) = re.findall(r"f_divergence_loss_types = (\{.*?\})", inspect.getsource(DPOTrainer.__init__))
+    assert set(re.findall(r"\w+", of_f)) == set(LOSSES_OF_F)
     read = {"completion_mask", "ref_chosen_logps", "ref_rejected_logps"}
     assert all(f'inputs["{name}"]' in inspect.getsource(DPOTrainer._compute_loss) for name in read)
