@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 
 from mmrl.core.config import Config
 from rewards import RewardSpec
+from rewards.heads.reward_model import ModelName
 from rewards.judge_client.judge_spec import JudgeSpec
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -60,7 +61,7 @@ class PhaseWise(Decoding):
     onset: PositiveInt = 8
     threshold: Share = 0.5
     temperature: PositiveFloat = 0.7
-    head: str | None = None
+    head: ModelName | None = None
     rewards: dict[str, RewardSpec] = Field(default_factory=dict)
     judges: dict[str, JudgeSpec] = Field(default_factory=dict)
     gold: bool = False

@@ -90,7 +90,7 @@ class ModelPolicy:
         row = replace(self._prompt, input_ids=self._prompt.input_ids + prefix)
         self.spent["prefill"] += len(row.input_ids)
         [log_probs_V] = yield Request([row])
-        top = log_probs_V.topk(count)
+        top = log_probs_V.topk(min(count, len(log_probs_V)))
         return list(zip(top.indices.tolist(), top.values.tolist(), strict=True))
 
     def rewards(self, prefixes: Sequence[Ids]) -> Steps[Scores]:

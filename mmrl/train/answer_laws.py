@@ -37,6 +37,8 @@ def drawn_answers(reference: Path, runs: Mapping[str, Path], reward: str = TOTAL
         ours, theirs = ({k: v for k, v in i.protocol.items() if k not in OWN} for i in (infos[""], info))
         if changed := flat_differences(ours, theirs):
             raise InputError(f"{runs[name]} was not asked as {reference} was; they differ in {', '.join(changed)}")
+        if name and all(info.protocol[key] == infos[""].protocol[key] for key in OWN):
+            raise InputError(f"{runs[name]} is of the model of {reference}, from which it has not moved; leave it out")
     records = {name: _read(place) for name, place in {"": reference, **runs}.items()}
     items = set.intersection(*({one.item_id for one in own} for own in records.values()))
     if not items:

@@ -7,9 +7,19 @@ from typing import Any
 
 from mmrl.core.config import InputError, RunError
 from mmrl.core.files import put_in_place
-from mmrl.train.config import TrainConfig, arguments_of, form_of
+from mmrl.train.config import TrainConfig, arguments_of, form_of, stages_of
 from mmrl.train.picture_stages import check_estimator
 from rewards import Suite
+
+DRAWING = (
+    "tree",
+    "temperature",
+    "refills",
+    "inject",
+    "importance_cap",
+    "engine",
+    "ahead",
+)  # of rollout: how grpo draws
 
 
 def check(config: TrainConfig) -> None:
@@ -19,6 +29,10 @@ def check(config: TrainConfig) -> None:
         raise InputError("latent: the head is small and the model stays whole; leave deepspeed and fsdp out")
     if config.rollout.tools:
         raise InputError("rollout.tools: a thought stands before an answer of one turn; leave the tools or latent out")
+    if config.grpo is None and (given := config.rollout.unusual(DRAWING)):
+        raise InputError(f"rollout.{given[0]} is for grpo; behind a thought the answer is greedy, so leave it out")
+    if stages_of(config) == ["latent"] and (config.lora or config.freeze):
+        raise InputError(f"{'lora' if config.lora else 'freeze'}: latent trains a head, and the model stays as it is")
     check_estimator(config, "a thought")
 
 

@@ -24,6 +24,8 @@ def check_rewards(rewards: Mapping[str, RewardSpec], model: str) -> None:
             )
         if fn == "student" and isinstance(args.get("labels"), str):
             folder = Path(args["labels"]).resolve()
+            if folder.exists() and not folder.is_dir():
+                raise InputError(f"{place}: its labels {args['labels']} are a file; give a folder")
             if folder in folders:
                 raise InputError(
                     f"{place}: its labels {args['labels']} are those of {folders[folder]} too; give each a folder"

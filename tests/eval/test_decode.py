@@ -14,7 +14,7 @@ from eval.decode import GuidedGenerator
 from eval.decode.choosing import best_of_n, self_consistency
 from eval.decode.config import BestOfN, BlockTree, LookaheadSearch, MonteCarlo, PhaseWise, SelfConsistency
 from eval.decode.particles import Population, effective_size, evolved, normalised, smc
-from eval.decode.policy import SuiteGuide, last_phase
+from eval.decode.policy import ModelPolicy, SuiteGuide, last_phase
 from eval.decode.search import deal, psrd
 from eval.decode.side_by_side import Steps
 from eval.decode.tree import block_tree
@@ -288,6 +288,14 @@ def test_a_method_that_never_intervenes_is_greedy(
     draws = [Draw(sample) for sample in mixed_samples]
     guided = GuidedGenerator(greedy(plain), spec, CoordinateSpace.resized)(draws)
     assert [answer.response for answer in guided] == [answer.response for answer in greedy(plain)(draws)]
+
+
+def test_no_more_tokens_are_likeliest_than_there_are(plain: LocalGenerator, mixed_samples: list[Sample]) -> None:
+    steps = ModelPolicy(plain, Draw(mixed_samples[0]), None).likeliest([], 10**6)
+    next(steps)
+    with pytest.raises(StopIteration) as stop:
+        steps.send([torch.tensor([0.1, 0.9, 0.5])])
+    assert [token for token, _ in stop.value.value] == [1, 2, 0]
 
 
 def test_the_gold_answer_is_shown_only_when_asked_for(plain: LocalGenerator, mixed_samples: list[Sample]) -> None:

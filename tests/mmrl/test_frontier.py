@@ -95,6 +95,7 @@ def test_runs_that_cannot_be_compared_are_refused(world: Path, tmp_path: Path, s
     reference = world / "warm_drawn"
     assert "they differ in temperature" in says("eval", "frontier", reference, tmp_path / "hot", status=2)
     assert "is no run of plain draws" in says("eval", "frontier", reference, tmp_path / "greedy", status=2)
+    assert "has not moved; leave it out" in says("eval", "frontier", reference, reference, status=2)
     assert "has no scores of 'leters'; did you mean letters?" in says(
         "eval", "frontier", reference, "--reward", "leters", status=2
     )

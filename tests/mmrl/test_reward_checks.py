@@ -43,6 +43,9 @@ def test_students_have_labels_of_their_own(tmp_path: Path) -> None:
     ):
         check_rewards({"one": first, "two": RewardSpec.model_validate(nested)}, "policy")
     check_rewards({"one": first, "two": RewardSpec.model_validate(student(tmp_path / "b"))}, "policy")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"^rewards\.one: its labels .* are a file; give a folder"):
+        check_rewards({"one": RewardSpec.model_validate(student(tmp_path / "file"))}, "policy")
 
 
 def test_heads_that_give_nothing_stop_a_training_before_its_first_step(

@@ -156,6 +156,10 @@ def test_it_follows_a_stage_that_trains_the_model(world: Path, tmp_path: Path) -
         ({"latent": {"deepspeed": "configs/train/zero2.json"}}, "leave deepspeed and fsdp out"),
         ({"latent": {"latent_step": 3}}, "unknown key latent.latent_step (value 3); did you mean latent_steps"),
         ({"advantages": {"tokens": {"sibling": {}}}}, "and a thought has none; remove it"),
+        ({"rollout": {"tree": {"branches": 3}}}, "rollout.tree is for grpo; behind a thought the answer is greedy"),
+        ({"rollout": {"refills": 1}}, "rollout.refills is for grpo"),
+        ({"lora": {"r": 2}}, "lora: latent trains a head, and the model stays as it is"),
+        ({"freeze": ["vision"]}, "freeze: latent trains a head, and the model stays as it is"),
         ({"rollout": {"tools": ["zoom"], "told": "Zoom."}}, "a thought stands before an answer of one turn"),
     ],
 )
