@@ -22,7 +22,7 @@ from mmrl.core.config import Config, InputError, validate
 from mmrl.core.vision import CoordinateSpace, VisionBudget
 from mmrl.trainers.dataset import training_samples
 from mmrl.trainers.preferences import TASK, as_pairs, sides
-from rewards import RewardSpec
+from rewards import RewardSpec, Rollout
 from rewards.judge_client.judge_spec import JudgeSpec
 from rewards.prompt_form import PromptForm
 
@@ -68,6 +68,7 @@ def attacked(config: AttackConfig) -> Counter[str]:
         raise InputError(f"judge is the attacked head itself, {config.head.fn}; another reward must say what is good")
     samples = training_samples(config.data.path, config.data.split)
     pairs = {sample.id: as_pairs([sample])[0] for sample in samples}
+    _check_head(config, pairs[samples[0].id])
     records: dict[Side, list[Record]] = {side: run(_searching(config, side)) for side in FOUND}
     counts: Counter[str] = Counter()
     found: list[Sample] = []
@@ -83,6 +84,15 @@ def attacked(config: AttackConfig) -> Counter[str]:
             for sample in found:
                 writer.add(sample)
     return counts
+
+
+def _check_head(config: AttackConfig, pair: Sample) -> None:
+    """Refuse a head that has no verdict on an answer alone, as one that compares the answers of a group."""
+    asked = Rollout("", task=pair.task, prompt=pair.prompt, media=pair.media, meta=pair.meta)
+    texts = [replace(asked, completion=text) for text in sides(pair.answer)]
+    verdicts = [vector["head"] for vector in evaluation_suite({"head": config.head}, config.judges).score(texts)]
+    if all(verdict.score is None for verdict in verdicts):
+        raise InputError(f"head {config.head.fn} has no verdict on an answer of sample {pair.id}: {verdicts[0].why}")
 
 
 def _searching(config: AttackConfig, side: Side) -> EvalConfig:

@@ -132,6 +132,7 @@ def test_a_reward_without_a_hole_gives_no_dataset(world: Path, tmp_path: Path, s
     [
         ({"weight": 0}, "weight"),
         ({"head": {"fn": "reward_modle"}}, "did you mean reward_model?"),
+        ({"head": {"fn": "group_rank", "args": {"reward": {"fn": f"{__name__}:vowels"}}}}, "no group to rank in"),
         ({"dataset": "{world}/preferences"}, "is where the samples are; name a new directory"),
         ({"dataset": "{world}/model"}, "is not a dataset and would be replaced; choose another place"),
         ({"judge": {"fn": f"{__name__}:vowels"}}, "judge is the attacked head itself"),
