@@ -15,22 +15,31 @@ HEADS = ("reward_model", "multi_response", "process_model", "endogenous")  # tha
 
 
 def check_rewards(rewards: Mapping[str, RewardSpec], model: str) -> None:
-    """InputError for a reward that asks the policy `model` about itself, and for students that share their labels."""
+    """InputError for a reward that asks the policy `model` about itself, and for students whose labels would be lost or
+    mixed with those of others."""
     folders: dict[Path, str] = {}
-    for place, fn, args in _calls(rewards):
-        if fn == "endogenous" and _same(str(args.get("model")), model):
-            raise InputError(
-                f"{place}: its model is the policy, {model}; how likely it finds its own words is no reward"
-            )
-        if fn == "student" and isinstance(args.get("labels"), str):
-            folder = Path(args["labels"]).resolve()
-            if folder.exists() and not folder.is_dir():
-                raise InputError(f"{place}: its labels {args['labels']} are a file; give a folder")
-            if folder in folders:
+    for name, spec in rewards.items():
+        for place, fn, args in _calls(name, spec):
+            if fn == "endogenous" and _same(str(args.get("model")), model):
                 raise InputError(
-                    f"{place}: its labels {args['labels']} are those of {folders[folder]} too; give each a folder"
+                    f"{place}: its model is the policy, {model}; how likely it finds its own words is no reward"
                 )
-            folders[folder] = place
+            if fn == "student" and spec.deadline is not None:
+                raise InputError(
+                    f"{place}: a student with a deadline is in a process for whose labels no checkpoint waits; leave "
+                    "the deadline out"
+                )
+            if fn == "student" and isinstance(args.get("labels"), str):
+                _check_labels(place, args["labels"], folders)
+
+
+def _check_labels(place: str, labels: str, folders: dict[Path, str]) -> None:
+    folder = Path(labels).resolve()
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{place}: its labels {labels} are a file; give a folder")
+    if folder in folders:
+        raise InputError(f"{place}: its labels {labels} are those of {folders[folder]} too; give each a folder")
+    folders[folder] = place
 
 
 def check_heads(rewards: Mapping[str, RewardSpec]) -> None:
@@ -38,17 +47,17 @@ def check_heads(rewards: Mapping[str, RewardSpec]) -> None:
 
     A trainer has been built by now, so that heads lie where they will be used.
     """
-    for place, fn, args in _calls({name: spec for name, spec in rewards.items() if spec.deadline is None}):
-        if fn in HEADS:
-            verdicts = get(fn, **args)([Rollout(text, prompt="?", group=0) for text in ("Yes.", BRIEF)])
-            if verdicts[0].kind == "failed":
-                raise InputError(f"{place}: {verdicts[0].why}")
-
-
-def _calls(rewards: Mapping[str, RewardSpec]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """(place, function, options) of all rewards, and of those among their options."""
     for name, spec in rewards.items():
-        yield from _inner(f"rewards.{name}", {"fn": spec.fn, "args": spec.args})
+        for place, fn, args in _calls(name, spec) if spec.deadline is None else ():
+            if fn in HEADS:
+                verdicts = get(fn, **args)([Rollout(text, prompt="?", group=0) for text in ("Yes.", BRIEF)])
+                if verdicts[0].kind == "failed":
+                    raise InputError(f"{place}: {verdicts[0].why}")
+
+
+def _calls(name: str, spec: RewardSpec) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(place, function, options) of a reward, and of those among its options."""
+    yield from _inner(f"rewards.{name}", {"fn": spec.fn, "args": spec.args})
 
 
 def _inner(place: str, value: Any) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

@@ -43,6 +43,9 @@ def test_students_have_labels_of_their_own(tmp_path: Path) -> None:
     ):
         check_rewards({"one": first, "two": RewardSpec.model_validate(nested)}, "policy")
     check_rewards({"one": first, "two": RewardSpec.model_validate(student(tmp_path / "b"))}, "policy")
+    late = RewardSpec.model_validate({**student(tmp_path / "c"), "deadline": 5})
+    with pytest.raises(InputError, match=r"^rewards\.late: a student with a deadline is in a process"):
+        check_rewards({"late": late}, "policy")
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"^rewards\.one: its labels .* are a file; give a folder"):
         check_rewards({"one": RewardSpec.model_validate(student(tmp_path / "file"))}, "policy")
