@@ -6,6 +6,7 @@ import functools
 import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -47,6 +48,8 @@ class Checkpoint:
 @functools.lru_cache(maxsize=8)
 def loaded(kind: Kind, name: str, device: str = "auto", dtype: str = "float32") -> Checkpoint:
     """The checkpoint at a path or of a hub id; code that comes with it is never run."""
+    if name.count("/") > 1 and not Path(name).is_dir():  # no hub id has two
+        raise InputError(f"no checkpoint at {name}; give a directory or a hub id")
     options: dict[str, Any] = {"dtype": dtype_of(dtype), "trust_remote_code": False, "use_safetensors": True}
     options["ignore_mismatched_sizes"] = True  # they are looked for below
     try:
