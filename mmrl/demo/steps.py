@@ -48,6 +48,7 @@ def evaluated(config: TrainConfig, model: Path, out: Path, name: str, *, draws: 
         "vision": config.vision,
         "space": config.space,
         "prompt": config.prompt,
+        "rollout": config.rollout.tool_settings(),
         "sampling": sampling,
         "blind": name == "blind",
         "batch_size": 50,

@@ -63,6 +63,10 @@ class RolloutSettings(ToolSettings):
     ahead: Literal[0, 1] = 0
     tree: Tree | None = None
 
+    def tool_settings(self) -> ToolSettings:
+        """What an evaluation has in common with these settings: the tools."""
+        return ToolSettings(**self.model_dump(include=set(ToolSettings.model_fields), exclude_unset=True))
+
     @model_validator(mode="after")
     def _engine_fits(self) -> Self:
         if self.vllm is not None and self.engine != "vllm":

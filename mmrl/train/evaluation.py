@@ -10,7 +10,6 @@ from eval.config import EvalConfig
 from eval.generation import Sampling
 from eval.sample_sets import DatasetSplit
 from mmrl.core.config import InputError, nearest, validate
-from mmrl.tools.settings import ToolSettings
 from mmrl.train.config import Evaluation, TrainConfig, form_of, makes_pictures
 from mmrl.trainers.evaluation import REWARD, StepEvaluation, evaluates
 from rewards import RewardSpec
@@ -35,7 +34,7 @@ def evaluated(config: TrainConfig) -> EvalConfig:
         "vision": config.vision,
         "space": config.space,
         "prompt": form_of(config),
-        "rollout": config.rollout.model_dump(include=set(ToolSettings.model_fields), exclude_unset=True),
+        "rollout": config.rollout.tool_settings(),
         "batch_size": chosen.batch_size,
         "max_unjudged": chosen.max_unjudged,
     }

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from eval.config import EvalConfig
-from eval.records import read_run
+from eval.records import read_records, read_run
 from eval.run import run as evaluate
 from mmrl.core.config import InputError, load, validate
+from mmrl.demo.steps import evaluated, training
 from mmrl.pages.rollout_pages import as_page, chosen
 from mmrl.train.config import TrainConfig
 from mmrl.train.plan import plan
@@ -136,6 +137,13 @@ def test_an_evaluation_calls_the_same_tools(world: Path, tmp_path: Path) -> None
     called = [one["name"] for record in records for turn in record.turns for one in turn["calls"]]
     assert page.count("<strong>crop</strong>") == called.count("crop") >= 2
     assert page.count("<svg") >= 2
+
+
+def test_the_evaluations_of_the_demo_call_the_tools_of_its_training(world: Path, tmp_path: Path) -> None:
+    given = ["rollout.tools=[crop]", "rollout.max_turns=2", "grpo.max_completion_length=120"]
+    of_demo = training(world / "data", tmp_path, given)
+    records = read_records(evaluated(of_demo, world / "model", tmp_path, "greedy_before", split="train"))
+    assert "crop" in {call["name"] for record in records for turn in record.turns for call in turn["calls"]}
 
 
 @pytest.mark.slow
