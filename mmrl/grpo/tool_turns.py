@@ -56,7 +56,10 @@ class ToolTurns:
             return Drawn(drawn.ids, drawn.logprobs)
 
         turns, longest = self.settings.max_turns, self.trainer.max_completion_length
-        played(rollouts, draw, self.toolbox, self.chat, max_turns=turns, longest=longest, anyone=self._anyone)
+        played(
+            rollouts, draw, self.toolbox, self.chat,
+            max_turns=turns, longest=longest, apart=self.engine.apart, anyone=self._anyone,
+        )  # fmt: skip
         batch.rows = [rollout.scored for rollout in rollouts]
         batch.own = [rollout.own for rollout in rollouts]
         batch.turns = [rollout.turns for rollout in rollouts]

@@ -6,6 +6,7 @@ import logging
 import queue
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 from mmrl.core.config import nearest
 from mmrl.tools.calling import WHY, Asked, Reply
@@ -20,6 +21,26 @@ logger = logging.getLogger(__name__)
 States = dict[str, bytes]  # of a rollout: the pickled objects of its tools, by their "module:class"
 
 PROCESSES = 4  # that run calls at the same time; each starts when it is first needed
+
+
+class Running(NamedTuple):
+    """Calls of a turn that have begun, as outcomes by their place; and those that are `left` out."""
+
+    futures: Sequence[Future[dict[int, Outcome]]]
+    left: Sequence[Call]
+
+    def ended(self) -> bool:
+        """Whether all have ended."""
+        return all(future.done() for future in self.futures)
+
+    def outcomes(self) -> list[Outcome]:
+        """The outcomes in their places, when all have ended."""
+        came = {place: outcome for future in self.futures for place, outcome in future.result().items()}
+        found = [came[place] for place in sorted(came)]
+        if self.left:
+            told = f"{len(self.left)} more calls of this turn are not answered, at most {MOST_CALLS} are"
+            found.append(Outcome(self.left[0], "too_many", (told,)))
+        return found
 
 
 class Toolbox:
@@ -40,19 +61,23 @@ class Toolbox:
     def outcomes(
         self, turns: Sequence[tuple[Sequence[Call], Scene]], states: Sequence[States] | None = None
     ) -> list[list[Outcome]]:
-        """The outcomes of the calls of several turns, each with what its model has seen. Of a turn MOST_CALLS run, and
-        all others have one outcome together.
-
-        `states` are those of the rollouts of these turns, which become those after the calls.
-        """
+        """The outcomes of the calls of several turns, which run at the same time (`begun`)."""
         kept = [{} for _ in turns] if states is None else states
-        begun = [self._begun(calls[:MOST_CALLS], scene, own) for (calls, scene), own in zip(turns, kept, strict=True)]
-        outcomes = [_in_places(futures) for futures in begun]
-        for (calls, _), came in zip(turns, outcomes, strict=True):
-            if more := calls[MOST_CALLS:]:
-                told = f"{len(more)} more calls of this turn are not answered, at most {MOST_CALLS} are"
-                came.append(Outcome(more[0], "too_many", (told,)))
-        return outcomes
+        running = [self.begun(calls, scene, own) for (calls, scene), own in zip(turns, kept, strict=True)]
+        return [one.outcomes() for one in running]
+
+    def begun(self, calls: Sequence[Call], scene: Scene, states: States) -> Running:
+        """Begin the calls of a turn whose model has seen `scene`. MOST_CALLS run at the same time, but those of one
+        object one after the other; all others have one outcome together.
+
+        `states` are those of the rollout, which become those after the calls.
+        """
+        chains: dict[int | str, dict[int, Call]] = {}
+        for place, call in enumerate(calls[:MOST_CALLS]):
+            tool = self.tools.get(call.name)
+            chains.setdefault(tool.target if tool and tool.method else place, {})[place] = call
+        futures = [self._threads.submit(self._in_order, chain, scene, states) for chain in chains.values()]
+        return Running(futures, calls[MOST_CALLS:])
 
     def ended(self, states: Iterable[States]) -> None:
         """Rollouts with these states have ended: objects that have a method `close` are told so."""
@@ -67,14 +92,6 @@ class Toolbox:
         """End the processes; a later call starts them again."""
         for worker in self._workers:
             worker.close()
-
-    def _begun(self, calls: Sequence[Call], scene: Scene, states: States) -> list[Future[dict[int, Outcome]]]:
-        """Outcomes of calls by their place. They run at the same time, but those of one object one after the other."""
-        chains: dict[int | str, dict[int, Call]] = {}
-        for place, call in enumerate(calls):
-            tool = self.tools.get(call.name)
-            chains.setdefault(tool.target if tool and tool.method else place, {})[place] = call
-        return [self._threads.submit(self._in_order, chain, scene, states) for chain in chains.values()]
 
     def _in_order(self, calls: Mapping[int, Call], scene: Scene, states: States) -> dict[int, Outcome]:
         return {place: self._outcome(call, scene, states) for place, call in calls.items()}
@@ -102,11 +119,6 @@ class Toolbox:
             return _failed("died", f"{name} ended its process")
         finally:
             self._free.put(worker)
-
-
-def _in_places(futures: Sequence[Future[dict[int, Outcome]]]) -> list[Outcome]:
-    came = {place: outcome for future in futures for place, outcome in future.result().items()}
-    return [came[place] for place in sorted(came)]
 
 
 def _failed(kind: str, why: str) -> Reply:

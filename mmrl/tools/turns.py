@@ -1,13 +1,15 @@
 """Rollouts of several turns: the policy says something, its calls are run, it reads the results, and goes on.
 
-All rollouts of a batch take their turns together. One that makes no call, or may make no more, has ended. Token ids of
-a rollout behind its prompt: what the policy drew, results, what it drew next, and so on.
+A rollout that makes no call, or may make no more, has ended. Token ids of a rollout behind its prompt: what the policy
+drew, results, what it drew next, and so on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, wait
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any, NamedTuple
 
 from mmrl.core.config import InputError
@@ -16,7 +18,7 @@ from mmrl.model.encoding import Encoded
 from mmrl.tools.calls import Call, Outcome
 from mmrl.tools.chat import ToolChat
 from mmrl.tools.scene import Scene, Shown
-from mmrl.tools.toolbox import States, Toolbox
+from mmrl.tools.toolbox import Running, States, Toolbox
 
 
 class Turn(NamedTuple):
@@ -80,14 +82,17 @@ def played(
     *,
     max_turns: int,
     longest: int,
+    apart: bool = False,
     anyone: Callable[[bool], bool] = bool,
 ) -> None:
     """Let all conversations take their turns; `longest` is the most tokens behind a prompt, results among them.
 
-    `anyone` says whether any process goes on: `draw` is called equally often in all of them.
+    They take their turns together, so that what is drawn with what depends on nothing but the seed. With `apart` those
+    whose results are there go on, and no turn waits for the tool of another. `anyone` says whether any process goes on:
+    `draw` is called equally often in all of them, which `apart` rules out.
     """
     try:
-        _play(conversations, draw, toolbox, chat, max_turns, longest, anyone)
+        _play(conversations, draw, toolbox, chat, max_turns, longest, apart, anyone)
     finally:
         toolbox.ended([one.states for one in conversations])
 
@@ -99,29 +104,51 @@ def _play(
     chat: ToolChat,
     max_turns: int,
     longest: int,
+    apart: bool,
     anyone: Callable[[bool], bool],
 ) -> None:
-    going = list(range(len(conversations)))
-    for turn in range(max_turns):
-        if not anyone(bool(going)):
+    going, running = list(range(len(conversations))), dict[int, Running]()
+    for turn in count():
+        if not anyone(bool(going or running)):
             return
-        room = [longest - len(conversations[number].ids) for number in going]
-        drawn = draw(going or [0], turn, max(room, default=1))  # a process that has ended draws for nothing
-        for number, left, ids, logprobs in zip(going, room, drawn.ids, drawn.logprobs, strict=False):
-            _speak(conversations[number], chat, list(ids)[:left], list(logprobs)[:left])
-        calling = [(number, conversations[number]) for number in going]
-        called = [(number, one, calls) for number, one in calling if (calls := _calls(one, chat))]
-        if turn + 1 == max_turns:
-            for _, one, calls in called:
+        together = _by_turn(conversations, going)
+        if not together and not apart:
+            together = {turn: []}  # a process that has ended draws for nothing
+        for place, numbers in together.items():
+            room = [longest - len(conversations[number].ids) for number in numbers]
+            drawn = draw(numbers or [0], place, max(room, default=1))
+            for number, left, ids, logprobs in zip(numbers, room, drawn.ids, drawn.logprobs, strict=False):
+                _speak(conversations[number], chat, list(ids)[:left], list(logprobs)[:left])
+        for number in going:
+            one = conversations[number]
+            calls = _calls(one, chat)
+            if len(one.turns) == max_turns:
                 one.turns[-1].outcomes.extend(Outcome(call, "no_turn_left", ()) for call in calls)
-            return
-        asked = [(calls, one.scene) for _, one, calls in called]
-        outcomes = toolbox.outcomes(asked, [one.states for _, one, _ in called])
+            elif calls:
+                running[number] = toolbox.begun(calls, one.scene, one.states)
+        came = {number: running.pop(number) for number in _ended(running, FIRST_COMPLETED if apart else ALL_COMPLETED)}
         going = [
             number
-            for (number, one, _), came in zip(called, outcomes, strict=True)
-            if _read(one, chat, came, longest=longest)
+            for number, calls in came.items()
+            if _read(conversations[number], chat, calls.outcomes(), longest=longest)
         ]
+
+
+def _by_turn(conversations: Sequence[Conversation], going: Sequence[int]) -> dict[int, list[int]]:
+    """The conversations that go on, by the number of their next turn."""
+    by_turn: dict[int, list[int]] = {}
+    for number in going:
+        by_turn.setdefault(len(conversations[number].turns), []).append(number)
+    return by_turn
+
+
+def _ended(running: Mapping[int, Running], until: str) -> list[int]:
+    """Those whose calls have ended, after a wait for one of them or for all."""
+    ended: list[int] = []
+    while running and not ended:
+        wait([one for each in running.values() for one in each.futures if not one.done()], return_when=until)
+        ended = [number for number, one in running.items() if one.ended()]
+    return ended
 
 
 def _speak(one: Conversation, chat: ToolChat, ids: list[int], logprobs: list[float]) -> None:

@@ -7,6 +7,7 @@ import functools
 import os
 import random
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -165,3 +166,24 @@ def chokes() -> str:
 
 
 bound = functools.partial(talks, 3)
+
+
+def awaits(path: str) -> str:
+    """Wait until there is a file.
+
+    Args:
+        path: Where.
+    """
+    while not Path(path).exists():
+        time.sleep(0.01)
+    return "there"
+
+
+def makes(path: str) -> str:
+    """Make an empty file.
+
+    Args:
+        path: Where.
+    """
+    Path(path).touch()
+    return "made"

@@ -14,6 +14,8 @@ from mmrl.grpo.engines.base import Completions
 class Scripted:
     """Draws what `says(number of the rollout, number of the turn)` gives, with an end token behind it."""
 
+    apart = False
+
     def __init__(self, trainer: Any, says: Callable[[int, int], str]) -> None:
         self.trainer, self.says = trainer, says
         self.prompts: list[list[list[int]]] = []  # what stood before each row, turn by turn

@@ -45,6 +45,8 @@ class Pending:
 class AheadRollouts:
     """`served`, asked one generation ahead."""
 
+    apart = False
+
     def __init__(self, trainer: Any, served: ServedRollouts) -> None:
         self.trainer, self.served = trainer, served
         self.pending: Pending | None = None

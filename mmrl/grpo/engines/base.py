@@ -21,7 +21,12 @@ class Completions(NamedTuple):
 
 
 class RolloutEngine(Protocol):
-    """`LocalRollouts`, `ServedRollouts` or `AheadRollouts`."""
+    """`LocalRollouts`, `ServedRollouts`, `AheadRollouts` or `TreeRollouts`.
+
+    `apart`: a later turn may be drawn at any time, because what else is drawn then is nothing to it.
+    """
+
+    apart: bool
 
     def completions(
         self, batch: RolloutBatch, keys: Keys, group: int, temperature: Any, *, length: int | None = None

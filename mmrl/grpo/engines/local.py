@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 class LocalRollouts:
     """Samples completions from one prefill per prompt, if that is exact. `banned` tokens are never drawn."""
 
+    apart = False  # the last digits of a log-prob depend on the batch
+
     def __init__(self, trainer: Any, sharing: PrefixSharing, banned: Sequence[int]) -> None:
         self.trainer, self.sharing, self.banned = trainer, sharing, banned
 

@@ -62,6 +62,7 @@ class ServedRollouts:
         self.trainer, self.banned, self.writer = trainer, banned, writer
         self.engine = engine() if trainer.accelerator.is_main_process else None
         self.agreement = Agreement(trainer, self.probed, banned, every)
+        self.apart = trainer.accelerator.num_processes == 1  # the first process asks for all of them
         self.weights = -1  # the optimizer step of the weights that the engine has
         self._pool = ThreadPoolExecutor(2, "engine")  # what is drawn ahead, and what is needed now
         self._begun: list[Begun] = []

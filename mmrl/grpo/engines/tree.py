@@ -70,6 +70,7 @@ class TreeRollouts:
 
     def __init__(self, trainer: Any, engine: RolloutEngine, tree: Tree) -> None:
         self.trainer, self.engine, self.tree = trainer, engine, tree
+        self.apart = engine.apart
 
     def completions(
         self, batch: RolloutBatch, keys: Keys, group: int, temperature: Any, *, length: int | None = None
