@@ -25,7 +25,7 @@ from benchmarks.claims.about.repairs import WAYS, perturbed, right, wrong
 from benchmarks.claims.about.sequences import ANNEALED_T, CONSTANT_T, solved
 from benchmarks.claims.about.sequences import trained as taught
 from benchmarks.claims.about.steps import of_outcome, picked
-from benchmarks.claims.about.tools import TOOLS, held_by_call, tokens_read, worded
+from benchmarks.claims.about.tools import TOKEN, TOOLS, held_by_call, of_one_turn, of_zoom, tokens_read, worded
 from benchmarks.claims.about.tools import training as begun
 from benchmarks.claims.about.trees import Way, stepper, thinker
 from benchmarks.claims.table_policy import Arm, World, earned, trained
@@ -35,6 +35,7 @@ from data_engine.schema import Sample, user_prompt, with_id
 from data_engine.sources.scenes import digits_scene
 from data_engine.sources.synthesis import digits_count
 from eval.records import Record, read_run
+from mmrl.core.media.image import load_image
 from mmrl.core.media.item import Media
 from mmrl.core.media.pictures import as_media
 from mmrl.demo.steps import CHECKPOINT, evaluated, training
@@ -207,6 +208,19 @@ def test_one_turn_reads_at_least_as_many_tokens_as_the_zoom(tmp_path: Path) -> N
     data, policy = claim.data(0, tmp_path), worded(tmp_path)
     zoom, one_turn = (tokens_read(begun(policy, data, tmp_path, {}, **arm.changes())) for arm in (claim.new, claim.old))
     assert 0.8 * one_turn < zoom <= one_turn
+
+
+def test_a_lesson_has_its_digit_in_its_box_at_the_size_at_which_an_arm_sees_it() -> None:
+    zoom, one_turn = TOOLS["zoom"].new, TOOLS["zoom"].old
+    for arm, lessons in ((zoom, of_zoom), (one_turn, of_one_turn)):
+        for sample in lessons(0, n=2, split="train"):
+            picture = np.asarray(load_image(sample.media[0]))
+            assert picture.shape == (int(arm.tokens**0.5) * TOKEN,) * 2 + (3,)
+            rows, columns = np.nonzero(picture.min(axis=-1) > 100)  # the paper; photographs are darker
+            left, top, right, bottom = sample.meta["box"]
+            assert left - 1 < columns.min() <= columns.max() < right
+            assert top - 1 < rows.min() <= rows.max() < bottom
+            assert sample.answer.get("boxes", [[left, top, right, bottom]]) == [[left, top, right, bottom]]
 
 
 def test_a_call_holds_a_digit_that_is_whole_in_its_box() -> None:
