@@ -1,10 +1,10 @@
 """The claim about tools: a policy that zooms reads small digits better than one that sees more of the picture at once.
 
 The demo's policy cannot read. So it first becomes a `reader`, once for all seeds and both arms. It learns to read large
-digits and to find small ones on pictures as the arm with the tool sees them. Then, mixed with more of these, it learns
-to read digits of all sizes on pictures as the arm of one turn sees them, the small ones of the test among them. That is
-what a published model brings. Then each arm learns from as many supervised steps on the same photographs with a small
-digit, and the arm of one turn has read at least as many tokens when it answers.
+digits and to find small ones on pictures as the arm with the tool sees them. Then it learns, mixed with more of these,
+to read digits on pictures as the arm of one turn sees them, down to the size of the small ones. That is what a
+published model brings. Then each arm learns from as many supervised steps on the same photographs with a small digit,
+and the arm of one turn has read at least as many tokens when it answers.
 
 The goal, written before the five seeds were run: with a reader that knows the pictures of both arms the interval of the
 difference, zoom - one turn, lies above zero. Settings were chosen on seed 900. What is done under `--out` is not done
