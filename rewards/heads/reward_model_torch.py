@@ -40,14 +40,14 @@ def raw_scores(
     found: list[Any] = rows_or_verdicts(rollouts, head)
     ready = [i for i, row in enumerate(found) if not isinstance(row, Verdict)]
     rows, questions = [found[i] for i in ready], [question_of(rollouts[i]) for i in ready]
-    known = isinstance(head.model, GenericForSequenceClassification)
-    scores = _read_on(rows, questions, head, batch) if known else _by_class(rows, head, batch)
+    generic = isinstance(head.model, GenericForSequenceClassification)
+    scores = _generic(rows, questions, head, batch) if generic else _by_class(rows, head, batch)
     for i, score in zip(ready, scores, strict=True):
         found[i] = score
     return found
 
 
-def _read_on(rows: Sequence[Row], questions: Sequence[Hashable], head: Checkpoint, batch: int) -> list[float]:
+def _generic(rows: Sequence[Row], questions: Sequence[Hashable], head: Checkpoint, batch: int) -> list[float]:
     """The scores of transformers' generic class, whose score is that of the last token that is not padding."""
     pad = head.model.config.get_text_config().pad_token_id
     said = [[at for at, token in enumerate(row["input_ids"].tolist()) if token != pad] for row in rows]
