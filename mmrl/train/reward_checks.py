@@ -55,6 +55,14 @@ def check_heads(rewards: Mapping[str, RewardSpec]) -> None:
                     raise InputError(f"{place}: {verdicts[0].why}")
 
 
+def check_labels_left(rewards: Mapping[str, RewardSpec]) -> None:
+    """InputError for a student of a run that goes on, whose labels of the steps before are gone."""
+    for name, spec in rewards.items():
+        for place, fn, args in _calls(name, spec):
+            if fn == "student" and not any(Path(args["labels"]).glob("rank-*.jsonl")):
+                raise InputError(f"{place}: the run goes on, and the labels in {args['labels']} are gone")
+
+
 def _calls(name: str, spec: RewardSpec) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """(place, function, options) of a reward, and of those among its options."""
     yield from _inner(f"rewards.{name}", {"fn": spec.fn, "args": spec.args})

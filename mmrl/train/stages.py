@@ -34,7 +34,7 @@ from mmrl.train.continuation import check_change
 from mmrl.train.evaluation import check_evaluation, evaluated
 from mmrl.train.fitting import fitted
 from mmrl.train.model_card import model_card
-from mmrl.train.reward_checks import check_heads, check_rewards
+from mmrl.train.reward_checks import check_heads, check_labels_left, check_rewards
 from mmrl.trainers.evaluation import StepEvaluation, evaluates
 from rewards import Suite
 from rewards.forms import check_substance
@@ -170,6 +170,7 @@ def _stage(config: TrainConfig, stage: str, model_path: str, *, longer: bool = F
 
     from mmrl.model.encoding import encode, naming
     from mmrl.train.samples import stage_samples
+    from mmrl.trainers.checkpoints import latest_checkpoint
     from mmrl.trainers.dataset import as_dataset
     from mmrl.trainers.final import save_final, scores
 
@@ -184,6 +185,8 @@ def _stage(config: TrainConfig, stage: str, model_path: str, *, longer: bool = F
     trainer = TRAINERS[stage](config, out, model, processor, as_dataset(samples))
     if stage in ROLLING:
         check_heads(config.rewards)
+        if latest_checkpoint(out):
+            check_labels_left(config.rewards)
     if stage != "reward" and evaluates(trainer.args):
         trainer.evaluation = StepEvaluation(evaluated(config), out / "eval")
     fitted(trainer, config, out, longer=longer)

@@ -4,8 +4,9 @@ one does."""
 from __future__ import annotations
 
 import json
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,16 @@ def test_a_checkpoint_has_the_labels_of_its_steps(world: Path, tmp_path: Path) -
     trained(taught(world, tmp_path / "run.yaml", more=letters, **options), dies=True, DIE_AT="2")
     assert (tmp_path / "run" / "checkpoint-2").is_dir()
     assert [line["step"] for line in labels(tmp_path / "run")] == [0] * 4 + [1] * 4
+
+
+def test_a_run_that_goes_on_without_its_labels_is_refused(
+    world: Path, tmp_path: Path, says: Callable[..., str]
+) -> None:
+    place = taught(world, tmp_path / "run.yaml")
+    says("train", place, "grpo.max_steps=2")
+    shutil.rmtree(f"{tmp_path / 'run'}_labels")
+    printed = says("train", place, status=2)
+    assert "rewards.taught: the run goes on, and the labels in" in printed
 
 
 def test_the_student_is_what_the_policy_learns_from(whole: Path) -> None:
