@@ -113,7 +113,8 @@ def evaluate(
 ) -> list[Record]:
     """Answer the draws that have no record in `out` yet, score them, append them, and return all records there.
 
-    The batches are those of an uninterrupted run, so a resumed run gives the same answers to the last bit.
+    The batches are those of an uninterrupted run, so a resumed run gives the same answers to the last bit. The draws of
+    a sample are scored together, also where batches divide them: some rewards compare them with each other.
     """
     processes = processes or Processes()
     missing = pending(draws, info, out)
@@ -121,14 +122,18 @@ def evaluate(
     plan = [batch for batch in whole if any(key_of(draw, info) in missing for draw in batch)]
     plan = plan[processes.rank :: processes.count]
     quiet, scorer = not (processes.main and sys.stderr.isatty()), info.scorer
+    held: list[Record] = []
     with RecordWriter(out, processes.file) as writer:
-        for batch in track(plan, "evaluating", console=Console(stderr=True), disable=quiet):
+        for number, batch in enumerate(track(plan, "evaluating", console=Console(stderr=True), disable=quiet), 1):
             for draw in batch:
                 check_unchanged(draw.sample.media)
             answers = generator(batch)
             pairs = zip(batch, answers, strict=True)
             records = [_record(draw, answer, evaluated, info, out) for draw, answer in pairs]
-            writer.append(scored([record for record in records if record.key in missing], suite, scorer, out))
+            held += [record for record in records if record.key in missing]
+            goes_on = plan[number][0].sample.id if number < len(plan) else None
+            writer.append(scored([record for record in held if record.item_id != goes_on], suite, scorer, out))
+            held = [record for record in held if record.item_id == goes_on]
     processes.wait()
     if processes.main and processes.count > 1:
         place = {key_of(draw, info): at for at, draw in enumerate(draw for batch in whole for draw in batch)}
