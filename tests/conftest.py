@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,10 @@ def stored(media: Media, directory: Path) -> Media:
     """`media` written to disk and probed."""
     assert media.bytes is not None
     if media.kind == "image":
-        place = directory / f"{hash(media.bytes):x}.png"
+        place = directory / f"{sha256(media.bytes).hexdigest()[:16]}.png"
         Image.open(io.BytesIO(media.bytes)).save(place)
     else:
-        place = directory / f"{hash(media.bytes):x}.mp4"
+        place = directory / f"{sha256(media.bytes).hexdigest()[:16]}.mp4"
         place.write_bytes(media.bytes)
     return probe(str(place))
 

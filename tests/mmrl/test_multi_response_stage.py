@@ -13,7 +13,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from data_engine.dataset.shards import read_samples, write_dataset
-from data_engine.schema import Sample, user_prompt, with_id
+from data_engine.schema import Sample, user_prompt
 from data_engine.sources.synthesis import digits_video
 from mmrl.core.config import InputError, load
 from mmrl.core.media.item import Media
@@ -53,7 +53,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for split in ("train", "test")
     ]
     texts = [replace(sample, source="t") for sample in preferences("tt", out / "more")]
-    write_dataset(map(with_id, [*shown, *texts]), out / "preferences")
+    numbered = [replace(sample, id=str(number)) for number, sample in enumerate([*shown, *texts])]
+    write_dataset(numbered, out / "preferences")  # a hash would know the place, and the order of candidates the hash
     return out
 
 
