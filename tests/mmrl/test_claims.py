@@ -286,7 +286,7 @@ def test_a_call_holds_a_digit_that_is_whole_in_its_box() -> None:
             ],
             marks=pytest.mark.slow,
         ),
-        pytest.param(("zoom",), ["tools (ours)"], marks=pytest.mark.slow),
+        pytest.param(("zoom", "zoom_longer"), ["tools (ours)"] * 2, marks=pytest.mark.slow),
         pytest.param(
             ("bmas", "words_sentence"), ["Mixed-R1 (2505.24164)", "BLEUBERI (2505.11080)"], marks=pytest.mark.slow
         ),

@@ -7,8 +7,9 @@ published model brings. Then each arm learns from as many supervised steps on th
 and the arm of one turn has read at least as many tokens when it answers.
 
 The goal, written before the five seeds were run: with a reader that knows the pictures of both arms the interval of the
-difference, zoom - one turn, lies above zero. Settings were chosen on seed 900. What is done under `--out` is not done
-again.
+difference, zoom - one turn, lies above zero. Settings were chosen on seed 900. It was missed, because after 80 steps
+some seeds did not yet look at the right place. The claim of 160 steps, with the same goal, was added then; one of its
+ten runs had been seen. What is done under `--out` is not done again.
 """
 
 from __future__ import annotations
@@ -38,7 +39,6 @@ from mmrl.core.media.pictures import as_media
 from mmrl.demo import steps as demo
 from mmrl.model.loading import load_checkpoint
 from mmrl.model.policy import load_policy
-from mmrl.tools.settings import ToolSettings
 from mmrl.train.config import TrainConfig
 from mmrl.train.stages import run
 from mmrl.trainers.dataset import as_dataset
@@ -215,10 +215,10 @@ def taught(config: TrainConfig) -> TrainConfig:
 
 def answers(config: TrainConfig, place: Path) -> list[Record]:
     """Greedy answers to held-out questions."""
-    tools = config.rollout.model_dump(include=set(ToolSettings.model_fields))
-    asked = config.model_dump(include={"model", "vision", "space"}) | {"rollout": tools, "rewards": SCORED}
+    asked = config.model_dump(include={"model", "vision", "space"}) | {"rewards": SCORED}
     asked |= {
         "data": {"path": config.data, "split": "test"},
+        "rollout": config.rollout.tool_settings(),
         "sampling": {"max_new_tokens": 256},
         "batch_size": 50,
         "out": str(place / "eval"),
@@ -262,13 +262,13 @@ def tokens_read(config: TrainConfig) -> float:
     return float(collator(list(rows)[:50])["attention_mask"].sum(dim=1).float().mean())
 
 
-TOOLS: dict[str, ToolClaim] = {
-    "zoom": ToolClaim(
-        paper="tools (ours)",
-        claim="the tool zoom lifts the reading of small digits over one turn, at equal tokens",
-        setting="digits of 16 pixels on dark photographs of 256, 98 tokens with zoom and 107 without; right greedy "
-        "answers after as many supervised steps, zoom - one turn",
-        new=Arm("zoom", 16, {"tools": ["zoom"], "max_turns": 2, "told": "Zoom."}),
-        old=Arm("one turn", 81),
-    )
-}
+ZOOM = ToolClaim(
+    paper="tools (ours)",
+    claim="the tool zoom lifts the reading of small digits over one turn, at equal tokens",
+    setting="digits of 16 pixels on dark photographs of 256, 98 tokens with zoom and 107 without; right greedy "
+    "answers after as many supervised steps, zoom - one turn",
+    new=Arm("zoom", 16, {"tools": ["zoom"], "max_turns": 2, "told": "Zoom."}),
+    old=Arm("one turn", 81),
+)
+LONGER = replace(ZOOM, claim="the same after twice as many steps, 160", setting="the same", steps=160)
+TOOLS: dict[str, ToolClaim] = {"zoom": ZOOM, "zoom_longer": LONGER}
