@@ -1,4 +1,4 @@
-"""What is wrong with rewards only beside each other, or beside the policy: a suite alone cannot tell."""
+"""What is wrong with the rewards of a training, which a suite alone cannot tell."""
 
 from __future__ import annotations
 
@@ -14,16 +14,11 @@ NAMES = {target: name for name, target in REWARDS.items()}
 HEADS = ("reward_model", "multi_response", "process_model", "endogenous")  # that run a checkpoint on texts
 
 
-def check_rewards(rewards: Mapping[str, RewardSpec], model: str) -> None:
-    """InputError for a reward that asks the policy `model` about itself, and for students whose labels would be lost or
-    mixed with those of others."""
+def check_rewards(rewards: Mapping[str, RewardSpec]) -> None:
+    """InputError for students whose labels would be lost or mixed with those of others."""
     folders: dict[Path, str] = {}
     for name, spec in rewards.items():
         for place, fn, args in _calls(name, spec):
-            if fn == "endogenous" and _same(str(args.get("model")), model):
-                raise InputError(
-                    f"{place}: its model is the policy, {model}; how likely it finds its own words is no reward"
-                )
             if fn == "student" and spec.deadline is not None:
                 raise InputError(
                     f"{place}: a student with a deadline is in a process for whose labels no checkpoint waits; leave "
@@ -77,9 +72,3 @@ def _inner(place: str, value: Any) -> Iterator[tuple[str, str, Mapping[str, Any]
         yield place, NAMES.get(fn, fn), value.get("args") or {}
     for key, inner in value.items():
         yield from _inner(f"{place}.{key}", inner)
-
-
-def _same(one: str, other: str) -> bool:
-    """Whether two names are of one checkpoint, also through links."""
-    places = Path(one), Path(other)
-    return one == other or (all(place.exists() for place in places) and places[0].samefile(places[1]))

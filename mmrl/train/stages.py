@@ -131,7 +131,7 @@ def check(config: TrainConfig) -> None:
     if makes_rollouts(config):
         suite = Suite(config.rewards, judges=config.judges)
         suite.check_tasks(tasks)
-        check_rewards(config.rewards, config.model)
+        check_rewards(config.rewards)
         check_substance(config.rewards, tasks, config.form_only)
         for task, names in suite.tasks_scored(tasks).items():
             logger.warning("task %s is scored by %s", task, ", ".join(names))

@@ -31,8 +31,8 @@ def endogenous(
     for all completions of a prompt: among them the log-probability ranks alone. x is its `aggregate`: the `mean` over
     tokens, the `sum` (prefers short ones), or a `discounted` sum with weights max(`gamma`^t, `clip_min`). With `blind`
     the x after an empty prompt is subtracted, which fluent words off the point do not earn, and the score is sigmoid(x
-    / `scale`) (that part is ours). The `model` must not be the policy that is trained. It sees the pictures if it has a
-    processor, a video as pictures. The token that ends the turn is not scored.
+    / `scale`) (that part is ours). The `model` is frozen; it may be the checkpoint from which the policy starts. It
+    sees the pictures if it has a processor, a video as pictures. The token that ends the turn is not scored.
     """
     from rewards.heads.endogenous_torch import aggregated, response_logprobs
 

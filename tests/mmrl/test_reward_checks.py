@@ -1,4 +1,4 @@
-"""Rewards that do not go together, or not with the policy, are refused before the first step."""
+"""Rewards that do not go together, and heads that give nothing, are refused before the first step."""
 
 from __future__ import annotations
 
@@ -19,36 +19,20 @@ def student(labels: object) -> dict[str, object]:
     return {"fn": "student", "args": {"teacher": {"fn": "letters"}, "model": "x", "labels": str(labels)}}
 
 
-def test_the_policy_is_not_asked_about_itself(tmp_path: Path) -> None:
-    policy, link, other = (tmp_path / name for name in ("policy", "link", "other"))
-    policy.mkdir()
-    other.mkdir()
-    link.symlink_to(policy)
-    for model in (policy, link, f"{tmp_path}/other/../policy"):
-        asked = {"fn": "rewards.heads.endogenous:endogenous", "args": {"model": str(model)}}
-        shaped = {"fn": "shape", "args": {"reward": asked}}
-        for spec, place in ((asked, "rewards.a"), (shaped, "rewards.a.args.reward")):
-            with pytest.raises(InputError, match=f"^{place}: its model is the policy, {policy};"):
-                check_rewards({"a": RewardSpec.model_validate(spec)}, str(policy))
-    check_rewards({"a": RewardSpec(fn="endogenous", args={"model": str(other)})}, str(policy))
-    with pytest.raises(InputError, match=r"its model is the policy, Qwen/Qwen3-0\.6B"):
-        check_rewards({"a": RewardSpec(fn="endogenous", args={"model": "Qwen/Qwen3-0.6B"})}, "Qwen/Qwen3-0.6B")
-
-
 def test_students_have_labels_of_their_own(tmp_path: Path) -> None:
     first = RewardSpec.model_validate(student(tmp_path / "a"))
     nested = {"fn": "all_of", "args": {"rewards": [{"fn": "letters"}, student(tmp_path / "b" / ".." / "a")]}}
     with pytest.raises(
         InputError, match=r"^rewards\.two\.args\.rewards\.1: its labels .* are those of rewards\.one too"
     ):
-        check_rewards({"one": first, "two": RewardSpec.model_validate(nested)}, "policy")
-    check_rewards({"one": first, "two": RewardSpec.model_validate(student(tmp_path / "b"))}, "policy")
+        check_rewards({"one": first, "two": RewardSpec.model_validate(nested)})
+    check_rewards({"one": first, "two": RewardSpec.model_validate(student(tmp_path / "b"))})
     late = RewardSpec.model_validate({**student(tmp_path / "c"), "deadline": 5})
     with pytest.raises(InputError, match=r"^rewards\.late: a student with a deadline is in a process"):
-        check_rewards({"late": late}, "policy")
+        check_rewards({"late": late})
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"^rewards\.one: its labels .* are a file; give a folder"):
-        check_rewards({"one": RewardSpec.model_validate(student(tmp_path / "file"))}, "policy")
+        check_rewards({"one": RewardSpec.model_validate(student(tmp_path / "file"))})
 
 
 def test_heads_that_give_nothing_stop_a_training_before_its_first_step(
