@@ -97,7 +97,7 @@ def test_the_page_and_the_numbers_say_what_is_printed(
 
 def test_what_cannot_be_probed_is_refused(world: Path, head: Path, tmp_path: Path, says: Callable[..., str]) -> None:
     data = world / "preferences"
-    assert "no backbone model at" in says("eval", "probes", tmp_path / "nowhere", data, status=2)
+    assert "no checkpoint at" in says("eval", "probes", tmp_path / "nowhere", data, status=2)
     assert "no labelled answers at" in says("eval", "probes", head, tmp_path / "nowhere", status=2)
     assert "holds no sample of the task preference" in says("eval", "probes", head, world / "data", status=2)
     line = {"prompt": "?", "completion": " ", "answer": None, "meta": {"labels": {"good": 1}}}
