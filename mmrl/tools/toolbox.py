@@ -115,7 +115,7 @@ class Toolbox:
             return worker.ask(asked, seconds=self.seconds)
         except TimeoutError:
             return _failed("timed_out", f"{name} did not end within {self.seconds:g} seconds")
-        except RuntimeError:  # WorkerDied, or a module that could not be imported again
+        except RuntimeError:  # WorkerError, or a module that could not be imported again
             return _failed("died", f"{name} ended its process")
         finally:
             self._free.put(worker)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from rewards.base import Reward, Rollout, Verdict, as_verdict, failed
-from rewards.isolation.worker import Worker, WorkerDied
+from rewards.isolation.worker import Worker, WorkerError
 
 MAX_HANGS = 3  # groups that may time out one after the other before the rest of a batch is given up
 
@@ -29,7 +29,7 @@ def deadlined(target: str, reward: Any, seconds: float) -> Reward:
             verdicts = worker.ask((reward, plain), seconds=seconds)
         except TimeoutError:
             return None
-        except WorkerDied as error:
+        except WorkerError as error:
             return [failed(str(error))] * len(rollouts)
         return [as_verdict(verdict) for verdict in verdicts]
 

@@ -27,7 +27,7 @@ GRACE = 5.0  # seconds after its deadline at which a child ends itself, were its
 _SERVE = "import sys, mmrl; from rewards.isolation.worker import serve; serve(sys.argv[1], int(sys.argv[2]))"
 
 
-class WorkerDied(RuntimeError):  # noqa: N818 - named for what happened, not a mistake in the code
+class WorkerError(RuntimeError):
     """The child ended before it answered."""
 
 
@@ -50,7 +50,7 @@ class Worker:
     def ask(self, question: Any, *, seconds: float) -> Any:
         """The child's answer; TimeoutError (and the child is killed) after `seconds`.
 
-        RuntimeError with the message of an exception that the function raised; WorkerDied if the child crashed.
+        RuntimeError with the message of an exception that the function raised; WorkerError if the child crashed.
         """
         with self._lock:
             if self._process is None or self._parent != os.getpid() or self._process.poll() is not None:
@@ -79,7 +79,7 @@ class Worker:
             if self.first is not None:
                 self._answer(self.first, STARTUP)
         except (OSError, EOFError):  # TimeoutError is an OSError
-            raise WorkerDied(f"the process of {self.target} did not start (status {self._stop()})") from None
+            raise WorkerError(f"the process of {self.target} did not start (status {self._stop()})") from None
         except RuntimeError:
             self._stop()
             raise
@@ -92,7 +92,7 @@ class Worker:
             self._stop()
             raise
         except (OSError, EOFError):
-            raise WorkerDied(f"the process of {self.target} died with status {self._stop()}") from None
+            raise WorkerError(f"the process of {self.target} died with status {self._stop()}") from None
 
     def _reply(self, seconds: float) -> Any:
         if not self._pipe.poll(seconds):

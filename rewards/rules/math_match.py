@@ -37,7 +37,7 @@ def math_match(rollout: Rollout, *, deadline: Annotated[float, Field(gt=0, allow
         return unparsed("no answer")
     try:
         same = _WORKER.ask((right, text), seconds=deadline)
-    except (TimeoutError, RuntimeError) as error:  # WorkerDied is one, and what sympy raises comes as one
+    except (TimeoutError, RuntimeError) as error:  # WorkerError is one, and what sympy raises comes as one
         cause = str(error) or f"timed out after {deadline:g} s"
         return unparsed(f"an expression that {cause}") if _is_quick(right, deadline) else failed(cause)
     if same == "gold":

@@ -11,7 +11,7 @@ import pytest
 
 from mmrl.core.config import InputError
 from rewards import RewardError, Rollout, Suite, get
-from rewards.isolation.worker import Worker, WorkerDied
+from rewards.isolation.worker import Worker, WorkerError
 
 HERE = __name__
 
@@ -104,7 +104,7 @@ def test_a_worker_starts_again_after_it_was_killed() -> None:
     worker.close()
     with pytest.raises(RuntimeError, match="cannot import nowhere:nothing"):
         Worker("nowhere:nothing").ask("", seconds=1)
-    with pytest.raises(WorkerDied):
+    with pytest.raises(WorkerError):
         Worker("os:_exit").ask(7, seconds=30)
 
 

@@ -153,7 +153,7 @@ def configures(model_config: str) -> str:
     return model_config
 
 
-class Mute(Exception):  # noqa: N818
+class MuteError(Exception):
     """An error that cannot be written."""
 
     def __str__(self) -> str:
@@ -162,7 +162,7 @@ class Mute(Exception):  # noqa: N818
 
 def chokes() -> str:
     """Raise an error that cannot be written."""
-    raise Mute
+    raise MuteError
 
 
 bound = functools.partial(talks, 3)

@@ -83,7 +83,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
         (call("crop", box=[0, 0, 10, 10], scene=None), "wrong_arguments", "unknown argument scene"),
         (call("frames_at", start=0, end=1), "refused", "no video 1: there is none"),
         (call("raises", text="no disk"), "raised", "OSError: no disk"),
-        (call("chokes"), "raised", "Mute: <exception str() failed>"),
+        (call("chokes"), "raised", "MuteError: <exception str() failed>"),
         (
             '<tool_call>{"name": "waits", "arguments": {"a": ' + "[" * 800 + "]" * 800 + "}}</tool_call>",
             "unreadable",
